@@ -1,0 +1,25 @@
+# make demo: the main job, from nothing to a report. make test: the test suite. Both make .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin/python -m
+
+.PHONY: demo test lint types environment environment-test environment-dev
+.NOTPARALLEL:
+
+# FULL=1: three seeds and the long suite of attacks. ARGS="--train.epochs 2": any other setting.
+demo: environment
+	$(RUN) counterpart demo $(if $(FULL),--full) $(ARGS)
+
+# ARGS="-k budget": any option of pytest.
+test: environment-test
+	$(RUN) pytest -q -n auto --maxprocesses 4 $(ARGS)
+
+lint: environment-dev
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+
+types: environment-dev
+	$(RUN) mypy
+
+environment environment-test environment-dev:
+	@tools/environment $(VENV) $(PYTHON) $(word 2,$(subst -, ,$@))

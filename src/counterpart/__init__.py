@@ -1,0 +1,65 @@
+"""Train, attack, evaluate and explain image classifiers that know where to be robust.
+
+The public names are imported on first use, so that ``import counterpart`` costs nothing.
+"""
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .attacks import pgd
+    from .batch import Batch
+    from .budget import L1, L2, Linf
+    from .config import Config
+    from .models.inference import InferenceView
+    from .models.normalize import ImageClassifier
+    from .protocols import Attacked, Objective, Probe
+    from .report import write_report
+    from .seeding import Keys
+else:
+    _HOMES = {
+        "Attacked": "protocols",
+        "Batch": "batch",
+        "Config": "config",
+        "ImageClassifier": "models.normalize",
+        "InferenceView": "models.inference",
+        "Keys": "seeding",
+        "L1": "budget",
+        "L2": "budget",
+        "Linf": "budget",
+        "Objective": "protocols",
+        "Probe": "protocols",
+        "pgd": "attacks",
+        "write_report": "report",
+    }
+
+    def __getattr__(name: str) -> object:
+        """Import a public name (PEP 562)."""
+        if name not in _HOMES:
+            raise AttributeError(f"module 'counterpart' has no attribute {name!r}")
+        from importlib import import_module
+
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+    def __dir__() -> list[str]:
+        """The public names."""
+        return __all__
+
+
+__all__ = [
+    "L1",
+    "L2",
+    "Attacked",
+    "Batch",
+    "Config",
+    "ImageClassifier",
+    "InferenceView",
+    "Keys",
+    "Linf",
+    "Objective",
+    "Probe",
+    "__version__",
+    "pgd",
+    "write_report",
+]

@@ -1,0 +1,5 @@
+"""Attacks: pure functions of a model, a batch and a budget."""
+
+from .projected_gradient import pgd as pgd
+
+ATTACKS = {"pgd": pgd}

@@ -1,0 +1,292 @@
+"""Perturbation budgets: where and how far an attacker may move each pixel.
+
+Shapes: B images, C channels, H x W pixels. Images are floats in [0, 1] and a radius is in that same unit for
+``Linf`` (so 8/255, not 8), and in the norm of the whole perturbation for ``L2`` and ``L1``.
+
+The only owner of "what is allowed". All three budgets share five operations: ``project``, ``sample``,
+``step``, ``contains`` and ``select``. What ``project`` returns always passes ``contains``: bounds are rounded
+inwards, so a float32 image never leaves a budget by the last bit.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from .seeding import Keys
+
+Images: TypeAlias = Float[Tensor, "b c h w"]
+
+RELATIVE_TOLERANCE = 1e-6
+BISECTIONS = 34  # leaves a relative error below 1e-10, far under float32 resolution
+
+
+@dataclass(frozen=True)
+class Linf:
+    """Every pixel may move by at most its radius, and the result stays in [0, 1].
+
+    Attributes:
+        eps: a number, one per image (B,), or one per pixel (B, 1, H, W) or (B, C, H, W). A pixel with
+            radius 0 is frozen.
+    """
+
+    eps: float | Tensor
+
+    def __post_init__(self) -> None:
+        _check_radius(self.eps, shapes=("()", "(B,)", "(B, 1, H, W)", "(B, C, H, W)"), dims=(0, 1, 4))
+        largest = float(torch.as_tensor(self.eps).max()) if _numel(self.eps) else 0.0
+        if largest > 1:
+            raise ValueError(
+                f"eps={largest:.4g} exceeds the image range [0, 1]. Did you mean {largest:.4g}/255?"
+            )
+
+    def radius(self, clean: Images) -> Float[Tensor, "..."]:
+        """The radius in the type of ``clean``, shaped to broadcast against it."""
+        eps = torch.as_tensor(self.eps, dtype=clean.dtype, device=clean.device)
+        return eps.view(-1, 1, 1, 1) if eps.ndim == 1 else eps
+
+    def size(self, clean: Images) -> Float[Tensor, " b"]:
+        """Each image's largest radius: the unit of a step length."""
+        return self.radius(clean).expand_as(clean).flatten(1).amax(dim=1)
+
+    def mean(self, clean: Images) -> Float[Tensor, " b"]:
+        """Each image's mean radius over pixels."""
+        return self.radius(clean).expand_as(clean).flatten(1).mean(dim=1)
+
+    def project(self, images: Images, clean: Images) -> Images:
+        """The nearest allowed image. Images already allowed come back unchanged."""
+        radius = self.radius(clean)
+        low, high = _inward_sum(clean, -radius, upwards=True), _inward_sum(clean, radius, upwards=False)
+        return images.clamp(low.clamp_min(0), high.clamp_max(1))
+
+    def sample(self, clean: Images, keys: Keys, step: int = 0) -> Images:
+        """A uniformly random point of the ball, clipped to [0, 1]."""
+        noise = 2 * keys.uniform(step, tuple(clean.shape[1:])).to(clean.dtype) - 1
+        return self.project(clean + noise * self.radius(clean), clean)
+
+    def step(self, images: Images, gradient: Images, length: float | Tensor) -> Images:
+        """Move every pixel by ``length`` along the sign of its gradient.
+
+        Args:
+            images: where to start.
+            gradient: direction to ascend.
+            length: absolute; a number or one per image (B,).
+        """
+        return images + _per_image(length) * gradient.sign()
+
+    def contains(self, images: Images, clean: Images) -> Bool[Tensor, " b"]:
+        """Whether each image is allowed. The evaluator asks this of every attack's output."""
+        radius = _wide(self.radius(clean))
+        moved = (_wide(images) - _wide(clean)).abs() <= radius * (1 + RELATIVE_TOLERANCE)
+        return (moved.flatten(1).all(dim=1)).to(images.device) & _in_box(images)
+
+    def select(self, keep: Tensor | slice) -> "Linf":
+        """The budget of some images of the batch."""
+        return Linf(self.eps[keep]) if isinstance(self.eps, Tensor) and self.eps.ndim else self
+
+
+@dataclass(frozen=True)
+class Ball(ABC):
+    """What L2 and L1 share: a norm of the whole perturbation, and pixels that may not move.
+
+    Attributes:
+        eps: a number or one per image (B,).
+        movable: (B, 1, H, W) or (B, C, H, W) of {0, 1}; pixels with 0 are frozen. None: all move.
+    """
+
+    eps: float | Tensor
+    movable: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        _check_radius(self.eps, shapes=("()", "(B,)"), dims=(0, 1))
+        mask = self.movable
+        if mask is not None and (mask.ndim != 4 or not bool(((mask == 0) | (mask == 1)).all())):
+            raise ValueError("movable must be (B, 1, H, W) or (B, C, H, W) of 0 and 1.")
+
+    @abstractmethod
+    def sample(self, clean: Images, keys: Keys, step: int = 0) -> Images:
+        """A uniformly random point of the ball, projected onto the box."""
+
+    @abstractmethod
+    def step(self, images: Images, gradient: Images, length: float | Tensor) -> Images:
+        """Move by ``length`` (absolute; a number or (B,)) to raise a loss with this gradient."""
+
+    @abstractmethod
+    def _norm(self, perturbation: Tensor) -> Tensor:
+        """(B, D) -> (B,)."""
+
+    @abstractmethod
+    def _shrink(self, wanted: Tensor, share: Tensor) -> Tensor:
+        """(B, D), (B,) -> (B, D): ``wanted`` where the share is 0, zero where it is 1, by this norm's path."""
+
+    def size(self, clean: Images) -> Float[Tensor, " b"]:
+        """Each image's radius: the unit of a step length."""
+        return torch.as_tensor(self.eps, dtype=clean.dtype, device=clean.device).expand(len(clean))
+
+    mean = size
+
+    def project(self, images: Images, clean: Images) -> Images:
+        """The nearest allowed image, exact for ball and box together, by bisection.
+
+        With a multiplier for the ball, the nearest point of the box is the wanted perturbation, shrunk along the
+        norm's path and clipped to the box; its norm falls with the shrinkage. Projecting on the ball and clipping
+        afterwards is not the nearest point.
+        """
+        origin = _wide(clean).flatten(1)
+        wanted = (_wide(images - clean) * _wide(self._mask(clean))).flatten(1)
+        radius, inside = _wide(self.size(clean)), self.contains(images, clean)
+        low, high = torch.zeros_like(radius), torch.ones_like(radius)
+        low[
+            self._norm(wanted.clamp(-origin, 1 - origin)) <= radius
+        ] = -1  # the box alone decides: no shrinking
+
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            shrunk = self._shrink(wanted, middle.clamp_min(0)).clamp(-origin, 1 - origin)
+            outside = self._norm(shrunk) > radius
+            low, high = torch.where(outside, middle, low), torch.where(outside, high, middle)
+        nearest = self._shrink(wanted, high.clamp_min(0)).clamp(-origin, 1 - origin).view(clean.shape)
+        origin = origin.view(clean.shape)
+        projected = (origin + nearest).to(clean.dtype)
+        grown = (
+            _wide(projected) - origin
+        ).abs() > nearest.abs()  # by rounding: a step back to the clean image
+        projected = torch.where(grown, torch.nextafter(projected, origin.to(clean.dtype)), projected)
+        return torch.where(inside.view(-1, 1, 1, 1), images, projected.to(images.device))
+
+    def contains(self, images: Images, clean: Images) -> Bool[Tensor, " b"]:
+        """Whether each image is allowed."""
+        perturbation = _wide(images) - _wide(clean)
+        near = self._norm(perturbation.flatten(1)) <= _wide(self.size(clean)) * (1 + RELATIVE_TOLERANCE)
+        still = (perturbation * (1 - _wide(self._mask(clean))) == 0).flatten(1).all(dim=1)
+        return (near & still).to(images.device) & _in_box(images)
+
+    def select(self, keep: Tensor | slice) -> "Ball":
+        """The budget of some images of the batch."""
+        eps = self.eps[keep] if isinstance(self.eps, Tensor) and self.eps.ndim else self.eps
+        return replace(self, eps=eps, movable=None if self.movable is None else self.movable[keep])
+
+    def _mask(self, images: Tensor) -> Tensor:
+        if self.movable is None:
+            return torch.ones((), dtype=images.dtype, device=images.device)
+        return self.movable.to(images.dtype)
+
+
+@dataclass(frozen=True)
+class L2(Ball):
+    """The Euclidean norm of the perturbation is at most ``eps``, and the result stays in [0, 1].
+
+    Attributes:
+        eps: a number or one per image (B,).
+        movable: (B, 1, H, W) or (B, C, H, W) of {0, 1}; pixels with 0 are frozen. None: all move.
+    """
+
+    def sample(self, clean: Images, keys: Keys, step: int = 0) -> Images:
+        """A uniformly random point of the ball, projected onto the box."""
+        direction = keys.normal(step, tuple(clean.shape[1:])).to(clean.dtype) * self._mask(clean)
+        count = self._mask(clean).expand_as(clean).flatten(1).sum(dim=1).clamp_min(1)
+        length = keys.uniform(step, (1,), stream=2)[:, 0].to(clean.dtype) ** (1 / count)
+        unit = direction / _per_image(self._norm(direction.flatten(1)).clamp_min(1e-12))
+        return self.project(clean + unit * _per_image(length * self.size(clean)), clean)
+
+    def step(self, images: Images, gradient: Images, length: float | Tensor) -> Images:
+        """Move by ``length`` (absolute; a number or (B,)) along the gradient of the movable pixels."""
+        gradient = gradient * self._mask(images)
+        norm = self._norm(gradient.flatten(1))
+        unit = gradient / _per_image(norm.clamp_min(torch.finfo(norm.dtype).tiny))
+        return images + _per_image(length) * unit
+
+    def _norm(self, perturbation: Tensor) -> Tensor:
+        norm: Tensor = torch.linalg.vector_norm(perturbation, dim=1)
+        return norm
+
+    def _shrink(self, wanted: Tensor, share: Tensor) -> Tensor:
+        return wanted * (1 - share)[:, None]
+
+
+@dataclass(frozen=True)
+class L1(Ball):
+    """The sum of absolute changes is at most ``eps``, and the result stays in [0, 1].
+
+    Attributes:
+        eps: a number or one per image (B,).
+        movable: (B, 1, H, W) or (B, C, H, W) of {0, 1}; pixels with 0 are frozen. None: all move.
+    """
+
+    def sample(self, clean: Images, keys: Keys, step: int = 0) -> Images:
+        """A uniformly random point of the ball, projected onto the box.
+
+        Exponential magnitudes divided by their sum and one more exponential are uniform in the ball.
+        """
+        shape = tuple(clean.shape[1:])
+        sign = torch.where(keys.uniform(step, shape, stream=1) < 0.5, -1.0, 1.0).to(clean.dtype)
+        size = -torch.log1p(-keys.uniform(step, shape)).to(clean.dtype) * self._mask(clean)
+        one_more = -torch.log1p(-keys.uniform(step, (1,), stream=2)[:, 0]).to(clean.dtype)
+        share = size / _per_image((size.flatten(1).sum(dim=1) + one_more).clamp_min(1e-12))
+        return self.project(clean + sign * share * _per_image(self.size(clean)), clean)
+
+    def step(self, images: Images, gradient: Images, length: float | Tensor) -> Images:
+        """Move by ``length`` (absolute; a number or (B,)), shared equally by the pixels that promise most.
+
+        They are the 5 % of the pixels that can still move along their gradient with the largest gradient
+        (the sparse step of Tramèr and Boneh 2019, arXiv 1904.13000).
+        """
+        stuck = ((images >= 1) & (gradient > 0)) | ((images <= 0) & (gradient < 0))
+        free = (gradient * self._mask(images)).masked_fill(stuck, 0).flatten(1)
+        count = max(1, round(0.05 * free.shape[1]))
+        chosen = free.abs().topk(count, dim=1).indices
+        sparse = torch.zeros_like(free).scatter_(1, chosen, free.gather(1, chosen).sign())
+        share = sparse / sparse.abs().sum(dim=1, keepdim=True).clamp_min(1)
+        return images + _per_image(length) * share.view_as(images)
+
+    def _norm(self, perturbation: Tensor) -> Tensor:
+        return perturbation.abs().sum(dim=1)
+
+    def _shrink(self, wanted: Tensor, share: Tensor) -> Tensor:
+        threshold = share * wanted.abs().amax(dim=1)
+        return wanted.sign() * (wanted.abs() - threshold[:, None]).clamp_min(0)
+
+
+Budget: TypeAlias = Linf | Ball
+NORMS = {"linf": Linf, "l2": L2, "l1": L1}
+
+
+def _numel(value: float | Tensor) -> int:
+    return value.numel() if isinstance(value, Tensor) else 1
+
+
+def _check_radius(eps: float | Tensor, shapes: tuple[str, ...], dims: tuple[int, ...]) -> None:
+    tensor = torch.as_tensor(eps)
+    if tensor.ndim not in dims:
+        raise ValueError(f"eps has shape {tuple(tensor.shape)}; expected {', '.join(shapes)}.")
+    if tensor.numel() and not bool((tensor >= 0).all() and tensor.isfinite().all()):
+        raise ValueError(f"eps must be finite and >= 0, got {float(tensor.min()):.4g} as its smallest value.")
+
+
+def _per_image(value: float | Tensor) -> float | Tensor:
+    return value.view(-1, 1, 1, 1) if isinstance(value, Tensor) and value.ndim == 1 else value
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """float64; on the CPU where the device has none (Apple's mps)."""
+    return tensor.to("cpu" if tensor.device.type == "mps" else tensor.device).double()
+
+
+def _in_box(images: Tensor) -> Tensor:
+    return ((images >= 0) & (images <= 1)).flatten(1).all(dim=1)
+
+
+def _inward_sum(a: Tensor, b: Tensor, upwards: bool) -> Tensor:
+    """``a + b``, rounded up or down instead of to nearest.
+
+    Knuth's two-sum gives the rounding error of ``a + b`` exactly, without a wider type.
+    """
+    total = a + b
+    part = total - a
+    error = (a - (total - part)) + (b - part)
+    beyond = error > 0 if upwards else error < 0
+    limit = torch.full_like(total, torch.inf if upwards else -torch.inf)
+    return torch.where(beyond, torch.nextafter(total, limit), total)

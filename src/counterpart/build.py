@@ -1,0 +1,172 @@
+"""From a configuration to live objects: the only reader of the name tables."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+
+from . import devices, distributed
+from .attacks import ATTACKS
+from .budget import NORMS, Budget
+from .config import Config, Evaluate, identity, plain
+from .data import DATA_SETS
+from .data.image_sets import Splits, balanced_subset
+from .data.transforms import Augmentation
+from .errors import UserError
+from .evaluation.accuracy import NamedAttack
+from .importance import rules
+from .losses.classification import LOSSES
+from .models import create
+from .models.normalize import ImageClassifier
+from .objectives import adversarial, standard
+from .protocols import Rule
+from .records import fingerprint
+from .seeding import derive, seeded
+from .training.loop import Phase, Settings
+from .training.optimizers import Schedule, schedule
+
+
+def config_hash(config: Config) -> str:
+    """What makes a run what it is, in twelve hex digits."""
+    return fingerprint(identity(plain(config)))
+
+
+def method_name(config: Config) -> str:
+    """The method as tables name it."""
+    if config.train.method == "part":
+        return "PART" + (", uniform control" if config.part.mask == "uniform" else "")
+    return {"clean": "clean", "at": "AT"}[config.train.method]
+
+
+def splits(config: Config, device: torch.device, **options: Any) -> Splits:
+    """The data set; small ones live on the device. ``options`` go to its reader."""
+    data = config.data
+    given = {"validation": data.validation, "size": data.size, "download": data.download}
+    loaded = DATA_SETS[data.name](data.root, **{**given, **options})
+    train = loaded.train if data.limit is None else balanced_subset(loaded.train, data.limit, seed=0)
+    sets = (train, loaded.validation, loaded.test)
+    return Splits(*(s if s.pixels is None else s.to(device) for s in sets))
+
+
+def about_model(config: Config, data: Splits) -> dict[str, Any]:
+    """What is needed to rebuild a run's model."""
+    channels, height, _ = data.train.shape
+    return {
+        "name": config.model.name,
+        "num_classes": len(data.train.classes),
+        "width": config.model.width,
+        "in_channels": channels,
+        "image_size": height,
+    }
+
+
+def model(about: Mapping[str, Any], seed: int, pretrained: bool = False) -> ImageClassifier:
+    """A network, freshly initialised from the seed."""
+    with seeded(derive(seed, "initialisation")):
+        return create(**about, pretrained=pretrained)
+
+
+def budget(norm: str, eps: float) -> Budget:
+    """The same radius for every image and pixel."""
+    try:
+        made: Budget = NORMS[norm](eps)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return made
+
+
+def training_budget(config: Config) -> Budget:
+    """What the attack inside training may do at most."""
+    return budget(config.attack.norm, config.attack.eps)
+
+
+def rule(config: Config) -> Rule:
+    """The budget rule of the method."""
+    if config.train.method != "part":
+        return partial(rules.constant, budget=training_budget(config))
+    part = config.part
+    return partial(
+        rules.part, eps=config.attack.eps, eps_low=part.eps_low, mask=part.mask, map_class=part.map_class
+    )
+
+
+def phases(config: Config) -> list[Phase]:
+    """Burn-in and main phase; shares of the epochs are rounded to whole ones."""
+    epochs, method, attack = config.train.epochs, config.train.method, config.attack
+    if method == "clean":
+        return [Phase("clean", epochs, standard())]
+    full = training_budget(config)
+    make = partial(adversarial, budget=full, steps=attack.steps, step_size=attack.step_size)
+    plain_at = make(rule=partial(rules.constant, budget=full))
+    if method == "at":
+        return [Phase("adversarial", epochs, plain_at)]
+    part = config.part
+    burn_in = round(part.burn_in * epochs)
+    if 0 < part.burn_in < 1 and epochs > 1:  # short runs have both phases too
+        burn_in = min(max(1, burn_in), epochs - 1)
+    main = make(rule=rule(config), mask_from=part.mask_from)
+    both = [
+        Phase("burn-in", burn_in, plain_at),
+        Phase("part", epochs - burn_in, main, part.refresh_epochs, part.map_class),
+    ]
+    return [phase for phase in both if phase.epochs]
+
+
+def rate(config: Config) -> Schedule:
+    """The learning rate by absolute epoch."""
+    o = config.optimizer
+    return schedule(
+        o.schedule,
+        lr=o.lr,
+        epochs=config.train.epochs,
+        milestones=o.milestones,
+        gamma=o.gamma,
+        warmup_epochs=o.warmup_epochs,
+    )
+
+
+def settings(config: Config, device: torch.device) -> Settings:
+    """How to train."""
+    train, data = config.train, config.data
+    precision = train.precision
+    if precision == "auto":
+        precision = "bf16" if devices.has_bf16(device) else "float32"
+    if device.type == "mps" and distributed.world_size() > 1:
+        raise UserError("mps runs one process only; start without torchrun, or with --device cpu.")
+    augmentation = Augmentation(data.padding, data.flip)
+    return Settings(
+        batch_size=train.batch_size,
+        seed=config.seed,
+        device=device,
+        augmentation=augmentation if data.padding or data.flip else None,
+        precision=precision,
+        compile=train.compile,
+        clip_norm=config.optimizer.clip_norm,
+        ema=train.ema,
+        best_by_robust=train.method != "clean",
+        checkpoint_every=train.checkpoint_every,
+        stop_after=train.stop_after,
+    )
+
+
+def evaluation_attacks(evaluate: Evaluate) -> list[NamedAttack]:
+    """The attacks of an evaluation, named by what they do: "PGD-20", "PGD-50x5 margin"."""
+    made = []
+    for spec in evaluate.attacks:
+        name = f"{spec.attack.upper()}-{spec.steps}"
+        name += f"x{spec.restarts}" if spec.restarts > 1 else ""
+        name += "" if spec.loss == "cross_entropy" else f" {spec.loss}"
+        name += "" if spec.step_size is None else f" step {spec.step_size:.4g}"
+        attack = partial(
+            ATTACKS[spec.attack],
+            loss=LOSSES[spec.loss],
+            steps=spec.steps,
+            restarts=spec.restarts,
+            step_size=spec.step_size,
+        )
+        made.append(NamedAttack(name, attack))
+    names = [a.name for a in made]
+    if len(set(names)) < len(names):
+        raise UserError(f"evaluate.attacks names the same attack twice: {', '.join(names)}.")
+    return made

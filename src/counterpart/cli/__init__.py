@@ -1,0 +1,106 @@
+"""The command line: one thin file per command. Torch is imported by the command that needs it, not before."""
+
+import argparse
+import os
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NoReturn, Protocol
+
+from .. import __version__
+from ..errors import UserError, nearest
+from . import demo, doctor, evaluate, predict, recipes, report, train
+from .settings import describe, from_arguments, unknown
+
+
+class Command(Protocol):
+    """A module of this package. The first sentence of its docstring is its help."""
+
+    __doc__: str | None
+    SETTINGS: Collection[str]
+    """Dotted names of the settings that have an effect on it."""
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Declare its arguments."""
+
+    def run(self, arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
+        """Do it, and return the exit code."""
+        ...
+
+
+COMMANDS: dict[str, Command] = {
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "report": report,
+    "recipes": recipes,
+    "doctor": doctor,
+    "demo": demo,
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other user error."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}. See: {self.prog} --help")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code: 2 for what the user can mend, 130 for Ctrl-C."""
+    words = sys.argv[1:] if words is None else words
+    try:
+        return _run(words)
+    except UserError as error:
+        print(f"counterpart: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        resumes = words[0] in ("train", "evaluate", "demo")
+        goes_on = " The same command continues from the last checkpoint." if resumes else ""
+        print(f"Stopped.{goes_on}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or flushing at exit fails once more
+        return 141
+
+
+def _run(words: Sequence[str]) -> int:
+    parser = _parser()
+    if not words:
+        parser.print_help()
+        return 2
+    name = words[0]
+    if not name.startswith("-") and name not in COMMANDS:
+        raise UserError(f"unknown command {name!r}. {nearest(name, COMMANDS)}")
+    accepted = COMMANDS[name].SETTINGS if name in COMMANDS else ()
+    settings, others = from_arguments(words, accepted) if accepted else ({}, words)
+    parsed, rest = parser.parse_known_args(others)
+    if rest and rest[0].startswith("--") and accepted:
+        raise unknown(rest[0], accepted)
+    if rest:
+        raise UserError(f"unexpected argument {rest[0]!r}. See: counterpart {parsed.command} --help")
+    return COMMANDS[parsed.command].run(parsed, settings)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="counterpart",
+        description="Train, attack, evaluate and explain image classifiers that know where to be robust.",
+        epilog="First steps: counterpart demo, then: counterpart train cifar10/part --data.root DIR",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"counterpart {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        about = (command.__doc__ or "").splitlines()[0]
+        settings = f"settings:\n{describe(command.SETTINGS)}" if command.SETTINGS else None
+        one = commands.add_parser(
+            name,
+            help=about,
+            description=about,
+            epilog=settings,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.configure(one)
+    return parser

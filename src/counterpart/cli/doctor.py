@@ -1,0 +1,103 @@
+"""Say what is installed, what this machine can do, which data sets are there, and what is missing."""
+
+import argparse
+import importlib
+import importlib.metadata
+import platform
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+SETTINGS: Collection[str] = ()
+
+MODULES = {"scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml"}  # where the import has another name
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--data.root", dest="root", metavar="DIR", type=Path, help="look here for data sets")
+
+
+def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
+    """Print the findings; 1 if something essential is missing."""
+    _row("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    problems = []
+    for requirement in _requirements():
+        name, finding, fits = check(requirement)
+        _row(name, finding)
+        if not fits:
+            problems.append(f'{name} {finding}. Mend it with: python -m pip install "{requirement}"')
+    if not problems:
+        _machine()
+        _data(arguments.root)
+    for problem in problems:
+        print(f"missing: {problem}")
+    print("Something essential is missing." if problems else "Everything that is needed is there.")
+    return 1 if problems else 0
+
+
+def _requirements() -> list[str]:
+    """This package and what it always needs."""
+    try:
+        needed = importlib.metadata.requires("counterpart") or []
+    except importlib.metadata.PackageNotFoundError:
+        needed = []
+    return ["counterpart", *(requirement for requirement in needed if "extra ==" not in requirement)]
+
+
+def check(requirement: str) -> tuple[str, str, bool]:
+    """A requirement such as ``torch>=2.9,<2.16``: its name, what is found, and whether that fits."""
+    name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+    try:
+        version = importlib.metadata.version(name)
+        importlib.import_module(MODULES.get(name, name))
+    except importlib.metadata.PackageNotFoundError:
+        return name, "is not installed", False
+    except Exception as error:  # a broken installation raises nearly anything, and doctor is there to say so
+        return name, f"cannot be imported ({type(error).__name__}: {' '.join(str(error).split())})", False
+    for sign, bound in re.findall(r"(>=|<)\s*([\d.]+)", requirement):
+        if (_numbers(version) >= _numbers(bound)) != (sign == ">="):
+            return name, f"{version} does not fit {requirement}", False
+    return name, version, True
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """2.15.0+cu130 -> (2, 15, 0)."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+
+
+def _machine() -> None:
+    import torch
+
+    from .. import devices, records
+
+    device = devices.resolve("auto")
+    _row("hardware", records.hardware())
+    _row("device", f"{device.type}, {torch.get_num_threads()} CPU threads")
+    if device.type == "cpu":
+        units = {
+            "AMX tiles": torch.cpu._is_amx_tile_supported(),
+            "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),
+        }
+        built_in = ", ".join(name for name, there in units.items() if there)
+    else:
+        built_in = f"compute capability {'.'.join(map(str, torch.cuda.get_device_capability(device)))}"
+    yes = f"yes ({built_in}); train.precision auto uses it"
+    _row("bf16", yes if devices.has_bf16(device) else "no; train.precision auto means float32")
+    if torch.backends.mps.is_available():
+        _row("mps", "there; use it with --device mps")
+
+
+def _data(root: Path | None) -> None:
+    from ..data import DATA_SETS, found
+
+    for name in DATA_SETS:
+        line = found(name, root)
+        _row(f"data {name}", line.removeprefix(f"{name}: "))
+        if name == "cifar10" and root is not None and " lacks " in line:
+            _row("", f"fetch it with: counterpart train cifar10/part --data.root {root} --data.download true")
+
+
+def _row(name: str, finding: str) -> None:
+    print(f"{name:14} {finding}")

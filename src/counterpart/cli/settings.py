@@ -1,0 +1,93 @@
+"""Settings on the command line: ``--train.epochs 5``, wherever it stands, and their help."""
+
+import textwrap
+from collections.abc import Collection, Sequence
+from typing import Any, get_args
+
+import yaml
+
+from ..config import nearest_key, readable, settings
+from ..errors import UserError
+
+_BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
+
+
+def from_arguments(words: Sequence[str], accepted: Collection[str]) -> tuple[dict[str, Any], list[str]]:
+    """Take the settings out of a command line, wherever they stand.
+
+    Args:
+        words: such as ["cifar10/part", "--train.epochs", "5", "--seed=1", "--data.download"].
+        accepted: dotted names of the settings that have an effect.
+
+    Returns:
+        The settings as a nested mapping, a switch without value being true, and the words that are none.
+
+    Raises:
+        UserError: on a setting that is unknown, has no effect, or lacks its value. Other words are left to
+            whoever reads the rest.
+    """
+    known = dict(settings())
+    nested: dict[str, Any] = {}
+    waiting, others = list(words), []
+    while waiting:
+        word = waiting.pop(0)
+        dotted, has_value, value = word.removeprefix("--").partition("=")
+        dotted = dotted.replace("-", "_")
+        if not word.startswith("--") or ("." not in dotted and dotted not in known):
+            others.append(word)
+            continue
+        if dotted not in accepted:
+            raise unknown(word, accepted)
+        if not has_value:
+            switch = known[dotted].annotation is bool
+            follows = waiting and not waiting[0].startswith("--") and (not switch or waiting[0] in _BOOLEANS)
+            if not follows and not switch:
+                raise UserError(f"{word} needs a value.")
+            value = waiting.pop(0) if follows else "true"
+        *heads, last = dotted.split(".")
+        target = nested
+        for head in heads:
+            target = target.setdefault(head, {})
+        target[last] = _read_value(dotted, value)
+    return nested, others
+
+
+def _read_value(dotted: str, text: str) -> object:
+    """Text is converted by the schema; only null and structures are YAML here, so that ``--name 010`` stays."""
+    if text != "null" and not text.startswith(("[", "{")):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--{dotted}: cannot read {text!r} as YAML.") from None
+
+
+def unknown(word: str, accepted: Collection[str]) -> UserError:
+    """The error for a word that looks like a setting and is none here."""
+    name = word.partition("=")[0]
+    dotted = name.removeprefix("--").replace("-", "_")
+    if dotted in dict(settings()):
+        twins = [f"--{key}" for key in accepted if key.split(".")[-1] == dotted.split(".")[-1]]
+        hint = f"Did you mean {twins[0]}?" if twins else f"Settings that have: {', '.join(accepted)}."
+        return UserError(f"{name} has no effect here. {hint}")
+    return UserError(f"unknown setting {name}. {nearest_key(dotted)}")
+
+
+def describe(accepted: Collection[str]) -> str:
+    """Settings with meaning and default, for ``--help``."""
+    rows = []
+    for key, info in settings():
+        if key not in accepted:
+            continue
+        default = info.get_default(call_default_factory=True)
+        shown = readable(default) if isinstance(default, float) else str(default).lower()
+        if isinstance(default, tuple):
+            shown = "PGD-20" if key == "evaluate.attacks" else ",".join(map(readable, default))
+        choices = get_args(info.annotation) if "Literal" in str(info.annotation) else ()
+        names = f" [{', '.join(map(str, choices))}]" if choices else ""
+        ending = "" if default is None else f" (default: {shown})"
+        rows.append(
+            f"  --{key.replace('_', '-')}{names}\n"
+            + textwrap.indent(textwrap.fill(f"{info.description}{ending}", 92), " " * 8)
+        )
+    return "\n".join(rows)

@@ -1,0 +1,128 @@
+"""Image files as uint8 tensors.
+
+Files are read as torchvision's ``ImageFolder`` and timm read them, so that numbers compare: the first frame,
+converted to RGB; an alpha channel is dropped; the EXIF orientation is ignored.
+"""
+
+import os
+import struct
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+
+from ..errors import UserError
+
+Prepare: TypeAlias = Callable[[Image.Image], Tensor]
+"""An RGB image -> uint8 (3, H, W): a network's own way of resizing and cropping."""
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+WORKERS = min(16, os.cpu_count() or 1)  # Pillow decodes outside the interpreter lock
+
+# What Pillow raises on damaged files; its bomb warning is an exception where warnings are errors.
+_DAMAGED = (
+    OSError, SyntaxError, ValueError, EOFError, struct.error,
+    Image.DecompressionBombError, Image.DecompressionBombWarning,
+)  # fmt: skip
+
+
+def decode(path: Path, size: int | None = None, prepare: Prepare | None = None) -> UInt8[Tensor, "3 h w"]:
+    """An image file as RGB.
+
+    Args:
+        path: the file.
+        size: resize the shorter side to this many pixels (bilinear, antialiased) and crop the centre square.
+        prepare: resize and crop with this instead.
+
+    Raises:
+        UserError: if the file is missing, damaged, or no 8-bit image.
+    """
+    try:
+        with Image.open(path) as opened:
+            image = _rgb(opened)
+        if prepare is not None:
+            return prepare(image)
+        if size is not None:
+            image = _fit(image, size)
+    except _DAMAGED as error:
+        raise UserError(f"Cannot read the image {path}: {error}. Replace or remove it.") from None
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def decode_all(
+    paths: Sequence[Path], shape: tuple[int, int, int], prepare: Prepare | None = None
+) -> UInt8[Tensor, "n c h w"]:
+    """Image files of one shape (3, H, W), decoded by several threads.
+
+    Others are fitted to that shape by ``prepare``, or, where H = W, by ``decode``.
+    """
+    images = torch.empty((len(paths), *shape), dtype=torch.uint8)
+    size = shape[1] if shape[1] == shape[2] else None
+
+    def put(position: int) -> None:
+        image = decode(paths[position], size, prepare)
+        if image.shape != images.shape[1:]:
+            raise UserError(_size_changed(paths[position], image.shape, shape))
+        images[position] = image
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(put, range(len(paths))))
+    return images
+
+
+def common_size(paths: Sequence[Path]) -> tuple[int, int]:
+    """(H, W) of all images, read off their headers.
+
+    Raises:
+        UserError: if two images differ in size; names both.
+    """
+    with ThreadPoolExecutor(WORKERS) as pool:
+        sizes = pool.map(_header_size, paths)
+        first = next(sizes)
+        for path, size in zip(paths[1:], sizes, strict=True):
+            if size != first:
+                raise UserError(
+                    f"Images differ in size: {paths[0]} is {first[1]} x {first[0]} and {path} is "
+                    f"{size[1]} x {size[0]}. Pass --data.size PIXELS to resize and crop all of them."
+                )
+    return first
+
+
+def _header_size(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except _DAMAGED as error:
+        raise UserError(f"Cannot read the image {path}: {error}. Replace or remove it.") from None
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F" or image.mode.startswith("I"):
+        raise ValueError(f"mode {image.mode} has more than 8 bits per channel, convert it to 8")
+    if image.mode == "P":  # Pillow warns about a palette with transparency that goes to RGB directly
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _fit(image: Image.Image, size: int) -> Image.Image:
+    """The shorter side to ``size``, then the centre: rounded as in torchvision."""
+    width, height = image.size
+    short = min(width, height)
+    width, height = int(size * width / short), int(size * height / short)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.crop((left, top, left + size, top + size))
+
+
+def _size_changed(path: Path, came: Sequence[int], wanted: Sequence[int]) -> str:
+    return (
+        f"{path} is {came[2]} x {came[1]}, the data set's images are {wanted[2]} x {wanted[1]}: "
+        "it was changed since the data set was opened."
+    )

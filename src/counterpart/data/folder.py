@@ -1,0 +1,160 @@
+"""Any folder of images, one folder per class, as torchvision's ImageFolder has it."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ..errors import UserError
+from .decoding import SUFFIXES, Prepare, common_size, decode_all
+from .image_sets import ImageSet, Splits, content_fingerprint, hold_out
+
+SPLIT_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+TEST_SHARE = 0.2
+IN_MEMORY_BYTES = 2**30  # decoded; beyond this, images are decoded on demand
+HASHED_BYTES = 2**31  # on disk; beyond this, the fingerprint covers names and sizes only
+
+
+def load_folder(
+    root: Path | None = None,
+    *,
+    validation: float = 0.1,
+    size: int | None = None,
+    download: bool = False,
+    prepare: Prepare | None = None,
+) -> Splits:
+    """Images from ``root/{train,val,test}/CLASS/*``, or from ``root/CLASS/*`` without split folders.
+
+    Without split folders 20 % become test images. A missing validation split is drawn from train. Where
+    test is missing, val is the test split (and validation is drawn from train). Where train is missing, the
+    set can be evaluated but not trained on: train is empty, and validation as well unless it has a folder.
+
+    A sample's index is its position among the sorted files of its folder. The fingerprint is made of the
+    relative paths and contents of the files, or of paths and sizes for sets over 2 GiB.
+
+    Args:
+        root: the folder.
+        validation: share of the training images that is kept for validation if there is no folder for it.
+        size: resize the shorter side to this many pixels and crop the centre; needed for mixed sizes.
+        download: there is nothing to download; refused.
+        prepare: makes ``size`` x ``size`` pixels of each image instead.
+
+    Raises:
+        UserError: if there are no images, a class folder is empty, splits have different classes, images
+            differ in size and ``size`` is not given, or an image is damaged.
+    """
+    if root is None:
+        raise UserError("Where are the images? Name their folder with --data.root DIR.")
+    if download:
+        raise UserError("data.download: a folder of your own images cannot be downloaded. Leave it out.")
+    root = Path(root).expanduser()
+    listed = {split: _files_by_class(folder) for split, folder in _split_folders(root).items()}
+    reference = next(iter(listed))
+    for split, files in listed.items():
+        if odd := sorted(set(files) ^ set(listed[reference])):
+            there, absent = (split, reference) if odd[0] in files else (reference, split)
+            raise UserError(
+                f"{root}: class {odd[0]!r} has a folder in {there} and none in {absent}. "
+                "Every split needs the same classes."
+            )
+
+    every_file = [path for files in listed.values() for paths in files.values() for path in paths]
+    height, width = common_size(every_file) if size is None else (size, size)
+    in_memory = len(every_file) * 3 * height * width <= IN_MEMORY_BYTES
+    fingerprint = content_fingerprint(_content(root, every_file))
+
+    def as_set(split: str) -> ImageSet:
+        classes = tuple(listed[split])
+        paths = tuple(path for name in classes for path in listed[split][name])
+        labels = [k for k, name in enumerate(classes) for _ in listed[split][name]]
+        shape = (3, height, width)
+        return ImageSet(
+            name="folder",
+            split=split,
+            classes=classes,
+            labels=torch.tensor(labels),
+            index=torch.arange(len(paths)),
+            fingerprint=fingerprint,
+            shape=shape,
+            pixels=decode_all(paths, shape, prepare) if in_memory else None,
+            files=paths,
+            prepare=prepare,
+        )
+
+    return _splits({split: as_set(split) for split in listed}, validation)
+
+
+def _splits(sets: dict[str, ImageSet], share: float) -> Splits:
+    """Three splits from those that there are."""
+    if "test" not in sets and "validation" in sets:
+        sets["test"] = replace(sets.pop("validation"), split="test")
+    if "test" not in sets:
+        sets["train"], sets["test"] = hold_out(sets["train"], TEST_SHARE, "test")
+    nothing = sets["test"].subset(torch.arange(0))
+    if "train" not in sets:
+        sets["train"] = replace(nothing, split="train")
+    elif "validation" not in sets:
+        sets["train"], sets["validation"] = hold_out(sets["train"], share, "validation")
+    held = sets.get("validation", replace(nothing, split="validation"))
+    return Splits(train=sets["train"], validation=held, test=sets["test"])
+
+
+def split_layout(root: Path) -> dict[str, Path]:
+    """The split folders that ``root`` has; empty where it has none."""
+    return {split: root / name for name, split in SPLIT_FOLDERS.items() if (root / name).is_dir()}
+
+
+def class_folders(folder: Path) -> list[Path]:
+    """The class folders of one split, sorted; hidden ones are passed over."""
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    if not root.is_dir():
+        raise UserError(
+            f"{root} is {'no folder' if root.exists() else 'missing'}: --data.root must name a folder."
+        )
+    folders = split_layout(root)
+    if (root / "val").is_dir() and (root / "validation").is_dir():
+        raise UserError(f"{root} has both val and validation: keep one of them.")
+    if set(folders) == {"train"}:
+        raise UserError(
+            f"{root} has train and no test: create {root / 'test'} with the same class folders "
+            f"(or {root / 'val'}, which then serves as test), or point --data.root at {root / 'train'} "
+            f"to have {TEST_SHARE:.0%} of it drawn."
+        )
+    return folders or {"train": root}
+
+
+def _files_by_class(folder: Path) -> dict[str, list[Path]]:
+    """The image files under each class folder, sorted by name as text, which is the same on every platform."""
+    found = {}
+    for class_folder in class_folders(folder):
+        files = sorted(_images(class_folder), key=Path.as_posix)
+        if not files:
+            raise UserError(
+                f"The class folder {class_folder} holds no images ({', '.join(SUFFIXES)}): fill or remove it."
+            )
+        found[class_folder.name] = files
+    if not found:
+        raise UserError(f"{folder} has no class folders: expected {folder / 'CLASS' / 'IMAGE.jpg'}.")
+    return found
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                yield Path(parent) / name
+
+
+def _content(root: Path, files: list[Path]) -> Iterator[bytes]:
+    sizes = [path.stat().st_size for path in files]
+    hash_contents = sum(sizes) <= HASHED_BYTES
+    for path, size in zip(files, sizes, strict=True):
+        yield f"{path.relative_to(root).as_posix()}\n{size}\n".encode()
+        if hash_contents:
+            yield path.read_bytes()

@@ -1,0 +1,159 @@
+"""Images with the identity of each: what every data set of the project is once it has been read."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from ..errors import UserError
+from ..seeding import Keys
+from .decoding import Prepare, decode_all
+
+# Where a data set has no official split, ours is the same in every run, whatever the run's seed.
+SPLIT_SEED = 0
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """One split of a data set.
+
+    Attributes:
+        name: the data set, such as "cifar10".
+        split: "train", "validation" or "test".
+        classes: name of each class.
+        labels: (N,) int64 true classes.
+        index: (N,) int64 row in the official split: a sample's identity, which no subset or order changes.
+        fingerprint: 12 hex digits of the content, the same for all splits of a data set.
+        shape: (C, H, W) of every image.
+        pixels: (N, C, H, W) uint8, or None for a set too large for memory.
+        files: where each image came from, for sets of image files; decoded on demand if ``pixels`` is None.
+        prepare: how to resize and crop them, if not in the ordinary way.
+    """
+
+    name: str
+    split: str
+    classes: tuple[str, ...]
+    labels: Int[Tensor, " n"]
+    index: Int[Tensor, " n"]
+    fingerprint: str
+    shape: tuple[int, int, int]
+    pixels: UInt8[Tensor, "n c h w"] | None = None
+    files: tuple[Path, ...] | None = None
+    prepare: Prepare | None = None
+
+    def __post_init__(self) -> None:
+        if self.pixels is None and self.files is None:
+            raise ValueError("An ImageSet needs pixels or files.")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, positions: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
+        """The images at some positions; on the device of ``pixels``, or on the CPU where files are decoded."""
+        if self.pixels is not None:
+            return self.pixels[positions.to(self.pixels.device)]
+        assert self.files is not None
+        return decode_all([self.files[i] for i in positions.tolist()], self.shape, self.prepare)
+
+    def subset(self, positions: Int[Tensor, " b"]) -> "ImageSet":
+        """The samples at some positions, each with the index that it has here."""
+        positions = positions.to(self.labels.device)
+        return replace(
+            self,
+            labels=self.labels[positions],
+            index=self.index[positions],
+            pixels=None if self.pixels is None else self.pixels[positions],
+            files=None if self.files is None else tuple(self.files[i] for i in positions.tolist()),
+        )
+
+    def to(self, device: torch.device | str) -> "ImageSet":
+        """The set with its tensors on a device."""
+        pixels = None if self.pixels is None else self.pixels.to(device)
+        return replace(self, labels=self.labels.to(device), index=self.index.to(device), pixels=pixels)
+
+    def filename(self, position: int) -> str | None:
+        """The image's file, from its class folder on, or None where the set has no files."""
+        if self.files is None:
+            return None
+        file, folder = self.files[position], self.classes[int(self.labels[position])]
+        return next(
+            (file.relative_to(p.parent).as_posix() for p in file.parents if p.name == folder), file.name
+        )
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set: three splits that share no sample."""
+
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+
+
+def stratified(labels: Int[Tensor, " n"], count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Draw ``count`` positions with the same share of every class, at most one image off.
+
+    The draw is made of integer operations only and so is the same on every platform.
+
+    Returns:
+        The positions drawn and the rest, both int64 and ascending.
+    """
+    labels = labels.cpu()
+    n = len(labels)
+    if not 0 <= count <= n:
+        raise ValueError(f"Cannot draw {count} of {n} images.")
+    sizes = torch.bincount(labels)
+    quotas = sizes * count // max(n, 1)
+    nearest = (sizes * count % max(n, 1)).argsort(descending=True, stable=True)
+    quotas[nearest[: count - int(quotas.sum())]] += 1
+
+    shuffled = Keys(seed, "stratified", torch.arange(n)).bits(0, (1,))[:, 0].argsort(stable=True)
+    grouped = shuffled[labels[shuffled].argsort(stable=True)]
+    place_in_class = torch.arange(n) - (sizes.cumsum(0) - sizes)[labels[grouped]]
+    drawn = place_in_class < quotas[labels[grouped]]
+    return grouped[drawn].sort().values, grouped[~drawn].sort().values
+
+
+def balanced_subset(images: ImageSet, n: int, seed: int) -> ImageSet:
+    """``n`` images with the same share of every class, at most one image off, in their old order.
+
+    Raises:
+        UserError: if the set has fewer images.
+    """
+    if not 1 <= n <= len(images):
+        raise UserError(
+            f"{n} images were asked of the {images.split} split of {images.name}, which has {len(images)}: "
+            f"ask for 1 to {len(images)}, or leave the number out for all."
+        )
+    return images.subset(stratified(images.labels, n, seed)[0])
+
+
+def hold_out(images: ImageSet, share: float, split: str) -> tuple[ImageSet, ImageSet]:
+    """Keep a share of a set apart as another split: (the rest, the split).
+
+    At least one image goes to either side. The draw is the same in every run.
+
+    Raises:
+        UserError: if there are not two images to share.
+    """
+    n = len(images)
+    if n < 2:
+        raise UserError(
+            f"{images.name} has {n} training image{'s' * (n != 1)}: a {split} split needs one more."
+        )
+    count = min(max(1, round(share * n)), n - 1)
+    held, rest = stratified(images.labels, count, SPLIT_SEED)
+    return images.subset(rest), replace(images.subset(held), split=split)
+
+
+def content_fingerprint(chunks: Iterable[bytes | Tensor]) -> str:
+    """12 hex digits of a sequence of bytes and CPU tensors."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk if isinstance(chunk, bytes) else np.ascontiguousarray(chunk.numpy()).data)
+    return digest.hexdigest()[:12]

@@ -1,0 +1,76 @@
+"""Where to compute, and in which arithmetic."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from .errors import UserError
+
+
+def resolve(name: str, threads: int | None = None) -> torch.device:
+    """The device of a name; "auto" takes CUDA if there is one, else the CPU. Under ``torchrun``, this rank's GPU.
+
+    Args:
+        name: "auto", "cpu", "cuda" or "mps".
+        threads: how many CPU threads this process uses from now on; None leaves that to torch.
+
+    Raises:
+        UserError: if the device is not there.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError(
+                "device cuda was asked for, but torch sees none. Use --device cpu, or run: counterpart doctor"
+            )
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device mps was asked for, but torch sees none. Use --device cpu.")
+    return torch.device(name)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the hardware is built for bfloat16: AMX or AVX512-BF16 on a CPU, Ampere or later on CUDA."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Inside the block float32 means float32: cuDNN's convolutions take the shorter TF32 by default."""
+    convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
+    before = convolutions.fp32_precision, products.fp32_precision
+    convolutions.fp32_precision = products.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision, products.fp32_precision = before
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on whatever device."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(w in str(error) for w in words)
+
+
+def size_that_fits(work: Callable[[int], object], size: int, device: torch.device) -> int:
+    """The largest of size / 2, size / 4, ... that ``work`` finds memory for; 0 if none."""
+    while size := size // 2:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            work(size)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            return size
+    return 0

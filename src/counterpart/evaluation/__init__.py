@@ -1,0 +1,1 @@
+"""Judging models: every number from a full-precision pass on what an attack returned."""

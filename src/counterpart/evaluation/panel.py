@@ -1,0 +1,87 @@
+"""A few images of an evaluation for the report: clean, attacked, and what the training rule sees in them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..batch import Batch
+from ..budget import Budget, Linf
+from ..data.image_sets import ImageSet
+from ..importance.rules import explain
+from ..protocols import Rule, View
+from ..rundir import write_atomically
+from ..seeding import Keys
+from .accuracy import NamedAttack, Row
+
+IMAGES = 8
+
+
+def write_panel(
+    path: Path,
+    model: nn.Module,
+    view: View,
+    images: ImageSet,
+    rows: Sequence[Row],
+    attacks: Sequence[NamedAttack],
+    *,
+    budget: Budget,
+    rule: Rule,
+    device: torch.device,
+    seed: int,
+) -> None:
+    """Write some images that fell and some that held, as tensors with their answers in the header.
+
+    Args:
+        path: a safetensors file with ``clean`` and ``adversarial`` (M, C, H, W), ``radius`` (M, H, W), and, where
+            the model shows features, ``importance`` (M, h, w).
+        model: the original.
+        view: what the attack searches on.
+        images: that were evaluated.
+        rows: their results, in the same order.
+        attacks: the one to show, or none.
+        budget: of the attack.
+        rule: of training; the radius that it gives each pixel is shown.
+        device: where to compute.
+        seed: of the evaluation.
+    """
+    right = [i for i, row in enumerate(rows) if row.clean == row.label] or list(range(len(rows)))
+    fell = [i for i in right if rows[i].fooled_by][: IMAGES // 2]
+    held = [i for i in right if not rows[i].fooled_by][: IMAGES - len(fell)]
+    positions = torch.tensor(sorted(fell + held))
+    clean = images.read(positions).to(device).float() / 255
+    chosen = images.subset(positions)
+    batch = Batch(clean, chosen.labels.to(device), chosen.index.to(device))
+    adversarial = clean
+    for named in attacks:
+        if named.attack is not None:
+            keys = Keys(seed, named.name, batch.index)
+            adversarial = named.attack(view, clean, batch.labels, budget=budget, keys=keys).images
+    probe = view.probe(clean)
+    tensors = {"clean": clean, "adversarial": adversarial, "radius": _plane(rule(probe, batch), clean)}
+    if probe.features is not None:
+        tensors["importance"] = explain(probe, batch.labels, "true")
+    with torch.no_grad():
+        before, after = model(clean).softmax(dim=1), model(adversarial).softmax(dim=1)
+    header = {
+        "labels": batch.labels.tolist(),
+        "index": batch.index.tolist(),
+        "clean_predictions": before.argmax(dim=1).tolist(),
+        "adversarial_predictions": after.argmax(dim=1).tolist(),
+        "confidences_clean": before.amax(dim=1).tolist(),
+        "confidences_adversarial": after.amax(dim=1).tolist(),
+        "classes": list(images.classes),
+        "eps": float(budget.size(clean)[0]),
+    }
+    metadata = {name: json.dumps(value) for name, value in header.items()}
+    flat = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_atomically(path, lambda temporary: save_file(flat, temporary, metadata))
+
+
+def _plane(allowed: Budget, clean: Tensor) -> Tensor:
+    """(B, H, W) radius of each pixel; the whole ball's for budgets without one per pixel."""
+    radius = allowed.radius(clean) if isinstance(allowed, Linf) else allowed.size(clean).view(-1, 1, 1, 1)
+    return radius.expand_as(clean)[:, 0]

@@ -1,0 +1,1 @@
+"""From maps or parts to the budget of each pixel."""

@@ -1,0 +1,113 @@
+"""timm's networks as classifiers of images in [0, 1], and the preprocessing that each was trained with."""
+
+import difflib
+from dataclasses import dataclass
+from math import floor
+from typing import Any
+
+import timm
+from jaxtyping import UInt8
+from PIL import Image
+from timm.data import create_transform, resolve_data_config
+from torch import Tensor, nn
+
+from ..errors import UserError, nearest
+from .normalize import ImageClassifier
+
+
+def create(
+    name: str, num_classes: int, in_channels: int, image_size: int, pretrained: bool
+) -> ImageClassifier:
+    """The network ``timm/NAME``, normalising with its own mean and standard deviation."""
+    config = _pretrained_config(name)
+    # Only networks that are built for one image size know the option.
+    size = {"img_size": image_size} if config.get("fixed_input_size") else {}
+    try:
+        backbone = timm.create_model(
+            _timm_name(name), pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **size
+        )
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        what = f"cannot load the pretrained weights of {name}" if pretrained else f"cannot build {name}"
+        raise UserError(f"{what}: {reason}") from error
+    if not isinstance(backbone.get_classifier(), nn.Module):
+        raise UserError(f"{name} has several final layers; choose a network with one.")
+    mean, std = config["mean"], config["std"]
+    if in_channels != len(mean):  # timm sums or repeats the first kernels likewise
+        mean = [sum(mean) / len(mean)] * in_channels
+        std = [sum(std) / len(std)] * in_channels
+    return ImageClassifier(backbone, num_classes, in_channels, mean, std)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How images become a network's input, short of normalisation, which stays in the model.
+
+    Attributes:
+        crop: side in pixels of the central square that the network sees.
+        crop_pct: that side as a share of the resized image's side.
+        mean: per channel, of images in [0, 1].
+        std: per channel.
+        interpolation: "bicubic", "bilinear", ...
+        crop_mode: "center"; "squash" (ignores the aspect ratio) or "border" (pads) in a few networks.
+    """
+
+    crop: int
+    crop_pct: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    crop_mode: str = "center"
+
+    @property
+    def resize(self) -> int:
+        """Side in pixels of the resized image: its shorter one where ``crop_mode`` is "center"."""
+        return floor(self.crop / self.crop_pct)
+
+    def apply(self, image: Image.Image) -> UInt8[Tensor, "3 {self.crop} {self.crop}"]:
+        """One image, ready for the model once it is divided by 255."""
+        transform = create_transform(
+            input_size=(3, self.crop, self.crop),
+            interpolation=self.interpolation,
+            mean=self.mean,
+            crop_pct=self.crop_pct,
+            crop_mode=self.crop_mode,
+            normalize=False,
+        )
+        return transform(image.convert("RGB"))  # type: ignore[no-any-return]
+
+
+def preprocessing(name: str) -> Preprocessing:
+    """The evaluation preprocessing of ``timm/NAME``, as its weights were published."""
+    config = resolve_data_config({}, pretrained_cfg=_pretrained_config(name))
+    return Preprocessing(
+        crop=config["input_size"][-1],
+        crop_pct=config["crop_pct"],
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation=config["interpolation"],
+        crop_mode=config["crop_mode"],
+    )
+
+
+def outputs(name: str) -> int:
+    """How many classes the published weights of ``timm/NAME`` answer with."""
+    return int(_pretrained_config(name).get("num_classes", 1000))
+
+
+def _timm_name(name: str) -> str:
+    return name.removeprefix("timm/")
+
+
+def _pretrained_config(name: str) -> dict[str, Any]:
+    short = _timm_name(name)
+    if not timm.is_model(short):
+        known = timm.list_models()
+        close = difflib.get_close_matches(short.split(".")[0], known, n=5, cutoff=0) or known[:5]
+        raise UserError(f"timm has no network {short!r}. {nearest(short, close)}")
+    try:
+        config = timm.get_pretrained_cfg(short)
+    except RuntimeError as error:  # a wrong tag behind the dot
+        tags = timm.list_pretrained(short.split(".")[0] + ".*")
+        raise UserError(f"timm has no weights {short!r}. {nearest(short, tags)}") from error
+    return config.to_dict() if config is not None else {}

@@ -1,0 +1,290 @@
+"""A frozen, fast copy of a model for attacks: batch norm folded into convolutions, reduced precision, compiled.
+
+The trunk (everything before the head) is traced with torch.fx, so that each convolution whose output enters
+nothing but a batch norm takes that batch norm into its own weights. The head runs in float32 whatever the
+precision, so that logits, maps and gradients keep their resolution.
+"""
+
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import jaxtyping
+import torch
+from jaxtyping import Float
+from torch import Tensor, fx, nn
+
+from ..protocols import Probe
+from ..seeding import derive
+from .normalize import ImageClassifier
+
+PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
+
+_log = logging.getLogger(__name__)
+
+
+class InferenceView:
+    """A view of a model as it is in eval mode. Satisfies ``protocols.View``.
+
+    The model's mode, gradients and hooks are left alone, and no storage is shared with it. Gradients reach the
+    images only.
+
+    Args:
+        model: an ``ImageClassifier``; of any other module the view gives logits, but no features.
+        precision: "float32", or "bf16" for everything before the head.
+        compile: run the trunk through ``torch.compile``.
+
+    Attributes:
+        folded: whether the trunk could be traced, and so its batch norms folded.
+        reason: why not.
+    """
+
+    def __init__(
+        self, model: ImageClassifier | nn.Module, *, precision: str = "float32", compile: bool = False
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
+        self._model = model
+        self._copy = _bare_copy(model).eval().requires_grad_(False)
+        self._classifier = self._copy if isinstance(self._copy, ImageClassifier) else None
+        self._dtype = PRECISIONS[precision]
+        self._gap_linear: bool | None = None  # decided at the first probe, which knows the shape of features
+
+        trunk: Callable[[Tensor], Tensor]
+        self._folds: list[_Fold] = []
+        self.reason: str | None = None
+        try:
+            graph = _trace(self._copy)
+        except Exception as error:  # tracing runs the model's own code on stand-ins: anything may happen
+            self.reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            _log.warning(
+                "%s is used unfolded, since it cannot be traced: %s", type(model).__name__, self.reason
+            )
+            trunk = self._classifier.backbone.forward_features if self._classifier else self._copy
+            _set_layout(self._copy, self._copy, torch.float32)
+        else:
+            trunk = graph
+            self._folds = _fold(graph, self._copy)
+            _set_layout(self._copy, graph, self._dtype)
+        self.folded = self.reason is None
+        # An untraced trunk keeps its float32 weights: what to cast where is for autocast to find out.
+        self._autocast = not self.folded and self._dtype != torch.float32
+        self._trunk = torch.compile(trunk) if compile else trunk
+        self.refresh()
+
+    def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
+        """Logits in float32."""
+        return self._forward(images)[1]
+
+    def probe(self, images: Float[Tensor, "b c h w"]) -> Probe:
+        """One forward pass from a fresh leaf, its graph kept.
+
+        ``features`` is None where the head sees no maps (transformers). ``weights`` is given where the head
+        is global average pooling and a linear layer, which is verified on numbers, not on names.
+        """
+        images = images.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            features, logits = self._forward(images)
+        if features is None or features.ndim != 4:
+            return Probe(images, logits)
+        if self._gap_linear is None:
+            self._gap_linear = self._head_is_gap_linear(features)
+        weights = self._final_layer().weight.clone() if self._gap_linear else None
+        return Probe(images, logits, features, weights)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Take over the model's current weights and running statistics, in place."""
+        source = _state(self._model)
+        if self._folds:
+            _refold(self._folds, source)
+        folded = {name for fold in self._folds for name in fold.names}
+        pairs = [(target, source[name]) for name, target in _state(self._copy).items() if name not in folded]
+        _copy_into([target for target, _ in pairs], [value for _, value in pairs])
+
+    def _forward(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
+        kind = images.device.type
+        inputs = images if self._classifier is None else self._classifier.normalise(images)
+        inputs = inputs.to(torch.float32 if self._autocast else self._dtype)
+        with torch.autocast(kind, torch.bfloat16, enabled=self._autocast):
+            output = self._trunk(inputs.contiguous(memory_format=torch.channels_last)).float()
+        if self._classifier is None:
+            return None, output
+        features = self._classifier.as_maps(output)
+        with torch.autocast(kind, enabled=False):
+            return features, self._classifier.forward_head(features)
+
+    def _final_layer(self) -> nn.Linear:
+        assert self._classifier is not None
+        layer = self._classifier.get_classifier()
+        assert isinstance(layer, nn.Linear)
+        return layer
+
+    @torch.no_grad()
+    def _head_is_gap_linear(self, features: Tensor) -> bool:
+        assert self._classifier is not None
+        layer = self._classifier.get_classifier()
+        if not isinstance(layer, nn.Linear) or layer.in_features != features.shape[1]:
+            return False
+        generator = torch.Generator().manual_seed(derive(0, "head"))
+        shape = (4, *features.shape[1:])
+        random = torch.randn(shape, generator=generator).to(features.device)
+        given = self._classifier.forward_head(random)
+        return torch.allclose(layer(random.mean(dim=(2, 3))), given, rtol=1e-4, atol=1e-4)
+
+
+def _bare_copy(model: nn.Module) -> nn.Module:
+    """A copy without hooks: they belong to the model's owner, who wants to see the model's passes only."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if name.startswith(("_forward", "_backward")) and isinstance(value, dict):
+                memo[id(value)] = OrderedDict()
+    return deepcopy(model, memo)
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    return parameters | dict(model.named_buffers(remove_duplicate=False))
+
+
+@contextmanager
+def _shapes_unchecked() -> Iterator[None]:
+    """Shapes in signatures are not checked inside the block: the stand-ins of a trace have none."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", before)
+
+
+def _trace(copy: nn.Module) -> fx.GraphModule:
+    """The trunk as a graph whose modules are those of ``copy``."""
+    body = copy.backbone if isinstance(copy, ImageClassifier) else copy
+    assert isinstance(body, nn.Module)
+    leaves: tuple[type[nn.Module], ...] = (nn.modules.batchnorm._BatchNorm,)
+    functions: list[Callable[..., Any]] = []
+    if _uses_timm(copy):
+        from timm.layers import get_notrace_functions, get_notrace_modules
+
+        leaves += tuple(get_notrace_modules())
+        functions += get_notrace_functions()
+
+    class Tracer(fx.Tracer):
+        traced_func_name = "forward_features" if isinstance(copy, ImageClassifier) else "forward"
+
+        def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+            return isinstance(m, leaves) or super().is_leaf_module(m, module_qualified_name)
+
+    with _shapes_unchecked():
+        return fx.GraphModule(body, Tracer(autowrap_functions=tuple(functions)).trace(body))
+
+
+def _uses_timm(model: nn.Module) -> bool:
+    return any(type(module).__module__.startswith("timm.") for module in model.modules())
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """A convolution of the view, and the names in the model of the two layers that it stands for."""
+
+    target: nn.Conv2d
+    conv: str
+    norm: str
+    eps: float
+
+    @property
+    def names(self) -> set[str]:
+        norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+        return {f"{self.conv}.weight", f"{self.conv}.bias", *(f"{self.norm}.{name}" for name in norm)}
+
+
+def _fold(graph: fx.GraphModule, copy: nn.Module) -> list[_Fold]:
+    """Take every batch norm that can go out of the graph; the convolution before it gets a bias for it."""
+    names = {module: name for name, module in copy.named_modules()}
+    convolutions, norms = _foldable(copy)
+    modules = dict(graph.named_modules())
+    calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
+    folds = []
+    for node in list(graph.graph.nodes):
+        norm, before = modules.get(str(node.target)), node.args[0] if node.args else None
+        if node.op != "call_module" or type(norm) not in norms or not isinstance(before, fx.Node):
+            continue
+        conv = modules.get(str(before.target)) if before.op == "call_module" else None
+        if type(conv) not in convolutions or len(before.users) > 1:
+            continue
+        if calls[node.target] > 1 or calls[before.target] > 1 or conv not in names or norm not in names:
+            continue
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
+        if norm.running_mean is None or not norm.affine:
+            continue
+        folds.append(_Fold(conv, names[conv], names[norm], norm.eps))
+        if conv.bias is None:
+            conv.bias = nn.Parameter(torch.zeros_like(norm.bias), requires_grad=False)
+        graph.set_submodule(str(node.target), norms[type(norm)](norm))
+    graph.recompile()
+    return folds
+
+
+def _foldable(model: nn.Module) -> tuple[set[type], dict[type, Callable[[Any], nn.Module]]]:
+    """Types of convolution, and of batch norm with what is left of it. Subclasses may do more: no fold."""
+    convolutions: set[type] = {nn.Conv2d}
+    norms: dict[type, Callable[[Any], nn.Module]] = {
+        kind: lambda norm: nn.Identity() for kind in (nn.BatchNorm2d, nn.SyncBatchNorm)
+    }
+    if _uses_timm(model):
+        from timm.layers import BatchNormAct2d, Conv2dSame
+
+        convolutions.add(Conv2dSame)
+        norms[BatchNormAct2d] = lambda norm: norm.act
+    return convolutions, norms
+
+
+def _refold(folds: list[_Fold], source: dict[str, Tensor]) -> None:
+    """norm(conv(x)) = scale conv(x) + bias - scale mean, with scale = weight / sqrt(var + eps)."""
+
+    def gather(name: str) -> list[Tensor]:
+        return [source[f"{fold.norm}.{name}"] for fold in folds]
+
+    deviations = torch._foreach_sqrt(torch._foreach_add(gather("running_var"), [fold.eps for fold in folds]))
+    scales = torch._foreach_div(gather("weight"), deviations)
+    weights = [source[f"{fold.conv}.weight"] for fold in folds]
+    kernels = torch._foreach_mul(weights, [scale.view(-1, 1, 1, 1) for scale in scales])
+    means = [
+        mean - source[f"{fold.conv}.bias"] if f"{fold.conv}.bias" in source else mean
+        for fold, mean in zip(folds, gather("running_mean"), strict=True)
+    ]
+    biases = torch._foreach_sub(gather("bias"), torch._foreach_mul(means, scales))
+    targets = [(fold.target.weight, fold.target.bias) for fold in folds]
+    _copy_into([weight for weight, _ in targets], kernels)
+    _copy_into([bias for _, bias in targets if bias is not None], biases)
+
+
+def _copy_into(targets: list[Tensor], values: list[Tensor] | tuple[Tensor, ...]) -> None:
+    if targets:
+        torch._foreach_copy_(targets, values)
+
+
+def _set_layout(copy: nn.Module, trunk: nn.Module, dtype: torch.dtype) -> None:
+    """Channels last everywhere, ``dtype`` in the trunk except in its batch norms, which take mixed input.
+
+    Changes each tensor's data and not the tensor, because the trunk's graph and the copy hold the same ones.
+    """
+    exact = {
+        id(tensor)
+        for module in trunk.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for tensor in _state(module).values()
+    }
+    for tensor in _state(trunk).values():
+        if tensor.is_floating_point() and id(tensor) not in exact:
+            tensor.data = tensor.data.to(dtype)
+    for tensor in _state(copy).values():
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,4 @@
+"""Objectives: an attack and a loss, nothing else."""
+
+from .adversarial import adversarial as adversarial
+from .standard import standard as standard

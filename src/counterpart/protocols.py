@@ -1,0 +1,139 @@
+"""The shapes of the exchangeable parts: what a model, a view, an attack, a rule and an objective must offer."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from .batch import Batch
+from .budget import Budget
+from .seeding import Keys
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """``images (B, C, H, W) in [0, 1] -> logits (B, K)``. Normalisation lives inside; never probabilities."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Class logits."""
+        ...
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One forward pass of a view, its graph kept, so that whoever comes next need not make it again.
+
+    Attributes:
+        images: (B, C, H, W), a leaf that requires grad.
+        logits: (B, K) float32, attached to ``images``.
+        features: (B, A, u, v) what enters the head, attached as well.
+        weights: (K, A) of the final linear layer where the head is global average pooling and that layer
+            (then maps have a closed form), else None.
+    """
+
+    images: Float[Tensor, "b c h w"]
+    logits: Float[Tensor, "b k"]
+    features: Float[Tensor, "b a u v"] | None = None
+    weights: Float[Tensor, "k a"] | None = None
+
+
+@runtime_checkable
+class View(Protocol):
+    """A frozen, fast copy of a model for attacks."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Class logits (B, K) in float32."""
+        ...
+
+    def probe(self, images: Tensor) -> Probe:
+        """One forward pass with its graph."""
+        ...
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What an attack returns: images, and the passes that each of them cost."""
+
+    images: Float[Tensor, "b c h w"]
+    forwards: Int[Tensor, " b"]
+    backwards: Int[Tensor, " b"]
+
+
+@runtime_checkable
+class Attack(Protocol):
+    """A pure function; never changes the model's mode, grad flags or hooks."""
+
+    def __call__(
+        self,
+        model: Classifier,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        budget: Budget,
+        keys: Keys,
+        start: "Tensor | Probe | None" = None,
+    ) -> Attacked:
+        """Perturb ``images`` within ``budget``."""
+        ...
+
+
+Rule: TypeAlias = Callable[[Probe, Batch], Budget]
+"""Draws the budget of a batch from one forward pass on it."""
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """What an objective trains on, and how it came about.
+
+    Attributes:
+        images: (B, C, H, W) perturbed images (the clean ones for an objective without attack).
+        budget: what the attacker was allowed.
+        probe: the forward pass that the rule saw.
+        counts: sums over the batch for the log, such as how many maps were flat.
+    """
+
+    images: Float[Tensor, "b c h w"]
+    budget: Budget | None = None
+    probe: Probe | None = None
+    counts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A training loss.
+
+    Attributes:
+        total: scalar with graph: the *mean* over the batch.
+        terms: parts of it, detached, for the log.
+    """
+
+    total: Float[Tensor, ""]
+    terms: Mapping[str, Tensor]
+
+
+@runtime_checkable
+class Perturb(Protocol):
+    """The attack inside an objective; runs on the inference view."""
+
+    def __call__(self, view: View, batch: Batch, keys: Keys) -> Perturbed:
+        """Make the images to train on."""
+        ...
+
+
+@runtime_checkable
+class LossFunction(Protocol):
+    """The loss of an objective; runs on the model in training mode."""
+
+    def __call__(self, model: nn.Module, batch: Batch, perturbed: Perturbed) -> Loss:
+        """Mean loss over the batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Objective:
+    """All that a training method is: an attack and a loss. Knows no optimiser, no config, no device."""
+
+    perturb: Perturb
+    loss: LossFunction

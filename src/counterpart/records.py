@@ -1,0 +1,165 @@
+"""Results with provenance, one JSON line each. Reports are made from records alone.
+
+A ``metric`` record is one number with its n, interval and seed; an ``epoch`` record is one row of a training
+log; an ``artifact`` record names a file, its hash and a caption.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+
+
+@dataclass(frozen=True)
+class Record:
+    """One result.
+
+    Attributes:
+        kind: "metric", "epoch", "timing" or "artifact".
+        name: what was measured, such as "accuracy/clean", or the artifact's role, such as "panel".
+        value: the number, or None for epochs and artifacts.
+        n: how many images (or repetitions) the value stands on.
+        interval: 95 % interval (low, high), where the value has one.
+        seed: the seed that produced it.
+        config: hash of the resolved configuration.
+        details: everything particular to this kind: {"epoch": 3, "loss": 1.2}, {"file": ..., "sha256": ...}.
+        seconds: how long the work took.
+        provenance: command, commit, versions, hardware, time; filled in by ``write``.
+    """
+
+    kind: str
+    name: str
+    value: float | None = None
+    n: int | None = None
+    interval: tuple[float, float] | None = None
+    seed: int | None = None
+    config: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """Command, versions and hardware of this process."""
+    import torch
+
+    return {
+        "command": " ".join([_program(), *sys.argv[1:]]),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "hardware": hardware(),
+    }
+
+
+def _program() -> str:
+    """How this process was started, without the machine's own paths."""
+    program = Path(sys.argv[0])
+    if program.suffix != ".py":
+        return program.name
+    if program.name == "__main__.py":
+        return f"python -m {program.parent.name}"
+    inside = program.is_absolute() and program.is_relative_to(Path.cwd())
+    shown = program.relative_to(Path.cwd()) if inside else program.name if program.is_absolute() else program
+    return f"python {shown}"
+
+
+@cache
+def hardware() -> str:
+    """The processor, and the accelerator if there is one, in words."""
+    import torch
+
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        name = models[0].split(":", 1)[1].strip() if models else name
+    name = f"{name}, {os.cpu_count()} cores"
+    if torch.cuda.is_available():
+        name += f"; {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    return name
+
+
+def _commit() -> str | None:
+    """The commit of this package's own checkout, with "+" where files differ from it."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        tracked = git("ls-files", "--error-unmatch", Path(__file__).name)
+        commit = git("rev-parse", "--short=12", "HEAD") if tracked else ""
+        return commit + ("+" if git("status", "--porcelain", "--untracked-files=no") else "") or None
+    except FileNotFoundError:  # no git on this machine
+        return None
+
+
+def write(path: Path, records: Iterable[Record]) -> None:
+    """Append records to a JSON-lines file, each with its provenance, and flush them to disk."""
+    provenance = {**environment(), "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    lines = []
+    for record in records:
+        row = {k: v for k, v in asdict(record).items() if v is not None and v != {}}
+        lines.append(json.dumps({**row, "provenance": {**provenance, **record.provenance}}) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _cut_unfinished_line(path)
+        with path.open("a", encoding="utf-8") as file:
+            file.write("".join(lines))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(
+            f"Could not write {path}: {error.strerror or error}. Run the same command again."
+        ) from error
+
+
+def _cut_unfinished_line(path: Path) -> None:
+    """What a killed writer left behind would make the next record unreadable."""
+    content = path.read_bytes() if path.exists() else b""
+    if content and not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def read(path: Path) -> list[Record]:
+    """Every record of a file; an unfinished last line (a killed writer) is left out."""
+    return list(_read(path)) if path.exists() else []
+
+
+def _read(path: Path) -> Iterator[Record]:
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            row["interval"] = tuple(row["interval"]) if row.get("interval") else None
+            yield Record(**row)
+        except (json.JSONDecodeError, TypeError) as error:
+            if number == len(lines):  # no newline: the writer was killed in the middle of this line
+                return
+            raise UserError(f"{path}, line {number} is not a record: {error}.") from None
+
+
+def fingerprint(value: object) -> str:
+    """Twelve hex digits that identify a JSON-like value, such as a configuration."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

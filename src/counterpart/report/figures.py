@@ -1,0 +1,211 @@
+"""The plots of the page, as SVG in data URIs: legible at phone width, colours that colour-blind readers tell apart."""
+
+import base64
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..records import Record
+from .runs import CLEAN, WORST
+from .tables import Row, listed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito 2008, without the yellow that is too pale on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#333333")
+MANY_NAMES = 4
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_STYLE: dict[Any, Any] = {
+    "font.size": 11,
+    "font.family": "sans-serif",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8c959f",
+    "axes.labelcolor": "#1f2328",
+    "axes.grid": True,
+    "grid.color": "#e6e9ed",
+    "xtick.color": "#424a53",
+    "ytick.color": "#424a53",
+    "legend.frameon": False,
+    "legend.fontsize": 10,
+    "svg.hashsalt": "counterpart",  # the same records give the same bytes
+    "text.parse_math": False,  # a "$" in a name is a dollar
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture, what it shows, and the words for those who cannot see it."""
+
+    uri: str
+    caption: str
+    alt: str
+
+
+def tradeoff(rows: Sequence[Row]) -> Plot | None:
+    """Clean against worst-case accuracy, one point per row with its interval. None where no row has both."""
+    points = [(i, row, row.accuracy(CLEAN), row.accuracy(WORST)) for i, row in enumerate(rows) if row.shown]
+    both = [(i, row, clean, worst) for i, row, clean, worst in points if clean and worst]
+    if not both:
+        return None
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        for i, row, clean, worst in both:
+            axes.errorbar(
+                100 * clean.value,
+                100 * worst.value,
+                xerr=_bars(clean.value, clean.low, clean.high),
+                yerr=_bars(worst.value, worst.low, worst.high),
+                label=_short(row.label),
+                capsize=3,
+                markersize=8,
+                linestyle="none",
+                **_mark(i),
+            )
+        axes.margins(0.12)
+        axes.set_xlabel("clean accuracy, %")
+        axes.set_ylabel("worst-case accuracy, %")
+        _legend(figure, axes)
+
+    words = [f"{row.label}: clean {c.value:.1%}, worst case {w.value:.1%}" for _, row, c, w in both]
+    caption = (
+        "Clean against worst-case robust accuracy. Up and to the right is better; bars are 95 % intervals."
+    )
+    return Plot(_svg(draw), caption, f"Trade-off plot. {'; '.join(words)}.")
+
+
+def losses(rows: Sequence[Row]) -> Plot | None:
+    """Training loss over epochs, one line per run. None where nothing was logged."""
+    caption = (
+        "Training loss of each run, on what it trained on: values of different methods are not comparable."
+    )
+    return _curves(rows, {"loss": "-"}, "training loss", 1, caption)
+
+
+def validation(rows: Sequence[Row]) -> Plot | None:
+    """Validation accuracy over epochs: robust solid, clean dashed."""
+    caption = "Validation accuracy: robust (solid) and clean (dashed)."
+    styles = {"validation_robust": "-", "validation_clean": "--"}
+    return _curves(rows, styles, "validation accuracy, %", 100, caption)
+
+
+def burn_in(row: Row) -> int:
+    """How many epochs of burn-in the row's runs had."""
+    return max((sum(e.details.get("phase") == "burn-in" for e in run.epochs) for run in row.runs), default=0)
+
+
+def _curves(
+    rows: Sequence[Row], styles: dict[str, str], label: str, scale: float, caption: str
+) -> Plot | None:
+    logged = [
+        (i, row)
+        for i, row in enumerate(rows)
+        if any(_series(r.epochs, k)[0] for r in row.runs for k in styles)
+    ]
+    if not logged:
+        return None
+    burnt = {row.label: length for _, row in logged if (length := burn_in(row))}
+
+    def draw(figure: "Figure") -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        axes = figure.subplots()
+        for i, row in logged:
+            for k, run in enumerate(row.runs):
+                for name, style in styles.items():
+                    epochs, values = _series(run.epochs, name)
+                    first = k == 0 and name == next(iter(styles))
+                    axes.plot(
+                        epochs,
+                        [scale * value for value in values],
+                        linestyle=style,
+                        linewidth=1.6,
+                        markersize=5,
+                        markevery=max(1, len(epochs) // 8),
+                        label=_short(row.label) if first else None,
+                        **_mark(i),
+                    )
+        for length in sorted(set(burnt.values())):
+            axes.axvspan(0.5, length + 0.5, color="#8c959f", alpha=0.13, linewidth=0, zorder=0)
+            axes.axvline(length + 0.5, color="#57606a", linestyle=":", linewidth=1.2)
+        if burnt:
+            axes.annotate(
+                "burn-in",
+                (0.6, 1),
+                xycoords=("data", "axes fraction"),
+                va="bottom",
+                fontsize=9,
+                color="#424a53",
+            )
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlim(left=0.5)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(label)
+        _legend(figure, axes)
+
+    if burnt:
+        caption += f" Shaded: burn-in ({'; '.join(_lengths(burnt))})."
+    ends = [f"{row.label}: {listed(_ends(row, styles))}" for _, row in logged]
+    return Plot(_svg(draw), caption, f"{label} over epochs. Last epoch of {'; of '.join(ends)}.")
+
+
+def _series(epochs: Sequence[Record], name: str) -> tuple[list[int], list[float]]:
+    known = [
+        (int(e.details["epoch"]) + 1, e.details[name]) for e in epochs if e.details.get(name) is not None
+    ]
+    return [epoch for epoch, _ in known], [value for _, value in known]
+
+
+def _lengths(burnt: Mapping[str, int]) -> list[str]:
+    who = {
+        length: [f"“{name}”" for name in burnt if burnt[name] == length]
+        for length in sorted(set(burnt.values()))
+    }
+    if len(who) == 1 and len(burnt) > MANY_NAMES:
+        who = {length: [f"{len(names)} rows"] for length, names in who.items()}
+    return [f"{length} epoch{'s' if length > 1 else ''} of {listed(names)}" for length, names in who.items()]
+
+
+def _ends(row: Row, names: Iterable[str]) -> list[str]:
+    series = {name: _series(row.runs[0].epochs, name)[1] for name in names}
+    return [f"{name.replace('_', ' ')} {values[-1]:.3g}" for name, values in series.items() if values]
+
+
+def _mark(i: int) -> dict[str, Any]:
+    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]}
+
+
+def _bars(value: float, low: float | None, high: float | None) -> list[list[float]] | None:
+    if low is None or high is None:
+        return None
+    return [[100 * max(value - low, 0)], [100 * max(high - value, 0)]]
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= 42 else f"{label[:20]}…{label[-21:]}"
+
+
+def _legend(figure: "Figure", axes: "Axes") -> None:
+    from matplotlib.container import Container
+
+    handles, labels = axes.get_legend_handles_labels()
+    handles = [h[0] if isinstance(h, Container) else h for h in handles]  # the marker, without its error bars
+    columns = 1 if max(map(len, labels)) > 22 else 2
+    figure.set_figheight(3.5 + 0.2 * -(-len(labels) // columns))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def _svg(draw: "Callable[[Figure], None]") -> str:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(4.3, 3.7), layout="constrained")
+        draw(figure)
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"

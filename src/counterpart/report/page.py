@@ -1,0 +1,207 @@
+"""The report page: what the records of some runs say, as one HTML file that needs nothing else."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ..errors import UserError
+from ..records import Record
+from ..rundir import write_atomically
+from . import figures, tables
+from .panel import Panel, radius_range, ramp, read_panel
+from .runs import CLEAN, WORST, Run, read_runs
+from .tables import Row, listed
+
+MANY_CLASSES = 20
+
+
+def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
+    """Write one self-contained HTML page about some runs.
+
+    Args:
+        runs: run folders, or group folders that hold run folders ``seed-*``.
+        output: the file to write. Default: ``report/index.html`` in the run folder, or, of several runs, in the
+            nearest folder that holds them all.
+
+    Returns:
+        The file written.
+
+    Raises:
+        UserError: a path is no run folder, no run has anything to report, or the file cannot be written.
+    """
+    read = read_runs(runs)
+    if output is None:
+        home = read[0].folder.path if len(read) == 1 else _common_parent(read)
+        output = home / "report" / "index.html"
+    if output.is_dir():
+        raise UserError(f"{output} is a folder; name the file to write, such as {output / 'index.html'}.")
+    html = _render(read, output)
+    write_atomically(output, lambda path: path.write_text(html, encoding="utf-8"))
+    return output
+
+
+def _common_parent(runs: Sequence[Run]) -> Path:
+    return Path(os.path.commonpath([run.folder.path.resolve().parent for run in runs]))
+
+
+def _render(runs: Sequence[Run], output: Path) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    rows = tables.group(runs)
+    evaluated = [row for row in rows if row.shown]
+    files = {row.label: file for row in evaluated if (file := _panel_file(row))}
+    low, high = radius_range(file for file, _ in files.values()) if files else (0.0, 0.0)
+    norm = evaluated[0].setting.norm if evaluated else None
+    names = tables.metric_names(evaluated)
+    classes = list(dict.fromkeys(cls for row in evaluated for name in names for cls in row.per_class(name)))
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(percent=_percent, seconds=_seconds, text=_text)
+    template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
+    return template.render(
+        title=_headline(runs, evaluated),
+        summary=_summary(rows, evaluated),
+        notes=_notes(runs, evaluated),
+        comparisons=[(name, text) for name in (CLEAN, WORST) for text in tables.comparisons(evaluated, name)],
+        rows=evaluated,
+        names=names,
+        one_setting=len({row.setting for row in evaluated}) == 1,
+        plots=[p for p in (figures.tradeoff(rows), figures.validation(rows), figures.losses(rows)) if p],
+        panels=[(row, *_panel(row, files.get(row.label), low, high)) for row in evaluated],
+        radii=(tables.radius_text(low, norm), tables.radius_text(high, norm)),
+        ramp=ramp(),
+        classes=classes,
+        class_names=[name for name in (CLEAN, WORST) if name in names],
+        many_classes=len(classes) > MANY_CLASSES,
+        differences=tables.differences(rows) if len(rows) > 1 else [],
+        all_rows=rows,
+        others=[(run, other) for run in runs for other in run.evaluations[1:]],
+        provenance=[(run, _provenance(run)) for run in runs],
+        artifacts=[(run, a, _link(a.file, output)) for run in runs for a in run.artifacts],
+    )
+
+
+def _headline(runs: Sequence[Run], evaluated: Sequence[Row]) -> str:
+    data = {str(row.setting.data) for row in evaluated} or {str(run.config["data"]["name"]) for run in runs}
+    return f"{'Robust accuracy' if evaluated else 'Training'} on {listed(sorted(data))}"
+
+
+def _summary(rows: Sequence[Row], evaluated: Sequence[Row]) -> str:
+    if not evaluated:
+        return f"{_count(len(rows), 'run')} trained, none evaluated yet."
+    what = (
+        _count(len(evaluated), "method") if len({row.label for row in evaluated}) > 1 else evaluated[0].label
+    )
+    models = listed(sorted({str(row.shown[0].details.get("model", "unknown model")) for row in evaluated}))
+    settings = listed([_judged_on(row) for row in {(row.setting, row.n): row for row in evaluated}.values()])
+    return f"{what} with {models}, judged on {settings}."
+
+
+def _judged_on(row: Row) -> str:
+    s = row.setting
+    return f"{row.n:,} {s.split} images of {s.data}, attacked within {s.budget}"
+
+
+def _notes(runs: Sequence[Run], evaluated: Sequence[Row]) -> list[tuple[str, str]]:
+    """(sentence, command or ""): whatever is missing or must not be compared."""
+    notes = [(f"{run.name} is not evaluated yet:", run.evaluate_command) for run in runs if not run.shown]
+    if len({row.setting for row in evaluated}) > 1:
+        notes.append(("The methods were judged in different settings: compare only rows of one setting.", ""))
+    if len({row.n for row in evaluated}) > 1:
+        notes.append(("The methods were judged on different numbers of images.", ""))
+    if len({str(row.shown[0].details.get("weights")) for row in evaluated}) > 1:
+        notes.append(("Some rows show the best weights of a run, others the last ones (see Provenance).", ""))
+    notes += [
+        (f"“{r.label}” was judged on clean images only.", "") for r in evaluated if not r.accuracy(WORST)
+    ]
+    notes += [
+        (f"{run.name}: {a.problem}; it is left out.", "") for run in runs for a in run.artifacts if a.problem
+    ]
+    return notes
+
+
+def _panel_file(row: Row) -> tuple[Path, str] | None:
+    """The first sound panel among the row's runs, and its caption."""
+    found = [panel for run in row.runs if (panel := run.panel()) and not panel.problem]
+    return (found[0].file, str(found[0].record.details.get("caption", ""))) if found else None
+
+
+def _panel(row: Row, file: tuple[Path, str] | None, low: float, high: float) -> tuple[Panel | None, str]:
+    """The row's panel and its caption, or the reason why there is none."""
+    if file is None:
+        problems = [str(panel.problem) for run in row.runs if (panel := run.panel())]
+        return None, "; ".join(problems) or "this evaluation recorded none"
+    return read_panel(file[0], row.setting.norm, low, high), file[1]
+
+
+def _provenance(run: Run) -> list[tuple[str, str]]:
+    """(name, value): what training and evaluation share once, where they differ both."""
+    works = {"training": run.epochs[-1]} if run.epochs else {}
+    works |= {"evaluation": run.shown.first} if run.shown else {}
+    origins = {work: _origin(record) for work, record in works.items()}
+    rows = [("folder", str(run.folder.path)), ("seed", _text(run.seed))]
+    for name in dict.fromkeys(name for origin in origins.values() for name in origin):
+        values = {work: origin[name] for work, origin in origins.items()}
+        same = len(set(values.values())) == 1
+        rows.append(
+            (name, values.popitem()[1] if same else "; ".join(f"{w}: {v}" for w, v in values.items()))
+        )
+    rows += _masks(run)
+    if run.shown:
+        details = run.shown.details
+        rows += [
+            ("data fingerprint", _text(details.get("fingerprint"))),
+            ("weights", _text(details.get("weights"))),
+        ]
+        passes = [f"{details[k]:,} {k}" for k in ("forwards", "backwards") if details.get(k) is not None]
+        rows.append(("passes per image, summed", ", ".join(passes) or "—"))
+    return rows
+
+
+def _origin(record: Record) -> dict[str, str]:
+    p = record.provenance
+    return {
+        "command": _text(p.get("command")),
+        "commit": _text(p.get("commit")),
+        "versions": f"torch {_text(p.get('torch'))}, Python {_text(p.get('python'))}",
+        "hardware": _text(p.get("hardware")),
+        "finished": _text(p.get("time")),
+        "config hash": _text(record.config),
+    }
+
+
+def _masks(run: Run) -> list[tuple[str, str]]:
+    """What the log says of the budgets that training drew; nothing where it drew none."""
+    radii = [e.details["mean_radius"] for e in run.epochs if e.details.get("mean_radius") is not None]
+    if not radii:
+        return []
+    flat = sum(e.details.get("flat_maps") or 0 for e in run.epochs)
+    return [
+        ("mean radius, last epoch", f"{255 * radii[-1]:.3f}/255"),
+        ("flat maps in training", f"{flat:,}"),
+    ]
+
+
+def _link(file: Path, output: Path) -> str:
+    return quote(os.path.relpath(file.resolve(), output.resolve().parent))
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def _percent(share: float | None, digits: int = 2) -> str:
+    return "—" if share is None else f"{100 * share:.{digits}f}"
+
+
+def _seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return "—"
+    return f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.1f}"
+
+
+def _text(value: Any) -> str:
+    return "—" if value is None else str(value)

@@ -1,0 +1,180 @@
+"""Run folders as the report sees them: configuration, epochs, evaluations and artifacts."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..records import Record, file_hash
+from ..rundir import RunDir
+
+PREFIX = "accuracy/"
+CLEAN, WORST = "clean", "worst case"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of one run.
+
+    Attributes:
+        key: its identity, the name of its folder.
+        metrics: {"clean": record, "PGD-20": record, ..., "worst case": record}, in the order of measurement.
+    """
+
+    key: str
+    metrics: Mapping[str, Record]
+
+    @property
+    def first(self) -> Record:
+        """The record that speaks for the whole: the clean accuracy where there is one."""
+        return self.metrics[CLEAN] if CLEAN in self.metrics else next(iter(self.metrics.values()))
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """What all metrics of the evaluation share: method, model, data, split, norm, eps, weights."""
+        return self.first.details
+
+    @property
+    def n(self) -> int:
+        """How many images."""
+        return self.first.n or 0
+
+    @property
+    def time(self) -> str:
+        """When its last record was written (ISO 8601, so that text order is time order)."""
+        return max(str(record.provenance.get("time", "")) for record in self.metrics.values())
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took: every record of an evaluation carries the seconds of the whole."""
+        return max((r.seconds for r in self.metrics.values() if r.seconds is not None), default=None)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder, read.
+
+    Attributes:
+        folder: where it lies.
+        config: its resolved configuration.
+        records: all of its records, in file order.
+    """
+
+    folder: RunDir
+    config: Mapping[str, Any]
+    records: Sequence[Record]
+
+    @property
+    def name(self) -> str:
+        """The folder's name; "group/seed-0" for a run of a group."""
+        path = self.folder.path.resolve()
+        return f"{path.parent.name}/{path.name}" if path.name.startswith("seed-") else path.name
+
+    @property
+    def seed(self) -> int | None:
+        """The seed that produced it."""
+        return self.config.get("seed")
+
+    @cached_property
+    def epochs(self) -> list[Record]:
+        """The training log, one record per epoch, in order."""
+        rows = {int(r.details["epoch"]): r for r in self.records if r.kind == "epoch"}
+        return [rows[epoch] for epoch in sorted(rows)]
+
+    @cached_property
+    def evaluations(self) -> list[Evaluation]:
+        """Most images first, and the latest first among equals. The first one is shown."""
+        found: dict[str, dict[str, Record]] = {}
+        for record in self.records:
+            if record.kind == "metric" and record.name.startswith(PREFIX):
+                key = str(record.details.get("evaluation", ""))
+                found.setdefault(key, {})[record.name.removeprefix(PREFIX)] = record
+        evaluations = [Evaluation(key, metrics) for key, metrics in found.items()]
+        return sorted(reversed(evaluations), key=lambda e: (e.n, e.time), reverse=True)
+
+    @property
+    def shown(self) -> Evaluation | None:
+        """The evaluation that the page shows."""
+        return self.evaluations[0] if self.evaluations else None
+
+    @property
+    def training_seconds(self) -> float | None:
+        """Sum over the epochs."""
+        return _sum([record.seconds for record in self.epochs])
+
+    @property
+    def evaluate_command(self) -> str:
+        """What to type to evaluate it."""
+        return f"counterpart evaluate {shlex.quote(str(self.folder.path))}"
+
+    @cached_property
+    def artifacts(self) -> list["Artifact"]:
+        """Every file that the records name; where a file is named twice, its last record."""
+        named = {str(r.details.get("file")): r for r in self.records if r.kind == "artifact"}
+        return [Artifact.check(self.folder.path, record) for record in named.values()]
+
+    def panel(self) -> "Artifact | None":
+        """The image panel of the shown evaluation."""
+        key = self.shown.key if self.shown else None
+        panels = [a for a in self.artifacts if a.record.name == "panel" and a.file.parent.name == key]
+        return panels[-1] if panels else None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file that a record names.
+
+    Attributes:
+        record: the record.
+        file: where the file should be.
+        problem: why it cannot be trusted, or None.
+    """
+
+    record: Record
+    file: Path
+    problem: str | None
+
+    @classmethod
+    def check(cls, folder: Path, record: Record) -> "Artifact":
+        """Compare the file with the hash in its record."""
+        file = folder / str(record.details.get("file"))
+        problem = None
+        if not file.is_file():
+            problem = f"{file} is missing"
+        elif file_hash(file) != record.details.get("sha256"):
+            problem = f"{file} has changed since it was recorded (its hash differs)"
+        return cls(record, file, problem)
+
+
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """Read run folders, and the ``seed-*`` runs of group folders; each run once.
+
+    Raises:
+        UserError: a path is no run folder, or no run has any record yet.
+    """
+    if not paths:
+        raise UserError("No run to report on: name one or more run folders, such as runs/digits-part.")
+    folders = {one.resolve(): one for path in paths for one in _members(path)}.values()
+    runs = [Run(folder, folder.config(), folder.records()) for folder in map(RunDir, folders)]
+    if not any(run.epochs or run.evaluations for run in runs):
+        names = ", ".join(str(run.folder.path) for run in runs)
+        raise UserError(f"Nothing to report yet: {names} holds neither a finished epoch nor an evaluation.")
+    return runs
+
+
+def _members(path: Path) -> list[Path]:
+    if RunDir(path).config_file.exists():
+        return [path]
+    seeds = [child for child in path.glob("seed-*") if RunDir(child).config_file.exists()]
+    if not seeds:
+        what = "has no config.yaml and no seed-* runs in it" if path.is_dir() else "does not exist"
+        raise UserError(f"{path} is no run folder: it {what}. Name a folder that counterpart train made.")
+    return sorted(seeds, key=lambda child: (len(child.name), child.name))
+
+
+def _sum(seconds: Sequence[float | None]) -> float | None:
+    known = [one for one in seconds if one is not None]
+    return sum(known) if known else None

@@ -1,0 +1,272 @@
+"""The numbers of the page: runs grouped over seeds, accuracies with intervals, and what overlaps."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
+from typing import Any
+
+from ..records import fingerprint
+from .runs import CLEAN, WORST, Evaluation, Run
+
+# Settings that do not make a run another method: its seed and name, and where and how it was executed.
+NOT_METHOD = (
+    "seed", "name", "runs", "device", "data.root", "data.download", "train.stop_after", "train.checkpoint_every",
+    "evaluate",
+)  # fmt: skip
+
+# 97.5 % quantiles of Student's t for 1 to 9 degrees of freedom. More seeds keep the last: on the safe side.
+_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+MANY_PAIRS = 6
+NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1"}
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A share of images, over one or more seeds.
+
+    Attributes:
+        value: in [0, 1], the mean over seeds.
+        low, high: 95 % interval, or None where a record has none. Over seeds: the records' own half-widths
+            (which images were drawn) and Student's t over the seeds (how training fell), added in squares.
+        sd: standard deviation over the seeds, None for one seed.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    sd: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs that differ in nothing but their seed.
+
+    Attributes:
+        method: how the model was trained; the run's name where no evaluation says.
+        runs: one per seed.
+        label: the method, made unique by the run's name where two rows share it.
+    """
+
+    method: str
+    runs: Sequence[Run]
+    label: str
+
+    @property
+    def name(self) -> str:
+        """The run's name; of several, the group folder's or the first one's."""
+        if len(self.runs) == 1:
+            return self.runs[0].name
+        heads = {run.name.rpartition("/")[0] for run in self.runs}
+        return heads.pop() if len(heads) == 1 and "" not in heads else f"{self.runs[0].name} and others"
+
+    @property
+    def shown(self) -> list[Evaluation]:
+        """The shown evaluation of every run; empty if not evaluated."""
+        return [run.shown for run in self.runs if run.shown]
+
+    @property
+    def seeds(self) -> str:
+        """The seeds, in words."""
+        return ", ".join("unknown" if run.seed is None else str(run.seed) for run in self.runs)
+
+    @property
+    def setting(self) -> "Setting":
+        """What it was judged on."""
+        details = self.shown[0].details
+        return Setting(*(details.get(name) for name in ("data", "split", "norm", "eps")))
+
+    @property
+    def n(self) -> int:
+        """Images per run."""
+        return self.shown[0].n
+
+    @property
+    def training_seconds(self) -> float | None:
+        """Mean over seeds."""
+        return _mean([run.training_seconds for run in self.runs])
+
+    @property
+    def evaluation_seconds(self) -> float | None:
+        """Mean over seeds."""
+        return _mean([evaluation.seconds for evaluation in self.shown])
+
+    def accuracy(self, name: str) -> Accuracy | None:
+        """The named metric, or None where it was not measured."""
+        records = [evaluation.metrics.get(name) for evaluation in self.shown]
+        values = [r.value for r in records if r is not None and r.value is not None]
+        intervals = [r.interval for r in records if r is not None and r.interval is not None]
+        if not values or len(values) < len(records):
+            return None
+        value = fmean(values)
+        sd = stdev(values) if len(values) > 1 else None
+        if len(intervals) < len(values):
+            return Accuracy(value, None, None, sd)
+        spread = 0.0
+        if sd is not None:
+            spread = _STUDENT[min(len(values) - 1, len(_STUDENT)) - 1] * sd / math.sqrt(len(values))
+        below = fmean(v - low for v, (low, _) in zip(values, intervals, strict=True))
+        above = fmean(high - v for v, (_, high) in zip(values, intervals, strict=True))
+        low, high = value - math.hypot(below, spread), value + math.hypot(above, spread)
+        return Accuracy(value, max(low, 0.0), min(high, 1.0), sd)
+
+    def per_class(self, name: str) -> dict[str, tuple[int, int]]:
+        """{class: (correct, n)}, summed over seeds."""
+        total: dict[str, tuple[int, int]] = {}
+        for evaluation in self.shown:
+            record = evaluation.metrics.get(name)
+            for cls, (correct, n) in (record.details.get("per_class") or {}).items() if record else ():
+                before = total.get(cls, (0, 0))
+                total[cls] = (before[0] + correct, before[1] + n)
+        return total
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an evaluation judged on. Rows compare only within one setting."""
+
+    data: str | None
+    split: str | None
+    norm: str | None
+    eps: float | None
+
+    @property
+    def budget(self) -> str:
+        """The budget in words, such as "ℓ∞ ≤ 8/255"."""
+        if self.eps is None:
+            return "an unknown budget"
+        words = [str(NORMS.get(str(self.norm), self.norm)), "≤", radius_text(self.eps, self.norm)]
+        return "\N{NO-BREAK SPACE}".join(words)
+
+    def __str__(self) -> str:
+        return f"{self.data} {self.split}, {self.budget}"
+
+
+def radius_text(eps: float, norm: str | None = "linf") -> str:
+    """8/255 for ℓ∞, where that is how people speak; else the number."""
+    return f"{eps * 255:.3g}/255" if norm == "linf" else f"{eps:.4g}"
+
+
+def group(runs: Iterable[Run]) -> list[Row]:
+    """Gather runs that differ only in their seed, in the given order.
+
+    A seed that comes twice under one configuration starts a row of its own: copies are no evidence.
+    """
+    members: dict[str, list[Run]] = {}
+    for run in runs:
+        key = fingerprint([_method(run.config), _judged(run.shown)])
+        while any(other.seed == run.seed for other in members.get(key, [])):
+            key += "+"
+        members.setdefault(key, []).append(run)
+    rows = [_row(runs) for runs in members.values()]
+    methods = [row.method for row in rows]
+    return [replace(r, label=f"{r.method} ({r.name})") if methods.count(r.method) > 1 else r for r in rows]
+
+
+def _row(runs: Sequence[Run]) -> Row:
+    shown = runs[0].shown
+    method = str(shown.details.get("method", runs[0].name)) if shown else runs[0].name
+    return Row(method, runs, method)
+
+
+def _method(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in flatten(config).items() if not _ignored(key)}
+
+
+def _ignored(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in NOT_METHOD)
+
+
+def _judged(evaluation: Evaluation | None) -> object:
+    if evaluation is None:
+        return None
+    shared = [
+        evaluation.details.get(k) for k in ("method", "model", "data", "split", "norm", "eps", "weights")
+    ]
+    return [shared, evaluation.n, sorted(evaluation.metrics)]
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"train.epochs": 80, ...} from nested settings."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def differences(rows: Sequence[Row]) -> list[tuple[str, list[Any]]]:
+    """Every setting in which the rows differ, with its value in each: is the comparison a fair one?"""
+    flats = [_method(row.runs[0].config) for row in rows]
+    keys = dict.fromkeys(key for flat in flats for key in flat)
+    table = [(key, [flat.get(key) for flat in flats]) for key in keys]
+    return [(key, values) for key, values in table if any(value != values[0] for value in values)]
+
+
+def metric_names(rows: Sequence[Row]) -> list[str]:
+    """The columns: clean first, attacks as they came, the worst case last."""
+    found = dict.fromkeys(name for row in rows for one in row.shown for name in one.metrics)
+    attacks = [name for name in found if name not in (CLEAN, WORST)]
+    return [n for n in (CLEAN, *attacks, WORST) if n in found]
+
+
+def comparisons(rows: Sequence[Row], name: str) -> list[str]:
+    """Sentences that say which rows the metric can tell apart, within each setting."""
+    sentences = []
+    for setting in dict.fromkeys(row.setting for row in rows):
+        here = [
+            (row, accuracy) for row in rows if row.setting == setting and (accuracy := row.accuracy(name))
+        ]
+        here.sort(key=lambda pair: -pair[1].value)
+        if len(here) > 1:
+            sentences.append(_compare(here))
+    return sentences
+
+
+def _overlaps(overlapping: Mapping[str, list[str]], count: int) -> str:
+    """Which of ``count`` rows overlap, in as few words as do."""
+    pairs = sum(map(len, overlapping.values()))
+    if count > 2 and pairs == count * (count - 1) // 2:
+        return f"the 95 % intervals of all {count} overlap"
+    if pairs > MANY_PAIRS:
+        first, others = next(iter(overlapping.items()))
+        return (
+            f"{pairs} pairs of 95 % intervals overlap, {first} with {len(others)} of the {count - 1} others"
+        )
+    return f"95 % intervals overlap: {'; '.join(f'{one} with {listed(them)}' for one, them in overlapping.items())}"
+
+
+def _compare(ranked: list[tuple[Row, Accuracy]]) -> str:
+    without = [row for row, a in ranked if a.low is None]
+    ranked = [(row, a) for row, a in ranked if a.low is not None]
+    overlapping = {}
+    for i, (row, accuracy) in enumerate(ranked):
+        below = [f"“{other.label}”" for other, a in ranked[i + 1 :] if _overlap(a, accuracy)]
+        if below:
+            overlapping[f"“{row.label}”"] = below
+    if overlapping:
+        text = f"{_overlaps(overlapping, len(ranked))}. Do not read these differences as gains."
+    elif len(ranked) > 1:
+        order = " > ".join(f"“{row.label}”" for row, _ in ranked)
+        text = f"no 95 % intervals overlap: {order}."
+    else:
+        text = "nothing to compare."
+    if without:
+        text += f" No interval was recorded for {listed([f'“{row.label}”' for row in without])}."
+    return text
+
+
+def _overlap(lower: Accuracy, higher: Accuracy) -> bool:
+    assert lower.high is not None
+    assert higher.low is not None
+    return lower.high >= higher.low
+
+
+def listed(words: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def _mean(seconds: Sequence[float | None]) -> float | None:
+    known = [one for one in seconds if one is not None]
+    return fmean(known) if known else None

@@ -1,0 +1,145 @@
+"""One folder per run: resolved configuration, environment, records, checkpoints, evaluations.
+
+    runs/<name>/config.yaml  environment.json  records.jsonl  progress.log
+                checkpoints/{last,best}.safetensors  evaluations/<key>/  report/index.html
+
+Every file is written to a temporary name, flushed, and renamed: a kill leaves the old file or the new one.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors import SafetensorError
+
+from . import records
+from .errors import UserError
+from .records import Record
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, and rename it.
+
+    A full disk leaves nothing behind but the old file, and says so.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:  # the latter is how safetensors reports a full disk
+        raise UserError(
+            f"Could not write {path}: {getattr(error, 'strerror', None) or error}. The previous file is untouched; "
+            "free some space (or mend the permission) and run the same command again."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The paths of a run folder and how its files are read and written."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name: its folder's."""
+        return self.path.name
+
+    @property
+    def records_file(self) -> Path:
+        """JSON lines, appended to."""
+        return self.path / "records.jsonl"
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    def checkpoint(self, name: str) -> Path:
+        """``last`` (to continue from) or ``best`` (by robust validation accuracy)."""
+        return self.path / "checkpoints" / f"{name}.safetensors"
+
+    def create(
+        self, config: Mapping[str, Any], identity: Callable[[Mapping[str, Any]], dict[str, Any]]
+    ) -> None:
+        """Make the folder for this configuration, or check that the one there belongs to it.
+
+        Args:
+            config: resolved.
+            identity: keeps the part of a configuration that must not differ.
+        """
+        if self.config_file.exists():
+            changed = _differences(identity(self.config()), identity(config))
+            if changed:
+                raise UserError(
+                    f"{self.path} holds a run with another configuration ({'; '.join(changed[:3])}). "
+                    "Give this run a name of its own with --name, or remove the folder."
+                )
+            return
+        if self.path.exists() and any(self.path.iterdir()):
+            raise UserError(f"{self.path} exists, is not empty and is no run folder. Choose another --name.")
+        environment = json.dumps(records.environment(), indent=1)
+        text = yaml.safe_dump(dict(config), sort_keys=False)
+        write_atomically(self.config_file, lambda p: p.write_text(text))  # first: its presence makes it a run
+        write_atomically(self.path / "environment.json", lambda p: p.write_text(environment))
+
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration."""
+        if not self.config_file.exists():
+            raise UserError(f"{self.path} is no run folder: it has no config.yaml.")
+        loaded = yaml.safe_load(self.config_file.read_text())
+        assert isinstance(loaded, dict)
+        return loaded
+
+    def records(self) -> list[Record]:
+        """Every record so far."""
+        return records.read(self.records_file)
+
+    def add(self, rows: Iterable[Record]) -> None:
+        """Append records."""
+        records.write(self.records_file, rows)
+
+    def drop_epochs_from(self, epoch: int) -> None:
+        """Forget the log of epochs that a continued run is about to make again.
+
+        They were logged after the checkpoint that the run continues from. Evaluations stay.
+        """
+        if not self.records_file.exists():
+            return
+        lines = self.records_file.read_text().splitlines(keepends=True)
+        kept = [
+            line
+            for line in lines
+            if line.endswith("\n")
+            and not ((row := json.loads(line))["kind"] == "epoch" and row["details"]["epoch"] >= epoch)
+        ]
+        if kept != lines:
+            write_atomically(self.records_file, lambda p: p.write_text("".join(kept)))
+
+    def artifact(self, file: Path, name: str, caption: str) -> Record:
+        """A record that names a file of this run."""
+        details = {
+            "file": str(file.relative_to(self.path)),
+            "sha256": records.file_hash(file),
+            "caption": caption,
+        }
+        return Record(kind="artifact", name=name, details=details)
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for key in {**old, **new}:
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            found.append(f"{prefix}{key}: {before} there, {after} now")
+    return found

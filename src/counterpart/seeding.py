@@ -1,0 +1,93 @@
+"""Randomness as an argument: counter-based draws per sample, one derived seed per other purpose.
+
+A draw is a pure function of (seed, purpose, data-set index, counters, position). So a sample meets the same
+draws whatever else is in its batch, however many processes there are, and wherever a run was resumed: no
+random state needs saving. Only integer operations decide the bits, so the draws agree between devices.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+# The finaliser of splitmix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
+_GOLDEN = 0x9E3779B97F4A7C15 - 2**64
+_MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
+_MIX_2 = 0x94D049BB133111EB - 2**64
+
+
+def _mix(bits: Tensor) -> Tensor:
+    """Scramble int64 values; integer overflow wraps, shifts are logical."""
+    bits = (bits ^ (bits >> 30 & 0x3FFFFFFFF)) * _MIX_1
+    bits = (bits ^ (bits >> 27 & 0x1FFFFFFFFF)) * _MIX_2
+    return bits ^ (bits >> 31 & 0x1FFFFFFFF)
+
+
+def derive(seed: int, purpose: str, *counters: int) -> int:
+    """A 63-bit seed for one purpose, such as ``derive(seed, "order", epoch)``."""
+    text = "/".join([str(seed), purpose, *map(str, counters)])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seed torch's global generators inside the block, and put them back afterwards.
+
+    For code that accepts no generator: weight initialisation, dropout.
+    """
+    cuda = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(seed)
+        for one in cuda:
+            torch.cuda.default_generators[one.index or 0].manual_seed(seed)
+        yield
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Counter-based randomness for a batch: ``Keys(seed, "pgd", batch.index)``.
+
+    Attributes:
+        seed: the run's seed.
+        attack: what the draws are for; two names never share draws.
+        index: (B,) data-set index of each sample.
+    """
+
+    seed: int
+    attack: str
+    index: Int[Tensor, " b"]
+
+    def fold(self, *counters: int | str) -> "Keys":
+        """Keys for a sub-purpose, such as an epoch or a restart."""
+        return Keys(self.seed, "/".join([self.attack, *map(str, counters)]), self.index)
+
+    def __getitem__(self, keep: Tensor | slice) -> "Keys":
+        return Keys(self.seed, self.attack, self.index[keep])
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def bits(self, step: int, shape: tuple[int, ...], stream: int = 0) -> Int[Tensor, "b ..."]:
+        """(B, *shape) int64 with 64 random bits each."""
+        base = derive(self.seed, self.attack, step, stream)
+        rows = _mix(self.index.long() * _GOLDEN + base)
+        size = torch.Size(shape).numel()
+        cells = torch.arange(1, size + 1, device=self.index.device) * _GOLDEN
+        return _mix(rows[:, None] + cells).view(len(self.index), *shape)
+
+    def uniform(self, step: int, shape: tuple[int, ...], stream: int = 0) -> Float[Tensor, "b ..."]:
+        """(B, *shape) float32, uniform on [0, 1): multiples of 2^-24."""
+        return (self.bits(step, shape, stream) >> 40 & 0xFFFFFF).float() * 2.0**-24
+
+    def normal(self, step: int, shape: tuple[int, ...]) -> Float[Tensor, "b ..."]:
+        """(B, *shape) float32, standard normal (Box and Muller 1958)."""
+        radius = (-2 * torch.log1p(-self.uniform(step, shape))).sqrt()
+        return radius * (2 * torch.pi * self.uniform(step, shape, stream=1)).cos()
+
+    def integers(self, step: int, high: int, stream: int = 0) -> Int[Tensor, " b"]:
+        """(B,) int64, uniform on 0 .. high - 1."""
+        return (self.bits(step, (1,), stream)[:, 0] >> 1 & 0x7FFFFFFFFFFFFFFF) % high

@@ -1,0 +1,126 @@
+"""Checkpoints: one safetensors file that holds everything a run needs to go on, written atomically.
+
+The JSON that belongs to the tensors lies in the file's own header, so that one rename replaces both.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
+
+from ..errors import UserError
+from ..rundir import write_atomically
+
+
+@dataclass
+class State:
+    """Where a run stands.
+
+    Attributes:
+        epoch: current epoch, from 0; equal to the number of epochs when finished.
+        step: batches of it that are done.
+        seconds: spent on this epoch so far, all starts together.
+        totals: sums over this epoch's images, for its record.
+        best_phase: phase that ``best`` belongs to; a new phase starts afresh, so that a part run's best
+            weights are never those of its burn-in.
+        best_score: (robust, clean) validation accuracy of ``best``.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    totals: dict[str, float] = field(default_factory=dict)
+    best_phase: int = -1
+    best_score: list[float] = field(default_factory=list)
+
+
+def save(
+    path: Path,
+    state: State,
+    about: Mapping[str, Any],
+    model: nn.Module,
+    optimizer: Optimizer,
+    ema: AveragedModel | None,
+    maps: Tensor | None,
+) -> None:
+    """Write the whole state of a run."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for number, slots in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{slot}": value for slot, value in slots.items() if value is not None}
+    if ema is not None:
+        tensors |= {f"ema.{name}": value for name, value in ema.state_dict().items()}
+    if maps is not None:
+        tensors["maps"] = maps
+    _write(path, tensors, {"state": asdict(state), **about})
+
+
+def save_weights(path: Path, model: nn.Module, about: Mapping[str, Any]) -> None:
+    """Write a model's weights alone, with what is needed to rebuild it."""
+    _write(path, model.state_dict(), about)
+
+
+def load(
+    path: Path, model: nn.Module, optimizer: Optimizer, ema: AveragedModel | None
+) -> tuple[State, Tensor | None]:
+    """Put everything back where ``save`` took it from; returns the state and the stored maps."""
+    tensors, about = read(path)
+    groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "ema": {}, "maps": {}}
+    for name, value in tensors.items():
+        group, _, rest = name.partition(".")
+        groups.setdefault(group, {})[rest] = value
+    try:
+        model.load_state_dict(groups["model"])
+        if ema is not None:
+            ema.load_state_dict(groups["ema"])
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, value in groups["optimizer"].items():
+            number, _, slot = name.partition(".")
+            slots.setdefault(int(number), {})[slot] = value
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
+        return State(**about["state"]), groups["maps"].get("")
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{path} does not belong to this run: {reason}. Remove it to start afresh."
+        ) from error
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and JSON header of one of our files."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist.") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is no readable checkpoint ({error}). Was it copied completely?") from None
+    if "counterpart" not in header:
+        raise UserError(f"{path} holds weights, but no counterpart header: use it with --model.init instead.")
+    return tensors, json.loads(header["counterpart"])
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    header = {"counterpart": json.dumps(about), "format": "pt"}
+    flat = {name: value.detach().contiguous() for name, value in tensors.items()}
+    write_atomically(path, lambda temporary: _save_file(flat, temporary, header))
+
+
+def _save_file(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
+    try:
+        save_file(tensors, path, header)
+    except SafetensorError as error:  # how safetensors reports a full disk
+        raise OSError(str(error)) from error
+
+
+def finite(tensors: list[Tensor]) -> bool:
+    """Whether no value is NaN or infinite."""
+    return bool(torch.stack([t.detach().isfinite().all() for t in tensors]).all()) if tensors else True

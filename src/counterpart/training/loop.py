@@ -1,0 +1,405 @@
+"""The training loop: epochs of (perturb, loss, step), validation, records and checkpoints.
+
+Everything random is a function of (seed, epoch, step, sample index), so a run that was killed and continued
+from a checkpoint ends with the same bits as one that was not.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from .. import devices, distributed
+from ..batch import Batch
+from ..data.image_sets import ImageSet
+from ..data.loaders import batches, epoch_order
+from ..data.transforms import Augmentation
+from ..errors import UserError
+from ..importance import store
+from ..models.inference import InferenceView
+from ..progress import Bar, track
+from ..protocols import Loss, Objective, Perturbed
+from ..records import Record
+from ..rundir import RunDir
+from ..seeding import Keys, derive, seeded
+from . import checkpoint
+from .checkpoint import State
+from .optimizers import Schedule
+from .signals import stop_requests
+from .weight_average import averaged
+
+Validate = Callable[[nn.Module, InferenceView], tuple[float, float]]
+"""(model, its view) -> (clean, robust) accuracy on the validation images."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Some epochs under one objective.
+
+    Attributes:
+        name: for the records: "burn-in", "adversarial", "part", "clean".
+        epochs: how many.
+        objective: what to do with a batch.
+        refresh_epochs: draw the maps of all samples every so many epochs and store them; None: the objective
+            draws its own at every step.
+        map_class: the class that stored maps explain.
+    """
+
+    name: str
+    epochs: int
+    objective: Objective
+    refresh_epochs: int | None = None
+    map_class: str = "true"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train, apart from what and on what."""
+
+    batch_size: int
+    seed: int
+    device: torch.device
+    augmentation: Augmentation | None
+    precision: str = "float32"  # or "bf16": of the attack's view and of the training pass
+    compile: bool = False
+    clip_norm: float | None = None
+    ema: float | None = None
+    best_by_robust: bool = True
+    checkpoint_every: float = 300.0
+    stop_after: float | None = None
+
+
+def fit(
+    model: nn.Module,
+    phases: Sequence[Phase],
+    images: ImageSet,
+    *,
+    run: RunDir,
+    optimizer: SGD,
+    rate: Schedule,
+    validate: Validate,
+    settings: Settings,
+    about: Mapping[str, Any],
+) -> bool:
+    """Train ``model`` in place, from where the run folder's last checkpoint stands.
+
+    Args:
+        model: a Classifier on ``settings.device``.
+        phases: what to do in which epochs.
+        images: training images.
+        run: folder for checkpoints, records and log.
+        optimizer: over the model's parameters.
+        rate: learning rate by absolute epoch.
+        validate: called after each epoch.
+        settings: everything else.
+        about: what is needed to rebuild the model; goes into every checkpoint.
+
+    Returns:
+        Whether the run is finished; False where ``stop_after`` ended it.
+
+    Raises:
+        UserError: a loss or gradient that is not finite, no memory, no disk space. The last checkpoint stays.
+        KeyboardInterrupt: a stop was asked for; a checkpoint has been written.
+    """
+    least = 2 * distributed.world_size()  # batch norm cannot train on a single image
+    if min(settings.batch_size, len(images)) < least:
+        raise UserError(
+            f"Batches of {settings.batch_size} from {len(images)} training images are too small: every process "
+            f"needs two images a step, so train.batch_size and the training set must be at least {least}."
+        )
+    model.to(memory_format=torch.channels_last)
+    ema = None if settings.ema is None else averaged(model, settings.ema)
+    state, maps = State(), None
+    if run.checkpoint("last").exists():
+        before = checkpoint.read(run.checkpoint("last"))[1].get("fingerprint")
+        if before != about.get("fingerprint"):
+            raise UserError(
+                f"{run.path} was trained on data {before}, the data is now {about.get('fingerprint')}: the images "
+                "changed. Put them back, or start another run with --name."
+            )
+        state, maps = checkpoint.load(run.checkpoint("last"), model, optimizer, ema)
+        maps = None if maps is None else maps.to(settings.device)
+        if not distributed.is_main():  # the checkpoint holds the sums over all processes
+            state.totals = {}
+    epochs = sum(phase.epochs for phase in phases)
+    if state.epoch >= epochs:
+        return True
+    if distributed.is_main():
+        run.drop_epochs_from(state.epoch)
+    view = InferenceView(model, precision=settings.precision, compile=settings.compile)
+    judged = model if ema is None else ema.module
+    judged_view = view if ema is None else InferenceView(judged, precision=settings.precision)
+    started = saved = epoch_started = time.monotonic()
+    steps = _steps(len(images), settings.batch_size)
+
+    def save() -> None:
+        nonlocal saved
+        state.seconds = time.monotonic() - epoch_started if state.step else 0.0
+        if distributed.is_main():
+            checkpoint.save(run.checkpoint("last"), state, about, model, optimizer, ema, maps)
+        distributed.barrier()
+        saved = time.monotonic()
+
+    total, done = epochs * len(images), state.epoch * len(images) + state.step * settings.batch_size
+    with stop_requests() as stop_asked, track("training", total, done, run.path / "progress.log") as bar:
+        if done:
+            bar.say(f"Continuing {run.name} at epoch {state.epoch + 1} of {epochs}, step {state.step}.")
+        for epoch in range(state.epoch, epochs):
+            number, first = _phase_at(phases, epoch)
+            phase, epoch_started = phases[number], time.monotonic() - state.seconds
+            bar.describe(f"{run.name}: epoch {epoch + 1} of {epochs} ({phase.name})")
+            if phase.refresh_epochs is None:
+                maps = None
+            elif state.step == 0 and (epoch - first) % phase.refresh_epochs == 0:
+                maps = _draw_maps(view, images, phase, settings)
+            order = epoch_order(len(images), settings.seed, epoch)
+            loader = batches(
+                images,
+                batch_size=settings.batch_size,
+                device=settings.device,
+                order=order[: _kept(len(images), settings.batch_size)],
+                augmentation=settings.augmentation,
+                seed=settings.seed,
+                epoch=epoch,
+                maps=maps,
+                first=state.step,
+            )
+            for step, batch in enumerate(loader, start=state.step):
+                for group in optimizer.param_groups:
+                    group["lr"] = rate(epoch + step / steps)
+                size = min(settings.batch_size, len(images) - step * settings.batch_size)
+                try:
+                    measured = train_step(batch, size, epoch, step, model, view, phase, optimizer, settings)
+                except (RuntimeError, MemoryError) as error:
+                    if not devices.is_out_of_memory(error):
+                        raise
+                    raise _no_memory(batch, model, view, phase, settings) from error
+                if ema is not None:
+                    ema.update_parameters(model)
+                view.refresh()
+                for name, value in measured.items():
+                    state.totals[name] = state.totals.get(name, 0.0) + value
+                state.step = step + 1
+                bar.advance(size)
+                out_of_time = (
+                    settings.stop_after is not None and time.monotonic() - started > settings.stop_after
+                )
+                due = time.monotonic() - saved > settings.checkpoint_every
+                # The main process's clock decides for all; a signal may have reached any of them.
+                ending = distributed.any_(stop_asked(), settings.device)
+                flags = distributed.from_main(out_of_time + 2 * due, settings.device)
+                if state.step < steps and (flags or ending):
+                    _share_totals(state, settings.device)
+                    save()
+                    if flags in (1, 3) or ending:
+                        return _ended(bar, ending, f"epoch {epoch + 1}, step {state.step} of {steps}")
+
+            _share_totals(state, settings.device)
+            judged_view.refresh()
+            bar.describe(f"{run.name}: validation after epoch {epoch + 1} of {epochs}")
+            clean, robust = validate(judged, judged_view)
+            record = _epoch_record(
+                state, phase, settings, about, rate(epoch), clean, robust, time.monotonic() - epoch_started
+            )
+            if distributed.is_main():
+                run.add([record])
+                bar.say(_line(record.details, epochs))
+            score = [robust, clean] if settings.best_by_robust else [clean, robust]
+            if number != state.best_phase or score > state.best_score:
+                state.best_phase, state.best_score = number, score
+                if distributed.is_main():
+                    checkpoint.save_weights(run.checkpoint("best"), judged, {**about, "epoch": epoch})
+            state.epoch, state.step, state.totals = epoch + 1, 0, {}
+            state.seconds = 0.0
+            save()
+            ending = distributed.any_(stop_asked(), settings.device)
+            late = settings.stop_after is not None and time.monotonic() - started > settings.stop_after
+            if state.epoch < epochs and (distributed.from_main(late, settings.device) or ending):
+                return _ended(bar, ending, f"the end of epoch {state.epoch}")
+    return True
+
+
+def train_step(
+    batch: Batch,
+    size: int,
+    epoch: int,
+    step: int,
+    model: nn.Module,
+    view: InferenceView,
+    phase: Phase,
+    optimizer: SGD,
+    settings: Settings,
+) -> dict[str, float]:
+    """One step on this process's share of a batch of ``size``; returns sums over the share."""
+    optimizer.zero_grad(set_to_none=True)
+    perturbed, loss = _pass(batch, epoch, step, model, view, phase, settings)
+    torch.autograd.backward(loss.total * (len(batch) / size))
+    measured = {"images": 1.0, "loss": float(loss.total.detach())} | {
+        k: float(v) for k, v in loss.terms.items()
+    }
+    measured = {name: value * len(batch) for name, value in measured.items()} | dict(perturbed.counts)
+    _average(model)
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    healthy = math.isfinite(measured["loss"]) and checkpoint.finite(gradients)
+    if distributed.any_(not healthy, settings.device):
+        raise UserError(
+            f"The loss or its gradient is not finite (loss {measured['loss'] / len(batch):.4g}) at epoch {epoch + 1}, "
+            f"step {step + 1}. The weights before this step are kept in the last checkpoint; a smaller "
+            "optimizer.lr, optimizer.clip_norm 1 or train.precision float32 usually helps."
+        )
+    if settings.clip_norm is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+    optimizer.step()
+    return measured
+
+
+def _pass(
+    batch: Batch,
+    epoch: int,
+    step: int,
+    model: nn.Module,
+    view: InferenceView,
+    phase: Phase,
+    settings: Settings,
+) -> tuple[Perturbed, Loss]:
+    perturbed = phase.objective.perturb(view, batch, Keys(settings.seed, "train", batch.index).fold(epoch))
+    model.train()
+    bf16 = settings.precision == "bf16"
+    noise = derive(settings.seed, "dropout", epoch, step, distributed.rank())
+    with seeded(noise, settings.device), torch.autocast(settings.device.type, torch.bfloat16, enabled=bf16):
+        return perturbed, phase.objective.loss(model, batch, perturbed)
+
+
+def _average(model: nn.Module) -> None:
+    """Make processes one: add up gradients of their shares, average their batch-norm statistics."""
+    if distributed.world_size() == 1:
+        return
+    for p in model.parameters():
+        if p.grad is None and p.requires_grad:
+            p.grad = torch.zeros_like(p)
+    distributed.sum_([p.grad for p in model.parameters() if p.grad is not None])
+    statistics = [b for b in model.buffers() if b.is_floating_point()]
+    distributed.sum_(statistics)
+    for statistic in statistics:
+        statistic /= distributed.world_size()
+
+
+def _steps(length: int, batch_size: int) -> int:
+    return -(-_kept(length, batch_size) // batch_size)
+
+
+def _kept(length: int, batch_size: int) -> int:
+    """Images of an epoch: a last batch with fewer than two images per process is left out.
+
+    Each epoch's order leaves out others.
+    """
+    rest = length % batch_size
+    return length - rest if rest < 2 * distributed.world_size() else length
+
+
+def _phase_at(phases: Sequence[Phase], epoch: int) -> tuple[int, int]:
+    """Number of the phase that an epoch belongs to, and its first epoch."""
+    first = 0
+    for number, phase in enumerate(phases):
+        if epoch < first + phase.epochs:
+            return number, first
+        first += phase.epochs
+    raise ValueError(f"epoch {epoch} lies behind the last phase, which ends at {first}.")
+
+
+def _draw_maps(view: InferenceView, images: ImageSet, phase: Phase, settings: Settings) -> Tensor:
+    """Maps of all samples, one clean pass each; each process draws its share."""
+    loader = batches(images, batch_size=4 * settings.batch_size, device=settings.device)
+    maps = store.fill(view, loader, int(images.index.max()) + 1, phase.map_class)
+    distributed.sum_([maps])
+    return maps
+
+
+def _share_totals(state: State, device: torch.device) -> None:
+    """Totals of all processes on the main one; the others start again at zero."""
+    if distributed.world_size() == 1:
+        return
+    names = sorted(state.totals)
+    sums = torch.tensor([state.totals[n] for n in names], dtype=torch.float64, device=device)
+    distributed.sum_([sums])
+    keep = float(distributed.is_main())
+    state.totals = dict(zip(names, (sums * keep).tolist(), strict=True))
+
+
+def _epoch_record(
+    state: State,
+    phase: Phase,
+    settings: Settings,
+    about: Mapping[str, Any],
+    lr: float,
+    clean: float,
+    robust: float,
+    seconds: float,
+) -> Record:
+    sums = state.totals
+    count = max(sums.get("images", 0.0), 1.0)
+    details: dict[str, Any] = {
+        "epoch": state.epoch,
+        "fingerprint": about.get("fingerprint"),
+        "phase": phase.name,
+        "lr": lr,
+        "loss": sums.get("loss", 0.0) / count,
+        "accuracy": sums.get("accuracy", 0.0) / count,
+        "validation_clean": clean,
+        "validation_robust": robust,
+        "images_per_second": count / seconds,
+    }
+    if "radius" in sums:
+        details["mean_radius"] = sums["radius"] / count
+    if phase.name == "part":
+        details["flat_maps"] = int(sums.get("full_budget", 0.0))
+    return Record(
+        kind="epoch",
+        name="epoch",
+        seed=settings.seed,
+        config=about.get("config"),
+        details=details,
+        seconds=seconds,
+    )
+
+
+def _line(details: Mapping[str, Any], epochs: int) -> str:
+    line = (
+        f"epoch {details['epoch'] + 1:>3} of {epochs}  {details['phase']:<11}  lr {details['lr']:.4g}  "
+        f"loss {details['loss']:.4f}  validation clean {details['validation_clean']:.2%} "
+        f"robust {details['validation_robust']:.2%}  {details['images_per_second']:,.0f} images/s"
+    )
+    flat = details.get("flat_maps", 0)
+    return line + (f"  {flat} flat maps: full budget" if flat else "")
+
+
+def _ended(bar: Bar, interrupted: bool, where: str) -> bool:
+    bar.say(f"Stopped at {where}. The same command continues from there.")
+    if interrupted:
+        raise KeyboardInterrupt
+    return False
+
+
+def _no_memory(
+    batch: Batch, model: nn.Module, view: InferenceView, phase: Phase, settings: Settings
+) -> UserError:
+    """Find out which batch size fits, and say so."""
+
+    def attempt(size: int) -> None:
+        model.zero_grad(set_to_none=True)
+        _, loss = _pass(batch.select(slice(0, size)), 0, 0, model, view, phase, settings)
+        torch.autograd.backward(loss.total)
+
+    fits = devices.size_that_fits(attempt, len(batch), settings.device) * distributed.world_size()
+    advice = (
+        f"--train.batch-size {fits} fits" if fits else "not even one image fits: use a smaller model or size"
+    )
+    return UserError(
+        f"Out of memory with batches of {settings.batch_size}: {advice}. The last checkpoint is untouched; "
+        "another batch size is another run, so give it another --name."
+    )

@@ -1,0 +1,138 @@
+from functools import partial
+
+import pytest
+import torch
+
+from counterpart.attacks import pgd
+from counterpart.batch import Batch
+from counterpart.budget import Linf
+from counterpart.importance import rules
+from counterpart.models import create
+from counterpart.models.inference import InferenceView
+from counterpart.objectives import adversarial, standard
+from counterpart.seeding import Keys, seeded
+
+EPS, LOW = 8 / 255, 4 / 255
+KEYS = Keys(0, "train", torch.arange(6))
+
+
+class CountingView:
+    """Counts forward passes."""
+
+    def __init__(self, view):
+        self.view, self.probes, self.passes = view, [], 0
+
+    def __call__(self, images):
+        self.passes += 1
+        return self.view(images)
+
+    def probe(self, images):
+        self.probes.append(images)
+        return self.view.probe(images)
+
+
+@pytest.fixture
+def model():
+    with seeded(1):
+        return create("resnet18", 4, width=8)
+
+
+@pytest.fixture
+def batch(generator):
+    return Batch(torch.rand(6, 3, 32, 32, generator=generator), torch.arange(6) % 4, torch.arange(6))
+
+
+def part_rule(eps_low=LOW, mask="paper"):
+    return partial(rules.part, eps=EPS, eps_low=eps_low, mask=mask)
+
+
+def at():
+    return adversarial(
+        budget=Linf(EPS), rule=partial(rules.constant, budget=Linf(EPS)), steps=3, step_size=2 / 255
+    )
+
+
+def part(**options):
+    mask_from = options.pop("mask_from", "start")
+    return adversarial(
+        budget=Linf(EPS), rule=part_rule(**options), steps=3, step_size=4 / 255, mask_from=mask_from
+    )
+
+
+def test_standard_leaves_images_alone(model, batch):
+    objective = standard()
+    perturbed = objective.perturb(InferenceView(model), batch, KEYS)
+    assert perturbed.images is batch.images
+    loss = objective.loss(model, batch, perturbed)
+    torch.testing.assert_close(
+        loss.total, torch.nn.functional.cross_entropy(model(batch.images), batch.labels)
+    )
+    loss.total.backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_the_mask_costs_no_pass(model, batch):
+    view = CountingView(InferenceView(model))
+    part().perturb(view, batch, KEYS)
+    assert (len(view.probes), view.passes) == (1, 2)  # three steps, three passes: the probe is the first
+    start = Linf(EPS).sample(batch.images, KEYS)
+    assert torch.equal(view.probes[0], start)  # a random start in the full ball
+
+
+def test_a_clean_mask_costs_one_pass(model, batch):
+    view = CountingView(InferenceView(model))
+    part(mask_from="clean").perturb(view, batch, KEYS)
+    assert (len(view.probes), view.passes) == (1, 3)
+    assert torch.equal(view.probes[0], batch.images)
+
+
+@pytest.mark.parametrize("mask_from", ["start", "clean"])
+def test_the_attack_stays_in_the_drawn_budget_and_uses_it(model, batch, mask_from):
+    perturbed = part(mask_from=mask_from).perturb(InferenceView(model), batch, KEYS)
+    assert perturbed.budget.contains(perturbed.images, batch.images).all()
+    moved = (perturbed.images - batch.images).abs().amax(dim=1, keepdim=True)
+    high = perturbed.budget.eps == torch.tensor(EPS)
+    assert high.any()
+    assert (moved[high] > LOW + 1e-4).any()
+    assert perturbed.counts["radius"] == pytest.approx(float(perturbed.budget.eps.mean(dim=(1, 2, 3)).sum()))
+
+
+def test_equal_radii_reproduce_at_bit_for_bit(model, batch):
+    view = InferenceView(model)
+    both = [
+        adversarial(budget=Linf(EPS), rule=rule, steps=3, step_size=2 / 255).perturb(view, batch, KEYS).images
+        for rule in (part_rule(eps_low=EPS), partial(rules.constant, budget=Linf(EPS)))
+    ]
+    assert torch.equal(*both)
+    control = part_rule(eps_low=EPS, mask="uniform")
+    objective = adversarial(budget=Linf(EPS), rule=control, steps=3, step_size=2 / 255)
+    assert torch.equal(objective.perturb(view, batch, KEYS).images, both[0])
+
+
+def test_the_loss_is_that_of_the_perturbed_images(model, batch):
+    objective = at()
+    perturbed = objective.perturb(InferenceView(model), batch, KEYS)
+    model.eval()
+    with torch.no_grad():
+        on_clean = torch.nn.functional.cross_entropy(model(batch.images), batch.labels)
+        loss = objective.loss(model, batch, perturbed)
+    assert loss.total > on_clean
+    assert set(loss.terms) == {"accuracy"}
+
+
+def test_the_default_step_is_that_of_the_full_budget_for_every_rule(model, batch, monkeypatch):
+    """Otherwise PART and its control would differ in their steps as well."""
+    from counterpart.objectives import adversarial as module
+
+    given, real = [], pgd
+
+    def watch(*arguments, step_size, **options):
+        given.append(step_size)
+        return real(*arguments, step_size=step_size, **options)
+
+    monkeypatch.setitem(module.__globals__, "pgd", watch)
+    for mask in ("paper", "uniform"):
+        objective = adversarial(budget=Linf(EPS), rule=part_rule(mask=mask), steps=5)
+        objective.perturb(InferenceView(model), batch, KEYS)
+    for step in given:
+        torch.testing.assert_close(step, torch.full((6,), EPS / 2))

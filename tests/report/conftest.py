@@ -1,0 +1,127 @@
+"""Run folders made of synthetic records, so that the report is tested without training anything."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from counterpart.records import Record
+from counterpart.rundir import RunDir
+
+CLASSES = ["zero", "<b>one</b>", "two & more"]
+METHODS = {"at": "AT", "part": "PART", "clean": "clean"}
+
+
+def _interval(value, n):
+    half = 1.96 * (value * (1 - value) / n) ** 0.5
+    return value - half, value + half
+
+
+def metrics(method, accuracies, n=1000, key="k1", seconds=2.0, **details):
+    """Metric records of one evaluation: {"clean": 0.8, "PGD-20": 0.5, "worst case": 0.5}."""
+    shared = {
+        "method": method, "model": "resnet18", "data": "digits", "split": "test", "fingerprint": "abc123",
+        "norm": "linf", "eps": 8 / 255, "weights": "best", "evaluation": key, "forwards": n, "backwards": n,
+    } | details  # fmt: skip
+    return [
+        Record(
+            kind="metric", name=f"accuracy/{name}", value=value, n=n, interval=_interval(value, n), seed=0,
+            config="c0ffee", seconds=seconds,
+            details=shared | {"per_class": {cls: [round(value * n / 4), n // 4] for cls in CLASSES}},
+        )
+        for name, value in accuracies.items()
+    ]  # fmt: skip
+
+
+def epochs(count, burn_in=0, phase="adversarial", wobble=0.0):
+    """A training log whose loss falls and whose accuracies rise."""
+    return [
+        Record(
+            kind="epoch", name="epoch", seconds=3.0,
+            details={
+                "epoch": e, "phase": "burn-in" if e < burn_in else phase, "lr": 0.1,
+                "loss": 2 * 0.9**e + wobble, "accuracy": 1 - 0.8**e, "validation_clean": 0.9 - 0.5 * 0.8**e,
+                "validation_robust": 0.5 - 0.4 * 0.85**e + wobble, "mean_radius": None, "flat_maps": 0,
+                "images_per_second": 100.0,
+            },
+        )
+        for e in range(count)
+    ]  # fmt: skip
+
+
+def panel(run, key="k1", count=4, channels=1, size=16, importance=True, uniform=False):
+    """Write a panel file and its record: sample 0 is fooled, all others stand."""
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:size, :size] / size
+    blobs = [np.exp(-40 * ((x - 0.3 - 0.1 * i) ** 2 + (y - 0.5) ** 2)) for i in range(count)]
+    clean = np.repeat(np.stack(blobs)[:, None], channels, axis=1).astype(np.float32)
+    radius = np.where(clean[:, 0] > 0.4, 8 / 255, 7 / 255).astype(np.float32)
+    if uniform:
+        radius = np.broadcast_to(radius.mean(axis=(1, 2), keepdims=True), radius.shape).copy()
+    adversarial = (clean + random.choice([-1, 1], clean.shape) * 8 / 255).clip(0, 1).astype(np.float32)
+    tensors = {"clean": clean, "adversarial": adversarial, "radius": radius}
+    if importance:
+        tensors["importance"] = random.random((count, 4, 4), dtype=np.float32)
+    labels = [i % 3 for i in range(count)]
+    metadata = {
+        "labels": labels, "clean_predictions": labels, "adversarial_predictions": [1, *labels[1:]],
+        "confidences_clean": [0.93] * count, "confidences_adversarial": [0.61] * count, "classes": CLASSES,
+        "eps": 8 / 255,
+    }  # fmt: skip
+    file = run.path / "evaluations" / key / "panel.safetensors"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, file, {name: json.dumps(value) for name, value in metadata.items()})
+    run.add([run.artifact(file, "panel", "The first images of the test split.")])
+    return file
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """A factory of run folders: ``make_run("at", seed=1)``; extra records follow with ``run.add``."""
+
+    def make(name="at", method="at", seed=0, **settings):
+        config = {
+            "name": name, "seed": seed, "runs": str(tmp_path), "data": {"name": "digits"},
+            "train": {"method": method, "epochs": 8, **settings},
+        }  # fmt: skip
+        run = RunDir(tmp_path / name)
+        run.create(config, dict)
+        return run
+
+    return make
+
+
+@pytest.fixture
+def records():
+    """The makers of records above."""
+
+    class Makers:
+        classes, metrics, epochs, panel = (
+            CLASSES,
+            staticmethod(metrics),
+            staticmethod(epochs),
+            staticmethod(panel),
+        )
+
+    return Makers
+
+
+@pytest.fixture
+def study(make_run):
+    """AT, PART over three seeds, the uniform control and a clean run with another budget's worth of gaps."""
+    at = make_run("at", "at")
+    at.add(epochs(12))
+    at.add(metrics("AT", {"clean": 0.8, "PGD-20": 0.512, "PGD-50x5 margin": 0.49, "worst case": 0.487}))
+    panel(at, channels=3, size=32)
+    for seed, shift in enumerate((0.0, 0.01, -0.01)):
+        part = make_run(f"part/seed-{seed}", "part", seed)
+        part.add(epochs(12, burn_in=3, phase="part", wobble=shift))
+        values = {"clean": 0.81, "PGD-20": 0.52 + shift, "PGD-50x5 margin": 0.51, "worst case": 0.5 + shift}
+        part.add(metrics("PART", values))
+        panel(part)
+    control = make_run("uniform", "part", mask="uniform")
+    control.add(epochs(12, burn_in=3, phase="part"))
+    control.add(metrics("PART, uniform control", {"clean": 0.75, "PGD-20": 0.4, "worst case": 0.39}))
+    panel(control, uniform=True, importance=False)
+    return [at.path, at.path.parent / "part", control.path]

@@ -1,0 +1,285 @@
+"""The page without a browser: its numbers are the records', and nothing missing looks like a number."""
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from counterpart.errors import UserError
+from counterpart.report import write_report
+from counterpart.report.panel import radius_range, read_panel
+
+
+class Page(HTMLParser):
+    """Tables as rows of cell texts, images, text, and every attribute that could load something."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tables, self.images, self.loads, self.text, self.tags = {}, [], [], "", []
+        self.cell = None
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append(tag)
+        if tag == "table":
+            self.rows = self.tables.setdefault(attrs.get("id", len(self.tables)), [])
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.cell = ""
+        if tag == "small":
+            self.handle_data(" ")
+        if tag == "img":
+            self.images.append(attrs)
+        self.loads += [attrs[name] for name in ("src", "srcset", "data", "poster") if name in attrs]
+        self.loads += [attrs["href"]] if tag == "link" else []
+
+    def handle_data(self, data):
+        self.text += data
+        if self.cell is not None:
+            self.cell += data
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self.rows[-1].append(" ".join(self.cell.split()))
+            self.cell = None
+
+    def row(self, table, label):
+        names, *rows = self.tables[table]
+        return dict(zip(names, next(row for row in rows if row[0].startswith(label)), strict=True))
+
+
+def test_headline_numbers_are_the_records(make_run, records):
+    run = make_run("at")
+    run.add(records.epochs(4))
+    run.add(
+        records.metrics("AT", {"clean": 0.8125, "PGD-20": 0.4567, "worst case": 0.4455}, n=1600, seconds=7.5)
+    )
+    row = Page(write_report([run.path])).row("headline", "AT")
+    assert row["clean"] == "81.25 79.3–83.2"
+    assert row["PGD-20"] == "45.67 43.2–48.1"
+    assert row["worst case"] == "44.55 42.1–47.0"
+    assert row["n"] == "1,600"
+    assert row["seeds"] == "1 seed 0"
+    assert row["training seconds"] == "12"  # four epochs of 3 s
+    assert row["evaluation seconds"] == "7.5"
+
+
+def test_seeds_become_one_row_with_mean_and_sd(study):
+    page = Page(write_report(study))
+    row = page.row("headline", "PART part")
+    assert row["worst case"].startswith("50.00 ± 1.00")
+    assert row["clean"].startswith("81.00 ± 0.00")
+    assert row["seeds"] == "3 seeds 0, 1, 2"
+    # Wilson-like half-width of n = 1000, and t(2) * sd / sqrt(3), in squares
+    half = 100 * np.hypot(1.96 * np.sqrt(0.25 / 1000), 4.303 * 0.01 / np.sqrt(3))
+    assert row["worst case"].endswith(f"{50 - half:.1f}–{50 + half:.1f}")
+    assert [row[0].split(" ")[0] for row in page.tables["headline"][1:]] == ["AT", "PART", "PART,"]
+
+
+def test_what_was_not_measured_is_no_number(study):
+    page = Page(write_report(study))
+    assert page.row("headline", "PART, uniform control")["PGD-50x5 margin"] == "— not measured"
+
+
+def test_a_record_without_interval_says_so(make_run, records):
+    run = make_run("at")
+    (record,) = records.metrics("AT", {"clean": 0.5})
+    run.add([type(record)(**{**vars(record), "interval": None})])
+    page = Page(write_report([run.path]))
+    assert page.row("headline", "AT")["clean"] == "50.00 no interval"
+    assert "clean images only" in page.text
+
+
+def test_class_names_are_escaped_everywhere(study):
+    path = write_report(study)
+    page = Page(path)
+    assert "<b>one</b>" not in path.read_text()
+    assert "<b>one</b>" in page.text
+    assert page.tables["per-class"][3][0] == "<b>one</b>"
+
+
+def test_classes_are_summed_over_seeds(study):
+    rows = Page(write_report(study)).tables["per-class"]
+    assert rows[2] == ["zero", "80.0 200 of 250", "48.8 122 of 250", "80.8 606 of 750", "50.0 375 of 750",
+                       "75.2 188 of 250", "39.2 98 of 250"]  # fmt: skip
+
+
+def test_many_classes_are_folded_away(make_run, records):
+    run = make_run("at")
+    per_class = {f"class {i}": [i, 50] for i in range(30)}
+    (record,) = records.metrics("AT", {"clean": 0.5})
+    run.add([type(record)(**{**vars(record), "details": {**record.details, "per_class": per_class}})])
+    assert "All 30 classes" in Page(write_report([run.path])).text
+
+
+def test_page_needs_no_network(study):
+    path = write_report(study)
+    page = Page(path)
+    assert page.loads
+    assert all(load.startswith("data:") for load in page.loads)
+    assert not re.search(r"url\(|@import|<script|\son\w+=", path.read_text())
+    assert all(image.get("alt") for image in page.images)
+
+
+def test_a_run_without_evaluation_is_named_with_its_command(study, make_run, records):
+    pending = make_run("my run", "part", seed=9)
+    pending.add(records.epochs(2))
+    page = Page(write_report([*study, pending.path]))
+    assert "my run is not evaluated yet:" in page.text
+    assert f"counterpart evaluate '{pending.path}'" in page.text
+    assert all("my run" not in row[0] for row in page.tables["headline"])
+
+
+def test_only_trained_runs_make_a_page_of_curves(make_run, records):
+    run = make_run("at")
+    run.add(records.epochs(3))
+    page = Page(write_report([run.path]))
+    assert "none evaluated yet" in page.text
+    assert "headline" not in page.tables
+    assert len(page.images) == 2
+
+
+def test_the_latest_evaluation_on_most_images_is_shown_and_others_listed(make_run, records):
+    run = make_run("at")
+    run.add(records.metrics("AT", {"clean": 0.1}, n=1000, key="first"))
+    run.add(records.metrics("AT", {"clean": 0.2}, n=1000, key="second"))
+    run.add(records.metrics("AT", {"clean": 0.3}, n=100, key="small"))
+    page = Page(write_report([run.path]))
+    assert page.row("headline", "AT")["clean"].startswith("20.00")
+    assert [row[1] for row in page.tables["others"][1:]] == ["first", "small"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_an_artifact_that_cannot_be_trusted_is_left_out_visibly(make_run, records, damage):
+    run = make_run("at")
+    run.add(records.metrics("AT", {"clean": 0.5, "worst case": 0.2}))
+    file = records.panel(run)
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-1] + b"\0")
+    page = Page(write_report([run.path]))
+    assert len(page.images) == 1  # the trade-off plot
+    word = "is missing" if damage == "missing" else "has changed since it was recorded"
+    assert f"at: {file} {word}" in page.text
+    assert "No images: " in page.text
+
+
+def test_the_panel_of_another_evaluation_is_not_shown(make_run, records):
+    run = make_run("at")
+    run.add(records.metrics("AT", {"clean": 0.5}, n=10, key="small"))
+    records.panel(run, key="small")
+    run.add(records.metrics("AT", {"clean": 0.5}, key="large"))
+    assert "this evaluation recorded none" in Page(write_report([run.path])).text
+
+
+def test_where_the_page_goes(study, make_run, tmp_path):
+    assert write_report([study[0]]) == study[0] / "report" / "index.html"
+    assert write_report([study[1]]) == study[1] / "report" / "index.html"  # a group of seeds
+    assert write_report(study) == tmp_path / "report" / "index.html"
+    assert write_report(study, tmp_path / "deep" / "page.html").exists()
+    with pytest.raises(UserError, match="is a folder; name the file"):
+        write_report(study, tmp_path)
+
+
+def test_paths_that_are_no_runs_are_refused(tmp_path, make_run):
+    with pytest.raises(UserError, match="does not exist"):
+        write_report([tmp_path / "nowhere"])
+    with pytest.raises(UserError, match=r"no config\.yaml"):
+        write_report([tmp_path])
+    with pytest.raises(UserError, match="Nothing to report yet"):
+        write_report([make_run("empty").path])
+    with pytest.raises(UserError, match="No run to report on"):
+        write_report([])
+    assert not list(tmp_path.rglob("index.html"))
+
+
+def test_the_same_records_give_the_same_page(study, tmp_path):
+    first, second = (write_report(study, tmp_path / name) for name in ("a.html", "b.html"))
+    assert first.read_text() == second.read_text()
+
+
+def test_overlap_is_told_in_words(study):
+    text = Page(write_report(study)).text
+    assert "95 % intervals overlap: “PART” with “AT”. Do not read these differences as gains." in text
+
+
+def _pixels(uri):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_panel_shows_the_tensors(make_run, records, channels):
+    file = records.panel(make_run("at"), channels=channels)
+    low, high = radius_range([file])
+    panel = read_panel(file, "linf", low, high)
+    assert [tile.name for tile in panel.samples[0].tiles] == ["clean", "map", "radius", "attacked", "change"]
+    clean, coarse, radius, attacked, change = (_pixels(tile.uri) for tile in panel.samples[0].tiles)
+    assert clean.shape == ((16, 16) if channels == 1 else (16, 16, 3))
+    assert coarse.shape == (4, 4, 3)
+    assert len(np.unique(radius.reshape(-1, 3), axis=0)) == 2
+    np.testing.assert_allclose(panel.factor, 0.5 / (8 / 255), rtol=1e-5)
+    moved = np.sign(attacked.astype(int) - clean)
+    assert (np.sign(change.astype(int) - 127.5)[moved != 0] == moved[moved != 0]).all()
+    fooled, stood = panel.samples[:2]
+    assert (fooled.true, fooled.clean.correct, fooled.attacked.predicted) == ("zero", True, "<b>one</b>")
+    assert (fooled.attacked.correct, stood.attacked.correct) == (False, True)
+    assert "7/255 to 8/255" in panel.samples[0].tiles[2].alt
+
+
+def test_verdicts_are_marked_by_more_than_colour(make_run, records):
+    run = make_run("at")
+    run.add(records.metrics("AT", {"clean": 0.5, "worst case": 0.2}))
+    records.panel(run)
+    text = Page(write_report([run.path])).text
+    assert text.count("✗") == 1
+    assert text.count("✓") == 7
+
+
+def test_plots_hold_every_point_and_the_burn_in(study):
+    page = Page(write_report(study))
+    alts = [image["alt"] for image in page.images]
+    assert alts[0] == ("Trade-off plot. AT: clean 80.0%, worst case 48.7%; PART: clean 81.0%, worst case 50.0%; "
+                       "PART, uniform control: clean 75.0%, worst case 39.0%.")  # fmt: skip
+    assert "burn-in (3 epochs of “PART” and “PART, uniform control”)" in page.text
+
+
+def test_metadata_beside_ours_does_not_disturb(make_run, records, tmp_path):
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    file = records.panel(make_run("at"))
+    with safe_open(file, framework="numpy") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        metadata = {**opened.metadata(), "format": "pt"}
+    save_file(tensors, file, metadata)
+    assert read_panel(file, "linf", 0.0, 1.0).samples[0].true == json.loads(metadata["classes"])[0]
+
+
+def test_radius_colours_follow_the_shared_scale(make_run, records):
+    from matplotlib import colormaps
+
+    file = records.panel(make_run("at"))  # radii 7/255 and 8/255
+    tile = read_panel(file, "linf", 6 / 255, 8 / 255).samples[0].tiles[2]
+    found = {tuple(map(int, colour)) for colour in np.unique(_pixels(tile.uri).reshape(-1, 3), axis=0)}
+    expected = [colormaps["cividis"](share, bytes=True)[:3] for share in (0.5, 1.0)]
+    assert all(min(np.abs(np.subtract(one, e)).max() for e in expected) <= 2 for one in found)
+    assert len(found) == 2
+
+
+def test_missing_values_and_times_are_dashes(make_run, records):
+    run = make_run("at")
+    (old,) = records.metrics("AT", {"clean": 0.5}, n=10, key="old")
+    run.add([type(old)(**{**vars(old), "value": None, "interval": None})])
+    run.add(records.metrics("AT", {"clean": 0.5}, seconds=None))
+    page = Page(write_report([run.path]))
+    assert page.tables["others"][1][4] == "clean —"
+    row = page.row("headline", "AT")
+    assert (row["training seconds"], row["evaluation seconds"]) == ("—", "—")

@@ -1,0 +1,170 @@
+import pytest
+import torch
+from scipy.optimize import minimize
+
+from counterpart.budget import L1, L2, Linf
+from counterpart.seeding import Keys
+
+CLEAN = torch.rand(8, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+FAR = CLEAN + torch.randn(8, 3, 6, 6, generator=torch.Generator().manual_seed(2))
+HALF = (torch.arange(6) < 3).float().expand(8, 1, 6, 6)
+KEYS = Keys(0, "test", torch.arange(8))
+PLANE = 0.1 * torch.rand(8, 1, 6, 6, generator=torch.Generator().manual_seed(3))
+
+BUDGETS = {
+    "linf number": Linf(8 / 255),
+    "linf per image": Linf(torch.linspace(0.01, 0.1, 8)),
+    "linf per pixel": Linf(PLANE),
+    "linf per channel": Linf(PLANE.repeat(1, 3, 1, 1) * HALF),
+    "l2 number": L2(0.5),
+    "l2 per image": L2(torch.linspace(0.1, 3, 8)),
+    "l2 frozen": L2(0.5, HALF),
+    "l1 number": L1(5.0),
+    "l1 per image": L1(torch.linspace(0.5, 20, 8)),
+    "l1 frozen": L1(5.0, HALF),
+}
+
+
+@pytest.fixture(params=BUDGETS.values(), ids=BUDGETS.keys())
+def budget(request):
+    return request.param
+
+
+def test_projection_is_allowed_and_leaves_allowed_images_alone(budget):
+    projected = budget.project(FAR, CLEAN)
+    assert budget.contains(projected, CLEAN).all()
+    assert torch.equal(budget.project(projected, CLEAN), projected)
+    assert torch.equal(budget.project(CLEAN, CLEAN), CLEAN)
+    assert not budget.contains(FAR, CLEAN).any()
+
+
+def test_projection_reaches_the_boundary(budget):
+    """A projection that shrinks too far would pass every other test."""
+    projected = budget.project(FAR, CLEAN)
+    if isinstance(budget, Linf):
+        gap = (projected - CLEAN).abs() - budget.radius(CLEAN)
+        inside_box = (projected > 0) & (projected < 1)
+        free = (FAR - CLEAN).abs() > budget.radius(CLEAN)
+        assert (gap[inside_box & free].abs() < 1e-7).all()
+    else:
+        order = 2 if isinstance(budget, L2) else 1
+        norms = (projected - CLEAN).flatten(1).norm(order, dim=1)
+        reachable = ((FAR.clamp(0, 1) - CLEAN) * (1 if budget.movable is None else budget.movable)).flatten(1)
+        wanted = torch.minimum(budget.size(CLEAN), reachable.norm(order, dim=1))
+        torch.testing.assert_close(norms, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "order"), [(L2, 2), (L1, 1)])
+def test_projection_is_the_nearest_point(kind, order, generator):
+    """Against a general-purpose solver, with a box that cuts the ball."""
+    clean = torch.tensor([0.05, 0.5, 0.95, 0.3]).view(1, 1, 2, 2)
+    for _ in range(5):
+        wanted = clean + torch.randn(clean.shape, generator=generator)
+        projected = kind(0.6).project(wanted, clean)
+        goal, origin = wanted.double().flatten().numpy(), clean.double().flatten().numpy()
+        # plus and minus parts make the 1-norm smooth
+        best = minimize(
+            lambda z, goal=goal, origin=origin: ((origin + z[:4] - z[4:] - goal) ** 2).sum(),
+            x0=[0.01] * 8,
+            bounds=[(0, 1 - o) for o in origin] + [(0, o) for o in origin],
+            constraints={
+                "type": "ineq",
+                "fun": lambda z: 0.6 - (z.sum() if order == 1 else ((z[:4] - z[4:]) ** 2).sum() ** 0.5),
+            },
+            method="SLSQP",
+            options={"ftol": 1e-12, "maxiter": 500},
+        )
+        distance = float(((projected - wanted).double() ** 2).sum())
+        assert distance <= best.fun + 1e-5
+
+
+def test_samples_are_allowed_spread_out_and_reproducible(budget):
+    first, second = budget.sample(CLEAN, KEYS), budget.sample(CLEAN, KEYS, step=1)
+    assert budget.contains(first, CLEAN).all()
+    assert torch.equal(first, budget.sample(CLEAN, KEYS))
+    assert not torch.equal(first, second)
+    assert torch.equal(budget.select(slice(2, 4)).sample(CLEAN[2:4], KEYS[2:4]), first[2:4])
+
+
+def test_a_sample_fills_the_linf_ball():
+    clean = torch.full((1, 3, 60, 60), 0.5)
+    noise = (Linf(0.1).sample(clean, KEYS[:1]) - clean) / 0.1
+    assert abs(noise.mean()) < 0.03
+    assert abs(noise.abs().mean() - 0.5) < 0.02
+    assert noise.abs().max() > 0.99
+
+
+@pytest.mark.parametrize("kind", [L2, L1])
+def test_a_sample_fills_the_ball(kind):
+    """In d dimensions a uniform point's radius has mean d / (d + 1)."""
+    clean = torch.full((2000, 1, 1, 2), 0.5)
+    keys = Keys(0, "ball", torch.arange(2000))
+    norms = (kind(0.3).sample(clean, keys) - clean).flatten(1).norm(2 if kind is L2 else 1, dim=1) / 0.3
+    assert abs(norms.mean() - 2 / 3) < 0.02
+
+
+def test_a_step_has_the_asked_length(budget):
+    gradient = torch.randn(CLEAN.shape, generator=torch.Generator().manual_seed(5))
+    moved = budget.step(CLEAN, gradient, 0.01) - CLEAN
+    if isinstance(budget, Linf):
+        assert torch.allclose(moved, 0.01 * gradient.sign(), atol=1e-7)
+        return
+    order = 2 if isinstance(budget, L2) else 1
+    torch.testing.assert_close(
+        moved.flatten(1).norm(order, dim=1), torch.full((8,), 0.01), rtol=1e-3, atol=1e-6
+    )
+    assert (moved * gradient >= 0).all()
+    if budget.movable is not None:
+        assert (moved * (1 - HALF) == 0).all()
+    per_image = budget.step(CLEAN, gradient, torch.linspace(0, 0.07, 8)) - CLEAN
+    assert (per_image[0] == 0).all()
+
+
+def test_contains_refuses_each_kind_of_excess():
+    budget = Linf(torch.full((1, 1, 6, 6), 8 / 255))
+    clean = CLEAN[:1].clamp(0.1, 0.9)
+    touched = clean.clone()
+    touched[0, 1, 2, 3] += 8 / 255 * 1.0001
+    assert not budget.contains(touched, clean).any()
+    assert not Linf(1.0).contains(clean + 0.95, clean).any()  # outside the box
+    assert not L2(0.5).contains(clean + 0.5001 / 108**0.5, clean).any()
+    assert not L1(5.0).contains(clean + 5.001 / 108, clean).any()
+    frozen = clean.clone()
+    frozen[0, 0, 0, 5] += 1e-4
+    assert not L2(0.5, HALF[:1]).contains(frozen, clean).any()
+    assert not L2(0.5).contains(clean * torch.nan, clean).any()
+
+
+@pytest.mark.parametrize("eps", [1 / 255, 8 / 255, 0.3])
+def test_rounding_never_leaves_the_budget(eps):
+    """Without inward rounding some float32 sums exceed the radius by more than one part in a million."""
+    clean = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for sign in (1, -1):
+        moved = Linf(eps).project(clean + sign, clean)
+        assert ((moved.double() - clean.double()).abs() <= torch.tensor(eps).double()).all()
+    flat = torch.full((1, 3, 32, 32), 0.7)  # every pixel rounds the same way
+    for ball in (L2(eps), L1(100 * eps)):
+        assert ball.contains(ball.project(flat + 0.2, flat), flat).all()
+
+
+def test_select_keeps_rows_together(budget):
+    keep = torch.tensor([5, 0])
+    torch.testing.assert_close(
+        budget.select(keep).project(FAR[keep], CLEAN[keep]), budget.project(FAR, CLEAN)[keep], rtol=0, atol=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Linf(8), "Did you mean 8/255"),
+        (lambda: Linf(-0.1), "finite and >= 0"),
+        (lambda: Linf(torch.tensor([0.1, float("nan")])), "finite and >= 0"),
+        (lambda: Linf(torch.ones(2, 3)), r"shape \(2, 3\); expected"),
+        (lambda: L2(torch.ones(2, 1, 4, 4)), r"expected \(\), \(B,\)"),
+        (lambda: L2(0.5, torch.full((1, 1, 2, 2), 0.5)), "0 and 1"),
+    ],
+)
+def test_impossible_budgets_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,130 @@
+"""Every setting of a run reaches the part that it is meant for."""
+
+import pytest
+import torch
+
+from counterpart import build, devices, jobs
+from counterpart.budget import L2, Linf
+from counterpart.config import resolve
+from counterpart.errors import UserError
+
+CPU = torch.device("cpu")
+PART = {"train": {"method": "part"}, "attack": {"eps": 0.03, "steps": 7, "step_size": 0.004}}
+
+
+def test_settings_of_part_reach_its_rule_and_objective():
+    changes = {"eps_low": 0.01, "mask": "uniform", "map_class": "predicted", "mask_from": "clean"}
+    config = resolve(PART, {"part": changes})
+    wanted = {"eps": 0.03, "eps_low": 0.01, "mask": "uniform", "map_class": "predicted"}
+    assert build.rule(config).keywords == wanted
+    burn_in, main = build.phases(config)
+    given = main.objective.perturb.keywords
+    assert given["rule"].keywords == wanted
+    assert (given["steps"], given["step_size"], given["mask_from"]) == (7, 0.004, "clean")
+    assert given["budget"] == Linf(0.03)
+    assert (main.refresh_epochs, main.map_class) == (None, "predicted")
+    assert build.phases(resolve(PART, {"part": {"refresh_epochs": 4}}))[1].refresh_epochs == 4
+    with pytest.raises(UserError, match=r"mask_from clean has no effect"):
+        resolve(PART, {"part": {"refresh_epochs": 4, "mask_from": "clean"}})
+    assert (burn_in.refresh_epochs, burn_in.objective.perturb.keywords["mask_from"]) == (None, "start")
+    assert build.rule(resolve(PART)).keywords["mask"] == "paper"
+    assert build.phases(resolve(PART))[1].objective.perturb.keywords["mask_from"] == "start"
+
+
+def test_settings_of_training_reach_the_loop():
+    changes = {
+        "seed": 5,
+        "train": {
+            "batch_size": 40,
+            "precision": "bf16",
+            "compile": True,
+            "ema": 0.99,
+            "checkpoint_every": "2m",
+        },
+        "optimizer": {"clip_norm": 2.0},
+        "data": {"padding": 3, "flip": False},
+    }
+    settings = build.settings(resolve(changes, {"train": {"stop_after": "1h"}}), CPU)
+    assert (settings.seed, settings.batch_size, settings.precision, settings.compile) == (5, 40, "bf16", True)
+    assert (settings.ema, settings.clip_norm, settings.best_by_robust) == (0.99, 2.0, True)
+    assert (settings.checkpoint_every, settings.stop_after) == (120, 3600)
+    assert (settings.augmentation.padding, settings.augmentation.flip) == (3, False)
+    none = build.settings(resolve({"data": {"padding": 0, "flip": False}, "train": {"method": "clean"}}), CPU)
+    assert none.augmentation is None
+    assert not none.best_by_robust
+
+
+def test_settings_of_the_optimiser_reach_it(monkeypatch, tmp_path):
+    given = {}
+
+    def fit(model, phases, images, **options):
+        given.update(options, images=images)
+        return True
+
+    monkeypatch.setattr(jobs, "fit", fit)
+    optimizer = {"lr": 0.3, "momentum": 0.8, "nesterov": True, "weight_decay": 0.02, "decay_norm": False}
+    schedule = {"schedule": "piecewise", "milestones": [0.5], "gamma": 0.2, "warmup_epochs": 2}
+    changes = {
+        "name": "n",
+        "runs": str(tmp_path),
+        "model": {"name": "wrn-10-1", "width": 4},
+        "data": {"limit": 100},
+        "train": {"epochs": 8},
+        "optimizer": {**optimizer, **schedule},
+    }
+    jobs.train(resolve(changes))
+    groups = given["optimizer"].param_groups
+    assert [g["weight_decay"] for g in groups] == [0.02, 0.0]
+    assert all((g["nesterov"], g["momentum"], g["lr"]) == (True, 0.8, 0.3) for g in groups)
+    rate = given["rate"]
+    assert rate(1) == pytest.approx(0.15, rel=1e-2)
+    assert (rate(3), rate(4)) == pytest.approx((0.3, 0.06))
+    assert len(given["images"]) == 100
+
+
+def test_threads_are_set_on_request_only(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    devices.resolve("cpu")
+    devices.resolve("cpu", resolve({"threads": 3}).threads)
+    assert asked == [3]
+
+
+def test_budgets_by_name():
+    assert build.budget("l2", 0.5) == L2(0.5)
+    assert build.training_budget(resolve({"attack": {"norm": "l2", "eps": 2}})) == L2(2.0)
+    with pytest.raises(UserError, match="Did you mean 8/255"):
+        build.budget("linf", 8)
+
+
+def test_attacks_are_named_by_what_they_do():
+    specs = [
+        {"steps": 20},
+        {"steps": 50, "restarts": 5, "loss": "margin"},
+        {"steps": 20, "step_size": "2/255"},
+    ]
+    made = build.evaluation_attacks(resolve({"evaluate": {"attacks": specs}}).evaluate)
+    assert [a.name for a in made] == ["PGD-20", "PGD-50x5 margin", "PGD-20 step 0.007843"]
+    assert made[1].attack.keywords["restarts"] == 5
+    assert made[1].attack.keywords["loss"].__name__ == "margin"
+    assert made[2].attack.keywords["step_size"] == pytest.approx(2 / 255)
+
+
+def test_the_seed_decides_the_first_weights_and_nothing_global_moves():
+    about = {"name": "wrn-10-1", "num_classes": 3, "width": 4}
+    before = torch.random.get_rng_state()
+    first, again, other = (build.model(about, seed).get_classifier().weight for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_hash_of_a_configuration_forgets_what_does_not_matter():
+    base = resolve(PART)
+    same = resolve(
+        PART, {"name": "x", "device": "cpu", "runs": "y", "evaluate": {"n": 3}, "data": {"root": "z"}}
+    )
+    other = resolve(PART, {"optimizer": {"lr": 0.02}})
+    assert build.config_hash(base) == build.config_hash(same)
+    assert build.config_hash(base) != build.config_hash(other)
+    assert build.config_hash(base) != build.config_hash(resolve(PART, {"seed": 1}))

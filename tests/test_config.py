@@ -1,0 +1,153 @@
+"""The schema: what may be set, and what is said when it may not."""
+
+import pytest
+import yaml
+
+from counterpart.config import SUITES, identity, plain, read_yaml, readable, resolve, settings
+from counterpart.errors import UserError
+
+
+def refusal(*layers):
+    with pytest.raises(UserError) as caught:
+        resolve(*layers, source="my.yaml")
+    text = str(caught.value)
+    assert text.startswith("my.yaml: ")
+    assert "\n" not in text
+    return text
+
+
+def test_later_layers_win_and_leave_the_rest():
+    config = resolve({"train": {"epochs": 3, "batch_size": 7}, "seed": 1}, {"train": {"epochs": 5}})
+    assert (config.train.epochs, config.train.batch_size, config.seed) == (5, 7, 1)
+
+
+def test_a_layer_is_not_changed_by_the_next():
+    first = {"train": {"epochs": 3}}
+    resolve(first, {"train": {"epochs": 5}})
+    assert first == {"train": {"epochs": 3}}
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("8/255", 8 / 255), (" 2 / 255 ", 2 / 255), ("0.03", 0.03), (0.5, 0.5), ("1e-2", 0.01)],
+)
+def test_numbers_are_read_in_every_form(text, number):
+    assert resolve({"attack": {"eps": text}}).attack.eps == number
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("9m", 540), ("90s", 90), ("2h", 7200), ("1.5h", 5400), (45, 45)]
+)
+def test_durations(text, seconds):
+    assert resolve({"train": {"stop_after": text}}).train.stop_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        ({"attack": {"eps": 8}}, ["attack.eps 8", "[0, 1]", "Did you mean 8/255?"]),
+        ({"attack": {"eps": -0.1}}, ["attack.eps = -0.1", "greater than or equal to 0"]),
+        ({"attack": {"eps": float("nan")}}, ["attack.eps", "finite"]),
+        ({"attack": {"eps": "8/0"}}, ["attack.eps = 8/0", "valid number"]),
+        ({"evaluate": {"eps": 8}}, ["evaluate.eps 8", "Did you mean 8/255?"]),
+        ({"attack": {"norm": "l2"}, "evaluate": {"norm": "linf", "eps": 2}}, ["evaluate.eps 2"]),
+        ({"attack": {"step_size": 2}}, ["attack.step_size 2", "Did you mean 2/255?"]),
+        ({"train": {"epochs": 0}}, ["train.epochs = 0", "greater than or equal to 1"]),
+        ({"train": {"epochs": 2.5}}, ["train.epochs = 2.5", "integer"]),
+        ({"train": {"method": "prat"}}, ["train.method = prat", "'clean', 'at' or 'part'"]),
+        ({"train": {"epoch": 3}}, ["unknown setting 'train.epoch'", "Did you mean 'train.epochs'?"]),
+        ({"epochs": 3}, ["unknown setting 'epochs'", "Did you mean 'train.epochs'?"]),
+        ({"trian": {"epochs": 3}}, ["unknown setting 'trian'", "Did you mean 'train'?"]),
+        ({"train.epochs": 3}, ["unknown setting 'train.epochs'", "Nest it: 'train: {epochs: ...}'"]),
+        ({"data": {"validation": 1}}, ["data.validation = 1", "less than 1"]),
+        ({"evaluate": {"attacks": "quik"}}, ["'quik'", "Did you mean 'quick'?"]),
+        ({"evaluate": {"attacks": [{"stps": 3}]}}, ["evaluate.attacks.0.stps", "Did you mean 'steps'?"]),
+        ({"optimizer": {"milestones": [0.9, 0.5]}}, ["optimizer.milestones 0.9, 0.5", "rise"]),
+        ({"optimizer": {"milestones": [1.5]}}, ["optimizer.milestones 1.5", "(0, 1]"]),
+        ({"optimizer": {"nesterov": True, "momentum": 0}}, ["optimizer.momentum > 0"]),
+    ],
+)
+def test_what_is_impossible_is_refused_in_one_line(layer, words):
+    text = refusal(layer)
+    assert [word for word in words if word not in text] == []
+
+
+def test_part_needs_a_smaller_eps_low():
+    part = {"train": {"method": "part"}, "attack": {"eps": "8/255"}}
+    assert "part.eps_low 9/255 exceeds attack.eps 8/255" in refusal(part, {"part": {"eps_low": "9/255"}})
+    assert "Did you mean 7/255?" in refusal(part, {"part": {"eps_low": 7}})
+    resolve(part, {"part": {"eps_low": "8/255"}})  # equal: the same as AT
+    resolve({"attack": {"eps": "4/255"}})  # eps_low says nothing to another method
+
+
+def test_part_needs_a_norm_with_a_radius_per_pixel():
+    assert "method part needs linf" in refusal({"train": {"method": "part"}, "attack": {"norm": "l2"}})
+
+
+def test_an_l2_radius_may_exceed_one():
+    assert resolve({"attack": {"norm": "l2", "eps": 2}}).attack.eps == 2
+
+
+def test_every_problem_is_named():
+    text = refusal({"train": {"epochs": 0}, "attack": {"stepz": 1}})
+    assert "train.epochs" in text
+    assert "attack.stepz" in text
+
+
+def test_suites_are_lists_of_attacks():
+    for name in SUITES:
+        attacks = resolve({"evaluate": {"attacks": name}}).evaluate.attacks
+        assert attacks == resolve({"evaluate": {"attacks": SUITES[name]}}).evaluate.attacks
+        assert len(attacks) > 1
+    quick = resolve({"evaluate": {"attacks": "quick"}}).evaluate.attacks
+    assert [(a.loss, a.steps, a.restarts) for a in quick] == [("cross_entropy", 20, 1), ("margin", 50, 5)]
+
+
+def test_paths_expand_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = resolve({"runs": "~/runs", "data": {"root": "~/data", "class_map": "~/map.json"}})
+    assert config.runs == tmp_path / "runs"
+    assert config.data.root == tmp_path / "data"
+    assert config.data.class_map == tmp_path / "map.json"
+
+
+def test_plain_values_resolve_to_the_same_configuration():
+    config = resolve({"attack": {"eps": "4/255"}, "evaluate": {"attacks": "quick"}, "data": {"root": "x"}})
+    assert resolve(yaml.safe_load(yaml.safe_dump(plain(config)))) == config
+
+
+def test_identity_leaves_out_what_may_change_between_two_starts():
+    first = plain(resolve({"data": {"root": "a"}, "train": {"stop_after": 5}, "device": "cpu"}))
+    second = plain(resolve({"data": {"root": "b"}, "evaluate": {"n": 3}, "runs": "r", "name": "n"}))
+    assert identity(first) == identity(second)
+    for other in ({"seed": 1}, {"attack": {"eps": 0.01}}, {"data": {"limit": 5}}, {"train": {"epochs": 5}}):
+        assert identity(plain(resolve(other))) != identity(first)
+    assert first["data"]["root"] == "a"  # the argument stays as it was
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(8 / 255, "8/255"), (2 / 255, "2/255"), (0.1, "0.1"), (0.2, "0.2"), (300.0, "300"),
+                         (1.0, "1"), (0.0, "0"), (2e-4, "0.0002"), (0.0875, "0.0875"), (1 / 3, "85/255"),
+        (1 / 7, "0.14285714285714285")],
+)  # fmt: skip
+def test_numbers_are_shown_as_people_write_them(number, text):
+    assert readable(number) == text
+    assert resolve({"attack": {"norm": "l2", "eps": text}}).attack.eps == number
+
+
+def test_yaml_files_that_cannot_be_read_are_named(tmp_path):
+    file = tmp_path / "my.yaml"
+    with pytest.raises(UserError, match=r"Cannot read .*my\.yaml: No such file"):
+        read_yaml(file)
+    file.write_text("a: [")
+    with pytest.raises(UserError, match="not valid YAML"):
+        read_yaml(file)
+    file.write_text("- 1")
+    with pytest.raises(UserError, match=r"must hold settings such as 'seed: 0', got list"):
+        read_yaml(file)
+
+
+def test_every_setting_has_a_meaning():
+    rows = list(settings())
+    assert [key for key, info in rows if not info.description] == []
+    assert {"seed", "train.epochs", "attack.eps", "evaluate.attacks"} <= {key for key, _ in rows}

@@ -1,0 +1,294 @@
+import csv
+import json
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from counterpart import build, jobs
+from counterpart.config import resolve
+from counterpart.errors import UserError
+from counterpart.models import create
+from counterpart.models.hub import load_weights
+from counterpart.rundir import RunDir
+from counterpart.training import checkpoint
+
+EVALUATION = {
+    "evaluate": {
+        "n": 60,
+        "batch_size": 25,
+        "attacks": [{"steps": 5}, {"steps": 5, "restarts": 2, "loss": "margin"}],
+    }
+}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A run on digits, trained once for all tests here."""
+    settings = {
+        "name": "digits",
+        "runs": str(tmp_path_factory.mktemp("runs")),
+        "device": "cpu",
+        "data": {"flip": False, "padding": 1, "limit": 600},
+        "model": {"name": "wrn-10-1", "width": 8},
+        "attack": {"eps": 0.05, "steps": 3},
+        "part": {"eps_low": 0.03},
+        "train": {
+            "method": "part",
+            "epochs": 6,
+            "batch_size": 50,
+            "precision": "float32",
+            "validation_n": 50,
+        },
+        "optimizer": {"lr": 0.1},
+    }
+    return jobs.train(resolve(settings)).run
+
+
+def test_evaluate_writes_records_table_and_panel(digits, capsys):
+    jobs.evaluate(str(digits.path), EVALUATION)
+    assert "PGD-5x2 margin" in capsys.readouterr().out
+    found = {r.name: r for r in digits.records() if r.kind == "metric"}
+    names = ["accuracy/clean", "accuracy/PGD-5", "accuracy/PGD-5x2 margin", "accuracy/worst case"]
+    assert list(found) == names
+    clean, worst = found[names[0]], found[names[-1]]
+    assert clean.n == 60
+    assert clean.value > 0.3
+    assert worst.value <= min(r.value for r in found.values())
+    assert clean.details["method"] == "PART"
+    assert clean.details["eps"] == 0.05
+    assert clean.provenance["torch"] == torch.__version__
+    folder = digits.path / "evaluations" / clean.details["evaluation"]
+    with (folder / "images.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sum(r["clean"] == r["label"] for r in rows) / 60 == clean.value
+    assert sum(r["first_fooled_by"] == "" for r in rows) / 60 == worst.value
+    panel = load_file(folder / "panel.safetensors")
+    assert panel["clean"].shape == (8, 1, 16, 16)
+    assert panel["radius"].unique().tolist() == pytest.approx([0.03, 0.05])
+    assert panel["importance"].shape[1:] == (4, 4)
+    assert ((panel["adversarial"] - panel["clean"]).abs() <= 0.05 + 1e-6).all()
+
+
+def test_the_same_evaluation_is_not_recorded_twice_and_another_is(digits):
+    jobs.evaluate(str(digits.path), EVALUATION)
+    before = len(digits.records())
+    jobs.evaluate(str(digits.path), EVALUATION)
+    assert len(digits.records()) == before
+    jobs.evaluate(str(digits.path), {"evaluate": {**EVALUATION["evaluate"], "weights": "last"}})
+    assert len(digits.records()) > before
+
+
+def test_seed_and_saved_images_of_an_evaluation_are_its_own(digits):
+    given = {"n": 40, "attacks": [{"steps": 1}], "save_images": True, "eps": 0.07}
+    kept = []
+    for seed in (0, 1):
+        jobs.evaluate(str(digits.path), {"evaluate": given, "seed": seed})
+        key = digits.records()[-1].details["evaluation"]
+        [file] = (digits.path / "evaluations" / key / "images").iterdir()
+        kept.append(load_file(file))
+    assert torch.equal(kept[0]["index"], kept[1]["index"])
+    assert not torch.equal(kept[0]["images"], kept[1]["images"])  # another random start
+
+
+def test_attacks_are_named_once(digits):
+    with pytest.raises(UserError, match="same attack twice"):
+        jobs.evaluate(str(digits.path), {"evaluate": {"attacks": [{"steps": 5}, {"steps": 5}]}})
+
+
+def test_another_radius_is_another_evaluation(digits):
+    jobs.evaluate(str(digits.path), EVALUATION)  # tests may run alone or in any order
+    jobs.evaluate(str(digits.path), {"evaluate": {**EVALUATION["evaluate"], "eps": 0.001}})
+    worst = [r for r in digits.records() if r.name == "accuracy/worst case"]
+    assert worst[-1].details["eps"] == 0.001
+    strong = next(r for r in worst if r.details["eps"] == 0.05)
+    assert worst[-1].value > strong.value
+
+
+def test_another_norm_is_another_evaluation_and_training_settings_are_refused(digits):
+    jobs.evaluate(str(digits.path), {"evaluate": {**EVALUATION["evaluate"], "norm": "l2", "eps": 0.3}})
+    last = [r for r in digits.records() if r.name == "accuracy/worst case"][-1]
+    assert (last.details["norm"], last.details["eps"]) == ("l2", 0.3)
+    with pytest.raises(UserError, match=r"attack is a setting of training.*--evaluate\.eps"):
+        jobs.evaluate(str(digits.path), {"attack": {"eps": 0.3}})
+    with pytest.raises(UserError, match="Did you mean 8/255"):
+        jobs.evaluate(str(digits.path), {"evaluate": {"eps": 8}})
+
+
+def test_predict_names_class_and_probability(digits, tmp_path):
+    data = build.splits(resolve(digits.config()), torch.device("cpu")).test
+    model, _ = jobs._load(digits, "best")
+    with torch.no_grad():
+        expected = model.eval()(data.pixels[:5].float() / 255).softmax(dim=1)
+    for i in range(5):
+        pixels = data.pixels[i, 0].numpy()
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    found = jobs.predict(str(digits.path), [tmp_path], "cpu")
+    assert [p.file.name for p in found] == [f"{i}.png" for i in range(5)]
+    assert [p.label for p in found] == [str(c) for c in expected.argmax(dim=1).tolist()]
+    torch.testing.assert_close(
+        torch.tensor([p.probability for p in found]), expected.amax(dim=1), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_predict_says_what_is_wrong(digits, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"Cannot read the image .*broken\.png"):
+        jobs.predict(str(digits.path), [tmp_path / "broken.png"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no images"):
+        jobs.predict(str(digits.path), [tmp_path / "empty"])
+    with pytest.raises(UserError, match="is no run folder"):
+        jobs.predict(str(tmp_path), [tmp_path / "broken.png"])
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [("nowhere", "does not exist"), ("empty", "is no run folder: it has no config.yaml")],
+)
+def test_targets_that_are_no_runs(tmp_path, target, message):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=message):
+        jobs.evaluate(str(tmp_path / target), {})
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of 2 x 6 images of two sizes, for a network of 1000 outputs."""
+    generator = torch.Generator().manual_seed(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / "test" / name).mkdir(parents=True)
+        for i in range(6):
+            pixels = torch.randint(
+                0, 256, (180 + 20 * (i % 2), 200, 3), generator=generator, dtype=torch.uint8
+            )
+            Image.fromarray(pixels.numpy()).save(tmp_path / "photos" / "test" / name / f"{i}.png")
+    return tmp_path / "photos"
+
+
+def timm_changes(photos, tmp_path, **data):
+    weights = tmp_path / "weights.safetensors"
+    if not weights.exists():
+        save_file(create("timm/test_resnet", 1000, image_size=160).backbone.state_dict(), weights)
+    return {
+        "runs": str(tmp_path / "runs"),
+        "device": "cpu",
+        "data": {"root": str(photos), **data},
+        "model": {"init": str(weights)},
+        "evaluate": {"attacks": [{"steps": 2}], "eps": "4/255"},
+    }
+
+
+def test_a_timm_model_is_evaluated_with_its_own_preprocessing(photos, tmp_path):
+    (tmp_path / "map.json").write_text(json.dumps({"cat": 281, "dog": 207}))
+    changes = timm_changes(photos, tmp_path, class_map=str(tmp_path / "map.json"))
+    [run] = jobs.evaluate("timm/test_resnet", changes)
+    clean = next(r for r in run.records() if r.name == "accuracy/clean")
+    assert clean.n == 12
+    assert clean.details["model"] == "timm/test_resnet"
+    assert set(clean.details["per_class"]) == {"cat", "dog"}
+    panel = load_file(run.path / "evaluations" / clean.details["evaluation"] / "panel.safetensors")
+    assert panel["clean"].shape[1:] == (3, 160, 160)
+    from counterpart.models.backbones import preprocessing
+
+    first = preprocessing("timm/test_resnet").apply(Image.open(photos / "test" / "cat" / "0.png"))
+    model = create("timm/test_resnet", 1000, image_size=160)
+    own = load_file(tmp_path / "weights.safetensors")
+    load_weights(
+        model, {f"backbone.{k}": v for k, v in own.items()} | {"mean": model.mean, "std": model.std}, "w"
+    )
+    answer = model.eval()(first[None].float() / 255).argmax(dim=1).item()
+    with (run.path / "evaluations" / clean.details["evaluation"] / "images.csv").open() as file:
+        said = next(csv.DictReader(file))["clean"]
+    assert said == {281: "cat", 207: "dog"}.get(answer, f"output {answer}")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "The model answers with 1000 classes .* the data has 2"),
+        ({"cat": 281}, "does not map the class 'dog'"),
+        ({"cat": 281, "dog": 1000}, "the model has outputs 0 to 999"),
+        ({"cat": 281, "dog": 281}, "two classes to the same output"),
+        ({"cat": 281, "dgo": 207}, r"'dgo', which is no class of the data. Did you mean 'dog'\?"),
+        ({"cat": "281", "dog": 207}, "must look like"),
+        ("{", "not valid JSON"),
+    ],
+)
+def test_a_class_map_that_does_not_fit_is_refused(photos, tmp_path, content, message):
+    data = {}
+    if content is not None:
+        text = content if isinstance(content, str) else json.dumps(content)
+        (tmp_path / "map.json").write_text(text)
+        data = {"class_map": str(tmp_path / "map.json")}
+    with pytest.raises(UserError, match=message):
+        jobs.evaluate("timm/test_resnet", timm_changes(photos, tmp_path, **data))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_meets_data_of_other_classes(digits, photos):
+    changes = {"data": {"name": "folder", "root": str(photos), "size": 16}}
+    with pytest.raises(UserError, match="answers with 10 classes"):
+        jobs.evaluate(str(digits.path), changes)
+
+
+def test_init_continues_from_weights_and_swaps_the_head(digits, tmp_path, photos):
+    settings = {
+        **digits.config(),
+        "name": "again",
+        "runs": str(tmp_path / "runs"),
+        "model": {"name": "wrn-10-1", "width": 8, "init": str(digits.path)},
+    }
+    settings["train"] = {**settings["train"], "method": "clean", "epochs": 1}
+    settings["optimizer"] = {"lr": 1e-9}
+    run = jobs.train(resolve(settings)).run
+    before, after = (checkpoint.read(r.checkpoint("best"))[0] for r in (digits, run))
+    torch.testing.assert_close(after["backbone.fc.weight"], before["backbone.fc.weight"], rtol=0, atol=1e-6)
+    settings["model"] = {**settings["model"], "width": 16}
+    settings["name"] = "wider"
+    with pytest.raises(UserError):
+        jobs.train(resolve(settings))
+    assert not (tmp_path / "runs" / "wider").exists()
+
+
+def test_a_checkpoint_of_another_number_of_classes_is_named(digits):
+    tensors, about = checkpoint.read(digits.checkpoint("best"))
+    model = build.model({**about["model"], "num_classes": 7}, seed=0)
+    with pytest.raises(UserError, match="has 10 classes, the data has 7"):
+        load_weights(model, tensors, "best.safetensors")
+
+
+def test_validation_uses_its_own_steps_and_number(digits, tmp_path, monkeypatch):
+    asked = []
+
+    def quick(model, view, images, *, attack, **options):
+        asked.append((len(images), images.split, attack.keywords["steps"]))
+        return 0.5, 0.5
+
+    monkeypatch.setattr(jobs.accuracy, "quick", quick)
+    settings = {**digits.config(), "name": "short", "runs": str(tmp_path)}
+    settings["train"] = {**settings["train"], "epochs": 1, "validation_n": 37, "validation_steps": 4}
+    jobs.train(resolve(settings))
+    assert asked == [(37, "validation", 4)]
+
+
+def test_the_last_weights_are_the_averaged_ones_where_there_are_any(digits, tmp_path):
+    settings = {**digits.config(), "name": "ema", "runs": str(tmp_path)}
+    settings["train"] = {**settings["train"], "epochs": 1, "ema": 0.9}
+    run = jobs.train(resolve(settings)).run
+    saved, _ = checkpoint.read(run.checkpoint("last"))
+    weight = jobs._load(run, "last")[0].get_classifier().weight
+    assert torch.equal(weight, saved["ema.module.backbone.fc.weight"])
+    assert not torch.equal(weight, saved["model.backbone.fc.weight"])
+    plain, _ = checkpoint.read(digits.checkpoint("last"))
+    weight = jobs._load(digits, "last")[0].get_classifier().weight
+    assert torch.equal(weight, plain["model.backbone.fc.weight"])
+
+
+def test_members_sort_seeds_as_numbers(tmp_path):
+    for seed in (10, 9, 0):
+        (tmp_path / f"seed-{seed}").mkdir()
+        (tmp_path / f"seed-{seed}" / "config.yaml").touch()
+    assert [r.path.name for r in jobs.members(tmp_path)] == ["seed-0", "seed-9", "seed-10"]
+    assert isinstance(jobs.members(tmp_path)[0], RunDir)

@@ -1,0 +1,42 @@
+"""The public names: a change here is a change for everyone who uses the package."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import counterpart
+
+NAMES = {
+    "Attacked", "Batch", "Config", "ImageClassifier", "InferenceView", "Keys", "L1", "L2", "Linf", "Objective",
+    "Probe", "__version__", "pgd", "write_report",
+}  # fmt: skip
+
+
+def test_public_names_are_frozen():
+    assert set(counterpart.__all__) == NAMES
+    assert set(dir(counterpart)) == NAMES
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_public_names_resolve_to_what_they_say(name):
+    thing = getattr(counterpart, name)
+    assert name == "__version__" or thing.__name__ == name
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(AttributeError, match="has no attribute 'Lint'"):
+        _ = counterpart.Lint
+
+
+def test_version_is_the_packages():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert counterpart.__version__ == project["version"]
+
+
+def test_import_costs_nothing():
+    code = "import sys, counterpart; sys.exit('torch' in sys.modules or 'pydantic' in sys.modules)"
+    source = Path(counterpart.__file__).parents[1]
+    assert subprocess.run([sys.executable, "-c", code], cwd=source, check=False).returncode == 0

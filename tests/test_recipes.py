@@ -1,0 +1,90 @@
+"""Recipes: every one resolves, says what it is, and survives being shown and read again."""
+
+import re
+
+import pytest
+import yaml
+
+from counterpart import recipes
+from counterpart.config import plain, resolve, settings
+from counterpart.errors import UserError
+
+NAMES = recipes.names()
+
+
+def test_the_built_in_recipes():
+    digits = {f"digits/{name}" for name in ("clean", "at", "part", "part-uniform")}
+    cifar = {"clean", "at", "part", "part-uniform", "part-clean-map", "part-every-10"}
+    assert set(NAMES) == digits | {f"cifar10/{name}" for name in cifar} | {"folder/finetune"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_resolves_and_says_what_it_is(name):
+    config = resolve(recipes.load(name))
+    assert config.name == name.replace("/", "-")
+    assert config.data.name == name.split("/")[0]
+    assert re.fullmatch(r"[A-Z].{20,}\.|cifar10.{20,}\.", recipes.headline(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shown_recipe_is_the_recipe(name, tmp_path):
+    file = tmp_path / "my.yaml"
+    file.write_text(recipes.show(name))
+    assert set(_dotted(yaml.safe_load(file.read_text()))) == {key for key, _ in settings()}
+    shown, built_in = plain(resolve(recipes.load(str(file)))), plain(resolve(recipes.load(name)))
+    assert shown.pop("name") == "my"  # a run of its own
+    built_in.pop("name")
+    assert shown == built_in
+    assert recipes.show(str(file)).splitlines()[1:] == recipes.show(name).splitlines()[1:]
+
+
+def test_a_shown_recipe_keeps_fractions_and_explains_itself():
+    text = recipes.show("cifar10/part")
+    assert "  eps: 8/255\n" in text
+    assert "  eps_low: 7/255\n" in text
+    assert "  # share of the epochs with the full budget before masks begin\n  burn_in: 0.25\n" in text
+    assert text.startswith("# PART on CIFAR-10")
+
+
+def test_cifar_recipes_have_the_papers_values():
+    config = resolve(recipes.load("cifar10/part"))
+    o, t = config.optimizer, config.train
+    assert (o.lr, o.momentum, o.weight_decay, o.gamma) == (0.01, 0.9, 2e-4, 0.1)
+    assert (t.epochs, t.batch_size, t.method) == (80, 128, "part")
+    assert (config.attack.eps, config.attack.steps, config.attack.step_size) == (8 / 255, 10, 2 / 255)
+    assert (config.part.eps_low, config.part.mask, config.part.mask_from) == (7 / 255, "paper", "start")
+    assert [m * t.epochs for m in o.milestones] == [60]
+    assert config.part.burn_in * t.epochs == 20
+    assert (config.data.padding, config.data.flip) == (4, True)
+
+
+@pytest.mark.parametrize("data", ["digits", "cifar10"])
+def test_methods_differ_by_nothing_but_the_method(data):
+    def rest(name):
+        values = plain(resolve(recipes.load(f"{data}/{name}")))
+        values["train"].pop("method")
+        return {key: value for key, value in values.items() if key not in ("name", "part")}
+
+    assert rest("at") == rest("part") == rest("part-uniform") == rest("clean")
+    part, uniform = (plain(resolve(recipes.load(f"{data}/{n}")))["part"] for n in ("part", "part-uniform"))
+    assert {key for key in part if part[key] != uniform[key]} == {"mask"}
+
+
+def test_unknown_recipes_are_refused_with_the_nearest():
+    with pytest.raises(UserError, match=r"no recipe is called 'cifar10/prt'. Did you mean 'cifar10/part'\?"):
+        recipes.load("cifar10/prt")
+    with pytest.raises(UserError, match=r"Cannot read .*none\.yaml"):
+        recipes.load("none.yaml")
+
+
+def test_a_file_may_name_its_run(tmp_path):
+    (tmp_path / "a.yaml").write_text("name: other\n")
+    assert recipes.load(str(tmp_path / "a.yaml"))["name"] == "other"
+
+
+def _dotted(nested):
+    return [
+        f"{key}.{leaf}" if isinstance(value, dict) else key
+        for key, value in nested.items()
+        for leaf in (value if isinstance(value, dict) else [None])
+    ]

@@ -1,0 +1,351 @@
+"""What ``fit`` hands to the parts that it calls: the right images, keys, maps, models and arithmetic."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from counterpart.data.image_sets import ImageSet
+from counterpart.data.transforms import Augmentation
+from counterpart.models.inference import InferenceView
+from counterpart.objectives import standard
+from counterpart.protocols import Loss, Objective, Perturbed
+from counterpart.rundir import RunDir
+from counterpart.training import checkpoint, loop
+from counterpart.training.loop import Phase, Settings, fit
+from counterpart.training.optimizers import sgd
+
+CPU = torch.device("cpu")
+SOURCE = str(Path(__file__).parents[2] / "src")
+
+
+class Net(nn.Module):
+    """Small, with a batch norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)
+        )
+
+    def forward(self, images):
+        return self.body(images)
+
+
+@pytest.fixture
+def images():
+    pixels = torch.randint(
+        0, 256, (24, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    labels = torch.arange(24) % 2
+    return ImageSet("noise", "train", ("a", "b"), labels, torch.arange(24) + 7, "f" * 12, (1, 8, 8), pixels)
+
+
+@pytest.fixture
+def train(images, tmp_path):
+    """Run ``fit`` on a small network; returns (model, run folder)."""
+
+    def run(phases, *, name="run", rate=lambda epoch: 0.1, validate=None, lr=0.1, momentum=0.0, **changes):
+        (tmp_path / name).mkdir()
+        torch.manual_seed(0)
+        model = Net()
+        settings = {"batch_size": 8, "seed": 0, "device": CPU, "augmentation": None, **changes}
+        done = fit(
+            model,
+            phases,
+            images,
+            run=RunDir(tmp_path / name),
+            optimizer=sgd(model, lr=lr, momentum=momentum, nesterov=False, weight_decay=0.0, decay_norm=True),
+            rate=rate,
+            validate=validate or (lambda model, view: (0.5, 0.5)),
+            settings=Settings(**settings),
+            about={"config": "c"},
+        )
+        assert done
+        return model, RunDir(tmp_path / name)
+
+    return run
+
+
+def recording(seen):
+    """The standard objective, and what it was given."""
+    real = standard()
+
+    def perturb(view, batch, keys):
+        assert torch.equal(keys.index, batch.index)
+        seen.append({"batch": batch, "keys": keys, "view": view})
+        return Perturbed(batch.images)
+
+    def loss(model, batch, perturbed):
+        seen[-1]["autocast"] = torch.is_autocast_enabled("cpu")
+        seen[-1]["training"] = model.training
+        return real.loss(model, batch, perturbed)
+
+    return Objective(perturb, loss)
+
+
+def test_every_epoch_has_its_own_order_and_draws(train, images):
+    seen = []
+    train([Phase("p", 2, recording(seen))], seed=4)
+    orders = [torch.cat([s["batch"].index for s in seen[part]]) for part in (slice(0, 3), slice(3, 6))]
+    for order in orders:
+        assert sorted(order.tolist()) == images.index.tolist()
+    assert not torch.equal(*orders)
+    first, second = seen[0]["keys"].uniform(0, (64,)), seen[3]["keys"].uniform(0, (64,))
+    same = seen[0]["keys"].index[:, None] == seen[3]["keys"].index[None, :]
+    for row, column in same.nonzero().tolist():
+        assert not torch.equal(first[row], second[column])
+    assert len({s["keys"].attack for s in seen}) == 2
+    assert all(s["keys"].seed == 4 and s["training"] for s in seen)
+
+
+def test_images_are_augmented_and_labels_follow(train, images):
+    plain, moved = [], []
+    train([Phase("p", 1, recording(plain))], name="run")
+    train([Phase("p", 1, recording(moved))], name="moved", augmentation=Augmentation(padding=2, flip=True))
+    changed = 0
+    for before, after in zip(plain, moved, strict=True):
+        assert torch.equal(before["batch"].index, after["batch"].index)
+        assert torch.equal(after["batch"].labels, (after["batch"].index - 7) % 2)
+        changed += (before["batch"].images != after["batch"].images).flatten(1).any(dim=1).sum()
+    assert changed > 18
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("compile_it", [False, True])
+def test_precision_and_compilation_reach_view_and_training(train, monkeypatch, precision, compile_it):
+    made, seen = [], []
+
+    class Watched(InferenceView):
+        def __init__(self, model, *, precision="float32", compile=False):
+            made.append((precision, compile))
+            super().__init__(model, precision=precision)
+
+    monkeypatch.setattr(loop, "InferenceView", Watched)
+    train([Phase("p", 1, recording(seen))], precision=precision, compile=compile_it)
+    assert made == [(precision, compile_it)]
+    assert {s["autocast"] for s in seen} == {precision == "bf16"}
+
+
+def test_the_view_is_fresh_whenever_it_is_used(train):
+    gaps = []
+
+    def perturb(view, batch, keys):
+        model = gaps_model[0]
+        model.eval()
+        with torch.no_grad():
+            gaps.append(float((view(batch.images) - model(batch.images)).abs().max()))
+        return Perturbed(batch.images)
+
+    real, gaps_model = standard(), []
+
+    def loss(model, batch, perturbed):
+        return real.loss(model, batch, perturbed)
+
+    original = loop.InferenceView
+
+    def remember(model, **options):
+        gaps_model.append(model)
+        return original(model, **options)
+
+    loop.InferenceView = remember
+    try:
+        train([Phase("p", 2, Objective(perturb, loss))], rate=lambda epoch: 0.5)
+    finally:
+        loop.InferenceView = original
+    assert len(gaps) == 6
+    assert max(gaps) < 1e-4
+
+
+def test_averaged_weights_are_what_is_validated_and_kept_as_best(train):
+    judged = []
+
+    def validate(model, view):
+        model.eval()
+        probe = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            judged.append((model, float((view(probe) - model(probe)).abs().max())))
+        return 0.5, 0.5
+
+    model, run = train([Phase("p", 3, recording([]))], validate=validate, ema=0.9)
+    assert all(one is not model for one, _ in judged)
+    assert max(gap for _, gap in judged) < 1e-4  # the view of the averaged weights follows them
+    last, _ = checkpoint.read(run.checkpoint("last"))
+    averaged = {k.removeprefix("ema.module."): v for k, v in last.items() if k.startswith("ema.module.")}
+    assert all(torch.equal(averaged[name], value) for name, value in judged[-1][0].state_dict().items())
+    assert not torch.equal(averaged["body.0.weight"], last["model.body.0.weight"])
+    state = last["model.body.4.weight"]
+    assert torch.equal(state, model.state_dict()["body.4.weight"])
+
+
+def test_best_is_chosen_by_robust_accuracy_and_starts_anew_with_each_phase(train):
+    scores = iter([(0.9, 0.9), (0.9, 0.2), (0.4, 0.6), (0.8, 0.5)])
+    phases = [Phase("burn-in", 1, recording([])), Phase("main", 3, recording([]))]
+    _, run = train(phases, validate=lambda model, view: next(scores))
+    assert checkpoint.read(run.checkpoint("best"))[1]["epoch"] == 2
+
+
+def test_best_by_clean_accuracy_where_nothing_attacks(train):
+    scores = iter([(0.9, 0.1), (0.8, 0.7), (0.85, 0.0)])
+    _, run = train(
+        [Phase("clean", 3, recording([]))], validate=lambda m, v: next(scores), best_by_robust=False
+    )
+    assert checkpoint.read(run.checkpoint("best"))[1]["epoch"] == 0
+
+
+def test_clipping_bounds_the_step(train):
+    torch.manual_seed(0)
+    start = Net().state_dict()
+    moved = {}
+    for name, clip in (("run", None), ("clipped", 1e-3)):
+        model, _ = train([Phase("p", 1, recording([]))], name=name, clip_norm=clip)
+        gaps = [(p - start[n]).flatten() for n, p in model.named_parameters()]
+        moved[name] = float(torch.cat(gaps).detach().norm())
+    assert moved["clipped"] <= 3 * 0.1 * 1e-3 * 1.01
+    assert moved["run"] > 10 * moved["clipped"]
+
+
+def test_the_rate_of_each_step_is_the_schedules(train, monkeypatch):
+    rates, asked = [], []
+    real = torch.optim.SGD.step
+
+    def watch(self, *arguments, **options):
+        rates.append(self.param_groups[0]["lr"])
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", watch)
+
+    def rate(epoch):
+        asked.append(epoch)
+        return 0.01 * (1 + epoch)
+
+    train([Phase("p", 2, recording([]))], rate=rate)
+    assert rates == pytest.approx([0.01 * (1 + s / 3) for s in range(6)])
+
+
+def test_maps_are_drawn_again_by_absolute_epochs_of_their_phase(train, monkeypatch):
+    drawn, seen, epoch_of = [], [], []
+
+    def draw(view, images, phase, settings):
+        drawn.append(len(epoch_of))
+        return torch.full((31, 2, 2), float(len(drawn)), dtype=torch.float16)
+
+    monkeypatch.setattr(loop, "_draw_maps", draw)
+    phases = [Phase("burn-in", 1, recording([])), Phase("part", 5, recording(seen), refresh_epochs=2)]
+    train(phases, validate=lambda model, view: (epoch_of.append(1), (0.5, 0.5))[1])
+    assert drawn == [1, 3, 5]
+    values = [float(s["batch"].importance.max()) for s in seen]
+    assert values == [1.0] * 6 + [2.0] * 6 + [3.0] * 3
+
+
+TWO = """
+import json, sys
+import torch
+from torch import nn
+torch.set_num_threads(1)
+from counterpart import distributed
+from counterpart.batch import Batch
+from counterpart.budget import Linf
+from counterpart.importance.rules import constant
+from counterpart.models.inference import InferenceView
+from counterpart.objectives import adversarial
+from counterpart.training.loop import Phase, Settings, train_step
+from counterpart.training.optimizers import sgd
+from functools import partial
+
+target, with_norm = sys.argv[1], sys.argv[2] == "norm"
+distributed.start()
+torch.manual_seed(0)
+middle = [nn.BatchNorm2d(4)] if with_norm else []
+model = nn.Sequential(nn.Conv2d(1, 4, 3), *middle, nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+whole = Batch(torch.rand(9, 1, 8, 8), torch.arange(9) % 3, torch.arange(9))
+full = Linf(0.1)
+objective = adversarial(budget=full, rule=partial(constant, budget=full), steps=3)
+view = InferenceView(model)
+optimizer = sgd(model, lr=0.5, momentum=0.9, nesterov=False, weight_decay=0.01, decay_norm=True)
+settings = Settings(9, 0, torch.device("cpu"), None)
+for step in range(4):
+    part = whole.select(distributed.share(9))
+    train_step(part, 9, 0, step, model, view, Phase("p", 1, objective), optimizer, settings)
+    view.refresh()
+torch.save(model.state_dict(), f"{target}-{distributed.rank()}.pt")
+distributed.stop()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["plain", "norm"])
+def test_two_processes_make_the_step_of_one(tmp_path, kind):
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    environment = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1"}
+    starts = {
+        "two": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"],
+        "one": [],
+    }
+    for name, how in starts.items():
+        command = [sys.executable, *how, str(script), str(tmp_path / name), kind]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    first, second, alone = (
+        torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("two-0", "two-1", "one-0")
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first), "the processes drifted apart"
+    if kind == "plain":  # batch norm's statistics are local, so only without them is the step the same
+        for name in alone:
+            torch.testing.assert_close(first[name], alone[name], rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_draws_anew_in_every_step_and_the_same_in_every_run(train):
+    def drops():
+        seen = []
+
+        def loss(model, batch, perturbed):
+            seen.append(nn.functional.dropout(torch.ones(64), 0.5))
+            return standard().loss(model, batch, perturbed)
+
+        return seen, Objective(lambda view, batch, keys: Perturbed(batch.images), loss)
+
+    runs = []
+    for name in ("first", "second"):
+        seen, objective = drops()
+        train([Phase("p", 2, objective)], name=name)
+        runs.append(torch.stack(seen))
+    assert torch.equal(*runs)
+    assert len({tuple(row.tolist()) for row in runs[0]}) == 6
+
+
+@pytest.mark.parametrize(("every", "saves"), [(300.0, 2), (1e-9, 6)])
+def test_checkpoints_within_an_epoch_come_as_often_as_asked(train, monkeypatch, every, saves):
+    made, real = [], checkpoint.save
+
+    def save(path, state, *rest):
+        made.append((state.epoch, state.step))
+        real(path, state, *rest)
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    train([Phase("p", 2, recording([]))], checkpoint_every=every)
+    assert len(made) == saves
+    assert made[-1] == (2, 0)
+
+
+def test_records_say_what_was_trained(train):
+    def perturb(view, batch, keys):
+        return Perturbed(batch.images, counts={"radius": 0.03 * len(batch), "full_budget": 2.0})
+
+    def loss(model, batch, perturbed):
+        total = model(perturbed.images).mean() * 0 + batch.index.float().mean()
+        return Loss(total, {"accuracy": torch.tensor(0.25)})
+
+    _, run = train([Phase("part", 1, Objective(perturb, loss))])
+    [row] = [r.details for r in run.records()]
+    assert row["loss"] == pytest.approx(7 + 23 / 2)
+    assert row["accuracy"] == pytest.approx(0.25)
+    assert row["mean_radius"] == pytest.approx(0.03)
+    assert row["flat_maps"] == 6
+    assert json.loads((run.path / "records.jsonl").read_text())["seed"] == 0

@@ -1,0 +1,335 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from counterpart import build, jobs
+from counterpart.config import plain
+from counterpart.errors import UserError
+from counterpart.objectives import standard
+from counterpart.rundir import RunDir
+from counterpart.training import checkpoint, loop
+from counterpart.training.loop import Phase
+
+SOURCE = str(Path(__file__).parents[2] / "src")
+
+
+def last_weights(run):
+    tensors, _ = checkpoint.read(run.checkpoint("last"))
+    return {name: value for name, value in tensors.items() if name.startswith(("model.", "ema.", "maps"))}
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def epochs_of(run):
+    return [r.details for r in run.records() if r.kind == "epoch"]
+
+
+def test_a_run_leaves_everything_that_is_promised(tiny):
+    config = tiny()
+    trained = jobs.train(config)
+    assert trained.finished
+    rows = epochs_of(trained.run)
+    assert [r["epoch"] for r in rows] == [0, 1, 2]
+    assert [r["phase"] for r in rows] == ["burn-in", "part", "part"]
+    assert rows[0]["mean_radius"] == pytest.approx(0.1, rel=1e-5)
+    assert all(0.05 < r["mean_radius"] < 0.1 for r in rows[1:])
+    assert "flat_maps" not in rows[0]
+    assert all(r["flat_maps"] >= 0 for r in rows[1:])
+    assert {f.name for f in trained.run.path.iterdir()} == {
+        "config.yaml", "environment.json", "records.jsonl", "progress.log", "checkpoints",
+    }  # fmt: skip
+    best, about = checkpoint.read(trained.run.checkpoint("best"))
+    assert about["classes"] == [str(d) for d in range(10)]
+    assert about["epoch"] in (1, 2)  # the best of the last phase, never of the burn-in
+    assert about["fingerprint"]
+    assert "backbone.fc.weight" in best
+
+
+def test_the_loss_falls_and_weights_move(tiny):
+    run = jobs.train(tiny(train={"epochs": 8, "method": "clean"}, data={"limit": 300})).run
+    losses = [r["loss"] for r in epochs_of(run)]
+    assert losses[-1] < 0.7 * losses[0]
+    assert epochs_of(run)[-1]["validation_clean"] > 0.2
+
+
+def test_equal_radii_train_the_weights_of_at_bit_for_bit(tiny):
+    at = jobs.train(tiny(name="at", train={"method": "at"})).run
+    part = jobs.train(tiny(name="part", part={"eps_low": 0.1})).run
+    low = jobs.train(tiny(name="low", part={"eps_low": 0.01})).run
+    assert_same(last_weights(at), last_weights(part))
+    with pytest.raises(AssertionError):
+        assert_same(last_weights(at), last_weights(low))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"train": {"ema": 0.9, "precision": "bf16"}, "optimizer": {"clip_norm": 1.0, "schedule": "cosine"}},
+        {"part": {"refresh_epochs": 2}},
+    ],
+    ids=["plain", "ema, bf16, clipping", "stored maps"],
+)
+def test_stopping_anywhere_changes_nothing(tiny, changes):
+    """Time runs out after every single step."""
+    whole = jobs.train(tiny(name="whole", **changes)).run
+    pieces, starts = tiny(name="pieces", **changes), 0
+    stopping = pieces.model_copy(update={"train": pieces.train.model_copy(update={"stop_after": 1e-9})})
+    while not (trained := jobs.train(stopping)).finished:
+        starts += 1
+        assert starts < 20
+    assert starts >= 8  # nine steps in all
+    assert_same(last_weights(whole), last_weights(trained.run))
+    for first, second in zip(epochs_of(whole), epochs_of(trained.run), strict=True):
+        for name in ("loss", "accuracy", "validation_clean", "validation_robust"):
+            assert first[name] == pytest.approx(second[name], rel=1e-6)
+    assert jobs.train(pieces).finished  # once more does nothing
+    assert len(epochs_of(trained.run)) == 3
+
+
+def start(config, *arguments):
+    """A real process, so that it can really be killed."""
+    code = "import json, sys; from counterpart import jobs; from counterpart.config import resolve;"
+    code += "import torch; torch.set_num_threads(1); jobs.train(resolve(json.loads(sys.argv[1])))"
+    command = [sys.executable, *arguments, "-c", code, json.dumps(plain(config))]
+    return subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": SOURCE}, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_with_the_same_bits(tiny):
+    slow = {"data": {"limit": 600}, "train": {"epochs": 4, "checkpoint_every": 0.01}}
+    whole = jobs.train(tiny(name="whole", **slow)).run
+    config = tiny(name="killed", **slow)
+    run = RunDir(config.runs / "killed")
+    process = start(config)
+    while process.poll() is None and len(epochs_of(run) if run.records_file.exists() else []) < 2:
+        time.sleep(0.005)
+    time.sleep(0.05)  # somewhere in the third epoch
+    assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert checkpoint.read(run.checkpoint("last"))[1]["state"]["epoch"] < 4
+    assert jobs.train(config).finished
+    assert_same(last_weights(whole), last_weights(run))
+    assert [r["epoch"] for r in epochs_of(run)] == [0, 1, 2, 3]
+
+
+@pytest.mark.slow
+def test_ctrl_c_writes_a_checkpoint(tiny):
+    config = tiny(data={"limit": 600}, train={"epochs": 200, "checkpoint_every": 1000})
+    run = RunDir(config.runs / "tiny")
+    process = start(config)
+    while process.poll() is None and not run.checkpoint("last").exists():
+        time.sleep(0.01)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert "KeyboardInterrupt" in errors
+    state = checkpoint.read(run.checkpoint("last"))[1]["state"]
+    assert 0 < state["epoch"] < 200
+    assert "Stopped at" in (run.path / "progress.log").read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one(tiny, tmp_path):
+    """Without batch norm's local statistics (here: at a tiny learning rate) both see the same sums."""
+    config = tiny(name="two", train={"epochs": 1, "method": "at"}, optimizer={"lr": 1e-4})
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import json, sys; from counterpart import jobs, distributed; from counterpart.config import resolve\n"
+        "import torch; torch.set_num_threads(1)\n"
+        "jobs.train(resolve(json.loads(sys.argv[1])))\n"
+        "jobs.evaluate(str(sys.argv[2]), {'evaluate': {'n': 50, 'batch_size': 20}})\n"
+        "distributed.stop()\n"
+    )
+    run = config.runs / "two"
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script),
+         json.dumps(plain(config)), str(run)],
+        env={**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    one = jobs.train(tiny(name="one", train={"epochs": 1, "method": "at"}, optimizer={"lr": 1e-4})).run
+    [first], [second] = epochs_of(one), epochs_of(RunDir(run))
+    assert first["loss"] == pytest.approx(second["loss"], rel=0.05)
+    ours, theirs = last_weights(one), last_weights(RunDir(run))
+    for name, value in ours.items():
+        if name.endswith("weight"):
+            torch.testing.assert_close(value, theirs[name], rtol=0, atol=1e-3)
+    clean = next(r for r in RunDir(run).records() if r.name == "accuracy/clean")
+    assert clean.n == 50
+    assert (RunDir(run).path / "evaluations").exists()
+
+
+def failing_after(steps, make_error):
+    """The real pass for some steps, then something else."""
+    real, seen = loop._pass, []
+
+    def run(*arguments):
+        seen.append(1)
+        perturbed, loss = real(*arguments)
+        return make_error(perturbed, loss) if len(seen) > steps else (perturbed, loss)
+
+    return run
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tiny, monkeypatch):
+    def broken(perturbed, loss):
+        return perturbed, replace(loss, total=loss.total * math.nan)
+
+    config = tiny()
+    monkeypatch.setattr(loop, "_pass", failing_after(4, broken))
+    with pytest.raises(UserError, match=r"not finite \(loss nan\) at epoch 2, step 2"):
+        jobs.train(config)
+    state = checkpoint.read(RunDir(config.runs / "tiny").checkpoint("last"))[1]["state"]
+    assert (state["epoch"], state["step"]) == (1, 0)
+
+
+def test_a_gradient_that_is_not_finite_stops_as_well(tiny, monkeypatch):
+    def broken(perturbed, loss):
+        return perturbed, replace(loss, total=loss.total + (loss.total - loss.total.detach()).sqrt() * 0)
+
+    monkeypatch.setattr(loop, "_pass", failing_after(0, broken))
+    with pytest.raises(UserError, match="not finite"):
+        jobs.train(tiny())
+
+
+def test_out_of_memory_names_the_batch_size_that_fits(tiny, monkeypatch):
+    real = loop._pass
+
+    def greedy(batch, *rest):
+        if len(batch) > 10:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
+        return real(batch, *rest)
+
+    monkeypatch.setattr(loop, "_pass", greedy)
+    with pytest.raises(UserError, match=r"Out of memory with batches of 32: --train.batch-size 8 fits"):
+        jobs.train(tiny())
+
+
+def test_other_errors_are_not_taken_for_lack_of_memory(tiny, monkeypatch):
+    def broken(perturbed, loss):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(loop, "_pass", failing_after(0, broken))
+    with pytest.raises(RuntimeError, match="something else"):
+        jobs.train(tiny())
+
+
+def test_a_full_disk_keeps_the_old_checkpoint(tiny, monkeypatch):
+    config = tiny()
+    real, saves = checkpoint.save_file, []
+
+    def full(tensors, path, header):
+        saves.append(path)
+        if len(saves) > 3:
+            Path(path).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        real(tensors, path, header)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(UserError, match=r"No space left on device.*previous file is untouched"):
+        jobs.train(config)
+    run = RunDir(config.runs / "tiny")
+    assert sorted(f.name for f in (run.path / "checkpoints").iterdir()) == [
+        "best.safetensors",
+        "last.safetensors",
+    ]
+    checkpoint.read(run.checkpoint("last"))
+    monkeypatch.setattr(checkpoint, "save_file", real)
+    assert jobs.train(config).finished
+
+
+def test_another_configuration_is_refused_in_the_same_folder(tiny):
+    jobs.train(tiny(train={"epochs": 1}))
+    with pytest.raises(UserError, match=r"optimizer.lr: 0.1 there, 0.2 now"):
+        jobs.train(tiny(train={"epochs": 1}, optimizer={"lr": 0.2}))
+    assert jobs.train(tiny(train={"epochs": 1, "stop_after": "9m"}, evaluate={"n": 7})).finished
+
+
+def test_a_foreign_or_broken_checkpoint_is_refused(tiny):
+    config = tiny(train={"epochs": 1})
+    run = jobs.train(config).run
+    content = run.checkpoint("last").read_bytes()
+    run.checkpoint("last").write_bytes(content[:1000])
+    with pytest.raises(UserError, match="no readable checkpoint"):
+        jobs.train(config)
+    other = jobs.train(tiny(name="other", train={"epochs": 1}, model={"width": 8})).run
+    run.checkpoint("last").write_bytes(other.checkpoint("last").read_bytes())
+    with pytest.raises(UserError, match="does not belong to this run"):
+        jobs.train(config)
+
+
+def test_a_model_without_maps_is_refused_before_anything_is_written(tiny):
+    config = tiny(model={"name": "timm/vit_tiny_patch16_224", "width": None}, data={"size": 32})
+    with pytest.raises(UserError, match="method part cannot draw"):
+        jobs.train(config)
+    assert not (config.runs / "tiny").exists()
+
+
+def test_a_run_does_not_continue_on_other_data(tiny):
+    config = tiny(train={"epochs": 2, "stop_after": 1e-9})
+    assert not jobs.train(config).finished
+    real = build.splits
+
+    def other(*arguments):
+        data = real(*arguments)
+        return replace(data, train=replace(data.train, fingerprint="0" * 12))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "splits", other)
+        with pytest.raises(UserError, match="the images changed"):
+            jobs.train(config)
+
+
+def test_batches_too_small_for_batch_norm_are_refused(tiny):
+    with pytest.raises(UserError, match="at least 2"):
+        jobs.train(tiny(train={"batch_size": 1}))
+
+
+def test_seeds_differ_and_are_aggregated(tiny):
+    trained = jobs.train_seeds(tiny(train={"epochs": 1}), [0, 1])
+    assert [t.run.path.name for t in trained] == ["seed-0", "seed-1"]
+    with pytest.raises(AssertionError):
+        assert_same(*(last_weights(t.run) for t in trained))
+    group = RunDir(trained[0].run.path.parent)
+    robust = next(r for r in group.records() if r.name == "mean over seeds/validation_robust")
+    values = [epochs_of(t.run)[0]["validation_robust"] for t in trained]
+    assert robust.value == pytest.approx(sum(values) / 2)
+    assert robust.n == 2
+    jobs.evaluate(str(group.path), {"evaluate": {"n": 20}})
+    assert any(r.name == "mean over seeds/accuracy/worst case" for r in group.records())
+
+
+def test_phases_are_shares_of_the_epochs(tiny):
+    def split(**changes):
+        return [(p.name, p.epochs) for p in build.phases(tiny(**changes))]
+
+    assert split(train={"epochs": 80}, part={"burn_in": 0.25}) == [("burn-in", 20), ("part", 60)]
+    assert split(train={"epochs": 2}, part={"burn_in": 0.25}) == [("burn-in", 1), ("part", 1)]
+    assert split(train={"epochs": 2}, part={"burn_in": 0.9}) == [("burn-in", 1), ("part", 1)]
+    assert split(train={"epochs": 1}, part={"burn_in": 0.9}) == [("burn-in", 1)]
+    assert split(part={"burn_in": 0}) == [("part", 3)]
+    assert split(part={"burn_in": 1}) == [("burn-in", 3)]
+    assert split(train={"method": "at"}) == [("adversarial", 3)]
+    assert split(train={"method": "clean"}) == [("clean", 3)]
+
+
+def test_phase_at_and_last_batches():
+    phases = [Phase("a", 2, standard()), Phase("b", 3, standard())]
+    assert [loop._phase_at(phases, e) for e in range(5)] == [(0, 0), (0, 0), (1, 2), (1, 2), (1, 2)]
+    assert [loop._steps(n, 32) for n in (64, 65, 66, 32)] == [2, 2, 3, 1]
