@@ -168,3 +168,23 @@ def test_select_keeps_rows_together(budget):
 def test_impossible_budgets_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        Linf(torch.tensor([[[[0.1, 0.0], [0.2, 0.4]]]])),
+        L2(0.5, torch.tensor([[[[1.0, 0.0], [1.0, 1.0]]]])),
+        L1(0.5, torch.tensor([[[[1.0, 0.0], [1.0, 1.0]]]])),
+    ],
+)
+def test_distance_is_in_units_of_the_radius(budget):
+    clean = torch.full((1, 1, 2, 2), 0.5)
+    moved = clean.clone()
+    moved[..., 1, :] += torch.tensor([0.1, 0.1])
+    expected = {"linf": 0.5, "l2": 0.02**0.5 / 0.5, "l1": 0.4}[budget.norm]
+    assert budget.distance(moved, clean).item() == pytest.approx(expected, abs=1e-6)
+    assert budget.distance(clean, clean).item() == 0
+    moved[..., 0, 1] += 1e-3  # frozen
+    assert budget.distance(moved, clean).item() == torch.inf
+    assert budget.radius(clean).expand_as(clean)[0, 0, 0, 1] == 0

@@ -3,14 +3,17 @@
 Shapes: B images, C channels, H x W pixels. Images are floats in [0, 1] and a radius is in that same unit for
 ``Linf`` (so 8/255, not 8), and in the norm of the whole perturbation for ``L2`` and ``L1``.
 
-The only owner of "what is allowed". All three budgets share five operations: ``project``, ``sample``,
-``step``, ``contains`` and ``select``. What ``project`` returns always passes ``contains``: bounds are rounded
-inwards, so a float32 image never leaves a budget by the last bit.
+The only owner of "what is allowed". All three budgets share ``norm``, ``radius``, ``size``, ``project``, ``sample``,
+``step``, ``distance``, ``contains`` and ``select``. What ``project`` returns always passes ``contains``: bounds are
+rounded inwards, so a float32 image never leaves a budget by the last bit.
+
+Attacks that look for the nearest adversarial image measure in units of the radius: they divide what each pixel moves
+by ``radius``, and an image is allowed where its ``distance`` is at most 1.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
@@ -33,6 +36,7 @@ class Linf:
             radius 0 is frozen.
     """
 
+    norm: ClassVar[str] = "linf"
     eps: float | Tensor
 
     def __post_init__(self) -> None:
@@ -73,15 +77,22 @@ class Linf:
         Args:
             images: where to start.
             gradient: direction to ascend.
-            length: absolute; a number or one per image (B,).
+            length: absolute; a number, one per image (B,), or one per pixel, such as a share of ``radius``.
         """
         return images + _per_image(length) * gradient.sign()
 
+    def distance(self, images: Images, clean: Images) -> Float[Tensor, " b"]:
+        """How far each image is from its clean one in units of the radius; infinite where a frozen pixel moved."""
+        return self._distance(images, clean).to(images)
+
     def contains(self, images: Images, clean: Images) -> Bool[Tensor, " b"]:
         """Whether each image is allowed. The evaluator asks this of every attack's output."""
-        radius = _wide(self.radius(clean))
-        moved = (_wide(images) - _wide(clean)).abs() <= radius * (1 + RELATIVE_TOLERANCE)
-        return (moved.flatten(1).all(dim=1)).to(images.device) & _in_box(images)
+        near = self._distance(images, clean) <= 1 + RELATIVE_TOLERANCE
+        return near.to(images.device) & _in_box(images)
+
+    def _distance(self, images: Tensor, clean: Tensor) -> Tensor:
+        moved = (_wide(images) - _wide(clean)).abs()
+        return _ratio(moved, _wide(self.radius(clean))).flatten(1).amax(dim=1)
 
     def select(self, keep: Tensor | slice) -> "Linf":
         """The budget of some images of the batch."""
@@ -97,6 +108,7 @@ class Ball(ABC):
         movable: (B, 1, H, W) or (B, C, H, W) of {0, 1}; pixels with 0 are frozen. None: all move.
     """
 
+    norm: ClassVar[str]
     eps: float | Tensor
     movable: Tensor | None = None
 
@@ -112,7 +124,7 @@ class Ball(ABC):
 
     @abstractmethod
     def step(self, images: Images, gradient: Images, length: float | Tensor) -> Images:
-        """Move by ``length`` (absolute; a number or (B,)) to raise a loss with this gradient."""
+        """Move by ``length`` (absolute; a number, (B,) or a share of ``radius``) to raise a loss with this gradient."""
 
     @abstractmethod
     def _norm(self, perturbation: Tensor) -> Tensor:
@@ -121,6 +133,10 @@ class Ball(ABC):
     @abstractmethod
     def _shrink(self, wanted: Tensor, share: Tensor) -> Tensor:
         """(B, D), (B,) -> (B, D): ``wanted`` where the share is 0, zero where it is 1, by this norm's path."""
+
+    def radius(self, clean: Images) -> Float[Tensor, "..."]:
+        """How far each pixel may move alone, shaped to broadcast against ``clean``: 0 where it is frozen."""
+        return self.size(clean).view(-1, 1, 1, 1) * self._mask(clean)
 
     def size(self, clean: Images) -> Float[Tensor, " b"]:
         """Each image's radius: the unit of a step length."""
@@ -157,12 +173,20 @@ class Ball(ABC):
         projected = torch.where(grown, torch.nextafter(projected, origin.to(clean.dtype)), projected)
         return torch.where(inside.view(-1, 1, 1, 1), images, projected.to(images.device))
 
+    def distance(self, images: Images, clean: Images) -> Float[Tensor, " b"]:
+        """How far each image is from its clean one in units of the radius; infinite where a frozen pixel moved."""
+        return self._distance(images, clean).to(images)
+
     def contains(self, images: Images, clean: Images) -> Bool[Tensor, " b"]:
         """Whether each image is allowed."""
+        near = self._distance(images, clean) <= 1 + RELATIVE_TOLERANCE
+        return near.to(images.device) & _in_box(images)
+
+    def _distance(self, images: Tensor, clean: Tensor) -> Tensor:
         perturbation = _wide(images) - _wide(clean)
-        near = self._norm(perturbation.flatten(1)) <= _wide(self.size(clean)) * (1 + RELATIVE_TOLERANCE)
         still = (perturbation * (1 - _wide(self._mask(clean))) == 0).flatten(1).all(dim=1)
-        return (near & still).to(images.device) & _in_box(images)
+        length = _ratio(self._norm(perturbation.flatten(1)), _wide(self.size(clean)))
+        return torch.where(still, length, torch.inf)
 
     def select(self, keep: Tensor | slice) -> "Ball":
         """The budget of some images of the batch."""
@@ -184,6 +208,8 @@ class L2(Ball):
         movable: (B, 1, H, W) or (B, C, H, W) of {0, 1}; pixels with 0 are frozen. None: all move.
     """
 
+    norm: ClassVar[str] = "l2"
+
     def sample(self, clean: Images, keys: Keys, step: int = 0) -> Images:
         """A uniformly random point of the ball, projected onto the box."""
         direction = keys.normal(step, tuple(clean.shape[1:])).to(clean.dtype) * self._mask(clean)
@@ -193,7 +219,7 @@ class L2(Ball):
         return self.project(clean + unit * _per_image(length * self.size(clean)), clean)
 
     def step(self, images: Images, gradient: Images, length: float | Tensor) -> Images:
-        """Move by ``length`` (absolute; a number or (B,)) along the gradient of the movable pixels."""
+        """Move by ``length`` along the gradient of the movable pixels."""
         gradient = gradient * self._mask(images)
         norm = self._norm(gradient.flatten(1))
         unit = gradient / _per_image(norm.clamp_min(torch.finfo(norm.dtype).tiny))
@@ -215,6 +241,8 @@ class L1(Ball):
         eps: a number or one per image (B,).
         movable: (B, 1, H, W) or (B, C, H, W) of {0, 1}; pixels with 0 are frozen. None: all move.
     """
+
+    norm: ClassVar[str] = "l1"
 
     def sample(self, clean: Images, keys: Keys, step: int = 0) -> Images:
         """A uniformly random point of the ball, projected onto the box.
@@ -264,6 +292,11 @@ def _check_radius(eps: float | Tensor, shapes: tuple[str, ...], dims: tuple[int,
         raise ValueError(f"eps has shape {tuple(tensor.shape)}; expected {', '.join(shapes)}.")
     if tensor.numel() and not bool((tensor >= 0).all() and tensor.isfinite().all()):
         raise ValueError(f"eps must be finite and >= 0, got {float(tensor.min()):.4g} as its smallest value.")
+
+
+def _ratio(moved: Tensor, radius: Tensor) -> Tensor:
+    """``moved / radius``; standing still costs nothing, and moving where the radius is 0 is infinitely far."""
+    return torch.where(moved == 0, 0.0, moved / radius)
 
 
 def _per_image(value: float | Tensor) -> float | Tensor:

@@ -79,6 +79,21 @@ class Attack(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class NamedAttack:
+    """An attack with its options bound.
+
+    Attributes:
+        name: unique in a list of attacks; also the name of its random draws.
+        attack: what runs.
+        line: the line of a table that it counts for: all targets and restarts of an attack share one.
+    """
+
+    name: str
+    attack: Attack
+    line: str
+
+
 Rule: TypeAlias = Callable[[Probe, Batch], Budget]
 """Draws the budget of a batch from one forward pass on it."""
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from counterpart.attacks import pgd
+from counterpart.attacks import fgsm, pgd
 from counterpart.budget import L1, L2, Linf
-from counterpart.losses.classification import margin
+from counterpart.losses.classification import kl_divergence, likely_class, margin
 from counterpart.seeding import Keys
 
 
@@ -203,3 +203,50 @@ def test_leaves_the_model_as_it_was(generator):
     assert all(module.training for module in model.modules())
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
     assert not images.requires_grad
+
+
+def test_targeted_moves_towards_the_target(keys, generator):
+    weight = torch.randn(3, 192, generator=generator)
+    images = 0.5 + 0.05 * torch.randn(64, 3, 8, 8, generator=generator)
+
+    def model(x):
+        return x.flatten(1) @ weight.T
+
+    labels = model(images).argmax(dim=1)
+    targets = likely_class(model(images), labels, 2)
+    options = {"budget": Linf(0.01), "keys": keys, "loss": margin, "last_iterate": True}
+    given = pgd(model, images, labels, target=targets, **options)
+    ranked = pgd(model, images, labels, target=2, **options)
+    assert torch.equal(given.images, ranked.images)  # the rank is found by one more pass on the clean images
+    assert torch.equal(ranked.forwards, given.forwards + 1)
+    gap = margin(model(given.images), labels, targets)
+    # A linear model: the gap rises by the radius times the difference of the weights.
+    rise = 0.01 * (weight[targets] - weight[labels]).abs().sum(dim=1)
+    torch.testing.assert_close(gap, margin(model(images), labels, targets) + rise)
+
+
+def test_kl_divergence_leaves_the_clean_answer(linear_problem, keys):
+    model, images, labels = linear_problem
+    attacked = pgd(
+        model, images, labels, budget=Linf(0.005), keys=keys, loss=kl_divergence, last_iterate=True
+    )
+    # It goes on in the direction of its random start, to the end: the score shifts by all that the budget has.
+    shift = (model.score(attacked.images) - model.score(images)).abs()
+    torch.testing.assert_close(shift, (0.005 * model.weight.abs().sum()).expand(64))
+    exact = pgd(model, images, labels, budget=Linf(0.005), keys=keys, last_iterate=True)
+    assert (attacked.forwards == exact.forwards + 1).all()
+
+
+def test_fgsm_is_one_step_of_one_radius(linear_problem, generator, keys):
+    model, images, labels = linear_problem
+    budget = Linf(linf_radii(images, generator)["per pixel"])
+    sign = torch.where(labels == 1, -1.0, 1.0).view(-1, 1, 1, 1) * model.weight.sign()
+    attacked = fgsm(model, images, labels, budget=budget, keys=keys)
+    torch.testing.assert_close(attacked.images, images + sign * budget.radius(images))
+    assert (attacked.backwards == 1).all()
+
+
+def test_last_iterate_refuses_restarts(linear_problem, keys):
+    model, images, labels = linear_problem
+    with pytest.raises(ValueError, match="restarts=2"):
+        pgd(model, images, labels, budget=Linf(0.1), keys=keys, last_iterate=True, restarts=2)

@@ -12,6 +12,7 @@ from ..checks import check_labels, check_unit_range
 from ..losses.classification import AttackLoss, cross_entropy
 from ..protocols import Attacked, Classifier, Probe
 from ..seeding import Keys
+from .targets import aim
 
 
 def pgd(
@@ -23,6 +24,7 @@ def pgd(
     keys: Keys,
     start: Tensor | Probe | None = None,
     loss: AttackLoss = cross_entropy,
+    target: Tensor | int | None = None,
     steps: int = 20,
     step_size: float | Tensor | None = None,
     restarts: int = 1,
@@ -40,6 +42,8 @@ def pgd(
         start: begin the first restart here instead: images, or a probe of them, whose forward pass is then
             not made again. They may lie outside the budget: the first step enters it.
         loss: per-image loss to increase.
+        target: (B,) classes to move towards; or the rank, from 1, of the wrong class that the clean image is most
+            like; None: untargeted. Any wrong answer counts as fooled. For the KL loss, (B, K) clean probabilities.
         steps: gradient steps; each costs one forward and one backward pass.
         step_size: absolute step length, or one per image (B,); default 2.5 / steps of each image's largest radius.
         restarts: independent random starts; only images that are not yet fooled meet the next.
@@ -51,6 +55,9 @@ def pgd(
         Always in ``budget``. Passes are counted per image, without the one that a given probe holds.
     """
     check_unit_range(images)
+    if last_iterate and restarts > 1:
+        raise ValueError(f"last_iterate takes one start, got restarts={restarts}.")
+    targets, spent = aim(model, images, labels, target, loss)
     length = step_size if step_size is not None else budget.size(images) * (2.5 / steps)
 
     def first(restart: int) -> Tensor:
@@ -58,26 +65,23 @@ def pgd(
 
     if last_iterate:
         current = first(0) if start is None else start
-        forwards = steps - isinstance(current, Probe)
+        forwards = spent + steps - isinstance(current, Probe)
         for step in range(steps):
             leaf, logits = _forward(model, current)
             if step == 0:  # not in every step: it waits for the device
                 check_labels(labels, logits.shape[1])
-            (gradient,) = torch.autograd.grad(loss(logits, labels).sum(), leaf)
+            (gradient,) = torch.autograd.grad(loss(logits, labels, targets).sum(), leaf)
             current = budget.project(budget.step(leaf.detach(), gradient, length), images)
         return Attacked(_images(current), torch.full_like(labels, forwards), torch.full_like(labels, steps))
 
     found = images.clone()
-    forwards_of, backwards_of = torch.zeros_like(labels), torch.zeros_like(labels)
+    forwards_of, backwards_of = torch.full_like(labels, spent), torch.zeros_like(labels)
     left = torch.arange(len(images), device=images.device)  # not fooled so far
     for restart in range(restarts):
         given = _images(start) if start is not None and restart == 0 else first(restart)
         active, within = left, budget.select(left)
-        clean, current, answers = (
-            images[active],
-            within.project(given[active], images[active]),
-            labels[active],
-        )
+        clean, answers, aims = images[active], labels[active], None if targets is None else targets[active]
+        current = within.project(given[active], clean)
         for step in range(steps + 1):  # the extra pass only judges the last iterate
             if len(active) == 0:
                 break
@@ -89,15 +93,46 @@ def pgd(
             held = logits.argmax(dim=1) == answers
             if step < steps and held.any():
                 # The gradient of all rows: a backward pass on some of them would need another forward pass.
-                (gradient,) = torch.autograd.grad(loss(logits, answers).sum(), leaf)
+                (gradient,) = torch.autograd.grad(loss(logits, answers, aims).sum(), leaf)
                 backwards_of[active[held]] += 1  # so that counts do not depend on the rest of the batch
                 current = within.step(current, gradient, _rows(length, active))
             if not held.all():
                 active, within = active[held], within.select(held)
                 clean, current, answers = clean[held], current[held], answers[held]
+                aims = None if aims is None else aims[held]
             current = within.project(current, clean)
         left = active
     return Attacked(found, forwards_of, backwards_of)
+
+
+def fgsm(
+    model: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    budget: Budget,
+    keys: Keys,
+    start: Tensor | Probe | None = None,
+    loss: AttackLoss = cross_entropy,
+    target: Tensor | int | None = None,
+) -> Attacked:
+    """One step of one radius from the clean image, or from ``start``: ``pgd`` with nothing left to choose.
+
+    Goodfellow et al. 2015, arXiv 1412.6572.
+    """
+    return pgd(
+        model,
+        images,
+        labels,
+        budget=budget,
+        keys=keys,
+        start=start,
+        loss=loss,
+        target=target,
+        steps=1,
+        step_size=budget.size(images),
+        random_start=False,
+    )
 
 
 def _forward(model: Classifier, images: Tensor | Probe) -> tuple[Tensor, Tensor]:
