@@ -1,0 +1,296 @@
+"""Auto-PGD: projected gradient ascent with momentum that chooses its step lengths itself.
+
+Croce and Hein 2020, arXiv 2003.01690, algorithm 1; for L1 Croce and Hein 2021, arXiv 2103.01208. Differs from the
+published code in four ways that leave its results alone or better them: steps are shares of each pixel's radius;
+fooled images leave the batch at once; a start is uniform in the ball; and where answers are random (``eot``), an
+image is fooled when the mean answer is wrong.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from ..budget import Budget
+from ..checks import check_labels, check_unit_range
+from ..losses.classification import AttackLoss, cross_entropy
+from ..protocols import Attacked, Classifier, Probe
+from ..seeding import Keys
+from .targets import aim
+
+MOMENTUM = 0.75  # share of the new direction
+LARGE_RADII = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))  # L1: radius factor, and its share of the steps
+SPARSER = (
+    1.5  # L1: the next steps move so many times fewer values than were found useful; also shortens steps
+)
+
+
+def apgd(
+    model: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    budget: Budget,
+    keys: Keys,
+    start: Tensor | Probe | None = None,
+    loss: AttackLoss = cross_entropy,
+    target: Tensor | int | None = None,
+    steps: int = 100,
+    restarts: int = 1,
+    eot: int = 1,
+    rho: float = 0.75,
+) -> Attacked:
+    """Perturb ``images`` within ``budget`` so that ``model`` misclassifies them.
+
+    Args:
+        model: maps images in [0, 1] to logits (B, K). Call ``model.eval()`` first.
+        images: (B, C, H, W) clean images in [0, 1].
+        labels: (B,) true classes.
+        budget: the allowed perturbations, in any norm, possibly per pixel. In L1 the search begins in balls of three
+            and two times the radius, as AutoAttack's does.
+        keys: source of the random starts.
+        start: begin the first restart here instead.
+        loss: per-image loss to increase.
+        target: (B,) classes to move towards; or the rank, from 1, of the wrong class that the clean image is most
+            like; None: untargeted. Any wrong answer counts as fooled.
+        steps: gradient steps; each costs ``eot`` forward and backward passes, and the start one more.
+        restarts: independent random starts; only images that are not yet fooled meet the next.
+        eot: passes that each gradient is averaged over, for models whose answers are random.
+        rho: a step is halved where the loss rose in no more than this share of the steps since the last check.
+
+    Returns:
+        For each image the first adversarial one met, else the one with the largest loss. Always in ``budget``.
+    """
+    check_unit_range(images)
+    targets, spent = aim(model, images, labels, target, loss)
+    found, fooled = images.clone(), torch.zeros_like(labels, dtype=torch.bool)
+    height = torch.full_like(images[:, 0, 0, 0], -torch.inf)  # the loss of what was found
+    forwards, backwards = torch.full_like(labels, spent), torch.zeros_like(labels)
+    for restart in range(restarts):
+        left = (~fooled).nonzero()[:, 0]
+        if len(left) == 0:
+            break
+        clean, within = images[left], budget.select(left)
+        point = _images(start)[left] if start is not None and restart == 0 else None
+        for factor, share in LARGE_RADII if budget.norm == "l1" else ((1.0, 1.0),):
+            stage = replace(within, eps=within.eps * factor)
+            if point is None:
+                point = _random_start(stage, clean, keys[left].fold(restart))
+            end = _ascend(
+                partial(_pass, model, loss, eot),
+                stage,
+                clean,
+                labels[left],
+                None if targets is None else targets[left],
+                start=stage.project(point, clean),
+                steps=max(round(share * steps), 1),
+                rho=rho,
+                judged=factor == 1,  # in a larger ball nothing counts
+            )
+            point = end.images
+            forwards[left] += eot * end.forwards
+            backwards[left] += eot * end.backwards
+        better = left[end.loss > height[left]]
+        found[better], height[better] = end.images[end.loss > height[left]], end.loss[end.loss > height[left]]
+        fooled[left] = end.loss == torch.inf
+    return Attacked(found, forwards, backwards)
+
+
+def checkpoints(steps: int) -> list[int]:
+    """After how many steps the step length is reconsidered: 22, 41, 57, 70, 80, 87, 93, 99 of 100."""
+    gap = max(int(0.22 * steps), 1)
+    found = [gap]
+    while found[-1] < steps:
+        gap = max(gap - max(int(0.03 * steps), 1), max(int(0.06 * steps), 1))
+        found.append(found[-1] + gap)
+    return [at for at in found if at <= steps]
+
+
+@dataclass
+class _Run:
+    """Where the images of a run stand: one row per image in every field."""
+
+    rows: Tensor
+    clean: Tensor
+    labels: Tensor
+    targets: Tensor | None
+    images: Tensor
+    gradient: Tensor
+    before: Tensor  # the iterate before this one
+    loss: Tensor  # at the last step
+    rises: Tensor  # how often the loss rose since the last check
+    best: Tensor
+    best_gradient: Tensor
+    best_loss: Tensor
+    checked_loss: Tensor  # the best loss at the last check
+    eased: Tensor  # whether the step was shortened there
+    share: Tensor  # step length in units of the radius
+    support: Tensor  # L1: how many values the best image had moved at the last check
+
+    def select(self, keep: Tensor) -> "_Run":
+        """Some of the images."""
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return _Run(**{name: None if value is None else value[keep] for name, value in values.items()})
+
+
+@dataclass(frozen=True)
+class _End:
+    """How a run ended: the best images, their loss (infinite where fooled), and the passes spent."""
+
+    images: Tensor
+    loss: Tensor
+    forwards: Tensor
+    backwards: Tensor
+
+
+Pass: TypeAlias = Callable[[Tensor, Tensor, Tensor | None, bool], tuple[Tensor, Tensor, Tensor]]
+
+
+def _ascend(
+    look: Pass,
+    budget: Budget,
+    clean: Tensor,
+    labels: Tensor,
+    targets: Tensor | None,
+    *,
+    start: Tensor,
+    steps: int,
+    rho: float,
+    judged: bool,
+) -> _End:
+    """One run from one start, for all images at once."""
+    logits, loss, gradient = look(start, labels, targets, True)
+    run = _Run(
+        rows=torch.arange(len(labels), device=labels.device),
+        clean=clean,
+        labels=labels,
+        targets=targets,
+        images=start,
+        gradient=gradient,
+        before=start,
+        loss=torch.zeros_like(
+            loss
+        ),  # as the published code: its first comparison is with 0, and decides halvings
+        rises=torch.zeros_like(loss),
+        best=start,
+        best_gradient=gradient,
+        best_loss=loss,
+        checked_loss=loss,
+        eased=torch.ones_like(labels, dtype=torch.bool),
+        share=torch.full_like(loss, 1.0 if budget.norm == "l1" else 2.0),
+        support=_moved(start, clean),
+    )
+    end = _End(start.clone(), loss.clone(), torch.zeros_like(labels), torch.zeros_like(labels))
+    checks = _sparse_checks(steps) if budget.norm == "l1" else checkpoints(steps)
+    for step in range(steps + 1):
+        if step:
+            move = _sparse_step if budget.norm == "l1" else _step
+            run.before, run.images = run.images, move(run, budget, MOMENTUM if step > 1 else 1.0)
+            logits, loss, run.gradient = look(run.images, run.labels, run.targets, step < steps)
+            run.rises += loss > run.loss
+            run.loss, better = loss, loss > run.best_loss
+            run.best_loss = torch.where(better, loss, run.best_loss)
+            run.best = torch.where(_wide(better), run.images, run.best)
+            run.best_gradient = torch.where(_wide(better), run.gradient, run.best_gradient)
+        held = (logits.argmax(dim=1) == run.labels) | (not judged)
+        end.forwards[run.rows] += 1
+        end.backwards[run.rows[held]] += step < steps  # so that counts do not depend on the rest of the batch
+        if not bool(held.all()):
+            end.images[run.rows[~held]], end.loss[run.rows[~held]] = run.images[~held], torch.inf
+            run, budget = run.select(held), budget.select(held)
+        if len(run.rows) == 0:
+            break
+        if step in checks:
+            ease = _sparser(run) if budget.norm == "l1" else _ease(run, rho, step, checks)
+            run.images = torch.where(_wide(ease), run.best, run.images)
+            run.gradient = torch.where(_wide(ease), run.best_gradient, run.gradient)
+    end.images[run.rows], end.loss[run.rows] = run.best, run.best_loss
+    return end
+
+
+def _pass(
+    model: Classifier,
+    loss: AttackLoss,
+    eot: int,
+    images: Tensor,
+    labels: Tensor,
+    targets: Tensor | None,
+    ascending: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, losses (B,) and gradient: means over ``eot`` passes. The last images are only judged: no gradient."""
+    logits, losses, gradient = torch.zeros(()), torch.zeros(()), torch.zeros_like(images)
+    for _ in range(eot):
+        leaf = images.detach().requires_grad_(ascending)
+        with torch.set_grad_enabled(ascending):
+            answer = model(leaf)
+            check_labels(labels, answer.shape[1])
+            each = loss(answer, labels, targets)
+        if ascending:
+            gradient = gradient + torch.autograd.grad(each.sum(), leaf)[0] / eot
+        logits, losses = logits.to(answer) + answer.detach(), losses.to(each) + each.detach() / eot
+    return logits, losses, gradient
+
+
+def _step(run: _Run, budget: Budget, momentum: float) -> Tensor:
+    """A step along the gradient, mixed with the last movement."""
+    length = _wide(run.share) * budget.radius(run.clean)
+    new = budget.project(budget.step(run.images, run.gradient, length), run.clean)
+    mixed = run.images + momentum * (new - run.images) + (1 - momentum) * (run.images - run.before)
+    return new if momentum == 1 else budget.project(mixed, run.clean)
+
+
+def _ease(run: _Run, rho: float, step: int, checks: Sequence[int]) -> Tensor:
+    """(B,) where to go on from the best image at half the step: the loss rose too rarely, or nothing was gained."""
+    window = step - max((at for at in checks if at < step), default=0)
+    ease = (run.rises <= rho * window) | (~run.eased & (run.checked_loss >= run.best_loss))
+    run.share = torch.where(ease, run.share / 2, run.share)
+    run.eased, run.checked_loss, run.rises = ease, run.best_loss, torch.zeros_like(run.rises)
+    return ease
+
+
+def _random_start(budget: Budget, clean: Tensor, keys: Keys) -> Tensor:
+    if (
+        budget.norm == "l1"
+    ):  # few large moves, as in the published code; uniform points move every value a little
+        return budget.project(clean + keys.normal(0, tuple(clean.shape[1:])).to(clean), clean)
+    return budget.sample(clean, keys)
+
+
+def _sparse_step(run: _Run, budget: Budget, momentum: float) -> Tensor:
+    """L1: the values with the largest gradients share one step; no momentum."""
+    gradient = (run.gradient * (budget.radius(run.clean) > 0)).flatten(1)
+    ranked = gradient.abs().sort(dim=1, descending=True).values
+    place = (run.support / SPARSER).ceil().long().clamp_min(1) - 1
+    chosen = torch.where(gradient.abs() >= ranked.gather(1, place[:, None]), gradient.sign(), 0.0)
+    count = chosen.abs().sum(dim=1).clamp_min(1)
+    length = run.share * budget.size(run.clean) / count
+    return budget.project(run.images + _wide(length) * chosen.view_as(run.images), run.clean)
+
+
+def _sparse_checks(steps: int) -> Sequence[int]:
+    gap = max(int(0.04 * steps), 1)
+    return range(gap, steps + 1, gap)
+
+
+def _sparser(run: _Run) -> Tensor:
+    """L1: (B,) where to go on from the best image, which needs fewer values, at the full step; else a shorter step."""
+    moved = _moved(run.best, run.clean)
+    fewer = moved < 0.95 * run.support
+    run.share = torch.where(fewer, 1.0, (run.share / SPARSER).clamp_min(0.1))
+    run.support = moved
+    return fewer
+
+
+def _moved(images: Tensor, clean: Tensor) -> Tensor:
+    return (images != clean).flatten(1).sum(dim=1).to(clean)
+
+
+def _images(start: Tensor | Probe) -> Tensor:
+    return start.images.detach() if isinstance(start, Probe) else start.detach()
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1)

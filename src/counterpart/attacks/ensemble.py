@@ -1,0 +1,63 @@
+"""Several attacks as one: each meets only the images that no earlier one fooled."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..budget import Budget
+from ..checks import check_labels, check_unit_range
+from ..protocols import Attacked, Classifier, NamedAttack, Probe
+from ..seeding import Keys
+
+
+def worst_case(
+    model: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    budget: Budget,
+    keys: Keys,
+    start: Tensor | Probe | None = None,
+    attacks: Sequence[NamedAttack],
+) -> Attacked:
+    """Run ``attacks`` in order, cheapest first, each on what the others left.
+
+    Args:
+        model: maps images in [0, 1] to logits (B, K). Call ``model.eval()`` first.
+        images: (B, C, H, W) clean images in [0, 1].
+        labels: (B,) true classes.
+        budget: the allowed perturbations.
+        keys: each attack draws under its own name.
+        start: given to every attack.
+        attacks: in order.
+
+    Returns:
+        For each image the first adversarial one found, else the clean image.
+    """
+    check_unit_range(images)
+    found = images.clone()
+    with torch.no_grad():
+        logits = model(images)
+    check_labels(labels, logits.shape[1])
+    left = (logits.argmax(dim=1) == labels).nonzero()[:, 0]
+    forwards, backwards = torch.ones_like(labels), torch.zeros_like(labels)
+    begin = start.images.detach() if isinstance(start, Probe) else start
+    for one in attacks:
+        if len(left) == 0:
+            break
+        attacked = one.attack(
+            model,
+            images[left],
+            labels[left],
+            budget=budget.select(left),
+            keys=keys[left].fold(one.name),
+            start=None if begin is None else begin[left],
+        )
+        with torch.no_grad():
+            fooled = model(attacked.images).argmax(dim=1) != labels[left]
+        forwards[left] += attacked.forwards + 1
+        backwards[left] += attacked.backwards
+        found[left[fooled]] = attacked.images[fooled]
+        left = left[~fooled]
+    return Attacked(found, forwards, backwards)
