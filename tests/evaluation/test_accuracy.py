@@ -1,6 +1,6 @@
 import csv
-import json
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -12,9 +12,10 @@ from counterpart.budget import L2, Linf
 from counterpart.data.image_sets import ImageSet
 from counterpart.errors import UserError
 from counterpart.evaluation import accuracy
-from counterpart.evaluation.accuracy import NamedAttack, evaluate, judge, metrics, predictions, quick
+from counterpart.evaluation.accuracy import chunks_of, evaluate, judge, metrics, predictions, quick
+from counterpart.evaluation.ledger import Ledger, weights_hash
 from counterpart.evaluation.statistics import wilson
-from counterpart.protocols import Attacked
+from counterpart.protocols import Attacked, NamedAttack
 
 CPU = torch.device("cpu")
 
@@ -39,13 +40,18 @@ def images():
     )
 
 
-def run(images, folder, attacks, model=None, eps=16 / 255, **options):
+def run(images, folder, attacks, model=None, view=None, eps=16 / 255, chunk_size=12, **options):
     model = model or Brightness()
-    settings = {"budget_of": lambda _: Linf(eps), "batch_size": 12, "device": CPU, "seed": 0, **options}
-    return evaluate(model, model, images, attacks, folder=folder, **settings)
+    settings = {"budget_of": lambda _: Linf(eps), "batch_size": 5, "device": CPU, "seed": 0, **options}
+    ledger = Ledger(folder, chunks_of(images, chunk_size))
+    return evaluate(model, view or model, images, attacks, ledger=ledger, chunk_size=chunk_size, **settings)
 
 
-PGD = NamedAttack("PGD-10", pgd)
+def named(name, attack):
+    return NamedAttack(name, attack, name)
+
+
+PGD = named("PGD-10", pgd)
 
 
 def test_every_image_is_judged_exactly(images, tmp_path):
@@ -58,7 +64,7 @@ def test_every_image_is_judged_exactly(images, tmp_path):
         expected = "clean" if wrong else "PGD-10" if distance[i] < 16 / 255 else ""
         assert row.fooled_by == expected, (i, row)
         assert row.clean == (1 - row.label if wrong else row.label)
-    records = {r.name: r for r in metrics(rows, images.classes, ["PGD-10"], {"method": "AT"}, 3.0)}
+    records = {r.name: r for r in metrics(rows, images.classes, [PGD], {"method": "AT"}, 3.0)}
     assert records["accuracy/clean"].value == 38 / 40
     robust = sum(r.fooled_by == "" for r in rows)
     assert 0 < robust < 38
@@ -78,9 +84,9 @@ def lazy(model, images, labels, *, budget, keys, start=None):
 
 
 def test_the_evaluator_does_not_believe_attacks(images, tmp_path):
-    rows = run(images, tmp_path, [NamedAttack("liar", lying)], eps=0.5 / 255)
+    rows = run(images, tmp_path, [named("liar", lying)], eps=0.5 / 255)
     assert {r.fooled_by for r in rows} == {"clean", ""}
-    wide = run(images, tmp_path / "wide", [NamedAttack("liar", lying)], eps=1.0)
+    wide = run(images, tmp_path / "wide", [named("liar", lying)], eps=1.0)
     assert "liar" in {r.fooled_by for r in wide}  # the same images, once they are allowed
 
 
@@ -90,20 +96,60 @@ def test_success_is_judged_on_the_original_model_not_on_the_view(images, tmp_pat
             return -super().forward(images)
 
     model = Brightness()
-    rows = evaluate(
-        model, Inverted(), images, [PGD], budget_of=lambda _: Linf(0.2), folder=tmp_path, batch_size=40,
-        device=CPU, seed=0,
-    )  # fmt: skip
+    rows = run(images, tmp_path, [PGD], model, Inverted(), eps=0.2)
     assert {r.fooled_by for r in rows} == {"clean", ""}  # the view is fooled at once, the model never
 
 
-def test_the_worst_case_is_taken_per_image_and_the_first_is_named(images, tmp_path):
-    rows = run(images, tmp_path, [NamedAttack("lazy", lazy), PGD, NamedAttack("again", pgd)])
+def test_each_attack_meets_what_the_earlier_ones_left(images, tmp_path):
+    met = []
+
+    def watching(model, images, labels, *, budget, keys, start=None):
+        met.extend(keys.index.tolist())
+        return pgd(model, images, labels, budget=budget, keys=keys)
+
+    attacks = [named("lazy", lazy), PGD, named("again", watching)]
+    rows = run(images, tmp_path, attacks)
     assert {r.fooled_by for r in rows} == {"clean", "PGD-10", ""}
-    names = ["lazy", "PGD-10", "again"]
-    values = {r.name: r.value for r in metrics(rows, images.classes, names, {}, 1.0)}
+    assert met == [r.index for r in rows if r.fooled_by == ""]
+    values = {r.name: r.value for r in metrics(rows, images.classes, attacks, {}, 1.0)}
+    assert list(values) == [f"accuracy/{name}" for name in ("clean", "lazy", "PGD-10", "again", "worst case")]
     assert values["accuracy/lazy"] == values["accuracy/clean"]
     assert values["accuracy/again"] == values["accuracy/PGD-10"] == values["accuracy/worst case"]
+
+
+def test_individually_each_attack_meets_all_that_is_right(images, tmp_path):
+    weak, strong = named("weak", partial(pgd, steps=1, step_size=8 / 255)), PGD
+    options = {"individual": True}
+    rows = run(images, tmp_path, [strong, weak], **options)
+    values = {
+        r.name: r.value for r in metrics(rows, images.classes, [strong, weak], {}, 1.0, individual=True)
+    }
+    assert values["accuracy/worst case"] == values["accuracy/PGD-10"] < values["accuracy/weak"]
+    assert values["accuracy/weak"] < values["accuracy/clean"]
+    assert ("PGD-10", "weak") in {r.fooled for r in rows}
+    assert values["accuracy/worst case"] == sum(r.fooled_by == "" for r in rows) / 40
+
+
+def test_a_line_gathers_its_targets(images, tmp_path):
+    first = NamedAttack("t 1", partial(pgd, steps=1, step_size=8 / 255), "t")
+    second = NamedAttack("t 2", pgd, "t")
+    rows = run(images, tmp_path, [first, second])
+    assert {r.fooled_by for r in rows} == {"clean", "t 1", "t 2", ""}
+    values = {r.name: r.value for r in metrics(rows, images.classes, [first, second], {}, 1.0)}
+    assert list(values) == ["accuracy/clean", "accuracy/t", "accuracy/worst case"]
+    assert values["accuracy/t"] == values["accuracy/worst case"]
+
+
+def test_batches_are_packed_anew_for_each_attack(images, tmp_path):
+    sizes = []
+
+    def watching(model, images, labels, *, budget, keys, start=None):
+        sizes.append(len(images))
+        return lazy(model, images, labels, budget=budget, keys=keys)
+
+    rows = run(images, tmp_path, [PGD, named("watching", watching)], chunk_size=40)
+    left = sum(r.fooled_by == "" for r in rows)
+    assert sizes == [5] * (left // 5) + [left % 5] * (left % 5 > 0)
 
 
 def test_an_evaluation_that_was_killed_goes_on(images, tmp_path):
@@ -115,15 +161,15 @@ def test_an_evaluation_that_was_killed_goes_on(images, tmp_path):
             raise KeyboardInterrupt
         return pgd(model, images, labels, budget=budget, keys=keys)
 
-    attack = NamedAttack("counted", counting)
+    attack, whole = named("counted", counting), {"batch_size": 12}
     with pytest.raises(KeyboardInterrupt):
-        run(images, tmp_path, [attack])
-    done = {f.name for f in (tmp_path / "chunks").iterdir()}
+        run(images, tmp_path, [attack], **whole)
+    done = {f.name for f in (tmp_path / "units").iterdir()}
     assert done == {f"clean-{c:05}.json" for c in range(4)} | {"counted-00000.json"}
-    rows = run(images, tmp_path, [attack])
+    rows = run(images, tmp_path, [attack], **whole)
     assert len(calls) == 2 + 3  # chunks 1, 2, 3; chunk 0 is not made again
-    assert rows == run(images, tmp_path / "fresh", [NamedAttack("counted", pgd)])
-    assert rows == run(images, tmp_path, [attack])
+    assert rows == run(images, tmp_path / "fresh", [named("counted", pgd)], **whole)
+    assert rows == run(images, tmp_path, [attack], **whole)
     assert len(calls) == 5
 
 
@@ -134,44 +180,103 @@ def test_out_of_memory_names_the_chunk_that_fits(images, tmp_path):
         return pgd(model, images, labels, budget=budget, keys=keys)
 
     with pytest.raises(
-        UserError, match=r"Out of memory with greedy on chunks of 12: --evaluate.batch-size 3 fits"
+        UserError, match=r"Out of memory with greedy on batches of 11: --evaluate.batch-size 2 fits"
     ):
-        run(images, tmp_path, [NamedAttack("greedy", greedy)])
-    run(images, tmp_path / "small", [NamedAttack("greedy", greedy)], batch_size=3)
+        run(images, tmp_path, [named("greedy", greedy)], batch_size=12)
+    run(images, tmp_path / "small", [named("greedy", greedy)], batch_size=3)
 
 
 def test_results_do_not_depend_on_chunks(images, tmp_path):
-    strong = [NamedAttack("PGD-10", pgd)]
+    strong = [named("PGD-10", pgd)]
     assert run(images, tmp_path / "a", strong) == run(images, tmp_path / "b", strong, batch_size=40)
 
 
-def test_saved_images_are_those_that_were_judged(images, tmp_path):
-    from safetensors.torch import load_file
+def test_saved_images_are_those_that_fooled(images, tmp_path):
+    rows = run(images, tmp_path, [PGD])
+    fell = [p for p, r in enumerate(rows) if r.fooled_by == "PGD-10"]
+    ledger = Ledger(tmp_path, 4)
+    seen = []
+    for chunk in range(4):
+        if (saved := ledger.images("PGD-10", chunk)) is None:
+            continue
+        pixels, positions = saved
+        seen += positions
+        assert Brightness()(pixels).argmax(dim=1).tolist() == [rows[p].answer for p in positions]
+        assert [rows[p].answer != rows[p].label for p in positions] == [True] * len(positions)
+    assert seen == fell
 
-    rows = run(images, tmp_path, [PGD], save_images=True)
-    by_index = {r.index: r for r in rows}
-    files = sorted((tmp_path / "images").iterdir())
-    assert len(files) == 4
-    for file in files:
-        saved = load_file(file)
-        answers = Brightness()(saved["images"]).argmax(dim=1)
-        for answer, index, fooled in zip(answers, saved["index"].tolist(), saved["fooled"], strict=True):
-            assert fooled == (by_index[index].fooled_by == "PGD-10")
-            if fooled:
-                assert answer == by_index[index].adversarial["PGD-10"]
+
+def test_images_that_are_asked_for_later_are_made_then(images, tmp_path):
+    rows = run(images, tmp_path, [PGD], save_images=False)
+    assert not (tmp_path / "images").exists()
+    assert run(images, tmp_path, [PGD]) == rows
+    assert any((tmp_path / "images").iterdir())
 
 
 def test_the_table_has_a_line_per_image(images, tmp_path):
     rows = run(images, tmp_path, [PGD])
-    accuracy.write_table(tmp_path / "images.csv", rows, images.classes, ["PGD-10"])
+    accuracy.write_table(tmp_path / "images.csv", rows, images.classes)
     with (tmp_path / "images.csv").open() as file:
         table = list(csv.DictReader(file))
     assert len(table) == 40
     assert table[0] == {
-        "index": "100", "label": "light", "clean": "dark", "first_fooled_by": "clean", "after PGD-10": "dark",
+        "index": "100", "label": "light", "clean": "dark", "first_fooled_by": "clean", "answer": "dark",
         "forwards": "1", "backwards": "0",
     }  # fmt: skip
-    assert json.loads((tmp_path / "chunks" / "clean-00000.json").read_text())["answers"][0] == 0
+
+
+def test_a_model_that_changes_is_refused_and_nothing_of_it_is_kept(images, tmp_path):
+    class Drifting(Brightness):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("passes", torch.zeros(()))
+
+        def forward(self, images):
+            self.passes += 1
+            return super().forward(images)
+
+    with pytest.raises(UserError, match="the model changed while it was evaluated by clean"):
+        run(images, tmp_path, [PGD], Drifting())
+    assert not (tmp_path / "units").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda x: torch.full((len(x), 2), torch.nan), "clean: the model returns logits that are not finite"),
+        (lambda x: torch.zeros(len(x), 1), r"clean: label 1 is outside 0\.\.0"),
+        (lambda x: torch.zeros(len(x)), r"clean: the model returns shape \(5,\); expected \(5, K\)"),
+    ],
+)
+def test_answers_that_make_no_sense_are_one_line(images, tmp_path, model, message):
+    class Wrong(nn.Module):
+        def forward(self, images):
+            return model(images)
+
+    with pytest.raises(UserError, match=message):
+        run(images, tmp_path, [PGD], Wrong())
+
+
+def test_an_empty_set_is_refused(images, tmp_path):
+    with pytest.raises(UserError, match="the test split of flat holds no images"):
+        run(images.subset(torch.tensor([], dtype=torch.int64)), tmp_path, [PGD])
+
+
+def test_a_ledger_of_another_evaluation_is_refused(tmp_path):
+    ledger = Ledger(tmp_path, 1)
+    ledger.open({"model": "abc", "eps": 8 / 255})
+    ledger.open({"model": "abc", "eps": 8 / 255})
+    with pytest.raises(UserError, match=r"is the ledger of another evaluation \(model differ\)"):
+        ledger.open({"model": "def", "eps": 8 / 255})
+
+
+def test_weights_hash_sees_every_bit_and_name():
+    one, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    other.load_state_dict(one.state_dict())
+    assert weights_hash(one) == weights_hash(other)
+    with torch.no_grad():
+        other.weight[0, 0] = torch.nextafter(other.weight[0, 0], torch.tensor(9.0))
+    assert weights_hash(one) != weights_hash(other)
 
 
 def test_quick_agrees_with_the_ledger(images, tmp_path):

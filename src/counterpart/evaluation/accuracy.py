@@ -1,74 +1,41 @@
-"""Clean and robust accuracy: a row per image, committed chunk by chunk, so that a killed evaluation goes on.
+"""Clean and robust accuracy: a row per image, committed unit by unit, so that a killed evaluation goes on.
 
 The evaluator trusts nobody. Attacks search on a fast view of the model; a success counts only if the original
 model in float32 is fooled by exactly these pixels and ``budget.contains`` holds.
 """
 
 import csv
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .. import devices, distributed
 from ..batch import Batch
 from ..budget import Budget
-from ..checks import check_unit_range
+from ..checks import check_labels, check_unit_range
 from ..data.image_sets import ImageSet
 from ..data.loaders import batches
 from ..errors import UserError
 from ..progress import track
-from ..protocols import Attack, Classifier
+from ..protocols import Attack, Classifier, NamedAttack
 from ..records import Record
 from ..rundir import write_atomically
 from ..seeding import Keys
+from .ledger import CLEAN, Ledger, Row, Unit, weights_hash
 from .statistics import wilson
 
-BudgetOf = Callable[[Tensor], Budget]
+BudgetOf = Callable[[Batch], Budget]
 """Clean images -> what the attacker may do to them."""
 
 
-@dataclass(frozen=True)
-class NamedAttack:
-    """An attack with its options bound, and the name it has in records. Without attack: the clean images."""
-
-    name: str
-    attack: Attack | None
-
-
-@dataclass(frozen=True)
-class Row:
-    """One image: who it is, what the model says, and which attack fooled it first.
-
-    Attributes:
-        index: data-set index.
-        label: true class.
-        clean: predicted class of the clean image.
-        fooled_by: first attack in the list that fooled it; "" if none, "clean" if it was wrong anyway.
-        adversarial: predicted class after each attack, by name; the clean prediction where it was not tried.
-        forwards: passes spent on it, all attacks together.
-        backwards: likewise.
-    """
-
-    index: int
-    label: int
-    clean: int
-    fooled_by: str
-    adversarial: dict[str, int]
-    forwards: int
-    backwards: int
-
-
 @torch.no_grad()
-def predictions(model: nn.Module, images: Tensor) -> Tensor:
-    """Classes (B,) by the original model: eval mode, float32, no autocast. Its modes are put back."""
+def logits_of(model: nn.Module, images: Tensor) -> Tensor:
+    """Logits (B, K) by the original model: eval mode, float32, no autocast. Its modes are put back."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -78,9 +45,18 @@ def predictions(model: nn.Module, images: Tensor) -> Tensor:
         for module, training in modes:
             module.training = training
     assert isinstance(logits, Tensor)
+    if logits.ndim != 2 or len(logits) != len(images):
+        raise ValueError(
+            f"the model returns shape {tuple(logits.shape)}; expected ({len(images)}, K) logits."
+        )
     if not bool(logits.isfinite().all()):
         raise ValueError("the model returns logits that are not finite; it cannot be evaluated.")
-    return logits.argmax(dim=1)
+    return logits
+
+
+def predictions(model: nn.Module, images: Tensor) -> Tensor:
+    """Classes (B,) by the original model."""
+    return logits_of(model, images).argmax(dim=1)
 
 
 def judge(
@@ -121,7 +97,7 @@ def _right_and_kept(
     kept = right.clone()
     if right.any():
         tried = batch.select(right)
-        budget = budget_of(tried.images)
+        budget = budget_of(tried)
         keys = Keys(seed, "validation", tried.index)
         attacked = attack(view, tried.images, tried.labels, budget=budget, keys=keys)
         kept[right] = ~judge(model, attacked.images, tried.images, tried.labels, budget)[0]
@@ -135,223 +111,191 @@ def evaluate(
     attacks: Sequence[NamedAttack],
     *,
     budget_of: BudgetOf,
-    folder: Path,
+    ledger: Ledger,
+    chunk_size: int,
     batch_size: int,
     device: torch.device,
     seed: int,
-    save_images: bool = False,
+    individual: bool = False,
+    save_images: bool = True,
     title: str = "evaluation",
 ) -> list[Row]:
-    """Every image under every attack.
+    """Every attack on every image that is still classified correctly when its turn comes.
 
-    Each attack tries all images that the model gets right, so that its own accuracy can be read; the worst case
-    over attacks is taken per image. Chunks have fixed membership; each (attack, chunk) is one file in
-    ``folder/chunks``, written atomically and never made twice. Under ``torchrun`` chunks are dealt out over
-    processes.
+    Within a chunk, the images that an attack meets are packed into batches anew, so that batches stay full as images
+    fall. Under ``torchrun`` chunks are dealt out over processes; what a batch holds does not depend on that.
 
     Args:
         model: the original, judged in float32.
         view: what the attacks search on.
         images: what to evaluate.
-        attacks: in the order in which "first" is meant.
+        attacks: in the order in which "first" is meant; cheapest first.
         budget_of: what the attacker may do.
-        folder: where chunks go; the caller names it after everything that decides the result.
-        batch_size: images a chunk.
+        ledger: where units go; of ``chunks_of(images, chunk_size)`` chunks.
+        chunk_size: images of a chunk: with one attack, the unit that is committed.
+        batch_size: images that an attack meets at once.
         device: where to compute.
         seed: of the attacks' randomness.
-        save_images: keep what every attack returned, as ``folder/images/<attack>-<chunk>.safetensors``.
+        individual: let each attack meet all images that the model gets right, so that its own strength can be read.
+        save_images: keep the images that fool the model, as float32.
         title: words before the progress bar.
 
     Returns:
         A row per image, in data-set order.
+
+    Raises:
+        UserError: no images, labels that the model does not have, answers that are not finite, a model that changes
+            while it is evaluated, or no memory. What is committed stays.
     """
-    stages = [_CLEAN, *attacks]
-    chunks = -(-len(images) // batch_size)
-    todo = [
-        (stage, chunk)
-        for stage in stages
-        for chunk in range(chunks)
-        if chunk % distributed.world_size() == distributed.rank()
-        and not _is_done(folder, stage, chunk, save_images)
-    ]
-    total = len(stages) * len(images)
-    left = sum(min(batch_size, len(images) - chunk * batch_size) for _, chunk in todo)
-    with track(title, total, done=total - left) as bar, devices.exact_float32():
-        for stage, chunk in todo:
-            bar.describe(f"{title}: {stage.name}")
-            batch = _chunk(images, chunk, batch_size, device)
-            attempt = partial(_attempt, model, view, budget_of=budget_of, seed=seed)
-            try:
-                written, found = attempt(batch, stage, _answers(folder, stage, chunk))
-            except (RuntimeError, MemoryError) as error:
-                if not devices.is_out_of_memory(error):
-                    raise
-                raise _no_memory(attempt, batch, stage, _answers(folder, stage, chunk)) from error
-            if save_images and found is not None:
-                tensors = {
-                    "images": found.cpu(),
-                    "index": batch.index.cpu(),
-                    "fooled": torch.tensor(written["fooled"]),
-                }
-                write_atomically(_image_file(folder, stage.name, chunk), partial(save_file, tensors))
-            text = json.dumps(written)
-            target = _chunk_file(folder, stage.name, chunk)
-            write_atomically(target, partial(_write_text, text=text))
-            bar.advance(len(batch))
+    if len(images) == 0:
+        raise UserError(f"the {images.split} split of {images.name} holds no images: nothing to evaluate.")
+    mine = range(distributed.rank(), ledger.chunks, distributed.world_size())
+    left = torch.ones(len(images), dtype=torch.bool)  # what the next attack meets
+    weights = weights_hash(model)
+    with track(title, (1 + len(attacks)) * len(images)) as bar, devices.exact_float32():
+        for named in (None, *attacks):
+            name = named.name if named else CLEAN
+            bar.describe(f"{title}: {name}")
+            for chunk in mine:
+                members = torch.arange(chunk * chunk_size, min((chunk + 1) * chunk_size, len(images)))
+                unit = ledger.read(name, chunk)
+                kept = unit is None or not save_images or named is None or ledger.keeps(name, chunk, unit)
+                tried = members[left[members]]
+                if len(tried) and (unit is None or not kept):
+                    started = time.monotonic()
+                    work = _Work(model, view, images, named, budget_of, device, seed)
+                    found = _run(work, tried, batch_size)
+                    unit = _unit(found, time.monotonic() - started)
+                    if weights_hash(model) != weights:
+                        raise UserError(
+                            f"the model changed while it was evaluated by {name} (a forward pass writes into its "
+                            "weights or buffers): call eval() in it, or mend its forward. Nothing of this was kept."
+                        )
+                    fooling = [f.images[f.fooled] for f in found if f.images is not None]
+                    ledger.commit(name, chunk, unit, torch.cat(fooling) if save_images and fooling else None)
+                if unit is not None and not (individual and named):
+                    left[torch.tensor(unit.positions)[torch.tensor(unit.fooled)]] = False
+                bar.advance(len(members))
     distributed.barrier()
-    return _rows(images, attacks, folder, chunks)
+    return ledger.rows(images.labels.tolist(), images.index.tolist(), [one.name for one in attacks])
 
 
-_CLEAN = NamedAttack("clean", None)
+def chunks_of(images: ImageSet, chunk_size: int) -> int:
+    """How many chunks a set has."""
+    return -(-len(images) // chunk_size)
 
 
-def _chunk_file(folder: Path, name: str, chunk: int) -> Path:
-    return folder / "chunks" / f"{name.replace(' ', '-')}-{chunk:05}.json"
+@dataclass(frozen=True)
+class _Work:
+    """One attack (None: the clean images), and all that it needs but the images."""
+
+    model: nn.Module
+    view: Classifier
+    images: ImageSet
+    named: NamedAttack | None
+    budget_of: BudgetOf
+    device: torch.device
+    seed: int
 
 
-def _image_file(folder: Path, name: str, chunk: int) -> Path:
-    return folder / "images" / f"{name.replace(' ', '-')}-{chunk:05}.safetensors"
+@dataclass(frozen=True)
+class _Found:
+    """What one batch came to. For the clean images, "fooled" are those that are wrong anyway."""
+
+    positions: Tensor
+    answers: Tensor
+    fooled: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    images: Tensor | None
 
 
-def _is_done(folder: Path, stage: NamedAttack, chunk: int, save_images: bool) -> bool:
-    """Images that are asked for only now are made again with the same draws."""
-    wanted = save_images and stage.attack is not None
-    saved = not wanted or _image_file(folder, stage.name, chunk).exists()
-    return saved and _chunk_file(folder, stage.name, chunk).exists()
+def _run(work: _Work, positions: Tensor, batch_size: int) -> list[_Found]:
+    """The batches of a unit, one after the other."""
+    name, failed = work.named.name if work.named else CLEAN, 0
+    found = []
+    for part in positions.split(batch_size):
+        try:
+            found.append(_attempt(work, part))
+        except ValueError as error:  # of what comes from outside: labels, pixels, answers
+            raise UserError(f"{name}: {error}") from error
+        except (RuntimeError, MemoryError) as error:
+            if not devices.is_out_of_memory(error):
+                raise
+            failed = len(part)
+            break
+    if failed:  # outside of the handler: its error would keep the memory of the failed batch alive
+        fits = devices.size_that_fits(lambda size: _attempt(work, positions[:size]), failed, work.device)
+        advice = f"--evaluate.batch-size {fits} fits" if fits else "not even one image fits"
+        raise UserError(f"Out of memory with {name} on batches of {failed}: {advice}.")
+    return found
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def _chunk(images: ImageSet, chunk: int, batch_size: int, device: torch.device) -> Batch:
-    positions = torch.arange(chunk * batch_size, min((chunk + 1) * batch_size, len(images)))
-    part = images.subset(positions)
-    pixels = part.read(torch.arange(len(part))).to(device).float() / 255
-    return Batch(pixels, part.labels.to(device), part.index.to(device))
-
-
-def _answers(folder: Path, stage: NamedAttack, chunk: int) -> list[int]:
-    """The classes that were predicted for the clean images of a chunk, once that stage is done."""
-    if stage.attack is None:
-        return []
-    written = json.loads(_chunk_file(folder, _CLEAN.name, chunk).read_text(encoding="utf-8"))
-    return list(written["answers"])
-
-
-def _attempt(
-    model: nn.Module,
-    view: Classifier,
-    batch: Batch,
-    stage: NamedAttack,
-    clean: list[int],
-    *,
-    budget_of: BudgetOf,
-    seed: int,
-) -> tuple[dict[str, Any], Tensor | None]:
-    """One attack on one chunk: what to write, and the images that the attack returned."""
-    started = time.monotonic()
-    if stage.attack is None:
+def _attempt(work: _Work, positions: Tensor) -> _Found:
+    """One attack on one batch, judged."""
+    batch = read_batch(work.images, positions, work.device)
+    if work.named is None:
         check_unit_range(batch.images)
-        answers = predictions(model, batch.images)
-        return {"answers": answers.tolist(), "seconds": time.monotonic() - started}, None
-    answers = torch.tensor(clean, device=batch.labels.device)
-    right = answers == batch.labels
-    fooled, forwards, backwards = (torch.zeros_like(batch.labels) for _ in range(3))
-    found = batch.images.clone()
-    if right.any():
-        tried = batch.select(right)
-        budget = budget_of(tried.images)
-        keys = Keys(seed, stage.name, tried.index)
-        attacked = stage.attack(view, tried.images, tried.labels, budget=budget, keys=keys)
-        hit, after = judge(model, attacked.images, tried.images, tried.labels, budget)
-        fooled[right], forwards[right], backwards[right] = hit.long(), attacked.forwards, attacked.backwards
-        answers[right] = torch.where(hit, after, tried.labels)
-        found[right] = attacked.images
-    columns = {"answers": answers, "fooled": fooled, "forwards": forwards, "backwards": backwards}
-    written: dict[str, Any] = {name: column.tolist() for name, column in columns.items()}
-    return {**written, "seconds": time.monotonic() - started}, found
+        logits = logits_of(work.model, batch.images)
+        check_labels(batch.labels, logits.shape[1])
+        answers, zero = logits.argmax(dim=1), torch.zeros_like(batch.labels)
+        return _Found(positions, answers, answers != batch.labels, zero, zero, None)
+    budget = work.budget_of(batch)
+    keys = Keys(work.seed, work.named.name, batch.index)
+    attacked = work.named.attack(work.view, batch.images, batch.labels, budget=budget, keys=keys)
+    fooled, answers = judge(work.model, attacked.images, batch.images, batch.labels, budget)
+    return _Found(positions, answers, fooled, attacked.forwards, attacked.backwards, attacked.images)
 
 
-def _no_memory(
-    attempt: Callable[..., object], batch: Batch, stage: NamedAttack, clean: list[int]
-) -> UserError:
-    """Find out which chunk size fits, and say so."""
-
-    def work(size: int) -> object:
-        return attempt(batch.select(slice(0, size)), stage, clean[:size])
-
-    fits = devices.size_that_fits(work, len(batch), batch.images.device)
-    advice = f"--evaluate.batch-size {fits} fits" if fits else "not even one image fits"
-    return UserError(f"Out of memory with {stage.name} on chunks of {len(batch)}: {advice}.")
+def read_batch(images: ImageSet, positions: Tensor, device: torch.device) -> Batch:
+    """The images at some positions, as an attack meets them."""
+    chosen = images.subset(positions)
+    pixels = chosen.read(torch.arange(len(chosen))).to(device).float() / 255
+    return Batch(pixels, chosen.labels.to(device), chosen.index.to(device))
 
 
-def _rows(images: ImageSet, attacks: Sequence[NamedAttack], folder: Path, chunks: int) -> list[Row]:
-    keys = ("answers", "fooled", "forwards", "backwards")
-
-    def columns(stage: str) -> dict[str, list[int]]:
-        parts = [json.loads(_chunk_file(folder, stage, c).read_text(encoding="utf-8")) for c in range(chunks)]
-        return {key: [value for part in parts for value in part.get(key, [])] for key in keys}
-
-    clean, names = columns("clean")["answers"], [a.name for a in attacks]
-    table = {name: columns(name) for name in names}
-    rows = []
-    for i, (index, label) in enumerate(zip(images.index.tolist(), images.labels.tolist(), strict=True)):
-        hits = [name for name in names if table[name]["fooled"][i]]
-        rows.append(
-            Row(
-                index=index,
-                label=label,
-                clean=clean[i],
-                fooled_by="clean" if clean[i] != label else hits[0] if hits else "",
-                adversarial={name: table[name]["answers"][i] for name in names},
-                forwards=1 + sum(table[name]["forwards"][i] for name in names),
-                backwards=sum(table[name]["backwards"][i] for name in names),
-            )
-        )
-    return rows
+def _unit(found: Sequence[_Found], seconds: float) -> Unit:
+    columns = {
+        name: torch.cat([getattr(part, name).cpu() for part in found]).tolist()
+        for name in ("positions", "answers", "fooled", "forwards", "backwards")
+    }
+    return Unit(**columns, seconds=seconds)
 
 
-def seconds_spent(folder: Path) -> float:
-    """Compute time of an evaluation, all its starts and processes together."""
-    return float(sum(json.loads(f.read_text())["seconds"] for f in (folder / "chunks").glob("*.json")))
-
-
-def write_table(path: Path, rows: Sequence[Row], classes: Sequence[str], names: Sequence[str]) -> None:
+def write_table(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
     """The per-image table as CSV."""
 
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
-            table.writerow(
-                [
-                    "index",
-                    "label",
-                    "clean",
-                    "first_fooled_by",
-                    *[f"after {n}" for n in names],
-                    "forwards",
-                    "backwards",
-                ]
-            )
+            table.writerow(["index", "label", "clean", "first_fooled_by", "answer", "forwards", "backwards"])
             for r in rows:
-                after = [classes[r.adversarial[n]] for n in names]
-                label = classes[r.label]
-                table.writerow(
-                    [r.index, label, classes[r.clean], r.fooled_by, *after, r.forwards, r.backwards]
-                )
+                names = [classes[r.label], classes[r.clean], r.fooled_by, classes[r.answer]]
+                table.writerow([r.index, *names, r.forwards, r.backwards])
 
     write_atomically(path, write)
 
 
 def metrics(
-    rows: Sequence[Row], classes: Sequence[str], names: Sequence[str], details: dict[str, Any], seconds: float
+    rows: Sequence[Row],
+    classes: Sequence[str],
+    attacks: Sequence[NamedAttack],
+    details: dict[str, Any],
+    seconds: float,
+    individual: bool = False,
 ) -> list[Record]:
-    """Accuracies with intervals: clean, under each attack, and in the worst case."""
-    survivors = {"clean": [r.clean == r.label for r in rows]}
-    for name in names:
-        survivors[name] = [r.clean == r.label and r.adversarial[name] == r.label for r in rows]
-    survivors["worst case"] = [r.fooled_by == "" for r in rows]
+    """Accuracies with intervals: clean, after each line of attacks, and in the worst case.
+
+    A line counts what it and all earlier lines left, or with ``individual`` what it alone left.
+    """
+    survivors = {CLEAN: [row.right for row in rows]}
+    so_far: set[str] = set()
+    for line in dict.fromkeys(one.line for one in attacks):
+        here = {one.name for one in attacks if one.line == line}
+        so_far = here if individual else so_far | here
+        survivors[line] = [row.right and so_far.isdisjoint(row.fooled) for row in rows]
+    survivors["worst case"] = [row.fooled_by == "" for row in rows]
+    details = {**details, "individual": individual}
     return [_accuracy(name, kept, rows, classes, details, seconds) for name, kept in survivors.items()]
 
 

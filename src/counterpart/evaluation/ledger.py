@@ -1,0 +1,192 @@
+"""The ledger of an evaluation: what happened to every image, committed to disk unit by unit.
+
+A unit is one attack on one chunk of the images. Chunks have fixed members; a unit holds those of them that the
+attack met. Its file is written atomically and never made twice, so a killed evaluation goes on where it stood. A folder
+belongs to one identity: everything that decides what the rows say.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..rundir import write_atomically
+
+CLEAN = "clean"  # the unit that holds the answers on clean images
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image: who it is, what the model says, and which attacks fooled it.
+
+    Attributes:
+        index: data-set index.
+        label: true class.
+        clean: predicted class of the clean image.
+        fooled: names of the attacks that fooled it, in order.
+        answer: predicted class after the first of them; the clean prediction where none did.
+        forwards: passes spent on it, all attacks together, the clean one included.
+        backwards: likewise.
+    """
+
+    index: int
+    label: int
+    clean: int
+    fooled: tuple[str, ...]
+    answer: int
+    forwards: int
+    backwards: int
+
+    @property
+    def right(self) -> bool:
+        """Whether the clean image is classified correctly."""
+        return self.clean == self.label
+
+    @property
+    def fooled_by(self) -> str:
+        """The first attack that fooled it; "" if none, "clean" if it was wrong anyway."""
+        return CLEAN if not self.right else self.fooled[0] if self.fooled else ""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One attack on one chunk: a column entry for every image that it met.
+
+    Attributes:
+        positions: rows of the evaluated set.
+        answers: predicted class of what the attack returned.
+        fooled: whether that counts: answered wrongly, and within the budget.
+        forwards: passes spent.
+        backwards: likewise.
+        seconds: compute time of the whole unit.
+    """
+
+    positions: list[int]
+    answers: list[int]
+    fooled: list[bool]
+    forwards: list[int]
+    backwards: list[int]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The files of one evaluation.
+
+    Attributes:
+        folder: holds ``identity.json``, ``units/<attack>-<chunk>.json`` and ``images/<attack>-<chunk>.safetensors``.
+        chunks: how many chunks there are.
+    """
+
+    folder: Path
+    chunks: int
+
+    def open(self, identity: Mapping[str, Any]) -> None:
+        """Make the folder for this identity, or check that the one there has it.
+
+        Raises:
+            UserError: the folder holds another evaluation.
+        """
+        file = self.folder / "identity.json"
+        text = json.dumps(identity, indent=1, sort_keys=True, default=str)
+        if file.exists():
+            old, new = self.identity(), json.loads(text)
+            changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+            if changed:
+                raise UserError(
+                    f"{self.folder} is the ledger of another evaluation ({', '.join(changed)} differ). "
+                    "Remove it, or evaluate into another run folder."
+                )
+        else:
+            write_atomically(file, partial(_write_text, text=text))
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides what the rows say."""
+        loaded = json.loads((self.folder / "identity.json").read_text(encoding="utf-8"))
+        assert isinstance(loaded, dict)
+        return loaded
+
+    def read(self, name: str, chunk: int) -> Unit | None:
+        """A unit, or None where it was not made: not yet, or because no image was left for it."""
+        try:
+            text = self._file("units", name, chunk, ".json").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        return Unit(**json.loads(text))
+
+    def commit(self, name: str, chunk: int, unit: Unit, fooling: Tensor | None) -> None:
+        """Keep a unit, and before it the images that fool: (F, C, H, W), where they are to be kept."""
+        if fooling is not None and any(unit.fooled):
+            where = [p for p, hit in zip(unit.positions, unit.fooled, strict=True) if hit]
+            tensors = {"images": fooling.cpu().contiguous(), "positions": torch.tensor(where)}
+            write_atomically(self._file("images", name, chunk, ".safetensors"), partial(save_file, tensors))
+        text = json.dumps(vars(unit))
+        write_atomically(self._file("units", name, chunk, ".json"), partial(_write_text, text=text))
+
+    def images(self, name: str, chunk: int) -> tuple[Tensor, list[int]] | None:
+        """The images (F, C, H, W) that an attack fooled the model with, and their positions; None if not kept."""
+        file = self._file("images", name, chunk, ".safetensors")
+        if not file.exists():
+            return None
+        tensors = load_file(file)
+        return tensors["images"], tensors["positions"].tolist()
+
+    def keeps(self, name: str, chunk: int, unit: Unit) -> bool:
+        """Whether the images of a unit are there (or it has none)."""
+        return not any(unit.fooled) or self._file("images", name, chunk, ".safetensors").exists()
+
+    def rows(self, labels: Sequence[int], index: Sequence[int], names: Sequence[str]) -> list[Row]:
+        """A row per image, from all units.
+
+        Args:
+            labels: (N,) true classes.
+            index: (N,) data-set index.
+            names: the attacks, in order.
+        """
+        clean, answer = [-1] * len(labels), [-1] * len(labels)
+        forwards, backwards = [1] * len(labels), [0] * len(labels)
+        fooled: list[tuple[str, ...]] = [()] * len(labels)
+        for name in (CLEAN, *names):
+            for chunk in range(self.chunks):
+                unit = self.read(name, chunk)
+                for i, p in enumerate(unit.positions if unit else ()):
+                    assert unit is not None
+                    if name == CLEAN:
+                        clean[p] = answer[p] = unit.answers[i]
+                        continue
+                    forwards[p] += unit.forwards[i]
+                    backwards[p] += unit.backwards[i]
+                    if unit.fooled[i]:
+                        answer[p] = answer[p] if fooled[p] else unit.answers[i]
+                        fooled[p] += (name,)
+        columns = zip(index, labels, clean, fooled, answer, forwards, backwards, strict=True)
+        return [Row(*values) for values in columns]
+
+    def seconds(self) -> float:
+        """Compute time, all starts and processes together."""
+        files = (self.folder / "units").glob("*.json")
+        return float(sum(json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in files))
+
+    def _file(self, kind: str, name: str, chunk: int, suffix: str) -> Path:
+        return self.folder / kind / f"{name.replace(' ', '-')}-{chunk:05}{suffix}"
+
+
+def weights_hash(model: nn.Module) -> str:
+    """Twelve hex digits of a model's weights and buffers, the same on every device."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:12]
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
