@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from . import devices, distributed
-from .attacks import ATTACKS
+from .attacks import ATTACKS, auto_attack
 from .budget import NORMS, Budget
 from .config import Config, Evaluate, identity, plain
 from .data import DATA_SETS
@@ -150,23 +150,65 @@ def settings(config: Config, device: torch.device) -> Settings:
     )
 
 
-def evaluation_attacks(evaluate: Evaluate) -> list[NamedAttack]:
-    """The attacks of an evaluation, named by what they do: "PGD-20", "PGD-50x5 margin"."""
+def evaluation_attacks(
+    evaluate: Evaluate, norm: str, classes: int, load: Callable[[str], Classifier]
+) -> list[NamedAttack]:
+    """The attacks of an evaluation, named by what they do: "PGD-20", "PGD-50x5 margin", "apgd-t target 3".
+
+    Args:
+        evaluate: names and options.
+        norm: of the budget; AutoAttack's suites depend on it.
+        classes: K, of the model.
+        load: the model of a target, for transfer attacks.
+
+    Raises:
+        UserError: an attack does not have the norm or so many classes, or two are the same.
+    """
     made = []
     for spec in evaluate.attacks:
-        name = f"{spec.attack.upper()}-{spec.steps}"
-        name += f"x{spec.restarts}" if spec.restarts > 1 else ""
-        name += "" if spec.loss == "cross_entropy" else f" {spec.loss}"
-        name += "" if spec.step_size is None else f" step {spec.step_size:.4g}"
-        attack = partial(
-            ATTACKS[spec.attack],
-            loss=LOSSES[spec.loss],
-            steps=spec.steps,
-            restarts=spec.restarts,
-            step_size=spec.step_size,
-        )
-        made.append(NamedAttack(name, attack))
-    names = [a.name for a in made]
+        row = ATTACKS[spec.attack] if spec.attack != "autoattack" else None
+        options = dict(spec.options)
+        if row is None:
+            made += _autoattack(evaluate.engine, options["version"], norm, classes)
+            continue
+        if norm not in row.norms:
+            raise UserError(f"attack {spec.attack} has no {norm}: it has {', '.join(row.norms)}.")
+        for name in ("target", "targets"):
+            if (options.get(name) or 1) > classes - 1:
+                raise UserError(
+                    f"attack {spec.attack}: {name} {options[name]}, but {classes} classes have {classes - 1} wrong ones."
+                )
+        if "loss" in options:
+            options["loss"] = LOSSES[options["loss"]]
+        attack: Attack = partial(row.attack, **options)
+        if spec.surrogate is not None:
+            attack = partial(transfer, surrogate=load(spec.surrogate), attack=attack)
+        name = _name(spec)
+        made.append(NamedAttack(name, attack, name))
+    names = [one.name for one in made]
     if len(set(names)) < len(names):
-        raise UserError(f"evaluate.attacks names the same attack twice: {', '.join(names)}.")
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"evaluate.attacks names the same attack twice: {twice}.")
     return made
+
+
+def _autoattack(engine: str, version: str, norm: str, classes: int) -> list[NamedAttack]:
+    if engine == "counterpart":
+        return auto_attack.suite(version, norm, classes)
+    from .attacks import official
+
+    return official.suite(version, classes)
+
+
+def _name(spec: EvaluationAttack) -> str:
+    options, defaults = spec.options, ATTACK_OPTIONS[spec.attack]
+    short = {"minimum-margin": "MM", "random-search": "random search", "square": "Square", "rays": "RayS"}
+    name = short.get(spec.attack, spec.attack.upper())
+    name += f"{options['targets']}" if "targets" in options else ""
+    count = next((options[k] for k in ("steps", "queries", "draws") if k in options), None)
+    name += f"-{count}" if count is not None else ""
+    name += f"x{options['restarts']}" if options.get("restarts", 1) > 1 else ""
+    for option, word in (("loss", ""), ("target", "target "), ("eot", "eot "), ("step_size", "step ")):
+        if option in options and options[option] != defaults[option]:
+            name += f" {word}{options[option]}"
+    return name if spec.surrogate is None else f"{name} from {spec.surrogate}"

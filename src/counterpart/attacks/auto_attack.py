@@ -1,0 +1,99 @@
+"""AutoAttack: the field's yardstick, as a list of attacks that an evaluation can commit one by one.
+
+Croce and Hein 2020, arXiv 2003.01690. For 10 classes and more exactly the published protocol: order, targets,
+restarts, steps, queries. Where there are fewer, the published code stops with an index error; ours aims at all K - 1
+wrong classes, and for K < 4, where the (targeted) DLR loss is undefined, takes the margin loss in its place.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..budget import Budget
+from ..losses.classification import dlr, margin
+from ..protocols import Attack, Attacked, Classifier, NamedAttack, Probe
+from ..seeding import Keys
+from .auto_pgd import apgd
+from .ensemble import worst_case
+from .fast_adaptive_boundary import fab
+from .square_search import square
+
+VERSIONS = ("standard", "plus", "rand", "few-classes")
+
+
+def suite(version: str, norm: str, classes: int) -> list[NamedAttack]:
+    """The attacks of an AutoAttack version, in order; one entry for each target and restart.
+
+    Args:
+        version: "standard", "plus" (more restarts, untargeted FAB and APGD on the DLR loss as well), "rand" (for
+            models with random answers: gradients averaged over 20 passes), or "few-classes": APGD on cross-entropy,
+            untargeted FAB and Square, the suite of the part-based paper (Sitawarin et al. 2023, arXiv 2209.09117) for
+            fewer than 4 classes, weaker than "standard" here.
+        norm: "linf", "l2" or "l1".
+        classes: K, the number of classes.
+    """
+    if version not in VERSIONS:
+        raise ValueError(f"AutoAttack has no version {version!r}; it has {', '.join(VERSIONS)}.")
+    if classes < 2:
+        raise ValueError(f"AutoAttack needs at least 2 classes, got {classes}.")
+    wrong = min(9, classes - 1)
+    ratio = dlr if classes >= 3 else margin
+    aimed = dlr if classes >= 4 else margin
+
+    def one(name: str, attack: Attack) -> NamedAttack:
+        return NamedAttack(name, attack, name)
+
+    def each_target(name: str, attack: Callable[..., Attacked], count: int) -> list[NamedAttack]:
+        return [
+            NamedAttack(f"{name} target {k}", partial(attack, target=k), name) for k in range(1, count + 1)
+        ]
+
+    if version == "rand":
+        return [one("apgd-ce", partial(apgd, eot=20)), one("apgd-dlr", partial(apgd, loss=ratio, eot=20))]
+    if version == "few-classes":
+        return [one("apgd-ce", apgd), one("fab", fab), one("square", square)]
+    apgd_t = each_target("apgd-t", partial(apgd, loss=aimed), min(5, wrong) if norm == "l1" else wrong)
+    fab_t = each_target("fab-t", fab, wrong)
+    if version == "plus":
+        return [
+            one("apgd-ce", partial(apgd, restarts=5)),
+            one("apgd-dlr", partial(apgd, loss=ratio, restarts=5)),
+            one("fab", partial(fab, restarts=5)),
+            one("square", square),
+            *apgd_t,
+            *fab_t,
+        ]
+    restarts = 5 if norm == "l1" else 1
+    return [one("apgd-ce", partial(apgd, restarts=restarts)), *apgd_t, *fab_t, one("square", square)]
+
+
+def auto_attack(
+    model: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    budget: Budget,
+    keys: Keys,
+    start: Tensor | Probe | None = None,
+    version: str = "standard",
+) -> Attacked:
+    """AutoAttack as one attack: the worst case over ``suite(version, budget.norm, classes)``.
+
+    Args:
+        model: maps images in [0, 1] to logits (B, K). Call ``model.eval()`` first.
+        images: (B, C, H, W) clean images in [0, 1].
+        labels: (B,) true classes.
+        budget: the allowed perturbations, in any norm, possibly per pixel.
+        keys: source of all randomness.
+        start: given to every attack instead of its own first start.
+        version: see ``suite``.
+
+    Returns:
+        For each image the first adversarial one found, else the clean image.
+    """
+    with torch.no_grad():
+        classes = model(images[:1]).shape[1]
+    attacks = suite(version, budget.norm, classes)
+    return worst_case(model, images, labels, budget=budget, keys=keys, start=start, attacks=attacks)

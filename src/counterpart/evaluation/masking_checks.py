@@ -1,0 +1,152 @@
+"""Does a model's robustness rest on obfuscated gradients? The five behaviours that give it away, as measurements.
+
+Athalye et al. 2018, arXiv 1802.00420, section 3.1: one-step attacks beat iterative ones; black-box attacks beat
+white-box ones; unbounded attacks do not reach 100 % success; random sampling finds adversarial examples where attacks
+do not; success does not grow with the radius.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+from ..attacks.auto_pgd import apgd
+from ..attacks.projected_gradient import fgsm, pgd
+from ..attacks.random_search import random_search
+from ..attacks.square_search import square
+from ..protocols import Attack, NamedAttack
+from .ledger import Row
+
+RADII = (0.25, 0.5, 1.0, 2.0, 4.0)
+NOISE = 0.01  # share of images that luck alone may move
+UNBOUNDED = {"linf": 1.0, "l2": 1e3, "l1": 1e6}  # the whole of [0, 1] lies within, whatever the image size
+
+Evaluate = Callable[[Sequence[NamedAttack], float, str], list[Row]]
+"""(attacks, radius, name of the ledger) -> rows; each attack meets all images that the model gets right."""
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """One behaviour.
+
+    Attributes:
+        name: what honest gradients do.
+        numbers: what was measured, by name: shares of the correctly classified images that fell.
+        honest: whether it looks so.
+        verdict: a sentence.
+    """
+
+    name: str
+    numbers: dict[str, float]
+    honest: bool
+    verdict: str
+
+
+def audit(
+    evaluate: Evaluate, norm: str, eps: float, *, steps: int, queries: int, draws: int
+) -> list[Behaviour]:
+    """Measure the five behaviours.
+
+    Args:
+        evaluate: runs attacks under a radius.
+        norm: of the budget.
+        eps: its radius.
+        steps: of the iterative attacks.
+        queries: of the black-box attack.
+        draws: of the random search.
+    """
+    white = [_named("PGD", partial(pgd, steps=steps)), _named("APGD", partial(apgd, steps=steps))]
+    attacks = [
+        _named("FGSM", fgsm),
+        *white,
+        _named("Square", partial(square, queries=queries)),
+        _named("random search", partial(random_search, draws=draws)),
+    ]
+    rows = [row for row in evaluate(attacks, eps, "bounded") if row.right]
+    if not rows:
+        return []
+    unbounded = [row for row in evaluate(white[:1], UNBOUNDED[norm], "unbounded") if row.right]
+    sweep = {}
+    for factor in RADII:
+        radius = min(factor * eps, UNBOUNDED[norm])
+        here = evaluate(white[:1], radius, f"radius {factor:g}") if factor != 1 else rows
+        sweep[f"{factor:g} eps"] = _share([row for row in here if row.right], "PGD")
+    return [
+        _iterative(rows),
+        _white_box(rows),
+        _reaches_all(unbounded),
+        _random_finds_nothing(rows),
+        _grows(sweep),
+    ]
+
+
+def _named(name: str, attack: Attack) -> NamedAttack:
+    return NamedAttack(name, attack, name)
+
+
+def _share(rows: Sequence[Row], *names: str) -> float:
+    return sum(not set(names).isdisjoint(row.fooled) for row in rows) / len(rows)
+
+
+def _new(rows: Sequence[Row], name: str, *others: str) -> float:
+    return sum(name in row.fooled and set(others).isdisjoint(row.fooled) for row in rows) / len(rows)
+
+
+def _iterative(rows: Sequence[Row]) -> Behaviour:
+    one, many = _share(rows, "FGSM"), _share(rows, "PGD")
+    honest = one <= many + NOISE
+    words = (
+        "PGD finds at least what one step finds"
+        if honest
+        else "one step finds more than many: gradients mislead"
+    )
+    return Behaviour("iterative attacks beat one step", {"FGSM": one, "PGD": many}, honest, words)
+
+
+def _white_box(rows: Sequence[Row]) -> Behaviour:
+    black, white = _share(rows, "Square"), _share(rows, "PGD", "APGD")
+    new = _new(rows, "Square", "PGD", "APGD")
+    honest = new <= NOISE
+    words = (
+        "Square finds nothing that gradients do not"
+        if honest
+        else f"Square alone fools {new:.1%}: gradients miss what queries find"
+    )
+    return Behaviour(
+        "white-box attacks beat black-box",
+        {"Square": black, "PGD and APGD": white, "Square alone": new},
+        honest,
+        words,
+    )
+
+
+def _reaches_all(rows: Sequence[Row]) -> Behaviour:
+    share = _share(rows, "PGD") if rows else 0.0
+    honest = share > 1 - NOISE
+    words = (
+        "without a bound every image falls"
+        if honest
+        else "even without a bound some images stand: the attack is lost"
+    )
+    return Behaviour("unbounded attacks reach 100 %", {"PGD, unbounded": share}, honest, words)
+
+
+def _random_finds_nothing(rows: Sequence[Row]) -> Behaviour:
+    share, new = _share(rows, "random search"), _new(rows, "random search", "PGD", "APGD")
+    honest = new == 0
+    words = (
+        "random points fool no image that gradients do not"
+        if honest
+        else f"random points alone fool {new:.1%}"
+    )
+    return Behaviour(
+        "random search finds nothing new", {"random search": share, "random search alone": new}, honest, words
+    )
+
+
+def _grows(sweep: dict[str, float]) -> Behaviour:
+    values = list(sweep.values())
+    rises = all(after >= before - NOISE for before, after in pairwise(values))
+    honest = rises and (values[-1] > values[0] or values[0] > 1 - NOISE)
+    words = "success grows with the radius" if honest else "success does not grow with the radius"
+    return Behaviour("success grows with the radius", sweep, honest, words)

@@ -1,0 +1,167 @@
+"""Doubts about a model or its result: signs that a robust accuracy says less than it seems to.
+
+Each doubt has a name and a sentence; they travel with the records and stand in the report. They forbid nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..batch import Batch
+from ..losses.classification import cross_entropy, dlr
+from ..protocols import Classifier, NamedAttack
+from .accuracy import logits_of
+from .ledger import Row
+
+SAME = 1e-4  # of the logits' range: what floating-point order may change
+BETTER = 0.1  # gain in clean accuracy by another input range that float noise and luck do not explain
+GAP = 0.08  # between a plain gradient attack and the worst case: seldom more where gradients are honest
+BLACK_BOX_GAIN = 0.002  # as in the published AutoAttack
+
+BLACK_BOX = ("square", "rays", "random-search")
+INPUTS = {
+    "normalised with the statistics of ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "normalised with the statistics of CIFAR-10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "scaled to [-1, 1]": ((0.5,), (0.5,)),
+    "in 0 .. 255": ((0.0,), (1 / 255,)),
+}
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A named warning."""
+
+    name: str
+    text: str
+
+
+def model_doubts(model: nn.Module, view: Classifier, batch: Batch) -> list[Doubt]:
+    """What a few clean images tell about a model before it is attacked.
+
+    Args:
+        model: the original.
+        view: what attacks will search on.
+        batch: clean images in [0, 1], with labels; at least two.
+    """
+    model.eval()
+    logits = logits_of(model, batch.images)
+    checks = (
+        _training_mode(model),
+        _probabilities(logits),
+        _random(model, batch, logits),
+        _batch_dependent(model, batch, logits),
+        _other_inputs(model, batch, logits),
+        *_zero_gradients(view, batch, logits.shape[1]),
+    )
+    return [doubt for doubt in checks if doubt is not None]
+
+
+def result_doubts(rows: Sequence[Row], attacks: Sequence[NamedAttack]) -> list[Doubt]:
+    """What the rows tell about the attacks: whether gradients led where they should."""
+    doubts, lines = [], list(dict.fromkeys(one.line for one in attacks))
+    line_of = {one.name: one.line for one in attacks}
+    fallen = [{line_of[name] for name in row.fooled} for row in rows]
+    by_gradient = [line for line in lines if line not in BLACK_BOX]
+    if by_gradient:
+        alone = sum(not f.isdisjoint(BLACK_BOX) and f.isdisjoint(by_gradient) for f in fallen)
+        if alone > BLACK_BOX_GAIN * len(rows):
+            doubts.append(
+                Doubt(
+                    "black-box gains",
+                    f"attacks without gradients fooled {alone} of {len(rows)} images that no gradient attack "
+                    "before them had: gradients may be masked. Try: counterpart audit",
+                )
+            )
+        first = sum(bool(f) for f in fallen) - sum(by_gradient[0] in f for f in fallen)
+        if first > GAP * len(rows):
+            doubts.append(
+                Doubt(
+                    "gap between attacks",
+                    f"{by_gradient[0]} missed {first} of {len(rows)} images that others fooled "
+                    f"({first / len(rows):.1%}; above {GAP:.0%} is seldom seen with honest gradients). "
+                    "Try: counterpart audit",
+                )
+            )
+    return doubts
+
+
+def _training_mode(model: nn.Module) -> Doubt | None:
+    still = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
+    if not still:
+        return None
+    return Doubt("training mode", f"eval() leaves {', '.join(still[:3])} in training mode.")
+
+
+def _probabilities(logits: Tensor) -> Doubt | None:
+    sums = logits.sum(dim=1)
+    if not bool((logits >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-5)):
+        return None
+    return Doubt(
+        "probabilities",
+        "the model answers with probabilities: attacks that need logits find less. Remove its softmax.",
+    )
+
+
+def _apart(one: Tensor, other: Tensor) -> bool:
+    scale = one.amax(dim=1) - one.amin(dim=1)
+    return bool(((one - other).abs().amax(dim=1) > SAME * scale.clamp_min(1e-12)).any())
+
+
+def _random(model: nn.Module, batch: Batch, logits: Tensor) -> Doubt | None:
+    if not any(_apart(logits, logits_of(model, batch.images)) for _ in range(3)):
+        return None
+    return Doubt(
+        "random answers",
+        "the model's answers differ from pass to pass: single-pass attacks underestimate them, and a verification "
+        "cannot repeat them. Use --evaluate.attacks autoattack-rand",
+    )
+
+
+def _batch_dependent(model: nn.Module, batch: Batch, logits: Tensor) -> Doubt | None:
+    half = (len(batch) + 1) // 2
+    parts = [logits_of(model, batch.images[:half]), logits_of(model, batch.images[half:])]
+    if not _apart(logits, torch.cat(parts)):
+        return None
+    return Doubt(
+        "batch-dependent answers",
+        "the answer for an image depends on the other images of its batch (batch statistics in eval mode?).",
+    )
+
+
+def _other_inputs(model: nn.Module, batch: Batch, logits: Tensor) -> Doubt | None:
+    right = (logits.argmax(dim=1) == batch.labels).float().mean().item()
+    for words, (mean, std) in INPUTS.items():
+        if len(mean) not in (1, batch.images.shape[1]):
+            continue
+        shift, scale = (torch.tensor(v, device=batch.images.device).view(1, -1, 1, 1) for v in (mean, std))
+        other = logits_of(model, (batch.images - shift) / scale).argmax(dim=1)
+        gain = (other == batch.labels).float().mean().item() - right
+        if gain > BETTER:
+            return Doubt(
+                "input range",
+                f"{right:.0%} of {len(batch)} images are classified correctly in [0, 1], but {right + gain:.0%} when "
+                f"{words}: normalisation belongs inside the model.",
+            )
+    return None
+
+
+def _zero_gradients(view: Classifier, batch: Batch, classes: int) -> list[Doubt]:
+    doubts = []
+    for name, loss in (("cross-entropy", cross_entropy), ("DLR", dlr)):
+        if loss is dlr and classes < 3:
+            continue
+        leaf = batch.images.detach().requires_grad_()
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(loss(view(leaf), batch.labels).sum(), leaf)
+        zero = int((gradient.flatten(1) == 0).all(dim=1).sum())
+        if zero:
+            doubts.append(
+                Doubt(
+                    "zero gradients",
+                    f"{zero} of {len(batch)} images have no gradient of the {name} loss: attacks that climb it stand "
+                    "still there.",
+                )
+            )
+    return doubts
