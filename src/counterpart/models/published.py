@@ -76,8 +76,11 @@ def load_published(
     notes += changes
     _refuse_odd_values(weights, file)
 
-    shape = _timm_shape(architecture, weights, file) if architecture.startswith("timm/") else None
-    shape = shape or _checked(recognise(weights), architecture, weights, file)
+    found = recognise(weights)
+    if architecture.startswith("timm/") and (found is None or found.architectures[0].startswith("timm/")):
+        shape = _timm_shape(architecture, weights, file)
+    else:
+        shape = _checked(found, architecture, weights, file)
     if num_classes not in (None, shape.num_classes):
         raise UserError(
             f"{file} has {shape.num_classes} classes, the data has {num_classes}: they do not belong together."
@@ -171,11 +174,9 @@ def _timm_shape(architecture: str, weights: Mapping[str, Tensor], file: Path) ->
     head = next(name for name, parameter in names.items() if parameter is last)
     stem = next((name for name, parameter in names.items() if parameter.ndim == 4), None)
     if head not in weights:
-        found = recognise(weights)
-        hint = f" It looks like {found.architectures[0]}." if found else ""
         raise UserError(
             f"{file} does not fit {architecture}: missing {head}; its names start with "
-            f"{', '.join(list(weights)[:3])}.{hint}"
+            f"{', '.join(list(weights)[:3])}."
         )
     channels = weights[stem].shape[1] if stem and stem in weights and weights[stem].ndim == 4 else 3
     return Shape((architecture,), weights[head].shape[0], {"in_channels": channels, "image_size": size})
