@@ -206,6 +206,8 @@ def without(name):
         ("resnet18", wide, "holds wrn-16-2"),
         ("timm/resnet18", wide, "holds wrn-16-2, by its names and shapes, not timm/resnet18"),
         ("wrn-16-2", lambda: wide(extra=torch.ones(1)), "does not fit this network: unexpected extra. Check"),
+        ("wrn-16-2", lambda: wide(**{"attacker.x": torch.ones(1)}), r"unexpected attacker\.x"),
+        ("wrn-16-2", lambda: wide(n_averaged=torch.tensor(5)), "unexpected n_averaged"),
         ("wrn-16-2", lambda: without("fc.bias"), "missing fc.bias"),
         ("wrn-16-2", lambda: without("bn1.running_var"), "missing bn1.running_var"),
         ("wrn-16-2", lambda: wide(**{"bn1.bias": torch.ones(3)}), r"bn1.bias of shape \(3,\)"),
