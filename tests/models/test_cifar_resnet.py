@@ -86,6 +86,28 @@ def test_published_preactivation_block_shares_its_activation_with_a_reshaping_sh
     torch.testing.assert_close(plain(features), inner + features)
 
 
+def test_the_shortcut_may_start_at_the_blocks_input(generator):
+    with seeded(0):
+        late, early = (preact_resnet18(5, width=8, early_shortcut=choice).eval() for choice in (False, True))
+    early.load_state_dict(late.state_dict())
+    features = torch.randn(2, 8, 8, 8, generator=generator)
+    block = early.layer2[0]
+    inner = block.conv2(block.bn2(block.conv1(block.bn1(features).relu())).relu())
+    torch.testing.assert_close(block(features), inner + block.shortcut(features))
+    assert not torch.allclose(late.layer2[0](features), block(features))
+
+
+def test_the_last_norm_may_be_missing(generator):
+    with seeded(0):
+        network = preact_resnet18(5, width=8, final_norm=False).eval()
+    images = torch.rand(2, 3, 16, 16, generator=generator)
+    features = network.conv1(images)
+    for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
+        features = stage(features)
+    torch.testing.assert_close(network(images), network.linear(features.mean(dim=(2, 3))))
+    assert not any(name.startswith("bn.") for name in network.state_dict())
+
+
 def test_resnet18_by_hand(generator):
     network = networks(8)[0]
     images = torch.rand(2, 2, 8, 8, generator=generator)

@@ -1,5 +1,8 @@
 import pickle
+import warnings
+from argparse import Namespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -103,6 +106,51 @@ def test_files_without_state_dict_are_refused(tmp_path, content, message):
     torch.save(content, path)
     with pytest.raises(UserError, match=message):
         read_weights(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty, so damaged"),
+        (b"\n<!DOCTYPE html><html>Google Drive - Quota exceeded", "is a web page, not weights"),
+        (b"<html><head>", "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "run git lfs pull"),
+    ],
+)
+def test_what_downloads_leave_instead_of_weights_is_named(tmp_path, content, message):
+    for suffix in (".pt", ".safetensors"):
+        path = tmp_path / f"model{suffix}"
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            read_weights(path)
+
+
+def test_files_that_are_code_are_refused_with_the_way_out(tmp_path):
+    path = tmp_path / "module.pt"
+    torch.save(nn.Linear(2, 2), path)
+    with pytest.raises(
+        UserError, match=r"asks for torch\.nn\.modules\.linear\.Linear.*save\(x\.state_dict"
+    ) as caught:
+        read_weights(path)
+    assert "\n" not in str(caught.value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated; its files are not gone
+        torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)).save(str(path))
+        with pytest.raises(UserError, match=r"is a TorchScript program.*jit\.load\('module\.pt'\)"):
+            read_weights(path)
+
+
+def test_safetensors_are_read_under_any_name(tmp_path, weights):
+    path = tmp_path / "renamed.pt"
+    save_file(weights, path, metadata={"classes": "10"})
+    assert same(read_weights(path)[0], weights)
+
+
+def test_plain_extras_of_a_checkpoint_do_not_stop_it(tmp_path, weights):
+    path = tmp_path / "model.pth.tar"
+    extras = {"acc": np.float64(0.5), "n": np.int64(3), "best": np.bool_(True), "args": Namespace(lr=0.1)}
+    torch.save({"state_dict": weights, **extras}, path)
+    assert same(read_weights(path)[0], weights)
 
 
 def test_other_paths_are_refused(tmp_path):

@@ -25,6 +25,11 @@ FAMILIES = [
         4,
         True,
     ),  # first stage: conv1 -> bn1 -> shortcut, so stays; bn1 of each block stays
+    ("preact-resnet18-fast", {"width": 8}, 32, 17, 8, True),
+    ("dm-wrn-10-2", {}, 32, 7, 4, True),
+    ("dm-preact-resnet18", {"width": 8}, 32, 17, 8, True),
+    ("mnist-cnn", {"image_size": 32}, 32, 0, 0, False),  # no pooling
+    ("small-cnn", {"image_size": 32}, 32, 0, 0, False),
     ("timm/resnet10t", {}, 64, 14, 14, True),
     ("timm/efficientnet_b0", {}, 64, 49, 49, True),  # BatchNormAct2d, squeeze and excitation
     ("timm/tf_efficientnet_b0", {}, 64, 49, 49, True),  # Conv2dSame

@@ -2,12 +2,24 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 
 from ..errors import UserError, nearest
 from .cifar_resnet import preact_resnet18, resnet18, wide_resnet
+from .deepmind_resnet import dm_preact_resnet18, dm_wide_resnet
 from .normalize import Backbone, ImageClassifier
+from .small_cnn import mnist_cnn, small_cnn
 
-MODELS: dict[str, Callable[..., Backbone]] = {"resnet18": resnet18, "preact-resnet18": preact_resnet18}
+MODELS: dict[str, Callable[..., Backbone]] = {
+    "resnet18": resnet18,
+    "preact-resnet18": preact_resnet18,
+    "preact-resnet18-fast": partial(preact_resnet18, early_shortcut=True),
+    "dm-preact-resnet18": dm_preact_resnet18,
+    "mnist-cnn": mnist_cnn,
+    "small-cnn": small_cnn,
+}
+WIDE: dict[str, Callable[..., Backbone]] = {"wrn": wide_resnet, "dm-wrn": dm_wide_resnet}
+ONE_SIZE = ("mnist-cnn", "small-cnn")
 
 
 def create(
@@ -22,11 +34,12 @@ def create(
     """A freshly initialised network (from torch's default generator), or one with timm's pretrained weights.
 
     Args:
-        name: ``resnet18``, ``preact-resnet18``, ``wrn-D-K`` such as ``wrn-28-10``, or ``timm/NAME``.
+        name: one of ``MODELS``, ``wrn-D-K`` or ``dm-wrn-D-K`` such as ``wrn-28-10``, or ``timm/NAME``.
         num_classes: number of classes.
         width: channels of the first stage; default as published. Not for timm's networks.
         in_channels: channels of the images.
-        image_size: side of the images in pixels, for networks that are built for one size (transformers).
+        image_size: side of the images in pixels, for networks that are built for one size (transformers,
+            ``ONE_SIZE``).
         pretrained: start from pretrained weights; timm's networks only.
     """
     if name.startswith("timm/"):
@@ -39,20 +52,25 @@ def create(
         raise UserError(
             f"{name} has no pretrained weights here; name a timm/ network, or give weights to start from."
         )
-    wide = re.fullmatch(r"wrn-(\d+)-(\d+)", name)
+    options = {"in_channels": in_channels, **({} if width is None else {"width": width})}
+    if name in ONE_SIZE:
+        options["image_size"] = image_size
+    return ImageClassifier(builder(name)(num_classes, **options), num_classes, in_channels)
+
+
+def builder(name: str) -> Callable[..., Backbone]:
+    """What makes the bare network of a name, timm's excepted, from the number of classes and options."""
+    wide = re.fullmatch(r"(wrn|dm-wrn)-(\d+)-(\d+)", name)
     if wide:
-        depth, widen = int(wide[1]), int(wide[2])
+        family, depth, widen = wide[1], int(wide[2]), int(wide[3])
         if depth < 10 or (depth - 4) % 6 or widen < 1:
             closest = min(range(10, 1000, 6), key=lambda known: abs(known - depth))
             raise UserError(
-                f"no network {name}: the D of wrn-D-K is 10, 16, 22, 28, 34, ... and K at least 1. "
-                f"Did you mean 'wrn-{closest}-{max(widen, 1)}'?"
+                f"no network {name}: the D of {family}-D-K is 10, 16, 22, 28, 34, ... and K at least 1. "
+                f"Did you mean '{family}-{closest}-{max(widen, 1)}'?"
             )
-        backbone: Backbone = wide_resnet(depth, widen, num_classes, width=width, in_channels=in_channels)
-    elif name in MODELS:
-        options = {} if width is None else {"width": width}
-        backbone = MODELS[name](num_classes, in_channels=in_channels, **options)
-    else:
-        hint = nearest(name, [*MODELS, "wrn-28-10", "wrn-34-10", "timm/resnet50"])
+        return partial(WIDE[family], depth, widen)
+    if name not in MODELS:
+        hint = nearest(name, [*MODELS, "wrn-28-10", "wrn-34-10", "dm-wrn-28-10", "timm/resnet50"])
         raise UserError(f"no network is called {name!r}. {hint}")
-    return ImageClassifier(backbone, num_classes, in_channels)
+    return MODELS[name]

@@ -5,6 +5,8 @@ Modules are named as in the published code, so that published state dicts fit. E
 layer); ``width`` is the number of channels of the first stage.
 """
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 from jaxtyping import Float
@@ -42,10 +44,14 @@ class BasicBlock(nn.Module):
 
 
 class PreActBlock(nn.Module):
-    """Two convolutions, each after its batch norm and ReLU; a shortcut that changes shape starts after them."""
+    """Two convolutions, each after its batch norm and ReLU.
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    A shortcut that changes shape starts after the first of them, or, where ``early_shortcut``, before.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, early_shortcut: bool = False) -> None:
         super().__init__()
+        self.early_shortcut = early_shortcut
         self.bn1 = nn.BatchNorm2d(inputs)
         self.conv1 = _conv(inputs, outputs, 3, stride)
         self.bn2 = nn.BatchNorm2d(outputs)
@@ -58,7 +64,9 @@ class PreActBlock(nn.Module):
         """One residual step."""
         active = F.relu(self.bn1(features))
         inner = self.conv2(F.relu(self.bn2(self.conv1(active))))
-        return inner + (self.shortcut(active) if self.reshapes else features)  # type: ignore[no-any-return]
+        if not self.reshapes:
+            return inner + features  # type: ignore[no-any-return]
+        return inner + self.shortcut(features if self.early_shortcut else active)  # type: ignore[no-any-return]
 
 
 class WideBlock(nn.Module):
@@ -81,7 +89,7 @@ class WideBlock(nn.Module):
         return inner + (self.convShortcut(active) if self.reshapes else features)  # type: ignore[no-any-return]
 
 
-Block = type[BasicBlock] | type[PreActBlock] | type[WideBlock]
+Block = Callable[[int, int, int], nn.Module]
 
 
 def _stage(block: Block, inputs: int, outputs: int, depth: int, stride: int) -> nn.Sequential:
@@ -128,23 +136,34 @@ class ResNet(nn.Module):
 class PreActResNet(nn.Module):
     """Pre-activation ResNet-18 with a batch norm and ReLU before pooling.
 
-    He et al. 2016, arXiv 1603.05027, as in Rice et al. 2020, arXiv 2002.11569.
+    He et al. 2016, arXiv 1603.05027, as in Rice et al. 2020, arXiv 2002.11569; with ``early_shortcut`` as in
+    Wong et al. 2020, arXiv 2001.03994. Some published networks have no ``final_norm`` (and no ReLU with it).
     """
 
-    def __init__(self, num_classes: int, width: int, in_channels: int) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        width: int,
+        in_channels: int,
+        early_shortcut: bool = False,
+        final_norm: bool = True,
+    ) -> None:
         super().__init__()
+        block = partial(PreActBlock, early_shortcut=early_shortcut)
+        self.final_norm = final_norm
         self.conv1 = _conv(in_channels, width, 3)
-        self.layer1 = _stage(PreActBlock, width, width, 2, stride=1)
-        self.layer2 = _stage(PreActBlock, width, 2 * width, 2, stride=2)
-        self.layer3 = _stage(PreActBlock, 2 * width, 4 * width, 2, stride=2)
-        self.layer4 = _stage(PreActBlock, 4 * width, 8 * width, 2, stride=2)
-        self.bn = nn.BatchNorm2d(8 * width)
+        self.layer1 = _stage(block, width, width, 2, stride=1)
+        self.layer2 = _stage(block, width, 2 * width, 2, stride=2)
+        self.layer3 = _stage(block, 2 * width, 4 * width, 2, stride=2)
+        self.layer4 = _stage(block, 4 * width, 8 * width, 2, stride=2)
+        if final_norm:
+            self.bn = nn.BatchNorm2d(8 * width)
         self.linear = nn.Linear(8 * width, num_classes)
 
     def forward_features(self, images: Images) -> Features:
         """What enters global average pooling."""
         features = self.layer4(self.layer3(self.layer2(self.layer1(self.conv1(images)))))
-        return F.relu(self.bn(features))
+        return F.relu(self.bn(features)) if self.final_norm else features
 
     def forward_head(self, features: Features) -> Logits:
         """Pooling and the linear layer."""
@@ -213,9 +232,16 @@ def resnet18(num_classes: int, width: int = 64, in_channels: int = 3) -> ResNet:
     return ResNet(num_classes, width, in_channels)
 
 
-def preact_resnet18(num_classes: int, width: int = 64, in_channels: int = 3) -> PreActResNet:
+def preact_resnet18(
+    num_classes: int,
+    width: int = 64,
+    in_channels: int = 3,
+    *,
+    early_shortcut: bool = False,
+    final_norm: bool = True,
+) -> PreActResNet:
     """Pre-activation ResNet-18 for small images."""
-    return PreActResNet(num_classes, width, in_channels)
+    return PreActResNet(num_classes, width, in_channels, early_shortcut, final_norm)
 
 
 def wide_resnet(

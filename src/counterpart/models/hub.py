@@ -1,9 +1,13 @@
 """Weights in: read a file without executing anything in it, and fit its tensors to a model."""
 
+import argparse
+import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -11,31 +15,77 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .normalize import ImageClassifier
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
-PICKLES = (".pt", ".pth", ".bin")
+# Where training code keeps a state dict, the first of those present being what its authors evaluate.
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "last", "best", "ema", "ema_state_dict")
+PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
+
+# What checkpoints hold beside tensors that plain data suffices to rebuild: numpy's scalars, parsed arguments.
+_SCALAR = np.float64(0).__reduce__()[0]
+_HARMLESS: list[Any] = [
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *{type(np.dtype(code)) for code in "?bhilqBHILQefd"},
+    argparse.Namespace,
+]
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a weights file by name, on the CPU, and its metadata.
 
     Args:
-        path: ``.safetensors``, whose metadata is returned; or a state dict ``.pt``, ``.pth`` or ``.bin``, bare
-            or under one of the usual keys. A prefix ``module.`` that every name has is removed.
+        path: ``.safetensors``, whose metadata is returned; or a state dict ``.pt``, ``.pth``, ``.bin``, ``.ckpt``
+            or ``.tar``, bare or under one of ``WRAPPERS``. A prefix ``module.`` that every name has is removed.
     """
+    content, metadata = read_file(path)
+    weights = unwrap(content, path)[0]
+    prefix = "module." if all(name.startswith("module.") for name in weights) else ""
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items()}, metadata
+
+
+def read_file(path: Path) -> tuple[Any, dict[str, str]]:
+    """What a weights file holds, on the CPU, and its metadata. Nothing in it is executed."""
     if not path.is_file():
         raise UserError(f"no weights at {path}: there is no such file.")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    if path.suffix not in PICKLES:
+    if path.suffix not in (".safetensors", *PICKLES):
         raise UserError(f"{path} is no weights file: expected .safetensors, {', '.join(PICKLES)}.")
+    with path.open("rb") as file:
+        start = file.read(512)
+    _refuse_foreign(path, start)
+    if path.suffix == ".safetensors" or start[8:10] == b'{"':  # its header follows eight bytes of length
+        return _read_safetensors(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_HARMLESS):
+            return torch.load(path, map_location="cpu", weights_only=True), {}
     except Exception as error:  # torch raises whatever the first odd byte leads to
+        raise UserError(_why_unreadable(path, str(error))) from error
+
+
+def unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """The state dict in a file's content; and, where there was a choice of several, what was chosen."""
+    notes = []
+    while isinstance(content, Mapping):
+        present = [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
+        if not present:
+            break
+        if len(present) > 1:
+            notes.append(
+                f"the file holds {', '.join(map(repr, present))}: {present[0]!r} is used. "
+                "To use another, save that one alone."
+            )
+        content = content[present[0]]
+    if not isinstance(content, Mapping) or not content:
         raise UserError(
-            f"{path} cannot be read as plain tensors: it is damaged, no PyTorch file, or holds objects whose "
-            "reading would run code. Save its state dict alone and use that."
-        ) from error
-    return _state_dict(content, path), {}
+            f"{path} holds no state dict: expected tensors by name, got {type(content).__name__}."
+        )
+    odd = [
+        str(key) for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))
+    ]
+    if odd:
+        raise UserError(
+            f"{path} holds no state dict: {odd[0]!r} is no tensor. Save the model's state dict alone."
+        )
+    return dict(content), notes
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
@@ -101,22 +151,38 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise UserError(f"{path} is damaged or no safetensors file: {error}.") from error
 
 
-def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    if isinstance(content, Mapping):
-        content = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
-    if not isinstance(content, Mapping) or not content:
+def _refuse_foreign(path: Path, start: bytes) -> None:
+    """Name what a download often leaves instead of weights."""
+    if not start:
+        raise UserError(f"{path} is empty, so damaged: its download or copy failed. Get it again.")
+    text = start.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise UserError(
-            f"{path} holds no state dict: expected tensors by name, got {type(content).__name__}."
+            f"{path} is a web page, not weights: the server answered with a login, a quota or a confirmation. "
+            "Open the address in a browser and download the file from there."
         )
-    odd = [
-        str(key) for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))
-    ]
-    if odd:
-        raise UserError(
-            f"{path} holds no state dict: {odd[0]!r} is no tensor. Save the model's state dict alone."
+    if text.startswith(b"version https://git-lfs"):
+        raise UserError(f"{path} is a pointer of Git LFS, not the weights themselves: run git lfs pull.")
+
+
+def _why_unreadable(path: Path, reason: str) -> str:
+    """Why torch refuses a file, and the way out, in one line."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                return (
+                    f"{path} is a TorchScript program, which is code. If you trust it, save its weights once: "
+                    f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pt')."
+                )
+    asked = re.search(r"GLOBAL ([\w.]+)", reason)
+    if asked:
+        return (
+            f"{path} holds objects whose reading would run code (it asks for {asked[1]}). If you trust it, save its "
+            f"state dict alone, once, where its classes are installed: x = torch.load({path.name!r}, "
+            "weights_only=False), then torch.save(x.state_dict(), 'weights.pt') if x is a model, or "
+            "torch.save(x['state_dict'], 'weights.pt') if a dictionary."
         )
-    prefix = "module." if all(name.startswith("module.") for name in content) else ""
-    return {name.removeprefix(prefix): tensor for name, tensor in content.items()}
+    return f"{path} cannot be read as plain tensors: it is damaged, or no PyTorch file."
 
 
 def _classifier_names(model: nn.Module) -> set[str]:

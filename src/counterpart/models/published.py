@@ -1,0 +1,199 @@
+"""Networks that others trained: a state dict, loaded strictly after a written list of differences.
+
+The list was written from the published code of TRADES, MART, PART, RobustBench, DeepMind's networks in
+PyTorch, fast adversarial training, and MadryLab's robustness library. What is not on it is an error.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from ..seeding import seeded
+from . import MODELS, builder
+from .hub import load_weights, read_file, unwrap
+from .normalisations import check_name, set_normalisation
+from .normalize import ImageClassifier
+from .recognition import Shape, recognise
+
+# Removed where every name has it, as often as one is found: DataParallel, torch.compile, a wrapper's attribute,
+# and nn.Sequential(network) or nn.Sequential(normalisation, network).
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.", "0.", "1.")
+
+# Tensors that hold the normalisation, outermost first.
+NORMALISERS = (
+    ("mu", "sigma"),
+    ("mean", "std"),
+    ("0.mean", "0.std"),
+    ("normalize.mean", "normalize.std"),
+    ("normalizer.new_mean", "normalizer.new_std"),
+)
+
+# Names that no forward pass uses, dropped where there is also a name that starts like the second word.
+UNUSED = {
+    "sub_block1.": "block1.",  # TRADES' wide network makes it and never calls it
+    "attacker.": "model.",  # robustness keeps the network a second time within its attack
+    "n_averaged": "module.",  # the counter of torch's averaged models
+}
+
+# RobustBench's files whose code does what no tensor shows, and what no network here does.
+UNSUPPORTED = {
+    "Ding2020MMA": "standardises each image by its own mean and standard deviation",
+    "Pang2020Boosting": "scales the features and weights of its final layer to length one",
+}
+EARLY_SHORTCUT = ("Wong2020Fast", "Andriushchenko2020Understanding")
+
+
+def load_published(
+    architecture: str, file: Path, *, num_classes: int | None = None, normalisation: str | None = None
+) -> tuple[ImageClassifier, list[str]]:
+    """A classifier of images in [0, 1] in eval mode, and what was decided on the way, in sentences.
+
+    Number of classes, width and channels are read from the file.
+
+    Args:
+        architecture: a name that ``models.create`` knows.
+        file: a state dict, see ``hub.read_weights``.
+        num_classes: classes of the data, if known; another number in the file is refused.
+        normalisation: one of ``normalisations.NORMALISATIONS``, for files that do not say how they were trained.
+
+    Raises:
+        UserError: where the file is unreadable, fits another architecture, or leaves tensors over or missing.
+    """
+    if not architecture.startswith("timm/"):
+        builder(architecture)  # a wrong name is refused before a large file is read
+    check_name(normalisation)
+    if file.stem in UNSUPPORTED:
+        raise UserError(
+            f"{file.stem} {UNSUPPORTED[file.stem]}, which no network here does. Write a function that returns "
+            "it and use module:function."
+        )
+    content, _ = read_file(file)
+    weights, notes = unwrap(content, file)
+    weights, own, fronted, changes = _bare(weights, file)
+    notes += changes
+    _refuse_odd_values(weights, file)
+
+    found = recognise(weights)
+    if architecture.startswith("timm/") and (found is None or found.architectures[0].startswith("timm/")):
+        shape = _timm_shape(architecture, weights, file)
+    else:
+        shape = _checked(found, architecture, weights, file)
+    if num_classes not in (None, shape.num_classes):
+        raise UserError(
+            f"{file} has {shape.num_classes} classes, the data has {num_classes}: they do not belong together."
+        )
+    if architecture.startswith("preact-resnet18"):
+        notes.append(
+            "no tensor says where shortcuts start: preact-resnet18 takes them after batch norm and ReLU (Rice et "
+            "al.), preact-resnet18-fast before (Wong et al.)."
+        )
+    model = _build(architecture, shape)
+    notes.append(set_normalisation(model, architecture, file, own, fronted, normalisation))
+    counters = [name for name in model.backbone.state_dict() if name.endswith("num_batches_tracked")]  # type: ignore[attr-defined]
+    missing = len([name for name in counters if name not in weights])
+    if missing:
+        notes.append(
+            f"{missing} batch counters are missing and start at 0; nothing reads them in evaluation."
+        )
+    load_weights(model.backbone, weights, f"{file}, as {architecture},")  # type: ignore[arg-type]
+    return model.eval(), notes
+
+
+def _bare(
+    weights: dict[str, Tensor], file: Path
+) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None, bool, list[str]]:
+    """The network's own tensors, its normalisation if the file holds it, whether ``1.`` stood before all names."""
+    own: tuple[Tensor, Tensor] | None = None
+    fronted, changed, notes = False, True, []
+    while changed:
+        changed = False
+        for pair in NORMALISERS:
+            if pair[0] in weights and pair[1] in weights:
+                if own is not None:
+                    raise UserError(
+                        f"{file} holds two normalisations, the second as {pair[0]} and {pair[1]}: expected one. "
+                        "Use module:function."
+                    )
+                own = weights[pair[0]], weights[pair[1]]
+                weights = {name: tensor for name, tensor in weights.items() if name not in pair}
+                changed = True
+        for unused, beside in UNUSED.items():
+            dropped = [name for name in weights if name.startswith(unused)]
+            if dropped and any(name.startswith(beside) for name in weights):
+                weights = {name: tensor for name, tensor in weights.items() if name not in dropped}
+                notes.append(f"{len(dropped)} tensors {unused}* are dropped: no forward pass uses them.")
+                changed = True
+        prefix = next((p for p in PREFIXES if weights and all(name.startswith(p) for name in weights)), None)
+        if prefix:
+            weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
+            notes.append(f"the prefix {prefix} is removed.")
+            fronted = fronted or prefix == "1."
+            changed = True
+    return weights, own, fronted and own is None, notes
+
+
+def _refuse_odd_values(weights: Mapping[str, Tensor], file: Path) -> None:
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise UserError(f"{file} holds numbers that are not finite, in {name}: its training diverged.")
+
+
+def _checked(found: Shape | None, architecture: str, weights: Mapping[str, Tensor], file: Path) -> Shape:
+    """What was recognised, if it is what was asked for."""
+    if found is None:
+        first = ", ".join(list(weights)[:3])
+        raise UserError(
+            f"{file} fits no architecture that is known here: its names start with {first}. Known: "
+            f"{', '.join(sorted(MODELS))}, wrn-D-K, dm-wrn-D-K, timm/NAME; for any other use module:function."
+        )
+    if architecture not in found.architectures:
+        nearby = " or ".join(found.architectures)
+        raise UserError(
+            f"{file} holds {nearby}, by its names and shapes, not {architecture}. Did you mean "
+            f"{found.architectures[0]}@{file}?"
+        )
+    if file.stem in EARLY_SHORTCUT and architecture == "preact-resnet18":
+        raise UserError(
+            f"{file.stem} starts its shortcuts before batch norm: use preact-resnet18-fast@{file}."
+        )
+    return found
+
+
+def _timm_shape(architecture: str, weights: Mapping[str, Tensor], file: Path) -> Shape:
+    """Number of classes and of channels, read where the network has its first and final layer."""
+    from . import backbones
+
+    size = backbones.preprocessing(architecture).crop
+    with torch.device("meta"):
+        plan = backbones.create(architecture, backbones.outputs(architecture), 3, size, pretrained=False)
+    last = next(iter(plan.get_classifier().parameters()))
+    names = {name: parameter for name, parameter in plan.backbone.named_parameters()}  # type: ignore[attr-defined]
+    head = next(name for name, parameter in names.items() if parameter is last)
+    stem = next((name for name, parameter in names.items() if parameter.ndim == 4), None)
+    if head not in weights:
+        raise UserError(
+            f"{file} does not fit {architecture}: missing {head}; its names start with "
+            f"{', '.join(list(weights)[:3])}."
+        )
+    channels = weights[stem].shape[1] if stem and stem in weights and weights[stem].ndim == 4 else 3
+    return Shape((architecture,), weights[head].shape[0], {"in_channels": channels, "image_size": size})
+
+
+def _build(architecture: str, shape: Shape) -> ImageClassifier:
+    with seeded(0):  # every weight is replaced; torch's generator stays as it was
+        if architecture.startswith("timm/"):
+            from . import backbones
+
+            options = shape.options
+            return backbones.create(
+                architecture,
+                shape.num_classes,
+                options["in_channels"],
+                options["image_size"],
+                pretrained=False,
+            )
+        backbone = builder(architecture)(shape.num_classes, **shape.options)
+        return ImageClassifier(backbone, shape.num_classes, shape.options["in_channels"])

@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from counterpart.errors import UserError
+from counterpart.models import create
+from counterpart.models.normalisations import NORMALISATIONS, ROBUSTBENCH
+from counterpart.models.published import load_published
+
+
+def file_of(folder, name="wrn-10-1", classes=10, prefix="", stem="weights", channels=3, **extra):
+    torch.random.default_generator.manual_seed(0)
+    model = create(name, classes, in_channels=channels)
+    torch.save({prefix + n: t for n, t in model.backbone.state_dict().items()} | extra, folder / f"{stem}.pt")
+    return folder / f"{stem}.pt"
+
+
+def values(model):
+    return model.mean.flatten().tolist(), model.std.flatten().tolist()
+
+
+@pytest.mark.parametrize(("stem", "classes"), ROBUSTBENCH)
+def test_robustbenchs_files_are_normalised_as_it_does(tmp_path, stem, classes):
+    architecture = "preact-resnet18-fast" if stem == "Wong2020Fast" else "wrn-10-1"
+    name = "preact-resnet18" if stem == "Wong2020Fast" else "wrn-10-1"
+    model, notes = load_published(architecture, file_of(tmp_path, name, classes, stem=stem))
+    mean, std = ROBUSTBENCH[stem, classes]
+    assert values(model)[0] == pytest.approx(mean if len(mean) == 3 else mean * 3)
+    assert values(model)[1] == pytest.approx(std if len(std) == 3 else std * 3)
+    assert f"as RobustBench does for {stem}" in notes[-1]
+
+
+def test_the_user_may_say_it(tmp_path):
+    for name, (mean, _) in NORMALISATIONS.items():
+        model, notes = load_published("wrn-10-1", file_of(tmp_path), normalisation=name)
+        assert values(model)[0] == pytest.approx(mean if len(mean) == 3 else mean * 3)
+        assert f"as asked for ({name})" in notes[-1]
+    # What the user says comes before what is known of a file's name, or of an architecture.
+    model, _ = load_published("wrn-10-1", file_of(tmp_path, stem="Rice2020Overfitting"), normalisation="half")
+    assert values(model)[0] == [0.5] * 3
+    model, _ = load_published("dm-wrn-10-1", file_of(tmp_path, "dm-wrn-10-1", 7), normalisation="half")
+    assert values(model)[0] == [0.5] * 3
+
+
+def test_deepminds_networks_normalise_by_their_data(tmp_path):
+    for classes in (10, 100):
+        model, _ = load_published("dm-wrn-10-1", file_of(tmp_path, "dm-wrn-10-1", classes))
+        assert values(model)[1] == pytest.approx(NORMALISATIONS[f"cifar{classes}"][1])
+    with pytest.raises(UserError, match="does not say how its images were normalised, and DeepMind's"):
+        load_published("dm-wrn-10-1", file_of(tmp_path, "dm-wrn-10-1", 7))
+
+
+def test_something_before_the_network_must_be_explained(tmp_path):
+    file = file_of(tmp_path, prefix="module.1.")
+    with pytest.raises(
+        UserError, match=r"names start with 1\., .*: give the normalisation, one of none, half"
+    ):
+        load_published("wrn-10-1", file)
+    model, _ = load_published("wrn-10-1", file, normalisation="cifar10")
+    assert values(model)[0] == pytest.approx([0.4914, 0.4822, 0.4465])
+    with pytest.raises(UserError, match="before a network that normalises itself"):
+        load_published("dm-wrn-10-1", file_of(tmp_path, "dm-wrn-10-1", prefix="1."))
+
+
+def test_what_does_not_go_together_is_refused(tmp_path):
+    with pytest.raises(UserError, match="Did you mean 'cifar10'"):
+        load_published("wrn-10-1", file_of(tmp_path), normalisation="cifar")
+    file = file_of(tmp_path, mu=torch.ones(3), sigma=torch.ones(3))
+    with pytest.raises(
+        UserError, match="holds its own mean and standard deviation: leave normalisation 'half'"
+    ):
+        load_published("wrn-10-1", file, normalisation="half")
+    with pytest.raises(UserError, match="have 3 and 3 values, the images 1 channels"):
+        load_published("wrn-10-1", file_of(tmp_path, channels=1), normalisation="cifar10")
