@@ -1,26 +1,26 @@
 """From a configuration to live objects: the only reader of the name tables."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 
 from . import devices, distributed
-from .attacks import ATTACKS, auto_attack
+from .attacks import ATTACKS, official, transfer
+from .attacks.auto_attack import suite as autoattack_suite
 from .budget import NORMS, Budget
-from .config import Config, Evaluate, identity, plain
+from .config import ATTACK_OPTIONS, Config, Evaluate, EvaluationAttack, identity, plain
 from .data import DATA_SETS
 from .data.image_sets import Splits, balanced_subset
 from .data.transforms import Augmentation
 from .errors import UserError
-from .evaluation.accuracy import NamedAttack
 from .importance import rules
 from .losses.classification import LOSSES
 from .models import create
 from .models.normalize import ImageClassifier
 from .objectives import adversarial, standard
-from .protocols import Rule
+from .protocols import Attack, Classifier, NamedAttack, Rule
 from .records import fingerprint
 from .seeding import derive, seeded
 from .training.loop import Phase, Settings
@@ -169,7 +169,9 @@ def evaluation_attacks(
         row = ATTACKS[spec.attack] if spec.attack != "autoattack" else None
         options = dict(spec.options)
         if row is None:
-            made += _autoattack(evaluate.engine, options["version"], norm, classes)
+            ours = evaluate.engine == "counterpart"
+            version = options["version"]
+            made += autoattack_suite(version, norm, classes) if ours else official.suite(version, classes)
             continue
         if norm not in row.norms:
             raise UserError(f"attack {spec.attack} has no {norm}: it has {', '.join(row.norms)}.")
@@ -190,14 +192,6 @@ def evaluation_attacks(
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"evaluate.attacks names the same attack twice: {twice}.")
     return made
-
-
-def _autoattack(engine: str, version: str, norm: str, classes: int) -> list[NamedAttack]:
-    if engine == "counterpart":
-        return auto_attack.suite(version, norm, classes)
-    from .attacks import official
-
-    return official.suite(version, classes)
 
 
 def _name(spec: EvaluationAttack) -> str:

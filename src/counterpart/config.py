@@ -227,7 +227,9 @@ class EvaluationAttack(Section):
         "what it increases", default=None
     )
     target: int | None = _set(
-        "aim at the wrong class of this rank, 1 being the most likely; default: untargeted", default=None, ge=1
+        "aim at the wrong class of this rank, 1 being the most likely; default: untargeted",
+        default=None,
+        ge=1,
     )
     targets: int | None = _set("how many wrong classes, likeliest first", default=None, ge=1)
     steps: int | None = _set("gradient steps", default=None, ge=1)
@@ -236,9 +238,7 @@ class EvaluationAttack(Section):
     eot: int | None = _set("passes that a gradient is averaged over", default=None, ge=1)
     queries: int | None = _set("questions to the model", default=None, ge=1)
     draws: int | None = _set("random points", default=None, ge=1)
-    version: Literal["standard", "plus", "rand", "few-classes"] | None = _set(
-        "of AutoAttack", default=None
-    )
+    version: Literal["standard", "plus", "rand", "few-classes"] | None = _set("of AutoAttack", default=None)
     surrogate: str | None = _set(
         "search on this model instead (a transfer attack): any TARGET of counterpart evaluate", default=None
     )
@@ -317,7 +317,9 @@ class Evaluate(Section):
         found: list[dict[str, object]] = []
         for name in value.split(","):
             if name.strip() not in SUITES:
-                raise ValueError(f"evaluate.attacks {name.strip()!r} is unknown. {nearest(name.strip(), SUITES)}")
+                raise ValueError(
+                    f"evaluate.attacks {name.strip()!r} is unknown. {nearest(name.strip(), SUITES)}"
+                )
             found += SUITES[name.strip()]
         return found
 
