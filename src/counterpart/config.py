@@ -185,7 +185,8 @@ class Train(Section):
     epochs: int = _set("passes over the training images", default=80, ge=1)
     batch_size: int = _set("images per step, over all processes", default=128, ge=1)
     precision: Literal["auto", "float32", "bf16"] = _set(
-        "arithmetic of training and of the attack inside it; auto: bf16 where the hardware is built for it",
+        "arithmetic of training and of the attack inside it; float32 means that, not TF32; "
+        "auto: bf16 where the hardware is built for it",
         default="auto",
     )
     compile: bool = _set("compile the inference view (worth it on CUDA)", default=False)
@@ -196,7 +197,8 @@ class Train(Section):
     validation_n: int | None = _set("validate on this many images; default: all", default=None, ge=1)
     checkpoint_every: Duration = _set("seconds between checkpoints within an epoch", default=300, gt=0)
     stop_after: Duration | None = _set(
-        "stop cleanly at a checkpoint after this time (9m, 2h); the same command continues",
+        "stop training cleanly at a checkpoint after this time (9m, 2h), all --seeds together; "
+        "the same command continues",
         default=None,
         gt=0,
     )

@@ -1,5 +1,6 @@
 """What the commands do: train, evaluate and use the models of run folders."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -51,13 +52,18 @@ class Trained:
     finished: bool
 
 
-def train(config: Config) -> Trained:
+def train(config: Config, deadline: float | None = None) -> Trained:
     """Train, or continue, the run of a configuration; the folder is ``config.runs / config.name``.
+
+    Args:
+        config: the run.
+        deadline: of ``time.monotonic``; by default ``train.stop_after`` from now.
 
     Raises:
         UserError: what the user can mend. Nothing is written before data and model are known to be good.
         KeyboardInterrupt: after Ctrl-C or SIGTERM; a checkpoint has been written.
     """
+    deadline = _deadline(config) if deadline is None else deadline
     distributed.start()
     device = devices.resolve(config.device, config.threads)
     run = RunDir(config.runs / (config.name or "run"))
@@ -103,7 +109,7 @@ def train(config: Config) -> Trained:
         ),
         rate=build.rate(config),
         validate=_validator(config, validation, device),
-        settings=build.settings(config, device),
+        settings=build.settings(config, device, deadline),
         about=about,
     )
     return Trained(run, finished)
@@ -113,15 +119,15 @@ def train_seeds(config: Config, seeds: Sequence[int]) -> list[Trained]:
     """Train one configuration from several seeds, into ``<name>/seed-<k>``, and aggregate.
 
     Prints mean and standard deviation of the best weights' validation accuracies and keeps them as records of
-    the group folder ``<name>``.
+    the group folder ``<name>``. ``train.stop_after`` counts from here on, for all seeds together.
     """
     if len(set(seeds)) < len(seeds):
         raise UserError(f"seeds {', '.join(map(str, seeds))} name one twice.")
-    group = config.name or "run"
+    group, deadline = config.name or "run", _deadline(config)
     trained = []
     for seed in seeds:
         one = config.model_copy(update={"seed": seed, "name": f"{group}/seed-{seed}"})
-        trained.append(train(one))
+        trained.append(train(one, deadline))
         if not trained[-1].finished:  # out of time: the next seed would only start and stop
             return trained
     if distributed.is_main():
@@ -194,6 +200,11 @@ def members(path: Path) -> list[RunDir]:
         what = "is no run folder: it has no config.yaml" if path.is_dir() else "does not exist"
         raise UserError(f"{path} {what}. Train one with: counterpart train RECIPE")
     return [RunDir(f.parent) for f in found]
+
+
+def _deadline(config: Config) -> float | None:
+    after = config.train.stop_after
+    return None if after is None else time.monotonic() + after
 
 
 def _weights(source: str) -> tuple[dict[str, Tensor], str]:

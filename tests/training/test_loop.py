@@ -199,6 +199,30 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tiny, mon
     assert (state["epoch"], state["step"]) == (1, 0)
 
 
+def test_divergence_in_the_last_step_of_an_epoch_is_an_error_for_the_user(tiny, capsys):
+    """No further loss is computed: it is validation that meets the weights."""
+    config = tiny(train={"batch_size": 96, "method": "clean"}, optimizer={"lr": 1e30})
+    with pytest.raises(UserError, match=r"not finite at epoch 1, step 1\. No checkpoint .* optimizer\.lr"):
+        jobs.train(config)
+    assert not RunDir(config.runs / "tiny").checkpoint("last").exists()
+
+
+def test_time_is_for_all_seeds_together(tiny, monkeypatch):
+    given = []
+
+    def train(config, deadline):
+        given.append((config.name, deadline))
+        return jobs.Trained(RunDir(config.runs / config.name), len(given) < 3)
+
+    monkeypatch.setattr(jobs, "train", train)
+    before = time.monotonic()
+    jobs.train_seeds(tiny(train={"stop_after": "9m"}), [0, 1, 2])
+    names, deadlines = zip(*given, strict=True)
+    assert names == ("tiny/seed-0", "tiny/seed-1", "tiny/seed-2")
+    assert len(set(deadlines)) == 1
+    assert before + 540 <= deadlines[0] <= time.monotonic() + 540
+
+
 def test_a_gradient_that_is_not_finite_stops_as_well(tiny, monkeypatch):
     def broken(perturbed, loss):
         return perturbed, replace(loss, total=loss.total + (loss.total - loss.total.detach()).sqrt() * 0)

@@ -23,7 +23,7 @@ from ..budget import Budget
 from ..checks import check_unit_range
 from ..data.image_sets import ImageSet
 from ..data.loaders import batches
-from ..errors import UserError
+from ..errors import NotFinite, UserError
 from ..progress import track
 from ..protocols import Attack, Classifier
 from ..records import Record
@@ -79,7 +79,7 @@ def predictions(model: nn.Module, images: Tensor) -> Tensor:
             module.training = training
     assert isinstance(logits, Tensor)
     if not bool(logits.isfinite().all()):
-        raise ValueError("the model returns logits that are not finite; it cannot be evaluated.")
+        raise NotFinite("the model returns logits that are not finite; it cannot be evaluated.")
     return logits.argmax(dim=1)
 
 
