@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from .errors import UserError, nearest
+from .rundir import NOT_IDENTITY
 
 
 def _fraction(value: object) -> object:
@@ -293,12 +294,6 @@ class Config(Section):
                     f"the pixels that matter less get the smaller radius{hint}"
                 )
         return self
-
-
-# What may change between two starts of the same run without making it another run.
-NOT_IDENTITY = (
-    "name", "runs", "device", "data.root", "data.download", "train.stop_after", "train.checkpoint_every", "evaluate",
-)  # fmt: skip
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:

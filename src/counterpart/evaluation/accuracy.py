@@ -23,6 +23,7 @@ from ..budget import Budget
 from ..checks import check_unit_range
 from ..data.image_sets import ImageSet
 from ..data.loaders import batches
+from ..data.transforms import as_floats
 from ..errors import NotFinite, UserError
 from ..progress import track
 from ..protocols import Attack, Classifier
@@ -227,7 +228,7 @@ def _write_text(path: Path, text: str) -> None:
 def _chunk(images: ImageSet, chunk: int, batch_size: int, device: torch.device) -> Batch:
     positions = torch.arange(chunk * batch_size, min((chunk + 1) * batch_size, len(images)))
     part = images.subset(positions)
-    pixels = part.read(torch.arange(len(part))).to(device).float() / 255
+    pixels = as_floats(part.read(torch.arange(len(part))).to(device))
     return Batch(pixels, part.labels.to(device), part.index.to(device))
 
 
