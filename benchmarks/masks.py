@@ -7,12 +7,11 @@ ResNet-18, 32 px. "Features given" is what training pays: the pass that yields t
 includes one clean forward pass.
 """
 
-import argparse
 from statistics import median
 
 import published
 import torch
-from timing import alternate, keep, ratio, seconds, timing
+from timing import alternate, arguments, keep, problem, ratio, seconds, timing
 
 from counterpart import devices
 from counterpart.importance.masks import paper_mask, radius_plane
@@ -26,21 +25,12 @@ EPS, EPS_LOW = 8 / 255, 7 / 255
 
 def main() -> None:
     """Time, compare, keep."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=3)
-    given = parser.parse_args()
+    given = arguments(__doc__).parse_args()
 
     device, size = devices.resolve(given.device), given.batch_size
     with seeded(0):
         model = create("resnet18", 10, width=given.width).to(device).eval()
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(size, 3, 32, 32, generator=generator).to(device)
-    labels = torch.randint(10, (size,), generator=generator).to(device)
+    images, labels = problem(size, device)
     precision = "bf16" if devices.has_bf16(device) else "float32"
     views = {name: InferenceView(model, precision=name) for name in {"float32", precision}}
 

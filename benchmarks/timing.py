@@ -1,5 +1,6 @@
 """Timing that alternates between the things compared, so that drift of the machine hits both."""
 
+import argparse
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,25 @@ from counterpart import records
 from counterpart.records import Record
 
 RESULTS = Path(__file__).parents[1] / "results"
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """What every benchmark takes."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    return parser
+
+
+def problem(size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random CIFAR-sized images and their labels, the same in every benchmark."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(size, 3, 32, 32, generator=generator).to(device)
+    return images, torch.randint(10, (size,), generator=generator).to(device)
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -8,13 +8,12 @@ hardware's own precision; published is eager float32. The cost of the PART mask 
 differences of whole steps are noisier than it is.
 """
 
-import argparse
 from functools import partial
 from statistics import median
 
 import published
 import torch
-from timing import alternate, keep, ratio, seconds, timing
+from timing import alternate, arguments, keep, problem, ratio, seconds, timing
 from torch import nn
 
 from counterpart import devices
@@ -33,13 +32,7 @@ EPS, EPS_LOW, STEP, STEPS = 8 / 255, 7 / 255, 2 / 255, 10
 
 def main() -> None:
     """Time, compare, keep."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser = arguments(__doc__)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--precision", choices=("auto", "float32", "bf16"), default="auto")
     given = parser.parse_args()
@@ -48,9 +41,7 @@ def main() -> None:
     precision = given.precision
     if precision == "auto":
         precision = "bf16" if devices.has_bf16(device) else "float32"
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(size, 3, 32, 32, generator=generator).to(device)
-    labels = torch.randint(10, (size,), generator=generator).to(device)
+    images, labels = problem(size, device)
     batch = Batch(images, labels, torch.arange(size, device=device))
 
     def fresh() -> tuple[nn.Module, torch.optim.SGD]:

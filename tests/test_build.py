@@ -44,10 +44,10 @@ def test_settings_of_training_reach_the_loop():
         "optimizer": {"clip_norm": 2.0},
         "data": {"padding": 3, "flip": False},
     }
-    settings = build.settings(resolve(changes, {"train": {"stop_after": "1h"}}), CPU)
+    settings = build.settings(resolve(changes), CPU, deadline=3600.0)
     assert (settings.seed, settings.batch_size, settings.precision, settings.compile) == (5, 40, "bf16", True)
     assert (settings.ema, settings.clip_norm, settings.best_by_robust) == (0.99, 2.0, True)
-    assert (settings.checkpoint_every, settings.stop_after) == (120, 3600)
+    assert (settings.checkpoint_every, settings.deadline) == (120, 3600)
     assert (settings.augmentation.padding, settings.augmentation.flip) == (3, False)
     none = build.settings(resolve({"data": {"padding": 0, "flip": False}, "train": {"method": "clean"}}), CPU)
     assert none.augmentation is None

@@ -1,5 +1,8 @@
 import csv
 import json
+import resource
+import shutil
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -7,10 +10,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from counterpart import build, jobs
+from counterpart.aggregate import over_seeds
+from counterpart.cli import main
 from counterpart.config import resolve
 from counterpart.errors import UserError
 from counterpart.models import create
 from counterpart.models.hub import load_weights
+from counterpart.records import Record
 from counterpart.rundir import RunDir
 from counterpart.training import checkpoint
 
@@ -286,9 +292,132 @@ def test_the_last_weights_are_the_averaged_ones_where_there_are_any(digits, tmp_
     assert torch.equal(weight, plain["model.backbone.fc.weight"])
 
 
-def test_members_sort_seeds_as_numbers(tmp_path):
-    for seed in (10, 9, 0):
-        (tmp_path / f"seed-{seed}").mkdir()
-        (tmp_path / f"seed-{seed}" / "config.yaml").touch()
-    assert [r.path.name for r in jobs.members(tmp_path)] == ["seed-0", "seed-9", "seed-10"]
-    assert isinstance(jobs.members(tmp_path)[0], RunDir)
+def test_a_seed_s_validation_is_that_of_its_best_epoch(tmp_path):
+    run = RunDir(tmp_path / "seed-3")
+    rows = [
+        {"epoch": e, "validation_clean": 0.5 + e / 10, "validation_robust": 0.3 - e / 10, "fingerprint": "f"}
+        for e in range(3)
+    ]
+    run.add([Record("epoch", "epoch", seed=3, details=row) for row in rows])
+    checkpoint.save_weights(run.checkpoint("best"), torch.nn.Linear(2, 2), {"epoch": 1})
+    clean, robust = jobs._best_validation(run)
+    assert (clean.name, clean.value, clean.seed) == ("validation_clean", 0.6, 3)
+    assert (robust.name, robust.value) == ("validation_robust", pytest.approx(0.2))
+    assert clean.details["fingerprint"] == "f"
+
+
+def test_a_group_says_what_its_seeds_agree_on_and_says_it_once(tmp_path, capsys):
+    group = RunDir(tmp_path / "group")
+    tables = [
+        [
+            Record(
+                "metric", "accuracy/clean", value, 100, (value - 0.1, value + 0.1), seed=seed,
+                details={"fingerprint": "abc", "eps": 8 / 255, "evaluation": f"key{seed}"},
+            )
+        ]
+        for seed, value in enumerate((0.5, 0.6, 0.7))
+    ]  # fmt: skip
+    jobs._aggregate(group, tables, [0, 1, 2])
+    jobs._aggregate(group, tables, [0, 1, 2])
+    [record] = group.records()
+    assert (record.name, record.n) == ("mean over seeds/accuracy/clean", 3)
+    assert record.details == {
+        "fingerprint": "abc", "eps": 8 / 255, "seeds": [0, 1, 2], "values": [0.5, 0.6, 0.7], "sd": record.details["sd"]
+    }  # fmt: skip
+    assert record.interval == over_seeds([0.5, 0.6, 0.7], [r.interval for [r] in tables]).interval
+    assert capsys.readouterr().out.count("group: 3 seeds") == 2
+    jobs._aggregate(group, tables[:2], [0, 1])
+    assert len(group.records()) == 2
+
+
+def test_the_validation_split_can_be_judged(digits):
+    jobs.evaluate(str(digits.path), {"evaluate": {"split": "validation", "attacks": [{"steps": 1}]}})
+    clean = [r for r in digits.records() if r.name == "accuracy/clean"][-1]
+    data = build.splits(resolve(digits.config()), torch.device("cpu"))
+    assert clean.details["split"] == "validation"
+    assert clean.n == len(data.validation) != len(data.test)
+
+
+def test_the_share_of_validation_images_is_the_configured_one(digits):
+    def sizes(share):
+        config = resolve(digits.config(), {"data": {"validation": share, "limit": None}})
+        data = build.splits(config, torch.device("cpu"))
+        return len(data.train), len(data.validation), len(data.test)
+
+    small, large = sizes(0.1), sizes(0.3)
+    assert small[0] + small[1] == large[0] + large[1]
+    assert small[1] == round(0.1 * sum(small[:2]))
+    assert large[1] == round(0.3 * sum(large[:2]))
+    assert small[2] == large[2]
+
+
+@contextmanager
+def files_no_larger_than(size):
+    """A disk that is full after so many bytes of a file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("what", "limit", "changes"),
+    [
+        ("panel", 10_000, {}),
+        ("images", 10_000, {"save_images": True}),
+        ("records", None, {}),
+    ],
+)
+def test_a_full_disk_ends_an_evaluation_in_one_line_and_the_next_one_goes_on(
+    digits, tmp_path, capsys, what, limit, changes
+):
+    run = RunDir(tmp_path / "run")
+    shutil.copytree(digits.path, run.path, ignore=shutil.ignore_patterns("evaluations"))
+    run.records_file.write_text("".join(
+        line for line in digits.records_file.read_text().splitlines(keepends=True) if '"kind": "epoch"' in line
+    ))  # fmt: skip
+    before = run.records_file.read_text()
+    if what == "records":  # a log that is long already, so that only the records do not fit
+        before = before + before * (60_000 // len(before))
+        run.records_file.write_text(before)
+        limit = len(before) + 2000
+    evaluation = {"evaluate": {"n": 60, "batch_size": 25, "attacks": [{"steps": 1}], **changes}}
+    words = [
+        "evaluate",
+        str(run.path),
+        "--device",
+        "cpu",
+        "--evaluate.n",
+        "60",
+        "--evaluate.batch-size",
+        "25",
+    ]
+    words += ["--evaluate.attacks", "[{steps: 1}]"] + (["--evaluate.save-images", "true"] if changes else [])
+    with files_no_larger_than(limit):
+        assert main(words) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert "Could not write" in line
+    assert what in line
+    assert run.records_file.read_text() == before
+    assert not [f for f in run.path.rglob(".*") if f.is_file()]
+    jobs.evaluate(str(run.path), evaluation)
+    made = [r for r in run.records() if r.kind != "epoch"]
+    assert [r.name for r in made] == [
+        "accuracy/clean", "accuracy/PGD-1", "accuracy/worst case", "images", "panel"
+    ]  # fmt: skip
+
+
+def test_a_torn_last_line_of_an_evaluated_run_costs_that_line_alone(digits, tmp_path):
+    run = RunDir(tmp_path / "run")
+    shutil.copytree(digits.path, run.path)
+    jobs.evaluate(str(run.path), EVALUATION)
+    whole = run.records()
+    content = run.records_file.read_bytes()
+    run.records_file.write_bytes(content[:-40])
+    assert run.records() == whole[:-1]
+    jobs.evaluate(str(run.path), {"evaluate": {"n": 10, "attacks": [{"steps": 1}]}})
+    after = run.records()
+    assert after[: len(whole) - 1] == whole[:-1]
+    assert sum(r.details.get("evaluation") == after[-1].details["evaluation"] for r in after) == 5

@@ -1,11 +1,15 @@
 import json
+import os
+import subprocess
+import sys
+import time
 
 import pytest
 
 from counterpart import records
 from counterpart.errors import UserError
 from counterpart.records import Record
-from counterpart.rundir import RunDir, write_atomically
+from counterpart.rundir import RunDir, members, write_atomically
 
 
 def everything(config):
@@ -99,3 +103,93 @@ def test_a_run_killed_while_its_folder_was_made_can_start_again(tmp_path):
     run.create({"a": 1}, everything)
     (run.path / "environment.json").unlink()  # the configuration is written first
     run.create({"a": 1}, everything)
+
+
+def dead_pid():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_what_killed_trainings_left_is_swept_and_nothing_else(tmp_path):
+    run, dead = RunDir(tmp_path), dead_pid()
+    kept = [
+        f".config.yaml.{os.getpid()}", "checkpoints/last.safetensors", f"checkpoints/.last.safetensors.{os.getppid()}",
+        "checkpoints/.gitignore", f".{dead}", f"config.yaml.{dead}", f"evaluations/k/.panel.safetensors.{dead}",
+    ]  # fmt: skip
+    swept = [f"checkpoints/.last.safetensors.{dead}", f".records.jsonl.{dead}", ".config.yaml.1"]
+    for name in (*kept, *swept):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    old = time.time() - 3 * 24 * 3600
+    os.utime(tmp_path / ".config.yaml.1", (old, old))  # of a process that lives, under a number used again
+    run.sweep()
+    assert {f.relative_to(tmp_path).as_posix() for f in tmp_path.rglob("*") if f.is_file()} == set(kept)
+
+
+def test_members_sort_seeds_as_numbers_and_pass_over_other_folders(tmp_path):
+    for name in ("seed-10", "seed-9", "seed-0", "seed-old", "seed-1-copy"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+    (tmp_path / "seed-4").mkdir()  # no run yet
+    assert [run.name for run in members(tmp_path)] == ["seed-0", "seed-9", "seed-10"]
+    assert members(tmp_path / "seed-old") == [RunDir(tmp_path / "seed-old")]
+    with pytest.raises(UserError, match=r"is no run folder: .* no seed-\* runs"):
+        members(tmp_path / "seed-4")
+    with pytest.raises(UserError, match="does not exist"):
+        members(tmp_path / "absent")
+
+
+def test_a_record_is_added_once_whenever_it_was_made(tmp_path):
+    run = RunDir(tmp_path)
+    first = Record("metric", "m", 0.1, 3, (0.0, 0.2), details={"seeds": [0, 1], "sd": None})
+    run.add_once([first])
+    run.add_once([first, epoch(1)])
+    assert [r.name for r in run.records()] == ["m", "epoch"]
+
+
+def test_records_that_do_not_fit_leave_the_file_as_it_was(tmp_path, monkeypatch):
+    run = RunDir(tmp_path)
+    run.add([epoch(0)])
+    before = run.records_file.read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(
+            UserError, match=r"records\.jsonl: No space left on device\. None of the new records"
+        ):
+            run.add([epoch(1), epoch(2)])
+    assert run.records_file.read_bytes() == before
+    run.add([epoch(1)])
+    assert len(run.records()) == 2
+
+
+def git(folder, *words):
+    subprocess.run(
+        ["git", "-c", "user.name=n", "-c", "user.email=e@e", *words],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+
+
+def test_the_commit_is_that_of_this_projects_checkout_or_unknown(tmp_path, monkeypatch):
+    package = tmp_path / "src"
+    package.mkdir()
+    (package / "records.py").touch()
+    (tmp_path / "other.txt").write_text("1")
+    monkeypatch.setattr(records, "__file__", str(package / "records.py"))
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "other.txt")
+    git(tmp_path, "commit", "-qm", "x")
+    (tmp_path / "other.txt").write_text("2")
+    assert records._commit() is None  # this file lies untracked in another, changed repository
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "y")
+    commit = records._commit()
+    assert len(commit) == 12
+    (tmp_path / "other.txt").write_text("3")
+    assert records._commit() == commit + "+"

@@ -1,10 +1,7 @@
 """A batch: images with the identity of each."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -34,13 +31,5 @@ class Batch:
 
     def select(self, keep: Tensor | slice) -> "Batch":
         """Some samples of the batch."""
-        return replace(self, **{name: value[keep] for name, value in self._tensors()})
-
-    def to(self, device: torch.device | str) -> "Batch":
-        """The batch on another device."""
-        return replace(self, **{name: value.to(device) for name, value in self._tensors()})
-
-    def _tensors(self) -> Iterator[tuple[str, Any]]:
-        for field in fields(self):
-            if (value := getattr(self, field.name)) is not None:
-                yield field.name, value
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value[keep] for name, value in given.items() if value is not None})

@@ -126,8 +126,8 @@ def rate(config: Config) -> Schedule:
     )
 
 
-def settings(config: Config, device: torch.device) -> Settings:
-    """How to train."""
+def settings(config: Config, device: torch.device, deadline: float | None = None) -> Settings:
+    """How to train, and until when."""
     train, data = config.train, config.data
     precision = train.precision
     if precision == "auto":
@@ -146,7 +146,7 @@ def settings(config: Config, device: torch.device) -> Settings:
         ema=train.ema,
         best_by_robust=train.method != "clean",
         checkpoint_every=train.checkpoint_every,
-        stop_after=train.stop_after,
+        deadline=deadline,
     )
 
 

@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from .errors import UserError, nearest
+from .rundir import NOT_IDENTITY
 
 
 def _fraction(value: object) -> object:
@@ -185,7 +186,8 @@ class Train(Section):
     epochs: int = _set("passes over the training images", default=80, ge=1)
     batch_size: int = _set("images per step, over all processes", default=128, ge=1)
     precision: Literal["auto", "float32", "bf16"] = _set(
-        "arithmetic of training and of the attack inside it; auto: bf16 where the hardware is built for it",
+        "arithmetic of training and of the attack inside it; float32 means that, not TF32; "
+        "auto: bf16 where the hardware is built for it",
         default="auto",
     )
     compile: bool = _set("compile the inference view (worth it on CUDA)", default=False)
@@ -196,7 +198,8 @@ class Train(Section):
     validation_n: int | None = _set("validate on this many images; default: all", default=None, ge=1)
     checkpoint_every: Duration = _set("seconds between checkpoints within an epoch", default=300, gt=0)
     stop_after: Duration | None = _set(
-        "stop cleanly at a checkpoint after this time (9m, 2h); the same command continues",
+        "stop training cleanly at a checkpoint after this time (9m, 2h), all --seeds together; "
+        "the same command continues",
         default=None,
         gt=0,
     )
@@ -374,12 +377,6 @@ class Config(Section):
                     f"the pixels that matter less get the smaller radius{hint}"
                 )
         return self
-
-
-# What may change between two starts of the same run without making it another run.
-NOT_IDENTITY = (
-    "name", "runs", "device", "data.root", "data.download", "train.stop_after", "train.checkpoint_every", "evaluate",
-)  # fmt: skip
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:

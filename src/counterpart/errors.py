@@ -8,6 +8,10 @@ class UserError(Exception):
     """Something the user can mend. The command line prints its one line and exits with code 2."""
 
 
+class NotFinite(ValueError):
+    """A loss, gradient or logit is NaN or infinite: a model that diverged. Training turns it into a UserError."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that names the closest known name, or all of them where none is close."""
     known = sorted(known)

@@ -1,24 +1,25 @@
 """What the commands do: train, evaluate and use the models of run folders."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import t as student_t
 from torch import Tensor, nn
 
 from . import build, devices, distributed
+from .aggregate import over_seeds
 from .attacks import pgd
 from .config import Config, identity, plain, resolve
 from .data.class_map import mapped
 from .data.decoding import decode
 from .data.image_sets import ImageSet, balanced_subset
+from .data.transforms import as_floats
 from .errors import UserError
 from .evaluation import accuracy
 from .evaluation.panel import write_panel
@@ -28,7 +29,7 @@ from .models.hub import classes_in, load_weights, read_weights, start_from
 from .models.inference import InferenceView
 from .models.normalize import ImageClassifier
 from .records import Record, fingerprint
-from .rundir import RunDir
+from .rundir import RunDir, members
 from .training import checkpoint
 from .training.loop import fit
 from .training.optimizers import sgd
@@ -51,13 +52,18 @@ class Trained:
     finished: bool
 
 
-def train(config: Config) -> Trained:
+def train(config: Config, deadline: float | None = None) -> Trained:
     """Train, or continue, the run of a configuration; the folder is ``config.runs / config.name``.
+
+    Args:
+        config: the run.
+        deadline: of ``time.monotonic``; by default ``train.stop_after`` from now.
 
     Raises:
         UserError: what the user can mend. Nothing is written before data and model are known to be good.
         KeyboardInterrupt: after Ctrl-C or SIGTERM; a checkpoint has been written.
     """
+    deadline = _deadline(config) if deadline is None else deadline
     distributed.start()
     device = devices.resolve(config.device, config.threads)
     run = RunDir(config.runs / (config.name or "run"))
@@ -75,6 +81,7 @@ def train(config: Config) -> Trained:
     _check_saliency(config, model, data.train, device)
     if distributed.is_main():
         run.create(plain(config), identity)
+        run.sweep()
     distributed.barrier()
 
     validation = data.validation
@@ -103,7 +110,7 @@ def train(config: Config) -> Trained:
         ),
         rate=build.rate(config),
         validate=_validator(config, validation, device),
-        settings=build.settings(config, device),
+        settings=build.settings(config, device, deadline),
         about=about,
     )
     return Trained(run, finished)
@@ -113,22 +120,19 @@ def train_seeds(config: Config, seeds: Sequence[int]) -> list[Trained]:
     """Train one configuration from several seeds, into ``<name>/seed-<k>``, and aggregate.
 
     Prints mean and standard deviation of the best weights' validation accuracies and keeps them as records of
-    the group folder ``<name>``.
+    the group folder ``<name>``. ``train.stop_after`` counts from here on, for all seeds together.
     """
     if len(set(seeds)) < len(seeds):
         raise UserError(f"seeds {', '.join(map(str, seeds))} name one twice.")
-    group = config.name or "run"
+    group, deadline = config.name or "run", _deadline(config)
     trained = []
     for seed in seeds:
         one = config.model_copy(update={"seed": seed, "name": f"{group}/seed-{seed}"})
-        trained.append(train(one))
+        trained.append(train(one, deadline))
         if not trained[-1].finished:  # out of time: the next seed would only start and stop
             return trained
     if distributed.is_main():
-        pairs = [_best_validation(t.run) for t in trained]
-        names = ("validation_clean", "validation_robust")
-        values = {name: [pair[i] for pair in pairs] for i, name in enumerate(names)}
-        _aggregate(RunDir(config.runs / group), values, seeds)
+        _aggregate(RunDir(config.runs / group), [_best_validation(t.run) for t in trained], seeds)
     return trained
 
 
@@ -144,14 +148,9 @@ def evaluate(target: str, changes: Mapping[str, Any]) -> list[RunDir]:
         run = _timm_run(target, changes)
         return [run]
     runs = members(Path(target))
-    tables = {run.path: _evaluate_run(run, changes) for run in runs}
+    tables = [_evaluate_run(run, changes) for run in runs]
     if len(runs) > 1 and distributed.is_main():
-        names = [record.name for record in tables[runs[0].path]]
-        values = {
-            name: [float(r.value or 0) for table in tables.values() for r in table if r.name == name]
-            for name in names
-        }
-        _aggregate(RunDir(Path(target)), values, [int(run.config()["seed"]) for run in runs])
+        _aggregate(RunDir(Path(target)), tables, [int(run.config()["seed"]) for run in runs])
     return runs
 
 
@@ -179,21 +178,15 @@ def predict(target: str, images: Sequence[Path], device: str = "auto") -> list[P
     for file in files:
         pixels = _fit_channels(decode(file, about["model"]["image_size"]), about["model"]["in_channels"])
         with torch.no_grad():
-            probabilities = model(pixels[None].to(place).float() / 255).softmax(dim=1)[0]
+            probabilities = model(as_floats(pixels[None].to(place))).softmax(dim=1)[0]
         best = int(probabilities.argmax())
         answers.append(Prediction(file, about["classes"][best], float(probabilities[best])))
     return answers
 
 
-def members(path: Path) -> list[RunDir]:
-    """The run of a run folder, or the ``seed-*`` runs of a group folder."""
-    if (path / "config.yaml").exists():
-        return [RunDir(path)]
-    found = sorted(path.glob("seed-*/config.yaml"), key=lambda f: int(f.parent.name.removeprefix("seed-")))
-    if not found:
-        what = "is no run folder: it has no config.yaml" if path.is_dir() else "does not exist"
-        raise UserError(f"{path} {what}. Train one with: counterpart train RECIPE")
-    return [RunDir(f.parent) for f in found]
+def _deadline(config: Config) -> float | None:
+    after = config.train.stop_after
+    return None if after is None else time.monotonic() + after
 
 
 def _weights(source: str) -> tuple[dict[str, Tensor], str]:
@@ -225,7 +218,7 @@ def _check_saliency(config: Config, model: nn.Module, images: ImageSet, device: 
     """Refuse, before anything is written, a model that maps cannot be drawn from."""
     if config.train.method != "part":
         return
-    first = images.read(torch.arange(min(2, len(images)))).to(device).float() / 255
+    first = as_floats(images.read(torch.arange(min(2, len(images)))).to(device))
     probe = InferenceView(model).probe(first)
     if probe.features is None:
         raise UserError(
@@ -254,11 +247,13 @@ def _validator(
     return validate
 
 
-def _best_validation(run: RunDir) -> tuple[float, float]:
-    """(clean, robust) validation accuracy of a run's best weights."""
+def _best_validation(run: RunDir) -> list[Record]:
+    """Clean and robust validation accuracy of a run's best weights."""
     epoch = checkpoint.read(run.checkpoint("best"))[1]["epoch"]
-    row = next(r.details for r in run.records() if r.kind == "epoch" and r.details["epoch"] == epoch)
-    return float(row["validation_clean"]), float(row["validation_robust"])
+    row = next(r for r in run.records() if r.kind == "epoch" and r.details["epoch"] == epoch)
+    details = {"split": "validation", "weights": "best", "fingerprint": row.details["fingerprint"]}
+    names = ("validation_clean", "validation_robust")
+    return [Record("metric", name, row.details[name], seed=row.seed, details=details) for name in names]
 
 
 def _evaluate_run(run: RunDir, changes: Mapping[str, Any]) -> list[Record]:
@@ -417,25 +412,31 @@ def _fit_channels(pixels: Tensor, channels: int) -> Tensor:
     return pixels if channels == 3 else pixels.float().mean(dim=0, keepdim=True).round().to(torch.uint8)
 
 
-def _aggregate(group: RunDir, values: Mapping[str, Sequence[float]], seeds: Sequence[int]) -> None:
-    """Mean, standard deviation and 95 % t-interval over seeds, printed and kept as records of the group."""
+def _aggregate(group: RunDir, tables: Sequence[Sequence[Record]], seeds: Sequence[int]) -> None:
+    """Each metric over the seeds, printed and kept once as a record of the group.
+
+    Args:
+        group: the folder above the seeds' runs.
+        tables: the metrics of each seed.
+        seeds: in the same order.
+    """
     records, table = [], Table(title=f"{group.name}: {len(seeds)} seeds", title_justify="left")
-    for column in ("", "mean", "sd", "95 % of the mean"):
+    for column in ("", "mean", "sd", "95 % interval"):
         table.add_column(column)
-    for name, numbers in values.items():
-        centre = mean(numbers)
-        spread = stdev(numbers) if len(numbers) > 1 else None
-        interval = None
-        if spread is not None:
-            half = float(student_t.ppf(0.975, len(numbers) - 1)) * spread / len(numbers) ** 0.5
-            interval = (centre - half, centre + half)
-        details = {"seeds": list(seeds), "values": list(numbers), "sd": spread}
+    by_name = [{record.name: record for record in one} for one in tables]
+    for name in by_name[0]:
+        same = [one[name] for one in by_name]
+        values = [float(record.value or 0) for record in same]
+        intervals = [record.interval for record in same if record.interval is not None]
+        centre, spread, interval = over_seeds(values, intervals)
+        agreed = {k: v for k, v in same[0].details.items() if all(r.details.get(k) == v for r in same)}
+        details = {**agreed, "seeds": list(seeds), "values": values, "sd": spread}
         records.append(
-            Record("metric", f"mean over seeds/{name}", centre, len(numbers), interval, details=details)
+            Record("metric", f"mean over seeds/{name}", centre, len(values), interval, details=details)
         )
         shown = "" if interval is None else f"{interval[0]:.2%} to {interval[1]:.2%}"
         table.add_row(name, f"{centre:.2%}", "" if spread is None else f"{spread:.2%}", shown)
-    group.add(records)
+    group.add_once(records)
     Console().print(table)
 
 

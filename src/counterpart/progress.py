@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 from . import distributed
+from .errors import UserError
 
 
 class _Rate(ProgressColumn):
@@ -50,8 +51,13 @@ class Bar:
             return
         self.progress.console.print(line, highlight=False, soft_wrap=True, markup=False)
         if self.log is not None:
-            with self.log.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            try:
+                with self.log.open("a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+            except OSError as error:
+                raise UserError(
+                    f"Could not write {self.log}: {error.strerror or error}. Run the same command again."
+                ) from error
 
 
 @contextmanager

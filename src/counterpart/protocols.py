@@ -105,13 +105,11 @@ class Perturbed:
     Attributes:
         images: (B, C, H, W) perturbed images (the clean ones for an objective without attack).
         budget: what the attacker was allowed.
-        probe: the forward pass that the rule saw.
         counts: sums over the batch for the log, such as how many maps were flat.
     """
 
     images: Float[Tensor, "b c h w"]
     budget: Budget | None = None
-    probe: Probe | None = None
     counts: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -92,7 +92,7 @@ def hardware() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of this package's own checkout, with "+" where files differ from it."""
+    """The commit of this package's own checkout, with "+" where files differ from it; None outside of one."""
     here = Path(__file__).parent
 
     def git(*words: str) -> str:
@@ -100,38 +100,47 @@ def _commit() -> str | None:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:
-        tracked = git("ls-files", "--error-unmatch", Path(__file__).name)
-        commit = git("rev-parse", "--short=12", "HEAD") if tracked else ""
+        if not git("ls-files", "--error-unmatch", Path(__file__).name):  # no checkout, or another project's
+            return None
+        commit = git("rev-parse", "--short=12", "HEAD")
         return commit + ("+" if git("status", "--porcelain", "--untracked-files=no") else "") or None
     except FileNotFoundError:  # no git on this machine
         return None
 
 
 def write(path: Path, records: Iterable[Record]) -> None:
-    """Append records to a JSON-lines file, each with its provenance, and flush them to disk."""
+    """Append records to a JSON-lines file, each with its provenance, and flush them to disk: all or, on a full
+    disk, none.
+    """
     provenance = {**environment(), "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     lines = []
     for record in records:
         row = {k: v for k, v in asdict(record).items() if v is not None and v != {}}
         lines.append(json.dumps({**row, "provenance": {**provenance, **record.provenance}}) + "\n")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    before = None
     try:
-        _cut_unfinished_line(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = _cut_unfinished_line(path)
         with path.open("a", encoding="utf-8") as file:
             file.write("".join(lines))
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
+        if before is not None and path.exists():
+            os.truncate(path, before)
         raise UserError(
-            f"Could not write {path}: {error.strerror or error}. Run the same command again."
+            f"Could not write {path}: {error.strerror or error}. None of the new records was kept; free some space "
+            "(or mend the permission) and run the same command again."
         ) from error
 
 
-def _cut_unfinished_line(path: Path) -> None:
-    """What a killed writer left behind would make the next record unreadable."""
+def _cut_unfinished_line(path: Path) -> int:
+    """What a killed writer left behind would make the next record unreadable. Returns the length that is left."""
     content = path.read_bytes() if path.exists() else b""
-    if content and not content.endswith(b"\n"):
-        os.truncate(path, content.rfind(b"\n") + 1)
+    length = content.rfind(b"\n") + 1
+    if length < len(content):
+        os.truncate(path, length)
+    return length
 
 
 def read(path: Path) -> list[Record]:

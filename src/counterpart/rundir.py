@@ -3,13 +3,16 @@
     runs/<name>/config.yaml  environment.json  records.jsonl  progress.log
                 checkpoints/{last,best}.safetensors  evaluations/<key>/  report/index.html
 
-Every file is written to a temporary name, flushed, and renamed: a kill leaves the old file or the new one.
+Files are written to a temporary name, flushed, and renamed: a kill leaves the old file or the new one. Two grow
+instead: records.jsonl, whose reader passes over a last line that a kill tore, and progress.log, which nothing reads.
 """
 
 import json
 import os
+import re
+import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +23,22 @@ from . import records
 from .errors import UserError
 from .records import Record
 
+# What may change between two starts of the same run without making it another run.
+NOT_IDENTITY = (
+    "name", "runs", "device", "data.root", "data.download", "train.stop_after", "train.checkpoint_every", "evaluate",
+)  # fmt: skip
+
+OLD = 24 * 3600.0  # seconds; no single file takes this long to write
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, flush it to disk, and rename it.
 
     A full disk leaves nothing behind but the old file, and says so.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -40,6 +50,51 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files of ``write_atomically`` that killed processes left in a folder.
+
+    That is ``.NAME.PID`` where no process of that number runs on this machine, or where the file is older than a
+    day. Only for files that one process at a time writes: a writer on another machine is not seen by its number.
+    """
+    for file in folder.glob(".*"):
+        pid = re.fullmatch(r"\..+\.(\d+)", file.name)
+        if pid and file.is_file() and (not _runs(int(pid[1])) or time.time() - file.stat().st_mtime > OLD):
+            file.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def members(path: Path) -> list["RunDir"]:
+    """The run of a run folder, or the ``seed-<k>`` runs of a group folder, by seed. Other folders are passed over.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if RunDir(path).config_file.exists():
+        return [RunDir(path)]
+    seeds = [
+        (match, child) for child in path.glob("seed-*") if (match := re.fullmatch(r"seed-(\d+)", child.name))
+    ]
+    found = [RunDir(child) for _, child in sorted(seeds, key=lambda pair: (int(pair[0][1]), pair[1].name))]
+    found = [run for run in found if run.config_file.exists()]
+    if not found:
+        what = (
+            "is no run folder: it has no config.yaml and no seed-* runs"
+            if path.is_dir()
+            else "does not exist"
+        )
+        raise UserError(f"{path} {what}. Train one with: counterpart train RECIPE")
+    return found
 
 
 @dataclass(frozen=True)
@@ -106,6 +161,16 @@ class RunDir:
     def add(self, rows: Iterable[Record]) -> None:
         """Append records."""
         records.write(self.records_file, rows)
+
+    def add_once(self, rows: Iterable[Record]) -> None:
+        """Append records that are not there yet, wherever and whenever they were made."""
+        known = [replace(record, provenance={}) for record in self.records()]
+        self.add([row for row in rows if row not in known])
+
+    def sweep(self) -> None:
+        """Remove what a killed training left half-written. Evaluations may be under way elsewhere: not theirs."""
+        for folder in (self.path, self.path / "checkpoints"):
+            sweep(folder)
 
     def drop_epochs_from(self, epoch: int) -> None:
         """Forget the log of epochs that a continued run is about to make again.

@@ -73,7 +73,7 @@ def test_splits_hold_the_official_rows(root):
     assert torch.equal(splits.test.pixels.flatten(1), torch.from_numpy(content_of("test_batch")[0]))
     assert splits.test.index.tolist() == list(range(20))
     assert splits.train.classes[3] == "cat"
-    assert splits.train.filename(0) is None
+    assert splits.train.files is None
     assert {s.fingerprint for s in (splits.train, splits.validation, splits.test)} == {
         splits.test.fingerprint
     }

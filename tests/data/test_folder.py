@@ -39,7 +39,7 @@ def test_one_folder_per_class_is_split_by_seed(tmp_path):
     for s in sets:
         assert s.classes == ("cat", "dog")
         assert torch.equal(s.pixels[:, 0, 0, 0].long(), s.index)  # painted in sorted order
-        assert [s.filename(i) for i in range(len(s))] == [
+        assert [file.relative_to(tmp_path).as_posix() for file in s.files] == [
             f"cat/{i:02d}.png" if i < 10 else f"dog/{i - 10:02d}.png" for i in s.index.tolist()
         ]
     again = load_folder(tmp_path, validation=0.25)
@@ -123,7 +123,7 @@ def test_large_sets_are_decoded_on_demand_to_the_same_pixels(tmp_path, monkeypat
     assert lazy.train.fingerprint == in_memory.train.fingerprint
     order = torch.tensor([3, 0, 5])
     assert torch.equal(lazy.train.read(order), in_memory.train.read(order))
-    assert lazy.train.subset(order).filename(1) == in_memory.train.filename(0)
+    assert lazy.train.subset(order).files[1] == in_memory.train.files[0]
     pairs = zip(*(batches(s.train, batch_size=3, device=CPU) for s in (lazy, in_memory)), strict=True)
     for ours, theirs in pairs:
         assert torch.equal(ours.images, theirs.images)
@@ -216,7 +216,8 @@ def test_images_in_nested_folders_and_capital_suffixes_are_found(tmp_path):
     fill(tmp_path, {"a": 5, "b": 5})
     paint(tmp_path / "b" / "images" / "X.JPEG", 99)
     splits = load_folder(tmp_path)
-    names = [s.filename(i) for s in (splits.train, splits.validation, splits.test) for i in range(len(s))]
+    sets = (splits.train, splits.validation, splits.test)
+    names = [file.relative_to(tmp_path).as_posix() for s in sets for file in s.files]
     assert "b/images/X.JPEG" in names
     assert len(names) == 11
 

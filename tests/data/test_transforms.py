@@ -7,6 +7,7 @@ from PIL import Image
 
 from counterpart.batch import Batch
 from counterpart.data import Augmentation, resize_maps
+from counterpart.data.transforms import as_floats
 from counterpart.seeding import Keys
 
 SIDE = 8
@@ -121,3 +122,11 @@ def test_augmentation_agrees_between_devices():
     on_gpu = Augmentation()(batch.to("cuda"), keys_of(batch.to("cuda")))
     assert torch.equal(on_gpu.images.cpu(), on_cpu.images)
     assert torch.equal(on_gpu.importance.cpu(), on_cpu.importance)
+
+
+def test_floats_are_correctly_rounded_shares_of_255():
+    """Multiplying by the reciprocal of 255, as CUDA does for a number, would miss some by a bit."""
+    pixels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    expected = (torch.arange(256, dtype=torch.float64) / 255).float().view(1, 1, 16, 16)
+    assert torch.equal(as_floats(pixels), expected)
+    assert not torch.equal(pixels.float() * torch.tensor(1 / 255), expected)

@@ -7,12 +7,18 @@ from counterpart import jobs
 from counterpart.attacks import pgd
 from counterpart.budget import L1, L2, Linf
 from counterpart.config import resolve
+from counterpart.data.transforms import as_floats
 from counterpart.models import create
 from counterpart.models.inference import InferenceView
 from counterpart.seeding import Keys, seeded
 
 pytestmark = pytest.mark.gpu
 CUDA = "cuda"
+
+
+def test_images_are_the_same_bits():
+    pixels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    assert torch.equal(as_floats(pixels.to(CUDA)).cpu(), as_floats(pixels))
 
 
 def test_draws_are_the_same_bits():

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from counterpart.batch import Batch
-from counterpart.budget import L2, Linf
+from counterpart.budget import Linf
 from counterpart.data.image_sets import ImageSet
 from counterpart.data.loaders import batches, epoch_order
 from counterpart.data.transforms import Augmentation
 from counterpart.importance import store
-from counterpart.importance.rules import constant, explain, full_budget, part
+from counterpart.importance.rules import constant, explain, part
 from counterpart.protocols import Probe
 
 EPS, LOW = 8 / 255, 7 / 255
@@ -71,17 +71,19 @@ def test_stored_importance_replaces_the_map(probe, batch):
     assert (eps[:, 0, 3, 5] == torch.tensor(EPS)).all()
 
 
-def test_full_budget_counts_flat_maps(probe, batch):
+@pytest.mark.parametrize("low", [LOW, EPS])
+@pytest.mark.parametrize("mask", ["paper", "uniform"])
+def test_flat_maps_are_told_whatever_the_radii(probe, batch, low, mask):
     flat = Probe(probe.images, probe.logits, probe.features.clone(), probe.weights)
     flat.features[2] = 0
     flat.features[5] = torch.nan
     expected = torch.zeros(8, dtype=torch.bool)
     expected[[2, 5]] = True
     dead = explain(flat, batch.labels, "true").amax(dim=(1, 2)) <= 0  # all evidence negative: flat as well
-    for mask in ("paper", "uniform"):
-        counted = full_budget(part(flat, batch, eps=EPS, eps_low=LOW, mask=mask), Linf(EPS), batch.images)
-        assert torch.equal(counted, expected | dead)
-    assert full_budget(L2(0.5), L2(0.5), batch.images).all()
+    budget = part(flat, batch, eps=EPS, eps_low=low, mask=mask)
+    assert torch.equal(budget.flat, expected | dead)
+    assert not budget.flat.all()
+    assert (budget.radius(batch.images)[budget.flat] == torch.tensor(EPS)).all()
 
 
 class IndexView:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -95,6 +96,24 @@ def test_the_attack_stays_in_the_drawn_budget_and_uses_it(model, batch, mask_fro
     assert high.any()
     assert (moved[high] > LOW + 1e-4).any()
     assert perturbed.counts["radius"] == pytest.approx(float(perturbed.budget.eps.mean(dim=(1, 2, 3)).sum()))
+
+
+def test_flat_maps_are_counted_where_a_mask_draws_the_budget(model, batch):
+    class Flat(InferenceView):
+        def probe(self, images):
+            probe = super().probe(images)
+            return replace(
+                probe, features=probe.features * (torch.arange(len(images)) > 1)[:, None, None, None]
+            )
+
+    counted = part().perturb(Flat(model), batch, KEYS).counts
+    assert (
+        counted["flat_maps"]
+        == 2
+        + part().perturb(InferenceView(model), batch.select(slice(2, None)), KEYS[2:]).counts["flat_maps"]
+    )
+    assert part(eps_low=EPS).perturb(Flat(model), batch, KEYS).counts["flat_maps"] == counted["flat_maps"]
+    assert set(at().perturb(InferenceView(model), batch, KEYS).counts) == {"radius"}
 
 
 def test_equal_radii_reproduce_at_bit_for_bit(model, batch):

@@ -51,6 +51,7 @@ def test_other_heads_go_through_the_head_and_keep_the_graph(images, generator):
     head = model.backbone.linear
     model.backbone.linear = nn.Sequential(nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 4))
     model.backbone.get_classifier = lambda: model.backbone.linear[2]
+    model.backbone.forward_head = lambda features: model.backbone.linear(features.mean(dim=(2, 3)))
     probe = InferenceView(model).probe(images)
     assert probe.weights is None
     by_hook = grad_cam(model, images, TARGETS, model.backbone.layer4)

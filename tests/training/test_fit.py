@@ -1,10 +1,14 @@
 """What ``fit`` hands to the parts that it calls: the right images, keys, maps, models and arithmetic."""
 
 import json
+import math
 import os
+import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +16,7 @@ from torch import nn
 
 from counterpart.data.image_sets import ImageSet
 from counterpart.data.transforms import Augmentation
+from counterpart.errors import NotFinite, UserError
 from counterpart.models.inference import InferenceView
 from counterpart.objectives import standard
 from counterpart.protocols import Loss, Objective, Perturbed
@@ -51,7 +56,7 @@ def train(images, tmp_path):
     """Run ``fit`` on a small network; returns (model, run folder)."""
 
     def run(phases, *, name="run", rate=lambda epoch: 0.1, validate=None, lr=0.1, momentum=0.0, **changes):
-        (tmp_path / name).mkdir()
+        (tmp_path / name).mkdir(exist_ok=True)
         torch.manual_seed(0)
         model = Net()
         settings = {"batch_size": 8, "seed": 0, "device": CPU, "augmentation": None, **changes}
@@ -66,7 +71,7 @@ def train(images, tmp_path):
             settings=Settings(**settings),
             about={"config": "c"},
         )
-        assert done
+        assert done or "deadline" in changes
         return model, RunDir(tmp_path / name)
 
     return run
@@ -128,7 +133,7 @@ def test_precision_and_compilation_reach_view_and_training(train, monkeypatch, p
 
     monkeypatch.setattr(loop, "InferenceView", Watched)
     train([Phase("p", 1, recording(seen))], precision=precision, compile=compile_it)
-    assert made == [(precision, compile_it)]
+    assert made == [(precision, compile_it), ("float32", False)]  # the second is for validation
     assert {s["autocast"] for s in seen} == {precision == "bf16"}
 
 
@@ -336,7 +341,7 @@ def test_checkpoints_within_an_epoch_come_as_often_as_asked(train, monkeypatch, 
 
 def test_records_say_what_was_trained(train):
     def perturb(view, batch, keys):
-        return Perturbed(batch.images, counts={"radius": 0.03 * len(batch), "full_budget": 2.0})
+        return Perturbed(batch.images, counts={"radius": 0.03 * len(batch), "flat_maps": 2.0})
 
     def loss(model, batch, perturbed):
         total = model(perturbed.images).mean() * 0 + batch.index.float().mean()
@@ -349,3 +354,177 @@ def test_records_say_what_was_trained(train):
     assert row["mean_radius"] == pytest.approx(0.03)
     assert row["flat_maps"] == 6
     assert json.loads((run.path / "records.jsonl").read_text())["seed"] == 0
+
+
+def test_validation_attacks_the_float32_model_whatever_training_uses(train):
+    """A bf16 view gives up images that fool it alone, and the judge then finds them right."""
+    gaps = []
+
+    def validate(model, view):
+        images = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+        model.eval()
+        with torch.no_grad():
+            gaps.append(float((view(images) - model(images)).abs().max()))
+        return 0.5, 0.5
+
+    train([Phase("p", 2, recording([]))], precision="bf16", validate=validate)
+    assert max(gaps) < 1e-5
+
+
+def test_float32_is_not_tf32_while_training(train):
+    seen = []
+
+    def watch(*arguments):
+        convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+        seen.append((convolutions.fp32_precision, products.fp32_precision))
+        return (0.5, 0.5)
+
+    def perturb(view, batch, keys):
+        watch()
+        return Perturbed(batch.images)
+
+    train([Phase("p", 1, Objective(perturb, standard().loss))], validate=watch)
+    assert seen == [("ieee", "ieee")] * 4
+
+
+def not_finite(*arguments):
+    raise NotFinite("the model returns logits that are not finite; it cannot be evaluated.")
+
+
+def test_validation_that_meets_a_diverged_model_says_where_and_keeps_the_checkpoint(train, tmp_path):
+    phases, run = [Phase("p", 3, recording([]))], RunDir(tmp_path / "run")
+    with pytest.raises(
+        UserError, match=r"not finite at epoch 1, step 3\. No checkpoint had been written yet\."
+    ):
+        train(phases, validate=not_finite)
+    assert not run.checkpoint("last").exists()
+    answers = iter([lambda *_: (0.5, 0.5), not_finite])
+    with pytest.raises(
+        UserError, match=r"not finite at epoch 2, step 3\. .*last\.safetensors was written before"
+    ):
+        train(phases, validate=lambda *given: next(answers)(*given))
+    assert checkpoint.read(run.checkpoint("last"))[1]["state"]["epoch"] == 1
+    train(phases)
+    assert [r.details["epoch"] for r in run.records()] == [0, 1, 2]
+
+
+def test_weights_that_are_not_finite_never_replace_a_checkpoint(train, tmp_path):
+    run, rates = RunDir(tmp_path / "run"), iter([0.1, 0.1, 0.1, 0.1, 0.1, math.inf])
+    with pytest.raises(UserError, match="weights are not finite at epoch 2, step 2"):
+        train([Phase("p", 2, recording([]))], rate=lambda epoch: next(rates), checkpoint_every=1e-9)
+    tensors, about = checkpoint.read(run.checkpoint("last"))
+    assert (about["state"]["epoch"], about["state"]["step"]) == (1, 1)
+    assert all(t.isfinite().all() for t in tensors.values())
+
+
+def test_other_errors_of_validation_are_not_taken_for_divergence(train):
+    def broken(*arguments):
+        raise ValueError("something else")
+
+    with pytest.raises(ValueError, match="something else"):
+        train([Phase("p", 1, recording([]))], validate=broken)
+
+
+def test_nothing_of_the_failed_step_is_alive_while_memory_is_probed(train, monkeypatch):
+    """A traceback keeps every tensor of its frames: then the size that fits would come out too small."""
+    held, alive = [], []
+
+    def greedy(batch, *rest):
+        alive.append(sum(one() is not None for one in held))
+        tensor = torch.zeros(3)
+        held.append(weakref.ref(tensor))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return Perturbed(batch.images), Loss(rest[2].body[4].bias.sum() * 0, {})
+
+    monkeypatch.setattr(loop, "_pass", greedy)
+    with pytest.raises(UserError, match=r"--train\.batch-size 2 fits"):
+        train([Phase("p", 1, recording([]))])
+    assert alive == [0, 0, 0]
+
+
+@pytest.mark.parametrize("signal_at", [1, 2])
+def test_a_stop_during_validation_is_heeded_even_in_the_last_epoch(train, tmp_path, signal_at):
+    """The run is finished then, but the next seed must not start."""
+    epochs = []
+
+    def validate(model, view):
+        epochs.append(1)
+        if len(epochs) == signal_at:
+            signal.raise_signal(signal.SIGINT)
+        return 0.5, 0.5
+
+    with pytest.raises(KeyboardInterrupt):
+        train([Phase("p", 2, recording([]))], validate=validate)
+    run = RunDir(tmp_path / "run")
+    assert checkpoint.read(run.checkpoint("last"))[1]["state"]["epoch"] == signal_at
+    train([Phase("p", 2, recording([]))])
+    assert [r.details["epoch"] for r in run.records()] == [0, 1]
+
+
+def test_seconds_of_an_epoch_are_those_of_its_steps_over_all_starts(train, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def perturb(view, batch, keys):
+        clock[0] += 1.0
+        return Perturbed(batch.images)
+
+    phases = [Phase("p", 2, Objective(perturb, standard().loss))]
+    for _ in range(8):
+        _, run = train(phases, deadline=clock[0] + 0.5)  # one step a start
+        clock[0] += 1000.0
+    assert [r.seconds for r in run.records()] == [3.0, 3.0]
+    assert [r.details["images_per_second"] for r in run.records()] == [8.0, 8.0]
+
+
+def test_constant_buffers_are_not_averaged(monkeypatch):
+    """Three equal numbers summed and divided by three are not always the number."""
+    model = nn.Sequential(Net(), nn.BatchNorm2d(2))
+    model.register_buffer("mean", torch.tensor([0.4914, 0.4822, 0.4465]))
+    summed = []
+    monkeypatch.setattr(loop.distributed, "world_size", lambda: 3)
+    monkeypatch.setattr(loop.distributed, "sum_", lambda tensors: summed.extend(tensors))
+    loop._average(model)
+    names = {n for n, b in [*model.named_buffers(), *((n, p.grad) for n, p in model.named_parameters())]
+             if any(b is one for one in summed)}  # fmt: skip
+    statistics = {n for n, _ in model.named_buffers() if n.endswith(("running_mean", "running_var"))}
+    assert names == statistics | {n for n, _ in model.named_parameters()}
+
+
+def test_momentum_keeps_the_memory_format_of_its_weight_after_a_resume(train, tmp_path):
+    class Wide(Net):
+        def __init__(self):
+            super().__init__()
+            self.body[0] = nn.Conv2d(4, 4, 3)
+
+    model = Wide().to(memory_format=torch.channels_last)
+    optimizer = sgd(model, lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0, decay_norm=True)
+    model(torch.rand(4, 4, 8, 8)).sum().backward()
+    optimizer.step()
+    before = [slots["momentum_buffer"] for slots in optimizer.state.values()]
+    checkpoint.save(tmp_path / "c.safetensors", checkpoint.State(), {}, model, optimizer, None, None)
+    again = sgd(model, lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0, decay_norm=True)
+    checkpoint.load(tmp_path / "c.safetensors", model, again, None)
+    after = [slots["momentum_buffer"] for slots in again.state.values()]
+    for one, other, weight in zip(before, after, model.parameters(), strict=True):
+        assert torch.equal(one, other)
+        assert other.stride() == weight.stride() == one.stride()
+
+
+def test_batch_norm_statistics_are_averaged_like_the_weights(train):
+    seen = []
+
+    def loss(model, batch, perturbed):
+        seen.append({name: getattr(model.body[1], name).clone() for name in ("running_mean", "running_var")})
+        return standard().loss(model, batch, perturbed)
+
+    model, run = train(
+        [Phase("p", 1, Objective(lambda view, batch, keys: Perturbed(batch.images), loss))], ema=0.5
+    )
+    tensors, _ = checkpoint.read(run.checkpoint("last"))
+    for name in ("running_mean", "running_var"):
+        first, second, third = seen[1][name], seen[2][name], getattr(model.body[1], name)
+        torch.testing.assert_close(
+            tensors[f"ema.module.body.1.{name}"], 0.25 * first + 0.25 * second + 0.5 * third
+        )

@@ -123,7 +123,9 @@ def test_a_killed_run_ends_with_the_same_bits(tiny):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert checkpoint.read(run.checkpoint("last"))[1]["state"]["epoch"] < 4
+    (run.path / "checkpoints" / f".last.safetensors.{process.pid}").write_bytes(b"half")  # killed in a write
     assert jobs.train(config).finished
+    assert not list((run.path / "checkpoints").glob(".*"))
     assert_same(last_weights(whole), last_weights(run))
     assert [r["epoch"] for r in epochs_of(run)] == [0, 1, 2, 3]
 
@@ -175,6 +177,40 @@ def test_two_processes_train_like_one(tiny, tmp_path):
     assert (RunDir(run).path / "evaluations").exists()
 
 
+RESUMED = """
+import json, sys
+import torch
+torch.set_num_threads(1)
+from counterpart import distributed, jobs
+from counterpart.config import resolve
+for settings in sys.argv[1:]:
+    while not jobs.train(resolve(json.loads(settings))).finished:
+        pass
+distributed.stop()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_that_stop_anywhere_keep_the_sums_of_the_epoch(tiny, tmp_path):
+    """Each start restores the sums over both processes on the main one alone, or they would count twice."""
+    script = tmp_path / "run.py"
+    script.write_text(RESUMED)
+    whole, pieces = tiny(name="whole"), tiny(name="pieces", train={"stop_after": 1e-9})
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script),
+         json.dumps(plain(whole)), json.dumps(plain(pieces))],
+        env={**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, second = RunDir(whole.runs / "whole"), RunDir(pieces.runs / "pieces")
+    assert "Continuing pieces" in done.stdout
+    assert_same(last_weights(first), last_weights(second))
+    for one, other in zip(epochs_of(first), epochs_of(second), strict=True):
+        for name in ("loss", "accuracy", "mean_radius", "validation_clean", "validation_robust"):
+            assert one.get(name) == pytest.approx(other.get(name), rel=1e-6), name
+        assert one.get("flat_maps") == other.get("flat_maps")
+
+
 def failing_after(steps, make_error):
     """The real pass for some steps, then something else."""
     real, seen = loop._pass, []
@@ -197,6 +233,30 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tiny, mon
         jobs.train(config)
     state = checkpoint.read(RunDir(config.runs / "tiny").checkpoint("last"))[1]["state"]
     assert (state["epoch"], state["step"]) == (1, 0)
+
+
+def test_divergence_in_the_last_step_of_an_epoch_is_an_error_for_the_user(tiny, capsys):
+    """No further loss is computed: it is validation that meets the weights."""
+    config = tiny(train={"batch_size": 96, "method": "clean"}, optimizer={"lr": 1e30})
+    with pytest.raises(UserError, match=r"not finite at epoch 1, step 1\. No checkpoint .* optimizer\.lr"):
+        jobs.train(config)
+    assert not RunDir(config.runs / "tiny").checkpoint("last").exists()
+
+
+def test_time_is_for_all_seeds_together(tiny, monkeypatch):
+    given = []
+
+    def train(config, deadline):
+        given.append((config.name, deadline))
+        return jobs.Trained(RunDir(config.runs / config.name), len(given) < 3)
+
+    monkeypatch.setattr(jobs, "train", train)
+    before = time.monotonic()
+    jobs.train_seeds(tiny(train={"stop_after": "9m"}), [0, 1, 2])
+    names, deadlines = zip(*given, strict=True)
+    assert names == ("tiny/seed-0", "tiny/seed-1", "tiny/seed-2")
+    assert len(set(deadlines)) == 1
+    assert before + 540 <= deadlines[0] <= time.monotonic() + 540
 
 
 def test_a_gradient_that_is_not_finite_stops_as_well(tiny, monkeypatch):
@@ -266,7 +326,7 @@ def test_a_foreign_or_broken_checkpoint_is_refused(tiny):
     run = jobs.train(config).run
     content = run.checkpoint("last").read_bytes()
     run.checkpoint("last").write_bytes(content[:1000])
-    with pytest.raises(UserError, match="no readable checkpoint"):
+    with pytest.raises(UserError, match=r"last\.safetensors is damaged or no safetensors file"):
         jobs.train(config)
     other = jobs.train(tiny(name="other", train={"epochs": 1}, model={"width": 8})).run
     run.checkpoint("last").write_bytes(other.checkpoint("last").read_bytes())
@@ -311,6 +371,9 @@ def test_seeds_differ_and_are_aggregated(tiny):
     values = [epochs_of(t.run)[0]["validation_robust"] for t in trained]
     assert robust.value == pytest.approx(sum(values) / 2)
     assert robust.n == 2
+    assert robust.details["fingerprint"] == epochs_of(trained[0].run)[0]["fingerprint"]
+    jobs.train_seeds(tiny(train={"epochs": 1}), [0, 1])
+    assert len(group.records()) == 2  # the same lines are not kept twice
     jobs.evaluate(str(group.path), {"evaluate": {"n": 20}})
     assert any(r.name == "mean over seeds/accuracy/worst case" for r in group.records())
 

@@ -132,8 +132,9 @@ class _Run:
 
     def select(self, keep: Tensor) -> "_Run":
         """Some of the images."""
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return _Run(**{name: None if value is None else value[keep] for name, value in values.items()})
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        kept: dict[str, Any] = {name: None if v is None else v[keep] for name, v in values.items()}
+        return _Run(**kept)
 
 
 @dataclass(frozen=True)

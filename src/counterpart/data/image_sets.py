@@ -76,15 +76,6 @@ class ImageSet:
         pixels = None if self.pixels is None else self.pixels.to(device)
         return replace(self, labels=self.labels.to(device), index=self.index.to(device), pixels=pixels)
 
-    def filename(self, position: int) -> str | None:
-        """The image's file, from its class folder on, or None where the set has no files."""
-        if self.files is None:
-            return None
-        file, folder = self.files[position], self.classes[int(self.labels[position])]
-        return next(
-            (file.relative_to(p.parent).as_posix() for p in file.parents if p.name == folder), file.name
-        )
-
 
 @dataclass(frozen=True)
 class Splits:

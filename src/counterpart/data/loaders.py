@@ -12,7 +12,7 @@ from ..batch import Batch
 from ..errors import UserError
 from ..seeding import Keys
 from .image_sets import ImageSet
-from .transforms import Augmentation, resize_maps
+from .transforms import Augmentation, as_floats, resize_maps
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Int[Tensor, " n"]:
@@ -60,7 +60,6 @@ def batches(
     if order is None:
         order = torch.arange(len(images))
     shares = _shares(order.to(images.labels.device), batch_size, first)
-    white = torch.tensor(255.0, device=device)  # a tensor: CUDA multiplies by the reciprocal of a number
 
     for positions, pixels in _read(images, shares):
         index = images.index[positions].to(device)
@@ -69,7 +68,7 @@ def batches(
             stored = maps[index.to(maps.device)].to(device).float()  # may be stored in half precision
             importance = resize_maps(stored, (images.shape[1], images.shape[2]))
         batch = Batch(
-            images=pixels.to(device).float() / white,
+            images=as_floats(pixels.to(device)),
             labels=images.labels[positions].to(device),
             index=index,
             importance=importance,

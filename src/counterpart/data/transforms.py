@@ -3,12 +3,20 @@
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..batch import Batch
 from ..seeding import Keys
+
+
+def as_floats(pixels: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """8-bit images as floats in [0, 1], the same bits on every device.
+
+    Divided by a tensor: by a number, CUDA multiplies with its reciprocal, which rounds otherwise.
+    """
+    return pixels.float() / torch.full((), 255.0, device=pixels.device)
 
 
 @dataclass(frozen=True)

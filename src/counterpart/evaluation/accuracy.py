@@ -20,7 +20,8 @@ from ..budget import Budget
 from ..checks import check_labels, check_unit_range
 from ..data.image_sets import ImageSet
 from ..data.loaders import batches
-from ..errors import UserError
+from ..data.transforms import as_floats
+from ..errors import NotFinite, UserError
 from ..progress import track
 from ..protocols import Attack, Classifier, NamedAttack
 from ..records import Record
@@ -50,7 +51,7 @@ def logits_of(model: nn.Module, images: Tensor) -> Tensor:
             f"the model returns shape {tuple(logits.shape)}; expected ({len(images)}, K) logits."
         )
     if not bool(logits.isfinite().all()):
-        raise ValueError("the model returns logits that are not finite; it cannot be evaluated.")
+        raise NotFinite("the model returns logits that are not finite; it cannot be evaluated.")
     return logits
 
 
@@ -214,7 +215,7 @@ def _run(work: _Work, positions: Tensor, batch_size: int) -> list[_Found]:
     """The batches of a unit, one after the other."""
     name, failed = work.named.name if work.named else CLEAN, 0
     found = []
-    for part in positions.split(batch_size):
+    for part in torch.split(positions, batch_size):
         try:
             found.append(_attempt(work, part))
         except ValueError as error:  # of what comes from outside: labels, pixels, answers
@@ -250,7 +251,7 @@ def _attempt(work: _Work, positions: Tensor) -> _Found:
 def read_batch(images: ImageSet, positions: Tensor, device: torch.device) -> Batch:
     """The images at some positions, as an attack meets them."""
     chosen = images.subset(positions)
-    pixels = chosen.read(torch.arange(len(chosen))).to(device).float() / 255
+    pixels = as_floats(chosen.read(torch.arange(len(chosen))).to(device))
     return Batch(pixels, chosen.labels.to(device), chosen.index.to(device))
 
 

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from ..batch import Batch
 from ..budget import Budget, Linf
 from ..data.image_sets import ImageSet
+from ..data.transforms import as_floats
 from ..importance.rules import explain
-from ..protocols import Rule, View
+from ..protocols import NamedAttack, Rule, View
 from ..rundir import write_atomically
 from ..seeding import Keys
-from .accuracy import NamedAttack, Row
+from .ledger import Row
 
 IMAGES = 8
 
@@ -52,7 +53,7 @@ def write_panel(
     fell = [i for i in right if rows[i].fooled_by][: IMAGES // 2]
     held = [i for i in right if not rows[i].fooled_by][: IMAGES - len(fell)]
     positions = torch.tensor(sorted(fell + held))
-    clean = images.read(positions).to(device).float() / 255
+    clean = as_floats(images.read(positions).to(device))
     chosen = images.subset(positions)
     batch = Batch(clean, chosen.labels.to(device), chosen.index.to(device))
     adversarial = clean

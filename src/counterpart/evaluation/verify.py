@@ -87,7 +87,7 @@ def _clean(
     result: Verified, model: nn.Module, images: ImageSet, unit: Unit, batch_size: int, device: torch.device
 ) -> None:
     answers = torch.tensor(unit.answers)
-    for part, said in zip(_split(unit.positions, batch_size), answers.split(batch_size), strict=True):
+    for part, said in zip(_split(torch.tensor(unit.positions), batch_size), _split(answers, batch_size), strict=True):
         batch = read_batch(images, part, device)
         logits = logits_of(model, batch.images)
         said = said.to(device)
@@ -116,7 +116,7 @@ def _attacked(
             f"{name}, chunk {chunk}: {len(claimed)} images are claimed, {len(saved[1]) if saved else 0} are saved"
         )
         return
-    for part, attacked in zip(_split(claimed, batch_size), saved[0].split(batch_size), strict=True):
+    for part, attacked in zip(_split(torch.tensor(claimed), batch_size), _split(saved[0], batch_size), strict=True):
         batch, attacked = read_batch(images, part, device), attacked.to(device)
         budget = budget_of(batch)
         logits, allowed = logits_of(model, attacked), budget.contains(attacked, batch.images)
@@ -143,5 +143,5 @@ def _count(
     result.mismatches += [f"{name}, image {i}: {fault}" for i in index[~holds & ~thin].tolist()]
 
 
-def _split(positions: list[int], batch_size: int) -> tuple[Tensor, ...]:
-    return torch.tensor(positions).split(batch_size)
+def _split(values: Tensor, size: int) -> Sequence[Tensor]:
+    return torch.split(values, size)

@@ -3,7 +3,9 @@
 A rule is ``rule(probe, batch) -> Budget``; bind its options with ``functools.partial``.
 """
 
-import torch
+from dataclasses import dataclass
+
+from jaxtyping import Bool
 from torch import Tensor
 
 from ..batch import Batch
@@ -13,6 +15,17 @@ from ..saliency.cam import probe_map
 from .masks import own_mean, paper_mask, radius_plane
 
 
+@dataclass(frozen=True)
+class Masked(Linf):
+    """The budget that a mask draws: a plane (B, 1, H, W), and which maps could not tell any pixel from another.
+
+    Attributes:
+        flat: (B,) images that keep the full radius everywhere because their map was flat or not finite.
+    """
+
+    flat: Bool[Tensor, " b"]
+
+
 def constant(probe: Probe, batch: Batch, *, budget: Budget) -> Budget:
     """The same budget for every image: plain adversarial training."""
     return budget
@@ -20,7 +33,7 @@ def constant(probe: Probe, batch: Batch, *, budget: Budget) -> Budget:
 
 def part(
     probe: Probe, batch: Batch, *, eps: float, eps_low: float, mask: str = "paper", map_class: str = "true"
-) -> Linf:
+) -> Masked:
     """The PART budget: ``eps`` where the class activation map is high, ``eps_low`` elsewhere.
 
     Args:
@@ -32,23 +45,16 @@ def part(
         map_class: the class that the map explains, "true" or "predicted".
 
     Returns:
-        ``Linf`` with one plane (B, 1, H, W). A flat or NaN map means ``eps`` everywhere.
+        One plane (B, 1, H, W). A flat or NaN map means ``eps`` everywhere, and its image is ``flat``.
     """
     maps = batch.importance if batch.importance is not None else explain(probe, batch.labels, map_class)
     height, width = batch.images.shape[2:]
-    plane = radius_plane(paper_mask(maps, (height, width)), eps, eps_low)
-    return Linf(own_mean(plane) if mask == "uniform" else plane)
+    found = paper_mask(maps, (height, width))
+    plane = radius_plane(found, eps, eps_low)
+    return Masked(own_mean(plane) if mask == "uniform" else plane, found.flat)
 
 
 def explain(probe: Probe, labels: Tensor, map_class: str) -> Tensor:
     """Class activation maps (B, h, w) of a probe, for the "true" or the "predicted" class."""
     targets = labels if map_class == "true" else probe.logits.argmax(dim=1)
     return probe_map(probe, targets)
-
-
-def full_budget(budget: Budget, full: Budget, images: Tensor) -> Tensor:
-    """(B,) whether an image keeps the full budget on every pixel: under ``part``, its map was flat."""
-    if not isinstance(budget, Linf) or not isinstance(full, Linf):
-        return torch.ones(len(images), dtype=torch.bool, device=images.device)
-    least = budget.radius(images).expand_as(images).flatten(1).amin(dim=1)
-    return least >= full.size(images) * (1 - 1e-6)  # a mean over pixels rounds

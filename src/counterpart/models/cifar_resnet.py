@@ -5,6 +5,7 @@ Modules are named as in the published code, so that published state dicts fit. E
 layer); ``width`` is the number of channels of the first stage.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -97,12 +98,27 @@ def _stage(block: Block, inputs: int, outputs: int, depth: int, stride: int) -> 
     return nn.Sequential(first, *(block(outputs, outputs, 1) for _ in range(depth - 1)))
 
 
-def _pool(features: Features) -> Float[Tensor, "b a"]:
-    """Global average pooling, so that any image size works."""
-    return features.mean(dim=(2, 3))
+class PooledNet(nn.Module, ABC):
+    """A network that ends in global average pooling, so that any image size works, and one linear layer."""
+
+    @abstractmethod
+    def forward_features(self, images: Images) -> Features:
+        """What enters global average pooling."""
+
+    @abstractmethod
+    def get_classifier(self) -> nn.Linear:
+        """The final linear layer."""
+
+    def forward_head(self, features: Features) -> Logits:
+        """Pooling and the linear layer."""
+        return self.get_classifier()(features.mean(dim=(2, 3)))  # type: ignore[no-any-return]
+
+    def forward(self, images: Images) -> Logits:
+        """Logits."""
+        return self.forward_head(self.forward_features(images))
 
 
-class ResNet(nn.Module):
+class ResNet(PooledNet):
     """ResNet-18 with a 3 x 3 stem. He et al. 2016, arXiv 1512.03385, in the form that CIFAR code shares."""
 
     def __init__(self, num_classes: int, width: int, in_channels: int) -> None:
@@ -120,20 +136,12 @@ class ResNet(nn.Module):
         features = F.relu(self.bn1(self.conv1(images)))
         return self.layer4(self.layer3(self.layer2(self.layer1(features))))  # type: ignore[no-any-return]
 
-    def forward_head(self, features: Features) -> Logits:
-        """Pooling and the linear layer."""
-        return self.linear(_pool(features))  # type: ignore[no-any-return]
-
-    def forward(self, images: Images) -> Logits:
-        """Logits."""
-        return self.forward_head(self.forward_features(images))
-
     def get_classifier(self) -> nn.Linear:
         """The final linear layer."""
         return self.linear
 
 
-class PreActResNet(nn.Module):
+class PreActResNet(PooledNet):
     """Pre-activation ResNet-18 with a batch norm and ReLU before pooling.
 
     He et al. 2016, arXiv 1603.05027, as in Rice et al. 2020, arXiv 2002.11569; with ``early_shortcut`` as in
@@ -165,14 +173,6 @@ class PreActResNet(nn.Module):
         features = self.layer4(self.layer3(self.layer2(self.layer1(self.conv1(images)))))
         return F.relu(self.bn(features)) if self.final_norm else features
 
-    def forward_head(self, features: Features) -> Logits:
-        """Pooling and the linear layer."""
-        return self.linear(_pool(features))  # type: ignore[no-any-return]
-
-    def forward(self, images: Images) -> Logits:
-        """Logits."""
-        return self.forward_head(self.forward_features(images))
-
     def get_classifier(self) -> nn.Linear:
         """The final linear layer."""
         return self.linear
@@ -190,7 +190,7 @@ class WideStage(nn.Module):
         return self.layer(features)  # type: ignore[no-any-return]
 
 
-class WideResNet(nn.Module):
+class WideResNet(PooledNet):
     """WRN-D-K. Zagoruyko and Komodakis 2016, arXiv 1605.07146, initialised as there (He normal, fan-out)."""
 
     def __init__(self, depth: int, num_classes: int, width: int, in_channels: int) -> None:
@@ -213,14 +213,6 @@ class WideResNet(nn.Module):
     def forward_features(self, images: Images) -> Features:
         """What enters global average pooling."""
         return F.relu(self.bn1(self.block3(self.block2(self.block1(self.conv1(images))))))
-
-    def forward_head(self, features: Features) -> Logits:
-        """Pooling and the linear layer."""
-        return self.fc(_pool(features))  # type: ignore[no-any-return]
-
-    def forward(self, images: Images) -> Logits:
-        """Logits."""
-        return self.forward_head(self.forward_features(images))
 
     def get_classifier(self) -> nn.Linear:
         """The final linear layer."""

@@ -5,7 +5,7 @@ from functools import partial
 from ..attacks.projected_gradient import pgd
 from ..batch import Batch
 from ..budget import Budget
-from ..importance.rules import full_budget
+from ..importance.rules import Masked
 from ..protocols import Objective, Perturbed, Rule, View
 from ..seeding import Keys
 from .standard import cross_entropy_loss
@@ -62,8 +62,7 @@ def _perturb(
         step_size=length,
         last_iterate=True,
     )
-    counts = {
-        "radius": float(allowed.mean(batch.images).sum()),
-        "full_budget": float(full_budget(allowed, budget, batch.images).sum()),
-    }
-    return Perturbed(attacked.images, allowed, probe, counts)
+    counts = {"radius": float(allowed.mean(batch.images).sum())}
+    if isinstance(allowed, Masked):
+        counts["flat_maps"] = float(allowed.flat.sum())
+    return Perturbed(attacked.images, allowed, counts)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..records import Record, file_hash
-from ..rundir import RunDir
+from ..rundir import RunDir, members
 
 PREFIX = "accuracy/"
 CLEAN, WORST = "clean", "worst case"
@@ -157,22 +157,12 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     """
     if not paths:
         raise UserError("No run to report on: name one or more run folders, such as runs/digits-part.")
-    folders = {one.resolve(): one for path in paths for one in _members(path)}.values()
-    runs = [Run(folder, folder.config(), folder.records()) for folder in map(RunDir, folders)]
+    folders = {one.path.resolve(): one for path in paths for one in members(path)}.values()
+    runs = [Run(folder, folder.config(), folder.records()) for folder in folders]
     if not any(run.epochs or run.evaluations for run in runs):
         names = ", ".join(str(run.folder.path) for run in runs)
         raise UserError(f"Nothing to report yet: {names} holds neither a finished epoch nor an evaluation.")
     return runs
-
-
-def _members(path: Path) -> list[Path]:
-    if RunDir(path).config_file.exists():
-        return [path]
-    seeds = [child for child in path.glob("seed-*") if RunDir(child).config_file.exists()]
-    if not seeds:
-        what = "has no config.yaml and no seed-* runs in it" if path.is_dir() else "does not exist"
-        raise UserError(f"{path} is no run folder: it {what}. Name a folder that counterpart train made.")
-    return sorted(seeds, key=lambda child: (len(child.name), child.name))
 
 
 def _sum(seconds: Sequence[float | None]) -> float | None:

@@ -1,22 +1,17 @@
 """The numbers of the page: runs grouped over seeds, accuracies with intervals, and what overlaps."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
+from ..aggregate import over_seeds
 from ..records import fingerprint
+from ..rundir import NOT_IDENTITY
 from .runs import CLEAN, WORST, Evaluation, Run
 
-# Settings that do not make a run another method: its seed and name, and where and how it was executed.
-NOT_METHOD = (
-    "seed", "name", "runs", "device", "data.root", "data.download", "train.stop_after", "train.checkpoint_every",
-    "evaluate",
-)  # fmt: skip
-
-# 97.5 % quantiles of Student's t for 1 to 9 degrees of freedom. More seeds keep the last: on the safe side.
-_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+# Settings that do not make a run another method.
+NOT_METHOD = ("seed", *NOT_IDENTITY)
 
 MANY_PAIRS = 6
 NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1"}
@@ -28,8 +23,7 @@ class Accuracy:
 
     Attributes:
         value: in [0, 1], the mean over seeds.
-        low, high: 95 % interval, or None where a record has none. Over seeds: the records' own half-widths
-            (which images were drawn) and Student's t over the seeds (how training fell), added in squares.
+        low, high: 95 % interval, or None where a record has none. Over seeds as in ``aggregate.over_seeds``.
         sd: standard deviation over the seeds, None for one seed.
     """
 
@@ -99,17 +93,10 @@ class Row:
         intervals = [r.interval for r in records if r is not None and r.interval is not None]
         if not values or len(values) < len(records):
             return None
-        value = fmean(values)
-        sd = stdev(values) if len(values) > 1 else None
-        if len(intervals) < len(values):
-            return Accuracy(value, None, None, sd)
-        spread = 0.0
-        if sd is not None:
-            spread = _STUDENT[min(len(values) - 1, len(_STUDENT)) - 1] * sd / math.sqrt(len(values))
-        below = fmean(v - low for v, (low, _) in zip(values, intervals, strict=True))
-        above = fmean(high - v for v, (_, high) in zip(values, intervals, strict=True))
-        low, high = value - math.hypot(below, spread), value + math.hypot(above, spread)
-        return Accuracy(value, max(low, 0.0), min(high, 1.0), sd)
+        known = len(intervals) == len(values)
+        value, sd, interval = over_seeds(values, intervals if known else ())
+        low, high = interval if known and interval else (None, None)
+        return Accuracy(value, low, high, sd)
 
     def per_class(self, name: str) -> dict[str, tuple[int, int]]:
         """{class: (correct, n)}, summed over seeds."""

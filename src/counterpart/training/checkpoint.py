@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import UserError
+from ..models.hub import read_weights
 from ..rundir import write_atomically
 
 
@@ -85,6 +86,12 @@ def load(
             number, _, slot = name.partition(".")
             slots.setdefault(int(number), {})[slot] = value
         optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
+        for parameter, kept in optimizer.state.items():
+            for slot, value in kept.items():
+                if (
+                    isinstance(value, Tensor) and value.shape == parameter.shape
+                ):  # files hold no memory format
+                    kept[slot] = torch.empty_like(parameter).copy_(value)
         return State(**about["state"]), groups["maps"].get("")
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
@@ -95,14 +102,7 @@ def load(
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and JSON header of one of our files."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist.") from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is no readable checkpoint ({error}). Was it copied completely?") from None
+    tensors, header = read_weights(path)
     if "counterpart" not in header:
         raise UserError(f"{path} holds weights, but no counterpart header: use it with --model.init instead.")
     return tensors, json.loads(header["counterpart"])

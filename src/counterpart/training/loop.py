@@ -19,7 +19,7 @@ from ..batch import Batch
 from ..data.image_sets import ImageSet
 from ..data.loaders import batches, epoch_order
 from ..data.transforms import Augmentation
-from ..errors import UserError
+from ..errors import NotFinite, UserError
 from ..importance import store
 from ..models.inference import InferenceView
 from ..progress import Bar, track
@@ -65,13 +65,13 @@ class Settings:
     seed: int
     device: torch.device
     augmentation: Augmentation | None
-    precision: str = "float32"  # or "bf16": of the attack's view and of the training pass
+    precision: str = "float32"  # never TF32; or "bf16": of the attack's view and of the training pass
     compile: bool = False
     clip_norm: float | None = None
     ema: float | None = None
     best_by_robust: bool = True
     checkpoint_every: float = 300.0
-    stop_after: float | None = None
+    deadline: float | None = None  # of time.monotonic: stop cleanly at the first step after it
 
 
 def fit(
@@ -100,11 +100,13 @@ def fit(
         about: what is needed to rebuild the model; goes into every checkpoint.
 
     Returns:
-        Whether the run is finished; False where ``stop_after`` ended it.
+        Whether the run is finished; False where the deadline ended it.
 
     Raises:
-        UserError: a loss or gradient that is not finite, no memory, no disk space. The last checkpoint stays.
-        KeyboardInterrupt: a stop was asked for; a checkpoint has been written.
+        UserError: a loss, gradient, weight or logit that is not finite, no memory, no disk space. The last
+            checkpoint stays as it is.
+        KeyboardInterrupt: a stop was asked for; a checkpoint has been written. A run that was in its last
+            validation is finished then, but whoever called shall not go on to the next one.
     """
     least = 2 * distributed.world_size()  # batch norm cannot train on a single image
     if min(settings.batch_size, len(images)) < least:
@@ -133,12 +135,16 @@ def fit(
         run.drop_epochs_from(state.epoch)
     view = InferenceView(model, precision=settings.precision, compile=settings.compile)
     judged = model if ema is None else ema.module
-    judged_view = view if ema is None else InferenceView(judged, precision=settings.precision)
-    started = saved = epoch_started = time.monotonic()
+    # Validation attacks what it judges: a bf16 view stops at images that fool it and not the float32 model. And
+    # uncompiled, since a last small batch would compile the view once more.
+    judged_view = InferenceView(judged)
+    saved = epoch_started = time.monotonic()
     steps = _steps(len(images), settings.batch_size)
 
     def save() -> None:
         nonlocal saved
+        if not checkpoint.finite([t for t in model.state_dict().values() if t.is_floating_point()]):
+            raise _diverged(run, "The weights are not finite", state)
         state.seconds = time.monotonic() - epoch_started if state.step else 0.0
         if distributed.is_main():
             checkpoint.save(run.checkpoint("last"), state, about, model, optimizer, ema, maps)
@@ -146,7 +152,11 @@ def fit(
         saved = time.monotonic()
 
     total, done = epochs * len(images), state.epoch * len(images) + state.step * settings.batch_size
-    with stop_requests() as stop_asked, track("training", total, done, run.path / "progress.log") as bar:
+    with (
+        devices.exact_float32(),
+        stop_requests() as stop_asked,
+        track("training", total, done, run.path / "progress.log") as bar,
+    ):
         if done:
             bar.say(f"Continuing {run.name} at epoch {state.epoch + 1} of {epochs}, step {state.step}.")
         for epoch in range(state.epoch, epochs):
@@ -173,12 +183,17 @@ def fit(
                 for group in optimizer.param_groups:
                     group["lr"] = rate(epoch + step / steps)
                 size = min(settings.batch_size, len(images) - step * settings.batch_size)
+                measured = None
                 try:
                     measured = train_step(batch, size, epoch, step, model, view, phase, optimizer, settings)
+                except NotFinite as error:
+                    state.step = step + 1
+                    raise _diverged(run, str(error), state) from error
                 except (RuntimeError, MemoryError) as error:
                     if not devices.is_out_of_memory(error):
                         raise
-                    raise _no_memory(batch, model, view, phase, settings) from error
+                if measured is None:  # out here the error is gone, and with it all that its frames held
+                    raise _no_memory(batch, model, view, phase, settings)
                 if ema is not None:
                     ema.update_parameters(model)
                 view.refresh()
@@ -186,9 +201,7 @@ def fit(
                     state.totals[name] = state.totals.get(name, 0.0) + value
                 state.step = step + 1
                 bar.advance(size)
-                out_of_time = (
-                    settings.stop_after is not None and time.monotonic() - started > settings.stop_after
-                )
+                out_of_time = _is_past(settings.deadline)
                 due = time.monotonic() - saved > settings.checkpoint_every
                 # The main process's clock decides for all; a signal may have reached any of them.
                 ending = distributed.any_(stop_asked(), settings.device)
@@ -202,7 +215,10 @@ def fit(
             _share_totals(state, settings.device)
             judged_view.refresh()
             bar.describe(f"{run.name}: validation after epoch {epoch + 1} of {epochs}")
-            clean, robust = validate(judged, judged_view)
+            try:
+                clean, robust = validate(judged, judged_view)
+            except NotFinite as error:
+                raise _diverged(run, "The validation logits are not finite", state) from error
             record = _epoch_record(
                 state, phase, settings, about, rate(epoch), clean, robust, time.monotonic() - epoch_started
             )
@@ -218,8 +234,8 @@ def fit(
             state.seconds = 0.0
             save()
             ending = distributed.any_(stop_asked(), settings.device)
-            late = settings.stop_after is not None and time.monotonic() - started > settings.stop_after
-            if state.epoch < epochs and (distributed.from_main(late, settings.device) or ending):
+            late = bool(distributed.from_main(_is_past(settings.deadline), settings.device))
+            if ending or (late and state.epoch < epochs):
                 return _ended(bar, ending, f"the end of epoch {state.epoch}")
     return True
 
@@ -235,7 +251,11 @@ def train_step(
     optimizer: SGD,
     settings: Settings,
 ) -> dict[str, float]:
-    """One step on this process's share of a batch of ``size``; returns sums over the share."""
+    """One step on this process's share of a batch of ``size``; returns sums over the share.
+
+    Raises:
+        NotFinite: a loss or gradient that is not finite, on whatever process. The weights have not moved.
+    """
     optimizer.zero_grad(set_to_none=True)
     perturbed, loss = _pass(batch, epoch, step, model, view, phase, settings)
     torch.autograd.backward(loss.total * (len(batch) / size))
@@ -247,11 +267,7 @@ def train_step(
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     healthy = math.isfinite(measured["loss"]) and checkpoint.finite(gradients)
     if distributed.any_(not healthy, settings.device):
-        raise UserError(
-            f"The loss or its gradient is not finite (loss {measured['loss'] / len(batch):.4g}) at epoch {epoch + 1}, "
-            f"step {step + 1}. The weights before this step are kept in the last checkpoint; a smaller "
-            "optimizer.lr, optimizer.clip_norm 1 or train.precision float32 usually helps."
-        )
+        raise NotFinite(f"The loss or its gradient is not finite (loss {float(loss.total.detach()):.4g})")
     if settings.clip_norm is not None:
         nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
     optimizer.step()
@@ -283,10 +299,15 @@ def _average(model: nn.Module) -> None:
         if p.grad is None and p.requires_grad:
             p.grad = torch.zeros_like(p)
     distributed.sum_([p.grad for p in model.parameters() if p.grad is not None])
-    statistics = [b for b in model.buffers() if b.is_floating_point()]
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    statistics = [s for norm in norms for s in (norm.running_mean, norm.running_var) if s is not None]
     distributed.sum_(statistics)
     for statistic in statistics:
         statistic /= distributed.world_size()
+
+
+def _is_past(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() > deadline
 
 
 def _steps(length: int, batch_size: int) -> int:
@@ -356,8 +377,8 @@ def _epoch_record(
     }
     if "radius" in sums:
         details["mean_radius"] = sums["radius"] / count
-    if phase.name == "part":
-        details["flat_maps"] = int(sums.get("full_budget", 0.0))
+    if "flat_maps" in sums:
+        details["flat_maps"] = int(sums["flat_maps"])
     return Record(
         kind="epoch",
         name="epoch",
@@ -385,10 +406,22 @@ def _ended(bar: Bar, interrupted: bool, where: str) -> bool:
     return False
 
 
+def _diverged(run: RunDir, what: str, state: State) -> UserError:
+    """What stopped, where, and what is left of the run."""
+    last = run.checkpoint("last")
+    kept = (
+        f"{last} was written before that and stays" if last.exists() else "No checkpoint had been written yet"
+    )
+    return UserError(
+        f"{what} at epoch {state.epoch + 1}, step {state.step}. {kept}. A smaller optimizer.lr, optimizer.clip_norm 1 "
+        "or train.precision float32 usually helps: each is another run, so give it another --name."
+    )
+
+
 def _no_memory(
     batch: Batch, model: nn.Module, view: InferenceView, phase: Phase, settings: Settings
 ) -> UserError:
-    """Find out which batch size fits, and say so."""
+    """Find out which batch size fits, and say so. Not inside an except block: its error keeps memory alive."""
 
     def attempt(size: int) -> None:
         model.zero_grad(set_to_none=True)

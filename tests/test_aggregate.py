@@ -1,0 +1,37 @@
+"""One interval over seeds, for the group's records and the report."""
+
+import math
+
+import pytest
+from scipy.stats import t as student_t
+
+from counterpart.aggregate import over_seeds
+
+
+def test_without_own_intervals_it_is_students_t():
+    mean, sd, (low, high) = over_seeds([0.4, 0.5, 0.6])
+    assert (mean, sd) == (pytest.approx(0.5), pytest.approx(0.1))
+    half = student_t.ppf(0.975, 2) * 0.1 / math.sqrt(3)
+    assert (low, high) == (pytest.approx(0.5 - half), pytest.approx(0.5 + half))
+
+
+def test_own_intervals_are_added_in_squares_on_each_side():
+    _, _, (low, high) = over_seeds([0.4, 0.5, 0.6], [(0.37, 0.41), (0.46, 0.52), (0.55, 0.63)])
+    half = student_t.ppf(0.975, 2) * 0.1 / math.sqrt(3)
+    assert 0.5 - low == pytest.approx(math.hypot(0.04, half))
+    assert high - 0.5 == pytest.approx(math.hypot(0.02, half))
+
+
+def test_one_seed_has_its_own_interval_or_none():
+    assert over_seeds([0.5]) == (0.5, None, None)
+    mean, sd, interval = over_seeds([0.5], [(0.4, 0.7)])
+    assert (mean, sd, interval) == (0.5, None, pytest.approx((0.4, 0.7)))
+
+
+def test_a_share_stays_within_its_range():
+    assert over_seeds([0.0, 1.0]).interval == (0.0, 1.0)
+
+
+def test_intervals_for_some_of_the_seeds_are_refused():
+    with pytest.raises(ValueError, match="2 values need as many intervals or none, got 1"):
+        over_seeds([0.5, 0.6], [(0.4, 0.7)])
