@@ -178,7 +178,8 @@ def evaluation_attacks(
         for name in ("target", "targets"):
             if (options.get(name) or 1) > classes - 1:
                 raise UserError(
-                    f"attack {spec.attack}: {name} {options[name]}, but {classes} classes have {classes - 1} wrong ones."
+                    f"attack {spec.attack}: {name} {options[name]} of {classes - 1} wrong classes; "
+                    f"the model has {classes}."
                 )
         if "loss" in options:
             options["loss"] = LOSSES[options["loss"]]

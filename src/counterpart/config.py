@@ -101,6 +101,10 @@ class Model(Section):
         "a head of another size is replaced",
         default=None,
     )
+    normalisation: Literal["none", "half", "cifar10", "cifar100", "imagenet"] | None = _set(
+        "for ARCHITECTURE@WEIGHTS: what the network was trained to see, where its file does not say",
+        default=None,
+    )
 
 
 class Attack(Section):
@@ -360,6 +364,10 @@ class Config(Section):
         if (self.evaluate.norm or self.attack.norm) == "linf" and (self.evaluate.eps or 0) > 1:
             eps = readable(self.evaluate.eps or 0)
             raise ValueError(f"evaluate.eps {eps} exceeds the image range [0, 1]. Did you mean {eps}/255?")
+        if self.model.normalisation is not None and "@" not in (self.name or "") and self.model.init is None:
+            raise ValueError(
+                "model.normalisation is for ARCHITECTURE@WEIGHTS; our own networks learn from [0, 1]"
+            )
         if self.train.method == "part":
             if self.attack.norm != "linf":
                 raise ValueError(

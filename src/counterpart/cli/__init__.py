@@ -8,7 +8,7 @@ from typing import Any, NoReturn, Protocol
 
 from .. import __version__
 from ..errors import UserError, nearest
-from . import demo, doctor, evaluate, predict, recipes, report, train
+from . import audit, demo, doctor, evaluate, predict, recipes, report, train, verify
 from .settings import describe, from_arguments, unknown
 
 
@@ -30,6 +30,8 @@ class Command(Protocol):
 COMMANDS: dict[str, Command] = {
     "train": train,
     "evaluate": evaluate,
+    "verify": verify,
+    "audit": audit,
     "predict": predict,
     "report": report,
     "recipes": recipes,
@@ -54,7 +56,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"counterpart: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        resumes = words[0] in ("train", "evaluate", "demo")
+        resumes = words[0] in ("train", "evaluate", "audit", "demo")
         goes_on = " The same command continues from the last checkpoint." if resumes else ""
         print(f"Stopped.{goes_on}", file=sys.stderr)
         return 130
@@ -72,7 +74,8 @@ def _run(words: Sequence[str]) -> int:
     if not name.startswith("-") and name not in COMMANDS:
         raise UserError(f"unknown command {name!r}. {nearest(name, COMMANDS)}")
     accepted = COMMANDS[name].SETTINGS if name in COMMANDS else ()
-    settings, others = from_arguments(words, accepted) if accepted else ({}, words)
+    section = getattr(COMMANDS.get(name), "SECTION", None)
+    settings, others = from_arguments(words, accepted, section) if accepted else ({}, words)
     parsed, rest = parser.parse_known_args(others)
     if rest and rest[0].startswith("--") and accepted:
         raise unknown(rest[0], accepted)

@@ -13,7 +13,7 @@ from ..config import resolve, settings
 from ..errors import UserError
 from ..recipes import load
 
-SETTINGS: Collection[str] = tuple(key for key, _ in settings() if key != "name")
+SETTINGS: Collection[str] = tuple(key for key, _ in settings() if key not in ("name", "model.normalisation"))
 RECIPES = ("digits/at", "digits/part", "digits/part-uniform")
 FULL_SEEDS = (0, 1, 2)
 

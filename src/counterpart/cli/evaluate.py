@@ -1,6 +1,7 @@
-"""Measure the clean and robust accuracy of a run, a group of seeds, or timm/NAME.
+"""Measure the clean and robust accuracy of a model: a run, a checkpoint, timm/NAME, others' weights, user code.
 
-Settings differ from the run's own only where they are given here. An evaluation that was stopped continues.
+Settings differ from the run's own only where they are given here; those of ``evaluate`` may be written without their
+section: --attacks autoattack --n 1000. An evaluation that was stopped continues.
 """
 
 import argparse
@@ -11,12 +12,13 @@ from ..config import settings
 from ..errors import UserError
 
 _DATA = ("data.name", "data.root", "data.download", "data.size", "data.class_map")
-_OF_TIMM = ("runs", "model.init")
+_OUTSIDE = ("runs", "name", "model.init", "model.normalisation")
 SETTINGS: Collection[str] = tuple(
     key
     for key, _ in settings()
-    if key.startswith("evaluate.") or key in ("seed", "device", "threads", *_DATA, *_OF_TIMM)
+    if key.startswith("evaluate.") or key in ("seed", "device", "threads", *_DATA, *_OUTSIDE)
 )
+SECTION = "evaluate"  # its settings may be written without it
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,18 +26,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target",
         metavar="TARGET",
-        help="a run folder, a folder of seed-* runs, or timm/NAME with an image folder",
+        help="a run folder, a folder of seed-* runs, a checkpoint (.safetensors), timm/NAME, "
+        "ARCHITECTURE@WEIGHTS.pt, or module:function, which runs your code and takes the model it returns",
     )
 
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     """Evaluate."""
-    if not arguments.target.startswith("timm/"):
-        for key in _OF_TIMM:
-            if key.split(".")[0] in settings:
-                raise UserError(
-                    f"--{key} has no effect on a run folder: only on timm/NAME, which has no run yet."
-                )
+    refuse_outside_settings(arguments.target, settings)
     from .. import distributed, jobs
 
     runs = jobs.evaluate(arguments.target, settings)
@@ -43,3 +41,16 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
         print(f"Next: counterpart report {' '.join(str(run.path) for run in runs)}")
     distributed.stop()
     return 0
+
+
+def refuse_outside_settings(target: str, settings: Mapping[str, Any]) -> None:
+    """What names a new run folder, or its weights, has no effect on one that is there."""
+    from pathlib import Path
+
+    path = Path(target).expanduser()
+    if not path.is_dir() and not (path.parent.parent / "config.yaml").is_file():
+        return
+    for key in _OUTSIDE:
+        section, _, name = key.partition(".")
+        if section in settings and (not name or name in settings[section]):
+            raise UserError(f"--{key} has no effect on a run folder: only on a model that has no run yet.")

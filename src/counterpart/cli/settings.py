@@ -12,12 +12,15 @@ from ..errors import UserError
 _BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 
 
-def from_arguments(words: Sequence[str], accepted: Collection[str]) -> tuple[dict[str, Any], list[str]]:
+def from_arguments(
+    words: Sequence[str], accepted: Collection[str], section: str | None = None
+) -> tuple[dict[str, Any], list[str]]:
     """Take the settings out of a command line, wherever they stand.
 
     Args:
         words: such as ["cifar10/part", "--train.epochs", "5", "--seed=1", "--data.download"].
         accepted: dotted names of the settings that have an effect.
+        section: whose settings may be written without it, such as --n for --evaluate.n.
 
     Returns:
         The settings as a nested mapping, a switch without value being true, and the words that are none.
@@ -33,6 +36,8 @@ def from_arguments(words: Sequence[str], accepted: Collection[str]) -> tuple[dic
         word = waiting.pop(0)
         dotted, has_value, value = word.removeprefix("--").partition("=")
         dotted = dotted.replace("-", "_")
+        if word.startswith("--") and dotted not in known and f"{section}.{dotted}" in accepted:
+            dotted = f"{section}.{dotted}"
         if not word.startswith("--") or ("." not in dotted and dotted not in known):
             others.append(word)
             continue

@@ -11,7 +11,7 @@ from ..config import resolve, settings
 from ..errors import UserError
 from ..recipes import load
 
-SETTINGS: Collection[str] = tuple(key for key, _ in settings())
+SETTINGS: Collection[str] = tuple(key for key, _ in settings() if key != "model.normalisation")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,7 @@
 """A few images of an evaluation for the report: clean, attacked, and what the training rule sees in them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -29,6 +29,7 @@ def write_panel(
     rows: Sequence[Row],
     attacks: Sequence[NamedAttack],
     *,
+    fooling: Callable[[int], Tensor | None],
     budget: Budget,
     rule: Rule,
     device: torch.device,
@@ -43,7 +44,8 @@ def write_panel(
         view: what the attack searches on.
         images: that were evaluated.
         rows: their results, in the same order.
-        attacks: the one to show, or none.
+        attacks: the one to show where nothing fooled an image, or none.
+        fooling: position -> the image (C, H, W) that fooled the model first, where it was kept.
         budget: of the attack.
         rule: of training; the radius that it gives each pixel is shown.
         device: where to compute.
@@ -58,9 +60,12 @@ def write_panel(
     batch = Batch(clean, chosen.labels.to(device), chosen.index.to(device))
     adversarial = clean
     for named in attacks:
-        if named.attack is not None:
-            keys = Keys(seed, named.name, batch.index)
-            adversarial = named.attack(view, clean, batch.labels, budget=budget, keys=keys).images
+        keys = Keys(seed, named.name, batch.index)
+        adversarial = named.attack(view, clean, batch.labels, budget=budget, keys=keys).images
+    kept = [fooling(position) for position in positions.tolist()]
+    adversarial = torch.stack(
+        [tried if found is None else found.to(device) for tried, found in zip(adversarial, kept, strict=True)]
+    )
     probe = view.probe(clean)
     tensors = {"clean": clean, "adversarial": adversarial, "radius": _plane(rule(probe, batch), clean)}
     if probe.features is not None:

@@ -87,7 +87,9 @@ def _clean(
     result: Verified, model: nn.Module, images: ImageSet, unit: Unit, batch_size: int, device: torch.device
 ) -> None:
     answers = torch.tensor(unit.answers)
-    for part, said in zip(_split(torch.tensor(unit.positions), batch_size), _split(answers, batch_size), strict=True):
+    for part, said in zip(
+        _split(torch.tensor(unit.positions), batch_size), _split(answers, batch_size), strict=True
+    ):
         batch = read_batch(images, part, device)
         logits = logits_of(model, batch.images)
         said = said.to(device)
@@ -116,7 +118,9 @@ def _attacked(
             f"{name}, chunk {chunk}: {len(claimed)} images are claimed, {len(saved[1]) if saved else 0} are saved"
         )
         return
-    for part, attacked in zip(_split(torch.tensor(claimed), batch_size), _split(saved[0], batch_size), strict=True):
+    for part, attacked in zip(
+        _split(torch.tensor(claimed), batch_size), _split(saved[0], batch_size), strict=True
+    ):
         batch, attacked = read_batch(images, part, device), attacked.to(device)
         budget = budget_of(batch)
         logits, allowed = logits_of(model, attacked), budget.contains(attacked, batch.images)

@@ -1,0 +1,26 @@
+"""Re-derive every claim of a run's evaluations from its saved images, its weights and the data."""
+
+import argparse
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+SETTINGS: Collection[str] = ("data.root", "device")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("target", metavar="RUN", type=Path, help="a run folder, or a folder of seed-* runs")
+    parser.add_argument(
+        "--eight-bits",
+        action="store_true",
+        help="count as well how many images still fool once rounded to 8 bits, towards the clean value",
+    )
+
+
+def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
+    """Verify."""
+    from ..jobs import verify_run
+
+    verify_run(arguments.target.expanduser(), settings, eight_bits=arguments.eight_bits)
+    return 0

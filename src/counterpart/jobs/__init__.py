@@ -1,0 +1,10 @@
+"""What the commands do with run folders and models."""
+
+from .auditing import audit_target as audit_target
+from .judging import evaluate as evaluate
+from .prediction import Prediction as Prediction
+from .prediction import predict as predict
+from .training import Trained as Trained
+from .training import train as train
+from .training import train_seeds as train_seeds
+from .verification import verify_run as verify_run

@@ -1,0 +1,108 @@
+"""Audit a target: the five behaviours of obfuscated gradients, as a table with verdicts."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .. import build, distributed
+from ..evaluation import accuracy
+from ..evaluation.ledger import Ledger, Row
+from ..evaluation.masking_checks import Behaviour, audit
+from ..protocols import NamedAttack
+from ..records import Record, fingerprint
+from .judging import Case, case_of
+from .targets import open_targets
+
+
+def audit_target(
+    text: str, changes: Mapping[str, Any], *, steps: int, queries: int, draws: int
+) -> list[Behaviour]:
+    """Measure the five behaviours of every model that a text names, print and record them."""
+    distributed.start()
+    found: list[Behaviour] = []
+    for target in open_targets(text, changes):
+        case = case_of(target)
+        effort = {"steps": steps, "queries": queries, "draws": draws}
+        behaviours = audit(partial(_rows, case, effort), case.norm, case.eps, **effort)
+        if distributed.is_main():
+            _keep(case, behaviours)
+            _print(case, behaviours)
+        distributed.barrier()
+        found += behaviours
+    return found
+
+
+def _rows(
+    case: Case, effort: Mapping[str, int], attacks: Sequence[NamedAttack], eps: float, name: str
+) -> list[Row]:
+    """Every attack on all that the model gets right, in a ledger of its own: an audit that was stopped goes on."""
+    target, wanted = case.target, case.target.config.evaluate
+    identity = {
+        **case.identity,
+        **effort,
+        "attacks": [one.name for one in attacks],
+        "eps": eps,
+        "audit": name,
+    }
+    folder = target.run.path / "audits" / fingerprint(identity)
+    ledger = Ledger(folder, accuracy.chunks_of(case.images, wanted.chunk_size))
+    if distributed.is_main():
+        ledger.open(identity)
+    distributed.barrier()
+    budget = build.budget(case.norm, eps)
+    return accuracy.evaluate(
+        target.model,
+        case.view,
+        case.images,
+        attacks,
+        budget_of=lambda _: budget,
+        ledger=ledger,
+        chunk_size=wanted.chunk_size,
+        batch_size=wanted.batch_size,
+        device=target.device,
+        seed=target.config.seed,
+        individual=True,
+        save_images=False,
+        title=f"auditing {target.run.name} ({name})",
+    )
+
+
+def _keep(case: Case, behaviours: Sequence[Behaviour]) -> None:
+    details = {
+        "data": case.images.name,
+        "fingerprint": case.images.fingerprint,
+        "norm": case.norm,
+        "eps": case.eps,
+        "audit": case.key,
+    }
+    records = [
+        Record(
+            "metric",
+            f"audit/{one.name}",
+            float(one.honest),
+            len(case.images),
+            seed=case.target.config.seed,
+            config=case.target.who["config"],
+            details={**details, "numbers": one.numbers, "verdict": one.verdict},
+        )
+        for one in behaviours
+    ]
+    case.target.run.add_once(records)
+
+
+def _print(case: Case, behaviours: Sequence[Behaviour]) -> None:
+    title = f"{case.target.run.name}: {len(case.images)} images, {case.norm} {case.eps:.4g}"
+    if not behaviours:
+        Console().print(f"{title}: the model classifies none correctly; there is nothing to audit.")
+        return
+    table = Table(title=title, title_justify="left", show_lines=True)
+    for column in ("behaviour", "share of images that fell", "verdict"):
+        table.add_column(column)
+    for one in behaviours:
+        numbers = "\n".join(f"{name}: {value:.1%}" for name, value in one.numbers.items())
+        mark = "as it should be" if one.honest else "SUSPICIOUS"
+        table.add_row(one.name, numbers, f"{mark}: {one.verdict}")
+    Console().print(table)

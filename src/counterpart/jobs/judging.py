@@ -1,0 +1,311 @@
+"""Judge a target: evaluate it into its run folder, and print the accuracies."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from .. import build, distributed
+from ..attacks.auto_attack import suite
+from ..budget import Budget
+from ..config import plain
+from ..data.image_sets import ImageSet, balanced_subset
+from ..errors import UserError
+from ..evaluation import accuracy
+from ..evaluation.ledger import Ledger, Row, weights_hash
+from ..evaluation.model_checks import Doubt, model_doubts, result_doubts
+from ..evaluation.panel import write_panel
+from ..importance.rules import constant
+from ..models.inference import InferenceView
+from ..protocols import Attack, Attacked, Classifier, NamedAttack
+from ..records import Record, fingerprint
+from ..rundir import RunDir, write_atomically
+from .seeds import aggregate
+from .targets import Target, open_targets, surrogate
+
+CHECKED = 64  # images that a model is checked on before it is attacked
+PERCENT = 100
+
+
+@dataclass(frozen=True)
+class Case:
+    """A target with all that decides what its evaluation finds.
+
+    Attributes:
+        target: the model and its folder.
+        images: those that are evaluated.
+        norm: of the budget.
+        eps: its radius.
+        budget: the two together.
+        attacks: in order.
+        view: what they search on.
+        identity: everything that decides the ledger's rows.
+    """
+
+    target: Target
+    images: ImageSet
+    norm: str
+    eps: float
+    budget: Budget
+    attacks: Sequence[NamedAttack]
+    view: InferenceView
+    identity: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The name of the evaluation."""
+        return fingerprint(self.identity)
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where its rows lie."""
+        chunks = accuracy.chunks_of(self.images, self.target.config.evaluate.chunk_size)
+        return Ledger(self.target.run.path / "evaluations" / self.key, chunks)
+
+
+def evaluate(text: str, changes: Mapping[str, Any]) -> list[RunDir]:
+    """Evaluate what a text names, and print the accuracies; of a group of seeds also their mean.
+
+    Args:
+        text: a run folder, a group of ``seed-*`` runs, or another of ``targets.FORMS``.
+        changes: nested settings that differ from the run's own, such as {"evaluate": {"n": 100}}.
+    """
+    distributed.start()
+    tables, runs = [], []
+    for target in open_targets(text, changes):
+        tables.append(_judge(target))
+        runs.append(target.run)
+    if len(runs) > 1 and distributed.is_main():
+        aggregate(RunDir(Path(text)), tables, [int(run.config()["seed"]) for run in runs])
+    return runs
+
+
+def case_of(target: Target) -> Case:
+    """What to evaluate, and how."""
+    config, images = target.config, target.images
+    wanted = config.evaluate
+    if wanted.n is not None:
+        images = balanced_subset(images, wanted.n, seed=0)  # the same images for every run
+    norm = wanted.norm or config.attack.norm
+    if norm != config.attack.norm and wanted.eps is None:
+        raise UserError(
+            f"evaluate.norm {norm} differs from training's {config.attack.norm}: give its radius with --evaluate.eps."
+        )
+    eps = config.attack.eps if wanted.eps is None else wanted.eps
+    elsewhere = {"data": config.data.model_dump(exclude_unset=True)}
+    attacks = build.evaluation_attacks(
+        wanted, norm, target.classes, lambda text: surrogate(text, target.device, elsewhere)
+    )
+    if wanted.precision == "bf16":
+        attacks += _finish(target, norm)
+    identity = {
+        "model": weights_hash(target.model),
+        "who": dict(target.who),
+        "attacks": [[one.name, one.line] for one in attacks],
+        "options": [spec.model_dump(exclude_none=True) for spec in wanted.attacks],
+        "norm": norm,
+        "eps": eps,
+        "data": [images.name, images.split, images.fingerprint],
+        "images": fingerprint(images.index.tolist()),
+        "n": len(images),
+        "seed": config.seed,
+        "individual": wanted.individual,
+        "engine": wanted.engine,
+        "precision": wanted.precision,
+        "batch_size": wanted.batch_size,
+        "chunk_size": wanted.chunk_size,
+        "threads": torch.get_num_threads(),
+        "device": target.device.type,
+    }
+    view = InferenceView(target.model, precision=wanted.precision)
+    return Case(target, images, norm, eps, build.budget(norm, eps), attacks, view, identity)
+
+
+def _finish(target: Target, norm: str) -> list[NamedAttack]:
+    """What ends a search in bf16: APGD on cross-entropy and three targets, on the float32 view."""
+    exact = InferenceView(target.model)
+    standard = suite("standard", norm, target.classes)
+    chosen = [one for one in standard if one.line == "apgd-ce"]
+    chosen += [one for one in standard if one.line == "apgd-t"][:3]
+    return [
+        NamedAttack(f"float32 {one.name}", partial(_search_on, exact, one.attack), f"float32 {one.line}")
+        for one in chosen
+    ]
+
+
+def _search_on(
+    view: Classifier, attack: Attack, model: Classifier, images: Tensor, labels: Tensor, **options: Any
+) -> Attacked:
+    return attack(view, images, labels, **options)
+
+
+def _judge(target: Target) -> list[Record]:
+    """Evaluate a target into a folder named after everything that decides the result."""
+    case = case_of(target)
+    wanted, run, ledger = target.config.evaluate, target.run, case.ledger
+    first = accuracy.read_batch(case.images, torch.arange(min(CHECKED, len(case.images))), target.device)
+    try:
+        doubts = model_doubts(target.model, case.view, first)
+    except ValueError as error:
+        raise UserError(f"{target.text}: {error}") from error
+    _say([*target.notes, *(f"{doubt.name}: {doubt.text}" for doubt in doubts)])
+    if distributed.is_main():
+        ledger.open(case.identity)
+        _keep_settings(ledger.folder, target)
+    distributed.barrier()
+    rows = accuracy.evaluate(
+        target.model,
+        case.view,
+        case.images,
+        case.attacks,
+        budget_of=lambda _: case.budget,
+        ledger=ledger,
+        chunk_size=wanted.chunk_size,
+        batch_size=wanted.batch_size,
+        device=target.device,
+        seed=target.config.seed,
+        individual=wanted.individual,
+        save_images=wanted.save_images,
+        title=f"evaluating {run.name}",
+    )
+    later = result_doubts(rows, case.attacks)
+    _say([f"{doubt.name}: {doubt.text}" for doubt in later])
+    made = _metrics(case, rows, [*doubts, *later])
+    if distributed.is_main():
+        _keep(case, rows, made)
+        _print_accuracies(run, made)
+    distributed.barrier()
+    return made
+
+
+def _keep_settings(folder: Path, target: Target) -> None:
+    """How the evaluation was asked for, so that it can be verified; no part of its identity."""
+    text = json.dumps({"target": target.text, "config": plain(target.config)}, indent=1)
+    write_atomically(folder / "settings.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _metrics(case: Case, rows: Sequence[Row], doubts: Sequence[Doubt]) -> list[Record]:
+    target, wanted = case.target, case.target.config.evaluate
+    details = {
+        "model": target.config.model.name,
+        "data": case.images.name,
+        "split": case.images.split,
+        "fingerprint": case.images.fingerprint,
+        "norm": case.norm,
+        "eps": case.eps,
+        "precision": wanted.precision,
+        "engine": wanted.engine,
+        "evaluation": case.key,
+        "doubts": {doubt.name: doubt.text for doubt in doubts},
+        **{k: v for k, v in target.who.items() if k != "config"},
+    }
+    seconds = case.ledger.seconds()
+    made = accuracy.metrics(rows, case.images.classes, case.attacks, details, seconds, wanted.individual)
+    return [replace(one, seed=target.config.seed, config=target.who["config"]) for one in made]
+
+
+def _keep(case: Case, rows: Sequence[Row], made: Sequence[Record]) -> None:
+    """Write what is not there yet: table, panel, summary and records."""
+    run, folder = case.target.run, case.ledger.folder
+    known = {r.name for r in run.records() if r.details.get("evaluation") == case.key}
+    table, panel, summary = folder / "images.csv", folder / "panel.safetensors", folder / "result.json"
+    if not {"images", "panel", "result"} <= known:
+        accuracy.write_table(table, rows, case.images.classes)
+        _write_panel(case, panel, rows)
+        text = json.dumps(_summary(case, made), indent=1)
+        write_atomically(summary, lambda path: path.write_text(text, encoding="utf-8"))
+    shown = f"under {case.attacks[0].name}" if case.attacks else "without attack"
+    files = [
+        (table, "images", f"Per-image results of {run.name}."),
+        (panel, "panel", f"Images of {run.name} {shown}, or what fooled them first."),
+        (summary, "result", f"Result of {run.name} under the field names of RobustBench."),
+    ]
+    artifacts = [run.artifact(file, name, caption) for file, name, caption in files]
+    more = {"evaluation": case.key, "fingerprint": case.images.fingerprint}
+    artifacts = [replace(one, details={**one.details, **more}) for one in artifacts]
+    run.add([one for one in [*made, *artifacts] if one.name not in known])
+
+
+def _write_panel(case: Case, path: Path, rows: Sequence[Row]) -> None:
+    config = case.target.config
+    rule = build.rule(config) if config.train.method == "part" else partial(constant, budget=case.budget)
+    same = case.norm == config.attack.norm  # the radii of training mean nothing in another norm
+    size = config.evaluate.chunk_size
+
+    def fooling(position: int) -> Tensor | None:
+        saved = case.ledger.images(rows[position].fooled_by, position // size)
+        return None if saved is None else saved[0][saved[1].index(position)]
+
+    write_panel(
+        path,
+        case.target.model,
+        case.view,
+        case.images,
+        rows,
+        case.attacks[:1],
+        fooling=fooling,
+        budget=case.budget,
+        rule=rule if same else partial(constant, budget=case.budget),
+        device=case.target.device,
+        seed=config.seed,
+    )
+
+
+def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:
+    """The result under RobustBench's field names (percentages as text), and ours below."""
+    values = {record.name.removeprefix("accuracy/"): record for record in made}
+    target, wanted = case.target, case.target.config.evaluate
+    standard = [
+        spec
+        for spec in wanted.attacks
+        if spec.attack == "autoattack" and spec.options["version"] == "standard"
+    ]
+    exact = bool(standard) and wanted.precision == "float32" and target.classes >= 4
+    eps = case.eps * 255
+    return {
+        "name": target.run.name,
+        "dataset": case.images.name,
+        "architecture": target.config.model.name,
+        "eps": f"{eps:.4g}/255" if case.norm == "linf" else f"{case.eps:g}",
+        "clean_acc": f"{PERCENT * (values['clean'].value or 0):.2f}",
+        "autoattack_acc": f"{PERCENT * (values['worst case'].value or 0):.2f}" if exact else None,
+        "reported": None,
+        "unreliable": bool(made[0].details["doubts"]),
+        "counterpart": {
+            "norm": case.norm,
+            "n": len(case.images),
+            "accuracies": {name: [r.value, r.interval] for name, r in values.items()},
+            "doubts": made[0].details["doubts"],
+            "identity": case.identity,
+        },
+    }
+
+
+def _say(sentences: Sequence[str]) -> None:
+    if distributed.is_main():
+        for sentence in sentences:
+            Console(stderr=True).print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_accuracies(run: RunDir, made: Sequence[Record]) -> None:
+    d = made[0].details
+    what = f"{d['method']}, {d['data']} {d['split']}, {d['norm']} {d['eps']:.4g}, n = {made[0].n}"
+    title = f"{run.name}: {what}"
+    table = Table(title=title, title_justify="left")
+    for column in ("", "accuracy", "95 % interval"):
+        table.add_column(column)
+    for record in made:
+        assert record.value is not None
+        assert record.interval is not None
+        low, high = record.interval
+        table.add_row(
+            record.name.removeprefix("accuracy/"), f"{record.value:.2%}", f"{low:.2%} to {high:.2%}"
+        )
+    Console().print(table)

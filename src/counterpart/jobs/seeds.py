@@ -1,0 +1,38 @@
+"""One table for several seeds."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from ..aggregate import over_seeds
+from ..records import Record
+from ..rundir import RunDir
+
+
+def aggregate(group: RunDir, tables: Sequence[Sequence[Record]], seeds: Sequence[int]) -> None:
+    """Each metric over the seeds, printed and kept once as a record of the group.
+
+    Args:
+        group: the folder above the seeds' runs.
+        tables: the metrics of each seed.
+        seeds: in the same order.
+    """
+    records, table = [], Table(title=f"{group.name}: {len(seeds)} seeds", title_justify="left")
+    for column in ("", "mean", "sd", "95 % interval"):
+        table.add_column(column)
+    by_name = [{record.name: record for record in one} for one in tables]
+    for name in by_name[0]:
+        same = [one[name] for one in by_name]
+        values = [float(record.value or 0) for record in same]
+        intervals = [record.interval for record in same if record.interval is not None]
+        centre, spread, interval = over_seeds(values, intervals)
+        agreed = {k: v for k, v in same[0].details.items() if all(r.details.get(k) == v for r in same)}
+        details = {**agreed, "seeds": list(seeds), "values": values, "sd": spread}
+        records.append(
+            Record("metric", f"mean over seeds/{name}", centre, len(values), interval, details=details)
+        )
+        shown = "" if interval is None else f"{interval[0]:.2%} to {interval[1]:.2%}"
+        table.add_row(name, f"{centre:.2%}", "" if spread is None else f"{spread:.2%}", shown)
+    group.add_once(records)
+    Console().print(table)

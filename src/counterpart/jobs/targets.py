@@ -1,0 +1,253 @@
+"""What a command is pointed at: a run, a checkpoint, a network by name, somebody else's weights, or user code."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import build, devices, distributed
+from ..config import Config, plain, resolve
+from ..data.class_map import mapped
+from ..data.decoding import Prepare
+from ..data.image_sets import ImageSet
+from ..errors import UserError
+from ..evaluation.accuracy import logits_of, read_batch
+from ..models.backbones import outputs, preprocessing
+from ..models.hub import classes_in, load_weights, read_weights, start_from
+from ..models.normalize import ImageClassifier
+from ..models.published import load_published
+from ..models.user_code import load_user
+from ..records import fingerprint
+from ..rundir import RunDir, members
+from ..training import checkpoint
+
+JUDGING = ("evaluate", "data", "device", "threads", "seed")  # what may change when a trained run is evaluated
+FORMS = "a run folder, a checkpoint (.safetensors), timm/NAME, ARCHITECTURE@WEIGHTS.pt, or module:function of your own"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model, the images that it is to be judged on, and the folder that results go into.
+
+    Attributes:
+        text: what the user named.
+        run: the folder.
+        config: the run's, with what the command line changed.
+        model: in eval mode, on its device.
+        classes: how many it answers with.
+        images: the whole split.
+        device: where it lies.
+        who: what records say of it: hash of the configuration, which weights, and the method's name.
+        notes: sentences that a reader of its numbers should know.
+    """
+
+    text: str
+    run: RunDir
+    config: Config
+    model: nn.Module
+    classes: int
+    images: ImageSet
+    device: torch.device
+    who: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+def open_targets(text: str, changes: Mapping[str, Any]) -> Iterator[Target]:
+    """Every model that a text names, one after the other: a group folder holds one for each seed.
+
+    Args:
+        text: one of ``FORMS``. ``module:function`` runs the user's own code.
+        changes: nested settings that differ from the run's own, such as {"evaluate": {"n": 100}}.
+
+    Raises:
+        UserError: the text names nothing, or model and images do not belong together.
+    """
+    path = Path(text).expanduser()
+    if path.is_dir():
+        for run in members(path):
+            yield _run(run, text, None, changes)
+    elif path.is_file():
+        yield _checkpoint(path, text, changes)
+    elif text.startswith("timm/"):
+        yield _timm(text, changes)
+    elif "@" in text:
+        yield _published(text, changes)
+    elif ":" in text:
+        yield _user(text, changes)
+    else:
+        raise UserError(f"{text} does not exist, and is no model either. A target is {FORMS}.")
+
+
+def surrogate(text: str, device: torch.device, settings: Mapping[str, Any]) -> nn.Module:
+    """The model of a target, for transfer attacks on another one."""
+    return next(open_targets(text, settings)).model.to(device)
+
+
+def weights_of(source: str) -> tuple[dict[str, Tensor], str]:
+    """Weights of a run folder or a file."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        path = RunDir(path).checkpoint("best")
+    return read_weights(path)[0], str(path)
+
+
+def load_run(run: RunDir, which: str) -> tuple[ImageClassifier, dict[str, Any]]:
+    """A run's "best" or "last" model, and what its checkpoint's header says of it."""
+    run.config()  # says that the folder is no run, before a checkpoint is missed
+    path = run.checkpoint(which)
+    if not path.exists():
+        raise UserError(
+            f"{path} is missing: {run.path} has not finished an epoch yet. Continue its training first."
+        )
+    return load_checkpoint(path)
+
+
+def load_checkpoint(path: Path) -> tuple[ImageClassifier, dict[str, Any]]:
+    """The model of a checkpoint, rebuilt from its header; averaged weights where it has some."""
+    tensors, about = checkpoint.read(path)
+    if "state" in about:  # a whole training, of which the weights are a part
+        prefix = "ema.module." if "ema.n_averaged" in tensors else "model."
+        tensors = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    model = build.model(about["model"], seed=0)
+    load_weights(model, tensors, str(path))
+    return model, about
+
+
+def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) -> Target:
+    """A run of ours, by its best or last weights, or by those in a file."""
+    for section in changes:
+        if section not in JUDGING:
+            raise UserError(
+                f"{section} is a setting of training, and {run.path} has been trained. evaluate takes "
+                f"{', '.join(JUDGING)}; another radius is --evaluate.eps, another norm --evaluate.norm."
+            )
+    # data.limit is for training images.
+    config = resolve(run.config(), {"data": {"limit": None}}, changes, source=str(run.path))
+    device = devices.resolve(config.device, config.threads)
+    which: str = config.evaluate.weights
+    if file is None:
+        model, about = load_run(run, config.evaluate.weights)
+    else:
+        model, about = load_checkpoint(file)
+        which = file.name
+    images = mapped(_split(config, device), config.data.class_map, about["classes"])
+    notes: tuple[str, ...] = ()
+    if images.fingerprint != about["fingerprint"]:
+        said = (
+            f"the data ({images.fingerprint}) is not what the model was trained on ({about['fingerprint']})"
+        )
+        notes = (f"{said[0].upper()}{said[1:]}.",)
+    who = {"config": about["config"], "weights": which, "method": build.method_name(config)}
+    classes = int(about["model"]["num_classes"])
+    return Target(text, run, config, model.to(device).eval(), classes, images, device, who, notes)
+
+
+def _checkpoint(file: Path, text: str, changes: Mapping[str, Any]) -> Target:
+    """A checkpoint file: within its run's folder, or alone."""
+    home = RunDir(file.parent.parent)
+    if home.config_file.exists():
+        return _run(home, text, file, changes)
+    model, about = load_checkpoint(file)
+    given = {"data": {"name": about["data"]}, "model": {"name": about["model"]["name"]}}
+    return _outside(text, file.stem, given, changes, lambda _: (model, ()), classes=about["classes"])
+
+
+def _timm(text: str, changes: Mapping[str, Any]) -> Target:
+    """One of timm's networks on an image folder, with its own resize, crop and normalisation."""
+    own = {"data": {"name": "folder"}, "model": {"name": text, "pretrained": True}}
+    way = preprocessing(text)
+
+    def load(config: Config) -> tuple[nn.Module, tuple[str, ...]]:
+        about: dict[str, Any] = {"name": text, "num_classes": outputs(text), "image_size": way.crop}
+        if config.model.init is None:
+            return build.model(about, seed=0, pretrained=True), ()
+        weights, source = weights_of(config.model.init)
+        about["num_classes"] = classes_in(build.model(about, seed=0), weights)
+        model = build.model(about, seed=0)
+        start_from(model, weights, source)
+        return model, (f"weights of {source}",)
+
+    if (changes.get("data") or {}).get("name", "folder") != "folder":
+        raise UserError(f"{text} is evaluated on a folder of images, not on {changes['data']['name']}.")
+    return _outside(text, text, own, changes, load, size=way.crop, prepare=way.apply)
+
+
+def _published(text: str, changes: Mapping[str, Any]) -> Target:
+    """A state dict that others published, as ARCHITECTURE@FILE."""
+    architecture, _, name = text.partition("@")
+    file = Path(name).expanduser()
+    if not file.is_file():
+        raise UserError(f"{text}: there is no file {file}. The form is ARCHITECTURE@FILE.")
+
+    def load(config: Config) -> tuple[nn.Module, tuple[str, ...]]:
+        model, notes = load_published(architecture, file, normalisation=config.model.normalisation)
+        return model, tuple(notes)
+
+    own = {"model": {"name": architecture, "init": str(file)}}
+    options: dict[str, Any] = {}
+    if architecture.startswith("timm/"):
+        way = preprocessing(architecture)
+        options = {"size": way.crop, "prepare": way.apply}
+    return _outside(text, f"{architecture}-{file.stem}", own, changes, load, **options)
+
+
+def _user(text: str, changes: Mapping[str, Any]) -> Target:
+    """What a function of the user's own returns."""
+    return _outside(text, text, {"model": {"name": text}}, changes, lambda _: (load_user(text), ()))
+
+
+def _outside(
+    text: str,
+    name: str,
+    own: Mapping[str, Any],
+    changes: Mapping[str, Any],
+    load: Callable[[Config], tuple[nn.Module, tuple[str, ...]]],
+    *,
+    classes: list[str] | None = None,
+    size: int | None = None,
+    prepare: Prepare | None = None,
+) -> Target:
+    """A model that no run of ours trained; its results go into a folder of its own."""
+    if "name" not in {**own.get("data", {}), **changes.get("data", {})}:
+        raise UserError(
+            f"{text}: on which images? Such as --data.name cifar10 --data.root DIR; a folder of images is "
+            "--data.name folder --data.root DIR."
+        )
+    name = re.sub(r"[^\w.-]+", "-", name)
+    config = resolve({"name": name, "train": {"method": "clean"}}, own, changes, source=text)
+    device = devices.resolve(config.device, config.threads)
+    images = _split(config, device, **({} if size is None else {"size": size, "prepare": prepare}))
+    model, notes = load(config)
+    model = model.to(device).eval()
+    answers = _answers(model, images, device)
+    names = classes or [f"output {i}" for i in range(answers)]
+    if classes is None and answers == len(images.classes) and not isinstance(own.get("data"), Mapping):
+        names = list(images.classes)  # as many as the data has: in its order
+    images = mapped(images, config.data.class_map, names)
+    run = RunDir(config.runs / (config.name or name))
+    if distributed.is_main():
+        run.create(plain(config), lambda known: {"model": known.get("model")})
+    distributed.barrier()
+    weights = "pretrained" if config.model.init is None and text.startswith("timm/") else text
+    who = {"config": fingerprint(plain(config)["model"]), "weights": weights, "method": config.model.name}
+    return Target(text, run, config, model, answers, images, device, who, notes)
+
+
+def _answers(model: nn.Module, images: ImageSet, device: torch.device) -> int:
+    """How many classes a model answers with, on one image."""
+    try:
+        return int(logits_of(model, read_batch(images, torch.tensor([0]), device).images).shape[1])
+    except (ValueError, RuntimeError) as error:
+        shape = "x".join(map(str, images.shape))
+        raise UserError(
+            f"the model does not answer for an image of {shape}: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _split(config: Config, device: torch.device, **options: Any) -> ImageSet:
+    data = build.splits(config, device, **options)
+    return data.test if config.evaluate.split == "test" else data.validation

@@ -1,0 +1,167 @@
+"""Train, or continue, the run of a configuration."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from .. import build, devices, distributed
+from ..attacks import pgd
+from ..config import Config, identity, plain
+from ..data.image_sets import ImageSet, balanced_subset
+from ..data.transforms import as_floats
+from ..errors import UserError
+from ..evaluation import accuracy
+from ..models.hub import start_from
+from ..models.inference import InferenceView
+from ..records import Record
+from ..rundir import RunDir
+from ..training import checkpoint
+from ..training.loop import fit
+from ..training.optimizers import sgd
+from .seeds import aggregate
+from .targets import weights_of
+
+VALIDATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run, and whether it reached its last epoch (False: ``train.stop_after`` ended it)."""
+
+    run: RunDir
+    finished: bool
+
+
+def train(config: Config, deadline: float | None = None) -> Trained:
+    """Train, or continue, the run of a configuration; the folder is ``config.runs / config.name``.
+
+    Args:
+        config: the run.
+        deadline: of ``time.monotonic``; by default ``train.stop_after`` from now.
+
+    Raises:
+        UserError: what the user can mend. Nothing is written before data and model are known to be good.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM; a checkpoint has been written.
+    """
+    deadline = _deadline(config) if deadline is None else deadline
+    distributed.start()
+    device = devices.resolve(config.device, config.threads)
+    run = RunDir(config.runs / (config.name or "run"))
+    if config.data.class_map is not None:
+        raise UserError(
+            "data.class_map is for evaluating a model on other classes; training gives it the data's own."
+        )
+    data = build.splits(config, device)
+    about_model = build.about_model(config, data)
+    model = build.model(about_model, config.seed, pretrained=config.model.pretrained)
+    if config.model.init is not None:
+        weights, source = weights_of(config.model.init)
+        start_from(model, weights, source)
+    model.to(device)
+    _check_saliency(config, model, data.train, device)
+    if distributed.is_main():
+        run.create(plain(config), identity)
+        run.sweep()
+    distributed.barrier()
+
+    validation = data.validation
+    if config.train.validation_n is not None:
+        validation = balanced_subset(validation, config.train.validation_n, seed=0)
+    about = {
+        "model": about_model,
+        "classes": list(data.train.classes),
+        "data": data.train.name,
+        "fingerprint": data.train.fingerprint,
+        "config": build.config_hash(config),
+    }
+    o = config.optimizer
+    finished = fit(
+        model,
+        build.phases(config),
+        data.train,
+        run=run,
+        optimizer=sgd(
+            model,
+            lr=o.lr,
+            momentum=o.momentum,
+            nesterov=o.nesterov,
+            weight_decay=o.weight_decay,
+            decay_norm=o.decay_norm,
+        ),
+        rate=build.rate(config),
+        validate=_validator(config, validation, device),
+        settings=build.settings(config, device, deadline),
+        about=about,
+    )
+    return Trained(run, finished)
+
+
+def train_seeds(config: Config, seeds: Sequence[int]) -> list[Trained]:
+    """Train one configuration from several seeds, into ``<name>/seed-<k>``, and aggregate.
+
+    Prints mean and standard deviation of the best weights' validation accuracies and keeps them as records of
+    the group folder ``<name>``. ``train.stop_after`` counts from here on, for all seeds together.
+    """
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"seeds {', '.join(map(str, seeds))} name one twice.")
+    group, deadline = config.name or "run", _deadline(config)
+    trained = []
+    for seed in seeds:
+        one = config.model_copy(update={"seed": seed, "name": f"{group}/seed-{seed}"})
+        trained.append(train(one, deadline))
+        if not trained[-1].finished:  # out of time: the next seed would only start and stop
+            return trained
+    if distributed.is_main():
+        aggregate(RunDir(config.runs / group), [_best_validation(t.run) for t in trained], seeds)
+    return trained
+
+
+def _deadline(config: Config) -> float | None:
+    after = config.train.stop_after
+    return None if after is None else time.monotonic() + after
+
+
+def _check_saliency(config: Config, model: nn.Module, images: ImageSet, device: torch.device) -> None:
+    """Refuse, before anything is written, a model that maps cannot be drawn from."""
+    if config.train.method != "part":
+        return
+    first = as_floats(images.read(torch.arange(min(2, len(images)))).to(device))
+    probe = InferenceView(model).probe(first)
+    if probe.features is None:
+        raise UserError(
+            f"{config.model.name} shows no feature map before its head, so method part cannot draw a class "
+            "activation map of it. Use --train.method at, or a convolutional network."
+        )
+
+
+def _validator(
+    config: Config, images: ImageSet, device: torch.device
+) -> Callable[[nn.Module, InferenceView], tuple[float, float]]:
+    full = build.training_budget(config)
+
+    def validate(model: nn.Module, view: InferenceView) -> tuple[float, float]:
+        return accuracy.quick(
+            model,
+            view,
+            images,
+            budget_of=lambda _: full,
+            attack=partial(pgd, steps=config.train.validation_steps),
+            batch_size=VALIDATION_BATCH,
+            device=device,
+            seed=config.seed,
+        )
+
+    return validate
+
+
+def _best_validation(run: RunDir) -> list[Record]:
+    """Clean and robust validation accuracy of a run's best weights."""
+    epoch = checkpoint.read(run.checkpoint("best"))[1]["epoch"]
+    row = next(r for r in run.records() if r.kind == "epoch" and r.details["epoch"] == epoch)
+    details = {"split": "validation", "weights": "best", "fingerprint": row.details["fingerprint"]}
+    names = ("validation_clean", "validation_robust")
+    return [Record("metric", name, row.details[name], seed=row.seed, details=details) for name in names]

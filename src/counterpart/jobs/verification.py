@@ -1,0 +1,116 @@
+"""Verify evaluations: re-derive every claim of a run folder's ledgers."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from .. import build, distributed
+from ..data.image_sets import balanced_subset
+from ..errors import UserError
+from ..evaluation import accuracy
+from ..evaluation.ledger import Ledger, weights_hash
+from ..evaluation.verify import Verified, verify
+from ..protocols import NamedAttack
+from ..records import Record, fingerprint
+from ..rundir import RunDir, members
+from .targets import open_targets
+
+SHOWN = 5  # mismatches of an evaluation that are named
+
+
+def verify_run(path: Path, changes: Mapping[str, Any], *, eight_bits: bool = False) -> list[Verified]:
+    """Verify every evaluation of a run folder, or of a group's.
+
+    Args:
+        path: the folder.
+        changes: where data lie now, such as {"data": {"root": DIR}}.
+        eight_bits: count as well how many images still fool once they are rounded to 8 bits.
+
+    Raises:
+        UserError: a claim does not hold, or the weights or the data are not those of the ledger.
+    """
+    results = []
+    for run in members(path):
+        folders = sorted(file.parent for file in run.path.glob("evaluations/*/identity.json"))
+        if not folders:
+            raise UserError(f"{run.path} holds no evaluation. Make one: counterpart evaluate {run.path}")
+        for folder in folders:
+            results.append(_verify(run, folder, changes, eight_bits))
+    return results
+
+
+def _verify(run: RunDir, folder: Path, changes: Mapping[str, Any], eight_bits: bool) -> Verified:
+    identity = Ledger(folder, 0).identity()
+    asked = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    trained = run.checkpoint("best").exists()
+    target = next(
+        open_targets(
+            str(run.path) if trained else asked["target"], _changes(asked["config"], trained, changes)
+        )
+    )
+    images = target.images
+    if identity["n"] < len(images):
+        images = balanced_subset(images, identity["n"], seed=0)
+    now = {
+        "model": weights_hash(target.model),
+        "data": [images.name, images.split, images.fingerprint],
+        "images": fingerprint(images.index.tolist()),
+        "n": len(images),
+    }
+    changed = [
+        f"{name}: {identity[name]} there, {value} now"
+        for name, value in now.items()
+        if identity[name] != value
+    ]
+    if changed:
+        raise UserError(f"{folder} cannot be verified, it belongs to something else ({'; '.join(changed)}).")
+    budget = build.budget(identity["norm"], identity["eps"])
+    chunks = accuracy.chunks_of(images, identity["chunk_size"])
+    result = verify(
+        target.model,
+        images,
+        [NamedAttack(name, _never, line) for name, line in identity["attacks"]],
+        Ledger(folder, chunks),
+        budget_of=lambda _: budget,
+        batch_size=identity["batch_size"],
+        device=target.device,
+        eight_bits=eight_bits,
+    )
+    if distributed.is_main():
+        _report(run, folder, result)
+    return result
+
+
+def _changes(config: Mapping[str, Any], trained: bool, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the evaluation had, and on top where things lie now."""
+    kept = {
+        name: config[name] for name in ("evaluate", "data", "threads", "seed") if config.get(name) is not None
+    }
+    if not trained:
+        kept |= {name: config[name] for name in ("model", "name", "runs")}
+    for section, value in changes.items():
+        kept[section] = {**kept.get(section, {}), **value} if isinstance(value, Mapping) else value
+    return kept
+
+
+def _never(*_: object, **__: object) -> Any:
+    raise AssertionError("verification runs no attack")
+
+
+def _report(run: RunDir, folder: Path, result: Verified) -> None:
+    fine = result.claims - len(result.mismatches)
+    words = f"{folder}: {fine:,} of {result.claims:,} claims hold, {result.marginal:,} of them on a marginal logit gap"
+    if result.after_rounding is not None:
+        words += (
+            f"; {result.after_rounding:,} of {result.successes:,} images still fool after rounding to 8 bits"
+        )
+    Console().print(f"{words}.", highlight=False, soft_wrap=True, markup=False)
+    details = {**vars(result), "evaluation": folder.name, "mismatches": result.mismatches[:SHOWN]}
+    share = fine / max(result.claims, 1)
+    run.add([Record("metric", "verified", share, result.claims, details=details)])
+    if result.mismatches:
+        named = "; ".join(result.mismatches[:SHOWN])
+        raise UserError(f"{folder} does not hold: {len(result.mismatches)} of its claims fail ({named}).")
