@@ -299,7 +299,7 @@ def _average(model: nn.Module) -> None:
         if p.grad is None and p.requires_grad:
             p.grad = torch.zeros_like(p)
     distributed.sum_([p.grad for p in model.parameters() if p.grad is not None])
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
     statistics = [s for norm in norms for s in (norm.running_mean, norm.running_var) if s is not None]
     distributed.sum_(statistics)
     for statistic in statistics:
