@@ -64,7 +64,9 @@ def rays(
     starts, ends = _blocks(images[0].numel(), images.device)
     cells = torch.arange(images[0].numel(), device=images.device)
 
-    clean, within, answers = images[rows], budget.select(rows), labels[rows]
+    clean, answers = images[rows], labels[rows]
+    radius = budget.radius(images).expand_as(images)[rows]
+    low, high = (budget.project(torch.full_like(images, end), images)[rows] for end in (0, 1))
     upwards = torch.ones_like(clean, dtype=torch.bool)
     if start is not None:
         upwards = images_of(start)[rows] >= clean
@@ -81,7 +83,7 @@ def rays(
         trial = upwards ^ flipped.view_as(upwards)
         middle = torch.where((safe < 1) & (length > 1), 1.0, (safe + length) / 2)
         asked = torch.where(fresh, length, middle)
-        candidate = _along(trial, asked, clean, within)
+        candidate = _along(trial, asked, clean, radius, low, high)
         fooled = model(candidate).argmax(dim=1) != answers
         forwards[rows] += 1
 
@@ -94,21 +96,21 @@ def rays(
         done = fooled & (asked <= 1)
         if not minimise and done.any():
             found[rows[done]] = candidate[done]
-            kept = ~done
-            rows, clean, within, answers = rows[kept], clean[kept], within.select(kept), answers[kept]
-            upwards, length, safe, fresh, block = (
-                state[kept] for state in (upwards, length, safe, fresh, block)
+            state = (rows, clean, answers, radius, low, high, upwards, length, safe, fresh, block)
+            rows, clean, answers, radius, low, high, upwards, length, safe, fresh, block = (
+                one[~done] for one in state
             )
-    found[rows] = _along(upwards, length.clamp_max(1), clean, within)
+    found[rows] = _along(upwards, length.clamp_max(1), clean, radius, low, high)
     return Attacked(found, forwards, torch.zeros_like(forwards))
 
 
-def _along(upwards: Tensor, length: Tensor, clean: Tensor, budget: Budget) -> Tensor:
-    """Go ``length`` radii up or down from the clean images, as far as the range of pixels reaches."""
-    radius = budget.radius(clean)
-    moved = (clean + length.view(-1, 1, 1, 1) * torch.where(upwards, radius, -radius)).clamp(0, 1)
+def _along(
+    upwards: Tensor, length: Tensor, clean: Tensor, radius: Tensor, low: Tensor, high: Tensor
+) -> Tensor:
+    """Go ``length`` radii up or down from the clean images, to the bounds: of the budget up to 1, else of pixels."""
+    moved = clean + length.view(-1, 1, 1, 1) * torch.where(upwards, radius, -radius)
     allowed = (length <= 1).view(-1, 1, 1, 1)
-    return torch.where(allowed, budget.project(moved, clean), moved)
+    return moved.clamp(torch.where(allowed, low, 0.0), torch.where(allowed, high, 1.0))
 
 
 def _blocks(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
