@@ -263,3 +263,35 @@ def test_an_empty_batch_comes_back(linear_problem, keys, budget):
     none = slice(0, 0)
     attacked = square(model, images[none], labels[none], budget=budget.select(none), keys=keys[none])
     assert attacked.images.shape == (0, 3, 8, 8)
+
+
+@pytest.mark.parametrize("budget", [L2(0.5), L1(5.0)], ids=["l2", "l1"])
+def test_a_bump_takes_the_place_of_another_window(budget, keys):
+    images, labels = torch.full((64, 1, 16, 16), 0.5), torch.zeros(64, dtype=torch.int64)
+    asked = []
+
+    def model(x):
+        asked.append(x.clone())
+        return torch.tensor([1.0, 0.0]).expand(len(x), 2)
+
+    square(model, images, labels, budget=budget, keys=keys, queries=1, p_init=0.1)
+    before, after = ((question - images).flatten(1) for question in asked[1:])
+    if budget.norm == "l2":  # of 5 x 5 pixels, some lie in the bump's window, and the pattern leaves a border
+        emptied = ((before != 0) & (after == 0)).sum(dim=1)
+        assert emptied.max() == 25
+        assert (emptied > 0).float().mean() > 0.9
+    torch.testing.assert_close(budget.distance(asked[2], images), torch.ones(64), atol=1e-4, rtol=0)
+
+
+def test_a_tie_that_fools_is_kept(keys):
+    """Equal logits count for the class that comes first, so an image may be fooled at an unchanged margin of 0."""
+    images, labels = torch.full((1, 1, 8, 8), 0.5), torch.ones(1, dtype=torch.int64)
+    asked = []
+
+    def model(x):
+        asked.append(x.clone())
+        return torch.tensor([[0.0, 1, 1]] if len(asked) < 3 else [[1.0, 1, 0]])
+
+    attacked = square(model, images, labels, budget=Linf(0.1), keys=keys[:1], queries=50)
+    assert len(asked) == 3
+    assert torch.equal(attacked.images, asked[2])
