@@ -1,3 +1,5 @@
+import re
+
 """Every setting of a run reaches the part that it is meant for."""
 
 import pytest
@@ -61,7 +63,7 @@ def test_settings_of_the_optimiser_reach_it(monkeypatch, tmp_path):
         given.update(options, images=images)
         return True
 
-    monkeypatch.setattr(jobs, "fit", fit)
+    monkeypatch.setattr("counterpart.jobs.training.fit", fit)
     optimizer = {"lr": 0.3, "momentum": 0.8, "nesterov": True, "weight_decay": 0.02, "decay_norm": False}
     schedule = {"schedule": "piecewise", "milestones": [0.5], "gamma": 0.2, "warmup_epochs": 2}
     changes = {
@@ -97,14 +99,75 @@ def test_budgets_by_name():
         build.budget("linf", 8)
 
 
+def no_other(text):
+    raise AssertionError(f"{text} was asked for")
+
+
+def attacks(given, norm="linf", classes=10, load=no_other, **options):
+    evaluate = resolve({"evaluate": {"attacks": given, **options}}).evaluate
+    return build.evaluation_attacks(evaluate, norm, classes, load)
+
+
+def test_every_attack_has_a_name_and_its_options():
+    names = "pgd,fgsm,apgd,fab,square,mm3,rays,random-search"
+    made = attacks(names)
+    assert [a.name for a in made] == [
+        "PGD-20", "FGSM", "APGD-100", "FAB-100", "Square-5000", "MM3-20", "RayS-10000", "random search-100"
+    ]  # fmt: skip
+    assert all(a.line == a.name for a in made)
+    aimed = attacks([{"attack": "apgd", "loss": "dlr", "target": 3, "restarts": 2}])[0]
+    assert aimed.name == "APGD-100x2 dlr target 3"
+    assert aimed.attack.keywords["target"] == 3
+    assert attacks("square")[0].attack.keywords == {"queries": 5000}
+
+
+def test_autoattack_becomes_its_attacks():
+    made = attacks("pgd,autoattack")
+    assert list(dict.fromkeys(a.line for a in made)) == ["PGD-20", "apgd-ce", "apgd-t", "fab-t", "square"]
+    assert len(made) == 1 + 1 + 9 + 9 + 1
+
+
+def test_a_surrogate_makes_a_transfer_attack():
+    asked = []
+
+    def load(text):
+        asked.append(text)
+        return torch.sigmoid
+
+    [one] = attacks([{"attack": "apgd", "surrogate": "runs/other"}], load=load)
+    assert asked == ["runs/other"]
+    assert one.name == "APGD-100 from runs/other"
+    assert one.attack.func.__name__ == "transfer"
+    assert one.attack.keywords["surrogate"] is torch.sigmoid
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "message"),
+    [
+        ("rays", {"norm": "l2"}, "attack rays has no l2: it has linf"),
+        ([{"attack": "apgd", "target": 4}], {"classes": 4}, "target 4 of 3 wrong classes; the model has 4"),
+        ("mm9", {"classes": 4}, "targets 9 of 3 wrong classes"),
+        ("autoattack,autoattack", {}, "names the same attack twice: apgd-ce"),
+        ([{"attack": "square", "steps": 5}], {}, "attack square has no steps. It has: queries"),
+        ([{"attack": "square", "surrogate": "x"}], {}, "attack square has no surrogate"),
+        ("pgd,autoatack", {}, "'autoatack' is unknown. Did you mean 'autoattack'?"),
+        ("pgd", {"engine": "official"}, "engine official runs autoattack only, not pgd"),
+        ("autoattack", {"engine": "official", "precision": "bf16"}, "official searches in float32 only"),
+    ],
+)
+def test_attacks_that_cannot_be_are_refused(given, options, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        attacks(given, **options)
+
+
 def test_attacks_are_named_by_what_they_do():
     specs = [
         {"steps": 20},
         {"steps": 50, "restarts": 5, "loss": "margin"},
         {"steps": 20, "step_size": "2/255"},
     ]
-    made = build.evaluation_attacks(resolve({"evaluate": {"attacks": specs}}).evaluate)
-    assert [a.name for a in made] == ["PGD-20", "PGD-50x5 margin", "PGD-20 step 0.007843"]
+    made = attacks(specs)
+    assert [a.name for a in made] == ["PGD-20", "PGD-50x5 margin", "PGD-20 step 0.00784314"]
     assert made[1].attack.keywords["restarts"] == 5
     assert made[1].attack.keywords["loss"].__name__ == "margin"
     assert made[2].attack.keywords["step_size"] == pytest.approx(2 / 255)

@@ -98,9 +98,14 @@ def test_suites_are_lists_of_attacks():
     for name in SUITES:
         attacks = resolve({"evaluate": {"attacks": name}}).evaluate.attacks
         assert attacks == resolve({"evaluate": {"attacks": SUITES[name]}}).evaluate.attacks
-        assert len(attacks) > 1
+    both = resolve({"evaluate": {"attacks": "quick, square"}}).evaluate.attacks
+    assert [a.attack for a in both] == ["pgd", "pgd", "square"]
     quick = resolve({"evaluate": {"attacks": "quick"}}).evaluate.attacks
-    assert [(a.loss, a.steps, a.restarts) for a in quick] == [("cross_entropy", 20, 1), ("margin", 50, 5)]
+    options = [a.options for a in quick]
+    assert [(o["loss"], o["steps"], o["restarts"]) for o in options] == [
+        ("cross_entropy", 20, 1),
+        ("margin", 50, 5),
+    ]
 
 
 def test_paths_expand_the_home_folder(monkeypatch, tmp_path):

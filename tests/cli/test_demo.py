@@ -59,7 +59,7 @@ def test_the_quick_demo(monkeypatch, tmp_path):
     assert [seeds for _, seeds in trained] == [()] * 3
     assert [str(config.runs / config.name) for config, _ in trained] == [target for target, _ in judged]
     assert judged[0][0] == "runs/demo/digits-at"
-    assert [a["steps"] for a in judged[0][1]["evaluate"]["attacks"]] == [20, 50]
+    assert [a["attack"] for a in judged[0][1]["evaluate"]["attacks"]] == ["pgd", "autoattack"]
     methods = [(config.train.method, config.part.mask) for config, _ in trained]
     assert methods == [("at", "paper"), ("part", "paper"), ("part", "uniform")]
 
@@ -68,4 +68,4 @@ def test_the_full_demo_has_seeds_and_attacks_harder(monkeypatch, tmp_path):
     calls = asked(["demo", "--full"], monkeypatch, tmp_path)
     assert [seeds for _, seeds in calls[::2]] == [(0, 1, 2)] * 3
     assert calls[1][0] == "runs/demo-full/digits-at"
-    assert [a["steps"] for a in calls[1][1]["evaluate"]["attacks"]] == [20, 100, 100]
+    assert [a["attack"] for a in calls[1][1]["evaluate"]["attacks"]] == ["pgd", "autoattack"]

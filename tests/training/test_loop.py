@@ -250,7 +250,7 @@ def test_time_is_for_all_seeds_together(tiny, monkeypatch):
         given.append((config.name, deadline))
         return jobs.Trained(RunDir(config.runs / config.name), len(given) < 3)
 
-    monkeypatch.setattr(jobs, "train", train)
+    monkeypatch.setattr("counterpart.jobs.training.train", train)
     before = time.monotonic()
     jobs.train_seeds(tiny(train={"stop_after": "9m"}), [0, 1, 2])
     names, deadlines = zip(*given, strict=True)

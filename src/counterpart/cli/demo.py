@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     """Train, evaluate, report; the page's address comes last."""
-    home, suite = ("runs/demo-full", "long") if arguments.full else ("runs/demo", "quick")
+    home, suite = ("runs/demo-full", "pgd,autoattack") if arguments.full else ("runs/demo", "pgd,autoattack")
     layers = ({"runs": home, "evaluate": {"attacks": suite}}, settings)
     configs = [resolve(load(recipe), *layers, source=recipe) for recipe in RECIPES]
     from .. import jobs

@@ -48,7 +48,10 @@ def refuse_outside_settings(target: str, settings: Mapping[str, Any]) -> None:
     from pathlib import Path
 
     path = Path(target).expanduser()
-    if not path.is_dir() and not (path.parent.parent / "config.yaml").is_file():
+    named = target.startswith("timm/") or "@" in target or ":" in target
+    if not path.is_dir() and (
+        named or (path.is_file() and not (path.parent.parent / "config.yaml").is_file())
+    ):
         return
     for key in _OUTSIDE:
         section, _, name = key.partition(".")

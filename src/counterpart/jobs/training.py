@@ -116,7 +116,7 @@ def train_seeds(config: Config, seeds: Sequence[int]) -> list[Trained]:
         if not trained[-1].finished:  # out of time: the next seed would only start and stop
             return trained
     if distributed.is_main():
-        aggregate(RunDir(config.runs / group), [_best_validation(t.run) for t in trained], seeds)
+        aggregate(RunDir(config.runs / group), [best_validation(t.run) for t in trained], seeds)
     return trained
 
 
@@ -158,7 +158,7 @@ def _validator(
     return validate
 
 
-def _best_validation(run: RunDir) -> list[Record]:
+def best_validation(run: RunDir) -> list[Record]:
     """Clean and robust validation accuracy of a run's best weights."""
     epoch = checkpoint.read(run.checkpoint("best"))[1]["epoch"]
     row = next(r for r in run.records() if r.kind == "epoch" and r.details["epoch"] == epoch)
