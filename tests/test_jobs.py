@@ -10,7 +10,6 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from counterpart import build, jobs
-from counterpart.aggregate import over_seeds
 from counterpart.cli import main
 from counterpart.config import resolve
 from counterpart.errors import UserError
@@ -21,6 +20,7 @@ from counterpart.models import create
 from counterpart.models.hub import load_weights
 from counterpart.records import Record
 from counterpart.rundir import RunDir
+from counterpart.statistics import over_seeds
 from counterpart.training import checkpoint
 
 EVALUATION = {

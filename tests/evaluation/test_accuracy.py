@@ -14,8 +14,8 @@ from counterpart.errors import UserError
 from counterpart.evaluation import accuracy
 from counterpart.evaluation.accuracy import chunks_of, evaluate, judge, metrics, predictions, quick
 from counterpart.evaluation.ledger import Ledger, weights_hash
-from counterpart.evaluation.statistics import wilson
 from counterpart.protocols import Attacked, NamedAttack
+from counterpart.statistics import wilson
 
 CPU = torch.device("cpu")
 

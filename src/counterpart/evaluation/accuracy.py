@@ -27,8 +27,8 @@ from ..protocols import Attack, Classifier, NamedAttack
 from ..records import Record
 from ..rundir import write_atomically
 from ..seeding import Keys
+from ..statistics import wilson
 from .ledger import CLEAN, Ledger, Row, Unit, weights_hash
-from .statistics import wilson
 
 BudgetOf = Callable[[Batch], Budget]
 """Clean images -> what the attacker may do to them."""

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from ..aggregate import over_seeds
 from ..records import Record
 from ..rundir import RunDir
+from ..statistics import over_seeds
 
 
 def aggregate(group: RunDir, tables: Sequence[Sequence[Record]], seeds: Sequence[int]) -> None:

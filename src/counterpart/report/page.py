@@ -1,5 +1,6 @@
 """The report page: what the records of some runs say, as one HTML file that needs nothing else."""
 
+import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,6 +67,8 @@ def _render(runs: Sequence[Run], output: Path) -> str:
         summary=_summary(rows, evaluated),
         notes=_notes(runs, evaluated),
         comparisons=[(name, text) for name in (CLEAN, WORST) for text in tables.comparisons(evaluated, name)],
+        paired=tables.paired(evaluated, _first_fooled),
+        cumulative=any(not row.shown[0].details.get("individual", True) for row in evaluated),
         rows=evaluated,
         names=names,
         one_setting=len({row.setting for row in evaluated}) == 1,
@@ -102,7 +105,7 @@ def _summary(rows: Sequence[Row], evaluated: Sequence[Row]) -> str:
 
 def _judged_on(row: Row) -> str:
     s = row.setting
-    return f"{row.n:,} {s.split} images of {s.data}, attacked within {s.budget}"
+    return f"{row.n:,} {s.split} images of {s.data}, attacked within {s.budget}{s.search}"
 
 
 def _notes(runs: Sequence[Run], evaluated: Sequence[Row]) -> list[tuple[str, str]]:
@@ -118,9 +121,25 @@ def _notes(runs: Sequence[Run], evaluated: Sequence[Row]) -> list[tuple[str, str
         (f"“{r.label}” was judged on clean images only.", "") for r in evaluated if not r.accuracy(WORST)
     ]
     notes += [
+        (f"“{r.label}”, {name}: {text}", "")
+        for r in evaluated
+        for name, text in (r.shown[0].details.get("doubts") or {}).items()
+    ]
+    notes += [
         (f"{run.name}: {a.problem}; it is left out.", "") for run in runs for a in run.artifacts if a.problem
     ]
     return notes
+
+
+def _first_fooled(row: Row) -> dict[str, str] | None:
+    """What fooled each image first, from the row's table; None where that is missing or changed."""
+    shown = row.shown[0]
+    for run in row.runs:
+        for a in run.artifacts:
+            if a.record.name == "images" and a.file.parent.name == shown.key and not a.problem:
+                with a.file.open(newline="", encoding="utf-8") as file:
+                    return {line["index"]: line["first_fooled_by"] for line in csv.DictReader(file)}
+    return None
 
 
 def _panel_file(row: Row) -> tuple[Path, str] | None:

@@ -1,13 +1,14 @@
 """The numbers of the page: runs grouped over seeds, accuracies with intervals, and what overlaps."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-from ..aggregate import over_seeds
 from ..records import fingerprint
 from ..rundir import NOT_IDENTITY
+from ..statistics import mcnemar, over_seeds
 from .runs import CLEAN, WORST, Evaluation, Run
 
 # Settings that do not make a run another method.
@@ -69,7 +70,7 @@ class Row:
     def setting(self) -> "Setting":
         """What it was judged on."""
         details = self.shown[0].details
-        return Setting(*(details.get(name) for name in ("data", "split", "norm", "eps")))
+        return Setting(*(details.get(name) for name in ("data", "split", "norm", "eps")), _search(details))
 
     @property
     def n(self) -> int:
@@ -117,6 +118,7 @@ class Setting:
     split: str | None
     norm: str | None
     eps: float | None
+    search: str = ""
 
     @property
     def budget(self) -> str:
@@ -127,7 +129,14 @@ class Setting:
         return "\N{NO-BREAK SPACE}".join(words)
 
     def __str__(self) -> str:
-        return f"{self.data} {self.split}, {self.budget}"
+        return f"{self.data} {self.split}, {self.budget}{self.search}"
+
+
+def _search(details: Mapping[str, Any]) -> str:
+    """How the attacks searched, where it is not our own search in float32."""
+    if details.get("engine") == "official":
+        return ", by the published AutoAttack"
+    return ", searched in bf16 and ended in float32" if details.get("precision") == "bf16" else ""
 
 
 def radius_text(eps: float, norm: str | None = "linf") -> str:
@@ -207,6 +216,29 @@ def comparisons(rows: Sequence[Row], name: str) -> list[str]:
         here.sort(key=lambda pair: -pair[1].value)
         if len(here) > 1:
             sentences.append(_compare(here))
+    return sentences
+
+
+def paired(rows: Sequence[Row], read: Callable[[Row], Mapping[str, str] | None]) -> list[str]:
+    """Sentences that compare rows of one run each on the very same images, in the worst case.
+
+    Args:
+        rows: evaluated.
+        read: {image: what fooled it first, "" if nothing} of a row, or None where it is not there.
+    """
+    sentences = []
+    known = [(row, found) for row in rows if len(row.runs) == 1 and (found := read(row))]
+    for (one, first), (other, second) in combinations(known, 2):
+        if one.setting != other.setting or first.keys() != second.keys():
+            continue
+        only_first = sum(not first[i] and bool(second[i]) for i in first)
+        only_second = sum(not second[i] and bool(first[i]) for i in first)
+        p = mcnemar(only_first, only_second)
+        verdict = "a difference" if p < 0.05 else "no difference that chance does not explain"
+        sentences.append(
+            f"“{one.label}” against “{other.label}” on the same {len(first):,} images: {only_first} stand only in the "
+            f"first, {only_second} only in the second (McNemar p = {p:.2g}: {verdict})"
+        )
     return sentences
 
 

@@ -3,9 +3,10 @@
 import math
 
 import pytest
+from scipy.stats import binomtest
 from scipy.stats import t as student_t
 
-from counterpart.aggregate import over_seeds
+from counterpart.statistics import mcnemar, over_seeds
 
 
 def test_without_own_intervals_it_is_students_t():
@@ -35,3 +36,9 @@ def test_a_share_stays_within_its_range():
 def test_intervals_for_some_of_the_seeds_are_refused():
     with pytest.raises(ValueError, match="2 values need as many intervals or none, got 1"):
         over_seeds([0.5, 0.6], [(0.4, 0.7)])
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (3, 3), (1, 9), (9, 1), (0, 6), (30, 52)])
+def test_mcnemar_is_the_exact_binomial_test(first, second):
+    expected = binomtest(first, first + second).pvalue if first + second else 1.0
+    assert mcnemar(first, second) == pytest.approx(expected)

@@ -1,11 +1,11 @@
-"""One number for several seeds: what the group's records and the report both say."""
+"""Intervals of shares, one number for several seeds, and a paired test: what records and the report both say."""
 
 import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from scipy.special import stdtrit
+from scipy.special import bdtr, ndtri, stdtrit
 
 
 class OverSeeds(NamedTuple):
@@ -46,3 +46,25 @@ def over_seeds(values: Sequence[float], intervals: Sequence[tuple[float, float]]
         above = fmean(high - value for value, (_, high) in zip(values, intervals, strict=True))
     low, high = mean - math.hypot(below, training), mean + math.hypot(above, training)
     return OverSeeds(mean, sd, (max(low, 0.0), min(high, 1.0)))
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """95 % Wilson score interval of a share (Wilson 1927). Errors: n must be positive."""
+    if n < 1:
+        raise ValueError("an interval needs at least one image.")
+    z, share = float(ndtri(0.975)), successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low, high = 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half  # rounding
+    return low, high
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Two-sided p of the exact McNemar test: two models on the same images (McNemar 1947).
+
+    Args:
+        only_first: images that the first model gets right and the second does not.
+        only_second: the other way round.
+    """
+    fewer, n = min(only_first, only_second), only_first + only_second
+    return min(2 * float(bdtr(fewer, n, 0.5)), 1.0) if n else 1.0
