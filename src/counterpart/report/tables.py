@@ -70,7 +70,8 @@ class Row:
     def setting(self) -> "Setting":
         """What it was judged on."""
         details = self.shown[0].details
-        return Setting(*(details.get(name) for name in ("data", "split", "norm", "eps")), _search(details))
+        data, split, norm, eps = (details.get(name) for name in ("data", "split", "norm", "eps"))
+        return Setting(data, split, norm, eps, _search(details))
 
     @property
     def n(self) -> int:
