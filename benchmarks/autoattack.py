@@ -163,18 +163,12 @@ def official(model: torch.nn.Module, batch: Batch, given: argparse.Namespace) ->
     except ImportError:
         raise UserError("needs the published package: pip install '.[bench]'") from None
     runner = AutoAttack(
-        model,
-        norm=NORMS["linf"],
-        eps=EPS,
-        seed=given.seed,
-        version="standard",
-        device=batch.images.device,
-        verbose=False,
+        model, norm=NORMS["linf"], eps=EPS, seed=given.seed, version="standard", device=batch.images.device
     )
     runner.apgd.n_iter = runner.apgd_targeted.n_iter = runner.fab.n_iter = round(given.scale * STEPS)
     runner.apgd.n_iter_orig = runner.apgd_targeted.n_iter_orig = runner.apgd.n_iter
     runner.square.n_queries = round(given.scale * QUERIES)
-    attacked = runner.run_standard_evaluation(batch.images, batch.labels, bs=given.batch_size)
+    attacked, _ = runner.run_standard_evaluation(batch.images, batch.labels, batch_size=given.batch_size)
     return logits_of(model, attacked).argmax(dim=1) == batch.labels
 
 
