@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from counterpart.errors import UserError
+from counterpart.records import Record
 from counterpart.report import write_report
 from counterpart.report.panel import radius_range, read_panel
 
@@ -283,3 +284,63 @@ def test_missing_values_and_times_are_dashes(make_run, records):
     assert page.tables["others"][1][4] == "clean —"
     row = page.row("headline", "AT")
     assert (row["training seconds"], row["evaluation seconds"]) == ("—", "—")
+
+
+def write_table(run, fooled, key="k1"):
+    """The per-image table of an evaluation, and its record."""
+    file = run.path / "evaluations" / key / "images.csv"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{index},zero,zero,{name},zero,1,0" for index, name in fooled.items()]
+    file.write_text("\n".join(["index,label,clean,first_fooled_by,answer,forwards,backwards", *lines]) + "\n")
+    run.add([run.artifact(file, "images", "Per-image results.")])
+
+
+def test_rows_on_the_same_images_are_paired(make_run, records):
+    runs = [make_run("at"), make_run("part", "part"), make_run("other", "clean")]
+    tables = [
+        {i: "PGD-20" if i < 10 else "" for i in range(40)},  # ten fall
+        {i: "clean" if i < 2 else "" for i in range(40)},  # two
+        {i: "" for i in range(1, 41)},  # other images
+    ]
+    for run, method, table in zip(runs, ("AT", "PART", "clean"), tables, strict=True):
+        run.add(records.metrics(method, {"clean": 0.8, "worst case": 0.5}, n=40))
+        write_table(run, table)
+    text = Page(write_report([run.path for run in runs])).text
+    assert (
+        "“AT” against “PART” on the same 40 images: 0 stand only in the first, 8 only in the second "
+        "(McNemar p = 0.0078: a difference)"
+    ) in text
+    assert text.count("Image by image") == 1  # the third was judged on other images
+
+
+def test_doubts_and_the_way_of_searching_are_told(make_run, records):
+    run = make_run("at")
+    doubts = {"zero gradients": "3 of 64 images have no gradient."}
+    run.add(
+        records.metrics(
+            "AT", {"clean": 0.8, "worst case": 0.5}, precision="bf16", individual=False, doubts=doubts
+        )
+    )
+    text = Page(write_report([run.path])).text
+    assert "“AT”, zero gradients: 3 of 64 images have no gradient." in text
+    assert "searched in bf16 and ended in float32" in text
+    assert "each on what the earlier ones left" in text
+    other = make_run("official")
+    other.add(records.metrics("AT", {"clean": 0.8, "worst case": 0.5}, engine="official", individual=True))
+    text = Page(write_report([other.path])).text
+    assert "by the published AutoAttack" in text
+    assert "each on what the earlier ones left" not in text
+
+
+def test_the_latest_audit_and_verification_are_shown(make_run, records):
+    run = make_run("at")
+    run.add(records.metrics("AT", {"clean": 0.8, "worst case": 0.5}))
+    for audit, honest in (("old", 1.0), ("new", 0.0)):
+        details = {"audit": audit, "numbers": {"FGSM": 0.25, "PGD": 0.5}, "verdict": f"{audit} verdict"}
+        run.add([Record("metric", "audit/iterative attacks beat one step", honest, 100, details=details)])
+    run.add([Record("metric", "verified", 0.99, 200, details={"evaluation": "k1", "marginal": 3})])
+    text = Page(write_report([run.path])).text
+    assert "FGSM 25.0%; PGD 50.0%" in text
+    assert "✗ suspicious new verdict" in " ".join(text.split())
+    assert "old verdict" not in text
+    assert "198 of 200 claims hold, 3 marginally" in text

@@ -83,6 +83,7 @@ def _render(runs: Sequence[Run], output: Path) -> str:
         all_rows=rows,
         others=[(run, other) for run in runs for other in run.evaluations[1:]],
         provenance=[(run, _provenance(run)) for run in runs],
+        audits=[(run, [_behaviour(record) for record in run.audit]) for run in runs if run.audit],
         artifacts=[(run, a, _link(a.file, output)) for run in runs for a in run.artifacts],
     )
 
@@ -156,6 +157,12 @@ def _panel(row: Row, file: tuple[Path, str] | None, low: float, high: float) -> 
     return read_panel(file[0], row.setting.norm, low, high), file[1]
 
 
+def _behaviour(record: Record) -> tuple[str, str, bool, str]:
+    """Name, numbers, whether it looks honest, and the verdict of one behaviour of an audit."""
+    numbers = "; ".join(f"{name} {value:.1%}" for name, value in record.details["numbers"].items())
+    return record.name.removeprefix("audit/"), numbers, bool(record.value), str(record.details["verdict"])
+
+
 def _provenance(run: Run) -> list[tuple[str, str]]:
     """(name, value): what training and evaluation share once, where they differ both."""
     works = {"training": run.epochs[-1]} if run.epochs else {}
@@ -177,6 +184,11 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
         ]
         passes = [f"{details[k]:,} {k}" for k in ("forwards", "backwards") if details.get(k) is not None]
         rows.append(("passes per image, summed", ", ".join(passes) or "—"))
+    if verified := run.verified:
+        holds, claims = round((verified.value or 0) * (verified.n or 0)), verified.n or 0
+        rows.append(
+            ("verified", f"{holds:,} of {claims:,} claims hold, {verified.details['marginal']:,} marginally")
+        )
     return rows
 
 

@@ -116,6 +116,20 @@ class Run:
         named = {str(r.details.get("file")): r for r in self.records if r.kind == "artifact"}
         return [Artifact.check(self.folder.path, record) for record in named.values()]
 
+    @cached_property
+    def audit(self) -> list[Record]:
+        """The behaviours of the latest audit, each the record that was written last."""
+        found = [r for r in self.records if r.kind == "metric" and r.name.startswith("audit/")]
+        latest = found[-1].details.get("audit") if found else None
+        return list({r.name: r for r in found if r.details.get("audit") == latest}.values())
+
+    @property
+    def verified(self) -> Record | None:
+        """The latest verification of the shown evaluation."""
+        key = self.shown.key if self.shown else None
+        found = [r for r in self.records if r.name == "verified" and r.details.get("evaluation") == key]
+        return found[-1] if found else None
+
     def panel(self) -> "Artifact | None":
         """The image panel of the shown evaluation."""
         key = self.shown.key if self.shown else None
