@@ -51,9 +51,9 @@ def test_there_are_commands_to_check():
 @pytest.mark.parametrize("line", COMMAND_LINES)
 def test_a_command_of_the_readme_is_understood(line):
     words = shlex.split(line.split(">")[0])[1:]
-    settings, others = (
-        from_arguments(words, COMMANDS[words[0]].SETTINGS) if COMMANDS[words[0]].SETTINGS else ({}, words)
-    )
+    command = COMMANDS[words[0]]
+    section = getattr(command, "SECTION", None)
+    settings, others = from_arguments(words, command.SETTINGS, section) if command.SETTINGS else ({}, words)
     parsed, rest = _parser().parse_known_args(others)
     assert rest == []
     recipe = getattr(parsed, "recipe", None)

@@ -83,10 +83,13 @@ def official(
     passes = torch.zeros(2, dtype=torch.int64)  # images forwards, images backwards
 
     def counting(x: Tensor) -> Tensor:
+        def count(_gradient: Tensor) -> None:
+            passes[1] += len(x)
+
         passes[0] += len(x)
         logits = model(x)
         if logits.requires_grad:
-            logits.register_hook(lambda _gradient: passes[1].add_(len(x)))  # type: ignore[no-untyped-call]
+            logits.register_hook(count)  # type: ignore[no-untyped-call]
         return logits
 
     with torch.no_grad():
@@ -100,11 +103,10 @@ def official(
             seed=derive(keys.seed, keys.attack) % 2**31,
             version="standard" if version == "few-classes" else version,
             device=images.device,
-            verbose=False,
         )
         runner.attacks_to_run = [attack]
         runner.apgd_targeted.n_target_classes = min(runner.apgd_targeted.n_target_classes, classes - 1)
         runner.fab.n_target_classes = min(runner.fab.n_target_classes, classes - 1)
-        attacked = runner.run_standard_evaluation(images, labels, bs=len(images))
+        attacked, _ = runner.run_standard_evaluation(images, labels, batch_size=len(images))
     forwards, backwards = (torch.full_like(labels, int(p) // len(labels)) for p in passes)
     return Attacked(attacked.detach(), forwards, backwards)

@@ -78,7 +78,7 @@ def _run(words: Sequence[str]) -> int:
     settings, others = from_arguments(words, accepted, section) if accepted else ({}, words)
     parsed, rest = parser.parse_known_args(others)
     if rest and rest[0].startswith("--") and accepted:
-        raise unknown(rest[0], accepted)
+        raise unknown(rest[0], accepted, section)
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}. See: counterpart {parsed.command} --help")
     return COMMANDS[parsed.command].run(parsed, settings)

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import yaml
 
 from ..config import nearest_key, readable, settings
-from ..errors import UserError
+from ..errors import UserError, nearest
 
 _BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 
@@ -42,7 +42,7 @@ def from_arguments(
             others.append(word)
             continue
         if dotted not in accepted:
-            raise unknown(word, accepted)
+            raise unknown(word, accepted, section)
         if not has_value:
             switch = known[dotted].annotation is bool
             follows = waiting and not waiting[0].startswith("--") and (not switch or waiting[0] in _BOOLEANS)
@@ -67,7 +67,7 @@ def _read_value(dotted: str, text: str) -> object:
         raise UserError(f"--{dotted}: cannot read {text!r} as YAML.") from None
 
 
-def unknown(word: str, accepted: Collection[str]) -> UserError:
+def unknown(word: str, accepted: Collection[str], section: str | None = None) -> UserError:
     """The error for a word that looks like a setting and is none here."""
     name = word.partition("=")[0]
     dotted = name.removeprefix("--").replace("-", "_")
@@ -75,7 +75,8 @@ def unknown(word: str, accepted: Collection[str]) -> UserError:
         twins = [f"--{key}" for key in accepted if key.split(".")[-1] == dotted.split(".")[-1]]
         hint = f"Did you mean {twins[0]}?" if twins else f"Settings that have: {', '.join(accepted)}."
         return UserError(f"{name} has no effect here. {hint}")
-    return UserError(f"unknown setting {name}. {nearest_key(dotted)}")
+    short = [f"--{key.removeprefix(f'{section}.')}".replace("_", "-") for key in accepted]
+    return UserError(f"unknown setting {name}. {nearest(name, short) if section else nearest_key(dotted)}")
 
 
 def describe(accepted: Collection[str]) -> str:

@@ -1,0 +1,235 @@
+"""AutoAttack standard: the published package against ours, on the same images of the same model, in one process.
+
+    python benchmarks/autoattack.py TARGET --data.root DIR             (256 images: hours on a 2-core CPU)
+    python benchmarks/autoattack.py TARGET --data.root DIR --images 32 --scale 0.1
+
+TARGET is what counterpart evaluate takes, such as the run folder of an adversarially trained ResNet-18. Needs the extra
+bench. ``--scale`` shortens steps and queries of both sides alike: cost is linear in them, so factors keep their
+meaning; accuracies are then no AutoAttack, and the records say so.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+
+import torch
+from timing import keep, ratio, seconds
+from torch import Tensor
+
+from counterpart import devices
+from counterpart.attacks import apgd, fab, square
+from counterpart.attacks.auto_attack import suite
+from counterpart.attacks.official import NORMS
+from counterpart.batch import Batch
+from counterpart.budget import Linf
+from counterpart.data.image_sets import balanced_subset
+from counterpart.errors import UserError
+from counterpart.evaluation.accuracy import logits_of, read_batch
+from counterpart.jobs.targets import open_targets
+from counterpart.models.inference import InferenceView
+from counterpart.protocols import Attacked, NamedAttack
+from counterpart.records import Record
+from counterpart.seeding import Keys
+
+EPS = 8 / 255
+STEPS, QUERIES = 100, 5000
+
+
+def main() -> None:
+    """Run both, compare, keep."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("target")
+    parser.add_argument("--data.root", dest="root", required=True)
+    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--skip-official", action="store_true", help="ours alone")
+    given = parser.parse_args()
+
+    changes = {"data": {"root": given.root}, "device": given.device}
+    target = next(open_targets(given.target, changes))
+    images = balanced_subset(target.images, given.images, seed=0)
+    batch = read_batch(images, torch.arange(len(images)), target.device)
+    right = logits_of(target.model, batch.images).argmax(dim=1) == batch.labels
+    setting = {
+        "model": target.config.model.name,
+        "images": len(images),
+        "norm": "linf",
+        "eps": EPS,
+        "scale": given.scale,
+        "batch_size": given.batch_size,
+        "device": target.device.type,
+        "threads": torch.get_num_threads(),
+    }
+    for parameter in target.model.parameters():
+        parameter.requires_grad_(True)  # as a user hands a model to the package
+
+    runs: dict[str, Callable[[], Tensor]] = {
+        f"ours {precision}": partial(ours, target.model, batch, right, precision, given)
+        for precision in ("float32", "bf16")
+    }
+    if not given.skip_official:
+        runs["official"] = partial(official, target.model, batch, given)
+    rows, took, robust = [], {}, {}
+    with devices.exact_float32():
+        for name, run in runs.items():
+            started = time.perf_counter()
+            left = run()
+            took[name] = time.perf_counter() - started
+            robust[name] = left
+            rows.append(
+                Record(
+                    "timing",
+                    f"autoattack/{name}",
+                    took[name],
+                    1,
+                    seed=given.seed,
+                    details={
+                        "unit": "s",
+                        "robust": float(left.float().mean()),
+                        "clean": float(right.float().mean()),
+                        **setting,
+                    },
+                )
+            )
+            print(f"{name}: {took[name]:.1f} s, robust {int(left.sum())} of {len(images)}", flush=True)
+    if "official" in took:
+        for precision, aim in (("float32", ">= 1.4"), ("bf16", ">= 3")):
+            name = f"ours {precision}"
+            apart = int((robust[name] ^ robust["official"]).sum())
+            rows.append(
+                ratio(
+                    f"autoattack/{name}, times faster than official",
+                    took["official"] / took[name],
+                    1,
+                    aim,
+                    differ=apart,
+                    **setting,
+                )
+            )
+    rows += parts(target.model, batch, target.device, given.batch_size, setting)
+    keep("autoattack.jsonl", rows)
+
+
+def ours(
+    model: torch.nn.Module, batch: Batch, right: Tensor, precision: str, given: argparse.Namespace
+) -> Tensor:
+    """Which images stand after our AutoAttack, packed anew before each attack, judged on the original in float32."""
+    view = InferenceView(model, precision=precision)
+    attacks = [scaled(one, given.scale) for one in suite("standard", "linf", 10)]
+    if precision == "bf16":
+        exact = InferenceView(model)
+        chosen = [one for one in attacks if one.line in ("apgd-ce", "apgd-t")][:4]
+        attacks += [
+            NamedAttack(f"float32 {one.name}", partial(on, exact, one.attack), one.line) for one in chosen
+        ]
+    left, budget = right.clone(), Linf(EPS)
+    for one in attacks:
+        for rows in torch.split(left.nonzero()[:, 0], given.batch_size):
+            part = batch.select(rows)
+            found = one.attack(
+                view, part.images, part.labels, budget=budget, keys=Keys(given.seed, one.name, part.index)
+            )
+            wrong = logits_of(model, found.images).argmax(dim=1) != part.labels
+            left[rows[wrong & budget.contains(found.images, part.images)]] = False
+    return left
+
+
+def scaled(one: NamedAttack, scale: float) -> NamedAttack:
+    """The attack with a share of its steps or queries."""
+    if scale == 1:
+        return one
+    option = {"queries": round(scale * QUERIES)} if one.line == "square" else {"steps": round(scale * STEPS)}
+    return NamedAttack(one.name, partial(one.attack, **option), one.line)
+
+
+def on(
+    view: InferenceView, attack: Callable[..., Attacked], model: object, *rest: Tensor, **options: object
+) -> Attacked:
+    """The attack, searching on this view instead."""
+    return attack(view, *rest, **options)
+
+
+def official(model: torch.nn.Module, batch: Batch, given: argparse.Namespace) -> Tensor:
+    """Which images stand after the published package."""
+    try:
+        from pyautoattack import AutoAttack
+    except ImportError:
+        raise UserError("needs the published package: pip install '.[bench]'") from None
+    runner = AutoAttack(
+        model, norm=NORMS["linf"], eps=EPS, seed=given.seed, version="standard", device=batch.images.device
+    )
+    runner.apgd.n_iter = runner.apgd_targeted.n_iter = runner.fab.n_iter = round(given.scale * STEPS)
+    runner.apgd.n_iter_orig = runner.apgd_targeted.n_iter_orig = runner.apgd.n_iter
+    runner.square.n_queries = round(given.scale * QUERIES)
+    attacked, _ = runner.run_standard_evaluation(batch.images, batch.labels, batch_size=given.batch_size)
+    return logits_of(model, attacked).argmax(dim=1) == batch.labels
+
+
+def parts(
+    model: torch.nn.Module, batch: Batch, device: torch.device, size: int, setting: dict[str, object]
+) -> list[Record]:
+    """Where the factor comes from: one forward, and one forward and backward pass, of a batch, each way."""
+    images, labels = batch.images[:size], batch.labels[:size]
+
+    def forward(view: Callable[[Tensor], Tensor]) -> None:
+        with torch.no_grad():
+            view(images)
+
+    def gradient(view: Callable[[Tensor], Tensor], parameters: bool) -> None:
+        leaf = images.clone().requires_grad_()
+        loss = torch.nn.functional.cross_entropy(view(leaf), labels)
+        loss.backward() if parameters else torch.autograd.grad(loss, leaf)
+
+    folded, short = InferenceView(model), InferenceView(model, precision="bf16")
+    ways = {
+        "forward, eager": partial(forward, model),
+        "forward, folded": partial(forward, folded),
+        "forward, folded, bf16": partial(forward, short),
+        "gradient, eager, parameters too": partial(gradient, model, True),
+        "gradient, eager": partial(gradient, model, False),
+        "gradient, folded": partial(gradient, folded, False),
+        "gradient, folded, bf16": partial(gradient, short, False),
+    }
+    rows, cost = [], {}
+    for name, work in ways.items():
+        work()
+        cost[name] = median(seconds(work, device) for _ in range(5))
+        details = {"unit": "images/s", **setting}
+        rows.append(Record("timing", f"autoattack pass/{name}", len(images) / cost[name], 5, details=details))
+
+    # What an attack adds to the passes: a step with a model that costs nothing, as a share of its real passes.
+    zeros, keys = torch.zeros_like(labels), Keys(0, "overhead", torch.arange(len(labels)))
+    passes = {
+        "apgd": (partial(apgd, steps=5), 5, cost["gradient, folded, bf16"]),
+        "fab": (
+            partial(fab, steps=5, target=1),
+            5,
+            cost["gradient, folded, bf16"] + cost["forward, folded, bf16"],
+        ),
+        "square": (partial(square, queries=10), 10, cost["forward, folded, bf16"]),
+    }
+    for name, (attack, steps, real) in passes.items():
+        free = partial(attack, stand_in, images, zeros, budget=Linf(EPS), keys=keys)
+        free()
+        share = median(seconds(free, device) for _ in range(5)) / steps / real
+        rows.append(
+            ratio(f"autoattack overhead/{name}, share of a step in bf16", share, 5, "<= 0.05", **setting)
+        )
+    return rows
+
+
+def stand_in(images: Tensor) -> Tensor:
+    """Ten logits that nothing fools, at hardly any cost."""
+    first = images[:, 0, 0, :10]
+    return first * 1e-9 + torch.nn.functional.one_hot(torch.zeros(len(images), dtype=torch.int64), 10)
+
+
+if __name__ == "__main__":
+    main()
