@@ -50,7 +50,7 @@ def refuse_outside_settings(target: str, settings: Mapping[str, Any]) -> None:
     path = Path(target).expanduser()
     named = target.startswith("timm/") or "@" in target or ":" in target
     if not path.is_dir() and (
-        named or (path.is_file() and not (path.parent.parent / "config.yaml").is_file())
+        named or (path.is_file() and not (path.resolve().parent.parent / "config.yaml").is_file())
     ):
         return
     for key in _OUTSIDE:

@@ -45,7 +45,10 @@ def logits_of(model: nn.Module, images: Tensor) -> Tensor:
     finally:
         for module, training in modes:
             module.training = training
-    assert isinstance(logits, Tensor)
+    if not isinstance(logits, Tensor):
+        raise ValueError(
+            f"the model returns {type(logits).__name__}; expected a tensor of ({len(images)}, K) logits."
+        )
     if logits.ndim != 2 or len(logits) != len(images):
         raise ValueError(
             f"the model returns shape {tuple(logits.shape)}; expected ({len(images)}, K) logits."
@@ -221,6 +224,11 @@ def _run(work: _Work, positions: Tensor, batch_size: int) -> list[_Found]:
         except ValueError as error:  # of what comes from outside: labels, pixels, answers
             raise UserError(f"{name}: {error}") from error
         except (RuntimeError, MemoryError) as error:
+            if "does not require grad" in str(error):
+                raise UserError(
+                    f"{name}: the model's answers have no gradient (detach, no_grad or integers in its forward?). Mend "
+                    "it, or ask for attacks without gradients, such as --attacks square,rays."
+                ) from error
             if not devices.is_out_of_memory(error):
                 raise
             failed = len(part)

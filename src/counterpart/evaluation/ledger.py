@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..rundir import write_atomically
+from ..rundir import sweep, write_atomically
 
 CLEAN = "clean"  # the unit that holds the answers on clean images
 
@@ -90,7 +92,9 @@ class Ledger:
     chunks: int
 
     def open(self, identity: Mapping[str, Any]) -> None:
-        """Make the folder for this identity, or check that the one there has it.
+        """Make the folder for this identity, or check that the one there has it: before any work, in one process.
+
+        What killed processes left half-written there is removed.
 
         Raises:
             UserError: the folder holds another evaluation.
@@ -107,20 +111,24 @@ class Ledger:
                 )
         else:
             write_atomically(file, partial(_write_text, text=text))
+        for folder in (self.folder, self.folder / "units", self.folder / "images"):
+            sweep(folder)
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides what the rows say."""
-        loaded = json.loads((self.folder / "identity.json").read_text(encoding="utf-8"))
+        loaded = _parse(self.folder / "identity.json")
         assert isinstance(loaded, dict)
         return loaded
 
     def read(self, name: str, chunk: int) -> Unit | None:
         """A unit, or None where it was not made: not yet, or because no image was left for it."""
-        try:
-            text = self._file("units", name, chunk, ".json").read_text(encoding="utf-8")
-        except FileNotFoundError:
+        file = self._file("units", name, chunk, ".json")
+        if not file.exists():
             return None
-        return Unit(**json.loads(text))
+        try:
+            return Unit(**_parse(file))
+        except TypeError:
+            raise _damaged(file) from None
 
     def commit(self, name: str, chunk: int, unit: Unit, fooling: Tensor | None) -> None:
         """Keep a unit, and before it the images that fool: (F, C, H, W), where they are to be kept."""
@@ -136,8 +144,14 @@ class Ledger:
         file = self._file("images", name, chunk, ".safetensors")
         if not file.exists():
             return None
-        tensors = load_file(file)
-        return tensors["images"], tensors["positions"].tolist()
+        try:
+            tensors = load_file(file)
+            images, positions = tensors["images"], tensors["positions"].tolist()
+        except (SafetensorError, KeyError):
+            raise _damaged(file) from None
+        if len(images) != len(positions):
+            raise _damaged(file)
+        return images, positions
 
     def keeps(self, name: str, chunk: int, unit: Unit) -> bool:
         """Whether the images of a unit are there (or it has none)."""
@@ -172,11 +186,11 @@ class Ledger:
 
     def seconds(self) -> float:
         """Compute time, all starts and processes together."""
-        files = (self.folder / "units").glob("*.json")
-        return float(sum(json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in files))
+        return float(sum(_parse(file)["seconds"] for file in (self.folder / "units").glob("*.json")))
 
     def _file(self, kind: str, name: str, chunk: int, suffix: str) -> Path:
-        return self.folder / kind / f"{name.replace(' ', '-')}-{chunk:05}{suffix}"
+        # A name may hold a path, of the model that a transfer attack searched on.
+        return self.folder / kind / f"{quote(name, safe=' ').replace(' ', '-')}-{chunk:05}{suffix}"
 
 
 def weights_hash(model: nn.Module) -> str:
@@ -186,6 +200,17 @@ def weights_hash(model: nn.Module) -> str:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:12]
+
+
+def _parse(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:  # of JSON, or of UTF-8
+        raise _damaged(file) from None
+
+
+def _damaged(file: Path) -> UserError:
+    return UserError(f"{file} is damaged. Remove it, and evaluate again: what is missing is made anew.")
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -14,7 +14,7 @@ from ..evaluation.masking_checks import Behaviour, audit
 from ..protocols import NamedAttack
 from ..records import Record, fingerprint
 from .judging import Case, case_of
-from .targets import open_targets
+from .targets import claim, open_targets
 
 
 def audit_target(
@@ -23,8 +23,11 @@ def audit_target(
     """Measure the five behaviours of every model that a text names, print and record them."""
     distributed.start()
     found: list[Behaviour] = []
+    search = {"precision": "float32", "engine": "counterpart"}  # whatever the run's own evaluation asks for
+    changes = {**changes, "evaluate": {**changes.get("evaluate", {}), **search}}
     for target in open_targets(text, changes):
         case = case_of(target)
+        claim(target)
         effort = {"steps": steps, "queries": queries, "draws": draws}
         behaviours = audit(partial(_rows, case, effort), case.norm, case.eps, **effort)
         if distributed.is_main():

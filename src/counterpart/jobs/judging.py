@@ -28,7 +28,7 @@ from ..protocols import Attack, Attacked, Classifier, NamedAttack
 from ..records import Record, fingerprint
 from ..rundir import RunDir, write_atomically
 from .seeds import aggregate
-from .targets import Target, open_targets, surrogate
+from .targets import Target, claim, open_targets, surrogate
 
 CHECKED = 64  # images that a model is checked on before it is attacked
 PERCENT = 100
@@ -83,7 +83,7 @@ def evaluate(text: str, changes: Mapping[str, Any]) -> list[RunDir]:
         tables.append(_judge(target))
         runs.append(target.run)
     if len(runs) > 1 and distributed.is_main():
-        aggregate(RunDir(Path(text)), tables, [int(run.config()["seed"]) for run in runs])
+        aggregate(RunDir(Path(text).expanduser()), tables, [int(run.config()["seed"]) for run in runs])
     return runs
 
 
@@ -100,15 +100,21 @@ def case_of(target: Target) -> Case:
         )
     eps = config.attack.eps if wanted.eps is None else wanted.eps
     elsewhere = {"data": config.data.model_dump(exclude_unset=True)}
-    attacks = build.evaluation_attacks(
-        wanted, norm, target.classes, lambda text: surrogate(text, target.device, elsewhere)
-    )
+    surrogates = {}
+
+    def load(text: str) -> Classifier:
+        model = surrogate(text, target.device, elsewhere)
+        surrogates[text] = weights_hash(model)
+        return model
+
+    attacks = build.evaluation_attacks(wanted, norm, target.classes, load)
     if wanted.precision == "bf16":
         attacks += _finish(target, norm)
     identity = {
         "model": weights_hash(target.model),
         "who": dict(target.who),
         "attacks": [[one.name, one.line] for one in attacks],
+        "surrogates": surrogates,
         "options": [spec.model_dump(exclude_none=True) for spec in wanted.attacks],
         "norm": norm,
         "eps": eps,
@@ -156,9 +162,10 @@ def _judge(target: Target) -> list[Record]:
     except ValueError as error:
         raise UserError(f"{target.text}: {error}") from error
     _say([*target.notes, *(f"{doubt.name}: {doubt.text}" for doubt in doubts)])
+    claim(target)
     if distributed.is_main():
-        ledger.open(case.identity)
         _keep_settings(ledger.folder, target)
+        ledger.open(case.identity)
     distributed.barrier()
     rows = accuracy.evaluate(
         target.model,
@@ -175,7 +182,7 @@ def _judge(target: Target) -> list[Record]:
         save_images=wanted.save_images,
         title=f"evaluating {run.name}",
     )
-    later = result_doubts(rows, case.attacks)
+    later = result_doubts(rows, case.attacks, wanted.individual)
     _say([f"{doubt.name}: {doubt.text}" for doubt in later])
     made = _metrics(case, rows, [*doubts, *later])
     if distributed.is_main():

@@ -16,6 +16,7 @@ from ..data.decoding import Prepare
 from ..data.image_sets import ImageSet
 from ..errors import UserError
 from ..evaluation.accuracy import logits_of, read_batch
+from ..evaluation.ledger import weights_hash
 from ..models.backbones import outputs, preprocessing
 from ..models.hub import classes_in, load_weights, read_weights, start_from
 from ..models.normalize import ImageClassifier
@@ -72,14 +73,25 @@ def open_targets(text: str, changes: Mapping[str, Any]) -> Iterator[Target]:
             yield _run(run, text, None, changes)
     elif path.is_file():
         yield _checkpoint(path, text, changes)
-    elif text.startswith("timm/"):
-        yield _timm(text, changes)
     elif "@" in text:
         yield _published(text, changes)
+    elif text.startswith("timm/"):
+        yield _timm(text, changes)
     elif ":" in text:
         yield _user(text, changes)
     else:
         raise UserError(f"{text} does not exist, and is no model either. A target is {FORMS}.")
+
+
+def claim(target: Target) -> None:
+    """Make the target's run folder, or check that the one there is of the same model.
+
+    Raises:
+        UserError: the folder holds something else.
+    """
+    if distributed.is_main():
+        target.run.create(plain(target.config), lambda known: {"model": known.get("model")})
+    distributed.barrier()
 
 
 def surrogate(text: str, device: torch.device, settings: Mapping[str, Any]) -> nn.Module:
@@ -133,7 +145,7 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
         model, about = load_run(run, config.evaluate.weights)
     else:
         model, about = load_checkpoint(file)
-        which = file.name
+        which = str(file.resolve().relative_to(run.path))
     images = mapped(_split(config, device), config.data.class_map, about["classes"])
     notes: tuple[str, ...] = ()
     if images.fingerprint != about["fingerprint"]:
@@ -148,7 +160,7 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
 
 def _checkpoint(file: Path, text: str, changes: Mapping[str, Any]) -> Target:
     """A checkpoint file: within its run's folder, or alone."""
-    home = RunDir(file.parent.parent)
+    home = RunDir(file.resolve().parent.parent)
     if home.config_file.exists():
         return _run(home, text, file, changes)
     model, about = load_checkpoint(file)
@@ -229,23 +241,28 @@ def _outside(
         names = list(images.classes)  # as many as the data has: in its order
     images = mapped(images, config.data.class_map, names)
     run = RunDir(config.runs / (config.name or name))
-    if distributed.is_main():
-        run.create(plain(config), lambda known: {"model": known.get("model")})
-    distributed.barrier()
     weights = "pretrained" if config.model.init is None and text.startswith("timm/") else text
     who = {"config": fingerprint(plain(config)["model"]), "weights": weights, "method": config.model.name}
     return Target(text, run, config, model, answers, images, device, who, notes)
 
 
 def _answers(model: nn.Module, images: ImageSet, device: torch.device) -> int:
-    """How many classes a model answers with, on one image."""
+    """How many classes a model answers with, on one image, which it must not learn from."""
+    if len(images) == 0:
+        raise UserError(f"the {images.split} split of {images.name} holds no images: nothing to evaluate.")
+    before = weights_hash(model)
     try:
-        return int(logits_of(model, read_batch(images, torch.tensor([0]), device).images).shape[1])
-    except (ValueError, RuntimeError) as error:
+        logits = logits_of(model, read_batch(images, torch.tensor([0]), device).images)
+    except Exception as error:  # the user's own code may raise anything
         shape = "x".join(map(str, images.shape))
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"the model does not answer for an image of {shape}: {reason}") from error
+    if weights_hash(model) != before:
         raise UserError(
-            f"the model does not answer for an image of {shape}: {str(error).splitlines()[0]}"
-        ) from error
+            "the model changes while it answers (a forward pass writes into its weights or buffers, such as batch "
+            "norm in training mode): mend its forward, or its eval()."
+        )
+    return int(logits.shape[1])
 
 
 def _split(config: Config, device: torch.device, **options: Any) -> ImageSet:

@@ -30,27 +30,36 @@ def verify_run(path: Path, changes: Mapping[str, Any], *, eight_bits: bool = Fal
         eight_bits: count as well how many images still fool once they are rounded to 8 bits.
 
     Raises:
-        UserError: a claim does not hold, or the weights or the data are not those of the ledger.
+        UserError: a claim does not hold, or the weights or the data are not those of the ledger. All evaluations are
+            looked at first.
     """
-    results = []
+    results, faults = [], []
     for run in members(path):
         folders = sorted(file.parent for file in run.path.glob("evaluations/*/identity.json"))
         if not folders:
             raise UserError(f"{run.path} holds no evaluation. Make one: counterpart evaluate {run.path}")
         for folder in folders:
-            results.append(_verify(run, folder, changes, eight_bits))
+            try:
+                results.append(_verify(run, folder, changes, eight_bits))
+            except UserError as fault:
+                faults.append(str(fault))
+    if faults:
+        raise UserError(" ".join(faults))
     return results
 
 
 def _verify(run: RunDir, folder: Path, changes: Mapping[str, Any], eight_bits: bool) -> Verified:
     identity = Ledger(folder, 0).identity()
     asked = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    trained = run.checkpoint("best").exists()
-    target = next(
-        open_targets(
-            str(run.path) if trained else asked["target"], _changes(asked["config"], trained, changes)
+    if not asked["config"]["evaluate"]["save_images"]:
+        raise UserError(
+            f"{folder} was made with --save-images false: evaluate again without that, then verify."
         )
-    )
+    trained = run.checkpoint("best").exists()
+    text, which = asked["target"], identity["who"]["weights"]
+    if trained:  # it may have been moved
+        text = str(run.path if which in ("best", "last") else run.path / which)
+    target = next(open_targets(text, _changes(asked["config"], run if not trained else None, changes)))
     images = target.images
     if identity["n"] < len(images):
         images = balanced_subset(images, identity["n"], seed=0)
@@ -69,28 +78,32 @@ def _verify(run: RunDir, folder: Path, changes: Mapping[str, Any], eight_bits: b
         raise UserError(f"{folder} cannot be verified, it belongs to something else ({'; '.join(changed)}).")
     budget = build.budget(identity["norm"], identity["eps"])
     chunks = accuracy.chunks_of(images, identity["chunk_size"])
-    result = verify(
-        target.model,
-        images,
-        [NamedAttack(name, _never, line) for name, line in identity["attacks"]],
-        Ledger(folder, chunks),
-        budget_of=lambda _: budget,
-        batch_size=identity["batch_size"],
-        device=target.device,
-        eight_bits=eight_bits,
-    )
+    try:
+        result = verify(
+            target.model,
+            images,
+            [NamedAttack(name, _never, line) for name, line in identity["attacks"]],
+            Ledger(folder, chunks),
+            budget_of=lambda _: budget,
+            batch_size=identity["batch_size"],
+            device=target.device,
+            individual=identity["individual"],
+            eight_bits=eight_bits,
+        )
+    except ValueError as error:  # such as answers that are not finite
+        raise UserError(f"{folder} cannot be verified: {error}") from error
     if distributed.is_main():
         _report(run, folder, result)
     return result
 
 
-def _changes(config: Mapping[str, Any], trained: bool, changes: Mapping[str, Any]) -> dict[str, Any]:
+def _changes(config: Mapping[str, Any], outside: RunDir | None, changes: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the evaluation had, and on top where things lie now."""
     kept = {
         name: config[name] for name in ("evaluate", "data", "threads", "seed") if config.get(name) is not None
     }
-    if not trained:
-        kept |= {name: config[name] for name in ("model", "name", "runs")}
+    if outside is not None:
+        kept |= {"model": config["model"], "name": outside.name, "runs": str(outside.path.parent)}
     for section, value in changes.items():
         kept[section] = {**kept.get(section, {}), **value} if isinstance(value, Mapping) else value
     return kept
