@@ -78,6 +78,51 @@ def test_projection_is_the_nearest_point(kind, order, generator):
         assert distance <= best.fun + 1e-5
 
 
+@pytest.mark.parametrize("scale", [0.02, 1.0, 1e6])
+@pytest.mark.parametrize(
+    "ball",
+    [L2(0.01), L2(0.5), L2(9.0), L1(0.01), L1(5.0), L1(200.0), L1(torch.tensor([0.0, 1, 50]))],
+    ids=repr,
+)
+def test_projection_agrees_with_bisection(ball, scale, generator):
+    """On many values, of which a third are at an end of their range, and most of which did not move."""
+    clean = torch.rand(3, 3, 16, 16, generator=generator)
+    clean = torch.where(torch.rand(clean.shape, generator=generator) < 0.3, clean.round(), clean)
+    moved = scale * torch.randn(clean.shape, generator=generator)
+    moved[1] *= torch.rand(moved[1].shape, generator=generator) < 0.05
+    origin = clean.double().flatten(1)
+    wanted = (clean + moved - clean).double().flatten(1)
+
+    def at(share):
+        if ball.norm == "l2":
+            shrunk = wanted * (1 - share)
+        else:
+            shrunk = wanted.sign() * (
+                wanted.abs() - share * wanted.abs().amax(dim=1, keepdim=True)
+            ).clamp_min(0)
+        return shrunk.clamp(-origin, 1 - origin)
+
+    low, high = torch.full((3, 1), -1.0).double(), torch.ones(3, 1).double()
+    for _ in range(60):
+        middle = (low + high) / 2
+        outside = ball._norm(at(middle.clamp_min(0))) > ball.size(clean).double()
+        low, high = torch.where(outside[:, None], middle, low), torch.where(outside[:, None], high, middle)
+    expected = (origin + at(high.clamp_min(0))).view_as(clean).float()
+    projected = ball.project(clean + moved, clean)
+    assert ball.contains(projected, clean).all()
+    torch.testing.assert_close(projected, expected, rtol=0, atol=2e-7)  # a rounding, and a step back
+
+
+@pytest.mark.parametrize("ball", [L2(0.5), L1(5.0)])
+def test_a_projection_is_a_copy_and_ends_whatever_it_is_given(ball):
+    assert ball.project(CLEAN, CLEAN).data_ptr() != CLEAN.data_ptr()
+    broken = FAR.clone()
+    broken[0, 0, 0, 0] = torch.nan
+    projected = ball.project(broken, CLEAN)
+    assert not ball.contains(projected, CLEAN)[0]
+    torch.testing.assert_close(projected[1:], ball.project(FAR, CLEAN)[1:], rtol=0, atol=0)
+
+
 def test_samples_are_allowed_spread_out_and_reproducible(budget):
     first, second = budget.sample(CLEAN, KEYS), budget.sample(CLEAN, KEYS, step=1)
     assert budget.contains(first, CLEAN).all()

@@ -13,6 +13,7 @@ by ``radius``, and an image is allowed where its ``distance`` is at most 1.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import ClassVar, TypeAlias
 
 import torch
@@ -24,7 +25,7 @@ from .seeding import Keys
 Images: TypeAlias = Float[Tensor, "b c h w"]
 
 RELATIVE_TOLERANCE = 1e-6
-BISECTIONS = 34  # leaves a relative error below 1e-10, far under float32 resolution
+SHORTFALL = 1e-9  # of the radius that an L1 projection may leave unused, far under float32 resolution
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,8 @@ class Ball(ABC):
         """(B, D) -> (B,)."""
 
     @abstractmethod
-    def _shrink(self, wanted: Tensor, share: Tensor) -> Tensor:
-        """(B, D), (B,) -> (B, D): ``wanted`` where the share is 0, zero where it is 1, by this norm's path."""
+    def _nearest(self, wanted: Tensor, room: Tensor, radius: Tensor) -> Tensor:
+        """(B, D), (B, D), (B,) -> (B, D): the sizes nearest to ``wanted``, within the room and of norm ``radius``."""
 
     def radius(self, clean: Images) -> Float[Tensor, "..."]:
         """How far each pixel may move alone, shaped to broadcast against ``clean``: 0 where it is frozen."""
@@ -145,33 +146,27 @@ class Ball(ABC):
     mean = size
 
     def project(self, images: Images, clean: Images) -> Images:
-        """The nearest allowed image, exact for ball and box together, by bisection.
+        """The nearest allowed image, exact for ball and box together. Images already allowed come back unchanged.
 
-        With a multiplier for the ball, the nearest point of the box is the wanted perturbation, shrunk along the
-        norm's path and clipped to the box; its norm falls with the shrinkage. Projecting on the ball and clipping
-        afterwards is not the nearest point.
+        Projecting on the ball and clipping afterwards is not the nearest point.
         """
-        origin = _wide(clean).flatten(1)
-        wanted = (_wide(images - clean) * _wide(self._mask(clean))).flatten(1)
-        radius, inside = _wide(self.size(clean)), self.contains(images, clean)
-        low, high = torch.zeros_like(radius), torch.ones_like(radius)
-        low[
-            self._norm(wanted.clamp(-origin, 1 - origin)) <= radius
-        ] = -1  # the box alone decides: no shrinking
-
-        for _ in range(BISECTIONS):
-            middle = (low + high) / 2
-            shrunk = self._shrink(wanted, middle.clamp_min(0)).clamp(-origin, 1 - origin)
-            outside = self._norm(shrunk) > radius
-            low, high = torch.where(outside, middle, low), torch.where(outside, high, middle)
-        nearest = self._shrink(wanted, high.clamp_min(0)).clamp(-origin, 1 - origin).view(clean.shape)
-        origin = origin.view(clean.shape)
-        projected = (origin + nearest).to(clean.dtype)
-        grown = (
-            _wide(projected) - origin
-        ).abs() > nearest.abs()  # by rounding: a step back to the clean image
-        projected = torch.where(grown, torch.nextafter(projected, origin.to(clean.dtype)), projected)
-        return torch.where(inside.view(-1, 1, 1, 1), images, projected.to(images.device))
+        projected = images.clone()
+        far = (~self.contains(images, clean)).nonzero()[:, 0]
+        if len(far) == 0:
+            return projected
+        near = clean[far]
+        moved = images[far] - near
+        if self.movable is not None:
+            moved = moved * self._mask(clean).expand_as(clean)[far]
+        wanted, origin = _wide(moved.flatten(1)), _wide(near.flatten(1))
+        size = self._nearest(
+            wanted.abs(), torch.where(wanted > 0, 1 - origin, origin), _wide(self.size(clean)[far])
+        )
+        point = (origin + size.copysign(wanted)).to(clean.dtype)
+        grown = (_wide(point) - origin).abs() > size  # by rounding: a step back to the clean image
+        point = torch.where(grown, point.nextafter(origin.to(point)), point)
+        projected[far] = point.view_as(near).to(images)
+        return projected
 
     def distance(self, images: Images, clean: Images) -> Float[Tensor, " b"]:
         """How far each image is from its clean one in units of the radius; infinite where a frozen pixel moved."""
@@ -184,8 +179,10 @@ class Ball(ABC):
 
     def _distance(self, images: Tensor, clean: Tensor) -> Tensor:
         perturbation = _wide(images) - _wide(clean)
-        still = (perturbation * (1 - _wide(self._mask(clean))) == 0).flatten(1).all(dim=1)
         length = _ratio(self._norm(perturbation.flatten(1)), _wide(self.size(clean)))
+        if self.movable is None:
+            return length
+        still = (perturbation * (1 - _wide(self._mask(clean))) == 0).flatten(1).all(dim=1)
         return torch.where(still, length, torch.inf)
 
     def select(self, keep: Tensor | slice) -> "Ball":
@@ -229,8 +226,26 @@ class L2(Ball):
         norm: Tensor = torch.linalg.vector_norm(perturbation, dim=1)
         return norm
 
-    def _shrink(self, wanted: Tensor, share: Tensor) -> Tensor:
-        return wanted * (1 - share)[:, None]
+    def _nearest(self, wanted: Tensor, room: Tensor, radius: Tensor) -> Tensor:
+        """All sizes are scaled by one share, and end where their room does.
+
+        Their squared norm is concave and piecewise linear in the squared share. So Newton's method from below never
+        overshoots, ends more sizes in each turn and is exact after a few of them.
+        """
+        squares, limits = wanted**2, room**2
+        share = (
+            (radius**2 / squares.sum(dim=1)).nan_to_num(1).clamp_max(1)
+        )  # squared; exact where no room ends
+        while True:
+            free = (
+                torch.addcmul(limits, squares, share[:, None], value=-1).sign_().clamp_min_(0)
+            )  # 1, or ended: 0
+            rate = torch.linalg.vecdot(squares, free)
+            unspent = radius**2 - torch.linalg.vecdot(limits, 1 - free)
+            following = torch.where(rate > 0, unspent / rate, 1).clamp_max(1)
+            if not (following > share).any():
+                return torch.minimum(wanted * share.sqrt()[:, None], room)
+            share = torch.maximum(share, following)
 
 
 @dataclass(frozen=True)
@@ -273,9 +288,34 @@ class L1(Ball):
     def _norm(self, perturbation: Tensor) -> Tensor:
         return perturbation.abs().sum(dim=1)
 
-    def _shrink(self, wanted: Tensor, share: Tensor) -> Tensor:
-        threshold = share * wanted.abs().amax(dim=1)
-        return wanted.sign() * (wanted.abs() - threshold[:, None]).clamp_min(0)
+    def _nearest(self, wanted: Tensor, room: Tensor, radius: Tensor) -> Tensor:
+        """All sizes are lowered by one threshold, and end at 0 and where their room does.
+
+        Their sum is piecewise linear in the threshold, neither convex nor concave: Newton's method, or a secant where
+        it would leave the bracket. After ten turns every second one halves the bracket, so that the search ends.
+        """
+        low, high = torch.zeros_like(radius), wanted.amax(dim=1)
+        above, below = torch.minimum(wanted, room).sum(dim=1), torch.zeros_like(radius)  # the sums there
+        threshold, aim = low, (1 - SHORTFALL / 2) * radius
+        for turn in count(1):
+            lowered = wanted - threshold[:, None]
+            sizes = torch.minimum(lowered.clamp_min(0), room)
+            spent = sizes.sum(dim=1)
+            fits = spent <= radius
+            low, above = torch.where(fits, low, threshold), torch.where(fits, above, spent)
+            high, below = torch.where(fits, threshold, high), torch.where(fits, spent, below)
+            wide = high - low > 1e-15 * high
+            unsettled = (spent > radius) | ((spent < (1 - SHORTFALL) * radius) & (threshold > 0) & wide)
+            if not unsettled.any():
+                break
+            rate = ((sizes == lowered) & (sizes > 0)).sum(dim=1)  # how many the threshold moves
+            newton = threshold + (spent - aim) / rate
+            secant = low + (high - low) * (above - aim) / (above - below)
+            guess = torch.where((newton > low) & (newton < high), newton, secant)
+            if turn > 10 and turn % 2:
+                guess = (low + high) / 2
+            threshold = torch.where(unsettled, torch.where(wide, guess, high), threshold)
+        return sizes
 
 
 Budget: TypeAlias = Linf | Ball
