@@ -19,10 +19,10 @@ from ..checks import check_labels, check_unit_range
 from ..losses.classification import AttackLoss, cross_entropy
 from ..protocols import Attacked, Classifier, Probe
 from ..seeding import Keys
-from .targets import aim
+from .starts import aim, images_of
 
 MOMENTUM = 0.75  # share of the new direction
-LARGE_RADII = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))  # L1: radius factor, and its share of the steps
+LARGE_RADII = (3, 2)  # L1: times the radius, with 30 % of the steps in each
 SPARSER = (
     1.5  # L1: the next steps move so many times fewer values than were found useful; also shortens steps
 )
@@ -56,7 +56,8 @@ def apgd(
         loss: per-image loss to increase.
         target: (B,) classes to move towards; or the rank, from 1, of the wrong class that the clean image is most
             like; None: untargeted. Any wrong answer counts as fooled.
-        steps: gradient steps; each costs ``eot`` forward and backward passes, and the start one more.
+        steps: gradient steps; each costs ``eot`` forward and backward passes, and the start one more (in L1 the start
+            in each of the balls).
         restarts: independent random starts; only images that are not yet fooled meet the next.
         eot: passes that each gradient is averaged over, for models whose answers are random.
         rho: a step is halved where the loss rose in no more than this share of the steps since the last check.
@@ -69,13 +70,15 @@ def apgd(
     found, fooled = images.clone(), torch.zeros_like(labels, dtype=torch.bool)
     height = torch.full_like(images[:, 0, 0, 0], -torch.inf)  # the loss of what was found
     forwards, backwards = torch.full_like(labels, spent), torch.zeros_like(labels)
+    large = 3 * steps // 10 if budget.norm == "l1" else 0
+    stages = [(factor, large) for factor in LARGE_RADII if large] + [(1, steps - large * len(LARGE_RADII))]
     for restart in range(restarts):
         left = (~fooled).nonzero()[:, 0]
         if len(left) == 0:
             break
         clean, within = images[left], budget.select(left)
-        point = _images(start)[left] if start is not None and restart == 0 else None
-        for factor, share in LARGE_RADII if budget.norm == "l1" else ((1.0, 1.0),):
+        point = images_of(start)[left] if start is not None and restart == 0 else None
+        for factor, length in stages:
             stage = replace(within, eps=within.eps * factor)
             if point is None:
                 point = _random_start(stage, clean, keys[left].fold(restart))
@@ -86,7 +89,7 @@ def apgd(
                 labels[left],
                 None if targets is None else targets[left],
                 start=stage.project(point, clean),
-                steps=max(round(share * steps), 1),
+                steps=length,
                 rho=rho,
                 judged=factor == 1,  # in a larger ball nothing counts
             )
@@ -131,7 +134,7 @@ class _Run:
     support: Tensor  # L1: how many values the best image had moved at the last check
 
     def select(self, keep: Tensor) -> "_Run":
-        """Some of the images."""
+        """The images at these positions."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         kept: dict[str, Any] = {name: None if v is None else v[keep] for name, v in values.items()}
         return _Run(**kept)
@@ -201,7 +204,8 @@ def _ascend(
         end.backwards[run.rows[held]] += step < steps  # so that counts do not depend on the rest of the batch
         if not bool(held.all()):
             end.images[run.rows[~held]], end.loss[run.rows[~held]] = run.images[~held], torch.inf
-            run, budget = run.select(held), budget.select(held)
+            kept = held.nonzero()[:, 0]  # once for all fields: it waits for the device
+            run, budget = run.select(kept), budget.select(kept)
         if len(run.rows) == 0:
             break
         if step in checks:
@@ -287,10 +291,6 @@ def _sparser(run: _Run) -> Tensor:
 
 def _moved(images: Tensor, clean: Tensor) -> Tensor:
     return (images != clean).flatten(1).sum(dim=1).to(clean)
-
-
-def _images(start: Tensor | Probe) -> Tensor:
-    return start.images.detach() if isinstance(start, Probe) else start.detach()
 
 
 def _wide(values: Tensor) -> Tensor:

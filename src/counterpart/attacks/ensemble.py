@@ -1,6 +1,6 @@
 """Several attacks as one: each meets only the images that no earlier one fooled."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from ..budget import Budget
 from ..checks import check_labels, check_unit_range
 from ..protocols import Attacked, Classifier, NamedAttack, Probe
 from ..seeding import Keys
+from .starts import images_of
 
 
 def worst_case(
@@ -19,7 +20,7 @@ def worst_case(
     budget: Budget,
     keys: Keys,
     start: Tensor | Probe | None = None,
-    attacks: Sequence[NamedAttack],
+    attacks: Sequence[NamedAttack] | Callable[[int], Sequence[NamedAttack]],
 ) -> Attacked:
     """Run ``attacks`` in order, cheapest first, each on what the others left.
 
@@ -30,10 +31,11 @@ def worst_case(
         budget: the allowed perturbations.
         keys: each attack draws under its own name.
         start: given to every attack.
-        attacks: in order.
+        attacks: in order; or what gives them for K classes.
 
     Returns:
-        For each image the first adversarial one found, else the clean image.
+        For each image the first adversarial one found, else the clean image. Passes count the one that judges the
+        clean image, and one that judges what each attack returned.
     """
     check_unit_range(images)
     found = images.clone()
@@ -42,8 +44,8 @@ def worst_case(
     check_labels(labels, logits.shape[1])
     left = (logits.argmax(dim=1) == labels).nonzero()[:, 0]
     forwards, backwards = torch.ones_like(labels), torch.zeros_like(labels)
-    begin = start.images.detach() if isinstance(start, Probe) else start
-    for one in attacks:
+    begin = None if start is None else images_of(start)
+    for one in attacks(logits.shape[1]) if callable(attacks) else attacks:
         if len(left) == 0:
             break
         attacked = one.attack(

@@ -24,8 +24,7 @@ from ..checks import check_labels, check_unit_range
 from ..losses.classification import margin
 from ..protocols import Attacked, Classifier, Probe
 from ..seeding import Keys
-from .projected_gradient import _forward, _images
-from .targets import aim
+from .starts import aim, images_of, leaf_and_logits
 
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
 FLOOR = 1e-8  # of the two distances that are weighed against each other, as in the published code
@@ -91,12 +90,12 @@ def fab(
         if restart > 0:
             rows = rows.at(_random_offset(rows, keys[left].fold(restart)))
         elif start is not None:
-            rows = rows.at(rows.offset_of(_images(start)))
+            rows = rows.at(rows.offset_of(images_of(start)))
         for step in range(steps):
             if len(rows.index) == 0:
                 break
             pixels = rows.pixels()
-            leaf, logits = _forward(model, pixels)
+            leaf, logits = leaf_and_logits(model, pixels)
             if restart == step == 0:
                 check_labels(labels, logits.shape[1])
             _, done = judge(rows, pixels, logits)

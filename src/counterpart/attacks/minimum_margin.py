@@ -12,14 +12,6 @@ from .auto_pgd import apgd
 from .ensemble import worst_case
 
 
-def margin_targets(targets: int, steps: int, name: str) -> list[NamedAttack]:
-    """APGD on ``z_target - z_true`` for the ``targets`` most likely wrong classes, most likely first."""
-    return [
-        NamedAttack(f"{name} target {k}", partial(apgd, loss=margin, target=k, steps=steps), name)
-        for k in range(1, targets + 1)
-    ]
-
-
 def minimum_margin(
     model: Classifier,
     images: Tensor,
@@ -49,5 +41,15 @@ def minimum_margin(
     Returns:
         For each image the first adversarial one found, else the clean image.
     """
-    attacks = margin_targets(targets, steps, "mm")
-    return worst_case(model, images, labels, budget=budget, keys=keys, start=start, attacks=attacks)
+
+    def each_target(classes: int) -> list[NamedAttack]:
+        if not 1 <= targets < classes:
+            raise ValueError(
+                f"minimum_margin has 1 to {classes - 1} targets for {classes} classes, got {targets}."
+            )
+        return [
+            NamedAttack(f"mm target {k}", partial(apgd, loss=margin, target=k, steps=steps), "mm")
+            for k in range(1, targets + 1)
+        ]
+
+    return worst_case(model, images, labels, budget=budget, keys=keys, start=start, attacks=each_target)

@@ -1,6 +1,6 @@
 """The published AutoAttack package as attacks of ours, so that a user can compare on the spot (extra ``bench``)."""
 
-import warnings
+import logging
 from functools import partial
 
 import torch
@@ -83,30 +83,31 @@ def official(
     passes = torch.zeros(2, dtype=torch.int64)  # images forwards, images backwards
 
     def counting(x: Tensor) -> Tensor:
-        def count(_gradient: Tensor) -> None:
-            passes[1] += len(x)
-
         passes[0] += len(x)
         logits = model(x)
+
+        def count(_gradient: Tensor) -> None:  # what a hook returns would take the gradient's place
+            passes[1] += len(x)
+
         if logits.requires_grad:
             logits.register_hook(count)  # type: ignore[no-untyped-call]
         return logits
 
     with torch.no_grad():
-        classes = model(images[:1]).shape[1]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what it finds doubtful, anew for each batch; ours says it once
-        runner = AutoAttack(
-            counting,
-            norm=NORMS[budget.norm],
-            eps=float(budget.eps),
-            seed=derive(keys.seed, keys.attack) % 2**31,
-            version="standard" if version == "few-classes" else version,
-            device=images.device,
-        )
-        runner.attacks_to_run = [attack]
-        runner.apgd_targeted.n_target_classes = min(runner.apgd_targeted.n_target_classes, classes - 1)
-        runner.fab.n_target_classes = min(runner.fab.n_target_classes, classes - 1)
-        attacked, _ = runner.run_standard_evaluation(images, labels, batch_size=len(images))
+        classes = counting(images[:1]).shape[1]
+    # It logs what it finds doubtful, anew for each batch: our own checks say it once.
+    logging.getLogger("auto-attack").setLevel(logging.ERROR)
+    runner = AutoAttack(
+        counting,
+        norm=NORMS[budget.norm],
+        eps=float(budget.eps),
+        seed=derive(keys.seed, keys.attack) % 2**31,
+        version="standard" if version == "few-classes" else version,
+        device=images.device,
+    )
+    runner.attacks_to_run = [attack]
+    runner.apgd_targeted.n_target_classes = min(runner.apgd_targeted.n_target_classes, classes - 1)
+    runner.fab.n_target_classes = min(runner.fab.n_target_classes, classes - 1)
+    attacked, _ = runner.run_standard_evaluation(images, labels, batch_size=len(images))
     forwards, backwards = (torch.full_like(labels, int(p) // len(labels)) for p in passes)
     return Attacked(attacked.detach(), forwards, backwards)

@@ -12,7 +12,7 @@ from ..checks import check_labels, check_unit_range
 from ..losses.classification import AttackLoss, cross_entropy
 from ..protocols import Attacked, Classifier, Probe
 from ..seeding import Keys
-from .targets import aim
+from .starts import aim, images_of, leaf_and_logits
 
 
 def pgd(
@@ -67,25 +67,25 @@ def pgd(
         current = first(0) if start is None else start
         forwards = spent + steps - isinstance(current, Probe)
         for step in range(steps):
-            leaf, logits = _forward(model, current)
+            leaf, logits = leaf_and_logits(model, current)
             if step == 0:  # not in every step: it waits for the device
                 check_labels(labels, logits.shape[1])
             (gradient,) = torch.autograd.grad(loss(logits, labels, targets).sum(), leaf)
             current = budget.project(budget.step(leaf.detach(), gradient, length), images)
-        return Attacked(_images(current), torch.full_like(labels, forwards), torch.full_like(labels, steps))
+        return Attacked(images_of(current), torch.full_like(labels, forwards), torch.full_like(labels, steps))
 
     found = images.clone()
     forwards_of, backwards_of = torch.full_like(labels, spent), torch.zeros_like(labels)
     left = torch.arange(len(images), device=images.device)  # not fooled so far
     for restart in range(restarts):
-        given = _images(start) if start is not None and restart == 0 else first(restart)
+        given = images_of(start) if start is not None and restart == 0 else first(restart)
         active, within = left, budget.select(left)
         clean, answers, aims = images[active], labels[active], None if targets is None else targets[active]
         current = within.project(given[active], clean)
         for step in range(steps + 1):  # the extra pass only judges the last iterate
             if len(active) == 0:
                 break
-            leaf, logits = _forward(model, current)
+            leaf, logits = leaf_and_logits(model, current)
             if restart == step == 0:
                 check_labels(answers, logits.shape[1])
             forwards_of[active] += 1
@@ -133,18 +133,6 @@ def fgsm(
         step_size=budget.size(images),
         random_start=False,
     )
-
-
-def _forward(model: Classifier, images: Tensor | Probe) -> tuple[Tensor, Tensor]:
-    """A leaf and its logits; a probe has both."""
-    if isinstance(images, Probe):
-        return images.images, images.logits
-    leaf = images.detach().requires_grad_()
-    return leaf, model(leaf)
-
-
-def _images(start: Tensor | Probe) -> Tensor:
-    return start.images.detach() if isinstance(start, Probe) else start.detach()
 
 
 def _rows(length: float | Tensor, rows: Tensor) -> float | Tensor:

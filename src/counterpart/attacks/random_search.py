@@ -7,6 +7,7 @@ from ..budget import Budget
 from ..checks import check_labels, check_unit_range
 from ..protocols import Attacked, Classifier, Probe
 from ..seeding import Keys
+from .starts import ask, opening
 
 
 @torch.no_grad()
@@ -49,24 +50,3 @@ def random_search(
         found[left[fooled]] = points[fooled]
         left = left[~fooled]
     return Attacked(found, forwards, torch.zeros_like(forwards))
-
-
-def opening(images: Tensor, budget: Budget, start: Tensor | Probe | None) -> Tensor:
-    """What is judged first: a copy of the clean images, or ``start``, moved into the budget."""
-    return images.clone() if start is None else budget.project(images_of(start), images)
-
-
-def ask(model: Classifier, images: Tensor, start: Tensor | Probe | None) -> tuple[Tensor, Tensor]:
-    """Logits (B, K) of ``images``, and the passes (B,) that they cost: none where a probe has them."""
-    if not isinstance(start, Probe):
-        return model(images), torch.ones(len(images), dtype=torch.int64, device=images.device)
-    unknown = (images != start.images).flatten(1).any(dim=1)
-    logits = start.logits.detach().clone()
-    if unknown.any():
-        logits[unknown] = model(images[unknown])
-    return logits, unknown.long()
-
-
-def images_of(start: Tensor | Probe) -> Tensor:
-    """The images of a start, without their graph."""
-    return start.images.detach() if isinstance(start, Probe) else start.detach()

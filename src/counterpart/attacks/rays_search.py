@@ -13,7 +13,7 @@ from ..budget import Budget
 from ..checks import check_labels, check_unit_range
 from ..protocols import Attacked, Classifier, Probe
 from ..seeding import Keys
-from .random_search import ask, images_of
+from .starts import ask, images_of
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from ..checks import check_labels, check_unit_range
 from ..losses.classification import margin
 from ..protocols import Attacked, Classifier, Probe
 from ..seeding import Keys
-from .random_search import ask, opening
+from .starts import ask, opening
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the share of pixels, after this many queries
 BLOCK = 100  # queries whose draws are made at once

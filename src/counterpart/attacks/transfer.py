@@ -6,7 +6,7 @@ from torch import Tensor
 from ..budget import Budget
 from ..protocols import Attack, Attacked, Classifier, Probe
 from ..seeding import Keys
-from .random_search import images_of
+from .starts import images_of
 
 
 def transfer(

@@ -1,0 +1,60 @@
+"""Where an attack begins: its first images, what is known of them, and the class that it aims at."""
+
+import torch
+from torch import Tensor
+
+from ..budget import Budget
+from ..losses.classification import AttackLoss, kl_divergence, likely_class
+from ..protocols import Classifier, Probe
+
+
+def images_of(start: Tensor | Probe) -> Tensor:
+    """The images of a start, without their graph."""
+    return start.images.detach() if isinstance(start, Probe) else start.detach()
+
+
+def opening(images: Tensor, budget: Budget, start: Tensor | Probe | None) -> Tensor:
+    """What is judged first: a copy of the clean images, or ``start``, moved into the budget."""
+    return images.clone() if start is None else budget.project(images_of(start), images)
+
+
+def ask(model: Classifier, images: Tensor, start: Tensor | Probe | None) -> tuple[Tensor, Tensor]:
+    """Logits (B, K) of ``images``, and the passes (B,) that they cost: none where a probe has them."""
+    if not isinstance(start, Probe):
+        return model(images), torch.ones(len(images), dtype=torch.int64, device=images.device)
+    unknown = (images != start.images).flatten(1).any(dim=1)
+    logits = start.logits.detach().clone()
+    if unknown.any():
+        logits[unknown] = model(images[unknown])
+    return logits, unknown.long()
+
+
+def leaf_and_logits(model: Classifier, images: Tensor | Probe) -> tuple[Tensor, Tensor]:
+    """``images`` as a leaf that gradients reach, and its logits (B, K), attached; a probe has both."""
+    if isinstance(images, Probe):
+        return images.images, images.logits
+    leaf = images.detach().requires_grad_()
+    return leaf, model(leaf)
+
+
+def aim(
+    model: Classifier, images: Tensor, labels: Tensor, target: Tensor | int | None, loss: AttackLoss
+) -> tuple[Tensor | None, int]:
+    """What a loss takes as its targets, and the forward passes that finding them cost.
+
+    Args:
+        model: maps images to logits.
+        images: (B, C, H, W) clean.
+        labels: (B,) true classes.
+        target: (B,) classes; or the rank, from 1, of the wrong class by the clean image's logits; or None: untargeted.
+            Whatever it is, an image counts as fooled once its answer is wrong, as in AutoAttack.
+        loss: the KL divergence moves away from the clean answer, and finds that itself where it is not given.
+    """
+    if isinstance(target, Tensor) or (target is None and loss is not kl_divergence):
+        return target, 0
+    with torch.no_grad():
+        logits = model(images)
+    if loss is kl_divergence:
+        return logits.softmax(dim=1), 1
+    assert target is not None
+    return likely_class(logits, labels, target), 1
