@@ -94,7 +94,7 @@ def randomly(name, **options):
 
 def timm(tmp_path, photos, target):
     words = ["evaluate", target, "--data.root", photos, "--data.class-map", tmp_path / "map.json"]
-    words += ["--runs", tmp_path / "runs", "--attacks", "[{steps: 3}]", "--eps", "0.1", "--device", "cpu"]
+    words += ["--runs", tmp_path / "runs", "--attacks", "[{steps: 20}]", "--eps", "0.1", "--device", "cpu"]
     return [str(word) for word in words]
 
 
@@ -111,6 +111,7 @@ def test_a_timm_network_is_evaluated_verified_and_audited(photos, tmp_path):
     assert accuracies(run)["accuracy/clean"].n == 8
     [verified] = jobs.verify_run(run.path, {}, eight_bits=True)
     assert verified.mismatches == []
+    assert verified.successes > 0
     shutil.move(photos, tmp_path / "moved")
     with pytest.raises(UserError, match=r"photos"):
         jobs.verify_run(run.path, {})
