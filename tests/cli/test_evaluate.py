@@ -32,9 +32,14 @@ def judged(tmp_path, monkeypatch):
         run = RunDir(tmp_path / "runs" / "smallnets-small")
         key = run.records()[-1].details["evaluation"]
         made = {
-            r.name: r for r in run.records() if r.details.get("evaluation") == key and r.name.startswith("accuracy/")
+            r.name: r
+            for r in run.records()
+            if r.details.get("evaluation") == key and r.name.startswith("accuracy/")
         }
-        files = [json.loads((run.path / "evaluations" / key / f"{n}.json").read_text()) for n in ("identity", "result")]
+        files = [
+            json.loads((run.path / "evaluations" / key / f"{n}.json").read_text())
+            for n in ("identity", "result")
+        ]
         return made, *files
 
     yield evaluate
@@ -51,7 +56,9 @@ def test_short_flags(judged):
 
 
 def test_the_finish_of_bf16_is_float32_and_records_name_it(judged):
-    made, identity, result = judged("--attacks", "[{steps: 1}]", "--n", "20", "--precision", "bf16", "--eps", "2/255")
+    made, identity, _ = judged(
+        "--attacks", "[{steps: 1}]", "--n", "20", "--precision", "bf16", "--eps", "2/255"
+    )
     assert list(made) == [
         "accuracy/clean", "accuracy/PGD-1", "accuracy/float32 apgd-ce", "accuracy/float32 apgd-t",
         "accuracy/worst case",
@@ -83,7 +90,7 @@ def test_the_search_of_bf16_is_in_bf16_and_its_finish_is_not(judged, monkeypatch
 
 def test_the_official_engine_is_named(judged):
     pytest.importorskip("pyautoattack")
-    made, identity, result = judged("--attacks", "autoattack-rand", "--n", "4", "--engine", "official")
+    made, identity, _ = judged("--attacks", "autoattack-rand", "--n", "4", "--engine", "official")
     assert [name for name, _ in identity["attacks"]] == ["official apgd-ce", "official apgd-dlr"]
     assert {r.details["engine"] for r in made.values()} == {"official"}
     assert main(["verify", "runs/smallnets-small"]) == 0
@@ -103,12 +110,18 @@ def test_autoattack_gets_robustbench_s_field(judged):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--attacks", "pgd,nonsense-attack"], "Known: apgd, autoattack, autoattack-few-classes"),
+        (["--attacks", "pgd,xyzzy"], "Known: apgd, autoattack, autoattack-few-classes"),
         (["--attacks", "autoattak"], "Did you mean 'autoattack'?"),
         (["--eps", "8"], "Did you mean 8/255?"),
         (["--precision", "fp8"], "'float32' or 'bf16'"),
-        (["--engine", "official", "--attacks", "pgd"], "evaluate.engine official runs autoattack only, not pgd"),
-        (["--engine", "official", "--attacks", "autoattack", "--precision", "bf16"], "searches in float32 only"),
+        (
+            ["--engine", "official", "--attacks", "pgd"],
+            "evaluate.engine official runs autoattack only, not pgd",
+        ),
+        (
+            ["--engine", "official", "--attacks", "autoattack", "--precision", "bf16"],
+            "searches in float32 only",
+        ),
         (["--n", "0"], "greater than or equal to 1"),
         (["--nn", "3"], "--nn"),
         (["--attack.eps", "0.1"], "Did you mean --evaluate.eps?"),

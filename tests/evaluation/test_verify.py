@@ -144,6 +144,12 @@ def test_another_answer(images, ledger, kind):
     assert len(found) == (1 if kind == "success" else 3)  # a wrong image meets no attack
 
 
+def test_float16_would_not_do(images, ledger):
+    for name, chunk in dict.fromkeys(where[:2] for where in successes(ledger)):
+        change_images(ledger, name, chunk, lambda pixels, _: pixels.copy_(pixels.half().float()))
+    assert any("of the budget is used" in line for line in checked(images, ledger).mismatches)
+
+
 def test_a_success_that_nobody_had(images, ledger):
     name, chunk = "PGD 9", 0
     unit = ledger.read(name, chunk)

@@ -1,9 +1,9 @@
 """A run on digits, trained once, and attacks that cost next to nothing."""
 
 import shutil
+import sys
 
 import pytest
-import torch
 
 from counterpart import jobs
 from counterpart.config import resolve
@@ -50,8 +50,6 @@ def run(master, tmp_path):
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """A working folder with a module of the user's, forgotten afterwards."""
-    import sys
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     known = set(sys.modules)
@@ -102,8 +100,8 @@ def graphless():
     return Answers(lambda z: z.detach())
 
 def later():
-    "NaN only on some images."
-    return Answers(lambda z: torch.where(z.amax(dim=1, keepdim=True) > z.amax() - 1e-6, torch.nan, z) if len(z) > 1 else z)
+    "Finite on one image alone."
+    return Answers(lambda z: z / (len(z) == 1))
 
 class Counting(Answers):
     def __init__(self):

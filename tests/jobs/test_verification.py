@@ -12,7 +12,16 @@ from counterpart.cli import main
 from counterpart.errors import UserError
 from counterpart.training import checkpoint
 
-WORDS = ["--attacks", "[{steps: 2}, {attack: square, queries: 20}]", "--n", "40", "--device", "cpu", "--eps", "0.2"]
+WORDS = [
+    "--attacks",
+    "[{steps: 2}, {attack: square, queries: 20}]",
+    "--n",
+    "40",
+    "--device",
+    "cpu",
+    "--eps",
+    "0.2",
+]
 
 
 @pytest.fixture
@@ -133,7 +142,13 @@ def test_an_audit_of_a_run(run, capsys):
     assert len(audits) == 5
     numbers = {r.name: r.details["numbers"] for r in audits}
     assert numbers["audit/unbounded attacks reach 100 %"].keys() == {"PGD, unbounded"}
-    assert list(numbers["audit/success grows with the radius"]) == ["0.25 eps", "0.5 eps", "1 eps", "2 eps", "4 eps"]
+    assert list(numbers["audit/success grows with the radius"]) == [
+        "0.25 eps",
+        "0.5 eps",
+        "1 eps",
+        "2 eps",
+        "4 eps",
+    ]
     assert len(list((run.path / "audits").iterdir())) == 6
     before = {f: f.stat().st_mtime_ns for f in (run.path / "audits").rglob("*.json")}
     assert jobs.audit_target(str(run.path), {"evaluate": {"n": 20, "eps": 0.1}}, steps=3, queries=5, draws=3)

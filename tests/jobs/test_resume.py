@@ -1,0 +1,158 @@
+"""Killed evaluations go on, and many processes find what one finds: the units on disk are the same."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import counterpart
+from counterpart import jobs
+from counterpart.cli import main
+from counterpart.rundir import RunDir, sweep
+
+SOURCE = str(Path(counterpart.__file__).parents[1])
+ENVIRONMENT = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1"}
+ATTACKS = "[{steps: 3}, {attack: minimum-margin, targets: 2, steps: 3}, {attack: square, queries: 30}]"
+# torchrun would take a bare --n for one of its own options.
+WORDS = [
+    "--attacks",
+    ATTACKS,
+    "--evaluate.n",
+    "60",
+    "--eps",
+    "0.03",
+    "--chunk-size",
+    "10",
+    "--batch-size",
+    "7",
+]
+
+
+def words_of(run):
+    return ["evaluate", str(run.path), "--device", "cpu", *WORDS]
+
+
+def complete(program):
+    done = subprocess.run(
+        [sys.executable, *program], env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def ledger_of(run):
+    [folder] = (run.path / "evaluations").iterdir()
+    return folder
+
+
+def content(run):
+    """Everything that a ledger says, but for how long it took."""
+    folder = ledger_of(run)
+    units = {file.name: json.loads(file.read_text()) for file in sorted((folder / "units").iterdir())}
+    for unit in units.values():
+        assert unit.pop("seconds") >= 0
+    images = {file.name: file.read_bytes() for file in sorted((folder / "images").iterdir())}
+    return {
+        "units": units,
+        "images": images,
+        "table": (folder / "images.csv").read_bytes(),
+        "key": folder.name,
+    }
+
+
+def values(run):
+    return {r.name: (r.value, r.n, r.interval) for r in run.records() if r.name.startswith("accuracy/")}
+
+
+@pytest.fixture
+def copies(master, tmp_path):
+    """Two copies of one run."""
+    made = []
+    for name in ("whole", "other"):
+        shutil.copytree(master.path, tmp_path / name)
+        made.append(RunDir(tmp_path / name))
+    return made
+
+
+# A process of its own for every start, forked from one that has imported torch already.
+KILLER = """
+import json, os, signal, sys, time
+from pathlib import Path
+
+from counterpart import cli, jobs
+
+words, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
+units = lambda: len(list(folder.rglob("units/*.json")))
+for _ in range(3):
+    before, child = units(), os.fork()
+    if child == 0:
+        os._exit(cli.main(words))
+    while units() < before + 5 and os.waitpid(child, os.WNOHANG) == (0, 0):
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    print(units(), child)
+"""
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_is_killed_again_and_again_ends_with_the_same_ledger(copies):
+    whole, killed = copies
+    assert main(words_of(whole)) == 0
+    wanted = content(whole)
+    said = complete(["-c", KILLER, json.dumps(words_of(killed)), str(killed.path)])
+    starts = [tuple(map(int, line.split())) for line in said.splitlines() if line.replace(" ", "").isdigit()]
+    units = [count for count, _ in starts]
+    assert len(units) == 3
+    assert units == sorted(set(units))  # each start came farther
+    assert units[-1] < len(wanted["units"])
+    torn = ledger_of(killed) / "units" / f".clean-00000.json.{starts[-1][1]}"
+    torn.write_bytes(b"half")  # killed in a write
+    assert main(words_of(killed)) == 0
+    assert content(killed) == wanted
+    assert values(killed) == values(whole)
+    assert not list(ledger_of(killed).rglob(".*"))
+    [verified] = jobs.verify_run(killed.path, {})
+    assert verified.mismatches == []
+    assert verified.successes > 0
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_ledger_of_one_and_one_finishes_theirs(copies):
+    one, two = copies
+    assert main(words_of(one)) == 0
+    wanted = content(one)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "counterpart"]
+    complete([*torchrun, *words_of(two)])
+    assert content(two) == wanted
+    assert values(two) == values(one)
+    for file in sorted((ledger_of(two) / "units").iterdir())[1::2]:
+        file.unlink()
+    for file in (ledger_of(two) / "images").iterdir():
+        file.unlink()
+    assert main(words_of(two)) == 0
+    assert content(two) == wanted
+
+
+def test_what_lives_is_not_swept(tmp_path):
+    mine, dead = tmp_path / f".unit.json.{os.getpid()}", tmp_path / ".unit.json.4194305"
+    for file in (mine, dead):
+        file.write_text("half")
+    sweep(tmp_path)
+    assert mine.exists()
+    assert not dead.exists()
+
+
+def test_batch_size_chunks_and_threads_belong_to_the_identity(run):
+    settings = {"n": 20, "eps": 0.02, "attacks": [{"steps": 1}]}
+    for changes in ({}, {"batch_size": 9}, {"chunk_size": 9}):
+        jobs.evaluate(str(run.path), {"evaluate": {**settings, **changes}, "device": "cpu"})
+    folders = list((run.path / "evaluations").iterdir())
+    identities = [json.loads((folder / "identity.json").read_text()) for folder in folders]
+    assert len(folders) == 3
+    assert {one["threads"] for one in identities} == {1}
+    assert len({one["model"] for one in identities}) == 1
