@@ -1,5 +1,6 @@
 """Problems solvable by hand, shared by many tests."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from counterpart.protocols import Probe
 from counterpart.seeding import Keys
 
 torch.set_num_threads(1)  # tiny tensors: one thread is far faster than many
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # in the processes that tests start as well
 
 SHARED = Path(__file__).parents[1] / ".." / "shared"
 
@@ -30,6 +32,13 @@ class LinearModel(nn.Module):
     def probe(self, images):
         leaf = images.detach().requires_grad_()
         return Probe(leaf, self(leaf), features=leaf * self.weight)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """What a test sets for itself ends with it."""
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture
