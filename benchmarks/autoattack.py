@@ -20,7 +20,7 @@ from torch import Tensor
 
 from counterpart import devices
 from counterpart.attacks import apgd, fab, square
-from counterpart.attacks.auto_attack import suite
+from counterpart.attacks.auto_attack import finish, suite
 from counterpart.attacks.official import NORMS
 from counterpart.batch import Batch
 from counterpart.budget import Linf
@@ -29,7 +29,7 @@ from counterpart.errors import UserError
 from counterpart.evaluation.accuracy import logits_of, read_batch
 from counterpart.jobs.targets import open_targets
 from counterpart.models.inference import InferenceView
-from counterpart.protocols import Attacked, NamedAttack
+from counterpart.protocols import NamedAttack
 from counterpart.records import Record
 from counterpart.seeding import Keys
 
@@ -124,11 +124,7 @@ def ours(
     view = InferenceView(model, precision=precision)
     attacks = [scaled(one, given.scale) for one in suite("standard", "linf", 10)]
     if precision == "bf16":
-        exact = InferenceView(model)
-        chosen = [one for one in attacks if one.line in ("apgd-ce", "apgd-t")][:4]
-        attacks += [
-            NamedAttack(f"float32 {one.name}", partial(on, exact, one.attack), one.line) for one in chosen
-        ]
+        attacks += [scaled(one, given.scale) for one in finish(InferenceView(model), "linf", 10)]
     left, budget = right.clone(), Linf(EPS)
     for one in attacks:
         for rows in torch.split(left.nonzero()[:, 0], given.batch_size):
@@ -147,13 +143,6 @@ def scaled(one: NamedAttack, scale: float) -> NamedAttack:
         return one
     option = {"queries": round(scale * QUERIES)} if one.line == "square" else {"steps": round(scale * STEPS)}
     return NamedAttack(one.name, partial(one.attack, **option), one.line)
-
-
-def on(
-    view: InferenceView, attack: Callable[..., Attacked], model: object, *rest: Tensor, **options: object
-) -> Attacked:
-    """The attack, searching on this view instead."""
-    return attack(view, *rest, **options)
 
 
 def official(model: torch.nn.Module, batch: Batch, given: argparse.Namespace) -> Tensor:

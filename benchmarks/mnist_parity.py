@@ -4,7 +4,9 @@
 
 DIR holds ``fast-adversarial-fgsm.pth`` (Wong et al. 2020, arXiv 2001.03994) and MNIST's ``t10k-images-idx3-ubyte.gz``
 and ``t10k-labels-idx1-ubyte.gz``. Published at l-infinity 0.3: clean 98.50 %, AutoAttack 82.93 %. Ledgers go into
-``--work``, so that a benchmark that was stopped goes on; each engine and seed becomes a record once it is complete.
+``--work``, so that a benchmark that was stopped goes on; each engine and seed becomes a record once it is complete,
+and so does the share of survivors in which it differs from each earlier one. Engine bf16 is ours with
+``--precision bf16``.
 """
 
 import argparse
@@ -13,17 +15,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from timing import keep
+from timing import keep, ratio
 
 from counterpart import devices
 from counterpart.attacks import official
-from counterpart.attacks.auto_attack import suite
+from counterpart.attacks.auto_attack import finish, suite
 from counterpart.budget import Linf
-from counterpart.data.image_sets import ImageSet, content_fingerprint
+from counterpart.data.image_sets import ImageSet, balanced_subset, content_fingerprint
 from counterpart.evaluation import accuracy
 from counterpart.evaluation.ledger import Ledger, weights_hash
 from counterpart.models.inference import InferenceView
 from counterpart.models.published import load_published
+from counterpart.protocols import Classifier, NamedAttack
 from counterpart.records import Record
 from counterpart.statistics import wilson
 
@@ -43,6 +46,7 @@ def main() -> None:
     parser.add_argument("--without", default="", help="lines to leave out of both, such as fab-t")
     parser.add_argument("--batch-size", type=int, default=1000)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--images", type=int, help="this many, balanced; default: all 10,000")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     given = parser.parse_args()
 
@@ -50,16 +54,15 @@ def main() -> None:
     model, _ = load_published("mnist-cnn", given.data / "fast-adversarial-fgsm.pth")
     model = model.to(device)
     images = mnist(given.data)
+    if given.images is not None:
+        images = balanced_subset(images, given.images, seed=0)
     without = [line for line in given.without.split(",") if line]
+    robust: dict[str, set[int]] = {}
     for seed in map(int, given.seeds.split(",")):
         for engine in given.engines.split(","):
-            attacks = (
-                suite("standard", "linf", 10) if engine == "counterpart" else official.suite("standard", 10)
-            )
+            attacks, view = search(engine, model)
             attacks = [one for one in attacks if one.line.removeprefix("official ") not in without]
-            # The published code runs on the model as its user has it.
-            view = InferenceView(model) if engine == "counterpart" else model
-            name = f"{engine}-{seed}" + (f"-without-{'-'.join(without)}" if without else "")
+            name = "-".join([engine, str(seed), str(len(images)), *without])
             ledger = Ledger(given.work / name, accuracy.chunks_of(images, given.batch_size))
             ledger.open(
                 {
@@ -67,6 +70,7 @@ def main() -> None:
                     "attacks": [one.name for one in attacks],
                     "seed": seed,
                     "eps": EPS,
+                    "n": len(images),
                 }
             )
             rows = accuracy.evaluate(
@@ -75,6 +79,25 @@ def main() -> None:
                 save_images=False, title=name,
             )  # fmt: skip
             keep("mnist_parity.jsonl", records(engine, seed, rows, attacks, ledger, without, device))
+            here = {row.index for row in rows if row.fooled_by == ""}
+            for other, there in robust.items():
+                differ = ratio(
+                    f"mnist parity/share of survivors that differ, {engine} seed {seed} and {other}",
+                    len(here ^ there) / max(len(here | there), 1), len(here | there), "",
+                    only_first=len(here - there), only_second=len(there - here),
+                )  # fmt: skip
+                keep("mnist_parity.jsonl", [differ])
+            robust[f"{engine} seed {seed}"] = here
+
+
+def search(engine: str, model: torch.nn.Module) -> tuple[list[NamedAttack], Classifier]:
+    """The attacks of an engine, and what they search on."""
+    if engine == "official":  # on the model as its user has it
+        return official.suite("standard", 10), model
+    attacks = suite("standard", "linf", 10)
+    if engine == "bf16":
+        return attacks + finish(InferenceView(model), "linf", 10), InferenceView(model, precision="bf16")
+    return attacks, InferenceView(model)
 
 
 def records(engine, seed, rows, attacks, ledger, without, device) -> list[Record]:  # type: ignore[no-untyped-def]

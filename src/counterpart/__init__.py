@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .attacks import pgd
+    from .attacks import (
+        apgd,
+        auto_attack,
+        fab,
+        fgsm,
+        minimum_margin,
+        pgd,
+        random_search,
+        rays,
+        square,
+        transfer,
+        worst_case,
+    )
     from .batch import Batch
     from .budget import L1, L2, Linf
     from .config import Config
@@ -30,7 +42,17 @@ else:
         "Linf": "budget",
         "Objective": "protocols",
         "Probe": "protocols",
+        "apgd": "attacks",
+        "auto_attack": "attacks",
+        "fab": "attacks",
+        "fgsm": "attacks",
+        "minimum_margin": "attacks",
         "pgd": "attacks",
+        "random_search": "attacks",
+        "rays": "attacks",
+        "square": "attacks",
+        "transfer": "attacks",
+        "worst_case": "attacks",
         "write_report": "report",
     }
 
@@ -60,6 +82,16 @@ __all__ = [
     "Objective",
     "Probe",
     "__version__",
+    "apgd",
+    "auto_attack",
+    "fab",
+    "fgsm",
+    "minimum_margin",
     "pgd",
+    "random_search",
+    "rays",
+    "square",
+    "transfer",
+    "worst_case",
     "write_report",
 ]

@@ -38,7 +38,7 @@ def ranked(model, images, labels):
 
 
 @pytest.mark.parametrize("budget", [Linf(EPS["linf"]), L2(EPS["l2"])], ids=["linf", "l2"])
-@pytest.mark.parametrize(("targets", "steps"), [(1, 20), (3, 20), (9, 20), (9, 100)])
+@pytest.mark.parametrize(("targets", "steps"), [(1, 20), (9, 20)])
 def test_is_exact_on_a_linear_model(problem, keys, budget, targets, steps):
     model, images, labels = problem
     margins = model.margins(images, labels, budget.norm)

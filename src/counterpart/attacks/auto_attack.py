@@ -8,6 +8,7 @@ our APGD always begins with larger radii, theirs only in "standard".
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
@@ -71,6 +72,29 @@ def suite(version: str, norm: str, classes: int) -> list[NamedAttack]:
         ]
     restarts = 5 if norm == "l1" else 1
     return [one("apgd-ce", partial(apgd, restarts=restarts)), *apgd_t, *fab_t, one("square", square)]
+
+
+def finish(view: Classifier, norm: str, classes: int) -> list[NamedAttack]:
+    """What ends a search in reduced precision: APGD on cross-entropy and on three targets, on an exact view.
+
+    Args:
+        view: float32; these attacks search on it whatever model they are given.
+        norm: "linf", "l2" or "l1".
+        classes: K, the number of classes.
+    """
+    standard = suite("standard", norm, classes)
+    chosen = [one for one in standard if one.line == "apgd-ce"]
+    chosen += [one for one in standard if one.line == "apgd-t"][:3]
+    return [
+        NamedAttack(f"float32 {one.name}", partial(_search_on, view, one.attack), f"float32 {one.line}")
+        for one in chosen
+    ]
+
+
+def _search_on(
+    view: Classifier, attack: Attack, model: Classifier, images: Tensor, labels: Tensor, **options: Any
+) -> Attacked:
+    return attack(view, images, labels, **options)
 
 
 def auto_attack(

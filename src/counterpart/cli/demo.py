@@ -17,7 +17,7 @@ from ..recipes import load
 SETTINGS: Collection[str] = tuple(key for key, _ in settings() if key not in ("name", "model.normalisation"))
 RECIPES = ("digits/at", "digits/part", "digits/part-uniform")
 FULL_SEEDS = (0, 1, 2)
-QUICK = 50  # images that all of AutoAttack meets in the quick demo
+QUICK = 40  # images that all of AutoAttack meets in the quick demo
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

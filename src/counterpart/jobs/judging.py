@@ -13,7 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from .. import build, distributed
-from ..attacks.auto_attack import suite
+from ..attacks.auto_attack import finish
 from ..budget import Budget
 from ..config import plain
 from ..data.image_sets import ImageSet, balanced_subset
@@ -24,7 +24,7 @@ from ..evaluation.model_checks import Doubt, model_doubts, result_doubts
 from ..evaluation.panel import write_panel
 from ..importance.rules import constant
 from ..models.inference import InferenceView
-from ..protocols import Attack, Attacked, Classifier, NamedAttack
+from ..protocols import Classifier, NamedAttack
 from ..records import Record, fingerprint
 from ..rundir import RunDir, write_atomically
 from .seeds import aggregate
@@ -109,7 +109,7 @@ def case_of(target: Target) -> Case:
 
     attacks = build.evaluation_attacks(wanted, norm, target.classes, load)
     if wanted.precision == "bf16":
-        attacks += _finish(target, norm)
+        attacks += finish(InferenceView(target.model), norm, target.classes)
     identity = {
         "model": weights_hash(target.model),
         "who": dict(target.who),
@@ -132,24 +132,6 @@ def case_of(target: Target) -> Case:
     }
     view = InferenceView(target.model, precision=wanted.precision)
     return Case(target, images, norm, eps, build.budget(norm, eps), attacks, view, identity)
-
-
-def _finish(target: Target, norm: str) -> list[NamedAttack]:
-    """What ends a search in bf16: APGD on cross-entropy and three targets, on the float32 view."""
-    exact = InferenceView(target.model)
-    standard = suite("standard", norm, target.classes)
-    chosen = [one for one in standard if one.line == "apgd-ce"]
-    chosen += [one for one in standard if one.line == "apgd-t"][:3]
-    return [
-        NamedAttack(f"float32 {one.name}", partial(_search_on, exact, one.attack), f"float32 {one.line}")
-        for one in chosen
-    ]
-
-
-def _search_on(
-    view: Classifier, attack: Attack, model: Classifier, images: Tensor, labels: Tensor, **options: Any
-) -> Attacked:
-    return attack(view, images, labels, **options)
 
 
 def _judge(target: Target) -> list[Record]:
