@@ -3,6 +3,7 @@
 import argparse
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -70,9 +71,11 @@ def ratio(name: str, value: float, n: int, target: str, **details: object) -> Re
 
 
 def keep(file: str, rows: list[Record]) -> None:
-    """Print records and append them to ``results/``."""
+    """Print records and append them to ``results/``, absolute paths in the command cut to their last part."""
     for row in rows:
         unit = row.details.get("unit", "")
         print(f"{row.name:<55} {row.value:>12.5g} {unit:<9} {row.details.get('target', '')}")
-    records.write(RESULTS / file, rows)
+    words = records.environment()["command"].split()
+    command = " ".join(f".../{Path(word).name}" if Path(word).is_absolute() else word for word in words)
+    records.write(RESULTS / file, [replace(row, provenance={"command": command}) for row in rows])
     print(f"Kept in results/{file}")
