@@ -266,3 +266,9 @@ def test_a_surrogate_makes_no_run_and_belongs_to_the_identity(here, run):
     assert main(user("robust", "--attacks", attack)) == 0
     assert not (here / "runs" / "usernets-softmax").exists()
     assert len(list(open_targets("usernets:robust", {"data": {"name": "digits"}}))) == 1
+
+
+def test_a_timm_network_prepares_images_itself(photos, tmp_path, capsys):
+    words = [*timm(tmp_path, photos, "timm/test_resnet"), "--data.size", "64"]
+    assert "prepares images as it was trained to, at 160 pixels: leave --data.size out" in told(words, capsys)
+    assert not (tmp_path / "runs").exists()

@@ -232,6 +232,10 @@ def _outside(
     name = re.sub(r"[^\w.-]+", "-", name)
     config = resolve({"name": name, "train": {"method": "clean"}}, own, changes, source=text)
     device = devices.resolve(config.device, config.threads)
+    if size is not None and config.data.size is not None:
+        raise UserError(
+            f"{text} prepares images as it was trained to, at {size} pixels: leave --data.size out."
+        )
     images = _split(config, device, **({} if size is None else {"size": size, "prepare": prepare}))
     model, notes = load(config)
     model = model.to(device).eval()
