@@ -100,6 +100,16 @@ def test_random_answers(batch):
     ]
 
 
+def test_a_view_that_is_another_function(batch):
+    model = small_network().eval()
+    assert [d.name for d in model_doubts(model, InferenceView(model, precision="bf16"), batch)] == []
+    frozen = InferenceView(model)
+    with torch.no_grad():
+        model[-1].weight.add_(0.5 * torch.randn_like(model[-1].weight))
+    labels = model(batch.images).argmax(dim=1)
+    assert "view differs" in [d.name for d in model_doubts(model, frozen, replace(batch, labels=labels))]
+
+
 def test_batch_statistics_in_eval_mode(batch):
     model = small_network()
     model[1] = nn.BatchNorm2d(8, track_running_stats=False)

@@ -16,6 +16,7 @@ from .accuracy import logits_of
 from .ledger import Row
 
 SAME = 1e-4  # of the logits' range: what floating-point order may change
+FAITHFUL = 0.1  # of the logits' range: bf16 stays within a few hundredths
 BETTER = 0.1  # gain in clean accuracy by another input range that float noise and luck do not explain
 GAP = 0.08  # between a plain gradient attack and the worst case: seldom more where gradients are honest
 BLACK_BOX_GAIN = 0.002  # as in the published AutoAttack
@@ -53,6 +54,7 @@ def model_doubts(model: nn.Module, view: Classifier, batch: Batch) -> list[Doubt
         _probabilities(logits),
         random,
         None if random else _batch_dependent(model, batch, logits),
+        None if random else _other_view(view, batch, logits),
         _other_inputs(model, batch, logits),
         *_zero_gradients(view, batch, logits),
     )
@@ -147,6 +149,19 @@ def _batch_dependent(model: nn.Module, batch: Batch, logits: Tensor) -> Doubt | 
     return Doubt(
         "batch-dependent answers",
         "the answer for an image depends on the other images of its batch (batch statistics in eval mode?).",
+    )
+
+
+@torch.no_grad()
+def _other_view(view: Classifier, batch: Batch, logits: Tensor) -> Doubt | None:
+    scale = logits.amax(dim=1) - logits.amin(dim=1)
+    apart = int(((view(batch.images) - logits).abs().amax(dim=1) > FAITHFUL * scale.clamp_min(1e-12)).sum())
+    if not apart:
+        return None
+    return Doubt(
+        "view differs",
+        f"the fast copy that attacks search on answers otherwise for {apart} of {len(batch)} images (a forward pass "
+        "that depends on its data?): attacks find less than there is.",
     )
 
 
