@@ -74,6 +74,23 @@ def test_every_image_is_judged_exactly(images, tmp_path):
     assert records["accuracy/clean"].n == 40
 
 
+def test_what_fools_the_view_alone_is_attacked_once_more_on_the_model(images, tmp_path):
+    class Shifted(Brightness):
+        def forward(self, images):
+            return super().forward(
+                images - 4 / 255
+            )  # its boundary lies elsewhere: light images fall to it too early
+
+    def first(model, images, labels, *, budget, keys, start=None):
+        return pgd(model, images, labels, budget=budget, keys=keys, steps=40, random_start=False)
+
+    direct = run(images, tmp_path / "direct", [named("first", first)])
+    rows = run(images, tmp_path / "view", [named("first", first)], view=Shifted())
+    light = [i for i, row in enumerate(rows) if row.label == 1]
+    assert [rows[i].fooled_by for i in light] == [direct[i].fooled_by for i in light]
+    assert sum(row.forwards for row in rows) > sum(row.forwards for row in direct)
+
+
 def lying(model, images, labels, *, budget, keys, start=None):
     """Claims whatever it likes: leaves the budget by far, and always fools."""
     return Attacked(1 - images, torch.ones_like(labels), torch.zeros_like(labels))
@@ -96,7 +113,7 @@ def test_success_is_judged_on_the_original_model_not_on_the_view(images, tmp_pat
             return -super().forward(images)
 
     model = Brightness()
-    rows = run(images, tmp_path, [PGD], model, Inverted(), eps=0.2)
+    rows = run(images, tmp_path, [named("lazy", lazy)], model, Inverted(), eps=0.2)
     assert {r.fooled_by for r in rows} == {"clean", ""}  # the view is fooled at once, the model never
 
 

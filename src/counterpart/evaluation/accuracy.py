@@ -6,7 +6,8 @@ model in float32 is fooled by exactly these pixels and ``budget.contains`` holds
 
 import csv
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,17 +35,24 @@ BudgetOf = Callable[[Batch], Budget]
 """Clean images -> what the attacker may do to them."""
 
 
-@torch.no_grad()
-def logits_of(model: nn.Module, images: Tensor) -> Tensor:
-    """Logits (B, K) by the original model: eval mode, float32, no autocast. Its modes are put back."""
+@contextmanager
+def as_judged(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Inside the block the model is what judges: in eval mode, in float32, without autocast. Its modes are put back."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.autocast(images.device.type, enabled=False), devices.exact_float32():
-            logits = model(images.float())
+        with torch.autocast(device.type, enabled=False), devices.exact_float32():
+            yield
     finally:
         for module, training in modes:
             module.training = training
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, images: Tensor) -> Tensor:
+    """Logits (B, K) by the original model."""
+    with as_judged(model, images.device):
+        logits = model(images.float())
     if not isinstance(logits, Tensor):
         raise ValueError(
             f"the model returns {type(logits).__name__}; expected a tensor of ({len(images)}, K) logits."
@@ -126,8 +134,10 @@ def evaluate(
 ) -> list[Row]:
     """Every attack on every image that is still classified correctly when its turn comes.
 
-    Within a chunk, the images that an attack meets are packed into batches anew, so that batches stay full as images
-    fall. Under ``torchrun`` chunks are dealt out over processes; what a batch holds does not depend on that.
+    Where an attack stopped at an image that fools the view and not the model (near the boundary, or in bf16), it is run
+    once more, on the model itself. Within a chunk, the images that an attack meets are packed into batches anew, so
+    that batches stay full as images fall. Under ``torchrun`` chunks are dealt out over processes; what a batch holds
+    does not depend on that.
 
     Args:
         model: the original, judged in float32.
@@ -253,7 +263,20 @@ def _attempt(work: _Work, positions: Tensor) -> _Found:
     keys = Keys(work.seed, work.named.name, batch.index)
     attacked = work.named.attack(work.view, batch.images, batch.labels, budget=budget, keys=keys)
     fooled, answers = judge(work.model, attacked.images, batch.images, batch.labels, budget)
-    return _Found(positions, answers, fooled, attacked.forwards, attacked.backwards, attacked.images)
+    with torch.no_grad():
+        claimed = work.view(attacked.images).argmax(dim=1) != batch.labels
+    found, forwards, backwards = attacked.images.clone(), attacked.forwards + 1, attacked.backwards.clone()
+    again = (
+        claimed & ~fooled
+    )  # the attack stopped at what fools the view alone: once more, on the model itself
+    if bool(again.any()):
+        part, allowed = batch.select(again), budget.select(again)
+        with as_judged(work.model, work.device):
+            second = work.named.attack(work.model, part.images, part.labels, budget=allowed, keys=keys[again])
+        found[again], forwards[again] = second.images, forwards[again] + second.forwards
+        backwards[again] += second.backwards
+        fooled[again], answers[again] = judge(work.model, second.images, part.images, part.labels, allowed)
+    return _Found(positions, answers, fooled, forwards, backwards, found)
 
 
 def read_batch(images: ImageSet, positions: Tensor, device: torch.device) -> Batch:
