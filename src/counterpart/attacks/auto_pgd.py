@@ -23,9 +23,8 @@ from .starts import aim, images_of
 
 MOMENTUM = 0.75  # share of the new direction
 LARGE_RADII = (3, 2)  # L1: times the radius, with 30 % of the steps in each
-SPARSER = (
-    1.5  # L1: the next steps move so many times fewer values than were found useful; also shortens steps
-)
+# L1: the next steps move so many times fewer values than were found useful; steps are shortened by it as well.
+SPARSER = 1.5
 
 
 def apgd(
@@ -96,8 +95,8 @@ def apgd(
             point = end.images
             forwards[left] += eot * end.forwards
             backwards[left] += eot * end.backwards
-        better = left[end.loss > height[left]]
-        found[better], height[better] = end.images[end.loss > height[left]], end.loss[end.loss > height[left]]
+        better = end.loss > height[left]
+        found[left[better]], height[left[better]] = end.images[better], end.loss[better]
         fooled[left] = end.loss == torch.inf
     return Attacked(found, forwards, backwards)
 
@@ -175,9 +174,8 @@ def _ascend(
         images=start,
         gradient=gradient,
         before=start,
-        loss=torch.zeros_like(
-            loss
-        ),  # as the published code: its first comparison is with 0, and decides halvings
+        # As in the published code, whose first comparison is with 0: it decides halvings.
+        loss=torch.zeros_like(loss),
         rises=torch.zeros_like(loss),
         best=start,
         best_gradient=gradient,
@@ -257,9 +255,8 @@ def _ease(run: _Run, rho: float, step: int, checks: Sequence[int]) -> Tensor:
 
 
 def _random_start(budget: Budget, clean: Tensor, keys: Keys) -> Tensor:
-    if (
-        budget.norm == "l1"
-    ):  # few large moves, as in the published code; uniform points move every value a little
+    # Few large moves, as in the published code: a uniform point moves every value a little.
+    if budget.norm == "l1":
         return budget.project(clean + keys.normal(0, tuple(clean.shape[1:])).to(clean), clean)
     return budget.sample(clean, keys)
 

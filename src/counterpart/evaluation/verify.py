@@ -96,9 +96,8 @@ def verify(
 def to_eight_bits(attacked: Tensor, clean: Tensor, budget: Budget) -> Tensor:
     """Images as a file can hold them: whole levels of 255, rounded towards the clean value and so still allowed."""
     moved = (attacked.double() - clean.double()) * 255
-    nearly = _levels(
-        clean, moved + 1e-4 * moved.sign()
-    )  # budgets round inwards: 8 levels may come as 7.99999
+    # Budgets round inwards: 8 levels may come as 7.99999.
+    nearly = _levels(clean, moved + 1e-4 * moved.sign())
     allowed = budget.contains(nearly, clean).view(-1, 1, 1, 1)
     return torch.where(allowed, nearly, _levels(clean, moved))
 

@@ -31,7 +31,6 @@ from .seeds import aggregate
 from .targets import Target, claim, open_targets, surrogate
 
 CHECKED = 64  # images that a model is checked on before it is attacked
-PERCENT = 100
 
 
 @dataclass(frozen=True)
@@ -263,8 +262,8 @@ def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:
         "dataset": case.images.name,
         "architecture": target.config.model.name,
         "eps": f"{eps:.4g}/255" if case.norm == "linf" else f"{case.eps:g}",
-        "clean_acc": f"{PERCENT * (values['clean'].value or 0):.2f}",
-        "autoattack_acc": f"{PERCENT * (values['worst case'].value or 0):.2f}" if exact else None,
+        "clean_acc": f"{100 * (values['clean'].value or 0):.2f}",
+        "autoattack_acc": f"{100 * (values['worst case'].value or 0):.2f}" if exact else None,
         "reported": None,
         "unreliable": bool(made[0].details["doubts"]),
         "counterpart": {

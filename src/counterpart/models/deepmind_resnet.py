@@ -5,16 +5,13 @@ two on the right and at the bottom only (TensorFlow's "same"), and name their mo
 as in the published code, so that published state dicts fit.
 """
 
+from abc import abstractmethod
 from itertools import pairwise
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
-Images = Float[Tensor, "b c h w"]
-Features = Float[Tensor, "b a p q"]
-Output = Float[Tensor, "b o u v"]  # of a block, which may change channels and size
-Logits = Float[Tensor, "b k"]
+from .cifar_resnet import Features, Images, Output, PooledNet
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
@@ -83,28 +80,21 @@ class WideStage(nn.Module):
         return self.block(features)  # type: ignore[no-any-return]
 
 
-class _Network(nn.Module):
-    """What both networks end in: batch norm and SiLU, global average pooling, one linear layer."""
+class _Network(PooledNet):
+    """What both networks end in: batch norm and SiLU before global average pooling, and one linear layer."""
 
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__()
         self.batchnorm = nn.BatchNorm2d(channels)
         self.logits = nn.Linear(channels, num_classes)
 
+    @abstractmethod
     def stages(self, images: Images) -> Features:
-        raise NotImplementedError
+        """Everything before the last batch norm."""
 
     def forward_features(self, images: Images) -> Features:
         """What enters global average pooling."""
         return F.silu(self.batchnorm(self.stages(images)))
-
-    def forward_head(self, features: Features) -> Logits:
-        """Pooling and the linear layer."""
-        return self.logits(features.mean(dim=(2, 3)))  # type: ignore[no-any-return]
-
-    def forward(self, images: Images) -> Logits:
-        """Logits."""
-        return self.forward_head(self.forward_features(images))
 
     def get_classifier(self) -> nn.Linear:
         """The final linear layer."""

@@ -177,10 +177,9 @@ def _why_unreadable(path: Path, reason: str) -> str:
     asked = re.search(r"GLOBAL ([\w.]+)", reason)
     if asked:
         return (
-            f"{path} holds objects whose reading would run code (it asks for {asked[1]}). If you trust it, save its "
-            f"state dict alone, once, where its classes are installed: x = torch.load({path.name!r}, "
-            "weights_only=False), then torch.save(x.state_dict(), 'weights.pt') if x is a model, or "
-            "torch.save(x['state_dict'], 'weights.pt') if a dictionary."
+            f"{path} holds objects whose reading would run code (it asks for {asked[1]}). If you trust it, open it in "
+            "the code that made it and save its state dict alone: torch.save(x.state_dict(), 'weights.pt') if x is a "
+            "model, or torch.save(x['state_dict'], 'weights.pt') if a dictionary."
         )
     return f"{path} cannot be read as plain tensors: it is damaged, or no PyTorch file."
 
