@@ -15,9 +15,9 @@ PART = {"train": {"method": "part"}, "attack": {"eps": 0.03, "steps": 7, "step_s
 
 
 def test_settings_of_part_reach_its_rule_and_objective():
-    changes = {"eps_low": 0.01, "mask": "uniform", "map_class": "predicted", "mask_from": "clean"}
+    changes = {"eps_low": 0.01, "control": "uniform", "map_class": "predicted", "mask_from": "clean"}
     config = resolve(PART, {"part": changes})
-    wanted = {"eps": 0.03, "eps_low": 0.01, "mask": "uniform", "map_class": "predicted"}
+    wanted = {"eps": 0.03, "eps_low": 0.01, "mask": "paper", "control": "uniform", "map_class": "predicted"}
     assert build.rule(config).keywords == wanted
     burn_in, main = build.phases(config)
     given = main.objective.perturb.keywords

@@ -67,7 +67,7 @@ def test_methods_differ_by_nothing_but_the_method(data):
 
     assert rest("at") == rest("part") == rest("part-uniform") == rest("clean")
     part, uniform = (plain(resolve(recipes.load(f"{data}/{n}")))["part"] for n in ("part", "part-uniform"))
-    assert {key for key in part if part[key] != uniform[key]} == {"mask"}
+    assert {key for key in part if part[key] != uniform[key]} == {"control"}
 
 
 def test_unknown_recipes_are_refused_with_the_nearest():

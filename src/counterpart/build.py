@@ -35,7 +35,7 @@ def config_hash(config: Config) -> str:
 def method_name(config: Config) -> str:
     """The method as tables name it."""
     if config.train.method == "part":
-        return "PART" + (", uniform control" if config.part.mask == "uniform" else "")
+        return "PART" + (", uniform control" if config.part.control == "uniform" else "")
     return {"clean": "clean", "at": "AT"}[config.train.method]
 
 
@@ -87,7 +87,12 @@ def rule(config: Config) -> Rule:
         return partial(rules.constant, budget=training_budget(config))
     part = config.part
     return partial(
-        rules.part, eps=config.attack.eps, eps_low=part.eps_low, mask=part.mask, map_class=part.map_class
+        rules.part,
+        eps=config.attack.eps,
+        eps_low=part.eps_low,
+        mask=part.mask,
+        control=part.control,
+        map_class=part.map_class,
     )
 
 

@@ -94,8 +94,8 @@ class NamedAttack:
     line: str
 
 
-Rule: TypeAlias = Callable[[Probe, Batch], Budget]
-"""Draws the budget of a batch from one forward pass on it."""
+Rule: TypeAlias = Callable[[Probe, Batch, Keys], Budget]
+"""Draws the budget of a batch from one forward pass on it; the keys are for rules that draw at random."""
 
 
 @dataclass(frozen=True)

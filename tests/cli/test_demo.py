@@ -60,8 +60,8 @@ def test_the_quick_demo(monkeypatch, tmp_path):
     assert [str(config.runs / config.name) for config, _ in trained] == [target for target, _ in judged]
     assert judged[0][0] == "runs/demo/digits-at"
     assert [a["attack"] for a in judged[0][1]["evaluate"]["attacks"]] == ["pgd", "autoattack"]
-    methods = [(config.train.method, config.part.mask) for config, _ in trained]
-    assert methods == [("at", "paper"), ("part", "paper"), ("part", "uniform")]
+    methods = [(config.train.method, config.part.control) for config, _ in trained]
+    assert methods == [("at", "none"), ("part", "none"), ("part", "uniform")]
 
 
 def test_the_full_demo_has_seeds_and_attacks_harder(monkeypatch, tmp_path):

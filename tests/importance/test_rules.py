@@ -11,8 +11,10 @@ from counterpart.data.transforms import Augmentation
 from counterpart.importance import store
 from counterpart.importance.rules import constant, explain, part
 from counterpart.protocols import Probe
+from counterpart.seeding import Keys
 
 EPS, LOW = 8 / 255, 7 / 255
+KEYS = Keys(0, "rules", torch.arange(8))
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def batch(probe):
 
 
 def test_part_gives_two_radii_by_the_map(probe, batch):
-    budget = part(probe, batch, eps=EPS, eps_low=LOW)
+    budget = part(probe, batch, KEYS, eps=EPS, eps_low=LOW)
     assert budget.eps.shape == (8, 1, 16, 16)
     high = budget.eps == torch.tensor(EPS)
     assert (high | (budget.eps == torch.tensor(LOW))).all()
@@ -41,8 +43,8 @@ def test_part_gives_two_radii_by_the_map(probe, batch):
 
 
 def test_the_class_of_the_map_matters(probe, batch):
-    true = part(probe, batch, eps=EPS, eps_low=LOW, map_class="true").eps
-    predicted = part(probe, batch, eps=EPS, eps_low=LOW, map_class="predicted").eps
+    true = part(probe, batch, KEYS, eps=EPS, eps_low=LOW, map_class="true").eps
+    predicted = part(probe, batch, KEYS, eps=EPS, eps_low=LOW, map_class="predicted").eps
     same = probe.logits.argmax(dim=1) == batch.labels
     assert 0 < same.sum() < 8
     assert torch.equal(true[same], predicted[same])
@@ -50,14 +52,17 @@ def test_the_class_of_the_map_matters(probe, batch):
 
 
 def test_the_uniform_control_has_the_same_means(probe, batch):
-    paper = part(probe, batch, eps=EPS, eps_low=LOW)
-    control = part(probe, batch, eps=EPS, eps_low=LOW, mask="uniform")
+    paper = part(probe, batch, KEYS, eps=EPS, eps_low=LOW)
+    control = part(probe, batch, KEYS, eps=EPS, eps_low=LOW, control="uniform")
     torch.testing.assert_close(control.mean(batch.images), paper.mean(batch.images))
     assert not torch.equal(control.eps, paper.eps)
 
 
 def test_equal_radii_are_the_constant_rule(probe, batch):
-    plane, number = part(probe, batch, eps=EPS, eps_low=EPS), constant(probe, batch, budget=Linf(EPS))
+    plane, number = (
+        part(probe, batch, KEYS, eps=EPS, eps_low=EPS),
+        constant(probe, batch, KEYS, budget=Linf(EPS)),
+    )
     noise = torch.rand(8, 3, 16, 16)
     assert torch.equal(plane.project(noise, batch.images), number.project(noise, batch.images))
 
@@ -66,21 +71,21 @@ def test_stored_importance_replaces_the_map(probe, batch):
     stored = torch.zeros(8, 16, 16)
     stored[:, 3, 5] = 1
     with_store = Batch(batch.images, batch.labels, batch.index, importance=stored)
-    eps = part(probe, with_store, eps=EPS, eps_low=LOW).eps
+    eps = part(probe, with_store, KEYS, eps=EPS, eps_low=LOW).eps
     assert ((eps == torch.tensor(EPS)).flatten(1).sum(dim=1) == 1).all()
     assert (eps[:, 0, 3, 5] == torch.tensor(EPS)).all()
 
 
 @pytest.mark.parametrize("low", [LOW, EPS])
-@pytest.mark.parametrize("mask", ["paper", "uniform"])
-def test_flat_maps_are_told_whatever_the_radii(probe, batch, low, mask):
+@pytest.mark.parametrize("control", ["none", "uniform"])
+def test_flat_maps_are_told_whatever_the_radii(probe, batch, low, control):
     flat = Probe(probe.images, probe.logits, probe.features.clone(), probe.weights)
     flat.features[2] = 0
     flat.features[5] = torch.nan
     expected = torch.zeros(8, dtype=torch.bool)
     expected[[2, 5]] = True
     dead = explain(flat, batch.labels, "true").amax(dim=(1, 2)) <= 0  # all evidence negative: flat as well
-    budget = part(flat, batch, eps=EPS, eps_low=low, mask=mask)
+    budget = part(flat, batch, KEYS, eps=EPS, eps_low=low, control=control)
     assert torch.equal(budget.flat, expected | dead)
     assert not budget.flat.all()
     assert (budget.radius(batch.images)[budget.flat] == torch.tensor(EPS)).all()
@@ -158,4 +163,4 @@ def test_a_store_survives_nan_maps_and_absent_samples():
 
 def test_rules_are_bound_with_partial(probe, batch):
     rule = partial(part, eps=EPS, eps_low=LOW)
-    assert isinstance(rule(probe, batch), Linf)
+    assert isinstance(rule(probe, batch, KEYS), Linf)

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from counterpart import devices
+from counterpart.models import create
 from counterpart.models.inference import InferenceView
 from counterpart.models.normalize import ImageClassifier
 from counterpart.protocols import Probe
@@ -383,3 +385,13 @@ def test_compiled_view_equals_the_model(images):
     torch.testing.assert_close(view.probe(images).logits, model(images))
     slopes = expected.softmax(dim=1) - torch.eye(4)
     torch.testing.assert_close(maps, (slopes @ probe.weights / 900)[:, :, None, None].expand_as(maps))
+
+
+def test_a_network_that_onednn_cannot_take_with_channels_last_is_laid_out_otherwise():
+    """Else the process dies in the gradient of its first narrow shortcut, on processors without AVX-512."""
+    narrow = create("resnet18", 3, width=4)
+    assert devices.memory_format(narrow) == torch.contiguous_format
+    assert devices.memory_format(create("resnet18", 3, width=8)) == torch.channels_last
+    probe = InferenceView(narrow).probe(torch.rand(2, 3, 32, 32))
+    (gradient,) = torch.autograd.grad(probe.logits.sum(), probe.images)
+    assert gradient.isfinite().all()

@@ -43,8 +43,8 @@ def batch(generator):
     return Batch(torch.rand(6, 3, 32, 32, generator=generator), torch.arange(6) % 4, torch.arange(6))
 
 
-def part_rule(eps_low=LOW, mask="paper"):
-    return partial(rules.part, eps=EPS, eps_low=eps_low, mask=mask)
+def part_rule(eps_low=LOW, control="none"):
+    return partial(rules.part, eps=EPS, eps_low=eps_low, control=control)
 
 
 def at():
@@ -123,7 +123,7 @@ def test_equal_radii_reproduce_at_bit_for_bit(model, batch):
         for rule in (part_rule(eps_low=EPS), partial(rules.constant, budget=Linf(EPS)))
     ]
     assert torch.equal(*both)
-    control = part_rule(eps_low=EPS, mask="uniform")
+    control = part_rule(eps_low=EPS, control="uniform")
     objective = adversarial(budget=Linf(EPS), rule=control, steps=3, step_size=2 / 255)
     assert torch.equal(objective.perturb(view, batch, KEYS).images, both[0])
 
@@ -150,8 +150,8 @@ def test_the_default_step_is_that_of_the_full_budget_for_every_rule(model, batch
         return real(*arguments, step_size=step_size, **options)
 
     monkeypatch.setitem(module.__globals__, "pgd", watch)
-    for mask in ("paper", "uniform"):
-        objective = adversarial(budget=Linf(EPS), rule=part_rule(mask=mask), steps=5)
+    for control in ("none", "uniform"):
+        objective = adversarial(budget=Linf(EPS), rule=part_rule(control=control), steps=5)
         objective.perturb(InferenceView(model), batch, KEYS)
     for step in given:
         torch.testing.assert_close(step, torch.full((6,), EPS / 2))

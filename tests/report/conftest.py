@@ -120,7 +120,7 @@ def study(make_run):
         values = {"clean": 0.81, "PGD-20": 0.52 + shift, "PGD-50x5 margin": 0.51, "worst case": 0.5 + shift}
         part.add(metrics("PART", values))
         panel(part)
-    control = make_run("uniform", "part", mask="uniform")
+    control = make_run("uniform", "part", control="uniform")
     control.add(epochs(12, burn_in=3, phase="part"))
     control.add(metrics("PART, uniform control", {"clean": 0.75, "PGD-20": 0.4, "worst case": 0.39}))
     panel(control, uniform=True, importance=False)

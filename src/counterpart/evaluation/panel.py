@@ -67,7 +67,8 @@ def write_panel(
         [tried if found is None else found.to(device) for tried, found in zip(adversarial, kept, strict=True)]
     )
     probe = view.probe(clean)
-    tensors = {"clean": clean, "adversarial": adversarial, "radius": _plane(rule(probe, batch), clean)}
+    allowed = rule(probe, batch, Keys(seed, "panel", batch.index))
+    tensors = {"clean": clean, "adversarial": adversarial, "radius": _plane(allowed, clean)}
     if probe.features is not None:
         tensors["importance"] = explain(probe, batch.labels, "true")
     with torch.no_grad():

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 
+from .. import devices
 from ..protocols import Probe
 from ..seeding import derive
 from .normalize import ImageClassifier
@@ -73,6 +74,7 @@ class InferenceView:
         self.folded = self.reason is None
         # An untraced trunk keeps its float32 weights: what to cast where is for autocast to find out.
         self._autocast = not self.folded and self._dtype != torch.float32
+        self._layout = devices.memory_format(self._copy)
         self._trunk = torch.compile(trunk) if compile else trunk
         self.refresh()
 
@@ -111,7 +113,7 @@ class InferenceView:
         inputs = images if self._classifier is None else self._classifier.normalise(images)
         inputs = inputs.to(torch.float32 if self._autocast else self._dtype)
         with torch.autocast(kind, torch.bfloat16, enabled=self._autocast):
-            output = self._trunk(inputs.contiguous(memory_format=torch.channels_last)).float()
+            output = self._trunk(inputs.contiguous(memory_format=self._layout)).float()
         if self._classifier is None:
             return None, output
         features = self._classifier.as_maps(output)
@@ -272,7 +274,7 @@ def _copy_into(targets: list[Tensor], values: list[Tensor] | tuple[Tensor, ...])
 
 
 def _set_layout(copy: nn.Module, trunk: nn.Module, dtype: torch.dtype) -> None:
-    """Channels last everywhere, ``dtype`` in the trunk except in its batch norms, which take mixed input.
+    """Channels last, ``dtype`` in the trunk except in its batch norms, which take mixed input.
 
     Changes each tensor's data and not the tensor, because the trunk's graph and the copy hold the same ones.
     """
@@ -285,6 +287,7 @@ def _set_layout(copy: nn.Module, trunk: nn.Module, dtype: torch.dtype) -> None:
     for tensor in _state(trunk).values():
         if tensor.is_floating_point() and id(tensor) not in exact:
             tensor.data = tensor.data.to(dtype)
+    layout = devices.memory_format(copy)
     for tensor in _state(copy).values():
         if tensor.ndim == 4:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+            tensor.data = tensor.data.contiguous(memory_format=layout)

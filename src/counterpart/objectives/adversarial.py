@@ -48,7 +48,7 @@ def _perturb(
 ) -> Perturbed:
     start = budget.sample(batch.images, keys)
     probe = view.probe(batch.images if mask_from == "clean" else start)
-    allowed = rule(probe, batch)
+    allowed = rule(probe, batch, keys)
     # The full budget's step whatever the rule allows, so that a control differs in its radii alone.
     length = step_size if step_size is not None else budget.size(batch.images) * (2.5 / steps)
     attacked = pgd(

@@ -114,7 +114,7 @@ def fit(
             f"Batches of {settings.batch_size} from {len(images)} training images are too small: every process "
             f"needs two images a step, so train.batch_size and the training set must be at least {least}."
         )
-    model.to(memory_format=torch.channels_last)
+    model.to(memory_format=devices.memory_format(model))
     ema = None if settings.ema is None else averaged(model, settings.ema)
     state, maps = State(), None
     if run.checkpoint("last").exists():

@@ -1,0 +1,160 @@
+"""The typed schema of a run: what may be set, its range, its default, and what it means.
+
+A run's configuration is a recipe (YAML), changed by dotted command-line arguments. Fractions such as ``8/255``
+are read wherever a number is expected. Unknown keys and impossible values are refused with the nearest known
+name or the allowed range. Imports neither torch nor anything else heavy, so that ``--help`` is instant.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from ..errors import UserError, nearest
+from ..rundir import NOT_IDENTITY as NOT_IDENTITY
+from .evaluation import ATTACK_OPTIONS as ATTACK_OPTIONS
+from .evaluation import SUITES as SUITES
+from .evaluation import Evaluate as Evaluate
+from .evaluation import EvaluationAttack as EvaluationAttack
+from .training import Attack, Data, Model, Optimizer, Part, Train
+from .values import Location, Section, setting
+from .values import readable as readable
+
+
+class Config(Section):
+    """A complete run."""
+
+    name: str | None = setting("name of the run folder; default: the recipe's", default=None)
+    runs: Location = setting("folder that run folders go into", default=Path("runs"))
+    seed: int = setting("seed of everything random", default=0, ge=0)
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto: cuda if there is one", default="auto")
+    threads: int | None = setting(
+        "CPU threads of each process; small networks want 1; default: torch's choice", default=None, ge=1
+    )
+    data: Data = Field(default_factory=Data)
+    model: Model = Field(default_factory=Model)
+    attack: Attack = Field(default_factory=Attack)
+    part: Part = Field(default_factory=Part)
+    optimizer: Optimizer = Field(default_factory=Optimizer)
+    train: Train = Field(default_factory=Train)
+    evaluate: Evaluate = Field(default_factory=Evaluate)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Config":
+        if (self.evaluate.norm or self.attack.norm) == "linf" and (self.evaluate.eps or 0) > 1:
+            eps = readable(self.evaluate.eps or 0)
+            raise ValueError(f"evaluate.eps {eps} exceeds the image range [0, 1]. Did you mean {eps}/255?")
+        if self.model.normalisation is not None and "@" not in (self.name or "") and self.model.init is None:
+            raise ValueError(
+                "model.normalisation is for ARCHITECTURE@WEIGHTS; our own networks learn from [0, 1]"
+            )
+        if self.train.method == "part":
+            if self.attack.norm != "linf":
+                raise ValueError(
+                    f"attack.norm {self.attack.norm}: method part needs linf, the norm with a radius per pixel"
+                )
+            low, eps = readable(self.part.eps_low), readable(self.attack.eps)
+            if self.part.refresh_epochs is not None and self.part.mask_from == "clean":
+                raise ValueError(
+                    "part.mask_from clean has no effect with part.refresh_epochs: stored maps are clean"
+                )
+            if self.part.eps_low > self.attack.eps:
+                hint = f". Did you mean {low}/255?" if self.part.eps_low > 1 else ""
+                raise ValueError(
+                    f"part.eps_low {low} exceeds attack.eps {eps}: "
+                    f"the pixels that matter less get the smaller radius{hint}"
+                )
+        return self
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a resolved configuration that makes the run what it is."""
+    kept = {k: dict(v) if isinstance(v, Mapping) else v for k, v in config.items()}
+    for dotted in NOT_IDENTITY:
+        head, _, tail = dotted.partition(".")
+        if tail:
+            kept.get(head, {}).pop(tail, None)
+        else:
+            kept.pop(head, None)
+    return kept
+
+
+def resolve(*layers: Mapping[str, Any], source: str = "the configuration") -> Config:
+    """Merge nested mappings, later ones winning, and check the result."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        _merge(merged, layer)
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise UserError(f"{source}: {explain(error)}") from None
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """The configuration as plain YAML-able values."""
+    dumped = config.model_dump(mode="json")
+    assert isinstance(dumped, dict)
+    return dumped
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A mapping from a YAML file."""
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path} must hold settings such as 'seed: 0', got {type(loaded).__name__}.")
+    return loaded
+
+
+def settings() -> Iterator[tuple[str, FieldInfo]]:
+    """Every dotted key and its field, in order."""
+    for name, info in Config.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
+            for inner, inner_info in info.annotation.model_fields.items():
+                yield f"{name}.{inner}", inner_info
+        else:
+            yield name, info
+
+
+def explain(error: ValidationError) -> str:
+    """One line, a clause per problem: what came, what is allowed, the nearest known name."""
+    clauses = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            clauses.append(f"unknown setting {where!r}. {nearest_key(where)}")
+        elif problem["type"] == "value_error":
+            clauses.append(message)
+        else:
+            clauses.append(f"{where} = {problem['input']}: {message[0].lower()}{message[1:]}")
+    text = "; ".join(clauses)
+    return text if text.endswith(("?", ".")) else f"{text}."
+
+
+def nearest_key(dotted: str) -> str:
+    """A hint for an unknown setting."""
+    *_, leaf = dotted.split(".")
+    if dotted.startswith("evaluate.attacks."):
+        return nearest(leaf, EvaluationAttack.model_fields)
+    known = [key for key, _ in settings()]
+    if dotted in known:  # in a file
+        head, leaf = dotted.split(".")
+        return f"Nest it: '{head}: {{{leaf}: ...}}'"
+    same_leaf = [key for key in known if key.split(".")[-1] == leaf]
+    return f"Did you mean {same_leaf[0]!r}?" if same_leaf else nearest(dotted, [*known, *Config.model_fields])
+
+
+def _merge(target: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(value, Mapping) and isinstance(target.get(key), dict):
+            _merge(target[key], value)
+        else:
+            target[key] = dict(value) if isinstance(value, Mapping) else value

@@ -1,0 +1,158 @@
+"""The settings of data, model and training."""
+
+from typing import Literal
+
+from pydantic import field_validator, model_validator
+
+from .values import Duration, Location, Number, Section, readable, setting
+
+
+class Data(Section):
+    """Which images."""
+
+    name: Literal["digits", "cifar10", "folder"] = setting("data set", default="digits")
+    root: Location | None = setting("folder that holds the data set; digits need none", default=None)
+    download: bool = setting("fetch the data set into root if it is not there", default=False)
+    validation: Number = setting(
+        "share of the training images kept for validation, where the data set has no validation split of its own",
+        default=0.1,
+        gt=0,
+        lt=1,
+    )
+    limit: int | None = setting(
+        "use only this many training images, the same share of each class", default=None, ge=1
+    )
+    size: int | None = setting("side in pixels that images are resized and cropped to", default=None, ge=8)
+    padding: int = setting("random crops after padding by this many pixels; 0: no crops", default=4, ge=0)
+    flip: bool = setting("random horizontal flips", default=True)
+    class_map: Location | None = setting(
+        "JSON file {class folder: index of the model's output}, for a model that was trained on other classes",
+        default=None,
+    )
+
+
+class Model(Section):
+    """Which network."""
+
+    name: str = setting(
+        "resnet18, preact-resnet18, wrn-D-K such as wrn-28-10, or timm/NAME", default="resnet18"
+    )
+    width: int | None = setting(
+        "channels of the first stage (64 in resnet18, 16 K in wrn-D-K)", default=None, ge=1
+    )
+    pretrained: bool = setting("start from timm's pretrained weights", default=False)
+    init: str | None = setting(
+        "start from these weights (a run folder, .safetensors, or a state dict .pt/.pth); "
+        "a head of another size is replaced",
+        default=None,
+    )
+    normalisation: Literal["none", "half", "cifar10", "cifar100", "imagenet"] | None = setting(
+        "for ARCHITECTURE@WEIGHTS: what the network was trained to see, where its file does not say",
+        default=None,
+    )
+
+
+class Attack(Section):
+    """The attack inside adversarial training, and the budget of every evaluation."""
+
+    norm: Literal["linf", "l2", "l1"] = setting("norm of the budget", default="linf")
+    eps: Number = setting("radius; images lie in [0, 1], so 8/255 and not 8 for linf", default=8 / 255, ge=0)
+    steps: int = setting("PGD steps in training", default=10, ge=1)
+    step_size: Number | None = setting("PGD step; default 2.5 eps / steps", default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _radius_in_range(self) -> "Attack":
+        for key, value in (("eps", self.eps), ("step_size", self.step_size or 0)):
+            if self.norm == "linf" and value > 1:
+                raise ValueError(
+                    f"attack.{key} {value:g} exceeds the image range [0, 1]. Did you mean {value:g}/255?"
+                )
+        return self
+
+
+class Part(Section):
+    """Pixel-reweighted budgets (method part)."""
+
+    eps_low: Number = setting("radius of the pixels that matter less; at most eps", default=7 / 255, ge=0)
+    mask: Literal["paper"] = setting(
+        "paper: eps where the standardised map exceeds 1, eps_low elsewhere", default="paper"
+    )
+    control: Literal["none", "uniform"] = setting(
+        "what is done to the mask, so that a claim can be read: uniform: each image's radius is the mean of its mask",
+        default="none",
+    )
+    mask_from: Literal["start", "clean"] = setting(
+        "take the map from the attack's own first pass (free), or from a pass on the clean image",
+        default="start",
+    )
+    map_class: Literal["true", "predicted"] = setting("class that the map explains", default="true")
+    refresh_epochs: int | None = setting(
+        "recompute maps every so many epochs and store them by sample; default: every step",
+        default=None,
+        ge=1,
+    )
+    burn_in: Number = setting(
+        "share of the epochs with the full budget before masks begin", default=0.25, ge=0, le=1
+    )
+
+
+class Optimizer(Section):
+    """SGD with momentum."""
+
+    lr: Number = setting("peak learning rate", default=0.01, gt=0)
+    momentum: Number = setting("momentum", default=0.9, ge=0, lt=1)
+    nesterov: bool = setting("Nesterov momentum", default=False)
+    weight_decay: Number = setting("weight decay of matrices and kernels", default=2e-4, ge=0)
+    decay_norm: bool = setting(
+        "decay biases and normalisation parameters as well, as the papers do", default=True
+    )
+    schedule: Literal["piecewise", "cosine", "constant"] = setting(
+        "learning-rate schedule", default="piecewise"
+    )
+    milestones: tuple[Number, ...] = setting(
+        "piecewise: shares of the epochs after which the rate is multiplied by gamma", default=(0.75,)
+    )
+    gamma: Number = setting("piecewise: factor at each milestone", default=0.1, gt=0, le=1)
+    warmup_epochs: Number = setting("linear rise of the rate at the start", default=0, ge=0)
+    clip_norm: Number | None = setting("clip the gradient's norm to this; default: off", default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _milestones_rise(self) -> "Optimizer":
+        if any(not 0 < m <= 1 for m in self.milestones) or list(self.milestones) != sorted(self.milestones):
+            shown = ", ".join(map(readable, self.milestones))
+            raise ValueError(f"optimizer.milestones {shown} must rise within (0, 1]: shares of the epochs")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("optimizer.nesterov needs optimizer.momentum > 0")
+        return self
+
+    @field_validator("milestones", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """From the command line: 0.5,0.75."""
+        return value.split(",") if isinstance(value, str) else value
+
+
+class Train(Section):
+    """How to train."""
+
+    method: Literal["clean", "at", "part"] = setting("clean, adversarial, or pixel-reweighted", default="at")
+    epochs: int = setting("passes over the training images", default=80, ge=1)
+    batch_size: int = setting("images per step, over all processes", default=128, ge=1)
+    precision: Literal["auto", "float32", "bf16"] = setting(
+        "arithmetic of training and of the attack inside it; float32 means that, not TF32; "
+        "auto: bf16 where the hardware is built for it",
+        default="auto",
+    )
+    compile: bool = setting("compile the inference view (worth it on CUDA)", default=False)
+    ema: Number | None = setting(
+        "decay of averaged weights, such as 0.995; default: off", default=None, gt=0, lt=1
+    )
+    validation_steps: int = setting("PGD steps of the validation after each epoch", default=10, ge=1)
+    validation_n: int | None = setting("validate on this many images; default: all", default=None, ge=1)
+    checkpoint_every: Duration = setting("seconds between checkpoints within an epoch", default=300, gt=0)
+    stop_after: Duration | None = setting(
+        "stop training cleanly at a checkpoint after this time (9m, 2h), all --seeds together; "
+        "the same command continues",
+        default=None,
+        gt=0,
+    )

@@ -1,0 +1,45 @@
+"""What every section of the schema is made of: numbers as people write them, and settings with a meaning."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _fraction(value: object) -> object:
+    """8/255 -> 0.0314; anything else is left to the type check."""
+    match = re.fullmatch(r"\s*([\d.]+)\s*/\s*([\d.]+)\s*", value) if isinstance(value, str) else None
+    if match and float(match[2]) > 0:
+        return float(match[1]) / float(match[2])
+    return value
+
+
+def _seconds(value: object) -> object:
+    """9m -> 540.0; 90s, 2h and plain seconds as well."""
+    match = re.fullmatch(r"\s*([\d.]+)\s*([smh]?)\s*", value) if isinstance(value, str) else None
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else value
+
+
+Number = Annotated[float, BeforeValidator(_fraction)]
+Duration = Annotated[float, BeforeValidator(_seconds)]
+Location = Annotated[Path, AfterValidator(Path.expanduser)]
+
+
+def readable(number: float) -> str:
+    """A number as people write it: 8/255 rather than 0.03137254901960784, 300 rather than 300.0."""
+    count, text = round(number * 255), f"{number:g}"
+    return (
+        f"{count}/255" if float(text) != number and count / 255 == number else repr(number).removesuffix(".0")
+    )
+
+
+def setting(description: str, **limits: Any) -> Any:
+    """A setting with its meaning, its default and its range."""
+    return Field(description=description, **limits)
+
+
+class Section(BaseModel):
+    """A block of settings: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
