@@ -12,7 +12,10 @@ import argparse
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from timing import keep, ratio, seconds
@@ -24,9 +27,11 @@ from counterpart.attacks.auto_attack import finish, suite
 from counterpart.attacks.official import NORMS
 from counterpart.batch import Batch
 from counterpart.budget import Linf
-from counterpart.data.image_sets import balanced_subset
+from counterpart.data.image_sets import ImageSet, balanced_subset
 from counterpart.errors import UserError
+from counterpart.evaluation import accuracy
 from counterpart.evaluation.accuracy import logits_of, read_batch
+from counterpart.evaluation.ledger import Ledger
 from counterpart.jobs.targets import open_targets
 from counterpart.models.inference import InferenceView
 from counterpart.protocols import NamedAttack
@@ -71,7 +76,7 @@ def main() -> None:
         parameter.requires_grad_(True)  # as a user hands a model to the package
 
     runs: dict[str, Callable[[], Tensor]] = {
-        f"ours {precision}": partial(ours, target.model, batch, right, precision, given)
+        f"ours {precision}": partial(ours, target.model, images, target.device, precision, given)
         for precision in ("float32", "bf16")
     }
     if not given.skip_official:
@@ -118,23 +123,19 @@ def main() -> None:
 
 
 def ours(
-    model: torch.nn.Module, batch: Batch, right: Tensor, precision: str, given: argparse.Namespace
+    model: torch.nn.Module, images: ImageSet, device: torch.device, precision: str, given: argparse.Namespace
 ) -> Tensor:
-    """Which images stand after our AutoAttack, packed anew before each attack, judged on the original in float32."""
+    """Which images stand after our AutoAttack, through the evaluator and its ledger as a user has them."""
     view = InferenceView(model, precision=precision)
     attacks = [scaled(one, given.scale) for one in suite("standard", "linf", 10)]
     if precision == "bf16":
         attacks += [scaled(one, given.scale) for one in finish(InferenceView(model), "linf", 10)]
-    left, budget = right.clone(), Linf(EPS)
-    for one in attacks:
-        for rows in torch.split(left.nonzero()[:, 0], given.batch_size):
-            part = batch.select(rows)
-            found = one.attack(
-                view, part.images, part.labels, budget=budget, keys=Keys(given.seed, one.name, part.index)
-            )
-            wrong = logits_of(model, found.images).argmax(dim=1) != part.labels
-            left[rows[wrong & budget.contains(found.images, part.images)]] = False
-    return left
+    with TemporaryDirectory() as folder:
+        rows = accuracy.evaluate(
+            model, view, images, attacks, budget_of=lambda _: Linf(EPS), ledger=Ledger(Path(folder), 1),
+            chunk_size=len(images), batch_size=given.batch_size, device=device, seed=given.seed, save_images=False,
+        )  # fmt: skip
+    return torch.tensor([row.fooled_by == "" for row in rows], device=device)
 
 
 def scaled(one: NamedAttack, scale: float) -> NamedAttack:
@@ -147,18 +148,22 @@ def scaled(one: NamedAttack, scale: float) -> NamedAttack:
 
 def official(model: torch.nn.Module, batch: Batch, given: argparse.Namespace) -> Tensor:
     """Which images stand after the published package."""
+    runner = package(model, given.seed, given.scale, batch.images.device)
+    attacked, _ = runner.run_standard_evaluation(batch.images, batch.labels, batch_size=given.batch_size)
+    return logits_of(model, attacked).argmax(dim=1) == batch.labels
+
+
+def package(model: torch.nn.Module, seed: int, scale: float, device: torch.device) -> Any:
+    """The published package's AutoAttack standard, with a share of its steps and queries."""
     try:
         from pyautoattack import AutoAttack
     except ImportError:
         raise UserError("needs the published package: pip install '.[bench]'") from None
-    runner = AutoAttack(
-        model, norm=NORMS["linf"], eps=EPS, seed=given.seed, version="standard", device=batch.images.device
-    )
-    runner.apgd.n_iter = runner.apgd_targeted.n_iter = runner.fab.n_iter = round(given.scale * STEPS)
+    runner = AutoAttack(model, norm=NORMS["linf"], eps=EPS, seed=seed, version="standard", device=device)
+    runner.apgd.n_iter = runner.apgd_targeted.n_iter = runner.fab.n_iter = round(scale * STEPS)
     runner.apgd.n_iter_orig = runner.apgd_targeted.n_iter_orig = runner.apgd.n_iter
-    runner.square.n_queries = round(given.scale * QUERIES)
-    attacked, _ = runner.run_standard_evaluation(batch.images, batch.labels, batch_size=given.batch_size)
-    return logits_of(model, attacked).argmax(dim=1) == batch.labels
+    runner.square.n_queries = round(scale * QUERIES)
+    return runner
 
 
 def parts(

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from .. import build, distributed
+from .. import build, devices, distributed
 from ..attacks.auto_attack import finish
 from ..budget import Budget
 from ..config import plain
@@ -31,6 +31,7 @@ from .seeds import aggregate
 from .targets import Target, claim, open_targets, surrogate
 
 CHECKED = 64  # images that a model is checked on before it is attacked
+SLOW_BF16 = "This processor computes bf16 in software: --evaluate.precision float32 is several times faster here."
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,8 @@ def _judge(target: Target) -> list[Record]:
         doubts = model_doubts(target.model, case.view, first)
     except ValueError as error:
         raise UserError(f"{target.text}: {error}") from error
-    _say([*target.notes, *(f"{doubt.name}: {doubt.text}" for doubt in doubts)])
+    slow = [SLOW_BF16] if wanted.precision == "bf16" and not devices.has_bf16(target.device) else []
+    _say([*target.notes, *slow, *(f"{doubt.name}: {doubt.text}" for doubt in doubts)])
     claim(target)
     if distributed.is_main():
         _keep_settings(ledger.folder, target)
