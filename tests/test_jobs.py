@@ -194,7 +194,8 @@ def timm_changes(photos, tmp_path, **data):
 def test_a_timm_model_is_evaluated_with_its_own_preprocessing(photos, tmp_path):
     (tmp_path / "map.json").write_text(json.dumps({"cat": 281, "dog": 207}))
     changes = timm_changes(photos, tmp_path, class_map=str(tmp_path / "map.json"))
-    [run] = jobs.evaluate("timm/test_resnet", changes)
+    [judged] = jobs.evaluate("timm/test_resnet", changes)
+    run = judged.run
     clean = next(r for r in run.records() if r.name == "accuracy/clean")
     assert clean.n == 12
     assert clean.details["model"] == "timm/test_resnet"

@@ -11,7 +11,7 @@ import counterpart
 from counterpart import cli, jobs
 from counterpart.cli import COMMANDS, main
 from counterpart.errors import UserError
-from counterpart.jobs import Prediction, Trained
+from counterpart.jobs import Judged, Prediction, Trained
 from counterpart.rundir import RunDir
 
 SOURCE = Path(counterpart.__file__).parents[1]
@@ -32,7 +32,7 @@ def calls(monkeypatch):
 
     def evaluate(target, changes):
         made.evaluate.append((target, changes))
-        return [RunDir(Path(target))]
+        return [Judged(RunDir(Path(target)), [])]
 
     def predict(target, images, device):
         made.predict.append((target, images, device))

@@ -36,9 +36,9 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     refuse_outside_settings(arguments.target, settings)
     from .. import distributed, jobs
 
-    runs = jobs.evaluate(arguments.target, settings)
+    judged = jobs.evaluate(arguments.target, settings)
     if distributed.is_main():
-        print(f"Next: counterpart report {' '.join(str(run.path) for run in runs)}")
+        print(f"Next: counterpart report {' '.join(str(one.run.path) for one in judged)}")
     distributed.stop()
     return 0
 

@@ -31,7 +31,9 @@ from .seeds import aggregate
 from .targets import Target, claim, open_targets, surrogate
 
 CHECKED = 64  # images that a model is checked on before it is attacked
-SLOW_BF16 = "This processor computes bf16 in software: --evaluate.precision float32 is several times faster here."
+SLOW_BF16 = (
+    "This processor computes bf16 in software: --evaluate.precision float32 is several times faster here."
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,15 @@ class Case:
         return Ledger(self.target.run.path / "evaluations" / self.key, chunks)
 
 
-def evaluate(text: str, changes: Mapping[str, Any]) -> list[RunDir]:
+@dataclass(frozen=True)
+class Judged:
+    """A run, and the accuracies that its evaluation came to."""
+
+    run: RunDir
+    records: Sequence[Record]
+
+
+def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
     """Evaluate what a text names, and print the accuracies; of a group of seeds also their mean.
 
     Args:
@@ -78,13 +88,11 @@ def evaluate(text: str, changes: Mapping[str, Any]) -> list[RunDir]:
         changes: nested settings that differ from the run's own, such as {"evaluate": {"n": 100}}.
     """
     distributed.start()
-    tables, runs = [], []
-    for target in open_targets(text, changes):
-        tables.append(_judge(target))
-        runs.append(target.run)
-    if len(runs) > 1 and distributed.is_main():
-        aggregate(RunDir(Path(text).expanduser()), tables, [int(run.config()["seed"]) for run in runs])
-    return runs
+    judged = [Judged(target.run, _judge(target)) for target in open_targets(text, changes)]
+    if len(judged) > 1 and distributed.is_main():
+        seeds = [int(one.run.config()["seed"]) for one in judged]
+        aggregate(RunDir(Path(text).expanduser()), [one.records for one in judged], seeds)
+    return judged
 
 
 def case_of(target: Target) -> Case:

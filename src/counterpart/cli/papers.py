@@ -1,0 +1,103 @@
+"""Run tables and figures of the papers, and show published and measured numbers side by side.
+
+counterpart papers list; counterpart papers run pixel/table-1 --rows AT,TRADES --scale small; counterpart papers show
+pixel/table-1. Rows that are finished are not run again.
+"""
+
+import argparse
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..config import settings
+from ..errors import UserError
+
+SETTINGS: Collection[str] = tuple(
+    key
+    for key, _ in settings()
+    if key.startswith(("data.", "train.", "model.")) or key in ("device", "threads", "evaluate.n", "runs")
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("action", choices=("list", "run", "show"))
+    parser.add_argument("experiment", nargs="?", help="such as pixel/table-1")
+    parser.add_argument("--dataset", help="a folder of recipes; default: the first that the paper shows")
+    parser.add_argument("--rows", default="", help="names of rows, with commas between them; default: all")
+    parser.add_argument("--scale", default="small", choices=("full", "small", "smoke"))
+    parser.add_argument("--seeds", default="0", help="such as 0,1,2")
+
+
+def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
+    """List, run or show."""
+    from rich.console import Console
+
+    from .. import papers
+
+    console = Console(soft_wrap=True)
+    if arguments.action == "list":
+        for one in papers.EXPERIMENTS.values():
+            console.print(f"{one.name:<16} {one.title} ({', '.join(one.datasets)})", highlight=False)
+        return 0
+    if arguments.experiment is None:
+        raise UserError(f"counterpart papers {arguments.action} needs an experiment, such as pixel/table-1.")
+    experiment = papers.find(arguments.experiment)
+    dataset = arguments.dataset or experiment.datasets[0]
+    home = Path(settings.get("runs", "runs")).expanduser() / "papers"
+    if arguments.action == "run":
+        rows = [name.strip() for name in arguments.rows.split(",") if name.strip()]
+        changes = {k: v for k, v in settings.items() if k != "runs"}
+        try:
+            seeds = [int(seed) for seed in arguments.seeds.split(",")]
+        except ValueError:
+            raise UserError(f"--seeds {arguments.seeds}: expected numbers such as 0,1,2.") from None
+        papers.run(experiment, dataset, arguments.scale, home, rows=rows, seeds=seeds, changes=changes)
+    _print(experiment, dataset, arguments.scale, home, console)
+    return 0
+
+
+def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) -> None:
+    """Published beside measured, in per cent; what was not run is a dash."""
+    from rich.table import Table
+
+    from .. import papers
+
+    table = Table(
+        title=f"{experiment.name}, {dataset}, scale {scale}: {experiment.title}", title_justify="left"
+    )
+    table.add_column("")
+    shown = list(papers.columns(experiment))
+    for column in shown:
+        table.add_column(f"{column}\npublished", justify="right")
+        table.add_column("measured, 95 %", justify="right")
+    found = papers.measured(experiment, dataset, scale, home)
+    for row in experiment.rows:
+        cells = []
+        for column in shown:
+            published = row.published.get(dataset, {}).get(column)
+            cells += ["—" if published is None else f"{published:.2f}", _cell(found.get((row.name, column)))]
+        table.add_row(row.name, *cells)
+    console.print(table)
+    for note in experiment.notes:
+        console.print(f"- {note}", highlight=False)
+    if any(found.values()):
+        first = next(iter(found.values()))[0]
+        console.print(
+            f"- Measured: {first.details['model']}, n = {first.n}, scale {scale}: {papers.differs(scale)}.",
+            highlight=False,
+        )
+
+
+def _cell(records: Any) -> str:
+    """ "41.2 (37.0 to 45.5)", over seeds with their number; a dash where nothing was measured."""
+    if not records:
+        return "—"
+    from ..statistics import over_seeds
+
+    values = [record.value for record in records]
+    centre, _, interval = over_seeds(values, [r.interval for r in records if r.interval])
+    interval = records[0].interval if len(records) == 1 else interval
+    ends = "" if interval is None else f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
+    seeds = "" if len(records) == 1 else f", {len(records)} seeds"
+    return f"{100 * centre:.2f}{ends}{seeds}"

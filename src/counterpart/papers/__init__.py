@@ -1,0 +1,20 @@
+"""Tables and figures of the papers as named experiments, published numbers beside measured ones."""
+
+from ..errors import UserError, nearest
+from .experiments import SCALES as SCALES
+from .experiments import Experiment as Experiment
+from .experiments import Row as Row
+from .experiments import columns as columns
+from .experiments import differs as differs
+from .experiments import measured as measured
+from .experiments import run as run
+from .pixel import EXPERIMENTS as _PIXEL
+
+EXPERIMENTS: dict[str, Experiment] = {one.name: one for one in _PIXEL}
+
+
+def find(name: str) -> Experiment:
+    """The experiment of a name such as "pixel/table-1"."""
+    if name not in EXPERIMENTS:
+        raise UserError(f"no experiment is called {name!r}. {nearest(name, EXPERIMENTS)}")
+    return EXPERIMENTS[name]

@@ -1,0 +1,78 @@
+"""Experiments as data, and one of them run at smoke scale."""
+
+import pytest
+
+from counterpart import papers
+from counterpart.cli import main
+from counterpart.errors import UserError
+from counterpart.papers import experiments
+
+
+def test_every_experiment_is_sound():
+    for name, one in papers.EXPERIMENTS.items():
+        assert name == one.name
+        assert len({row.name for row in one.rows}) == len(one.rows)
+        for row in one.rows:
+            for dataset, values in row.published.items():
+                assert dataset in one.datasets
+                assert set(values) <= set(papers.columns(one))
+                assert all(0 < value < 100 for value in values.values())
+
+
+def test_published_numbers_of_table_1():
+    """Spot checks against the paper: the least and the largest numbers of each data set."""
+    rows = {row.name: row.published for row in papers.find("pixel/table-1").rows}
+    assert rows["AT"]["cifar10"] == {"natural": 82.58, "PGD-20": 43.69, "MMA": 41.80, "AA": 41.63}
+    assert rows["PART-M s=10"]["tiny-imagenet"]["AA"] == 13.37
+    assert rows["PART s=10"]["svhn"]["natural"] == 93.75
+
+
+@pytest.mark.parametrize("dataset", ["cifar10"])
+def test_every_row_resolves_at_every_scale(dataset, tmp_path):
+    for one in papers.EXPERIMENTS.values():
+        for row in one.rows:
+            names = {
+                experiments.configuration(row, dataset, scale, tmp_path, 0, {}).name
+                for scale in papers.SCALES
+            }
+            assert len(names) == 1
+
+
+def test_rows_that_differ_have_run_folders_of_their_own(tmp_path):
+    seen = {}
+    for one in papers.EXPERIMENTS.values():
+        for row in one.rows:
+            config = experiments.configuration(row, "cifar10", "small", tmp_path, 0, {})
+            seen.setdefault(config.name, config)
+            assert seen[config.name] == config
+
+
+@pytest.mark.slow
+def test_two_rows_at_smoke_scale_and_no_work_twice(tmp_path, capsys, monkeypatch):
+    words = ["papers", "run", "pixel/table-1", "--dataset", "digits", "--rows", "AT,PART",
+             "--scale", "smoke", "--runs", str(tmp_path), "--device", "cpu"]  # fmt: skip
+    assert main(words) == 0
+    experiment = papers.find("pixel/table-1")
+    found = papers.measured(experiment, "digits", "smoke", tmp_path / "papers")
+    assert set(found) == {(row, column) for row in ("AT", "PART") for column in papers.columns(experiment)}
+    assert all(records[0].n == 20 and len(records) == 1 for records in found.values())
+    for row in ("AT", "PART"):
+        attacked = [found[row, column][0].value for column in experiment.columns]
+        assert max(attacked) <= found[row, "natural"][0].value
+    monkeypatch.setattr(experiments.jobs, "train", None)  # would be called for whatever is missing
+    monkeypatch.setattr(experiments.jobs, "evaluate", None)
+    capsys.readouterr()
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "MART" in shown
+    assert "—" in shown
+    assert "scale smoke" in shown
+
+
+def test_what_is_unknown_gets_the_nearest_name(tmp_path):
+    with pytest.raises(UserError, match="pixel/table-1"):
+        papers.find("pixel/tabel-1")
+    with pytest.raises(UserError, match="no row 'PARTT'"):
+        papers.run(papers.find("pixel/table-1"), "digits", "smoke", tmp_path, rows=["PARTT"])
+    with pytest.raises(UserError, match="no recipe 'trades'"):
+        experiments.configuration(papers.find("pixel/table-1").rows[3], "folder", "smoke", tmp_path, 0, {})
