@@ -429,3 +429,24 @@ def test_a_torn_last_line_of_an_evaluated_run_costs_that_line_alone(digits, tmp_
     assert sum(r.details.get("evaluation") == after[-1].details["evaluation"] for r in after) == 6
     jobs.evaluate(str(run.path), EVALUATION)  # what the torn line said is said again, and nothing else
     assert [r.name for r in run.records()[len(after) :]] == [whole[-1].name]
+
+
+def test_a_mask_aware_attack_stays_within_the_planes_that_it_drew(digits, capsys):
+    wanted = {**EVALUATION["evaluate"], "attacks": [{"steps": 5}], "eps": 0.12, "eps_low": 0.02}
+    [judged] = jobs.evaluate(str(digits.path), {"evaluate": wanted})
+    assert "0.02 by its mask" in capsys.readouterr().out
+    key = judged.records[0].details["evaluation"]
+    folder = digits.path / "evaluations" / key
+    planes = load_file(folder / "radii.safetensors")
+    levels = planes["radii"].unique().tolist()
+    assert levels == [torch.tensor(value).item() for value in (0.02, 0.12)]
+    save_file({**planes, "radii": planes["radii"] / 2}, folder / "radii.safetensors")
+    with pytest.raises(UserError, match=r"of the budget is used"):
+        jobs.verify_run(digits.path, {})
+    save_file(planes, folder / "radii.safetensors")
+    jobs.verify_run(digits.path, {})
+    [uniform] = jobs.evaluate(str(digits.path), {"evaluate": {**wanted, "eps_low": None}})
+    worst = [one[-1].value for one in (uniform.records, judged.records)]
+    assert worst[0] <= worst[1]  # a smaller budget cannot fool more, up to the luck of the search
+    with pytest.raises(UserError, match=r"evaluate.eps_low 0.2 exceeds evaluate.eps 0.12"):
+        jobs.evaluate(str(digits.path), {"evaluate": {**wanted, "eps_low": 0.2}})

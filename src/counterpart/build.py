@@ -85,11 +85,16 @@ def rule(config: Config) -> Rule:
     """The budget rule of the method."""
     if config.train.method != "part":
         return partial(rules.constant, budget=training_budget(config))
+    return mask_rule(config, config.attack.eps, config.part.eps_low)
+
+
+def mask_rule(config: Config, eps: float, eps_low: float) -> Rule:
+    """The mask of the settings ``part``, with these two radii."""
     part = config.part
     return partial(
         rules.part,
-        eps=config.attack.eps,
-        eps_low=part.eps_low,
+        eps=eps,
+        eps_low=eps_low,
         mask=part.mask,
         control=part.control,
         map_class=part.map_class,

@@ -69,6 +69,23 @@ class Config(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _mask_aware_attack_fits(self) -> "Config":
+        low = self.evaluate.eps_low
+        if low is None:
+            return self
+        eps = self.attack.eps if self.evaluate.eps is None else self.evaluate.eps
+        if (self.evaluate.norm or self.attack.norm) != "linf":
+            raise ValueError("evaluate.eps_low needs norm linf, the one with a radius per pixel")
+        if low > eps:
+            raise ValueError(
+                f"evaluate.eps_low {readable(low)} exceeds evaluate.eps {readable(eps)}: the pixels that matter less "
+                "get the smaller radius"
+            )
+        if self.evaluate.engine == "official":
+            raise ValueError("evaluate.engine official knows one radius for all pixels: no evaluate.eps_low")
+        return self
+
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a resolved configuration that makes the run what it is."""

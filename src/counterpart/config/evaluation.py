@@ -94,6 +94,12 @@ class Evaluate(Section):
         "norm of the budget; default: attack.norm", default=None
     )
     eps: Number | None = setting("radius of the budget; default: attack.eps", default=None, ge=0)
+    eps_low: Number | None = setting(
+        "a mask-aware attack: radius of the pixels that the mask of part.*, drawn on the attacked model, calls less "
+        "important; the others get eps. Default: the same radius everywhere",
+        default=None,
+        ge=0,
+    )
     split: Literal["test", "validation"] = setting("which images", default="test")
     weights: Literal["best", "last"] = setting(
         "best: by robust validation accuracy in the last phase; last: of the last epoch", default="best"

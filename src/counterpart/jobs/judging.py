@@ -22,6 +22,7 @@ from ..evaluation import accuracy
 from ..evaluation.ledger import Ledger, Row, weights_hash
 from ..evaluation.model_checks import Doubt, model_doubts, result_doubts
 from ..evaluation.panel import write_panel
+from ..evaluation.radii import budgets_from, draw_radii, keep_radii
 from ..importance.rules import constant
 from ..models.inference import InferenceView
 from ..protocols import Classifier, NamedAttack
@@ -30,6 +31,7 @@ from ..rundir import RunDir, write_atomically
 from .seeds import aggregate
 from .targets import Target, claim, open_targets, surrogate
 
+RADII = "radii.safetensors"
 CHECKED = 64  # images that a model is checked on before it is attacked
 SLOW_BF16 = (
     "This processor computes bf16 in software: --evaluate.precision float32 is several times faster here."
@@ -107,6 +109,7 @@ def case_of(target: Target) -> Case:
             f"evaluate.norm {norm} differs from training's {config.attack.norm}: give its radius with --evaluate.eps."
         )
     eps = config.attack.eps if wanted.eps is None else wanted.eps
+    mask = {**config.part.model_dump(), "eps_low": wanted.eps_low}
     elsewhere = {"data": config.data.model_dump(exclude_unset=True)}
     surrogates = {}
 
@@ -126,6 +129,7 @@ def case_of(target: Target) -> Case:
         "options": [spec.model_dump(exclude_none=True) for spec in wanted.attacks],
         "norm": norm,
         "eps": eps,
+        **({} if wanted.eps_low is None else {"mask": mask}),
         "data": [images.name, images.split, images.fingerprint],
         "images": fingerprint(images.index.tolist()),
         "n": len(images),
@@ -157,13 +161,15 @@ def _judge(target: Target) -> list[Record]:
     if distributed.is_main():
         _keep_settings(ledger.folder, target)
         ledger.open(case.identity)
+        if wanted.eps_low is not None:
+            _draw_radii(case)
     distributed.barrier()
     rows = accuracy.evaluate(
         target.model,
         case.view,
         case.images,
         case.attacks,
-        budget_of=lambda _: case.budget,
+        budget_of=budgets_of(ledger, case.identity),
         ledger=ledger,
         chunk_size=wanted.chunk_size,
         batch_size=wanted.batch_size,
@@ -183,6 +189,31 @@ def _judge(target: Target) -> list[Record]:
     return made
 
 
+def _draw_radii(case: Case) -> None:
+    """The planes of a mask-aware attack, once: every attack, every process and ``verify`` reads them."""
+    target, path = case.target, case.ledger.folder / RADII
+    config = target.config
+    if path.exists():
+        return
+    rule = build.mask_rule(config, case.eps, config.evaluate.eps_low or 0.0)
+    try:
+        planes = draw_radii(
+            case.view, case.images, rule,
+            batch_size=config.evaluate.batch_size, device=target.device, seed=config.seed,
+        )  # fmt: skip
+    except ValueError as error:  # no feature map to draw from
+        raise UserError(f"evaluate.eps_low: {error}") from error
+    keep_radii(path, planes, case.images)
+
+
+def budgets_of(ledger: Ledger, identity: Mapping[str, Any]) -> accuracy.BudgetOf:
+    """What an evaluation's attacks may do: the planes of its ledger, or the same radius for all."""
+    if "mask" in identity:
+        return budgets_from(ledger.folder / RADII)
+    budget = build.budget(identity["norm"], identity["eps"])
+    return lambda _: budget
+
+
 def _keep_settings(folder: Path, target: Target) -> None:
     """How the evaluation was asked for, so that it can be verified; no part of its identity."""
     text = json.dumps({"target": target.text, "config": plain(target.config)}, indent=1)
@@ -198,6 +229,7 @@ def _metrics(case: Case, rows: Sequence[Row], doubts: Sequence[Doubt]) -> list[R
         "fingerprint": case.images.fingerprint,
         "norm": case.norm,
         "eps": case.eps,
+        **({} if wanted.eps_low is None else {"eps_low": wanted.eps_low}),
         "precision": wanted.precision,
         "engine": wanted.engine,
         "evaluation": case.key,
@@ -294,7 +326,8 @@ def _say(sentences: Sequence[str]) -> None:
 
 def _print_accuracies(run: RunDir, made: Sequence[Record]) -> None:
     d = made[0].details
-    what = f"{d['method']}, {d['data']} {d['split']}, {d['norm']} {d['eps']:.4g}, n = {made[0].n}"
+    masked = f" and {d['eps_low']:.4g} by its mask" if "eps_low" in d else ""
+    what = f"{d['method']}, {d['data']} {d['split']}, {d['norm']} {d['eps']:.4g}{masked}, n = {made[0].n}"
     title = f"{run.name}: {what}"
     table = Table(title=title, title_justify="left")
     for column in ("", "accuracy", "95 % interval"):

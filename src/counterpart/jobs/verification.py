@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from .. import build, distributed
+from .. import distributed
 from ..data.image_sets import balanced_subset
 from ..errors import UserError
 from ..evaluation import accuracy
@@ -16,6 +16,7 @@ from ..evaluation.verify import Verified, verify
 from ..protocols import NamedAttack
 from ..records import Record, fingerprint
 from ..rundir import RunDir, members
+from .judging import budgets_of
 from .targets import open_targets
 
 SHOWN = 5  # mismatches of an evaluation that are named
@@ -76,7 +77,6 @@ def _verify(run: RunDir, folder: Path, changes: Mapping[str, Any], eight_bits: b
     ]
     if changed:
         raise UserError(f"{folder} cannot be verified, it belongs to something else ({'; '.join(changed)}).")
-    budget = build.budget(identity["norm"], identity["eps"])
     chunks = accuracy.chunks_of(images, identity["chunk_size"])
     try:
         result = verify(
@@ -84,7 +84,7 @@ def _verify(run: RunDir, folder: Path, changes: Mapping[str, Any], eight_bits: b
             images,
             [NamedAttack(name, _never, line) for name, line in identity["attacks"]],
             Ledger(folder, chunks),
-            budget_of=lambda _: budget,
+            budget_of=budgets_of(Ledger(folder, chunks), identity),
             batch_size=identity["batch_size"],
             device=target.device,
             individual=identity["individual"],

@@ -134,7 +134,13 @@ class Setting:
 
 
 def _search(details: Mapping[str, Any]) -> str:
-    """How the attacks searched, where it is not our own search in float32."""
+    """How the attacks searched, where it is not our own search in float32 with one radius for all pixels."""
+    if details.get("eps_low") is not None:
+        return f" and {radius_text(details['eps_low'])} by its mask{_arithmetic(details)}"
+    return _arithmetic(details)
+
+
+def _arithmetic(details: Mapping[str, Any]) -> str:
     if details.get("engine") == "official":
         return ", by the published AutoAttack"
     return ", searched in bf16 and ended in float32" if details.get("precision") == "bf16" else ""
@@ -179,7 +185,8 @@ def _judged(evaluation: Evaluation | None) -> object:
     if evaluation is None:
         return None
     shared = [
-        evaluation.details.get(k) for k in ("method", "model", "data", "split", "norm", "eps", "weights")
+        evaluation.details.get(k)
+        for k in ("method", "model", "data", "split", "norm", "eps", "eps_low", "weights")
     ]
     return [shared, evaluation.n, sorted(evaluation.metrics)]
 
