@@ -45,6 +45,7 @@ class Experiment:
         title: what it shows.
         rows: its models.
         columns: name -> attacks, each alone on all images that the model gets right.
+        evaluate: other settings of the evaluation, such as its radii.
         notes: what the paper leaves unknown, and what was chosen here.
         datasets: those that the paper shows; any data set with the recipes will do.
     """
@@ -53,6 +54,7 @@ class Experiment:
     title: str
     rows: Sequence[Row]
     columns: Mapping[str, Attacks]
+    evaluate: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     datasets: Sequence[str] = ("cifar10",)
 
@@ -115,6 +117,7 @@ def run(
             for column, attacks in missing.items():
                 given = {
                     "evaluate": {
+                        **experiment.evaluate,
                         "attacks": [_at_scale(attack, scale) for attack in attacks],
                         "n": config.evaluate.n,
                         "individual": True,
