@@ -156,3 +156,14 @@ def test_every_setting_has_a_meaning():
     rows = list(settings())
     assert [key for key, info in rows if not info.description] == []
     assert {"seed", "train.epochs", "attack.eps", "evaluate.attacks"} <= {key for key, _ in rows}
+
+
+def test_the_published_evaluation_is_a_suite_of_its_own():
+    asked = resolve({"evaluate": {"attacks": "published-part"}}).evaluate.attacks
+    assert [(one.attack, one.options.get("version")) for one in asked] == [
+        ("pgd", None), ("minimum-margin", None), ("autoattack", "ten-steps"),
+    ]  # fmt: skip
+    assert asked[0].options["step_size"] == 2 / 255
+    with pytest.raises(UserError, match="no AutoAttack of ten steps"):
+        resolve({"evaluate": {"attacks": "autoattack", "engine": "official"}},
+                {"evaluate": {"attacks": [{"attack": "autoattack", "version": "ten-steps"}]}})  # fmt: skip

@@ -44,6 +44,12 @@ def test_ten_classes_and_more_are_the_published_protocol(norm, classes):
         *targets("apgd-t", apgd, 9, loss=dlr),
         *targets("fab-t", fab, 9),
     ]
+    assert told(suite("ten-steps", norm, classes)) == [
+        ("10-step apgd-ce", "10-step apgd-ce", apgd, {"steps": 10}),
+        *targets("10-step apgd-t", apgd, 9, loss=dlr, steps=10),
+        *targets("10-step fab-t", fab, 9, steps=10),
+        ("10-step square", "10-step square", square, {"rescale_schedule": True}),
+    ]
     assert told(suite("rand", norm, classes)) == [
         ("apgd-ce", "apgd-ce", apgd, {"eot": 20}),
         ("apgd-dlr", "apgd-dlr", apgd, {"loss": dlr, "eot": 20}),
@@ -78,7 +84,9 @@ def test_fewer_classes_have_as_many_targets_as_wrong_classes(version, classes):
 
 
 def test_refuses_what_does_not_exist():
-    with pytest.raises(ValueError, match="no version 'fast'; it has standard, plus, rand, few-classes"):
+    with pytest.raises(
+        ValueError, match="no version 'fast'; it has standard, plus, rand, few-classes, ten-steps"
+    ):
         suite("fast", "linf", 10)
     with pytest.raises(ValueError, match="at least 2 classes, got 1"):
         suite("standard", "linf", 1)

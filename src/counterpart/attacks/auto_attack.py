@@ -21,7 +21,7 @@ from .ensemble import worst_case
 from .fast_adaptive_boundary import fab
 from .square_search import square
 
-VERSIONS = ("standard", "plus", "rand", "few-classes")
+VERSIONS = ("standard", "plus", "rand", "few-classes", "ten-steps")
 
 
 def suite(version: str, norm: str, classes: int) -> list[NamedAttack]:
@@ -31,7 +31,8 @@ def suite(version: str, norm: str, classes: int) -> list[NamedAttack]:
         version: "standard", "plus" (more restarts, untargeted FAB and APGD on the DLR loss as well), "rand" (for
             models with random answers: gradients averaged over 20 passes), or "few-classes": APGD on cross-entropy,
             untargeted FAB and Square, the suite of the part-based paper (Sitawarin et al. 2023, arXiv 2209.09117) for
-            fewer than 4 classes, weaker than "standard" here.
+            fewer than 4 classes, weaker than "standard" here; or "ten-steps": what torchattacks 3.4.0 calls AutoAttack
+            (10 steps for 100, Square's schedule rescaled) and some papers report as such. Weaker; its lines say so.
         norm: "linf", "l2" or "l1".
         classes: K, the number of classes.
     """
@@ -53,6 +54,14 @@ def suite(version: str, norm: str, classes: int) -> list[NamedAttack]:
 
     if version == "rand":
         return [one("apgd-ce", partial(apgd, eot=20)), one("apgd-dlr", partial(apgd, loss=ratio, eot=20))]
+    if version == "ten-steps":
+        short = partial(square, rescale_schedule=True)
+        return [
+            one("10-step apgd-ce", partial(apgd, steps=10)),
+            *each_target("10-step apgd-t", partial(apgd, loss=aimed, steps=10), wrong),
+            *each_target("10-step fab-t", partial(fab, steps=10), wrong),
+            one("10-step square", short),
+        ]
     if version == "few-classes":
         return [one("apgd-ce", apgd), one("fab", fab), one("square", square)]
     apgd_t = each_target(
