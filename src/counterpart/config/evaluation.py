@@ -92,7 +92,8 @@ class Evaluate(Section):
 
     attacks: tuple[EvaluationAttack, ...] = setting(
         "attacks, cheapest first: names with commas between them, such as pgd,autoattack (also apgd, fab, square, "
-        "mm3, mm9, mm+, rays, random-search, fgsm, autoattack-plus, autoattack-rand, autoattack-few-classes, quick, published-part), "
+        "mm3, mm9, mm+, rays, random-search, fgsm, autoattack-plus, autoattack-rand, autoattack-few-classes, quick, "
+        "published-part), "
         "or a list with options such as '[{attack: pgd, loss: margin, steps: 50, restarts: 5}]'",
         default_factory=lambda: (EvaluationAttack(),),
     )

@@ -21,7 +21,13 @@ BETTER = 0.1  # gain in clean accuracy by another input range that float noise a
 GAP = 0.08  # between a plain gradient attack and the worst case: seldom more where gradients are honest
 BLACK_BOX_GAIN = 0.002  # as in the published AutoAttack
 
-BLACK_BOX = ("square", "official square", "rays", "random search")  # how their lines begin, in any case
+BLACK_BOX = (
+    "square",
+    "official square",
+    "10-step square",
+    "rays",
+    "random search",
+)  # how their lines begin, in any case
 INPUTS = {
     "normalised with the statistics of ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "normalised with the statistics of CIFAR-10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
