@@ -210,6 +210,42 @@ def test_each_sample_meets_its_own_stored_map_after_shuffling_and_augmentation(e
     assert seen != list(range(16))
 
 
+class PixelView(IndexView):
+    """A view whose map of class 0 is the image itself, and of class 1 its negative."""
+
+    def probe(self, images):
+        features = torch.cat([images, 1 - images], dim=1)
+        return Probe(images, torch.tensor([[0.0, 1.0]]).repeat(len(images), 1), features, torch.eye(2))
+
+
+@pytest.mark.parametrize("map_class", ["true", "predicted"])
+def test_a_stored_map_moves_with_every_pixel_of_its_image(map_class):
+    generator, device = torch.Generator().manual_seed(0), torch.device("cpu")
+    pixels = torch.randint(
+        1, 255, (16, 1, 16, 16), generator=generator, dtype=torch.uint8
+    )  # padding alone is 0
+    labels, index = torch.arange(16) % 2, torch.arange(16)
+    images = ImageSet("noise", "train", ("a", "b"), labels, index, "f" * 12, (1, 16, 16), pixels)
+    maps = store.fill(PixelView(), batches(images, batch_size=5, device=device), 16, map_class)
+    order, seen = epoch_order(16, seed=3, epoch=1), []
+    crops = Augmentation(padding=2, flip=True)
+    for batch in batches(
+        images, batch_size=5, device=device, order=order, augmentation=crops, seed=3, epoch=1, maps=maps
+    ):
+        for row, number in enumerate(batch.index.tolist()):
+            image, original = batch.images[row, 0], pixels[number, 0].float() / 255
+            inside = image > 0
+            if map_class == "true" and number % 2 == 0:
+                expected = image / original.max()
+            else:
+                expected = (1 - image) / (1 - original).max()
+            difference = (batch.importance[row].float() - expected)[inside]
+            assert difference.abs().max() < 5e-4  # float16
+            seen.append((number, bool(inside.all())))
+    assert [number for number, _ in seen] == order.tolist() != list(range(16))
+    assert not all(whole for _, whole in seen)  # some were cropped
+
+
 @pytest.mark.parametrize("kind", ["grad-cam", "layer-cam"])
 @pytest.mark.parametrize("map_class", ["true", "predicted", "margin"])
 def test_stored_maps_are_of_the_kind_and_class_asked_for(probe, batch, kind, map_class):
