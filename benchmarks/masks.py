@@ -17,7 +17,7 @@ from counterpart import devices
 from counterpart.importance.masks import paper_mask, radius_plane
 from counterpart.models import create
 from counterpart.models.inference import InferenceView
-from counterpart.saliency import probe_map
+from counterpart.saliency import probe_map, score_weights
 from counterpart.seeding import seeded
 
 EPS, EPS_LOW = 8 / 255, 7 / 255
@@ -35,7 +35,8 @@ def main() -> None:
     views = {name: InferenceView(model, precision=name) for name in {"float32", precision}}
 
     def from_probe(probe: object) -> torch.Tensor:
-        return radius_plane(paper_mask(probe_map(probe, labels), (32, 32)), EPS, EPS_LOW)
+        maps = probe_map(probe, score_weights(probe.logits, labels))
+        return radius_plane(paper_mask(maps, (32, 32)), EPS, EPS_LOW)
 
     taken = alternate(
         {

@@ -1,14 +1,19 @@
 """Every setting of a run reaches the part that it is meant for."""
 
 import re
+from typing import get_args
 
 import pytest
 import torch
 
 from counterpart import build, devices, jobs
+from counterpart.batch import Batch
 from counterpart.budget import L2, Linf
-from counterpart.config import resolve
+from counterpart.config import MAPLESS, resolve
+from counterpart.config.training import Part
 from counterpart.errors import UserError
+from counterpart.protocols import Probe
+from counterpart.seeding import Keys
 
 CPU = torch.device("cpu")
 PART = {"train": {"method": "part"}, "attack": {"eps": 0.03, "steps": 7, "step_size": 0.004}}
@@ -16,21 +21,97 @@ PART = {"train": {"method": "part"}, "attack": {"eps": 0.03, "steps": 7, "step_s
 
 def test_settings_of_part_reach_its_rule_and_objective():
     changes = {"eps_low": 0.01, "control": "uniform", "map_class": "predicted", "mask_from": "clean"}
+    changes |= {"mask": "quantile", "quantile": 0.3, "map": "layer-cam"}
     config = resolve(PART, {"part": changes})
-    wanted = {"eps": 0.03, "eps_low": 0.01, "mask": "paper", "control": "uniform", "map_class": "predicted"}
+    wanted = {
+        "eps": 0.03,
+        "eps_low": 0.01,
+        "mask": "quantile",
+        "control": "uniform",
+        "map_class": "predicted",
+    }
+    wanted |= {"quantile": 0.3, "kind": "layer-cam", "quadrant": "upper-left"}
     assert build.rule(config).keywords == wanted
     burn_in, main = build.phases(config)
     given = main.objective.perturb.keywords
     assert given["rule"].keywords == wanted
     assert (given["steps"], given["step_size"], given["mask_from"]) == (7, 0.004, "clean")
     assert given["budget"] == Linf(0.03)
-    assert (main.refresh_epochs, main.map_class) == (None, "predicted")
+    assert (main.refresh_epochs, main.map_class, main.map_kind) == (None, "predicted", "layer-cam")
+    corner = resolve(PART, {"part": {"mask": "quadrant", "quadrant": "lower-left"}})
+    assert build.rule(corner).keywords["quadrant"] == "lower-left"
     assert build.phases(resolve(PART, {"part": {"refresh_epochs": 4}}))[1].refresh_epochs == 4
     with pytest.raises(UserError, match=r"mask_from clean has no effect"):
         resolve(PART, {"part": {"refresh_epochs": 4, "mask_from": "clean"}})
     assert (burn_in.refresh_epochs, burn_in.objective.perturb.keywords["mask_from"]) == (None, "start")
     assert build.rule(resolve(PART)).keywords["mask"] == "paper"
     assert build.phases(resolve(PART))[1].objective.perturb.keywords["mask_from"] == "start"
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"mask": "jet"}, "part.mask = jet: input should be 'paper', 'quantile'"),
+        ({"control": "half"}, "part.control = half: input should be 'none', 'uniform'"),
+        ({"map": "cam"}, "part.map = cam: input should be 'grad-cam'"),
+        ({"map_class": "wrong"}, "part.map_class = wrong: input should be 'true', 'predicted' or 'margin'"),
+        ({"mask": "quantile", "quantile": 0}, "part.quantile = 0: input should be greater than 0"),
+        ({"mask": "quantile", "quantile": 1}, "part.quantile = 1: input should be less than 1"),
+        ({"mask": "quadrant", "quadrant": "middle"}, "part.quadrant = middle: input should be 'upper-left'"),
+        ({"quantile": 0.5}, "part.quantile 0.5 has no effect with part.mask paper"),
+        (
+            {"mask": "soft", "quadrant": "lower-left"},
+            "part.quadrant lower-left has no effect with part.mask soft",
+        ),
+        ({"mask": "centre", "map": "layer-cam"}, "part.map layer-cam has no effect with part.mask centre"),
+        ({"mask": "centre", "map_class": "margin"}, "part.map_class margin has no effect"),
+        (
+            {"mask": "quadrant", "refresh_epochs": 3},
+            "part.refresh_epochs 3 has no effect with part.mask quadrant",
+        ),
+        ({"mask": "quadrant", "mask_from": "clean"}, "part.mask_from clean has no effect"),
+        ({"mask": "centre", "control": "shuffled"}, "all images share one plane under part.mask centre"),
+        ({"mask": "mean-preserving", "eps_low": 0, "quantile": 0.01}, "a radius of 3, outside [0, 1]"),
+        (
+            {"mask": "mean-preserving", "eps_low": 0, "control": "inverse"},
+            "a radius of -0.06, outside [0, 1]: use a larger part.quantile or a part.eps_low nearer to attack.eps",
+        ),
+    ],
+)
+def test_masks_that_cannot_be_are_refused(part, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        resolve(PART, {"part": part})
+
+
+def test_methods_are_named_by_mask_map_and_control():
+    assert build.method_name(resolve(PART)) == "PART"
+    assert build.method_name(resolve(PART, {"part": {"control": "shuffled"}})) == "PART, shuffled control"
+    changes = {"mask": "soft", "map": "layer-cam", "control": "inverse"}
+    name = "PART, soft mask, layer-cam map, inverse control"
+    assert build.method_name(resolve(PART, {"part": changes})) == name
+    assert build.method_name(resolve({"part": {"control": "shuffled"}})) == "AT"
+
+
+def test_every_mask_and_control_of_the_schema_makes_a_budget():
+    probe = Probe(torch.rand(4, 3, 8, 8), torch.rand(4, 2), torch.rand(4, 5, 4, 4), torch.rand(2, 5))
+    batch = Batch(probe.images, torch.tensor([0, 1, 0, 1]), torch.arange(4))
+    fields = Part.model_fields
+    for mask in get_args(fields["mask"].annotation):
+        for control in get_args(fields["control"].annotation):
+            if (mask in MAPLESS) and control == "shuffled":
+                continue
+            rule = build.rule(resolve(PART, {"part": {"mask": mask, "control": control, "eps_low": 0.025}}))
+            budget = rule(probe, batch, Keys(0, "all", batch.index))
+            assert budget.contains(batch.images, batch.images).all(), (mask, control)
+
+
+def test_part_refuses_models_and_images_that_a_mask_cannot_use(tmp_path):
+    changes = {"name": "n", "runs": str(tmp_path), "data": {"limit": 100}, "train": {"epochs": 1}}
+    with pytest.raises(
+        UserError, match="published-code colours red, green and blue, but the images have 1 channel"
+    ):
+        jobs.train(resolve(PART, changes, {"part": {"mask": "published-code"}}))
+    assert not (tmp_path / "n").exists()
 
 
 def test_settings_of_training_reach_the_loop():

@@ -15,6 +15,9 @@ NAMES = recipes.names()
 def test_the_built_in_recipes():
     digits = {f"digits/{name}" for name in ("clean", "at", "part", "part-uniform")}
     cifar = {"clean", "at", "part", "part-uniform", "part-clean-map", "part-every-10"}
+    cifar |= {
+        f"part-{name}" for name in ("shuffled", "random", "inverse", "mean-preserving", "published-code")
+    }
     assert set(NAMES) == digits | {f"cifar10/{name}" for name in cifar} | {"folder/finetune"}
 
 
@@ -68,6 +71,14 @@ def test_methods_differ_by_nothing_but_the_method(data):
     assert rest("at") == rest("part") == rest("part-uniform") == rest("clean")
     part, uniform = (plain(resolve(recipes.load(f"{data}/{n}")))["part"] for n in ("part", "part-uniform"))
     assert {key for key in part if part[key] != uniform[key]} == {"control"}
+
+
+def test_recipes_of_controls_differ_by_the_control():
+    part = plain(resolve(recipes.load("cifar10/part")))
+    for name in ("shuffled", "random", "inverse"):
+        control = plain(resolve(recipes.load(f"cifar10/part-{name}")))
+        assert control["part"].pop("control") == name
+        assert {**control, "name": "", "part": {"control": "none", **control["part"]}} == {**part, "name": ""}
 
 
 def test_unknown_recipes_are_refused_with_the_nearest():

@@ -35,8 +35,17 @@ def config_hash(config: Config) -> str:
 def method_name(config: Config) -> str:
     """The method as tables name it."""
     if config.train.method == "part":
-        return "PART" + (", uniform control" if config.part.control == "uniform" else "")
+        return "PART" + _variant(config)
     return {"clean": "clean", "at": "AT"}[config.train.method]
+
+
+def _variant(config: Config) -> str:
+    """How a PART run differs from the paper's mask: ", soft mask, shuffled control"."""
+    part = config.part
+    words = [f"{part.mask} mask"] if part.mask != "paper" else []
+    words += [f"{part.map} map"] if part.map != "grad-cam" else []
+    words += [f"{part.control} control"] if part.control != "none" else []
+    return "".join(f", {word}" for word in words)
 
 
 def splits(config: Config, device: torch.device, **options: Any) -> Splits:
@@ -97,7 +106,10 @@ def mask_rule(config: Config, eps: float, eps_low: float) -> Rule:
         eps_low=eps_low,
         mask=part.mask,
         control=part.control,
+        kind=part.map,
         map_class=part.map_class,
+        quantile=part.quantile,
+        quadrant=part.quadrant,
     )
 
 
@@ -118,7 +130,7 @@ def phases(config: Config) -> list[Phase]:
     main = make(rule=rule(config), mask_from=part.mask_from)
     both = [
         Phase("burn-in", burn_in, plain_at),
-        Phase("part", epochs - burn_in, main, part.refresh_epochs, part.map_class),
+        Phase("part", epochs - burn_in, main, part.refresh_epochs, part.map_class, part.map),
     ]
     return [phase for phase in both if phase.epochs]
 

@@ -15,6 +15,8 @@ from counterpart.seeding import Keys
 
 EPS, LOW = 8 / 255, 7 / 255
 KEYS = Keys(0, "rules", torch.arange(8))
+OF_MAPS = ("paper", "quantile", "soft", "mean-preserving", "published-code")
+CONTROLS = ("none", "uniform", "shuffled", "random", "inverse")
 
 
 @pytest.fixture
@@ -77,18 +79,78 @@ def test_stored_importance_replaces_the_map(probe, batch):
 
 
 @pytest.mark.parametrize("low", [LOW, EPS])
-@pytest.mark.parametrize("control", ["none", "uniform"])
-def test_flat_maps_are_told_whatever_the_radii(probe, batch, low, control):
+@pytest.mark.parametrize("control", CONTROLS)
+@pytest.mark.parametrize("mask", OF_MAPS)
+def test_flat_maps_are_told_and_full_whatever_the_settings(probe, batch, mask, low, control):
     flat = Probe(probe.images, probe.logits, probe.features.clone(), probe.weights)
     flat.features[2] = 0
     flat.features[5] = torch.nan
     expected = torch.zeros(8, dtype=torch.bool)
     expected[[2, 5]] = True
     dead = explain(flat, batch.labels, "true").amax(dim=(1, 2)) <= 0  # all evidence negative: flat as well
-    budget = part(flat, batch, KEYS, eps=EPS, eps_low=low, control=control)
+    budget = part(flat, batch, KEYS, eps=EPS, eps_low=low, mask=mask, control=control)
     assert torch.equal(budget.flat, expected | dead)
     assert not budget.flat.all()
     assert (budget.radius(batch.images)[budget.flat] == torch.tensor(EPS)).all()
+    assert budget.radius(batch.images).isfinite().all()
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+@pytest.mark.parametrize("mask", OF_MAPS)
+def test_every_control_of_every_mask_keeps_what_it_promises(probe, batch, mask, control):
+    features = probe.features + 0.1  # some evidence for every class
+    probe = Probe(probe.images, probe.logits, features, probe.weights.abs())
+    plain = part(probe, batch, KEYS, eps=EPS, eps_low=LOW, mask=mask)
+    assert not plain.flat.any()
+    made = part(probe, batch, KEYS, eps=EPS, eps_low=LOW, mask=mask, control=control)
+    means, before = made.mean(batch.images), plain.mean(batch.images)
+    assert torch.equal(made.eps, plain.eps) == (control == "none")
+    if control in ("uniform", "random") or mask == "mean-preserving":
+        torch.testing.assert_close(means, before)
+    elif control == "shuffled":
+        torch.testing.assert_close(means, before.roll(-1))
+    elif control == "inverse":
+        torch.testing.assert_close(means, EPS + LOW - before)
+    if control == "inverse" and mask in ("paper", "quantile", "published-code"):
+        assert torch.equal(made.eps == torch.tensor(EPS), plain.eps == torch.tensor(LOW))
+    if control == "inverse" and mask == "mean-preserving":
+        torch.testing.assert_close(255 * made.eps.unique(), torch.tensor([5.0, 9.0]))
+
+
+@pytest.mark.parametrize("mask", ["quadrant", "centre"])
+def test_masks_without_a_map_need_no_features(probe, batch, mask):
+    bare = Probe(probe.images, probe.logits)
+    budget = part(bare, batch, KEYS, eps=EPS, eps_low=LOW, mask=mask, quadrant="lower-right")
+    assert not budget.flat.any()
+    assert (
+        (budget.eps == torch.tensor(LOW)).flatten(1).float().mean(dim=1)
+        == (0.25 if mask == "quadrant" else 0.75)
+    ).all()
+    inverse = part(
+        bare, batch, KEYS, eps=EPS, eps_low=LOW, mask=mask, quadrant="lower-right", control="inverse"
+    )
+    assert torch.equal(inverse.eps == torch.tensor(EPS), budget.eps == torch.tensor(LOW))
+
+
+def test_settings_of_a_mask_are_heeded(probe, batch):
+    def high(**options):
+        return part(probe, batch, KEYS, eps=EPS, eps_low=LOW, **options).eps == torch.tensor(EPS)
+
+    told = ~part(probe, batch, KEYS, eps=EPS, eps_low=LOW).flat
+    assert (high(mask="quantile", quantile=0.5).flatten(1).sum(dim=1)[told] == 128).all()
+    assert (high(mask="centre", quantile=0.125).flatten(1).sum(dim=1) == 32).all()
+    assert not high(mask="quadrant", quadrant="lower-left")[:, :, 8:, :8].any()
+    assert not torch.equal(high(mask="quantile"), high(mask="quantile", kind="layer-cam"))
+
+
+def test_what_cannot_be_drawn_is_refused(probe, batch):
+    grey = Batch(batch.images[:, :1], batch.labels, batch.index)
+    with pytest.raises(ValueError, match="three channels, the images have 1"):
+        part(probe, grey, KEYS, eps=EPS, eps_low=LOW, mask="published-code")
+    with pytest.raises(ValueError, match="mask 'jet' is unknown"):
+        part(probe, batch, KEYS, eps=EPS, eps_low=LOW, mask="jet")
+    with pytest.raises(ValueError, match="control 'half' is unknown"):
+        part(probe, batch, KEYS, eps=EPS, eps_low=LOW, control="half")
 
 
 class IndexView:
@@ -146,6 +208,62 @@ def test_each_sample_meets_its_own_stored_map_after_shuffling_and_augmentation(e
             assert float(batch.images[row].max() * 255) == pytest.approx(index, abs=0.01)
     assert sorted(seen) == list(range(16))
     assert seen != list(range(16))
+
+
+class PixelView(IndexView):
+    """A view whose map of class 0 is the image itself, and of class 1 its negative."""
+
+    def probe(self, images):
+        features = torch.cat([images, 1 - images], dim=1)
+        return Probe(images, torch.tensor([[0.0, 1.0]]).repeat(len(images), 1), features, torch.eye(2))
+
+
+@pytest.mark.parametrize("map_class", ["true", "predicted"])
+def test_a_stored_map_moves_with_every_pixel_of_its_image(map_class):
+    generator, device = torch.Generator().manual_seed(0), torch.device("cpu")
+    pixels = torch.randint(
+        1, 255, (16, 1, 16, 16), generator=generator, dtype=torch.uint8
+    )  # padding alone is 0
+    labels, index = torch.arange(16) % 2, torch.arange(16)
+    images = ImageSet("noise", "train", ("a", "b"), labels, index, "f" * 12, (1, 16, 16), pixels)
+    maps = store.fill(PixelView(), batches(images, batch_size=5, device=device), 16, map_class)
+    order, seen = epoch_order(16, seed=3, epoch=1), []
+    crops = Augmentation(padding=2, flip=True)
+    for batch in batches(
+        images, batch_size=5, device=device, order=order, augmentation=crops, seed=3, epoch=1, maps=maps
+    ):
+        for row, number in enumerate(batch.index.tolist()):
+            image, original = batch.images[row, 0], pixels[number, 0].float() / 255
+            inside = image > 0
+            if map_class == "true" and number % 2 == 0:
+                expected = image / original.max()
+            else:
+                expected = (1 - image) / (1 - original).max()
+            difference = (batch.importance[row].float() - expected)[inside]
+            assert difference.abs().max() < 5e-4  # float16
+            seen.append((number, bool(inside.all())))
+    assert [number for number, _ in seen] == order.tolist() != list(range(16))
+    assert not all(whole for _, whole in seen)  # some were cropped
+
+
+@pytest.mark.parametrize("kind", ["grad-cam", "layer-cam"])
+@pytest.mark.parametrize("map_class", ["true", "predicted", "margin"])
+def test_stored_maps_are_of_the_kind_and_class_asked_for(probe, batch, kind, map_class):
+    class Fixed(IndexView):
+        def probe(self, images):
+            return Probe(images, probe.logits, probe.features, probe.weights)
+
+    maps = store.fill(Fixed(), [batch], 8, map_class, kind).float()
+    fresh = explain(probe, batch.labels, map_class, kind)
+    peak = fresh.amax(dim=(1, 2), keepdim=True)
+    torch.testing.assert_close(maps, torch.where(peak > 0, fresh / peak, 0.0), rtol=0, atol=1e-3)
+    others = [
+        store.fill(Fixed(), [batch], 8, c, k).float()
+        for c in ("true", "predicted", "margin")
+        for k in ("grad-cam", "layer-cam")
+        if (c, k) != (map_class, kind)
+    ]
+    assert all((maps - other).abs().max() > 0.01 for other in others)
 
 
 def test_a_store_survives_nan_maps_and_absent_samples():

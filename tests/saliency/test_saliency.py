@@ -1,10 +1,13 @@
+from itertools import combinations
+
 import pytest
 import torch
 from torch import nn
 
 from counterpart.models import create
 from counterpart.models.inference import InferenceView
-from counterpart.saliency import grad_cam, grad_cam_closed_form, probe_map
+from counterpart.saliency import closed_form, layer_map, probe_map, score_weights
+from counterpart.saliency.closed_form import CLASSES, KINDS
 
 
 def random_statistics(model, generator):
@@ -27,51 +30,124 @@ def images(generator):
 TARGETS = torch.tensor([0, 1, 2, 3, 3])
 
 
-@pytest.mark.parametrize("name", ["resnet18", "preact-resnet18", "wrn-10-2"])
-def test_closed_form_equals_hooks(name, images, generator):
-    model = random_statistics(create(name, 4, width=8), generator)
-    probe = InferenceView(model).probe(images)
-    with torch.no_grad():
-        features = model.forward_features(images)
-    closed = grad_cam_closed_form(features, model.get_classifier().weight.detach(), TARGETS)
+def one_hot(targets):
+    return nn.functional.one_hot(targets, 4).float()
 
-    pooled, trunk = nn.Identity(), model.backbone.forward_features  # a module whose output enters the pooling
+
+def entering_the_pool(model):
+    """The module whose output enters the pooling."""
+    pooled, trunk = nn.Identity(), model.backbone.forward_features
     model.backbone.forward_features = lambda inputs: pooled(trunk(inputs))
-    by_hook = grad_cam(model, images, TARGETS, pooled)
+    return pooled
 
+
+@pytest.mark.parametrize("map_class", CLASSES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["resnet18", "preact-resnet18", "wrn-10-2"])
+def test_closed_form_equals_hooks(name, kind, map_class, images, generator):
+    model = random_statistics(create(name, 4, width=8), generator).double()
+    images = images.double()
+    with torch.no_grad():
+        features, logits = model.forward_features(images), model(images)
+    score = score_weights(logits, TARGETS, map_class)
+    weights = model.get_classifier().weight.detach()
+    closed = closed_form(features, weights, score, kind)
+    by_hook = layer_map(model, images, TARGETS, entering_the_pool(model), kind, map_class)
     scale = by_hook.abs().max()
     assert scale > 0
-    assert (closed - by_hook).abs().max() <= 1e-5 * scale
-    assert probe.weights is not None  # the short way is the one that runs
-    assert (probe_map(probe, TARGETS) - by_hook).abs().max() <= 1e-4 * scale
+    assert (closed - by_hook).abs().max() <= 1e-12 * scale
 
 
-def test_other_heads_go_through_the_head_and_keep_the_graph(images, generator):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_probe_takes_the_short_way(kind, images, generator):
     model = random_statistics(create("resnet18", 4, width=8), generator)
-    head = model.backbone.linear
+    probe = InferenceView(model).probe(images)
+    assert probe.weights is not None
+    by_hook = layer_map(model, images, TARGETS, entering_the_pool(model), kind)
+    assert (probe_map(probe, one_hot(TARGETS), kind) - by_hook).abs().max() <= 1e-4 * by_hook.max()
+
+
+def test_xgrad_cam_is_grad_cam_and_layer_cam_counts_no_negative_weight():
+    features = torch.tensor([[[[1.0, 2.0]], [[3.0, 1.0]]]])
+    weights = torch.tensor([[2.0, -1.0]])
+    score = torch.ones(1, 1)
+    # (2 - 3, 4 - 1) / 2, negative parts cut; and only 2 times the first channel
+    assert closed_form(features, weights, score).tolist() == [[[0.0, 1.5]]]
+    assert closed_form(features, weights, score, "xgrad-cam").tolist() == [[[0.0, 1.5]]]
+    assert closed_form(features, weights, score, "layer-cam").tolist() == [[[1.0, 2.0]]]
+
+
+def test_the_score_of_each_class():
+    logits = torch.tensor([[3.0, 5.0, 4.0], [3.0, 5.0, 4.0]])
+    labels = torch.tensor([0, 1])
+    assert score_weights(logits, labels).tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert score_weights(logits, labels, "predicted").tolist() == [[0, 1, 0], [0, 1, 0]]
+    assert score_weights(logits, labels, "margin").tolist() == [[1, -1, 0], [0, 1, -1]]
+
+
+def test_a_dead_channel_shows_nothing(images):
+    class Half(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.maps = nn.Conv2d(3, 2, 1)
+            self.maps.weight.data[0], self.maps.bias.data[0] = 0, 0
+            self.last = nn.Linear(2, 4)
+
+        def forward(self, inputs):
+            return self.last(self.maps(inputs).mean(dim=(2, 3)))
+
+    model = Half()
+    by_hook = layer_map(model, images, TARGETS, model.maps, "xgrad-cam")
+    assert by_hook.isfinite().all()
+    torch.testing.assert_close(by_hook, layer_map(model, images, TARGETS, model.maps))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_heads_go_through_the_head_and_keep_the_graph(kind, images, generator):
+    model = random_statistics(create("resnet18", 4, width=8), generator)
     model.backbone.linear = nn.Sequential(nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 4))
     model.backbone.get_classifier = lambda: model.backbone.linear[2]
     model.backbone.forward_head = lambda features: model.backbone.linear(features.mean(dim=(2, 3)))
     probe = InferenceView(model).probe(images)
     assert probe.weights is None
-    by_hook = grad_cam(model, images, TARGETS, model.backbone.layer4)
-    torch.testing.assert_close(probe_map(probe, TARGETS), by_hook, rtol=1e-4, atol=1e-6)
+    by_hook = layer_map(model, images, TARGETS, model.backbone.layer4, kind, "margin")
+    found = probe_map(probe, score_weights(probe.logits, TARGETS, "margin"), kind)
+    assert by_hook.max() > 0
+    torch.testing.assert_close(found, by_hook, rtol=1e-3, atol=1e-6)
     (gradient,) = torch.autograd.grad(probe.logits.sum(), probe.images)  # still there for the attack
     assert gradient.abs().sum() > 0
-    assert head.in_features == 64
 
 
-def test_grad_cam_leaves_the_model_alone(images, generator):
+def test_before_a_norm_the_kinds_differ(images, generator):
+    """Where the head is more than pooling and a linear layer, no two kinds agree."""
     model = random_statistics(create("resnet18", 4, width=8), generator)
-    grad_cam(model, images, TARGETS, model.backbone.layer4)
+    maps = [layer_map(model, images, TARGETS, model.backbone.layer3, kind) for kind in KINDS]
+    maps = [m / m.max() for m in maps]
+    assert all((a - b).abs().max() > 0.01 for a, b in combinations(maps, 2))
+
+
+def test_layer_maps_leave_the_model_alone(images, generator):
+    model = random_statistics(create("resnet18", 4, width=8), generator)
+    layer_map(model, images, TARGETS, model.backbone.layer4)
     assert not model.backbone.layer4._forward_hooks
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
     with pytest.raises(ValueError, match="layer must run once"):
-        grad_cam(model, images, TARGETS, model.backbone.linear)
+        layer_map(model, images, TARGETS, model.backbone.linear)
     assert not model.backbone.linear._forward_hooks
+
+
+def test_unknown_kinds_and_classes_are_refused(images, generator):
+    model = random_statistics(create("resnet18", 4, width=8), generator)
+    probe = InferenceView(model).probe(images)
+    with pytest.raises(ValueError, match="kind must be one of grad-cam, xgrad-cam, layer-cam, got 'cam'"):
+        probe_map(probe, one_hot(TARGETS), "cam")
+    with pytest.raises(ValueError, match="kind must be one of"):
+        layer_map(model, images, TARGETS, model.backbone.layer4, "cam")
+    with pytest.raises(ValueError, match="map_class must be one of true, predicted, margin, got 'label'"):
+        score_weights(probe.logits, TARGETS, "label")
 
 
 def test_a_model_without_maps_is_refused_by_name(images):
     probe = InferenceView(nn.Sequential(nn.Flatten(), nn.Linear(3072, 4))).probe(images)
     with pytest.raises(ValueError, match="no class activation map"):
-        probe_map(probe, TARGETS)
+        probe_map(probe, one_hot(TARGETS))

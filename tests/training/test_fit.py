@@ -248,6 +248,18 @@ def test_maps_are_drawn_again_by_absolute_epochs_of_their_phase(train, monkeypat
     assert values == [1.0] * 6 + [2.0] * 6 + [3.0] * 3
 
 
+def test_stored_maps_are_of_the_phases_kind_and_class(train, monkeypatch):
+    asked = []
+
+    def fill(view, batches, length, map_class, kind):
+        asked.append((length, map_class, kind))
+        return torch.ones(length, 2, 2, dtype=torch.float16)
+
+    monkeypatch.setattr(loop.store, "fill", fill)
+    train([Phase("part", 1, recording([]), 1, "margin", "layer-cam")])
+    assert [one[1:] for one in asked] == [("margin", "layer-cam")]
+
+
 TWO = """
 import json, sys
 import torch

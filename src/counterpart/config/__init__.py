@@ -19,6 +19,7 @@ from .evaluation import ATTACK_OPTIONS as ATTACK_OPTIONS
 from .evaluation import SUITES as SUITES
 from .evaluation import Evaluate as Evaluate
 from .evaluation import EvaluationAttack as EvaluationAttack
+from .training import MAPLESS as MAPLESS
 from .training import Attack, Data, Model, Optimizer, Part, Train
 from .values import Location, Section, setting
 from .values import readable as readable
@@ -67,6 +68,7 @@ class Config(Section):
                     f"part.eps_low {low} exceeds attack.eps {eps}: "
                     f"the pixels that matter less get the smaller radius{hint}"
                 )
+            _radii_in_range(self.part, self.attack.eps)
         return self
 
     @model_validator(mode="after")
@@ -85,6 +87,19 @@ class Config(Section):
         if self.evaluate.engine == "official":
             raise ValueError("evaluate.engine official knows one radius for all pixels: no evaluate.eps_low")
         return self
+
+
+def _radii_in_range(part: Part, eps: float) -> None:
+    """Mask mean-preserving lifts the important pixels above eps, and its inverse lowers them under eps_low."""
+    if part.mask != "mean-preserving":
+        return
+    gap = (eps - part.eps_low) / part.quantile
+    peak = 2 * eps - part.eps_low - gap if part.control == "inverse" else part.eps_low + gap
+    if not 0 <= peak <= 1:
+        raise ValueError(
+            f"part.mask mean-preserving would give important pixels a radius of {peak:.3g}, outside [0, 1]: "
+            "use a larger part.quantile or a part.eps_low nearer to attack.eps"
+        )
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,22 +70,45 @@ class Attack(Section):
         return self
 
 
+MAPLESS = ("quadrant", "centre")  # masks that look at no map
+
+
 class Part(Section):
     """Pixel-reweighted budgets (method part)."""
 
     eps_low: Number = setting("radius of the pixels that matter less; at most eps", default=7 / 255, ge=0)
-    mask: Literal["paper"] = setting(
-        "paper: eps where the standardised map exceeds 1, eps_low elsewhere", default="paper"
+    mask: Literal["paper", "quantile", "soft", "mean-preserving", "quadrant", "centre", "published-code"] = (
+        setting(
+            "paper: eps where the standardised map exceeds 1, eps_low elsewhere; quantile: eps on the same number of "
+            "pixels in every image; soft: the radius grows with the pixel's rank; mean-preserving: top pixels above "
+            "eps, so that the mean is eps; quadrant, centre: no map; published-code: per colour channel, as the "
+            "paper's code does (it also gives images each other's masks: control shuffled)",
+            default="paper",
+        )
     )
-    control: Literal["none", "uniform"] = setting(
-        "what is done to the mask, so that a claim can be read: uniform: each image's radius is the mean of its mask",
+    quantile: Number = setting(
+        "share of important pixels in masks quantile, mean-preserving and centre", default=0.25, gt=0, lt=1
+    )
+    quadrant: Literal["upper-left", "upper-right", "lower-left", "lower-right"] = setting(
+        "the quarter of the image that mask quadrant gives eps_low", default="upper-left"
+    )
+    control: Literal["none", "uniform", "shuffled", "random", "inverse"] = setting(
+        "what is done to the mask, so that a claim can be read: uniform: each image's radius is the mean of its mask; "
+        "shuffled: the next image's mask (within a process); random: radii on random pixels; "
+        "inverse: the important pixels get the smaller radius",
         default="none",
+    )
+    map: Literal["grad-cam", "xgrad-cam", "layer-cam"] = setting(
+        "class activation map; before pooling and a linear layer, grad-cam and xgrad-cam are the same",
+        default="grad-cam",
     )
     mask_from: Literal["start", "clean"] = setting(
         "take the map from the attack's own first pass (free), or from a pass on the clean image",
         default="start",
     )
-    map_class: Literal["true", "predicted"] = setting("class that the map explains", default="true")
+    map_class: Literal["true", "predicted", "margin"] = setting(
+        "class that the map explains; margin: the true class against the best other", default="true"
+    )
     refresh_epochs: int | None = setting(
         "recompute maps every so many epochs and store them by sample; default: every step",
         default=None,
@@ -94,6 +117,25 @@ class Part(Section):
     burn_in: Number = setting(
         "share of the epochs with the full budget before masks begin", default=0.25, ge=0, le=1
     )
+
+    @model_validator(mode="after")
+    def _every_setting_counts(self) -> "Part":
+        idle = []
+        if self.mask in MAPLESS:
+            idle = ["map", "map_class", "mask_from", "refresh_epochs"]
+            if self.control == "shuffled":
+                raise ValueError(
+                    f"part.control shuffled: all images share one plane under part.mask {self.mask}"
+                )
+        if self.mask not in ("quantile", "mean-preserving", "centre"):
+            idle.append("quantile")
+        if self.mask != "quadrant":
+            idle.append("quadrant")
+        for name in idle:
+            value = getattr(self, name)
+            if value != type(self).model_fields[name].default:
+                raise ValueError(f"part.{name} {value} has no effect with part.mask {self.mask}")
+        return self
 
 
 class Optimizer(Section):

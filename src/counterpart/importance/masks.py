@@ -1,61 +1,190 @@
-"""From saliency maps to a radius per pixel.
+"""From saliency maps to the share of the budget's range that each pixel gets.
 
-Zhang et al. 2024, "Improving Accuracy-robustness Trade-off via Pixel Reweighted Adversarial Training",
-section 3.2: resize the map to the image, standardise it, and call a pixel important where the result
-exceeds 1. One plane per image: all channels alike.
+A mask is a plane of shares: radius = eps_low + share (eps - eps_low), so 0 is ``eps_low``, 1 is ``eps``, and only
+``mean_preserving_mask`` goes beyond. Masks rank or standardise, so they do not mind a map's scale.
+
+Zhang et al. 2024, "Improving Accuracy-robustness Trade-off via Pixel Reweighted Adversarial Training".
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..data.transforms import resize_maps
+from ..seeding import Keys
 
 THRESHOLD = 1.0  # standard deviations above the image's mean
+QUADRANTS = ("upper-left", "upper-right", "lower-left", "lower-right")
 
 
 class Mask(NamedTuple):
-    """Important pixels, and the images whose map could not tell any."""
+    """Shares (P = 1: all channels alike, or P = C), and the images whose map could not tell any pixel from another."""
 
-    important: Bool[Tensor, "b h w"]
+    share: Float[Tensor, "b p h w"]
     flat: Bool[Tensor, " b"]
 
 
-def paper_mask(maps: Float[Tensor, "b u v"], size: tuple[int, int]) -> Mask:
-    """Pixels whose standardised importance exceeds 1.
+def radius_plane(mask: Mask, eps: float, eps_low: float) -> Float[Tensor, "b p h w"]:
+    """Each pixel's radius; ``eps`` everywhere where the map was flat."""
+    share = mask.share.masked_fill(mask.flat[:, None, None, None], 1.0)
+    low, high = (torch.full((), radius, device=share.device) for radius in (eps_low, eps))
+    return torch.lerp(low, high, share)  # exactly eps_low at 0 and eps at 1
 
-    Differs from the published code: that one colours the squared map, standardises the three colour channels
-    together, and gets another mask for each channel (the paper shows one).
+
+def paper_mask(maps: Float[Tensor, "b u v"], size: tuple[int, int]) -> Mask:
+    """``eps`` where the standardised importance exceeds 1 (section 3.2): resize, standardise, compare.
+
+    One plane per image, all channels alike, as the paper shows. ``published_mask`` is what its code does.
 
     Args:
         maps: importance at any resolution.
         size: H, W of the images.
 
     Returns:
-        Mask with ``important`` (B, H, W). A flat map, or one with NaN or infinity, marks nothing and is ``flat``.
+        Mask with ``share`` (B, 1, H, W) of {0, 1}. A flat map, or one with NaN or infinity, is ``flat``.
     """
-    resized = maps if maps.shape[1:] == size else resize_maps(maps, size)
-    flattened = resized.flatten(1)
-    deviation, mean = torch.std_mean(flattened, dim=1, correction=0)
+    planes, flat = _resized(maps, size)
+    return Mask(_exceeds(planes.flatten(1)).view_as(planes)[:, None], flat)
+
+
+def quantile_mask(maps: Float[Tensor, "b u v"], size: tuple[int, int], keys: Keys, quantile: float) -> Mask:
+    """``eps`` on the top ``quantile`` of pixels: exactly the same number in every image.
+
+    Pixels of equal importance are chosen among at random, from ``keys``: any fixed order would favour a side.
+    """
+    planes, flat = _resized(maps, size)
+    flattened = planes.flatten(1)
+    shuffle = random_order(keys.fold("ties"), flattened.shape[1])
+    ranking = flattened.gather(1, shuffle).argsort(dim=1, descending=True, stable=True)
+    top = shuffle.gather(1, ranking)[:, : _count(quantile, flattened.shape[1])]
+    return Mask(torch.zeros_like(flattened).scatter(1, top, 1.0).view_as(planes)[:, None], flat)
+
+
+def soft_mask(maps: Float[Tensor, "b u v"], size: tuple[int, int]) -> Mask:
+    """The share grows evenly with the pixel's rank, from 0 to 1: mean 1/2 in every image.
+
+    Pixels of equal importance get equal shares, those of their mean rank.
+    """
+    planes, flat = _resized(maps, size)
+    flattened = planes.flatten(1).contiguous()
+    ordered = flattened.sort(dim=1).values
+    below = torch.searchsorted(ordered, flattened)
+    upto = torch.searchsorted(ordered, flattened, right=True)
+    rank = (below + upto - 1).float() / 2
+    return Mask((rank / max(1, flattened.shape[1] - 1)).view_as(planes)[:, None], flat)
+
+
+def mean_preserving_mask(
+    maps: Float[Tensor, "b u v"], size: tuple[int, int], keys: Keys, quantile: float
+) -> Mask:
+    """The top ``quantile`` of pixels is raised above ``eps`` until the mean radius is ``eps``.
+
+    With eps 8/255, eps_low 7/255 and a quarter of the pixels: 11/255. What such training gains over AT cannot come
+    from a smaller budget. Not in the paper.
+    """
+    mask = quantile_mask(maps, size, keys, quantile)
+    pixels = size[0] * size[1]
+    return Mask(mask.share * (pixels / _count(quantile, pixels)), mask.flat)
+
+
+def published_mask(maps: Float[Tensor, "b u v"], size: tuple[int, int]) -> Mask:
+    """The published code's rule: colour the squared map, standardise the three channels together, compare with 1.
+
+    Maps are scaled to [0, 1], resized, squared, and coloured by ``jet``; a *colour channel* of a pixel gets ``eps``
+    where it exceeds the coloured image's mean by one standard deviation. So the peak of a map gets ``eps_low``
+    (jet's channels are dark at its red end), and no pixel gets ``eps`` in all channels.
+
+    Differs from the published code: that one gives each image the mask of another image, since its loader
+    reshuffles between drawing masks and training (here: control "shuffled"), explains the predicted class
+    (here: ``map_class``), and gives NaN maps ``eps_low``.
+
+    Returns:
+        Mask with ``share`` (B, 3, H, W) of {0, 1}.
+    """
+    planes, flat = _resized(maps, size)
+    low, high = maps.flatten(1).aminmax(dim=1)
+    heat = (planes - low[:, None, None]) / (high - low)[:, None, None]
+    colours = jet(heat.nan_to_num().square()).movedim(-1, 1)
+    return Mask(_exceeds(colours.flatten(1)).view_as(colours), flat)
+
+
+def quadrant_mask(images: Float[Tensor, "b c h w"], quadrant: str) -> Mask:
+    """``eps_low`` in one quarter of the image, ``eps`` elsewhere: the proof of concept of figure 1. Needs no map."""
+    height, width = images.shape[2:]
+    vertical, horizontal = quadrant.split("-")
+    rows = slice(0, height // 2) if vertical == "upper" else slice(height - height // 2, height)
+    columns = slice(0, width // 2) if horizontal == "left" else slice(width - width // 2, width)
+    share = torch.ones(len(images), 1, height, width, device=images.device)
+    share[:, :, rows, columns] = 0
+    return Mask(share, _none_flat(images))
+
+
+def centre_mask(images: Float[Tensor, "b c h w"], quantile: float) -> Mask:
+    """``eps`` on as many pixels as ``quantile_mask``, those nearest to the centre. Needs no map.
+
+    What a map is worth beyond "objects are in the middle". Among pixels equally far, the first by row.
+    """
+    height, width = images.shape[2:]
+    rows = (2 * torch.arange(height, device=images.device) - (height - 1)).square()
+    columns = (2 * torch.arange(width, device=images.device) - (width - 1)).square()
+    nearest = (rows[:, None] + columns).flatten().argsort(stable=True)
+    share = torch.zeros(height * width, device=images.device)
+    share[nearest[: _count(quantile, height * width)]] = 1
+    return Mask(share.view(1, 1, height, width).repeat(len(images), 1, 1, 1), _none_flat(images))
+
+
+def jet(values: Float[Tensor, "..."]) -> Float[Tensor, "... 3"]:
+    """The colour map "jet": red, green and blue of values in [0, 1], in 256 steps.
+
+    Piecewise linear between the points below; larger values get the last colour, smaller ones the first.
+    """
+    steps = torch.arange(256, dtype=torch.float64) / 255
+    table = torch.stack([_between(steps, points) for points in _JET], dim=1)
+    index = (values * 256).floor().clamp(0, 255).long()
+    return table.to(values.dtype).to(values.device)[index]
+
+
+def random_order(keys: Keys, length: int) -> Int[Tensor, "b n"]:
+    """A random permutation of 0 .. length - 1 for each sample."""
+    return keys.bits(0, (length,)).argsort(dim=1)
+
+
+_JET = (
+    ((0.0, 0.0), (0.35, 0.0), (0.66, 1.0), (0.89, 1.0), (1.0, 0.5)),
+    ((0.0, 0.0), (0.125, 0.0), (0.375, 1.0), (0.64, 1.0), (0.91, 0.0), (1.0, 0.0)),
+    ((0.0, 0.5), (0.11, 1.0), (0.34, 1.0), (0.65, 0.0), (1.0, 0.0)),
+)
+
+
+def _between(at: Tensor, points: tuple[tuple[float, float], ...]) -> Tensor:
+    """Linear interpolation between (position, value) points that span [0, 1]."""
+    found = torch.full_like(at, points[0][1])
+    for (left, low), (right, high) in pairwise(points):
+        inside = (at > left) & (at <= right)
+        found = torch.where(inside, low + (high - low) * (at - left) / (right - left), found)
+    return found
+
+
+def _resized(maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Maps at the images' size, and which of them are flat or not finite."""
+    planes = resize_maps(maps, size)
+    flattened = planes.flatten(1)
     scale = flattened.abs().amax(dim=1)
-    flat = ~(deviation > 1e-5 * scale)  # also true for NaN; rounding alone leaves about 1e-7
-    important = flattened > (mean + THRESHOLD * deviation)[:, None]
-    return Mask((important & ~flat[:, None]).view_as(resized), flat)
+    deviation = flattened.std(dim=1, correction=0)
+    return planes, ~(deviation > 1e-5 * scale)  # also true for NaN; rounding alone leaves about 1e-7
 
 
-def radius_plane(mask: Mask, eps: float, eps_low: float) -> Float[Tensor, "b 1 h w"]:
-    """``eps`` on important pixels, ``eps_low`` elsewhere; ``eps`` everywhere where the map was flat."""
-    full = mask.important | mask.flat[:, None, None]
-    low = torch.full(full.shape, eps_low, device=full.device)
-    return torch.where(full, eps, low)[:, None]
+def _exceeds(flattened: Tensor) -> Tensor:
+    deviation, mean = torch.std_mean(flattened, dim=1, correction=0, keepdim=True)
+    return (flattened > mean + THRESHOLD * deviation).to(flattened.dtype)
 
 
-def own_mean(plane: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """The control: each image's plane replaced by its own mean.
+def _count(quantile: float, pixels: int) -> int:
+    return max(1, round(quantile * pixels))
 
-    A smaller budget raises clean accuracy by itself; only what is left over against this control is due to
-    *where* the budget lies.
-    """
-    return plane.mean(dim=(2, 3), keepdim=True).expand_as(plane).contiguous()
+
+def _none_flat(images: Tensor) -> Tensor:
+    return torch.zeros(len(images), dtype=torch.bool, device=images.device)

@@ -16,21 +16,24 @@ from ..protocols import View
 from .rules import explain
 
 
-def fill(view: View, batches: Iterable[Batch], length: int, map_class: str) -> Float[Tensor, "n u v"]:
+def fill(
+    view: View, batches: Iterable[Batch], length: int, map_class: str, kind: str = "grad-cam"
+) -> Float[Tensor, "n u v"]:
     """Maps of every sample of ``batches``, one clean forward pass each.
 
     Args:
         view: the network as it is now.
         batches: un-augmented images.
         length: rows of the store: one more than the largest data-set index.
-        map_class: the class that maps explain, "true" or "predicted".
+        map_class: what maps explain: "true", "predicted" or "margin".
+        kind: of map: "grad-cam", "xgrad-cam" or "layer-cam".
 
     Returns:
         (length, h, w) float16, each map divided by its maximum; rows of absent samples are zero (flat).
     """
     store: Tensor | None = None
     for batch in batches:
-        maps = explain(view.probe(batch.images), batch.labels, map_class)
+        maps = explain(view.probe(batch.images), batch.labels, map_class, kind)
         peak = maps.amax(dim=(1, 2), keepdim=True)
         scaled = torch.where(peak > 0, maps / peak, 0.0)  # NaN compares false: stored as flat
         if store is None:

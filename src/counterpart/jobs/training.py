@@ -10,7 +10,7 @@ from torch import nn
 
 from .. import build, devices, distributed
 from ..attacks import pgd
-from ..config import Config, identity, plain
+from ..config import MAPLESS, Config, identity, plain
 from ..data.image_sets import ImageSet, balanced_subset
 from ..data.transforms import as_floats
 from ..errors import UserError
@@ -129,12 +129,20 @@ def _check_saliency(config: Config, model: nn.Module, images: ImageSet, device: 
     """Refuse, before anything is written, a model that maps cannot be drawn from."""
     if config.train.method != "part":
         return
+    channels, mask = images.shape[0], config.part.mask
+    if mask == "published-code" and channels != 3:
+        raise UserError(
+            f"part.mask published-code colours red, green and blue, but the images have {channels} channel"
+            f"{'s' if channels > 1 else ''}. Use another mask, such as paper."
+        )
+    if mask in MAPLESS:
+        return
     first = as_floats(images.read(torch.arange(min(2, len(images)))).to(device))
     probe = InferenceView(model).probe(first)
     if probe.features is None:
         raise UserError(
             f"{config.model.name} shows no feature map before its head, so method part cannot draw a class "
-            "activation map of it. Use --train.method at, or a convolutional network."
+            "activation map of it. Use --train.method at, --part.mask centre or a convolutional network."
         )
 
 

@@ -1,5 +1,6 @@
 """Saliency maps: which pixels a network's answer rests on. Knows no budget."""
 
-from .cam import grad_cam as grad_cam
+from .cam import layer_map as layer_map
 from .cam import probe_map as probe_map
-from .closed_form import grad_cam_closed_form as grad_cam_closed_form
+from .closed_form import closed_form as closed_form
+from .closed_form import score_weights as score_weights

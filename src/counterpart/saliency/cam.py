@@ -1,25 +1,33 @@
-"""Grad-CAM for any network and layer, and the cheapest exact way to it from a probe."""
+"""Class activation maps for any network and layer, and the cheapest exact way to them from a probe."""
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..protocols import Probe
-from .closed_form import grad_cam_closed_form
+from .closed_form import check_kind, closed_form, score_weights
 
 
-def grad_cam(
-    model: nn.Module, images: Float[Tensor, "b c h w"], targets: Int[Tensor, " b"], layer: nn.Module
+def layer_map(
+    model: nn.Module,
+    images: Float[Tensor, "b c h w"],
+    labels: Int[Tensor, " b"],
+    layer: nn.Module,
+    kind: str = "grad-cam",
+    map_class: str = "true",
 ) -> Float[Tensor, "b u v"]:
-    """Grad-CAM at the output of ``layer``, by a hook and a backward pass from the logits to it.
+    """Maps at the output of ``layer``, by a hook and a backward pass from the logits to it.
 
-    Selvaraju et al. 2017, arXiv 1610.02391. Leaves mode, gradients and hooks of the model as they were.
+    Grad-CAM: Selvaraju et al. 2017, arXiv 1610.02391. XGrad-CAM: Fu et al. 2020, arXiv 2008.02312. LayerCAM: Jiang
+    et al. 2021, IEEE TIP. Leaves mode, gradients and hooks of the model as they were.
 
     Args:
         model: maps images to logits (B, K); batch norm should be in eval mode, or images influence each other.
         images: in [0, 1].
-        targets: class that each map explains.
+        labels: class that each map explains.
         layer: a module of ``model`` whose output is (B, A, h, w).
+        kind: "grad-cam", "xgrad-cam" or "layer-cam".
+        map_class: explain another score: the "predicted" class, or the "margin" of the label over the best other.
 
     Returns:
         Maps >= 0 at the layer's resolution (not normalised).
@@ -35,14 +43,20 @@ def grad_cam(
         raise ValueError(
             f"layer must run once and return (B, A, h, w); it returned {[tuple(s.shape) for s in seen]}."
         )
-    return _weighted(seen[0], _score(logits, targets), keep_graph=False)
+    score = score_weights(logits, labels, map_class)
+    return _by_gradient(seen[0], (logits * score).sum(), kind, keep_graph=False)
 
 
-def probe_map(probe: Probe, targets: Int[Tensor, " b"]) -> Float[Tensor, "b u v"]:
-    """Grad-CAM at the features of a probe, without another forward pass.
+def probe_map(probe: Probe, score: Float[Tensor, "b k"], kind: str = "grad-cam") -> Float[Tensor, "b u v"]:
+    """Maps at the features of a probe, without another forward pass.
 
     In closed form where the head is global average pooling and a linear layer; otherwise through the head's part
     of the graph that the probe keeps, which stays usable. Both are exact.
+
+    Args:
+        probe: a forward pass with its graph.
+        score: how much each logit counts in what the map explains (``score_weights``).
+        kind: "grad-cam", "xgrad-cam" or "layer-cam".
     """
     if probe.features is None:
         raise ValueError(
@@ -50,15 +64,20 @@ def probe_map(probe: Probe, targets: Int[Tensor, " b"]) -> Float[Tensor, "b u v"
             "map can be drawn. Use method 'at', or a convolutional network."
         )
     if probe.weights is not None:
-        return grad_cam_closed_form(probe.features.detach(), probe.weights, targets)
-    return _weighted(probe.features, _score(probe.logits, targets), keep_graph=True)
+        return closed_form(probe.features.detach(), probe.weights, score, kind)
+    return _by_gradient(probe.features, (probe.logits * score).sum(), kind, keep_graph=True)
 
 
-def _score(logits: Tensor, targets: Tensor) -> Tensor:
-    return logits.gather(1, targets[:, None]).sum()
-
-
-def _weighted(features: Tensor, score: Tensor, keep_graph: bool) -> Tensor:
+def _by_gradient(features: Tensor, score: Tensor, kind: str, keep_graph: bool) -> Tensor:
+    check_kind(kind)
     (gradient,) = torch.autograd.grad(score, features, retain_graph=keep_graph)
-    importance = gradient.mean(dim=(2, 3))
-    return torch.einsum("bahw,ba->bhw", features.detach(), importance).relu()
+    features = features.detach()
+    if kind == "layer-cam":
+        return (gradient.relu() * features).sum(dim=1).relu()
+    if kind == "grad-cam":
+        channels = gradient.mean(dim=(2, 3))
+    else:
+        total = features.sum(dim=(2, 3))
+        share = (gradient * features).sum(dim=(2, 3)) / total
+        channels = torch.where(total == 0, 0.0, share)  # a dead channel shows nothing; NaN stays NaN
+    return torch.einsum("bahw,ba->bhw", features, channels).relu()

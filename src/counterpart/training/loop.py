@@ -48,6 +48,7 @@ class Phase:
         refresh_epochs: draw the maps of all samples every so many epochs and store them; None: the objective
             draws its own at every step.
         map_class: the class that stored maps explain.
+        map_kind: of stored maps.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Phase:
     objective: Objective
     refresh_epochs: int | None = None
     map_class: str = "true"
+    map_kind: str = "grad-cam"
 
 
 @dataclass(frozen=True)
@@ -336,7 +338,7 @@ def _phase_at(phases: Sequence[Phase], epoch: int) -> tuple[int, int]:
 def _draw_maps(view: InferenceView, images: ImageSet, phase: Phase, settings: Settings) -> Tensor:
     """Maps of all samples, one clean pass each; each process draws its share."""
     loader = batches(images, batch_size=4 * settings.batch_size, device=settings.device)
-    maps = store.fill(view, loader, int(images.index.max()) + 1, phase.map_class)
+    maps = store.fill(view, loader, int(images.index.max()) + 1, phase.map_class, phase.map_kind)
     distributed.sum_([maps])
     return maps
 

@@ -1,0 +1,49 @@
+"""Controls: what is done to a mask, so that a claim about *where* the budget lies can be read.
+
+Each keeps the mask's ``flat`` images out: they have the full radius everywhere, under any control.
+"""
+
+import torch
+
+from ..seeding import Keys
+from .masks import Mask, random_order
+
+
+def uniform(mask: Mask) -> Mask:
+    """Each image's plane replaced by its own mean.
+
+    A smaller budget raises clean accuracy by itself; only what is left over against this control is due to
+    where the budget lies.
+    """
+    mean = mask.share.mean(dim=(1, 2, 3), keepdim=True)
+    return Mask(mean.expand_as(mask.share[:, :1]).contiguous(), mask.flat)
+
+
+def shuffled(mask: Mask) -> Mask:
+    """Each image gets the plane of the next image of the batch (the last one that of the first).
+
+    An epoch's order is shuffled, so the next image is another random one in every epoch, always the same for the
+    same seed. Under several processes it is the next one of this process's share of the batch, so the planes
+    depend on how many processes there are. Images with flat maps are stepped over; a single image keeps its plane.
+    """
+    others = (~mask.flat).nonzero()[:, 0]
+    share = mask.share.clone()
+    share[others] = mask.share[others.roll(-1)]
+    return Mask(share, mask.flat)
+
+
+def random(mask: Mask, keys: Keys) -> Mask:
+    """Each plane's values on random pixels, the same permutation for all channels; drawn from ``keys``."""
+    flattened = mask.share.flatten(2)
+    order = random_order(keys.fold("random mask"), flattened.shape[2])
+    moved = torch.gather(flattened, 2, order[:, None].expand_as(flattened))
+    return Mask(moved.view_as(mask.share), mask.flat)
+
+
+def inverse(mask: Mask, middle: float = 0.5) -> Mask:
+    """Salient pixels are spared: the share reflected at ``middle``, so 0 becomes 1 and 1 becomes 0.
+
+    The direction of SIP-AT (salient pixels get the smaller radius). At ``middle`` 1, the mean of
+    ``mean_preserving_mask``, the mean stays ``eps``: 7/255 and 11/255 become 9/255 and 5/255.
+    """
+    return Mask(2 * middle - mask.share, mask.flat)
