@@ -12,6 +12,7 @@ from counterpart.budget import L2, Linf
 from counterpart.config import MAPLESS, resolve
 from counterpart.config.training import Part
 from counterpart.errors import UserError
+from counterpart.importance import rules
 from counterpart.protocols import Probe
 from counterpart.seeding import Keys
 
@@ -272,3 +273,24 @@ def test_the_hash_of_a_configuration_forgets_what_does_not_matter():
     assert build.config_hash(base) == build.config_hash(same)
     assert build.config_hash(base) != build.config_hash(other)
     assert build.config_hash(base) != build.config_hash(resolve(PART, {"seed": 1}))
+
+
+@pytest.mark.parametrize(("method", "base", "mask_from"), [
+    ("trades", "trades", None), ("part-t", "trades", "clean"), ("mart", "mart", None), ("part-m", "mart", "start"),
+])  # fmt: skip
+def test_part_t_and_part_m_are_trades_and_mart_under_the_rule(method, base, mask_from):
+    config = resolve({"train": {"method": method, "beta": 5, "bn_batches": "joint", "epochs": 8}})
+    *before, main = build.phases(config)
+    assert main.objective.loss.func.__name__ == f"{base}_loss"
+    assert main.objective.loss.keywords == {"beta": 5, "bn_batches": "joint"}
+    given = main.objective.perturb.keywords
+    if mask_from is None:
+        assert before == []
+        assert given["rule"].func is rules.constant
+    else:
+        assert (before[0].name, before[0].epochs, main.epochs) == ("burn-in", 2, 6)
+        assert given["mask_from"] == mask_from
+        assert given["rule"].func is rules.part
+    assert build.method_name(config) == method.upper()
+    with pytest.raises(UserError, match=r"train.beta has no effect with method at"):
+        resolve({"train": {"method": "at", "beta": 5}})

@@ -14,7 +14,19 @@ NAMES = recipes.names()
 
 def test_the_built_in_recipes():
     digits = {f"digits/{name}" for name in ("clean", "at", "part", "part-uniform")}
-    cifar = {"clean", "at", "part", "part-uniform", "part-clean-map", "part-every-10"}
+    cifar = {
+        "clean",
+        "at",
+        "part",
+        "part-uniform",
+        "part-clean-map",
+        "part-every-10",
+        "trades",
+        "mart",
+        "part-t",
+        "part-m",
+    }
+    cifar |= {"part-t-every-10", "part-m-every-10", "part-quadrant"}
     cifar |= {
         f"part-{name}" for name in ("shuffled", "random", "inverse", "mean-preserving", "published-code")
     }

@@ -19,12 +19,18 @@ from .importance import rules
 from .losses.classification import LOSSES
 from .models import create
 from .models.normalize import ImageClassifier
-from .objectives import adversarial, standard
-from .protocols import Attack, Classifier, NamedAttack, Rule
+from .objectives import adversarial, mart, standard, trades
+from .protocols import Attack, Classifier, NamedAttack, Objective, Rule
 from .records import fingerprint
 from .seeding import derive, seeded
 from .training.loop import Phase, Settings
 from .training.optimizers import Schedule, schedule
+
+# What each method minimises; "part" is the same under a rule drawn from maps.
+BASES: dict[str, Callable[..., Objective]] = {
+    "at": adversarial, "trades": trades, "mart": mart,
+    "part": adversarial, "part-t": trades, "part-m": mart,
+}  # fmt: skip
 
 
 def config_hash(config: Config) -> str:
@@ -34,9 +40,9 @@ def config_hash(config: Config) -> str:
 
 def method_name(config: Config) -> str:
     """The method as tables name it."""
-    if config.train.method == "part":
-        return "PART" + _variant(config)
-    return {"clean": "clean", "at": "AT"}[config.train.method]
+    method = config.train.method
+    name = method if method == "clean" else method.upper()
+    return name + (_variant(config) if config.train.masked else "")
 
 
 def _variant(config: Config) -> str:
@@ -92,7 +98,7 @@ def training_budget(config: Config) -> Budget:
 
 def rule(config: Config) -> Rule:
     """The budget rule of the method."""
-    if config.train.method != "part":
+    if not config.train.masked:
         return partial(rules.constant, budget=training_budget(config))
     return mask_rule(config, config.attack.eps, config.part.eps_low)
 
@@ -119,18 +125,22 @@ def phases(config: Config) -> list[Phase]:
     if method == "clean":
         return [Phase("clean", epochs, standard())]
     full = training_budget(config)
-    make = partial(adversarial, budget=full, steps=attack.steps, step_size=attack.step_size)
-    plain_at = make(rule=partial(rules.constant, budget=full))
-    if method == "at":
-        return [Phase("adversarial", epochs, plain_at)]
+    base, options = BASES[method], {}
+    if base is not adversarial:
+        options = {"beta": config.train.beta, "bn_batches": config.train.bn_batches}
+    make = partial(base, budget=full, steps=attack.steps, step_size=attack.step_size, **options)
+    unmasked = make(rule=partial(rules.constant, budget=full))
+    if not config.train.masked:
+        return [Phase("adversarial" if method == "at" else method, epochs, unmasked)]
     part = config.part
     burn_in = round(part.burn_in * epochs)
     if 0 < part.burn_in < 1 and epochs > 1:  # short runs have both phases too
         burn_in = min(max(1, burn_in), epochs - 1)
-    main = make(rule=rule(config), mask_from=part.mask_from)
+    chosen = {} if part.mask_from is None else {"mask_from": part.mask_from}
+    main = make(rule=rule(config), **chosen)
     both = [
-        Phase("burn-in", burn_in, plain_at),
-        Phase("part", epochs - burn_in, main, part.refresh_epochs, part.map_class, part.map),
+        Phase("burn-in", burn_in, unmasked),
+        Phase(method, epochs - burn_in, main, part.refresh_epochs, part.map_class, part.map),
     ]
     return [phase for phase in both if phase.epochs]
 

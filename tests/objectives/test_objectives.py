@@ -141,7 +141,7 @@ def test_the_loss_is_that_of_the_perturbed_images(model, batch):
 
 def test_the_default_step_is_that_of_the_full_budget_for_every_rule(model, batch, monkeypatch):
     """Otherwise PART and its control would differ in their steps as well."""
-    from counterpart.objectives import adversarial as module
+    from counterpart.objectives.crafting import craft as module
 
     given, real = [], pgd
 

@@ -52,10 +52,11 @@ class Config(Section):
             raise ValueError(
                 "model.normalisation is for ARCHITECTURE@WEIGHTS; our own networks learn from [0, 1]"
             )
-        if self.train.method == "part":
+        if self.train.masked:
             if self.attack.norm != "linf":
                 raise ValueError(
-                    f"attack.norm {self.attack.norm}: method part needs linf, the norm with a radius per pixel"
+                    f"attack.norm {self.attack.norm}: method {self.train.method} needs linf, the norm with a radius "
+                    "per pixel"
                 )
             low, eps = readable(self.part.eps_low), readable(self.attack.eps)
             if self.part.refresh_epochs is not None and self.part.mask_from == "clean":

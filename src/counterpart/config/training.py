@@ -74,7 +74,7 @@ MAPLESS = ("quadrant", "centre")  # masks that look at no map
 
 
 class Part(Section):
-    """Pixel-reweighted budgets (method part)."""
+    """Pixel-reweighted budgets (methods part, part-t and part-m)."""
 
     eps_low: Number = setting("radius of the pixels that matter less; at most eps", default=7 / 255, ge=0)
     mask: Literal["paper", "quantile", "soft", "mean-preserving", "quadrant", "centre", "published-code"] = (
@@ -102,9 +102,10 @@ class Part(Section):
         "class activation map; before pooling and a linear layer, grad-cam and xgrad-cam are the same",
         default="grad-cam",
     )
-    mask_from: Literal["start", "clean"] = setting(
-        "take the map from the attack's own first pass (free), or from a pass on the clean image",
-        default="start",
+    mask_from: Literal["start", "clean"] | None = setting(
+        "take the map from the attack's own first pass, or from a pass on the clean image; default: start, and for "
+        "part-t clean, a pass that TRADES makes anyway",
+        default=None,
     )
     map_class: Literal["true", "predicted", "margin"] = setting(
         "class that the map explains; margin: the true class against the best other", default="true"
@@ -177,7 +178,15 @@ class Optimizer(Section):
 class Train(Section):
     """How to train."""
 
-    method: Literal["clean", "at", "part"] = setting("clean, adversarial, or pixel-reweighted", default="at")
+    method: Literal["clean", "at", "trades", "mart", "part", "part-t", "part-m"] = setting(
+        "clean, adversarial (AT, TRADES, MART), or one of these three under a pixel-reweighted budget",
+        default="at",
+    )
+    beta: Number = setting("TRADES and MART: weight of the robust term", default=6, ge=0)
+    bn_batches: Literal["separate", "joint"] = setting(
+        "TRADES and MART: clean and attacked images pass batch norm each by themselves, or as one batch",
+        default="separate",
+    )
     epochs: int = setting("passes over the training images", default=80, ge=1)
     batch_size: int = setting("images per step, over all processes", default=128, ge=1)
     precision: Literal["auto", "float32", "bf16"] = setting(
@@ -198,3 +207,18 @@ class Train(Section):
         default=None,
         gt=0,
     )
+
+    @property
+    def masked(self) -> bool:
+        """Whether budgets are pixel-reweighted."""
+        return self.method.startswith("part")
+
+    @model_validator(mode="after")
+    def _has_these_terms(self) -> "Train":
+        if self.method not in ("trades", "mart", "part-t", "part-m"):
+            for name in ("beta", "bn_batches"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"train.{name} has no effect with method {self.method}: it is for TRADES and MART"
+                    )
+        return self

@@ -127,7 +127,7 @@ def _deadline(config: Config) -> float | None:
 
 def _check_saliency(config: Config, model: nn.Module, images: ImageSet, device: torch.device) -> None:
     """Refuse, before anything is written, a model that maps cannot be drawn from."""
-    if config.train.method != "part":
+    if not config.train.masked:
         return
     channels, mask = images.shape[0], config.part.mask
     if mask == "published-code" and channels != 3:

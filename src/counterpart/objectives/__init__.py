@@ -1,4 +1,6 @@
 """Objectives: an attack and a loss, nothing else."""
 
 from .adversarial import adversarial as adversarial
+from .mart import mart as mart
 from .standard import standard as standard
+from .trades import trades as trades

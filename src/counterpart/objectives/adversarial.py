@@ -2,12 +2,10 @@
 
 from functools import partial
 
-from ..attacks.projected_gradient import pgd
-from ..batch import Batch
 from ..budget import Budget
-from ..importance.rules import Masked
-from ..protocols import Objective, Perturbed, Rule, View
-from ..seeding import Keys
+from ..losses.classification import cross_entropy
+from ..protocols import Objective, Rule
+from .crafting import craft
 from .standard import cross_entropy_loss
 
 
@@ -30,39 +28,13 @@ def adversarial(
             on the clean images (one more forward pass).
     """
     perturb = partial(
-        _perturb, budget=budget, rule=rule, steps=steps, step_size=step_size, mask_from=mask_from
+        craft,
+        budget=budget,
+        rule=rule,
+        steps=steps,
+        step_size=step_size,
+        mask_from=mask_from,
+        start="ball",
+        loss=cross_entropy,
     )
     return Objective(perturb=perturb, loss=cross_entropy_loss)
-
-
-def _perturb(
-    view: View,
-    batch: Batch,
-    keys: Keys,
-    *,
-    budget: Budget,
-    rule: Rule,
-    steps: int,
-    step_size: float | None,
-    mask_from: str,
-) -> Perturbed:
-    start = budget.sample(batch.images, keys)
-    probe = view.probe(batch.images if mask_from == "clean" else start)
-    allowed = rule(probe, batch, keys)
-    # The full budget's step whatever the rule allows, so that a control differs in its radii alone.
-    length = step_size if step_size is not None else budget.size(batch.images) * (2.5 / steps)
-    attacked = pgd(
-        view,
-        batch.images,
-        batch.labels,
-        budget=allowed,
-        keys=keys,
-        start=start if mask_from == "clean" else probe,
-        steps=steps,
-        step_size=length,
-        last_iterate=True,
-    )
-    counts = {"radius": float(allowed.mean(batch.images).sum())}
-    if isinstance(allowed, Masked):
-        counts["flat_maps"] = float(allowed.flat.sum())
-    return Perturbed(attacked.images, allowed, counts)

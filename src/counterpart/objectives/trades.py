@@ -1,0 +1,75 @@
+"""TRADES: accuracy on clean images, and answers that an attack cannot move. Under a PART rule: PART-T."""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..batch import Batch
+from ..budget import Budget
+from ..losses.classification import kl_divergence
+from ..protocols import Loss, Objective, Perturbed, Rule
+from .crafting import craft
+
+
+def trades(
+    *,
+    budget: Budget,
+    rule: Rule,
+    steps: int,
+    step_size: float | None = None,
+    mask_from: str = "clean",
+    beta: float = 6.0,
+    bn_batches: str = "separate",
+) -> Objective:
+    """Cross-entropy on clean images plus ``beta`` times KL(clean answer || attacked answer).
+
+    Zhang et al. 2019, arXiv 1901.08573, equation 5; beta = 1/lambda. The attack increases the same KL from the clean
+    probabilities in eval mode. Differs from the published code: those are computed once and not in every step, and
+    one train-mode pass on the clean images serves both terms, so that batch norm sees the images once.
+
+    Args:
+        budget: the full budget.
+        rule: draws what the attack may do.
+        steps: PGD steps, from the image plus normal noise of 0.001.
+        step_size: absolute step length; default 2.5 / steps of the full budget.
+        mask_from: "clean": the rule sees the clean pass that TRADES makes anyway; "start": the attack's first pass.
+        beta: weight of the robust term.
+        bn_batches: "separate": clean and attacked images are two passes, each with its own batch-norm statistics;
+            "joint": one pass on both together, as in the code of part-based models.
+    """
+    perturb = partial(
+        craft,
+        budget=budget,
+        rule=rule,
+        steps=steps,
+        step_size=step_size,
+        mask_from=mask_from,
+        start="noise",
+        loss=kl_divergence,
+    )
+    return Objective(perturb=perturb, loss=partial(trades_loss, beta=beta, bn_batches=bn_batches))
+
+
+def trades_loss(
+    model: nn.Module, batch: Batch, perturbed: Perturbed, *, beta: float, bn_batches: str
+) -> Loss:
+    """Mean over the batch; the gradient goes through both answers. ``accuracy`` is that of attacked images."""
+    clean, attacked = both_logits(model, batch, perturbed, bn_batches)
+    natural = F.cross_entropy(clean, batch.labels)
+    robust = kl_divergence(attacked, batch.labels, clean.softmax(dim=1)).mean()
+    right = (attacked.argmax(dim=1) == batch.labels).float().mean()
+    terms = {"accuracy": right, "natural_loss": natural.detach(), "robust_loss": robust.detach()}
+    return Loss(natural + beta * robust, terms)
+
+
+def both_logits(
+    model: nn.Module, batch: Batch, perturbed: Perturbed, bn_batches: str
+) -> tuple[Tensor, Tensor]:
+    """Float32 logits of clean and attacked images, in two passes or in one."""
+    if bn_batches == "joint":
+        together = model(torch.cat([batch.images, perturbed.images])).float()
+        clean, attacked = together.chunk(2)
+        return clean, attacked
+    return model(batch.images).float(), model(perturbed.images).float()

@@ -1,0 +1,155 @@
+"""TRADES and MART: their losses in plain formulas, the passes that they make, and PART as the same objective."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from counterpart.batch import Batch
+from counterpart.budget import Linf
+from counterpart.importance import rules
+from counterpart.models import create
+from counterpart.models.inference import InferenceView
+from counterpart.objectives import mart, standard, trades
+from counterpart.objectives.mart import mart_loss
+from counterpart.objectives.trades import trades_loss
+from counterpart.protocols import Perturbed
+from counterpart.seeding import Keys, seeded
+
+EPS = 8 / 255
+KEYS = Keys(0, "train", torch.arange(6))
+CONSTANT = partial(rules.constant, budget=Linf(EPS))
+PART = partial(rules.part, eps=EPS, eps_low=4 / 255)
+
+
+@pytest.fixture
+def model():
+    with seeded(1):
+        return create("resnet18", 4, width=8)
+
+
+@pytest.fixture
+def batch(generator):
+    return Batch(torch.rand(6, 3, 32, 32, generator=generator), torch.arange(6) % 4, torch.arange(6))
+
+
+class Table(torch.nn.Module):
+    """Logits by image, whatever the image: the first pixel says which row."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.rows = torch.nn.Parameter(rows)
+
+    def forward(self, images):
+        return self.rows[(images[:, 0, 0, 0] * 100).round().long()]
+
+
+@pytest.fixture
+def told(generator):
+    """A table model, a batch of clean images (rows 0 to 3), and attacked ones (rows 4 to 7)."""
+    rows = 2 * torch.randn(8, 5, generator=generator)
+    clean, attacked = torch.zeros(4, 1, 2, 2), torch.zeros(4, 1, 2, 2)
+    clean[:, 0, 0, 0], attacked[:, 0, 0, 0] = torch.arange(4) / 100, torch.arange(4, 8) / 100
+    batch = Batch(clean, torch.tensor([0, 3, 1, 4]), torch.arange(4))
+    return Table(rows), batch, Perturbed(attacked)
+
+
+@pytest.mark.parametrize("bn_batches", ["separate", "joint"])
+def test_the_trades_loss_is_its_formula(told, bn_batches):
+    model, batch, perturbed = told
+    loss = trades_loss(model, batch, perturbed, beta=6.0, bn_batches=bn_batches)
+    p, q = model.rows[:4].softmax(1), model.rows[4:].softmax(1)
+    expected = -p[torch.arange(4), batch.labels].log().mean() + 6 * (p * (p / q).log()).sum(1).mean()
+    torch.testing.assert_close(loss.total, expected)
+    (ours,) = torch.autograd.grad(loss.total, model.rows)
+    (theirs,) = torch.autograd.grad(expected, model.rows)
+    torch.testing.assert_close(ours, theirs)
+    assert (ours.abs().sum(dim=1) > 0).all()  # through clean and attacked answers
+
+
+@pytest.mark.parametrize("bn_batches", ["separate", "joint"])
+def test_the_mart_loss_is_its_formula(told, bn_batches):
+    model, batch, perturbed = told
+    loss = mart_loss(model, batch, perturbed, beta=6.0, bn_batches=bn_batches)
+    p, q, rows = model.rows[:4].softmax(1), model.rows[4:].softmax(1), torch.arange(4)
+    wrong = torch.stack([torch.cat([q[i, :y], q[i, y + 1 :]]).max() for i, y in enumerate(batch.labels)])
+    boosted = (-q[rows, batch.labels].log() - (1 - wrong).log()).mean()
+    expected = boosted + 6 * ((p * (p / q).log()).sum(1) * (1 - p[rows, batch.labels])).mean()
+    torch.testing.assert_close(loss.total, expected, rtol=1e-3, atol=1e-4)  # its small constants
+    (gradient,) = torch.autograd.grad(loss.total, model.rows)
+    assert (gradient.abs().sum(dim=1) > 0).all()
+
+
+def test_without_its_robust_term_trades_is_clean_training(model, batch):
+    objective = trades(budget=Linf(EPS), rule=CONSTANT, steps=1, beta=0.0)
+    model.train()
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    ours = objective.loss(model, batch, Perturbed(batch.images))
+    model.load_state_dict(state)
+    theirs = standard().loss(model, batch, Perturbed(batch.images))
+    torch.testing.assert_close(ours.total, theirs.total)
+
+
+def test_joint_batch_norm_sees_both_halves_at_once(model, batch):
+    """Each way its own statistics: twice a half, or once the whole."""
+    attacked = Perturbed((batch.images * 0.2).clone())
+    seen = {}
+    for way in ("separate", "joint"):
+        copy = create("resnet18", 4, width=8)
+        copy.load_state_dict(model.state_dict())
+        copy.train()
+        trades_loss(copy, batch, attacked, beta=6.0, bn_batches=way)
+        norm = next(m for m in copy.modules() if isinstance(m, torch.nn.BatchNorm2d))
+        seen[way] = int(norm.num_batches_tracked), norm.running_mean.clone()
+    assert (seen["separate"][0], seen["joint"][0]) == (2, 1)
+    assert not torch.allclose(seen["separate"][1], seen["joint"][1])
+
+
+class Counting:
+    """A view that counts its passes, and remembers what was probed."""
+
+    def __init__(self, view):
+        self.view, self.calls, self.probes = view, 0, []
+
+    def __call__(self, images):
+        self.calls += 1
+        return self.view(images)
+
+    def probe(self, images):
+        self.probes.append(images.clone())
+        return self.view.probe(images)
+
+
+@pytest.mark.parametrize(("make", "mask_from", "passes"), [
+    (trades, "clean", 1 + 3), (trades, "start", 1 + 3), (mart, "start", 3), (mart, "clean", 1 + 3),
+])  # fmt: skip
+def test_no_pass_is_made_twice(model, batch, make, mask_from, passes):
+    view = Counting(InferenceView(model))
+    made = make(budget=Linf(EPS), rule=PART, steps=3, mask_from=mask_from).perturb(view, batch, KEYS)
+    assert view.calls + len(view.probes) == passes
+    assert made.budget.contains(made.images, batch.images).all()
+    clean = [torch.equal(images, batch.images) for images in view.probes]
+    assert clean.count(True) == (make is trades or mask_from == "clean")
+
+
+@pytest.mark.parametrize("make", [trades, mart])
+def test_equal_radii_reproduce_the_base_method_bit_for_bit(model, batch, make):
+    view = InferenceView(model)
+    equal = partial(rules.part, eps=EPS, eps_low=EPS)
+    both = [
+        make(budget=Linf(EPS), rule=r, steps=3).perturb(view, batch, KEYS).images for r in (equal, CONSTANT)
+    ]
+    assert torch.equal(*both)
+
+
+def test_the_trades_attack_increases_the_divergence_from_the_clean_answer(model, batch):
+    view = InferenceView(model)
+    attacked = trades(budget=Linf(EPS), rule=CONSTANT, steps=5).perturb(view, batch, KEYS).images
+    clean = view(batch.images)
+    near = (batch.images + 0.001 * KEYS.fold("noise").normal(0, (3, 32, 32))).clamp(0, 1)
+
+    def divergence(images):
+        return F.kl_div(view(images).log_softmax(1), clean.softmax(1), reduction="batchmean")
+
+    assert divergence(attacked) > 10 * divergence(near)
