@@ -54,7 +54,7 @@ def test_durations(text, seconds):
         ({"attack": {"step_size": 2}}, ["attack.step_size 2", "Did you mean 2/255?"]),
         ({"train": {"epochs": 0}}, ["train.epochs = 0", "greater than or equal to 1"]),
         ({"train": {"epochs": 2.5}}, ["train.epochs = 2.5", "integer"]),
-        ({"train": {"method": "prat"}}, ["train.method = prat", "'clean', 'at' or 'part'"]),
+        ({"train": {"method": "prat"}}, ["train.method = prat", "'trades', 'mart'"]),
         ({"train": {"epoch": 3}}, ["unknown setting 'train.epoch'", "Did you mean 'train.epochs'?"]),
         ({"epochs": 3}, ["unknown setting 'epochs'", "Did you mean 'train.epochs'?"]),
         ({"trian": {"epochs": 3}}, ["unknown setting 'trian'", "Did you mean 'train'?"]),
