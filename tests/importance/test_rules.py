@@ -132,6 +132,14 @@ def test_masks_without_a_map_need_no_features(probe, batch, mask):
     assert torch.equal(inverse.eps == torch.tensor(EPS), budget.eps == torch.tensor(LOW))
 
 
+def test_radii_may_reach_zero(probe, batch):
+    """Rounding must not make them negative: (8 - 3 (8 - 16 / 3)) / 255 is 0."""
+    lowest = part(
+        probe, batch, KEYS, eps=EPS, eps_low=16 / 3 / 255, mask="mean-preserving", control="inverse"
+    )
+    assert 0 <= lowest.eps.min() < 1e-8
+
+
 def test_settings_of_a_mask_are_heeded(probe, batch):
     def high(**options):
         return part(probe, batch, KEYS, eps=EPS, eps_low=LOW, **options).eps == torch.tensor(EPS)

@@ -31,7 +31,8 @@ def radius_plane(mask: Mask, eps: float, eps_low: float) -> Float[Tensor, "b p h
     """Each pixel's radius; ``eps`` everywhere where the map was flat."""
     share = mask.share.masked_fill(mask.flat[:, None, None, None], 1.0)
     low, high = (torch.full((), radius, device=share.device) for radius in (eps_low, eps))
-    return torch.lerp(low, high, share)  # exactly eps_low at 0 and eps at 1
+    # Exactly eps_low at 0 and eps at 1; beyond them, rounding may leave [0, 1] by the last bit.
+    return torch.lerp(low, high, share).clamp(0, 1)
 
 
 def paper_mask(maps: Float[Tensor, "b u v"], size: tuple[int, int]) -> Mask:
