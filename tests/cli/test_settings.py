@@ -70,5 +70,5 @@ def test_help_shows_name_meaning_choices_and_default():
     text = describe(ALL)
     assert [key for key in ALL if f"--{key.replace('_', '-')}" not in text] == []
     assert "(default: 8/255)" in text
-    assert "[clean, at, part]" in text
+    assert "[clean, at, trades, mart, part, part-t, part-m]" in text
     assert "--evaluate.n" not in describe(["seed"])
