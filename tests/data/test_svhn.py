@@ -62,3 +62,24 @@ def test_torn_and_missing_files_are_named(root):
         load_svhn(root)
     with pytest.raises(UserError, match="Where does SVHN lie"):
         load_svhn()
+
+
+def test_download_asks_for_the_missing_official_file_only(root, monkeypatch):
+    asked = []
+
+    def download_url(url, folder, name, md5):
+        asked.append((name, len(md5)))
+        write(folder / name, 20)
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", download_url)
+    (root / "test_32x32.mat").unlink()
+    assert len(load_svhn(root, download=True).test) == 20
+    assert asked == [("test_32x32.mat", 32)]
+
+    def refuse(*_):
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", refuse)
+    (root / "test_32x32.mat").unlink()
+    with pytest.raises(UserError, match=r"Could not fetch SVHN from .*no network"):
+        load_svhn(root, download=True)
