@@ -79,11 +79,12 @@ def main() -> None:
     taken = alternate(works, device, given.repeats)
 
     # What the mask adds to a step: drawing it, and the tensor radius instead of a number in ten projections.
-    probe = view.probe(full.sample(images, Keys(0, "train", batch.index)))
-    plane = part(probe, batch)
+    keys = Keys(0, "train", batch.index)
+    probe = view.probe(full.sample(images, keys))
+    plane = part(probe, batch, keys)
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(1)).to(device)
     repeats = 30
-    drawing = [seconds(lambda: part(probe, batch), device) for _ in range(repeats)]
+    drawing = [seconds(lambda: part(probe, batch, keys), device) for _ in range(repeats)]
     tensor = [seconds(lambda: plane.project(noise, images), device) for _ in range(repeats)]
     number = [seconds(lambda: full.project(noise, images), device) for _ in range(repeats)]
     own_pass = [seconds(lambda: view.probe(images), device) for _ in range(max(5, given.repeats))]

@@ -30,7 +30,8 @@ def test_the_built_in_recipes():
     cifar |= {
         f"part-{name}" for name in ("shuffled", "random", "inverse", "mean-preserving", "published-code")
     }
-    assert set(NAMES) == digits | {f"cifar10/{name}" for name in cifar} | {"folder/finetune"}
+    svhn = {f"svhn/{name}" for name in ("clean", "at", "part", "part-uniform")}
+    assert set(NAMES) == digits | svhn | {f"cifar10/{name}" for name in cifar} | {"folder/finetune"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -73,7 +74,15 @@ def test_cifar_recipes_have_the_papers_values():
     assert (config.data.padding, config.data.flip) == (4, True)
 
 
-@pytest.mark.parametrize("data", ["digits", "cifar10"])
+def test_svhn_recipes_have_the_papers_values():
+    config = resolve(recipes.load("svhn/part"))
+    assert (config.optimizer.lr, config.optimizer.weight_decay) == (0.01, 3.5e-3)
+    assert (config.attack.eps, config.attack.step_size) == (8 / 255, 1 / 255)
+    assert (config.train.epochs, config.optimizer.milestones) == (80, (0.75,))
+    assert (config.data.padding, config.data.flip) == (0, False)
+
+
+@pytest.mark.parametrize("data", ["digits", "cifar10", "svhn"])
 def test_methods_differ_by_nothing_but_the_method(data):
     def rest(name):
         values = plain(resolve(recipes.load(f"{data}/{name}")))

@@ -9,11 +9,14 @@ from .digits import load_digits
 from .folder import class_folders, load_folder, split_layout
 from .image_sets import ImageSet, Splits, balanced_subset, stratified
 from .loaders import batches, epoch_order
+from .svhn import load_svhn
+from .svhn import missing_files as missing_svhn
 from .transforms import Augmentation, resize_maps
 
 DATA_SETS: dict[str, Callable[..., Splits]] = {
     "digits": load_digits,
     "cifar10": load_cifar10,
+    "svhn": load_svhn,
     "folder": load_folder,
 }
 
@@ -35,6 +38,9 @@ def found(name: str, root: Path | None) -> str:
         folder = cifar_folder(root)
         missing = missing_files(folder)
         return f"cifar10: {folder} lacks {', '.join(missing)}" if missing else f"cifar10: there, in {folder}"
+    if name == "svhn":
+        missing = missing_svhn(root)
+        return f"svhn: {root} lacks {', '.join(missing)}" if missing else f"svhn: there, in {root}"
     if not root.is_dir():
         return f"folder: {root} is no folder"
     splits = split_layout(root) or {"all images": root}
@@ -44,5 +50,5 @@ def found(name: str, root: Path | None) -> str:
 
 __all__ = [
     "DATA_SETS", "Augmentation", "ImageSet", "Splits", "balanced_subset", "batches", "epoch_order", "found",
-    "load_cifar10", "load_digits", "load_folder", "resize_maps", "stratified",
+    "load_cifar10", "load_digits", "load_folder", "load_svhn", "resize_maps", "stratified",
 ]  # fmt: skip

@@ -77,7 +77,7 @@ def load_cifar10(
 
     def as_set(split: str) -> ImageSet:
         pixels, labels = sets[split]
-        pixels = pixels if size is None else _resized(pixels, size)
+        pixels = pixels if size is None else resized(pixels, size)
         index, shape = torch.arange(len(labels)), (3, pixels.shape[2], pixels.shape[3])
         return ImageSet("cifar10", split, CLASSES, labels, index, fingerprint, shape, pixels)
 
@@ -246,7 +246,7 @@ def _official_checksums() -> dict[str, str]:
     return {**listed, CIFAR10.meta["filename"]: CIFAR10.meta["md5"]}
 
 
-def _resized(pixels: Tensor, size: int) -> Tensor:
+def resized(pixels: Tensor, size: int) -> Tensor:
     """Bilinear, in pieces, so that the float copies stay small."""
     pieces = []
     for piece in torch.split(pixels, 1000):
