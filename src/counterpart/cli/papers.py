@@ -69,14 +69,14 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
     table.add_column("")
     shown = list(papers.columns(experiment))
     for column in shown:
-        table.add_column(f"{column}\npublished", justify="right")
-        table.add_column("measured, 95 %", justify="right")
+        table.add_column(f"{column}\npaper\nhere", justify="right")
     found = papers.measured(experiment, dataset, scale, home)
     for row in experiment.rows:
         cells = []
         for column in shown:
             published = row.published.get(dataset, {}).get(column)
-            cells += ["—" if published is None else f"{published:.2f}", _cell(found.get((row.name, column)))]
+            stated = "—" if published is None else f"{published:.2f}"
+            cells.append(f"{stated}\n{_cell(found.get((row.name, column)))}")
         table.add_row(row.name, *cells)
     console.print(table)
     for note in experiment.notes:
@@ -90,7 +90,7 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
 
 
 def _cell(records: Any) -> str:
-    """ "41.2 (37.0 to 45.5)", over seeds with their number; a dash where nothing was measured."""
+    """The value and under it its 95 % interval, over seeds with their number; a dash where nothing was measured."""
     if not records:
         return "—"
     from ..statistics import over_seeds
@@ -98,6 +98,6 @@ def _cell(records: Any) -> str:
     values = [record.value for record in records]
     centre, _, interval = over_seeds(values, [r.interval for r in records if r.interval])
     interval = records[0].interval if len(records) == 1 else interval
-    ends = "" if interval is None else f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
+    ends = "" if interval is None else f"\n({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
     seeds = "" if len(records) == 1 else f", {len(records)} seeds"
     return f"{100 * centre:.2f}{ends}{seeds}"

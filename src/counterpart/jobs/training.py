@@ -141,8 +141,8 @@ def _check_saliency(config: Config, model: nn.Module, images: ImageSet, device: 
     probe = InferenceView(model).probe(first)
     if probe.features is None:
         raise UserError(
-            f"{config.model.name} shows no feature map before its head, so method part cannot draw a class "
-            "activation map of it. Use --train.method at, --part.mask centre or a convolutional network."
+            f"{config.model.name} shows no feature map before its head, so method {config.train.method} cannot "
+            "draw a class activation map of it. Use --train.method at, --part.mask centre or a convolutional network."
         )
 
 
