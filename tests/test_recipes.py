@@ -26,7 +26,7 @@ def test_the_built_in_recipes():
         "part-t",
         "part-m",
     }
-    cifar |= {"part-t-every-10", "part-m-every-10", "part-quadrant"}
+    cifar |= {"part-t-every-10", "part-m-every-10", "part-quadrant", "part-layer-3", "part-vit"}
     cifar |= {
         f"part-{name}" for name in ("shuffled", "random", "inverse", "mean-preserving", "published-code")
     }
