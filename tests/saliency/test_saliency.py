@@ -126,7 +126,7 @@ def test_other_heads_go_through_the_head_and_keep_the_graph(kind, images, genera
 def test_norm_pooling_and_a_linear_layer(kind, images, generator):
     """ConvNeXt norms after pooling, Swin before: that one has a closed form, on channels-last features."""
     with seeded(0):
-        convnext = ConvNeXt(num_classes=4, depths=(1, 1), dims=(8, 16), kernel_sizes=(3, 3))
+        convnext = ConvNeXt(num_classes=4, depths=4 * (1,), dims=4 * (8,), kernel_sizes=4 * (3,))
         swin = SwinTransformer(
             32, 2, embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4, num_classes=4
         )
