@@ -80,6 +80,23 @@ def test_part_needs_a_smaller_eps_low():
     resolve({"attack": {"eps": "4/255"}})  # eps_low says nothing to another method
 
 
+def test_eps_low_is_a_number_or_auto():
+    part = {"train": {"method": "part"}, "attack": {"eps": "8/255"}}
+    assert resolve(part, {"part": {"eps_low": "auto"}}).part.eps_low == "auto"
+    assert resolve(part, {"part": {"eps_low": "6/255"}}).part.eps_low == 6 / 255
+    for wrong in ("atuo", -1, "nan", "inf", True, None):
+        text = refusal(part, {"part": {"eps_low": wrong}})
+        assert f"part.eps_low = {wrong}: input should be a number of at least 0, or auto" in text
+    config = resolve(part, {"part": {"eps_low": "auto"}})
+    assert resolve(yaml.safe_load(yaml.safe_dump(plain(config)))) == config
+
+
+def test_a_search_must_stay_in_range_as_far_as_it_may_go():
+    wide = {"train": {"method": "part"}, "attack": {"eps": 0.5}, "part": {"mask": "mean-preserving"}}
+    resolve(wide, {"part": {"eps_low": 0.4}})
+    assert "radius of 2" in refusal(wide, {"part": {"eps_low": "auto"}})
+
+
 def test_part_needs_a_norm_with_a_radius_per_pixel():
     assert "method part needs linf" in refusal({"train": {"method": "part"}, "attack": {"norm": "l2"}})
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import field_validator, model_validator
 
-from .values import Duration, Location, Number, Section, readable, setting
+from .values import Duration, Location, Number, RadiusOrAuto, Section, readable, setting
 
 
 class Data(Section):
@@ -83,7 +83,11 @@ MAPLESS = ("quadrant", "centre")  # masks that look at no map
 class Part(Section):
     """Pixel-reweighted budgets (methods part, part-t and part-m)."""
 
-    eps_low: Number = setting("radius of the pixels that matter less; at most eps", default=7 / 255, ge=0)
+    eps_low: RadiusOrAuto = setting(
+        "radius of the pixels that matter less; at most eps. auto: from eps down in eighths, an epoch each, while the "
+        "validation images show no loss of robustness",
+        default=7 / 255,
+    )
     mask: Literal["paper", "quantile", "soft", "mean-preserving", "quadrant", "centre", "published-code"] = (
         setting(
             "paper: eps where the standardised map exceeds 1, eps_low elsewhere; quantile: eps on the same number of "

@@ -82,7 +82,7 @@ def train(config: Config, deadline: float | None = None) -> Trained:
     o = config.optimizer
     finished = fit(
         model,
-        build.phases(config),
+        build.phases(config, len(validation)),
         data.train,
         run=run,
         optimizer=sgd(

@@ -36,6 +36,9 @@ from .weight_average import averaged
 Validate = Callable[[nn.Module, InferenceView], tuple[float, float]]
 """(model, its view) -> (clean, robust) accuracy on the validation images."""
 
+Adapt = Callable[[Sequence[Sequence[float]]], "Phase"]
+"""(clean, robust) validation accuracy after each epoch of a phase so far -> the phase as its next epoch runs it."""
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -49,6 +52,8 @@ class Phase:
             draws its own at every step.
         map_class: the class that stored maps explain.
         map_kind: of stored maps.
+        adapt: draws the next epoch's objective from the validations so far; None: it stays the same.
+        chosen: what ``adapt`` chose, for the epoch's record and the checkpoint.
     """
 
     name: str
@@ -57,6 +62,8 @@ class Phase:
     refresh_epochs: int | None = None
     map_class: str = "true"
     map_kind: str = "grad-cam"
+    adapt: Adapt | None = None
+    chosen: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -150,7 +157,9 @@ def fit(
             raise _diverged(run, "The weights are not finite", state)
         state.seconds = time.monotonic() - epoch_started if state.step else 0.0
         if distributed.is_main():
-            checkpoint.save(run.checkpoint("last"), state, about, model, optimizer, ema, maps)
+            checkpoint.save(
+                run.checkpoint("last"), state, {**about, **phase.chosen}, model, optimizer, ema, maps
+            )
         distributed.barrier()
         saved = time.monotonic()
 
@@ -165,6 +174,10 @@ def fit(
         for epoch in range(state.epoch, epochs):
             number, first = _phase_at(phases, epoch)
             phase, epoch_started = phases[number], time.monotonic() - state.seconds
+            if epoch == first:
+                state.validated = []
+            if phase.adapt is not None:
+                phase = phase.adapt(state.validated)
             bar.describe(f"{run.name}: epoch {epoch + 1} of {epochs} ({phase.name})")
             if phase.refresh_epochs is None:
                 maps = None
@@ -232,7 +245,10 @@ def fit(
             if number != state.best_phase or score > state.best_score:
                 state.best_phase, state.best_score = number, score
                 if distributed.is_main():
-                    checkpoint.save_weights(run.checkpoint("best"), judged, {**about, "epoch": epoch})
+                    checkpoint.save_weights(
+                        run.checkpoint("best"), judged, {**about, **phase.chosen, "epoch": epoch}
+                    )
+            state.validated.append([clean, robust])
             state.epoch, state.step, state.totals = epoch + 1, 0, {}
             state.seconds = 0.0
             save()
@@ -382,6 +398,7 @@ def _epoch_record(
         details["mean_radius"] = sums["radius"] / count
     if "flat_maps" in sums:
         details["flat_maps"] = int(sums["flat_maps"])
+    details |= phase.chosen
     return Record(
         kind="epoch",
         name="epoch",
@@ -398,7 +415,8 @@ def _line(details: Mapping[str, Any], epochs: int) -> str:
         f"loss {details['loss']:.4f}  validation clean {details['validation_clean']:.2%} "
         f"robust {details['validation_robust']:.2%}  {details['images_per_second']:,.0f} images/s"
     )
-    flat = details.get("flat_maps", 0)
+    flat, low = details.get("flat_maps", 0), details.get("eps_low")
+    line += "" if low is None else f"  eps_low {low:.4g}"
     return line + (f"  {flat} flat maps: full budget" if flat else "")
 
 
