@@ -42,7 +42,7 @@ def method_name(config: Config) -> str:
     """The method as tables name it."""
     method = config.train.method
     name = method if method == "clean" else method.upper()
-    return name + (_variant(config) if config.train.masked else "")
+    return name + (_variant(config) if config.train.masked else "") + _options(config)
 
 
 def _variant(config: Config) -> str:
@@ -51,6 +51,16 @@ def _variant(config: Config) -> str:
     words = [f"{part.mask} mask"] if part.mask != "paper" else []
     words += [f"{part.map} map"] if part.map != "grad-cam" else []
     words += [f"{part.control} control"] if part.control != "none" else []
+    return "".join(f", {word}" for word in words)
+
+
+def _options(config: Config) -> str:
+    """What else a run has that a user picks models by: ", minimum margin, AWP"."""
+    train = config.train
+    words = ["minimum margin"] if config.attack.generation == "minimum-margin" else []
+    words += [f"label smoothing {train.label_smoothing:g}"] if train.label_smoothing else []
+    words += ["AWP"] if train.awp else []
+    words += ["EMA"] if train.ema is not None else []
     return "".join(f", {word}" for word in words)
 
 
@@ -122,12 +132,15 @@ def mask_rule(config: Config, eps: float, eps_low: float) -> Rule:
 def phases(config: Config) -> list[Phase]:
     """Burn-in and main phase; shares of the epochs are rounded to whole ones."""
     epochs, method, attack = config.train.epochs, config.train.method, config.attack
+    options: dict[str, Any] = {"label_smoothing": config.train.label_smoothing}
     if method == "clean":
-        return [Phase("clean", epochs, standard())]
+        return [Phase("clean", epochs, standard(**options))]
     full = training_budget(config)
-    base, options = BASES[method], {}
+    base = BASES[method]
     if base is not adversarial:
-        options = {"beta": config.train.beta, "bn_batches": config.train.bn_batches}
+        options |= {"beta": config.train.beta, "bn_batches": config.train.bn_batches}
+    if attack.generation == "minimum-margin":
+        options["targets"] = attack.targets
     make = partial(base, budget=full, steps=attack.steps, step_size=attack.step_size, **options)
     unmasked = make(rule=partial(rules.constant, budget=full))
     if not config.train.masked:
@@ -176,6 +189,8 @@ def settings(config: Config, device: torch.device, deadline: float | None = None
         compile=train.compile,
         clip_norm=config.optimizer.clip_norm,
         ema=train.ema,
+        awp=train.awp,
+        awp_warmup=train.awp_warmup,
         best_by_robust=train.method != "clean",
         checkpoint_every=train.checkpoint_every,
         deadline=deadline,
