@@ -159,4 +159,3 @@ def test_the_graph_of_the_clean_pass_is_gone_when_the_attack_begins(generator, b
     make(rule=watched).perturb(model, batch, KEYS)
     assert alive
     assert not any(alive)
-

@@ -256,7 +256,9 @@ class Train(Section):
     @model_validator(mode="after")
     def _awp_begins(self) -> "Train":
         if self.awp_warmup and not self.awp:
-            raise ValueError(f"train.awp_warmup {self.awp_warmup} has no effect without train.awp, such as 5e-3")
+            raise ValueError(
+                f"train.awp_warmup {self.awp_warmup} has no effect without train.awp, such as 5e-3"
+            )
         if self.awp and self.awp_warmup >= self.epochs:
             raise ValueError(
                 f"train.awp_warmup {self.awp_warmup} leaves none of {self.epochs} epochs to train.awp"
