@@ -14,7 +14,7 @@ the perturbed weights, so that weight decay sees them, and subtracts the perturb
 not. Here the weights are put back first.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -67,6 +67,6 @@ def buffers_kept(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _put_back(tensors: list[Tensor], kept: list[Tensor]) -> None:
+def _put_back(tensors: Sequence[Tensor], kept: Sequence[Tensor]) -> None:
     for tensor, value in zip(tensors, kept, strict=True):
         tensor.copy_(value)
