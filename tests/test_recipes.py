@@ -107,7 +107,7 @@ def test_recipes_of_minimum_margin_differ_by_how_examples_are_made(method):
     pgd, mma = (plain(resolve(recipes.load(f"cifar10/{name}"))) for name in (method, f"{method}-mma"))
     assert (mma["attack"].pop("generation"), mma["attack"]["targets"]) == ("minimum-margin", 3)
     assert pgd["attack"].pop("generation") == "pgd"
-    assert mma["part"].pop("mask_from") == None
+    assert mma["part"].pop("mask_from") is None
     pgd["part"].pop("mask_from")
     assert {**mma, "name": ""} == {**pgd, "name": ""}
 
