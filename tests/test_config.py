@@ -65,6 +65,24 @@ def test_durations(text, seconds):
         ({"optimizer": {"milestones": [0.9, 0.5]}}, ["optimizer.milestones 0.9, 0.5", "rise"]),
         ({"optimizer": {"milestones": [1.5]}}, ["optimizer.milestones 1.5", "(0, 1]"]),
         ({"optimizer": {"nesterov": True, "momentum": 0}}, ["optimizer.momentum > 0"]),
+        ({"train": {"label_smoothing": 1}}, ["train.label_smoothing = 1", "less than 1"]),
+        (
+            {"train": {"label_smoothing": -0.1}},
+            ["train.label_smoothing = -0.1", "greater than or equal to 0"],
+        ),
+        ({"train": {"awp": 5}}, ["train.awp = 5", "less than 1"]),
+        ({"train": {"awp_warmup": 3}}, ["train.awp_warmup 3 has no effect without train.awp"]),
+        ({"train": {"awp": 0.01, "awp_warmup": 80}}, ["train.awp_warmup 80 leaves none of 80 epochs"]),
+        ({"attack": {"generation": "mma"}}, ["attack.generation = mma", "'pgd' or 'minimum-margin'"]),
+        ({"attack": {"targets": 2}}, ["attack.targets 2 has no effect with attack.generation pgd"]),
+        (
+            {"attack": {"generation": "minimum-margin"}, "train": {"method": "part-t"}},
+            ["is for methods at and part: part-t comes with an attack of its own"],
+        ),
+        (
+            {"attack": {"generation": "minimum-margin"}, "train": {"method": "clean"}},
+            ["is for methods at and part: clean has no attack"],
+        ),
     ],
 )
 def test_what_is_impossible_is_refused_in_one_line(layer, words):

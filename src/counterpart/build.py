@@ -11,7 +11,7 @@ from . import devices, distributed
 from .attacks import ATTACKS, official, transfer
 from .attacks.auto_attack import suite as autoattack_suite
 from .budget import NORMS, Budget
-from .config import ATTACK_OPTIONS, Config, Evaluate, EvaluationAttack, identity, plain
+from .config import ATTACK_OPTIONS, MAPLESS, Config, Evaluate, EvaluationAttack, identity, plain
 from .data import DATA_SETS
 from .data.image_sets import Splits, balanced_subset
 from .data.transforms import Augmentation
@@ -44,7 +44,7 @@ def method_name(config: Config) -> str:
     """The method as tables name it."""
     method = config.train.method
     name = method if method == "clean" else method.upper()
-    return name + (_variant(config) if config.train.masked else "")
+    return name + (_variant(config) if config.train.masked else "") + _options(config)
 
 
 def _variant(config: Config) -> str:
@@ -52,8 +52,19 @@ def _variant(config: Config) -> str:
     part = config.part
     words = [f"{part.mask} mask"] if part.mask != "paper" else []
     words += [f"{part.map} map"] if part.map != "grad-cam" else []
+    words += [f"layer {part.layer}"] if part.layer is not None else []
     words += [f"{part.control} control"] if part.control != "none" else []
     words += ["eps_low auto"] if part.eps_low == "auto" else []
+    return "".join(f", {word}" for word in words)
+
+
+def _options(config: Config) -> str:
+    """What else a run has that a user picks models by: ", minimum margin, AWP"."""
+    train = config.train
+    words = ["minimum margin"] if config.attack.generation == "minimum-margin" else []
+    words += [f"label smoothing {train.label_smoothing:g}"] if train.label_smoothing else []
+    words += ["AWP"] if train.awp else []
+    words += ["EMA"] if train.ema is not None else []
     return "".join(f", {word}" for word in words)
 
 
@@ -76,6 +87,7 @@ def about_model(config: Config, data: Splits) -> dict[str, Any]:
         "width": config.model.width,
         "in_channels": channels,
         "image_size": height,
+        **({} if config.model.patch_size is None else {"patch_size": config.model.patch_size}),
     }
 
 
@@ -125,6 +137,13 @@ def mask_rule(config: Config, eps: float, eps_low: float) -> Rule:
     )
 
 
+def shown(config: Config) -> dict[str, Any]:
+    """What a view has to show in its probes for the mask of the settings ``part``: options of ``InferenceView``."""
+    part = config.part
+    mapped = (config.train.masked or config.evaluate.eps_low is not None) and part.mask not in MAPLESS
+    return {"layer": part.layer, "attention": part.attention} if mapped else {}
+
+
 def phases(config: Config, validation: int = 0) -> list[Phase]:
     """Burn-in and main phase; shares of the epochs are rounded to whole ones.
 
@@ -133,12 +152,15 @@ def phases(config: Config, validation: int = 0) -> list[Phase]:
         validation: how many validation images it has; only ``part.eps_low auto`` asks.
     """
     epochs, method, attack = config.train.epochs, config.train.method, config.attack
+    options: dict[str, Any] = {"label_smoothing": config.train.label_smoothing}
     if method == "clean":
-        return [Phase("clean", epochs, standard())]
+        return [Phase("clean", epochs, standard(**options))]
     full = training_budget(config)
-    base, options = BASES[method], {}
+    base = BASES[method]
     if base is not adversarial:
-        options = {"beta": config.train.beta, "bn_batches": config.train.bn_batches}
+        options |= {"beta": config.train.beta, "bn_batches": config.train.bn_batches}
+    if attack.generation == "minimum-margin":
+        options["targets"] = attack.targets
     make = partial(base, budget=full, steps=attack.steps, step_size=attack.step_size, **options)
     unmasked = make(rule=partial(rules.constant, budget=full))
     if not config.train.masked:
@@ -191,9 +213,12 @@ def settings(config: Config, device: torch.device, deadline: float | None = None
         compile=train.compile,
         clip_norm=config.optimizer.clip_norm,
         ema=train.ema,
+        awp=train.awp,
+        awp_warmup=train.awp_warmup,
         best_by_robust=train.method != "clean",
         checkpoint_every=train.checkpoint_every,
         deadline=deadline,
+        shown=shown(config) if train.masked else {},
     )
 
 

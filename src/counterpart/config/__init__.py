@@ -52,6 +52,11 @@ class Config(Section):
             raise ValueError(
                 "model.normalisation is for ARCHITECTURE@WEIGHTS; our own networks learn from [0, 1]"
             )
+        if self.attack.generation != "pgd" and self.train.method not in ("at", "part"):
+            raise ValueError(
+                f"attack.generation {self.attack.generation} is for methods at and part: {self.train.method} "
+                f"{'has no attack' if self.train.method == 'clean' else 'comes with an attack of its own'}"
+            )
         if self.train.masked:
             if self.attack.norm != "linf":
                 raise ValueError(

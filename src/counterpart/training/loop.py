@@ -32,6 +32,7 @@ from .checkpoint import State
 from .optimizers import Schedule
 from .signals import stop_requests
 from .weight_average import averaged
+from .weight_perturbation import adversarial_weights, buffers_kept
 
 Validate = Callable[[nn.Module, InferenceView], tuple[float, float]]
 """(model, its view) -> (clean, robust) accuracy on the validation images."""
@@ -78,9 +79,12 @@ class Settings:
     compile: bool = False
     clip_norm: float | None = None
     ema: float | None = None
+    awp: float = 0.0  # share of each layer's norm that its weights are perturbed by; 0: off
+    awp_warmup: int = 0  # epochs before that begins
     best_by_robust: bool = True
     checkpoint_every: float = 300.0
     deadline: float | None = None  # of time.monotonic: stop cleanly at the first step after it
+    shown: Mapping[str, Any] = field(default_factory=dict)  # options of the view: what maps are drawn from
 
 
 def fit(
@@ -142,7 +146,7 @@ def fit(
         return True
     if distributed.is_main():
         run.drop_epochs_from(state.epoch)
-    view = InferenceView(model, precision=settings.precision, compile=settings.compile)
+    view = InferenceView(model, precision=settings.precision, compile=settings.compile, **settings.shown)
     judged = model if ema is None else ema.module
     # Validation attacks what it judges: a bf16 view stops at images that fool it and not the float32 model. And
     # uncompiled, since a last small batch would compile the view once more.
@@ -274,14 +278,27 @@ def train_step(
     Raises:
         NotFinite: a loss or gradient that is not finite, on whatever process. The weights have not moved.
     """
-    optimizer.zero_grad(set_to_none=True)
-    perturbed, loss = _pass(batch, epoch, step, model, view, phase, settings)
-    torch.autograd.backward(loss.total * (len(batch) / size))
+
+    def backward(made: Perturbed | None = None) -> tuple[Perturbed, Loss]:
+        optimizer.zero_grad(set_to_none=True)
+        perturbed, loss = _pass(batch, epoch, step, model, view, phase, settings, made)
+        torch.autograd.backward(loss.total * (len(batch) / size))
+        return perturbed, loss
+
+    if settings.awp and epoch >= settings.awp_warmup:
+        with buffers_kept(model):
+            perturbed, _ = backward()
+        _sum_gradients(model)  # or processes would perturb their weights differently
+        with adversarial_weights(model, settings.awp):
+            _, loss = backward(perturbed)
+    else:
+        perturbed, loss = backward()
     measured = {"images": 1.0, "loss": float(loss.total.detach())} | {
         k: float(v) for k, v in loss.terms.items()
     }
     measured = {name: value * len(batch) for name, value in measured.items()} | dict(perturbed.counts)
-    _average(model)
+    _sum_gradients(model)
+    _average_statistics(model)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     healthy = math.isfinite(measured["loss"]) and checkpoint.finite(gradients)
     if distributed.any_(not healthy, settings.device):
@@ -300,8 +317,12 @@ def _pass(
     view: InferenceView,
     phase: Phase,
     settings: Settings,
+    perturbed: Perturbed | None = None,
 ) -> tuple[Perturbed, Loss]:
-    perturbed = phase.objective.perturb(view, batch, Keys(settings.seed, "train", batch.index).fold(epoch))
+    """The attack, unless its result is given, and the loss; both draw the same in every pass of a step."""
+    if perturbed is None:
+        keys = Keys(settings.seed, "train", batch.index).fold(epoch)
+        perturbed = phase.objective.perturb(view, batch, keys)
     model.train()
     bf16 = settings.precision == "bf16"
     noise = derive(settings.seed, "dropout", epoch, step, distributed.rank())
@@ -309,14 +330,20 @@ def _pass(
         return perturbed, phase.objective.loss(model, batch, perturbed)
 
 
-def _average(model: nn.Module) -> None:
-    """Make processes one: add up gradients of their shares, average their batch-norm statistics."""
+def _sum_gradients(model: nn.Module) -> None:
+    """Make processes one: add up the gradients of their shares of the batch."""
     if distributed.world_size() == 1:
         return
     for p in model.parameters():
         if p.grad is None and p.requires_grad:
             p.grad = torch.zeros_like(p)
     distributed.sum_([p.grad for p in model.parameters() if p.grad is not None])
+
+
+def _average_statistics(model: nn.Module) -> None:
+    """Make processes one: average the batch-norm statistics of their shares of the batch."""
+    if distributed.world_size() == 1:
+        return
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
     statistics = [s for norm in norms for s in (norm.running_mean, norm.running_var) if s is not None]
     distributed.sum_(statistics)
