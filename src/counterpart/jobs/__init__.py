@@ -5,6 +5,7 @@ from .judging import Judged as Judged
 from .judging import evaluate as evaluate
 from .prediction import Prediction as Prediction
 from .prediction import predict as predict
+from .targets import open_targets as open_targets
 from .training import Trained as Trained
 from .training import train as train
 from .training import train_seeds as train_seeds

@@ -419,6 +419,8 @@ def _epoch_record(
         "validation_clean": clean,
         "validation_robust": robust,
         "images_per_second": count / seconds,
+        "peak_memory": devices.peak_memory(settings.device),  # bytes, of this process so far
+        "device": settings.device.type,
     }
     if "radius" in sums:
         details["mean_radius"] = sums["radius"] / count
