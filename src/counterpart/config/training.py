@@ -72,21 +72,29 @@ class Attack(Section):
         return self
 
 
-MAPLESS = ("quadrant", "centre")  # masks that look at no map
+SAME_FOR_ALL = ("quadrant", "centre")  # masks that are one plane for all images
+MAPLESS = (*SAME_FOR_ALL, "file")  # masks that look at no map
 
 
 class Part(Section):
     """Pixel-reweighted budgets (methods part, part-t and part-m)."""
 
     eps_low: Number = setting("radius of the pixels that matter less; at most eps", default=7 / 255, ge=0)
-    mask: Literal["paper", "quantile", "soft", "mean-preserving", "quadrant", "centre", "published-code"] = (
-        setting(
-            "paper: eps where the standardised map exceeds 1, eps_low elsewhere; quantile: eps on the same number of "
-            "pixels in every image; soft: the radius grows with the pixel's rank; mean-preserving: top pixels above "
-            "eps, so that the mean is eps; quadrant, centre: no map; published-code: per colour channel, as the "
-            "paper's code does (it also gives images each other's masks: control shuffled)",
-            default="paper",
-        )
+    mask: Literal[
+        "paper", "quantile", "soft", "mean-preserving", "quadrant", "centre", "file", "published-code"
+    ] = setting(
+        "paper: eps where the standardised map exceeds 1, eps_low elsewhere; quantile: eps on the same number of "
+        "pixels in every image; soft: the radius grows with the pixel's rank; mean-preserving: top pixels above "
+        "eps, so that the mean is eps; quadrant, centre: no map; file: your own masks, of part.masks; "
+        "published-code: per colour channel, as the paper's code does (it also gives images each other's masks: "
+        "control shuffled)",
+        default="paper",
+    )
+    masks: Location | None = setting(
+        "mask file: folder of your masks, an 8-bit grey PNG per image (0: eps_low, 255: eps) named as the image is: "
+        "train/cat/7.png for train/cat/7.jpg of the data set, train/00012.png for row 12 where it has no files; an "
+        "image without one gets eps everywhere",
+        default=None,
     )
     quantile: Number = setting(
         "share of important pixels in masks quantile, mean-preserving and centre", default=0.25, gt=0, lt=1
@@ -126,7 +134,7 @@ class Part(Section):
         idle = []
         if self.mask in MAPLESS:
             idle = ["map", "map_class", "mask_from", "refresh_epochs"]
-            if self.control == "shuffled":
+            if self.control == "shuffled" and self.mask in SAME_FOR_ALL:
                 raise ValueError(
                     f"part.control shuffled: all images share one plane under part.mask {self.mask}"
                 )
@@ -134,6 +142,10 @@ class Part(Section):
             idle.append("quantile")
         if self.mask != "quadrant":
             idle.append("quadrant")
+        if self.mask != "file":
+            idle.append("masks")
+        elif self.masks is None:
+            raise ValueError("part.mask file needs the folder of your masks: part.masks DIR")
         for name in idle:
             value = getattr(self, name)
             if value != type(self).model_fields[name].default:
