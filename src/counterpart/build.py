@@ -10,7 +10,7 @@ from . import devices, distributed
 from .attacks import ATTACKS, official, transfer
 from .attacks.auto_attack import suite as autoattack_suite
 from .budget import NORMS, Budget
-from .config import ATTACK_OPTIONS, Config, Evaluate, EvaluationAttack, identity, plain
+from .config import ATTACK_OPTIONS, MAPLESS, Config, Evaluate, EvaluationAttack, identity, plain
 from .data import DATA_SETS
 from .data.image_sets import Splits, balanced_subset
 from .data.mask_files import with_masks
@@ -51,6 +51,7 @@ def _variant(config: Config) -> str:
     part = config.part
     words = [f"{part.mask} mask"] if part.mask != "paper" else []
     words += [f"{part.map} map"] if part.map != "grad-cam" else []
+    words += [f"layer {part.layer}"] if part.layer is not None else []
     words += [f"{part.control} control"] if part.control != "none" else []
     return "".join(f", {word}" for word in words)
 
@@ -79,6 +80,7 @@ def about_model(config: Config, data: Splits) -> dict[str, Any]:
         "width": config.model.width,
         "in_channels": channels,
         "image_size": height,
+        **({} if config.model.patch_size is None else {"patch_size": config.model.patch_size}),
     }
 
 
@@ -123,6 +125,13 @@ def mask_rule(config: Config, eps: float, eps_low: float) -> Rule:
         quantile=part.quantile,
         quadrant=part.quadrant,
     )
+
+
+def shown(config: Config) -> dict[str, Any]:
+    """What a view has to show in its probes for the mask of the settings ``part``: options of ``InferenceView``."""
+    part = config.part
+    mapped = (config.train.masked or config.evaluate.eps_low is not None) and part.mask not in MAPLESS
+    return {"layer": part.layer, "attention": part.attention} if mapped else {}
 
 
 def phases(config: Config) -> list[Phase]:
@@ -185,6 +194,7 @@ def settings(config: Config, device: torch.device, deadline: float | None = None
         best_by_robust=train.method != "clean",
         checkpoint_every=train.checkpoint_every,
         deadline=deadline,
+        shown=shown(config) if train.masked else {},
     )
 
 

@@ -42,6 +42,11 @@ class Model(Section):
     width: int | None = setting(
         "channels of the first stage (64 in resnet18, 16 K in wrn-D-K)", default=None, ge=1
     )
+    patch_size: int | None = setting(
+        "side in pixels of a timm transformer's patches, such as 4 for images of 32; default: as published",
+        default=None,
+        ge=1,
+    )
     pretrained: bool = setting("start from timm's pretrained weights", default=False)
     init: str | None = setting(
         "start from these weights (a run folder, .safetensors, or a state dict .pt/.pth); "
@@ -108,9 +113,15 @@ class Part(Section):
         "inverse: the important pixels get the smaller radius",
         default="none",
     )
-    map: Literal["grad-cam", "xgrad-cam", "layer-cam"] = setting(
-        "class activation map; before pooling and a linear layer, grad-cam and xgrad-cam are the same",
+    map: Literal["grad-cam", "xgrad-cam", "layer-cam", "attention-rollout", "attention-gradient"] = setting(
+        "which map: a class activation map (before pooling and a linear layer, grad-cam and xgrad-cam are the same), "
+        "or, of vision transformers, attention rollout or attention weighted by its gradient",
         default="grad-cam",
+    )
+    layer: str | None = setting(
+        "draw the class activation map at the output of this module, such as layer3 or blocks.8; default: at what "
+        "enters the head",
+        default=None,
     )
     mask_from: Literal["start", "clean"] | None = setting(
         "take the map from the attack's own first pass, or from a pass on the clean image; default: start, and for "
@@ -133,7 +144,7 @@ class Part(Section):
     def _every_setting_counts(self) -> "Part":
         idle = []
         if self.mask in MAPLESS:
-            idle = ["map", "map_class", "mask_from", "refresh_epochs"]
+            idle = ["map", "layer", "map_class", "mask_from", "refresh_epochs"]
             if self.control == "shuffled" and self.mask in SAME_FOR_ALL:
                 raise ValueError(
                     f"part.control shuffled: all images share one plane under part.mask {self.mask}"
@@ -146,11 +157,19 @@ class Part(Section):
             idle.append("masks")
         elif self.masks is None:
             raise ValueError("part.mask file needs the folder of your masks: part.masks DIR")
-        for name in idle:
-            value = getattr(self, name)
-            if value != type(self).model_fields[name].default:
-                raise ValueError(f"part.{name} {value} has no effect with part.mask {self.mask}")
+        whole = ["layer"] if self.attention else []  # such maps run through all blocks
+        classless = ["map_class"] if self.map == "attention-rollout" else []
+        for names, reason in ((idle, f"mask {self.mask}"), (whole + classless, f"map {self.map}")):
+            for name in names:
+                value = getattr(self, name)
+                if value != type(self).model_fields[name].default:
+                    raise ValueError(f"part.{name} {value} has no effect with part.{reason}")
         return self
+
+    @property
+    def attention(self) -> bool:
+        """Whether the map is one of attention."""
+        return self.map.startswith("attention-")
 
 
 class Optimizer(Section):

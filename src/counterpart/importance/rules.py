@@ -59,7 +59,7 @@ def part(
         mask: "paper", "quantile", "soft", "mean-preserving" or "published-code" (see ``importance.masks``); or,
             without a map, "quadrant", "centre" or "file".
         control: "none", "uniform", "shuffled", "random" or "inverse" (see ``importance.controls``).
-        kind: of map: "grad-cam", "xgrad-cam" or "layer-cam".
+        kind: of map: one of ``saliency.MAPS``.
         map_class: what the map explains: the "true" class, the "predicted" one, or the "margin" between the true
             class and the best other.
         quantile: share of important pixels, for masks that count them.
@@ -87,7 +87,7 @@ def part(
 
 
 def explain(probe: Probe, labels: Tensor, map_class: str, kind: str = "grad-cam") -> Tensor:
-    """Class activation maps (B, h, w) of a probe, for the "true" or the "predicted" class or their "margin"."""
+    """Maps (B, h, w) of a probe, for the "true" or the "predicted" class or their "margin"."""
     return probe_map(probe, score_weights(probe.logits, labels, map_class), kind)
 
 

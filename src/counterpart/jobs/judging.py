@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,14 @@ class Case:
     def key(self) -> str:
         """The name of the evaluation."""
         return fingerprint(self.identity)
+
+    @cached_property
+    def seen(self) -> InferenceView:
+        """What maps are drawn from: another view where they need more than the attacks do."""
+        shown = build.shown(self.target.config)
+        if not any(shown.values()):
+            return self.view
+        return InferenceView(self.target.model, precision=self.target.config.evaluate.precision, **shown)
 
     @property
     def ledger(self) -> Ledger:
@@ -201,7 +209,7 @@ def _draw_radii(case: Case) -> None:
     rule = build.mask_rule(config, case.eps, config.evaluate.eps_low or 0.0)
     try:
         planes = draw_radii(
-            case.view, case.images, rule,
+            case.seen, case.images, rule,
             batch_size=config.evaluate.batch_size, device=target.device, seed=config.seed,
         )  # fmt: skip
     except ValueError as error:  # no feature map to draw from
@@ -283,6 +291,8 @@ def _write_panel(case: Case, path: Path, rows: Sequence[Row]) -> None:
         case.images,
         rows,
         case.attacks[:1],
+        seen=case.seen,
+        kind=config.part.map,
         fooling=fooling,
         budget=case.budget,
         rule=rule if same else partial(constant, budget=case.budget),

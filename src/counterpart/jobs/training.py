@@ -147,11 +147,13 @@ def _check_saliency(config: Config, model: nn.Module, images: ImageSet, device: 
     if mask in MAPLESS:
         return
     first = as_floats(images.read(torch.arange(min(2, len(images)))).to(device))
-    probe = InferenceView(model).probe(first)
-    if probe.features is None:
+    view = InferenceView(model, **build.shown(config))
+    if view.probe(first).features is None and not config.part.attention:
+        maps = "--part.map attention-rollout or attention-gradient, " if view.attends else ""
         raise UserError(
             f"{config.model.name} shows no feature map before its head, so method {config.train.method} cannot "
-            "draw a class activation map of it. Use --train.method at, --part.mask centre or a convolutional network."
+            f"draw a class activation map there. Use {maps}an inner layer with --part.layer, --part.mask centre or "
+            "--train.method at."
         )
 
 

@@ -7,7 +7,7 @@ from a checkpoint ends with the same bits as one that was not.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -74,6 +74,7 @@ class Settings:
     best_by_robust: bool = True
     checkpoint_every: float = 300.0
     deadline: float | None = None  # of time.monotonic: stop cleanly at the first step after it
+    shown: Mapping[str, Any] = field(default_factory=dict)  # options of the view: what maps are drawn from
 
 
 def fit(
@@ -136,7 +137,7 @@ def fit(
         return True
     if distributed.is_main():
         run.drop_epochs_from(state.epoch)
-    view = InferenceView(model, precision=settings.precision, compile=settings.compile)
+    view = InferenceView(model, precision=settings.precision, compile=settings.compile, **settings.shown)
     judged = model if ema is None else ema.module
     # Validation attacks what it judges: a bf16 view stops at images that fool it and not the float32 model. And
     # uncompiled, since a last small batch would compile the view once more.
