@@ -14,6 +14,7 @@ from counterpart.config.training import SAME_FOR_ALL, Part
 from counterpart.errors import UserError
 from counterpart.importance import rules
 from counterpart.protocols import Probe
+from counterpart.recipes import load
 from counterpart.seeding import Keys
 
 CPU = torch.device("cpu")
@@ -85,6 +86,11 @@ def test_settings_of_part_reach_its_rule_and_objective():
 def test_masks_that_cannot_be_are_refused(part, message):
     with pytest.raises(UserError, match=re.escape(message)):
         resolve(PART, {"part": part})
+
+
+def test_a_recipe_of_part_takes_a_mask_without_a_map():
+    for part in ({"mask": "centre"}, {"mask": "file", "masks": "DIR"}):
+        assert resolve(load("cifar10/part"), {"part": part}).part.mask == part["mask"]
 
 
 def test_methods_are_named_by_mask_map_and_control():

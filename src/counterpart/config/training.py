@@ -144,7 +144,8 @@ class Part(Section):
     def _every_setting_counts(self) -> "Part":
         idle = []
         if self.mask in MAPLESS:
-            idle = ["map", "layer", "map_class", "mask_from", "refresh_epochs"]
+            idle = ["map", "layer", "map_class", "refresh_epochs"]
+            idle += ["mask_from"] if self.mask_from == "clean" else []  # start, as recipes say, costs no pass
             if self.control == "shuffled" and self.mask in SAME_FOR_ALL:
                 raise ValueError(
                     f"part.control shuffled: all images share one plane under part.mask {self.mask}"
