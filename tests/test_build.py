@@ -9,12 +9,13 @@ import torch
 from counterpart import build, devices, jobs
 from counterpart.batch import Batch
 from counterpart.budget import L2, Linf
-from counterpart.config import MAPLESS, resolve
-from counterpart.config.training import Part
+from counterpart.config import resolve
+from counterpart.config.training import SAME_FOR_ALL, Part
 from counterpart.errors import UserError
 from counterpart.importance import rules
 from counterpart.losses.classification import margin
 from counterpart.protocols import Probe
+from counterpart.recipes import load
 from counterpart.seeding import Keys
 
 CPU = torch.device("cpu")
@@ -72,6 +73,9 @@ def test_settings_of_part_reach_its_rule_and_objective():
             "part.refresh_epochs 3 has no effect with part.mask quadrant",
         ),
         ({"mask": "quadrant", "mask_from": "clean"}, "part.mask_from clean has no effect"),
+        ({"mask": "file"}, "part.mask file needs the folder of your masks: part.masks DIR"),
+        ({"masks": "DIR"}, "part.masks DIR has no effect with part.mask paper"),
+        ({"mask": "file", "masks": "DIR", "refresh_epochs": 3}, "part.refresh_epochs 3 has no effect"),
         ({"mask": "centre", "control": "shuffled"}, "all images share one plane under part.mask centre"),
         ({"mask": "mean-preserving", "eps_low": 0, "quantile": 0.01}, "a radius of 3, outside [0, 1]"),
         (
@@ -83,6 +87,11 @@ def test_settings_of_part_reach_its_rule_and_objective():
 def test_masks_that_cannot_be_are_refused(part, message):
     with pytest.raises(UserError, match=re.escape(message)):
         resolve(PART, {"part": part})
+
+
+def test_a_recipe_of_part_takes_a_mask_without_a_map():
+    for part in ({"mask": "centre"}, {"mask": "file", "masks": "DIR"}):
+        assert resolve(load("cifar10/part"), {"part": part}).part.mask == part["mask"]
 
 
 MARGIN = {"attack": {"generation": "minimum-margin", "targets": 2}}
@@ -136,9 +145,12 @@ def test_every_mask_and_control_of_the_schema_makes_a_budget():
     fields = Part.model_fields
     for mask in get_args(fields["mask"].annotation):
         for control in get_args(fields["control"].annotation):
-            if (mask in MAPLESS) and control == "shuffled":
+            if mask in SAME_FOR_ALL and control == "shuffled":
                 continue
-            rule = build.rule(resolve(PART, {"part": {"mask": mask, "control": control, "eps_low": 0.025}}))
+            own = {"masks": "DIR"} if mask == "file" else {}
+            rule = build.rule(
+                resolve(PART, {"part": {"mask": mask, "control": control, "eps_low": 0.025, **own}})
+            )
             budget = rule(probe, batch, Keys(0, "all", batch.index))
             assert budget.contains(batch.images, batch.images).all(), (mask, control)
 

@@ -14,6 +14,7 @@ from .budget import NORMS, Budget
 from .config import ATTACK_OPTIONS, MAPLESS, Config, Evaluate, EvaluationAttack, identity, plain
 from .data import DATA_SETS
 from .data.image_sets import Splits, balanced_subset
+from .data.mask_files import with_masks
 from .data.transforms import Augmentation
 from .errors import UserError
 from .importance import rules
@@ -68,11 +69,16 @@ def _options(config: Config) -> str:
     return "".join(f", {word}" for word in words)
 
 
-def splits(config: Config, device: torch.device, **options: Any) -> Splits:
-    """The data set; small ones live on the device. ``options`` go to its reader."""
+def splits(config: Config, device: torch.device, masks_for: str | None = None, **options: Any) -> Splits:
+    """The data set; small ones live on the device. ``options`` go to its reader.
+
+    ``masks_for`` names the split that needs the user's own masks, if the settings ``part`` ask for them.
+    """
     data = config.data
     given = {"validation": data.validation, "size": data.size, "download": data.download}
     loaded = DATA_SETS[data.name](data.root, **{**given, **options})
+    if masks_for is not None and config.part.masks is not None:
+        loaded = with_masks(loaded, config.part.masks, masks_for)
     train = loaded.train if data.limit is None else balanced_subset(loaded.train, data.limit, seed=0)
     sets = (train, loaded.validation, loaded.test)
     return Splits(*(s if s.pixels is None else s.to(device) for s in sets))

@@ -93,7 +93,8 @@ class Attack(Section):
         return self
 
 
-MAPLESS = ("quadrant", "centre")  # masks that look at no map
+SAME_FOR_ALL = ("quadrant", "centre")  # masks that are one plane for all images
+MAPLESS = (*SAME_FOR_ALL, "file")  # masks that look at no map
 
 
 class Part(Section):
@@ -104,14 +105,21 @@ class Part(Section):
         "validation images show no loss of robustness",
         default=7 / 255,
     )
-    mask: Literal["paper", "quantile", "soft", "mean-preserving", "quadrant", "centre", "published-code"] = (
-        setting(
-            "paper: eps where the standardised map exceeds 1, eps_low elsewhere; quantile: eps on the same number of "
-            "pixels in every image; soft: the radius grows with the pixel's rank; mean-preserving: top pixels above "
-            "eps, so that the mean is eps; quadrant, centre: no map; published-code: per colour channel, as the "
-            "paper's code does (it also gives images each other's masks: control shuffled)",
-            default="paper",
-        )
+    mask: Literal[
+        "paper", "quantile", "soft", "mean-preserving", "quadrant", "centre", "file", "published-code"
+    ] = setting(
+        "paper: eps where the standardised map exceeds 1, eps_low elsewhere; quantile: eps on the same number of "
+        "pixels in every image; soft: the radius grows with the pixel's rank; mean-preserving: top pixels above "
+        "eps, so that the mean is eps; quadrant, centre: no map; file: your own masks, of part.masks; "
+        "published-code: per colour channel, as the paper's code does (it also gives images each other's masks: "
+        "control shuffled)",
+        default="paper",
+    )
+    masks: Location | None = setting(
+        "mask file: folder of your masks, an 8-bit grey PNG per image (0: eps_low, 255: eps) named as the image is: "
+        "train/cat/7.png for train/cat/7.jpg of the data set, train/00012.png for row 12 where it has no files; an "
+        "image without one gets eps everywhere",
+        default=None,
     )
     quantile: Number = setting(
         "share of important pixels in masks quantile, mean-preserving and centre", default=0.25, gt=0, lt=1
@@ -156,8 +164,9 @@ class Part(Section):
     def _every_setting_counts(self) -> "Part":
         idle = []
         if self.mask in MAPLESS:
-            idle = ["map", "layer", "map_class", "mask_from", "refresh_epochs"]
-            if self.control == "shuffled":
+            idle = ["map", "layer", "map_class", "refresh_epochs"]
+            idle += ["mask_from"] if self.mask_from == "clean" else []  # start, as recipes say, costs no pass
+            if self.control == "shuffled" and self.mask in SAME_FOR_ALL:
                 raise ValueError(
                     f"part.control shuffled: all images share one plane under part.mask {self.mask}"
                 )
@@ -165,6 +174,10 @@ class Part(Section):
             idle.append("quantile")
         if self.mask != "quadrant":
             idle.append("quadrant")
+        if self.mask != "file":
+            idle.append("masks")
+        elif self.masks is None:
+            raise ValueError("part.mask file needs the folder of your masks: part.masks DIR")
         whole = ["layer"] if self.attention else []  # such maps run through all blocks
         classless = ["map_class"] if self.map == "attention-rollout" else []
         for names, reason in ((idle, f"mask {self.mask}"), (whole + classless, f"map {self.map}")):

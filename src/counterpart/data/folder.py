@@ -107,6 +107,7 @@ def set_of_files(
             pixels=decode_all(paths, shape, prepare) if pixels <= IN_MEMORY_BYTES else None,
             files=paths,
             prepare=prepare,
+            names=tuple(path.relative_to(root).as_posix() for path in paths),
         )
 
     return {split: as_set(split) for split in samples}

@@ -17,6 +17,7 @@ from ..attacks.auto_attack import finish
 from ..budget import Budget
 from ..config import plain
 from ..data.image_sets import ImageSet, balanced_subset
+from ..data.mask_files import masks_fingerprint
 from ..errors import UserError
 from ..evaluation import accuracy
 from ..evaluation.ledger import Ledger, Row, weights_hash
@@ -117,7 +118,9 @@ def case_of(target: Target) -> Case:
             f"evaluate.norm {norm} differs from training's {config.attack.norm}: give its radius with --evaluate.eps."
         )
     eps = config.attack.eps if wanted.eps is None else wanted.eps
-    mask = {**config.part.model_dump(), "eps_low": wanted.eps_low}
+    mask = {**config.part.model_dump(exclude={"masks"}), "eps_low": wanted.eps_low}
+    if (own := masks_fingerprint(images)) is not None:
+        mask["masks"] = own
     elsewhere = {"data": config.data.model_dump(exclude_unset=True)}
     surrogates = {}
 

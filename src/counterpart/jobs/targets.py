@@ -132,7 +132,7 @@ def load_checkpoint(path: Path) -> tuple[ImageClassifier, dict[str, Any]]:
 def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) -> Target:
     """A run of ours, by its best or last weights, or by those in a file."""
     for section in changes:
-        if section not in JUDGING:
+        if section not in JUDGING and not (section == "part" and set(changes[section]) == {"masks"}):
             raise UserError(
                 f"{section} is a setting of training, and {run.path} has been trained. evaluate takes "
                 f"{', '.join(JUDGING)}; another radius is --evaluate.eps, another norm --evaluate.norm."
@@ -272,5 +272,6 @@ def _answers(model: nn.Module, images: ImageSet, device: torch.device) -> int:
 
 
 def _split(config: Config, device: torch.device, **options: Any) -> ImageSet:
-    data = build.splits(config, device, **options)
+    masks_for = None if config.evaluate.eps_low is None else config.evaluate.split
+    data = build.splits(config, device, masks_for, **options)
     return data.test if config.evaluate.split == "test" else data.validation

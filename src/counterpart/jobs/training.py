@@ -13,6 +13,7 @@ from .. import build, devices, distributed
 from ..attacks import pgd
 from ..config import MAPLESS, Config, identity, plain, resolve
 from ..data.image_sets import ImageSet, balanced_subset
+from ..data.mask_files import masks_fingerprint
 from ..data.transforms import as_floats
 from ..errors import UserError
 from ..evaluation import accuracy
@@ -56,7 +57,7 @@ def train(config: Config, deadline: float | None = None) -> Trained:
         raise UserError(
             "data.class_map is for evaluating a model on other classes; training gives it the data's own."
         )
-    data = build.splits(config, device)
+    data = build.splits(config, device, masks_for="train" if config.train.masked else None)
     _check_targets(config, len(data.train.classes))
     about_model = build.about_model(config, data)
     model = build.model(about_model, config.seed, pretrained=config.model.pretrained)
@@ -73,12 +74,14 @@ def train(config: Config, deadline: float | None = None) -> Trained:
     validation = data.validation
     if config.train.validation_n is not None:
         validation = balanced_subset(validation, config.train.validation_n, seed=0)
+    masks = masks_fingerprint(data.train)
     about = {
         "model": about_model,
         "classes": list(data.train.classes),
         "data": data.train.name,
         "fingerprint": data.train.fingerprint,
         "config": build.config_hash(config),
+        **({} if masks is None else {"masks": masks}),
     }
     o = config.optimizer
     finished = fit(

@@ -131,12 +131,13 @@ def fit(
     ema = None if settings.ema is None else averaged(model, settings.ema)
     state, maps = State(), None
     if run.checkpoint("last").exists():
-        before = checkpoint.read(run.checkpoint("last"))[1].get("fingerprint")
-        if before != about.get("fingerprint"):
-            raise UserError(
-                f"{run.path} was trained on data {before}, the data is now {about.get('fingerprint')}: the images "
-                "changed. Put them back, or start another run with --name."
-            )
+        before = checkpoint.read(run.checkpoint("last"))[1]
+        for key, what, things in (("fingerprint", "data", "images"), ("masks", "masks", "masks")):
+            if before.get(key) != about.get(key):
+                raise UserError(
+                    f"{run.path} was trained on {what} {before.get(key)}, now there is {about.get(key)}: the {things} "
+                    "changed. Put them back, or start another run with --name."
+                )
         state, maps = checkpoint.load(run.checkpoint("last"), model, optimizer, ema)
         maps = None if maps is None else maps.to(settings.device)
         if not distributed.is_main():  # the checkpoint holds the sums over all processes
@@ -422,6 +423,8 @@ def _epoch_record(
         "peak_memory": devices.peak_memory(settings.device),  # bytes, of this process so far
         "device": settings.device.type,
     }
+    if "masks" in about:
+        details["masks"] = about["masks"]
     if "radius" in sums:
         details["mean_radius"] = sums["radius"] / count
     if "flat_maps" in sums:
