@@ -94,7 +94,7 @@ def corrupt(
     check_unit_range(images)
     strengths = CONSTANTS[constants or constants_for(*images.shape[-2:])][name]
     function = CORRUPTIONS[name]
-    if name == "frost":
+    if frost is not None and name == "frost":
         function = partial(function, textures=frost[:5] if published else frost)
     if name == "glass_blur":
         function = partial(function, copies=published)
@@ -131,5 +131,6 @@ __all__ = [
     "SEVERITIES",
     "constants_for",
     "corrupt",
+    "read_textures",
     "unfit",
 ]

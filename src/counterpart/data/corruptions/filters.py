@@ -30,7 +30,8 @@ def gaussian(
     down, across = (
         _gaussian_matrix(size, float(sigma), mode, truncate).to(planes.device) for size in planes.shape[-2:]
     )
-    return (down @ planes.double() @ across.T).float()
+    blurred: Tensor = down @ planes.double() @ across.T
+    return blurred.float()
 
 
 def convolve(images: Float[Tensor, "b c h w"], kernel: Float[Tensor, "k k"]) -> Float[Tensor, "b c h w"]:
@@ -43,7 +44,7 @@ def convolve(images: Float[Tensor, "b c h w"], kernel: Float[Tensor, "k k"]) -> 
     padded = F.pad(images.double(), (reach, reach, reach, reach), mode="reflect")
     size = (padded.shape[-2], padded.shape[-1])
     spectrum = torch.fft.rfft2(padded) * torch.fft.rfft2(kernel.double().to(images.device), s=size)
-    whole = torch.fft.irfft2(spectrum, s=size)
+    whole: Tensor = torch.fft.irfft2(spectrum, s=size)
     return whole[..., 2 * reach : 2 * reach + height, 2 * reach : 2 * reach + width].float()
 
 

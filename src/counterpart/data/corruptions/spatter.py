@@ -62,7 +62,8 @@ def edges(depth: Float[Tensor, "b 1 h w"]) -> Bool[Tensor, "b 1 h w"]:
     """
     sobel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], device=depth.device)
     padded = F.pad(depth, (1, 1, 1, 1), mode="replicate")
-    dx, dy = F.conv2d(padded, torch.stack([sobel, sobel.T])[:, None]).round().split(1, dim=1)
+    gradients = F.conv2d(padded, torch.stack([sobel, sobel.T])[:, None]).round()
+    dx, dy = gradients[:, :1], gradients[:, 1:]
     size = dx.abs() + dy.abs()
     around = F.pad(size, (1, 1, 1, 1))
     height, width = depth.shape[-2:]
