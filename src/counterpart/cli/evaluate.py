@@ -18,7 +18,7 @@ SETTINGS: Collection[str] = tuple(
     for key, _ in settings()
     if key.startswith("evaluate.") or key in ("seed", "device", "threads", "part.masks", *_DATA, *_OUTSIDE)
 )
-SECTION = "evaluate"  # its settings may be written without it
+SECTIONS = ("evaluate",)  # its settings may be written without it
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from ..errors import UserError, nearest
 from ..rundir import NOT_IDENTITY as NOT_IDENTITY
+from .corruptions import Corruptions
 from .evaluation import ATTACK_OPTIONS as ATTACK_OPTIONS
 from .evaluation import SUITES as SUITES
 from .evaluation import Evaluate as Evaluate
@@ -42,6 +43,7 @@ class Config(Section):
     optimizer: Optimizer = Field(default_factory=Optimizer)
     train: Train = Field(default_factory=Train)
     evaluate: Evaluate = Field(default_factory=Evaluate)
+    corruptions: Corruptions = Field(default_factory=Corruptions)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":

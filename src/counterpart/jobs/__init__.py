@@ -1,6 +1,7 @@
 """What the commands do with run folders and models."""
 
 from .auditing import audit_target as audit_target
+from .corruptions import evaluate_corruptions as evaluate_corruptions
 from .judging import Judged as Judged
 from .judging import evaluate as evaluate
 from .prediction import Prediction as Prediction

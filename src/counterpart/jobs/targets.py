@@ -26,7 +26,14 @@ from ..records import fingerprint
 from ..rundir import RunDir, members
 from ..training import checkpoint
 
-JUDGING = ("evaluate", "data", "device", "threads", "seed")  # what may change when a trained run is evaluated
+JUDGING = (
+    "evaluate",
+    "corruptions",
+    "data",
+    "device",
+    "threads",
+    "seed",
+)  # what may change when a trained run is evaluated
 FORMS = "a run folder, a checkpoint (.safetensors), timm/NAME, ARCHITECTURE@WEIGHTS.pt, or module:function of your own"
 
 
@@ -134,7 +141,7 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
     for section in changes:
         if section not in JUDGING and not (section == "part" and set(changes[section]) == {"masks"}):
             raise UserError(
-                f"{section} is a setting of training, and {run.path} has been trained. evaluate takes "
+                f"{section} is a setting of training, and {run.path} has been trained. To judge it, set "
                 f"{', '.join(JUDGING)}; another radius is --evaluate.eps, another norm --evaluate.norm."
             )
     # data.limit is for training images.
