@@ -2,13 +2,14 @@
 
 import textwrap
 from collections.abc import Collection, Sequence
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
 from ..config import nearest_key, readable, settings
 from ..errors import UserError, nearest
 
+_IN_WORDS = {"evaluate.attacks": "PGD-20", "corruptions.names": "all"}  # defaults of many values
 _BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 
 
@@ -90,8 +91,9 @@ def describe(accepted: Collection[str]) -> str:
         default = info.get_default(call_default_factory=True)
         shown = readable(default) if isinstance(default, float) else str(default).lower()
         if isinstance(default, tuple):
-            shown = "PGD-20" if key == "evaluate.attacks" else ",".join(map(readable, default))
-        choices = get_args(info.annotation) if "Literal" in str(info.annotation) else ()
+            shown = _IN_WORDS[key] if key in _IN_WORDS else ",".join(map(readable, default))
+        parts = [info.annotation, *get_args(info.annotation)]  # "a or b", or one of these or None
+        choices = next((get_args(part) for part in parts if get_origin(part) is Literal), ())
         names = f" [{', '.join(map(str, choices))}]" if choices else ""
         ending = "" if default is None else f" (default: {shown})"
         rows.append(
