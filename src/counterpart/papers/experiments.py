@@ -15,6 +15,7 @@ from ..config import Config, resolve
 from ..errors import UserError, nearest
 from ..recipes import load
 from ..records import Record, read, write
+from ..rundir import RunDir
 from ..statistics import Difference, paired_difference
 
 Attacks = Sequence[Mapping[str, Any]]
@@ -50,6 +51,7 @@ class Experiment:
         evaluate: other settings of the evaluation, such as its radii.
         notes: what the paper leaves unknown, and what was chosen here.
         datasets: those that the paper shows; any data set with the recipes will do.
+        corruptions: name of a column -> corruption, each at severity 1 as the paper has them; beside ``columns``.
         pairs: rows whose difference is the point, (one, other): shown with an interval, image by image and seed by
             seed.
     """
@@ -61,6 +63,7 @@ class Experiment:
     evaluate: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     datasets: Sequence[str] = ("cifar10",)
+    corruptions: Mapping[str, str] = field(default_factory=dict)
     pairs: Sequence[tuple[str, str]] = ()
 
 
@@ -125,7 +128,15 @@ def run(
             trained = jobs.train(config)
             if not trained.finished:
                 raise UserError("train.stop_after ended the experiment; the same command continues.")
+            corrupted = [column for column in missing if column in experiment.corruptions]
+            for one in _corrupted(experiment, corrupted, trained.run, config) if corrupted else ():
+                kept = replace(
+                    one, name=_key(row, one.name), seed=seed, details={**one.details, "scale": scale}
+                )
+                write(_file(experiment, dataset, scale, home), [kept])
             for column, attacks in missing.items():
+                if column in corrupted:
+                    continue
                 given = {
                     "evaluate": {
                         **experiment.evaluate,
@@ -143,6 +154,20 @@ def run(
                 write(_file(experiment, dataset, scale, home), [kept])
 
 
+def _corrupted(experiment: Experiment, columns: Sequence[str], run: RunDir, config: Config) -> list[Record]:
+    """Accuracies under the corruptions of some columns, named after these; what cannot be made is missing."""
+    chosen = config.corruptions
+    given = {
+        "corruptions": {"published": True, "source": chosen.source, "frost": chosen.frost},
+        "evaluate": {"n": config.evaluate.n},
+        "data": {"root": config.data.root},
+    }
+    [judged] = jobs.evaluate_corruptions(str(run.path), given)
+    found = {record.name: record for record in judged.records}
+    names = {column: f"corruption/{experiment.corruptions[column]}/severity 1" for column in columns}
+    return [replace(found[name], name=column) for column, name in names.items() if name in found]
+
+
 def differs(scale: str) -> str:
     """What a scale changes, in words."""
     changed = ", ".join(f"{key} {value}" for key, value in _flat(SCALES[scale]))
@@ -150,8 +175,8 @@ def differs(scale: str) -> str:
 
 
 def columns(experiment: Experiment) -> dict[str, Attacks]:
-    """Natural accuracy, which no attack lowers, and then the attacks."""
-    return {NATURAL: [], **experiment.columns}
+    """Natural accuracy, which no attack lowers, then the attacks, then the corruptions, which are none."""
+    return {NATURAL: [], **experiment.columns, **{column: [] for column in experiment.corruptions}}
 
 
 def measured(
