@@ -1,4 +1,4 @@
-"""Common corruptions beside the published definitions, written anew in numpy, scipy, Pillow and loops, on the same draws."""
+"""Common corruptions beside the published definitions, written anew with numpy, scipy and loops, on the same draws."""
 
 import colorsys
 import io
