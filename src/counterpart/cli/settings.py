@@ -9,6 +9,7 @@ import yaml
 from ..config import nearest_key, readable, settings
 from ..errors import UserError, nearest
 
+_IN_WORDS = {"evaluate.attacks": "PGD-20", "corruptions.names": "all"}  # defaults of many values
 _BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 
 
@@ -90,7 +91,7 @@ def describe(accepted: Collection[str]) -> str:
         default = info.get_default(call_default_factory=True)
         shown = readable(default) if isinstance(default, float) else str(default).lower()
         if isinstance(default, tuple):
-            shown = "PGD-20" if key == "evaluate.attacks" else ",".join(map(readable, default))
+            shown = _IN_WORDS[key] if key in _IN_WORDS else ",".join(map(readable, default))
         choices = _choices(info.annotation)
         names = f" [{', '.join(map(str, choices))}]" if choices else ""
         ending = "" if default is None else f" (default: {shown})"

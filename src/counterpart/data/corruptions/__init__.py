@@ -18,6 +18,7 @@ from ...seeding import Keys
 from ..transforms import as_floats
 from . import blur, digital, noise, spatter, weather
 from .constants import CONSTANTS
+from .filters import levels
 from .weather import read_textures
 
 # The 15 of the benchmark in its order, and the four that it keeps for validation.
@@ -67,8 +68,7 @@ def corrupt(
     """Images under one corruption, as 8-bit images again: every value is k / 255.
 
     As published, images are 8-bit before and after, and values are cut off, not rounded, to 8 bits (motion blur,
-    pixelate and JPEG round by themselves). A value within a thousandth of a level below a whole one counts as that:
-    floating point is forgiven.
+    pixelate and JPEG round by themselves).
 
     Args:
         images: in [0, 1], of 1 or 3 channels and at least 16 pixels a side; rounded to 8 bits first.
@@ -100,7 +100,7 @@ def corrupt(
         function = partial(function, copies=published)
     exact = as_floats((255 * images).round().byte())
     changed = function(exact, strengths[severity - 1], keys.fold(name, severity))
-    return as_floats((255 * changed.clamp(0, 1) + 1e-3).byte())
+    return as_floats(levels(changed).byte())
 
 
 def unfit(name: str, channels: int, textures: bool) -> str | None:

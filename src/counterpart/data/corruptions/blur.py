@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...seeding import Keys
-from .filters import convolve, gaussian, motion, zoomed
+from .filters import convolve, gaussian, levels, motion, zoomed
 
 Strengths = tuple[float, ...]
 
@@ -67,7 +67,7 @@ def glass_blur(
     farther than copied ones, so that ours is the stronger corruption.
     """
     sigma, reach, rounds = strength
-    blurred = (255 * gaussian(images, sigma) + 1e-3).floor() / 255
+    blurred = levels(gaussian(images, sigma)) / 255
     order = _swaps(keys, int(reach), int(rounds), (images.shape[-2], images.shape[-1]), copies)
     moved = blurred.flatten(2).gather(2, order[:, None].expand(-1, images.shape[1], -1))
     return gaussian(moved.view(images.shape), sigma)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 ROUNDS_AWAY = 1e-6  # weights of a kernel below this change no 8-bit value
+FORGIVEN = 2e-4  # what a value may lack of a whole level: floating point
 
 
 @cache
@@ -46,6 +47,11 @@ def convolve(images: Float[Tensor, "b c h w"], kernel: Float[Tensor, "k k"]) -> 
     spectrum = torch.fft.rfft2(padded) * torch.fft.rfft2(kernel.double().to(images.device), s=size)
     whole: Tensor = torch.fft.irfft2(spectrum, s=size)
     return whole[..., 2 * reach : 2 * reach + height, 2 * reach : 2 * reach + width].float()
+
+
+def levels(images: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Whole numbers 0..255 of values in [0, 1] and beyond: cut off, not rounded, as the published code does."""
+    return (255 * images.clamp(0, 1) + FORGIVEN).floor()
 
 
 def motion(

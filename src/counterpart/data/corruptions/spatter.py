@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...seeding import Keys
-from .filters import gaussian, in_channels
+from .filters import gaussian, in_channels, levels
 
 WATER = (175 / 255, 238 / 255, 238 / 255)
 MUD = (63 / 255, 42 / 255, 20 / 255)
@@ -36,7 +36,7 @@ def spatter(
         cover = gaussian((liquid > threshold).float(), amount)
         cover = torch.where(cover < 0.8, 0.0, cover)
         return images * (1 - cover) + colour * cover
-    depth = (255 * liquid.clamp(max=1) + 1e-3).floor()
+    depth = levels(liquid)
     light = depth * _from_rims(depth)
     most = light.amax(dim=(2, 3), keepdim=True)
     return images + torch.where(most > 0, amount * light / most, 0.0) * colour

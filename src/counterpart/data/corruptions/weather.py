@@ -10,7 +10,7 @@ from torch import Tensor
 from ...errors import UserError
 from ...seeding import Keys
 from ..decoding import decode
-from .filters import grey, in_channels, motion, zoomed
+from .filters import grey, in_channels, levels, motion, zoomed
 
 Strengths = tuple[float, ...]
 TEXTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg", "frost6.jpg")
@@ -24,8 +24,7 @@ def snow(images: Float[Tensor, "b c h w"], strength: Strengths, keys: Keys) -> F
     """
     mean, sd, zoom, threshold, radius, sigma, mix = strength
     flakes = zoomed(mean + sd * keys.normal(0, (1, *images.shape[-2:])), zoom)
-    flakes = torch.where(flakes < threshold, 0.0, flakes).clamp(0, 1)
-    flakes = (255 * flakes + 1e-3).floor() / 255
+    flakes = levels(torch.where(flakes < threshold, 0.0, flakes)) / 255
     flakes = motion(flakes, int(radius), sigma, 90 * keys.uniform(1, (1,))[:, 0] - 135)
     whitened = torch.maximum(images, 1.5 * grey(images) + 0.5)
     return mix * images + (1 - mix) * whitened + flakes + flakes.flip((2, 3))
