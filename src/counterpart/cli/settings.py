@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Collection, Sequence
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
@@ -89,7 +89,7 @@ def describe(accepted: Collection[str]) -> str:
         shown = readable(default) if isinstance(default, float) else str(default).lower()
         if isinstance(default, tuple):
             shown = "PGD-20" if key == "evaluate.attacks" else ",".join(map(readable, default))
-        choices = get_args(info.annotation) if "Literal" in str(info.annotation) else ()
+        choices = _choices(info.annotation)
         names = f" [{', '.join(map(str, choices))}]" if choices else ""
         ending = "" if default is None else f" (default: {shown})"
         rows.append(
@@ -97,3 +97,11 @@ def describe(accepted: Collection[str]) -> str:
             + textwrap.indent(textwrap.fill(f"{info.description}{ending}", 92), " " * 8)
         )
     return "\n".join(rows)
+
+
+def _choices(annotation: object) -> tuple[object, ...]:
+    """The names that a setting takes; none where it takes numbers or text as well."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    members = [one for one in get_args(annotation) if one is not type(None)]
+    return _choices(members[0]) if len(members) == 1 else ()

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import field_validator, model_validator
 
-from .values import Duration, Location, Number, Section, readable, setting
+from .values import Duration, Location, Number, RadiusOrAuto, Section, readable, setting
 
 
 class Data(Section):
@@ -64,8 +64,24 @@ class Attack(Section):
 
     norm: Literal["linf", "l2", "l1"] = setting("norm of the budget", default="linf")
     eps: Number = setting("radius; images lie in [0, 1], so 8/255 and not 8 for linf", default=8 / 255, ge=0)
-    steps: int = setting("PGD steps in training", default=10, ge=1)
+    generation: Literal["pgd", "minimum-margin"] = setting(
+        "how methods at and part make their adversarial examples: PGD on cross-entropy, or PGD towards each of several "
+        "likely wrong classes, of which the one that comes closest counts (MMA)",
+        default="pgd",
+    )
+    targets: int = setting(
+        "minimum-margin: wrong classes, the likeliest of the clean image first", default=3, ge=1
+    )
+    steps: int = setting("PGD steps in training, towards each target", default=10, ge=1)
     step_size: Number | None = setting("PGD step; default 2.5 eps / steps", default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _targets_count(self) -> "Attack":
+        if self.generation == "pgd" and self.targets != type(self).model_fields["targets"].default:
+            raise ValueError(
+                f"attack.targets {self.targets} has no effect with attack.generation pgd: it is for minimum-margin"
+            )
+        return self
 
     @model_validator(mode="after")
     def _radius_in_range(self) -> "Attack":
@@ -84,7 +100,11 @@ MAPLESS = (*SAME_FOR_ALL, "file")  # masks that look at no map
 class Part(Section):
     """Pixel-reweighted budgets (methods part, part-t and part-m)."""
 
-    eps_low: Number = setting("radius of the pixels that matter less; at most eps", default=7 / 255, ge=0)
+    eps_low: RadiusOrAuto = setting(
+        "radius of the pixels that matter less; at most eps. auto: from eps down in eighths, an epoch each, while the "
+        "validation images show no loss of robustness",
+        default=7 / 255,
+    )
     mask: Literal[
         "paper", "quantile", "soft", "mean-preserving", "quadrant", "centre", "file", "published-code"
     ] = setting(
@@ -124,8 +144,8 @@ class Part(Section):
         default=None,
     )
     mask_from: Literal["start", "clean"] | None = setting(
-        "take the map from the attack's own first pass, or from a pass on the clean image; default: start, and for "
-        "part-t clean, a pass that TRADES makes anyway",
+        "take the map from the attack's own first pass, or from a pass on the clean image; default: start, and clean "
+        "for part-t and attack.generation minimum-margin, which make that pass anyway",
         default=None,
     )
     map_class: Literal["true", "predicted", "margin"] = setting(
@@ -145,7 +165,7 @@ class Part(Section):
         idle = []
         if self.mask in MAPLESS:
             idle = ["map", "layer", "map_class", "refresh_epochs"]
-            idle += ["mask_from"] if self.mask_from == "clean" else []  # start, as recipes say, costs no pass
+            idle += ["mask_from"] if self.mask_from == "clean" else []  # start is what recipes say
             if self.control == "shuffled" and self.mask in SAME_FOR_ALL:
                 raise ValueError(
                     f"part.control shuffled: all images share one plane under part.mask {self.mask}"
@@ -221,6 +241,12 @@ class Train(Section):
         "TRADES and MART: clean and attacked images pass batch norm each by themselves, or as one batch",
         default="separate",
     )
+    label_smoothing: Number = setting(
+        "share of each label that is spread evenly over all classes, in the cross-entropy of training (0.1 is common)",
+        default=0,
+        ge=0,
+        lt=1,
+    )
     epochs: int = setting("passes over the training images", default=80, ge=1)
     batch_size: int = setting("images per step, over all processes", default=128, ge=1)
     precision: Literal["auto", "float32", "bf16"] = setting(
@@ -232,6 +258,14 @@ class Train(Section):
     ema: Number | None = setting(
         "decay of averaged weights, such as 0.995; default: off", default=None, gt=0, lt=1
     )
+    awp: Number = setting(
+        "adversarial weight perturbation: take each step's gradient where every kernel and matrix has moved by this "
+        "share of its norm to raise the loss (5e-3 in the paper); costs one more pass; 0: off",
+        default=0,
+        ge=0,
+        lt=1,
+    )
+    awp_warmup: int = setting("epochs without weight perturbation at the start", default=0, ge=0)
     validation_steps: int = setting("PGD steps of the validation after each epoch", default=10, ge=1)
     validation_n: int | None = setting("validate on this many images; default: all", default=None, ge=1)
     checkpoint_every: Duration = setting("seconds between checkpoints within an epoch", default=300, gt=0)
@@ -255,4 +289,16 @@ class Train(Section):
                     raise ValueError(
                         f"train.{name} has no effect with method {self.method}: it is for TRADES and MART"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _awp_begins(self) -> "Train":
+        if self.awp_warmup and not self.awp:
+            raise ValueError(
+                f"train.awp_warmup {self.awp_warmup} has no effect without train.awp, such as 5e-3"
+            )
+        if self.awp and self.awp_warmup >= self.epochs:
+            raise ValueError(
+                f"train.awp_warmup {self.awp_warmup} leaves none of {self.epochs} epochs to train.awp"
+            )
         return self

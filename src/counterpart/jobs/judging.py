@@ -276,7 +276,8 @@ def _keep(case: Case, rows: Sequence[Row], made: Sequence[Record]) -> None:
 
 def _write_panel(case: Case, path: Path, rows: Sequence[Row]) -> None:
     config = case.target.config
-    rule = build.rule(config) if config.train.masked else partial(constant, budget=case.budget)
+    trained = build.rule(config, case.target.who.get("trained_eps_low"))
+    rule = trained if config.train.masked else partial(constant, budget=case.budget)
     same = case.norm == config.attack.norm  # the radii of training mean nothing in another norm
     size = config.evaluate.chunk_size
 

@@ -154,6 +154,8 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
         )
         notes = (f"{said[0].upper()}{said[1:]}.",)
     who = {"config": about["config"], "weights": which, "method": build.method_name(config)}
+    if "eps_low" in about:  # what part.eps_low auto had come to
+        who["trained_eps_low"] = about["eps_low"]
     classes = int(about["model"]["num_classes"])
     return Target(text, run, config, model.to(device).eval(), classes, images, device, who, notes)
 

@@ -58,6 +58,7 @@ def train(config: Config, deadline: float | None = None) -> Trained:
             "data.class_map is for evaluating a model on other classes; training gives it the data's own."
         )
     data = build.splits(config, device, masks_for="train" if config.train.masked else None)
+    _check_targets(config, len(data.train.classes))
     about_model = build.about_model(config, data)
     model = build.model(about_model, config.seed, pretrained=config.model.pretrained)
     if config.model.init is not None:
@@ -85,7 +86,7 @@ def train(config: Config, deadline: float | None = None) -> Trained:
     o = config.optimizer
     finished = fit(
         model,
-        build.phases(config),
+        build.phases(config, len(validation)),
         data.train,
         run=run,
         optimizer=sgd(
@@ -132,6 +133,15 @@ def train_seeds(config: Config, seeds: Sequence[int]) -> list[Trained]:
 def _deadline(config: Config) -> float | None:
     after = config.train.stop_after
     return None if after is None else time.monotonic() + after
+
+
+def _check_targets(config: Config, classes: int) -> None:
+    """Refuse, before anything is written, more targets than there are wrong classes."""
+    if config.attack.generation == "minimum-margin" and config.attack.targets >= classes:
+        raise UserError(
+            f"attack.targets {config.attack.targets} of {classes - 1} wrong classes: {config.data.name} has {classes}. "
+            f"Use --attack.targets {classes - 1}."
+        )
 
 
 def _check_saliency(config: Config, model: nn.Module, images: ImageSet, device: torch.device) -> None:
