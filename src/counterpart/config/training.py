@@ -165,7 +165,7 @@ class Part(Section):
         idle = []
         if self.mask in MAPLESS:
             idle = ["map", "layer", "map_class", "refresh_epochs"]
-            idle += ["mask_from"] if self.mask_from == "clean" else []  # start, as recipes say, costs no pass
+            idle += ["mask_from"] if self.mask_from == "clean" else []  # start is what recipes say
             if self.control == "shuffled" and self.mask in SAME_FOR_ALL:
                 raise ValueError(
                     f"part.control shuffled: all images share one plane under part.mask {self.mask}"
