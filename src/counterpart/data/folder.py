@@ -1,7 +1,7 @@
 """Any folder of images, one folder per class, as torchvision's ImageFolder has it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def load_folder(
     every_file = [path for files in listed.values() for paths in files.values() for path in paths]
     height, width = common_size(every_file) if size is None else (size, size)
     in_memory = len(every_file) * 3 * height * width <= IN_MEMORY_BYTES
-    fingerprint = content_fingerprint(_content(root, every_file))
+    fingerprint = content_fingerprint(content_of(root, every_file))
 
     def as_set(split: str) -> ImageSet:
         classes = tuple(listed[split])
@@ -151,7 +151,8 @@ def _images(folder: Path) -> Iterator[Path]:
                 yield Path(parent) / name
 
 
-def _content(root: Path, files: list[Path]) -> Iterator[bytes]:
+def content_of(root: Path, files: Sequence[Path]) -> Iterator[bytes]:
+    """What a fingerprint of files is made of: paths, sizes and, unless that is too much to read, contents."""
     sizes = [path.stat().st_size for path in files]
     hash_contents = sum(sizes) <= HASHED_BYTES
     for path, size in zip(files, sizes, strict=True):
