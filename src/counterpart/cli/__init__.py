@@ -8,7 +8,7 @@ from typing import Any, NoReturn, Protocol
 
 from .. import __version__
 from ..errors import UserError, nearest
-from . import audit, demo, doctor, evaluate, papers, predict, recipes, report, train, verify
+from . import audit, data, demo, doctor, evaluate, papers, predict, recipes, report, train, verify
 from .settings import describe, from_arguments, unknown
 
 
@@ -36,6 +36,7 @@ COMMANDS: dict[str, Command] = {
     "report": report,
     "papers": papers,
     "recipes": recipes,
+    "data": data,
     "doctor": doctor,
     "demo": demo,
 }
@@ -57,7 +58,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"counterpart: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        resumes = words[0] in ("train", "evaluate", "audit", "papers", "demo")
+        resumes = words[0] in ("train", "evaluate", "audit", "papers", "demo") or "prepare" in words[:2]
         goes_on = " The same command continues from the last checkpoint." if resumes else ""
         print(f"Stopped.{goes_on}", file=sys.stderr)
         return 130

@@ -50,10 +50,7 @@ def load_parts(
         raise UserError("data.download: a folder of your own images cannot be downloaded. Leave it out.")
     root = Path(root).expanduser()
     names = read_table(root)
-    if not (root / IMAGES).is_dir():
-        raise UserError(
-            f"{root} has no folder {IMAGES}: expected {root / IMAGES / 'train' / 'CLASS' / 'IMAGE.jpg'}."
-        )
+    require_images(root)
     loaded = load_folder(root / IMAGES, validation=validation, size=size, prepare=prepare)
     sets = (loaded.train, loaded.validation, loaded.test)
     masks = [[mask_of(root, image) for image in s.files or ()] for s in sets]
@@ -114,6 +111,14 @@ def read_table(root: Path) -> PartNames:
             f"{path}: ids run to {largest(names)} and {min(missing)} is missing. Number the parts from 1 on."
         )
     return names
+
+
+def require_images(root: Path) -> None:
+    """Raises UserError if the folder has no images."""
+    if not (root / IMAGES).is_dir():
+        raise UserError(
+            f"{root} has no folder {IMAGES}: expected {root / IMAGES / 'train' / 'CLASS' / 'IMAGE.jpg'}."
+        )
 
 
 def mask_of(root: Path, image: Path) -> Path:

@@ -186,7 +186,9 @@ def _results(
     if workers == 1:
         yield from map(work, todo.items())
         return
-    context = multiprocessing.get_context("spawn")  # forking a process with threads is not safe
+    # Forking this process would not be safe, it has threads; a server that has none imports everything once.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([f"{__package__}.preparations"])
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         try:
             yield from pool.map(work, todo.items(), chunksize=4)
