@@ -217,11 +217,7 @@ def _write_sample(sample: Sample, stage: Path, names: PartNames) -> dict[str, An
         suffix, image = ".png", _png(sample.image)
     mask = _png(sample.mask)
     for folder, ending, content in ((IMAGES, suffix, image), (MASKS, ".png", mask)):
-        path = stage / folder / sample.label / f"{sample.name}{ending}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}")
-        part.write_bytes(content)
-        part.replace(path)
+        _write(stage / folder / sample.label / f"{sample.name}{ending}", content)
     sizes = np.bincount(sample.mask.reshape(-1), minlength=256)
     own = {
         f"{label} {part}": int(sizes[number])
@@ -238,6 +234,17 @@ def _write_sample(sample: Sample, stage: Path, names: PartNames) -> dict[str, An
         "sha256": [hashlib.sha256(image).hexdigest(), hashlib.sha256(mask).hexdigest()],
         "pixels": own,
     }
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all. Not flushed to disk, which would take longer than all else together."""
+    half = path.with_name(f".{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        half.write_bytes(content)
+        half.replace(path)
+    except OSError as error:
+        raise UserError(f"Could not write {path}: {error.strerror or error}. Free some space.") from error
 
 
 def _png(array: np.ndarray) -> bytes:
