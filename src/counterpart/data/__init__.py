@@ -15,15 +15,25 @@ from .parts_folder import IMAGES, MASKS, TABLE, load_parts
 from .svhn import load_svhn
 from .svhn import missing_files as missing_svhn
 from .synthetic_parts import load_synthetic_parts
+from .tiny_imagenet import load_tiny_imagenet, tiny_folder
+from .tiny_imagenet import missing_files as missing_tiny_imagenet
 from .transforms import Augmentation, ResizedCrop, resize_maps
 
 DATA_SETS: dict[str, Callable[..., Splits]] = {
     "digits": load_digits,
     "cifar10": load_cifar10,
     "svhn": load_svhn,
+    "tiny-imagenet": load_tiny_imagenet,
     "folder": load_folder,
     "parts": load_parts,
     "synthetic-parts": load_synthetic_parts,
+}
+
+# Data set -> its folder below a root, and what that lacks.
+_OFFICIAL: dict[str, tuple[Callable[[Path], Path], Callable[[Path], list[str]]]] = {
+    "cifar10": (cifar_folder, missing_files),
+    "svhn": (Path, missing_svhn),
+    "tiny-imagenet": (tiny_folder, missing_tiny_imagenet),
 }
 
 
@@ -42,13 +52,14 @@ def found(name: str, root: Path | None) -> str:
     if root is None:
         return f"{name}: not looked for, --data.root names no folder"
     root = Path(root).expanduser()
-    if name == "cifar10":
-        folder = cifar_folder(root)
-        missing = missing_files(folder)
-        return f"cifar10: {folder} lacks {', '.join(missing)}" if missing else f"cifar10: there, in {folder}"
-    if name == "svhn":
-        missing = missing_svhn(root)
-        return f"svhn: {root} lacks {', '.join(missing)}" if missing else f"svhn: there, in {root}"
+    if name in _OFFICIAL:
+        folder, lacks = _OFFICIAL[name]
+        missing = lacks(folder(root))
+        return (
+            f"{name}: {folder(root)} lacks {', '.join(missing)}"
+            if missing
+            else f"{name}: there, in {folder(root)}"
+        )
     if name == "parts":
         missing = [part for part in (IMAGES, MASKS, TABLE) if not (root / part).exists()]
         return f"parts: {root} lacks {', '.join(missing)}" if missing else f"parts: there, in {root}"
@@ -62,5 +73,5 @@ def found(name: str, root: Path | None) -> str:
 __all__ = [
     "DATA_SETS", "Augmentation", "ImageSet", "Parts", "ResizedCrop", "Splits", "balanced_subset", "batches",
     "epoch_order", "found", "keep_labels", "load_cifar10", "load_digits", "load_folder", "load_parts", "load_svhn",
-    "load_synthetic_parts", "relabelled", "resize_maps", "stratified",
+    "load_synthetic_parts", "load_tiny_imagenet", "relabelled", "resize_maps", "stratified",
 ]  # fmt: skip

@@ -283,7 +283,9 @@ def read_batch(images: ImageSet, positions: Tensor, device: torch.device) -> Bat
     """The images at some positions, as an attack meets them."""
     chosen = images.subset(positions)
     pixels = as_floats(chosen.read(torch.arange(len(chosen))).to(device))
-    return Batch(pixels, chosen.labels.to(device), chosen.index.to(device))
+    own = images.read_masks(positions)
+    importance = None if own is None else own.to(device)
+    return Batch(pixels, chosen.labels.to(device), chosen.index.to(device), importance=importance)
 
 
 def _unit(found: Sequence[_Found], seconds: float) -> Unit:

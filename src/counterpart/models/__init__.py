@@ -29,6 +29,7 @@ def create(
     width: int | None = None,
     in_channels: int = 3,
     image_size: int = 32,
+    patch_size: int | None = None,
     pretrained: bool = False,
 ) -> ImageClassifier:
     """A freshly initialised network (from torch's default generator), or one with timm's pretrained weights.
@@ -40,6 +41,7 @@ def create(
         in_channels: channels of the images.
         image_size: side of the images in pixels, for networks that are built for one size (transformers,
             ``ONE_SIZE``).
+        patch_size: side of the patches in pixels, for timm's transformers.
         pretrained: start from pretrained weights; timm's networks only.
     """
     if name.startswith("timm/"):
@@ -47,7 +49,9 @@ def create(
             raise UserError(f"width {width} does not apply to {name}: timm's networks have fixed widths.")
         from . import backbones
 
-        return backbones.create(name, num_classes, in_channels, image_size, pretrained)
+        return backbones.create(name, num_classes, in_channels, image_size, pretrained, patch_size)
+    if patch_size is not None:
+        raise UserError(f"patch_size {patch_size} does not apply to {name}: it is for timm's transformers.")
     if pretrained:
         raise UserError(
             f"{name} has no pretrained weights here; name a timm/ network, or give weights to start from."
