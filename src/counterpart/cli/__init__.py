@@ -8,7 +8,20 @@ from typing import Any, NoReturn, Protocol
 
 from .. import __version__
 from ..errors import UserError, nearest
-from . import audit, corruptions, demo, doctor, evaluate, papers, predict, recipes, report, train, verify
+from . import (
+    audit,
+    corruptions,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    papers,
+    predict,
+    recipes,
+    report,
+    train,
+    verify,
+)
 from .settings import describe, from_arguments, unknown
 
 
@@ -37,6 +50,7 @@ COMMANDS: dict[str, Command] = {
     "report": report,
     "papers": papers,
     "recipes": recipes,
+    "data": data,
     "doctor": doctor,
     "demo": demo,
 }
@@ -59,6 +73,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         resumes = words[0] in ("train", "evaluate", "corruptions", "audit", "papers", "demo")
+        resumes |= "prepare" in words[:2]
         goes_on = " The same command continues from the last checkpoint." if resumes else ""
         print(f"Stopped.{goes_on}", file=sys.stderr)
         return 130

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..seeding import Keys
 from .decoding import Prepare, decode_all
+from .parts import Parts, decode_masks
 from .transforms import as_floats
 
 # Where a data set has no official split, ours is the same in every run, whatever the run's seed.
@@ -34,6 +35,7 @@ class ImageSet:
         pixels: (N, C, H, W) uint8, or None for a set too large for memory.
         files: where each image came from, for sets of image files; decoded on demand if ``pixels`` is None.
         prepare: how to resize and crop them, if not in the ordinary way.
+        parts: which pixels belong to which part, for sets that are annotated.
         names: what each sample is called within the data set, "train/cat/7.jpg" or "train/00012", so that files of
             the user's own can belong to it.
         masks: (K, H, W) the user's own masks (see ``mask_files``), one for some or all of the samples.
@@ -50,6 +52,7 @@ class ImageSet:
     pixels: UInt8[Tensor, "n c h w"] | None = None
     files: tuple[Path, ...] | None = None
     prepare: Prepare | None = None
+    parts: Parts | None = None
     names: tuple[str, ...] | None = None
     masks: UInt8[Tensor, "k h w"] | None = None
     mask_rows: Int[Tensor, " n"] | None = None
@@ -67,6 +70,27 @@ class ImageSet:
             return self.pixels[positions.to(self.pixels.device)]
         assert self.files is not None
         return decode_all([self.files[i] for i in positions.tolist()], self.shape, self.prepare)
+
+    def read_parts(self, positions: Int[Tensor, " b"]) -> Int[Tensor, "b h w"]:
+        """The part ids at some positions, int64, 0 = background; on the device of the masks, or on the CPU.
+
+        All background for images without annotation.
+        """
+        parts = self.parts
+        if parts is None:
+            raise ValueError(f"{self.name} has no parts.")
+        if parts.masks is not None:
+            return parts.masks[positions.to(parts.masks.device)].long()
+        assert parts.files is not None
+        assert self.files is not None
+        chosen = positions.tolist()
+        masks = decode_masks(
+            [parts.files[i] if parts.there[i] else None for i in chosen],
+            [self.files[i] for i in chosen],
+            (self.shape[1], self.shape[2]),
+            parts.stored,
+        )
+        return (masks if parts.convert is None else parts.convert(masks)).long()
 
     def read_masks(self, positions: Int[Tensor, " b"]) -> Float[Tensor, "b h w"] | None:
         """The masks at some positions as shares in [0, 1], NaN for a sample without one; None without any masks."""
@@ -86,6 +110,7 @@ class ImageSet:
             index=self.index[positions],
             pixels=None if self.pixels is None else self.pixels[positions],
             files=None if self.files is None else tuple(self.files[i] for i in positions.tolist()),
+            parts=None if self.parts is None else self.parts.subset(positions),
             names=None if self.names is None else tuple(self.names[i] for i in positions.tolist()),
             mask_rows=None if self.mask_rows is None else self.mask_rows[positions.to(self.mask_rows.device)],
         )
@@ -95,8 +120,11 @@ class ImageSet:
         pixels = None if self.pixels is None else self.pixels.to(device)
         masks = None if self.masks is None else self.masks.to(device)
         rows = None if self.mask_rows is None else self.mask_rows.to(device)
+        parts = None if self.parts is None else self.parts.to(device)
         labels, index = self.labels.to(device), self.index.to(device)
-        return replace(self, labels=labels, index=index, pixels=pixels, masks=masks, mask_rows=rows)
+        return replace(
+            self, labels=labels, index=index, pixels=pixels, parts=parts, masks=masks, mask_rows=rows
+        )
 
 
 @dataclass(frozen=True)
