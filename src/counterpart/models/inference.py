@@ -22,6 +22,7 @@ from .. import devices
 from ..protocols import Probe
 from ..seeding import derive
 from .normalize import ImageClassifier
+from .part_heads import PartFeatures
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
@@ -55,7 +56,7 @@ class InferenceView:
         self._dtype = PRECISIONS[precision]
         self._gap_linear: bool | None = None  # decided at the first probe, which knows the shape of features
 
-        trunk: Callable[[Tensor], Tensor]
+        trunk: Callable[[Tensor], Tensor | PartFeatures]
         self._folds: list[_Fold] = []
         self.reason: str | None = None
         try:
@@ -85,12 +86,15 @@ class InferenceView:
     def probe(self, images: Float[Tensor, "b c h w"]) -> Probe:
         """One forward pass from a fresh leaf, its graph kept.
 
-        ``features`` is None where the head sees no maps (transformers). ``weights`` is given where the head
+        ``features`` is None where the head sees no maps (transformers); of a part model it is what its head reads, the
+        part logits or the maps that they were made from. ``weights`` is given where the head
         is global average pooling and a linear layer, which is verified on numbers, not on names.
         """
         images = images.detach().clone().requires_grad_()
         with torch.enable_grad():
             features, logits = self._forward(images)
+        if isinstance(features, PartFeatures):
+            return Probe(images, logits, features.maps, part_logits=features.part_logits)
         if features is None or features.ndim != 4:
             return Probe(images, logits)
         if self._gap_linear is None:
@@ -108,12 +112,17 @@ class InferenceView:
         pairs = [(target, source[name]) for name, target in _state(self._copy).items() if name not in folded]
         _copy_into([target for target, _ in pairs], [value for _, value in pairs])
 
-    def _forward(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
+    def _forward(self, images: Tensor) -> tuple[Tensor | PartFeatures | None, Tensor]:
         kind = images.device.type
         inputs = images if self._classifier is None else self._classifier.normalise(images)
         inputs = inputs.to(torch.float32 if self._autocast else self._dtype)
         with torch.autocast(kind, torch.bfloat16, enabled=self._autocast):
-            output = self._trunk(inputs.contiguous(memory_format=self._layout)).float()
+            output = self._trunk(inputs.contiguous(memory_format=self._layout))
+        if isinstance(output, PartFeatures):
+            assert self._classifier is not None
+            found = output.float()
+            return found, self._classifier.forward_head(found)  # type: ignore[arg-type]
+        output = output.float()
         if self._classifier is None:
             return None, output
         features = self._classifier.as_maps(output)
