@@ -83,6 +83,12 @@ def boxes(part_logits: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float
     return torch.stack([score, centre_x, centre_y, spread_x, spread_y], dim=2)
 
 
+def mean_shares(part_logits: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c"]:
+    """The share (softmax) of each part and of the background, averaged over the pixels of an image of this size."""
+    sums = strips(part_logits, size, lambda strip, rows: (strip.softmax(dim=1).sum(dim=(2, 3)),))
+    return torch.stack([piece for (piece,) in sums]).sum(dim=0) / (size[0] * size[1])
+
+
 def centroids(parts: Integer[Tensor, "b h w"], num_parts: int) -> Float[Tensor, "b p 2"]:
     """Centres (x, y) in [-1, 1] of the annotated parts, on the scale of ``boxes``; NaN where a part is absent."""
     height, width = parts.shape[1:]
