@@ -134,7 +134,7 @@ def test_digits_are_the_scans():
 
 
 def test_found_answers_in_one_line(tmp_path):
-    assert set(DATA_SETS) == {"digits", "cifar10", "folder", "svhn"}
+    assert set(DATA_SETS) == {"digits", "cifar10", "folder", "svhn", "tiny-imagenet"}
     assert "comes with scikit-learn" in found("digits", None)
     assert "--data.root" in found("cifar10", None)
     assert "lacks data_batch_1, data_batch_2" in found("cifar10", tmp_path)

@@ -6,12 +6,14 @@ from counterpart import papers
 from counterpart.cli import main
 from counterpart.errors import UserError
 from counterpart.papers import experiments
+from counterpart.records import Record
 
 
 def test_every_experiment_is_sound():
     for name, one in papers.EXPERIMENTS.items():
         assert name == one.name
         assert len({row.name for row in one.rows}) == len(one.rows)
+        assert {name for pair in one.pairs for name in pair} <= {row.name for row in one.rows}
         for row in one.rows:
             for dataset, values in row.published.items():
                 assert dataset in one.datasets
@@ -27,10 +29,10 @@ def test_published_numbers_of_table_1():
     assert rows["PART s=10"]["svhn"]["natural"] == 93.75
 
 
-@pytest.mark.parametrize("dataset", ["cifar10"])
+@pytest.mark.parametrize("dataset", ["cifar10", "svhn", "tiny-imagenet"])
 def test_every_row_resolves_at_every_scale(dataset, tmp_path):
     for one in papers.EXPERIMENTS.values():
-        for row in one.rows:
+        for row in one.rows if dataset in one.datasets else ():
             names = {
                 experiments.configuration(row, dataset, scale, tmp_path, 0, {}).name
                 for scale in papers.SCALES
@@ -59,6 +61,9 @@ def test_two_rows_at_smoke_scale_and_no_work_twice(tmp_path, capsys, monkeypatch
     for row in ("AT", "PART"):
         attacked = [found[row, column][0].value for column in experiment.columns]
         assert max(attacked) <= found[row, "natural"][0].value
+        for column in papers.columns(experiment):
+            [record] = found[row, column]
+            assert record.details["right"].count("1") == round(record.value * record.n)
     monkeypatch.setattr(experiments.jobs, "train", None)  # would be called for whatever is missing
     monkeypatch.setattr(experiments.jobs, "evaluate", None)
     capsys.readouterr()
@@ -67,6 +72,44 @@ def test_two_rows_at_smoke_scale_and_no_work_twice(tmp_path, capsys, monkeypatch
     assert "MART" in shown
     assert "—" in shown
     assert "scale smoke" in shown
+
+
+def test_differences_pair_the_seeds_and_images_that_both_rows_have():
+    def record(row, seed, right):
+        details = {"right": right}
+        return Record("metric", f"{row}/natural", value=0.5, n=len(right), seed=seed, details=details)
+
+    experiment = papers.Experiment("test", "", (), {"PGD-20": []}, pairs=(("PART", "AT"), ("PART", "MART")))
+    found = {
+        ("PART", "natural"): [
+            record("PART", 0, "1110"),
+            record("PART", 1, "1100"),
+            record("PART", 2, "1111"),
+        ],
+        ("AT", "natural"): [record("AT", 1, "1000"), record("AT", 0, "1010"), record("AT", 2, "10")],
+    }
+    shown = papers.differences(experiment, found)
+    assert set(shown) == {("PART", "AT", "natural")}  # no MART; no PGD-20; seed 2 saw other images
+    difference, seeds, n = shown["PART", "AT", "natural"]
+    assert (difference.mean, seeds, n) == (0.25, 2, 4)
+
+
+def test_autoattack_sees_fewer_images_at_small_scale(tmp_path):
+    row = papers.find("pixel/controls").rows[0]
+    config = experiments.configuration(row, "cifar10", "small", tmp_path, 0, {})
+    assert experiments._images(config, [{"attack": "pgd"}], "small") == 2000
+    assert experiments._images(config, [{"attack": "autoattack"}], "small") == 200
+    full = experiments.configuration(row, "cifar10", "full", tmp_path, 0, {})
+    assert experiments._images(full, [{"attack": "autoattack"}], "full") is None
+
+
+def test_rows_win_over_the_scale_except_in_smoke(tmp_path):
+    row = papers.find("pixel/table-8").rows[-1]
+    steps = {
+        scale: experiments.configuration(row, "cifar10", scale, tmp_path, 0, {}).attack.steps
+        for scale in papers.SCALES
+    }
+    assert steps == {"full": 60, "small": 60, "smoke": 2}
 
 
 def test_what_is_unknown_gets_the_nearest_name(tmp_path):

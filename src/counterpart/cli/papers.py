@@ -79,14 +79,45 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
             cells.append(f"{stated}\n{_cell(found.get((row.name, column)))}")
         table.add_row(row.name, *cells)
     console.print(table)
+    _print_differences(papers.differences(experiment, found), console)
     for note in experiment.notes:
         console.print(f"- {note}", highlight=False)
-    if any(found.values()):
+    if found:
         first = next(iter(found.values()))[0]
+        counts: dict[int, list[str]] = {}
+        for column in shown:
+            for n in {r.n for (_, name), records in found.items() if name == column for r in records}:
+                counts.setdefault(n or 0, []).append(column)
+        said = "; ".join(f"n = {n} ({', '.join(names)})" for n, names in counts.items())
         console.print(
-            f"- Measured: {first.details['model']}, n = {first.n}, scale {scale}: {papers.differs(scale)}.",
+            f"- Measured: {first.details['model']}, {said}, scale {scale}: {papers.differs(scale)}.",
             highlight=False,
         )
+
+
+def _print_differences(found: Mapping[Any, Any], console: Any) -> None:
+    """One row minus another, in points; what its interval does not tell from 0 is said so."""
+    from rich.table import Table
+
+    if not found:
+        return
+    pairs, shown = dict.fromkeys(key[:2] for key in found), dict.fromkeys(key[2] for key in found)
+    table = Table(title="Differences in points, 95 % intervals; * tells them apart", title_justify="left")
+    table.add_column("")
+    for column in shown:
+        table.add_column(column, justify="right")
+    for one, other in pairs:
+        cells = []
+        for column in shown:
+            if (one, other, column) not in found:
+                cells.append("—")
+                continue
+            difference, seeds, n = found[one, other, column]
+            low, high = (100 * end for end in difference.interval)
+            value = f"{100 * difference.mean:+.2f}{'*' if difference.decided else ''}"
+            cells.append(f"{value}\n({low:+.2f} to {high:+.2f})\nn = {n}, {seeds} seed{'s' * (seeds > 1)}")
+        table.add_row(f"{one}\nminus {other}", *cells)
+    console.print(table)
 
 
 def _cell(records: Any) -> str:

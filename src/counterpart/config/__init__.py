@@ -117,13 +117,18 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def resolve(*layers: Mapping[str, Any], source: str = "the configuration") -> Config:
     """Merge nested mappings, later ones winning, and check the result."""
+    try:
+        return Config.model_validate(merge(*layers))
+    except ValidationError as error:
+        raise UserError(f"{source}: {explain(error)}") from None
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings as one; later ones win."""
     merged: dict[str, Any] = {}
     for layer in layers:
         _merge(merged, layer)
-    try:
-        return Config.model_validate(merged)
-    except ValidationError as error:
-        raise UserError(f"{source}: {explain(error)}") from None
+    return merged
 
 
 def plain(config: Config) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from .values import Duration, Location, Number, Section, readable, setting
 class Data(Section):
     """Which images."""
 
-    name: Literal["digits", "cifar10", "svhn", "folder"] = setting("data set", default="digits")
+    name: Literal["digits", "cifar10", "svhn", "tiny-imagenet", "folder"] = setting(
+        "data set", default="digits"
+    )
     root: Location | None = setting("folder that holds the data set; digits need none", default=None)
     download: bool = setting("fetch the data set into root if it is not there", default=False)
     validation: Number = setting(

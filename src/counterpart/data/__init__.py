@@ -11,13 +11,23 @@ from .image_sets import ImageSet, Splits, balanced_subset, stratified
 from .loaders import batches, epoch_order
 from .svhn import load_svhn
 from .svhn import missing_files as missing_svhn
+from .tiny_imagenet import load_tiny_imagenet, tiny_folder
+from .tiny_imagenet import missing_files as missing_tiny_imagenet
 from .transforms import Augmentation, resize_maps
 
 DATA_SETS: dict[str, Callable[..., Splits]] = {
     "digits": load_digits,
     "cifar10": load_cifar10,
     "svhn": load_svhn,
+    "tiny-imagenet": load_tiny_imagenet,
     "folder": load_folder,
+}
+
+# Data set -> its folder below a root, and what that lacks.
+_OFFICIAL: dict[str, tuple[Callable[[Path], Path], Callable[[Path], list[str]]]] = {
+    "cifar10": (cifar_folder, missing_files),
+    "svhn": (Path, missing_svhn),
+    "tiny-imagenet": (tiny_folder, missing_tiny_imagenet),
 }
 
 
@@ -34,13 +44,14 @@ def found(name: str, root: Path | None) -> str:
     if root is None:
         return f"{name}: not looked for, --data.root names no folder"
     root = Path(root).expanduser()
-    if name == "cifar10":
-        folder = cifar_folder(root)
-        missing = missing_files(folder)
-        return f"cifar10: {folder} lacks {', '.join(missing)}" if missing else f"cifar10: there, in {folder}"
-    if name == "svhn":
-        missing = missing_svhn(root)
-        return f"svhn: {root} lacks {', '.join(missing)}" if missing else f"svhn: there, in {root}"
+    if name in _OFFICIAL:
+        folder, lacks = _OFFICIAL[name]
+        missing = lacks(folder(root))
+        return (
+            f"{name}: {folder(root)} lacks {', '.join(missing)}"
+            if missing
+            else f"{name}: there, in {folder(root)}"
+        )
     if not root.is_dir():
         return f"folder: {root} is no folder"
     splits = split_layout(root) or {"all images": root}
@@ -50,5 +61,5 @@ def found(name: str, root: Path | None) -> str:
 
 __all__ = [
     "DATA_SETS", "Augmentation", "ImageSet", "Splits", "balanced_subset", "batches", "epoch_order", "found",
-    "load_cifar10", "load_digits", "load_folder", "load_svhn", "resize_maps", "stratified",
+    "load_cifar10", "load_digits", "load_folder", "load_svhn", "load_tiny_imagenet", "resize_maps", "stratified",
 ]  # fmt: skip

@@ -1,16 +1,17 @@
 """Train, or continue, the run of a configuration."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
 from .. import build, devices, distributed
 from ..attacks import pgd
-from ..config import MAPLESS, Config, identity, plain
+from ..config import MAPLESS, Config, identity, plain, resolve
 from ..data.image_sets import ImageSet, balanced_subset
 from ..data.transforms import as_floats
 from ..errors import UserError
@@ -64,7 +65,7 @@ def train(config: Config, deadline: float | None = None) -> Trained:
     model.to(device)
     _check_saliency(config, model, data.train, device)
     if distributed.is_main():
-        run.create(plain(config), identity)
+        run.create(plain(config), partial(_identity, run=run))
         run.sweep()
     distributed.barrier()
 
@@ -98,6 +99,11 @@ def train(config: Config, deadline: float | None = None) -> Trained:
         about=about,
     )
     return Trained(run, finished)
+
+
+def _identity(config: Mapping[str, Any], run: RunDir) -> dict[str, Any]:
+    """What may not differ. A setting that is younger than the run counts as its default there."""
+    return identity(plain(resolve(config, source=str(run.config_file))))
 
 
 def train_seeds(config: Config, seeds: Sequence[int]) -> list[Trained]:

@@ -5,6 +5,7 @@ from .experiments import SCALES as SCALES
 from .experiments import Experiment as Experiment
 from .experiments import Row as Row
 from .experiments import columns as columns
+from .experiments import differences as differences
 from .experiments import differs as differs
 from .experiments import measured as measured
 from .experiments import run as run

@@ -4,6 +4,7 @@ An experiment is data: rows (a recipe and what it changes) and columns (attacks)
 and shared by every table that shows it.
 """
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..config import Config, resolve
 from ..errors import UserError, nearest
 from ..recipes import load
 from ..records import Record, read, write
+from ..statistics import Difference, paired_difference
 
 Attacks = Sequence[Mapping[str, Any]]
 NATURAL = "natural"
@@ -48,6 +50,8 @@ class Experiment:
         evaluate: other settings of the evaluation, such as its radii.
         notes: what the paper leaves unknown, and what was chosen here.
         datasets: those that the paper shows; any data set with the recipes will do.
+        pairs: rows whose difference is the point, (one, other): shown with an interval, image by image and seed by
+            seed.
     """
 
     name: str
@@ -57,25 +61,32 @@ class Experiment:
     evaluate: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     datasets: Sequence[str] = ("cifar10",)
+    pairs: Sequence[tuple[str, str]] = ()
 
 
 SCALES: dict[str, Mapping[str, Any]] = {
     "full": {},
     "small": {
-        "model": {"width": 16},
-        "train": {"epochs": 8, "validation_n": 500},
+        "model": {"width": 8},
+        "train": {"epochs": 6, "validation_n": 500},
+        "attack": {"steps": 5, "step_size": "4/255"},
+        "optimizer": {"lr": 0.05, "schedule": "cosine"},
         "data": {"limit": 10000},
-        "evaluate": {"n": 500},
+        "evaluate": {"n": 2000},
     },
     "smoke": {
         "model": {"width": 8},
         "train": {"epochs": 2, "batch_size": 32, "validation_n": 32, "validation_steps": 1},
-        "attack": {"steps": 2},
         "data": {"limit": 128},
         "evaluate": {"n": 20},
     },
 }
-"""What each scale changes in a recipe: the paper's size, about an hour on a CPU, and seconds, to see that it runs."""
+"""What each scale changes in a recipe: the paper's size; two cores for a quarter of an hour a row; and seconds, to see
+that it runs.
+"""
+
+AUTOATTACK_N = {"small": 200}
+"""Images of an AutoAttack column where it would take longer than all the rest."""
 
 SMOKE_STEPS = {"steps": 2, "queries": 20, "draws": 2}
 
@@ -119,16 +130,16 @@ def run(
                     "evaluate": {
                         **experiment.evaluate,
                         "attacks": [_at_scale(attack, scale) for attack in attacks],
-                        "n": config.evaluate.n,
+                        "n": _images(config, attacks, scale),
                         "individual": True,
                     },
                     "data": {"root": config.data.root},
                 }
                 [judged] = jobs.evaluate(str(trained.run.path), given)
                 found = next(r for r in judged.records if r.name == "accuracy/worst case")
-                kept = replace(
-                    found, name=_key(row, column), seed=seed, details={**found.details, "scale": scale}
-                )
+                table = judged.run.path / "evaluations" / found.details["evaluation"] / "images.csv"
+                details = {**found.details, "scale": scale, "right": _right(table)}
+                kept = replace(found, name=_key(row, column), seed=seed, details=details)
                 write(_file(experiment, dataset, scale, home), [kept])
 
 
@@ -154,6 +165,31 @@ def measured(
     return found
 
 
+def differences(
+    experiment: Experiment, found: Mapping[tuple[str, str], Sequence[Record]]
+) -> dict[tuple[str, str, str], tuple[Difference, int, int]]:
+    """(one row, other row, column) -> their difference, its seeds and its images, for the experiment's pairs.
+
+    Seeds that only one row of a pair has, or that saw other images, do not count.
+    """
+    result = {}
+    for one, other in experiment.pairs:
+        for column in columns(experiment):
+            first, second = (
+                {
+                    (r.seed, r.n): r.details["right"]
+                    for r in found.get((row, column), ())
+                    if "right" in r.details
+                }
+                for row in (one, other)
+            )
+            both = [key for key in first if key in second]
+            if both:
+                outcomes = [([c == "1" for c in first[k]], [c == "1" for c in second[k]]) for k in both]
+                result[one, other, column] = paired_difference(outcomes), len(both), len(outcomes[0][0])
+    return result
+
+
 def chosen_rows(experiment: Experiment, names: Sequence[str]) -> list[Row]:
     """The rows of some names, all where none is given."""
     known = {row.name: row for row in experiment.rows}
@@ -172,8 +208,9 @@ def configuration(
         raise UserError(f"data set {dataset} has no recipe {row.recipe!r}, which row {row.name} needs.")
     own = "".join(f"+{key}={value}" for key, value in _flat(row.changes))
     name = f"{recipe.replace('/', '-')}{own.replace('/', 'of')}-seed-{seed}"
+    smoke = {"attack": {"steps": SMOKE_STEPS["steps"]}} if scale == "smoke" else {}
     return resolve(
-        load(recipe), row.changes, SCALES[scale], changes,
+        load(recipe), SCALES[scale], row.changes, smoke, changes,
         {"seed": seed, "runs": str(home / scale), "name": name}, source=recipe,
     )  # fmt: skip
 
@@ -192,6 +229,19 @@ def _at_scale(attack: Mapping[str, Any], scale: str) -> dict[str, Any]:
     if attack["attack"] == "autoattack":
         return {"attack": "apgd", "steps": SMOKE_STEPS["steps"]}
     return {k: min(v, SMOKE_STEPS[k]) if k in SMOKE_STEPS else v for k, v in attack.items()}
+
+
+def _images(config: Config, attacks: Attacks, scale: str) -> int | None:
+    """How many images a column is measured on."""
+    slow = AUTOATTACK_N.get(scale) if any(attack["attack"] == "autoattack" for attack in attacks) else None
+    counts = [count for count in (config.evaluate.n, slow) if count is not None]
+    return min(counts, default=None)
+
+
+def _right(table: Path) -> str:
+    """A digit per image of an evaluation, in its order, 1 where the model stood: so records alone can be paired."""
+    with table.open(newline="", encoding="utf-8") as file:
+        return "".join("0" if line["first_fooled_by"] else "1" for line in csv.DictReader(file))
 
 
 def _key(row: Row, column: str) -> str:
