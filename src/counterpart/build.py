@@ -17,9 +17,10 @@ from .data.transforms import Augmentation
 from .errors import UserError
 from .importance import rules
 from .losses.classification import LOSSES
+from .losses.segmentation import PART_LOSSES
 from .models import create
 from .models.normalize import ImageClassifier
-from .objectives import adversarial, mart, standard, trades
+from .objectives import adversarial, mart, standard, trades, with_parts
 from .protocols import Attack, Classifier, NamedAttack, Objective, Rule
 from .records import fingerprint
 from .seeding import derive, seeded
@@ -67,13 +68,27 @@ def splits(config: Config, device: torch.device, **options: Any) -> Splits:
 def about_model(config: Config, data: Splits) -> dict[str, Any]:
     """What is needed to rebuild a run's model."""
     channels, height, _ = data.train.shape
-    return {
+    about: dict[str, Any] = {
         "name": config.model.name,
         "num_classes": len(data.train.classes),
         "width": config.model.width,
         "in_channels": channels,
         "image_size": height,
     }
+    if config.model.name.startswith("parts/"):
+        about["parts"] = {"part_classes": part_classes(data.train), **config.model.part_options()}
+    return about
+
+
+def part_classes(images: ImageSet) -> list[int]:
+    """The class of each part, from part 1 on; -1 for a part of several classes. Empty if there are no parts."""
+    names = {} if images.parts is None else images.parts.names
+    owners: dict[int, set[int]] = {}
+    for name, parts in names.items():
+        for number in parts.values():
+            owners.setdefault(number, set()).add(images.classes.index(name))
+    found = [owners.get(number, set()) for number in range(1, max(owners, default=0) + 1)]
+    return [next(iter(classes)) if len(classes) == 1 else -1 for classes in found]
 
 
 def model(about: Mapping[str, Any], seed: int, pretrained: bool = False) -> ImageClassifier:
@@ -122,13 +137,18 @@ def mask_rule(config: Config, eps: float, eps_low: float) -> Rule:
 def phases(config: Config) -> list[Phase]:
     """Burn-in and main phase; shares of the epochs are rounded to whole ones."""
     epochs, method, attack = config.train.epochs, config.train.method, config.attack
+    parted = partial(with_parts, c_seg=config.c_seg, part_loss=PART_LOSSES[config.train.part_loss])
     if method == "clean":
-        return [Phase("clean", epochs, standard())]
+        return [Phase("clean", epochs, parted(standard()))]
     full = training_budget(config)
     base, options = BASES[method], {}
     if base is not adversarial:
         options = {"beta": config.train.beta, "bn_batches": config.train.bn_batches}
-    make = partial(base, budget=full, steps=attack.steps, step_size=attack.step_size, **options)
+
+    def make(**chosen: Any) -> Objective:
+        attacked = {"budget": full, "steps": attack.steps, "step_size": attack.step_size}
+        return parted(base(**attacked, **options, **chosen))
+
     unmasked = make(rule=partial(rules.constant, budget=full))
     if not config.train.masked:
         return [Phase("adversarial" if method == "at" else method, epochs, unmasked)]

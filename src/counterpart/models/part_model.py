@@ -148,7 +148,7 @@ def create(
         in_channels: of the images.
         image_size: their side in pixels.
         pretrained: start the encoder from ImageNet weights.
-        part_classes: the class of each part.
+        part_classes: the class of each part, -1 for a part of several.
         encoder: a name of segmentation-models-pytorch, or ``timm/NAME``.
         decoder: one of ``segmenters.DECODERS``.
         depth: stages of the encoder; default: the decoder's.
@@ -182,6 +182,8 @@ def create(
     elif kind == "bounding-box":
         head = BoundingBox(parts, num_classes, scale=scale)
     elif kind == "pixel":
+        if min(part_classes) < 0:
+            raise UserError("parts/pixel needs parts that belong to one class each: use another head or data.labels.")
         head = Pixel(torch.tensor(part_classes), num_classes, scale=scale)
     else:
         decoded, encoded = segmenter.widths
