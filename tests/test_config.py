@@ -60,6 +60,13 @@ def test_durations(text, seconds):
         ({"trian": {"epochs": 3}}, ["unknown setting 'trian'", "Did you mean 'train'?"]),
         ({"train.epochs": 3}, ["unknown setting 'train.epochs'", "Nest it: 'train: {epochs: ...}'"]),
         ({"data": {"validation": 1}}, ["data.validation = 1", "less than 1"]),
+        ({"data": {"labels": "boxes"}}, ["data.labels has no effect", "digits, which has no parts"]),
+        ({"data": {"labelled": 0.5}}, ["data.labelled has no effect"]),
+        ({"data": {"name": "parts", "labelled": 0}}, ["data.labelled = 0", "greater than 0"]),
+        (
+            {"data": {"crop": "resized", "padding": 2}},
+            ["data.padding 2 has no effect with data.crop resized"],
+        ),
         ({"evaluate": {"attacks": "quik"}}, ["'quik'", "Did you mean 'quick'?"]),
         ({"evaluate": {"attacks": [{"stps": 3}]}}, ["evaluate.attacks.0.stps", "Did you mean 'steps'?"]),
         ({"optimizer": {"milestones": [0.9, 0.5]}}, ["optimizer.milestones 0.9, 0.5", "rise"]),

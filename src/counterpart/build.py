@@ -13,7 +13,8 @@ from .budget import NORMS, Budget
 from .config import ATTACK_OPTIONS, Config, Evaluate, EvaluationAttack, identity, plain
 from .data import DATA_SETS
 from .data.image_sets import Splits, balanced_subset
-from .data.transforms import Augmentation
+from .data.labels import keep_labels, relabelled
+from .data.transforms import Augment, Augmentation, ResizedCrop
 from .errors import UserError
 from .importance import rules
 from .losses.classification import LOSSES
@@ -61,7 +62,9 @@ def splits(config: Config, device: torch.device, **options: Any) -> Splits:
     given = {"validation": data.validation, "size": data.size, "download": data.download}
     loaded = DATA_SETS[data.name](data.root, **{**given, **options})
     train = loaded.train if data.limit is None else balanced_subset(loaded.train, data.limit, seed=0)
-    sets = (train, loaded.validation, loaded.test)
+    if train.parts is not None:
+        train = keep_labels(train, data.labelled)
+    sets = [relabelled(s, data.labels) for s in (train, loaded.validation, loaded.test)]
     return Splits(*(s if s.pixels is None else s.to(device) for s in sets))
 
 
@@ -186,12 +189,15 @@ def settings(config: Config, device: torch.device, deadline: float | None = None
         precision = "bf16" if devices.has_bf16(device) else "float32"
     if device.type == "mps" and distributed.world_size() > 1:
         raise UserError("mps runs one process only; start without torchrun, or with --device cpu.")
-    augmentation = Augmentation(data.padding, data.flip)
+    augmentation: Augment | None = ResizedCrop(flip=data.flip)
+    if data.crop == "padded":
+        moves = data.padding or data.flip
+        augmentation = Augmentation(data.padding, data.flip) if moves else None
     return Settings(
         batch_size=train.batch_size,
         seed=config.seed,
         device=device,
-        augmentation=augmentation if data.padding or data.flip else None,
+        augmentation=augmentation,
         precision=precision,
         compile=train.compile,
         clip_norm=config.optimizer.clip_norm,

@@ -88,6 +88,6 @@ class Keys:
         radius = (-2 * torch.log1p(-self.uniform(step, shape))).sqrt()
         return radius * (2 * torch.pi * self.uniform(step, shape, stream=1)).cos()
 
-    def integers(self, step: int, high: int, stream: int = 0) -> Int[Tensor, " b"]:
-        """(B,) int64, uniform on 0 .. high - 1."""
+    def integers(self, step: int, high: int | Int[Tensor, " b"], stream: int = 0) -> Int[Tensor, " b"]:
+        """(B,) int64, uniform on 0 .. high - 1; ``high`` may differ from sample to sample."""
         return (self.bits(step, (1,), stream)[:, 0] >> 1 & 0x7FFFFFFFFFFFFFFF) % high

@@ -6,14 +6,18 @@ from pydantic import field_validator, model_validator
 
 from .values import Duration, Location, Number, Section, readable, setting
 
+WITH_PARTS = ("parts", "synthetic-parts")  # data sets with part masks
+
 
 class Data(Section):
     """Which images."""
 
-    name: Literal["digits", "cifar10", "svhn", "tiny-imagenet", "folder"] = setting(
-        "data set", default="digits"
+    name: Literal["digits", "cifar10", "svhn", "tiny-imagenet", "folder", "parts", "synthetic-parts"] = setting(
+        "data set; parts: images with part masks in one folder format (docs/parts-data.md)", default="digits"
     )
-    root: Location | None = setting("folder that holds the data set; digits need none", default=None)
+    root: Location | None = setting(
+        "folder that holds the data set; digits and synthetic-parts need none", default=None
+    )
     download: bool = setting("fetch the data set into root if it is not there", default=False)
     validation: Number = setting(
         "share of the training images kept for validation, where the data set has no validation split of its own",
@@ -25,12 +29,40 @@ class Data(Section):
         "use only this many training images, the same share of each class", default=None, ge=1
     )
     size: int | None = setting("side in pixels that images are resized and cropped to", default=None, ge=8)
+    crop: Literal["padded", "resized"] = setting(
+        "padded: random crops after padding; resized: a random region of 8 to 100 % of the image, resized",
+        default="padded",
+    )
     padding: int = setting("random crops after padding by this many pixels; 0: no crops", default=4, ge=0)
     flip: bool = setting("random horizontal flips", default=True)
     class_map: Location | None = setting(
         "JSON file {class folder: index of the model's output}, for a model that was trained on other classes",
         default=None,
     )
+    labels: Literal["parts", "boxes", "centroids", "objects", "foreground"] = setting(
+        "what is known of the parts: parts: their masks; boxes: each part's filled box; centroids: one pixel per part; "
+        "objects: one label for all parts of a class; foreground: one label for everything",
+        default="parts",
+    )
+    labelled: Number = setting(
+        "share of the annotated training images that keep their part labels, the same in each class",
+        default=1,
+        gt=0,
+        le=1,
+    )
+
+    @model_validator(mode="after")
+    def _every_setting_counts(self) -> "Data":
+        if self.crop == "resized" and self.padding != type(self).model_fields["padding"].default:
+            raise ValueError(f"data.padding {self.padding} has no effect with data.crop resized")
+        if self.name not in WITH_PARTS:
+            for name in ("labels", "labelled"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"data.{name} has no effect with data.name {self.name}, which has no parts: "
+                        f"it is for {' and '.join(WITH_PARTS)}"
+                    )
+        return self
 
 
 class Model(Section):

@@ -8,12 +8,16 @@ from .cifar import cifar_folder, load_cifar10, missing_files
 from .digits import load_digits
 from .folder import class_folders, load_folder, split_layout
 from .image_sets import ImageSet, Splits, balanced_subset, stratified
+from .labels import keep_labels, relabelled
 from .loaders import batches, epoch_order
+from .parts import Parts
+from .parts_folder import IMAGES, MASKS, TABLE, load_parts
 from .svhn import load_svhn
 from .svhn import missing_files as missing_svhn
+from .synthetic_parts import load_synthetic_parts
 from .tiny_imagenet import load_tiny_imagenet, tiny_folder
 from .tiny_imagenet import missing_files as missing_tiny_imagenet
-from .transforms import Augmentation, resize_maps
+from .transforms import Augmentation, ResizedCrop, resize_maps
 
 DATA_SETS: dict[str, Callable[..., Splits]] = {
     "digits": load_digits,
@@ -21,6 +25,8 @@ DATA_SETS: dict[str, Callable[..., Splits]] = {
     "svhn": load_svhn,
     "tiny-imagenet": load_tiny_imagenet,
     "folder": load_folder,
+    "parts": load_parts,
+    "synthetic-parts": load_synthetic_parts,
 }
 
 # Data set -> its folder below a root, and what that lacks.
@@ -41,6 +47,8 @@ def found(name: str, root: Path | None) -> str:
         raise UserError(f"Unknown data set {name!r}. {nearest(name, DATA_SETS)}")
     if name == "digits":
         return "digits: there, it comes with scikit-learn"
+    if name == "synthetic-parts":
+        return "synthetic-parts: there, it is drawn when it is needed"
     if root is None:
         return f"{name}: not looked for, --data.root names no folder"
     root = Path(root).expanduser()
@@ -52,6 +60,9 @@ def found(name: str, root: Path | None) -> str:
             if missing
             else f"{name}: there, in {folder(root)}"
         )
+    if name == "parts":
+        missing = [part for part in (IMAGES, MASKS, TABLE) if not (root / part).exists()]
+        return f"parts: {root} lacks {', '.join(missing)}" if missing else f"parts: there, in {root}"
     if not root.is_dir():
         return f"folder: {root} is no folder"
     splits = split_layout(root) or {"all images": root}
@@ -60,6 +71,7 @@ def found(name: str, root: Path | None) -> str:
 
 
 __all__ = [
-    "DATA_SETS", "Augmentation", "ImageSet", "Splits", "balanced_subset", "batches", "epoch_order", "found",
-    "load_cifar10", "load_digits", "load_folder", "load_svhn", "load_tiny_imagenet", "resize_maps", "stratified",
+    "DATA_SETS", "Augmentation", "ImageSet", "Parts", "ResizedCrop", "Splits", "balanced_subset", "batches",
+    "epoch_order", "found", "keep_labels", "load_cifar10", "load_digits", "load_folder", "load_parts", "load_svhn",
+    "load_synthetic_parts", "load_tiny_imagenet", "relabelled", "resize_maps", "stratified",
 ]  # fmt: skip

@@ -184,10 +184,11 @@ def _images(folder: Path) -> Iterator[Path]:
 
 def files_fingerprint(root: Path, files: Sequence[Path]) -> str:
     """12 hex digits of names and contents; for files of over ``HASHED_BYTES`` together, of names and sizes."""
-    return content_fingerprint(_content(root, files))
+    return content_fingerprint(content_of(root, files))
 
 
-def _content(root: Path, files: Sequence[Path]) -> Iterator[bytes]:
+def content_of(root: Path, files: Sequence[Path]) -> Iterator[bytes]:
+    """What a fingerprint of files is made of: paths, sizes and, unless that is too much to read, contents."""
     sizes = [path.stat().st_size for path in files]
     hash_contents = sum(sizes) <= HASHED_BYTES
     for path, size in zip(files, sizes, strict=True):

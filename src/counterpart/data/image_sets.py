@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..seeding import Keys
 from .decoding import Prepare, decode_all
+from .parts import Parts, read_masks
 
 # Where a data set has no official split, ours is the same in every run, whatever the run's seed.
 SPLIT_SEED = 0
@@ -33,6 +34,7 @@ class ImageSet:
         pixels: (N, C, H, W) uint8, or None for a set too large for memory.
         files: where each image came from, for sets of image files; decoded on demand if ``pixels`` is None.
         prepare: how to resize and crop them, if not in the ordinary way.
+        parts: which pixels belong to which part, for sets that are annotated.
     """
 
     name: str
@@ -45,6 +47,7 @@ class ImageSet:
     pixels: UInt8[Tensor, "n c h w"] | None = None
     files: tuple[Path, ...] | None = None
     prepare: Prepare | None = None
+    parts: Parts | None = None
 
     def __post_init__(self) -> None:
         if self.pixels is None and self.files is None:
@@ -60,6 +63,27 @@ class ImageSet:
         assert self.files is not None
         return decode_all([self.files[i] for i in positions.tolist()], self.shape, self.prepare)
 
+    def read_parts(self, positions: Int[Tensor, " b"]) -> Int[Tensor, "b h w"]:
+        """The part ids at some positions, int64, 0 = background; on the device of the masks, or on the CPU.
+
+        All background for images without annotation.
+        """
+        parts = self.parts
+        if parts is None:
+            raise ValueError(f"{self.name} has no parts.")
+        if parts.masks is not None:
+            return parts.masks[positions.to(parts.masks.device)].long()
+        assert parts.files is not None
+        assert self.files is not None
+        chosen = positions.tolist()
+        masks = read_masks(
+            [parts.files[i] if parts.there[i] else None for i in chosen],
+            [self.files[i] for i in chosen],
+            (self.shape[1], self.shape[2]),
+            parts.stored,
+        )
+        return (masks if parts.convert is None else parts.convert(masks)).long()
+
     def subset(self, positions: Int[Tensor, " b"]) -> "ImageSet":
         """The samples at some positions, each with the index that it has here."""
         positions = positions.to(self.labels.device)
@@ -69,12 +93,15 @@ class ImageSet:
             index=self.index[positions],
             pixels=None if self.pixels is None else self.pixels[positions],
             files=None if self.files is None else tuple(self.files[i] for i in positions.tolist()),
+            parts=None if self.parts is None else self.parts.subset(positions),
         )
 
     def to(self, device: torch.device | str) -> "ImageSet":
         """The set with its tensors on a device."""
         pixels = None if self.pixels is None else self.pixels.to(device)
-        return replace(self, labels=self.labels.to(device), index=self.index.to(device), pixels=pixels)
+        parts = None if self.parts is None else self.parts.to(device)
+        labels, index = self.labels.to(device), self.index.to(device)
+        return replace(self, labels=labels, index=index, pixels=pixels, parts=parts)
 
 
 @dataclass(frozen=True)

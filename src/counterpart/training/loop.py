@@ -18,7 +18,7 @@ from .. import devices, distributed
 from ..batch import Batch
 from ..data.image_sets import ImageSet
 from ..data.loaders import batches, epoch_order
-from ..data.transforms import Augmentation
+from ..data.transforms import Augment
 from ..errors import NotFinite, UserError
 from ..importance import store
 from ..models.inference import InferenceView
@@ -66,7 +66,7 @@ class Settings:
     batch_size: int
     seed: int
     device: torch.device
-    augmentation: Augmentation | None
+    augmentation: Augment | None
     precision: str = "float32"  # never TF32; or "bf16": of the attack's view and of the training pass
     compile: bool = False
     clip_norm: float | None = None
