@@ -12,7 +12,7 @@ from .attacks.auto_attack import suite as autoattack_suite
 from .budget import NORMS, Budget
 from .config import ATTACK_OPTIONS, Config, Evaluate, EvaluationAttack, identity, plain
 from .data import DATA_SETS
-from .data.image_sets import Splits, balanced_subset
+from .data.image_sets import ImageSet, Splits, balanced_subset
 from .data.labels import keep_labels, relabelled
 from .data.transforms import Augment, Augmentation, ResizedCrop
 from .errors import UserError

@@ -108,7 +108,8 @@ def part_counts(
     cells = rows[:, None] * v + columns
     where = (parts.long() * (u * v) + cells).flatten(1)
     counts = torch.zeros(len(parts), (num_parts + 1) * u * v, device=parts.device)
-    return counts.scatter_add_(1, where, torch.ones_like(where, dtype=counts.dtype)).unflatten(1, (-1, u, v))
+    counts.scatter_add_(1, where, torch.ones_like(where, dtype=counts.dtype))
+    return counts.view(len(parts), num_parts + 1, u, v)
 
 
 @torch.no_grad()

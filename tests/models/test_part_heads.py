@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from counterpart.models.part_heads import (
     BoundingBox,
     Downsampled,
-    DownsampledWithImage,
     PartFeatures,
     PartHead,
     Pixel,
@@ -128,7 +127,7 @@ def test_downsampled_features_are_mean_shares(maps, pool, scale):
 @pytest.mark.parametrize("scale", [1, 4])
 def test_the_image_is_pooled_beside_the_shares(maps, scale, generator):
     image = torch.rand(2, 3, 24, 20, generator=generator)
-    head = DownsampledWithImage(4, 3, image_channels=3, pool=2, scale=scale)
+    head = Downsampled(4, 3, image_channels=3, pool=2, scale=scale)
     found = head.pooled(PartFeatures(maps, image))
     for number in range(2):
         masks = downsampled(at(maps[number], scale), 2)

@@ -85,10 +85,15 @@ class Config(Section):
         if not self.model.segments:
             if train.c_seg:
                 raise ValueError(f"train.c_seg {readable(train.c_seg)} needs a part model, and {name} is none")
-            if train.masked and self.part.mask == "predicted-parts":
+            masked = train.masked or self.evaluate.eps_low is not None
+            if masked and self.part.mask == "predicted-parts":
                 raise ValueError(f"part.mask predicted-parts needs a part model, and {name} is none")
         if self.c_seg == 0 and train.part_loss != "segmentation":
             raise ValueError(f"train.part_loss {train.part_loss} has no effect without train.c_seg")
+        if self.data.labels == "centroids" and self.c_seg > 0 and train.part_loss == "segmentation":
+            raise ValueError(
+                "data.labels centroids leaves one pixel of each part, which is no mask: use train.part_loss centroids"
+            )
         if self.c_seg > 0 and train.method in ("mart", "part-m"):
             raise ValueError(
                 f"train.method {train.method} has no loss of parts: use at, trades, part or part-t, or train.c_seg 0"

@@ -35,7 +35,8 @@ class PartFeatures(NamedTuple):
 
     def float(self) -> "PartFeatures":
         """All of it in float32."""
-        return PartFeatures(*(None if tensor is None else tensor.float() for tensor in self))
+        image, features = (None if tensor is None else tensor.float() for tensor in self[1:])
+        return PartFeatures(self.part_logits.float(), image, features)
 
 
 class PartHead(nn.Module):
@@ -47,7 +48,7 @@ class PartHead(nn.Module):
         scale: features are computed at this many times the segmenter's own resolution.
     """
 
-    reads: ClassVar[str] = "parts"
+    reads: str = "parts"
 
     def __init__(self, scale: int = 1) -> None:
         super().__init__()
@@ -70,13 +71,15 @@ class Downsampled(PartHead):
     """Shares of the parts, averaged over a coarse grid, through a convolution and two linear layers (section 3.2).
 
     Differs from the paper's text, and follows its code and its appendix D.7, in that the background is one of the maps
-    unless it is left out: the paper writes K maps for the K + 1 of its own models.
+    unless it is left out: the text counts the parts alone. With the image concatenated (appendix D.10, for which there is
+    no code), its normalised channels are further maps.
 
     Args:
         num_parts: P.
         num_classes: K.
         pool: side of the grid.
         background: keep the background's map.
+        image_channels: of the image that is seen as well; 0: none.
         scale: see ``PartHead``.
     """
 
@@ -87,12 +90,13 @@ class Downsampled(PartHead):
         *,
         pool: int = 4,
         background: bool = True,
+        image_channels: int = 0,
         scale: int = 1,
-        beside: int = 0,
     ) -> None:
         super().__init__(scale)
-        channels = num_parts + background + beside
+        channels = num_parts + background + image_channels
         self.pool, self.first = pool, int(not background)
+        self.reads = "image" if image_channels else "parts"
         self.classifier = nn.Sequential(
             nn.Conv2d(channels, 5 * channels, pool),
             nn.BatchNorm2d(5 * channels),
@@ -105,36 +109,25 @@ class Downsampled(PartHead):
         )
 
     def pooled(self, features: PartFeatures) -> Float[Tensor, "b c p p"]:
-        """The shares (softmax over parts and background) averaged over each cell of the grid."""
-        part_logits = features.part_logits
-        size = self.size(part_logits)
-        if size == tuple(part_logits.shape[2:]):
-            return F.adaptive_avg_pool2d(part_logits.softmax(dim=1), self.pool)[:, self.first :]
+        """The shares (softmax over parts and background), and the image, averaged over each cell of the grid."""
+        part_logits, size = features.part_logits, self.size(features.part_logits)
         down, across = (pooling(n, self.pool).to(part_logits) for n in size)
 
         def share(strip: Tensor, rows: slice) -> tuple[Tensor]:
             return (down[:, rows] @ (strip.softmax(dim=1) @ across.mT),)
 
-        sums = [piece for (piece,) in strips(part_logits, size, share)]
-        return torch.stack(sums).sum(dim=0)[:, self.first :]
+        if self.scale == 1:
+            shares = F.adaptive_avg_pool2d(part_logits.softmax(dim=1), self.pool)
+        else:
+            shares = torch.stack([piece for (piece,) in strips(part_logits, size, share)]).sum(dim=0)
+        found = [shares[:, self.first :]]
+        if features.image is not None:
+            found.append(F.adaptive_avg_pool2d(features.image, self.pool))
+        return torch.cat(found, dim=1)
 
     def forward(self, features: PartFeatures) -> Float[Tensor, "b k"]:
         """Class logits."""
         return self.classifier(self.pooled(features))  # type: ignore[no-any-return]
-
-
-class DownsampledWithImage(Downsampled):
-    """``Downsampled`` that sees the normalised image as further maps (appendix D.10, for which there is no code)."""
-
-    reads = "image"
-
-    def __init__(self, num_parts: int, num_classes: int, *, image_channels: int, **options: int) -> None:
-        super().__init__(num_parts, num_classes, beside=image_channels, **options)
-
-    def pooled(self, features: PartFeatures) -> Float[Tensor, "b c p p"]:
-        """Pooled shares, and the image pooled to the same grid."""
-        assert features.image is not None
-        return torch.cat([super().pooled(features), F.adaptive_avg_pool2d(features.image, self.pool)], dim=1)
 
 
 class BoundingBox(PartHead):

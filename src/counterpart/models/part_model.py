@@ -14,7 +14,6 @@ from .normalize import ImageClassifier
 from .part_heads import (
     BoundingBox,
     Downsampled,
-    DownsampledWithImage,
     PartFeatures,
     PartHead,
     Pixel,
@@ -77,7 +76,7 @@ class PartClassifier(ImageClassifier):
         full_resolution: compute features and losses of parts at the images' resolution, as published, in strips.
     """
 
-    backbone: PartNetwork
+    backbone: PartNetwork  # type: ignore[assignment]
     part_classes: Tensor
 
     def __init__(
@@ -90,7 +89,7 @@ class PartClassifier(ImageClassifier):
         std: Sequence[float] | None = None,
         full_resolution: bool = False,
     ) -> None:
-        super().__init__(network, num_classes, in_channels, mean, std)
+        super().__init__(network, num_classes, in_channels, mean, std)  # type: ignore[arg-type]
         self.register_buffer("part_classes", torch.tensor(part_classes), persistent=False)
         self.full_resolution = full_resolution
 
@@ -174,11 +173,10 @@ def create(
     scale = segmenter.scale if resolution == "full" else 1
     head: PartHead
     if kind == "downsampled":
-        options = {"pool": pool, "background": background, "scale": scale}
-        if see_image:
-            head = DownsampledWithImage(parts, num_classes, image_channels=in_channels, **options)
-        else:
-            head = Downsampled(parts, num_classes, **options)
+        seen = in_channels if see_image else 0
+        head = Downsampled(
+            parts, num_classes, pool=pool, background=background, image_channels=seen, scale=scale
+        )
     elif kind == "bounding-box":
         head = BoundingBox(parts, num_classes, scale=scale)
     elif kind == "pixel":

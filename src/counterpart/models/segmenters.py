@@ -105,8 +105,9 @@ def _build(
 ) -> Any:
     if decoder not in DECODERS:
         raise UserError(f"no decoder is called {decoder!r}. {nearest(decoder, DECODERS)}")
-    name, weights = encoder, "imagenet" if pretrained else None
+    name = encoder
     options: dict[str, Any] = {} if depth is None else {"encoder_depth": depth}
+    weights: str | bool | None = "imagenet" if pretrained else None
     if encoder.startswith("timm/"):
         config = backbones.pretrained_config(encoder)
         name = encoder.replace("timm/", "tu-", 1)
