@@ -76,7 +76,9 @@ def test_the_box_of_one_bright_pixel():
     logits[:, 0], logits[0, :, 1, 6] = 40.0, torch.tensor([0.0, 40.0, 0.0])
     score, x, y, spread_x, spread_y = boxes(logits, (4, 8))[0, 0].tolist()
     assert (x, y) == pytest.approx((13 / 8 - 1, 3 / 4 - 1), abs=1e-4)
-    assert (spread_x, spread_y) == pytest.approx((0, 0), abs=3e-3)  # a little mass lies on every row and column
+    assert (spread_x, spread_y) == pytest.approx(
+        (0, 0), abs=3e-3
+    )  # a little mass lies on every row and column
     assert score == pytest.approx(40, abs=1e-3)  # the only foreground pixel's logit
 
 

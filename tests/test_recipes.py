@@ -20,8 +20,17 @@ def test_the_built_in_recipes():
     expected = {f"digits/{name}" for name in ("clean", "at", "part", "part-uniform")}
     expected |= {f"{data}/{name}" for data in PAPER for name in TABLE_1 | {"clean", "part-uniform"}}
     more = ("clean-map", "quadrant", "shuffled", "random", "inverse", "mean-preserving", "published-code")
-    expected |= {f"cifar10/part-{name}" for name in more}
-    parts = ("clean", "downsampled", "bounding-box", "two-headed", "pixel", "baseline", "no-part-labels", "trades")
+    expected |= {f"cifar10/part-{name}" for name in more} | {"cifar10/at-mma", "cifar10/part-mma"}
+    parts = (
+        "clean",
+        "downsampled",
+        "bounding-box",
+        "two-headed",
+        "pixel",
+        "baseline",
+        "no-part-labels",
+        "trades",
+    )
     expected |= {f"synthetic-parts/{name}" for name in (*parts, "part-budget")}
     assert set(NAMES) == expected | {"folder/finetune"}
 
@@ -116,6 +125,16 @@ def test_recipes_of_controls_differ_by_the_control():
         control = plain(resolve(recipes.load(f"cifar10/part-{name}")))
         assert control["part"].pop("control") == name
         assert {**control, "name": "", "part": {"control": "none", **control["part"]}} == {**part, "name": ""}
+
+
+@pytest.mark.parametrize("method", ["at", "part"])
+def test_recipes_of_minimum_margin_differ_by_how_examples_are_made(method):
+    pgd, mma = (plain(resolve(recipes.load(f"cifar10/{name}"))) for name in (method, f"{method}-mma"))
+    assert (mma["attack"].pop("generation"), mma["attack"]["targets"]) == ("minimum-margin", 3)
+    assert pgd["attack"].pop("generation") == "pgd"
+    assert mma["part"].pop("mask_from") is None
+    pgd["part"].pop("mask_from")
+    assert {**mma, "name": ""} == {**pgd, "name": ""}
 
 
 def test_unknown_recipes_are_refused_with_the_nearest():

@@ -57,15 +57,31 @@ class PartModel(Classifier, Protocol):
 
 
 @dataclass(frozen=True)
+class Attention:
+    """Where the tokens of a transformer look.
+
+    Attributes:
+        blocks: of each, first to last: how much a token (rows) takes from each other (columns), summing to one.
+        reads: share of each token among those that the head reads: one class token, or all that are averaged.
+        grid: rows and columns of the last u v tokens; those before them belong to no place.
+    """
+
+    blocks: tuple[Float[Tensor, "b heads n n"], ...]
+    reads: Float[Tensor, " n"]
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Probe:
     """One forward pass of a view, its graph kept, so that whoever comes next need not make it again.
 
     Attributes:
         images: (B, C, H, W), a leaf that requires grad.
         logits: (B, K) float32, attached to ``images``.
-        features: (B, A, u, v) what enters the head, attached as well.
+        features: (B, A, u, v) what enters the head, or the output of the layer that the view shows; attached as well.
         weights: (K, A) of the final linear layer where the head is global average pooling and that layer
             (then maps have a closed form), else None.
+        attention: of a transformer, where the view shows it, attached.
         part_logits: (B, P + 1, h, w) of a part model, attached to ``images``.
     """
 
@@ -73,6 +89,7 @@ class Probe:
     logits: Float[Tensor, "b k"]
     features: Float[Tensor, "b a u v"] | None = None
     weights: Float[Tensor, "k a"] | None = None
+    attention: Attention | None = None
     part_logits: Float[Tensor, "b p y x"] | None = None
 
 

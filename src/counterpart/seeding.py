@@ -21,10 +21,10 @@ _MIX_2 = 0x94D049BB133111EB - 2**64
 
 
 def _mix(bits: Tensor) -> Tensor:
-    """Scramble int64 values; integer overflow wraps, shifts are logical."""
-    bits = (bits ^ (bits >> 30 & 0x3FFFFFFFF)) * _MIX_1
-    bits = (bits ^ (bits >> 27 & 0x1FFFFFFFFF)) * _MIX_2
-    return bits ^ (bits >> 31 & 0x1FFFFFFFF)
+    """Scramble int64 values in place; integer overflow wraps, shifts are logical."""
+    bits.bitwise_xor_((bits >> 30).bitwise_and_(0x3FFFFFFFF)).mul_(_MIX_1)
+    bits.bitwise_xor_((bits >> 27).bitwise_and_(0x1FFFFFFFFF)).mul_(_MIX_2)
+    return bits.bitwise_xor_((bits >> 31).bitwise_and_(0x1FFFFFFFF))
 
 
 def derive(seed: int, purpose: str, *counters: int) -> int:

@@ -133,6 +133,41 @@ def test_masks_without_a_map_need_no_features(probe, batch, mask):
     assert torch.equal(inverse.eps == torch.tensor(EPS), budget.eps == torch.tensor(LOW))
 
 
+@pytest.mark.parametrize("control", CONTROLS)
+def test_a_mask_of_the_users_own_is_the_radius_itself(probe, batch, generator, control):
+    shares = torch.randint(0, 256, (8, 16, 16), generator=generator) / 255
+    shares[2] = 0  # eps_low everywhere is a mask as any other
+    shares[5] = torch.nan  # no mask
+    own = Batch(batch.images, batch.labels, batch.index, importance=shares)
+    bare = Probe(probe.images, probe.logits)
+    made = part(bare, own, KEYS, eps=EPS, eps_low=LOW, mask="file", control=control)
+    assert made.flat.tolist() == [i == 5 for i in range(8)]
+    assert (made.eps[5] == torch.tensor(EPS)).all()
+    there = [i for i in range(8) if i != 5]
+    radii, expected = made.eps[there, 0].double(), LOW + (EPS - LOW) * shares[there].double()
+    if control == "none":
+        torch.testing.assert_close(radii, expected, rtol=0, atol=1e-8)
+    elif control == "shuffled":
+        torch.testing.assert_close(radii, expected.roll(-1, 0), rtol=0, atol=1e-8)
+    elif control == "inverse":
+        torch.testing.assert_close(radii, EPS + LOW - expected, rtol=0, atol=1e-8)
+    else:
+        torch.testing.assert_close(radii.mean(dim=(1, 2)), expected.mean(dim=(1, 2)), rtol=0, atol=1e-8)
+        assert not torch.equal(radii, expected)
+    if control == "random":
+        torch.testing.assert_close(
+            radii.flatten(1).sort().values, expected.flatten(1).sort().values, rtol=0, atol=1e-8
+        )
+    if control == "uniform":
+        assert (radii.flatten(1).std(dim=1) < 1e-9).all()
+
+
+def test_without_masks_every_image_has_the_full_radius(probe, batch):
+    made = part(probe, batch, KEYS, eps=EPS, eps_low=LOW, mask="file")
+    assert made.flat.all()
+    assert (made.eps == torch.tensor(EPS)).all()
+
+
 def test_radii_may_reach_zero(probe, batch):
     """Rounding must not make them negative: (8 - 3 (8 - 16 / 3)) / 255 is 0."""
     lowest = part(

@@ -54,6 +54,6 @@ def test_what_training_cannot_do_is_refused_before_anything_is_written(tmp_path)
     unknown = resolve(
         base, {"model": {"width": 8}, "train": {"method": "part"}, "part": {"mask": "annotated-parts"}}
     )
-    with pytest.raises(UserError, match="part.mask annotated-parts: digits has no annotated parts"):
+    with pytest.raises(UserError, match=r"part\.mask annotated-parts: digits has no annotated parts"):
         jobs.train(unknown)
     assert not RunDir(tmp_path / "parts").path.exists()

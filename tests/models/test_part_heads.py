@@ -132,7 +132,10 @@ def test_the_image_is_pooled_beside_the_shares(maps, scale, generator):
     for number in range(2):
         masks = downsampled(at(maps[number], scale), 2)
         means = [
-            [[image[number, c, 12 * i : 12 * i + 12, 10 * j : 10 * j + 10].mean() for j in (0, 1)] for i in (0, 1)]
+            [
+                [image[number, c, 12 * i : 12 * i + 12, 10 * j : 10 * j + 10].mean() for j in (0, 1)]
+                for i in (0, 1)
+            ]
             for c in range(3)
         ]
         expected = np.concatenate([masks, np.array(means)])

@@ -129,7 +129,9 @@ def test_the_view_of_a_part_model_takes_bf16_and_follows_the_model(images):
     view = InferenceView(model, precision="bf16")
     probe = view.probe(images)
     assert probe.part_logits.dtype == probe.logits.dtype == torch.float32
-    assert torch.equal(probe.part_logits.bfloat16().float(), probe.part_logits)  # the segmenter was in bfloat16
+    assert torch.equal(
+        probe.part_logits.bfloat16().float(), probe.part_logits
+    )  # the segmenter was in bfloat16
     torch.testing.assert_close(model.classify_parts(probe.part_logits), probe.logits)  # the head was not
     with torch.no_grad():
         for parameter in model.parameters():
@@ -202,7 +204,11 @@ def test_the_output_stride_is_that_of_the_last_map(generator):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("bounding-bok", {}, "no part model is called 'parts/bounding-bok'. Did you mean 'parts/bounding-box'?"),
+        (
+            "bounding-bok",
+            {},
+            "no part model is called 'parts/bounding-bok'. Did you mean 'parts/bounding-box'?",
+        ),
         ("pixel", {"encoder": "resnet51"}, "no encoder is called 'resnet51'. Did you mean 'resnet50'?"),
         ("pixel", {"encoder": "timm/test_resnot"}, "timm has no network 'test_resnot'"),
         ("pixel", {"decoder": "unut"}, "no decoder is called 'unut'. Did you mean 'unet'?"),
@@ -232,7 +238,10 @@ def test_part_models_need_parts_and_fitting_images():
 def test_images_of_other_channels_are_normalised_by_the_mean():
     assert statistics("resnet50", 3)[0] == [0.485, 0.456, 0.406]
     assert statistics("resnet50", 1)[0] == [pytest.approx((0.485 + 0.456 + 0.406) / 3)]
-    assert statistics("timm/test_resnet", 2) == ([0.5, 0.5], [0.5, 0.5])  # timm knows what it was trained to see
+    assert statistics("timm/test_resnet", 2) == (
+        [0.5, 0.5],
+        [0.5, 0.5],
+    )  # timm knows what it was trained to see
     model = create("parts/pixel", 3, in_channels=1, image_size=48, parts=SMALL)
     assert model(torch.rand(2, 1, 48, 48)).shape == (2, 3)
 

@@ -1,12 +1,18 @@
 """Experiments as data, and one of them run at smoke scale."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from counterpart import papers
 from counterpart.cli import main
 from counterpart.errors import UserError
-from counterpart.papers import experiments
+from counterpart.papers import experiments, heat_maps
 from counterpart.records import Record
+from counterpart.rundir import RunDir
 
 
 def test_every_experiment_is_sound():
@@ -18,7 +24,8 @@ def test_every_experiment_is_sound():
             for dataset, values in row.published.items():
                 assert dataset in one.datasets
                 assert set(values) <= set(papers.columns(one))
-                assert all(0 < value < 100 for value in values.values())
+                shares = [v for column, v in values.items() if not callable(papers.columns(one)[column])]
+                assert all(0 <= value < 100 for value in shares)
 
 
 def test_published_numbers_of_table_1():
@@ -27,6 +34,121 @@ def test_published_numbers_of_table_1():
     assert rows["AT"]["cifar10"] == {"natural": 82.58, "PGD-20": 43.69, "MMA": 41.80, "AA": 41.63}
     assert rows["PART-M s=10"]["tiny-imagenet"]["AA"] == 13.37
     assert rows["PART s=10"]["svhn"]["natural"] == 93.75
+
+
+def test_published_cost_is_per_epoch():
+    rows = {row.name: row.published["cifar10"] for row in papers.find("pixel/table-9").rows}
+    assert rows["AT"] == {"seconds per epoch": 4477 / 80, "peak memory, MB": 4608}
+    assert rows["PART s=10"]["seconds per epoch"] / rows["AT"]["seconds per epoch"] == pytest.approx(
+        1.757, abs=1e-3
+    )
+
+
+def costing(folder, seconds, peaks):
+    """A run whose epochs took so long and held so much."""
+    run = RunDir(folder)
+    run.create({"model": {"name": "resnet18"}, "train": {"batch_size": 8}}, dict)
+    run.add(
+        Record("epoch", "epoch", seconds=s, details={"epoch": e, "peak_memory": p * 2**20, "device": "cpu"})
+        for e, (s, p) in enumerate(zip(seconds, peaks, strict=True))
+    )
+    return run
+
+
+def test_cost_is_read_off_a_run_and_compared_within_pairs(tmp_path):
+    experiment, found = papers.find("pixel/table-9"), {}
+    for name, seconds, peaks in (("AT", [2, 4], [100, 200]), ("PART", [3, 6], [100, 210])):
+        run = costing(tmp_path / name, seconds, peaks)
+        for column, reading in experiment.columns.items():
+            found[name, column] = [reading(run)]
+    time, memory = (found["PART", column][0] for column in experiment.columns)
+    assert (time.value, time.n, time.interval, time.details["unit"]) == (4.5, 2, (3, 6), "s")
+    assert (memory.value, memory.details["unit"]) == (210, "MB")
+    over = papers.overheads(experiment, "cifar10", found)
+    assert set(over) == {("PART", "AT", column) for column in experiment.columns}
+    assert over["PART", "AT", "seconds per epoch"] == pytest.approx((0.757, 0.5), abs=1e-3)
+    assert over["PART", "AT", "peak memory, MB"] == pytest.approx((0.0749, 0.05), abs=1e-3)
+    assert papers.differences(experiment, found) == {}
+
+
+def test_a_column_may_ask_for_other_radii_and_attack_from_another_row(tmp_path, monkeypatch):
+    trained, asked = [], []
+
+    def train(config):
+        trained.append(config.name)
+        return SimpleNamespace(finished=True)
+
+    def evaluate(text, given):
+        asked.append((text, given["evaluate"]))
+        folder = tmp_path / "evaluations" / "key"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "images.csv").write_text("first_fooled_by\n\nPGD\n")
+        record = Record("metric", "accuracy/worst case", 0.5, 2, details={"evaluation": "key"})
+        return [SimpleNamespace(run=RunDir(tmp_path), records=[record])]
+
+    monkeypatch.setattr(experiments.jobs, "train", train)
+    monkeypatch.setattr(experiments.jobs, "evaluate", evaluate)
+    experiment = papers.find("pixel/appendix-h3")
+    papers.run(experiment, "cifar10", "small", tmp_path, rows=["PART"])
+    assert set(trained) == {"cifar10-part-seed-0", "cifar10-at-seed-0"}
+    assert {Path(text).name for text, _ in asked} == {"cifar10-part-seed-0"}
+    settings = dict(zip(papers.columns(experiment), (given for _, given in asked), strict=True))
+    assert settings["from AT"]["attacks"][0]["surrogate"] == str(tmp_path / "small" / "cifar10-at-seed-0")
+    assert "surrogate" not in settings["PGD-20"]["attacks"][0]
+    assert [settings[f"eps {eps}"]["eps"] for eps in (16, 32, 64)] == ["16/255", "32/255", "64/255"]
+    assert [one["attack"] for one in settings["random"]["attacks"]] == ["pgd", "random-search"]
+    assert set(papers.measured(experiment, "cifar10", "small", tmp_path)) == {
+        ("PART", column) for column in papers.columns(experiment)
+    }
+
+
+@pytest.mark.slow
+def test_rows_whose_memory_counts_are_trained_in_a_process_of_their_own(tmp_path, capfd):
+    words = ["papers", "run", "pixel/table-9", "--dataset", "digits", "--rows", "AT", "--scale", "smoke",
+             "--runs", str(tmp_path), "--device", "cpu"]  # fmt: skip
+    assert main(words) == 0
+    found = papers.measured(papers.find("pixel/table-9"), "digits", "smoke", tmp_path / "papers")
+    [memory] = found["AT", "peak memory, MB"]
+    assert 50 < memory.value < 5000
+    assert "Trained:" in capfd.readouterr().out
+
+
+def test_a_training_in_a_process_of_its_own_that_fails_or_stops_is_told(tmp_path, monkeypatch):
+    experiment = papers.find("pixel/table-9")
+    for code, message in (
+        (2, "ended with exit code 2; it says above why"),
+        (0, "the same command continues"),
+    ):
+        monkeypatch.setattr(
+            experiments.subprocess, "run", lambda *_, code=code, **__: SimpleNamespace(returncode=code)
+        )
+        with pytest.raises(UserError, match=message):
+            papers.run(experiment, "digits", "smoke", tmp_path, rows=["AT"])
+
+
+@pytest.mark.slow
+def test_figure_2_shows_the_images_their_maps_and_radii(tmp_path, capsys, monkeypatch):
+    seen, real = [], heat_maps._render
+    monkeypatch.setattr(heat_maps, "_render", lambda *given: (seen.append(given), real(*given))[1])
+    words = ["papers", "run", "pixel/figure-2", "--dataset", "digits", "--rows", "AT,PART", "--scale", "smoke",
+             "--runs", str(tmp_path), "--device", "cpu"]  # fmt: skip
+    assert main(words) == 0
+    [(pictures, classes, shown)] = seen
+    assert sorted(classes) == [str(digit) for digit in range(10)]
+    assert [name for name, _, _ in shown] == ["AT\nmap", "PART\nmap", "PART\nradius"]
+    (_, maps, right), (_, radius, _) = shown[1:]
+    assert pictures.shape == (10, 16, 16, 1)
+    assert len(right) == 10
+    for plane, radii in zip(maps, radius, strict=True):
+        expected = (
+            np.where(plane > plane.mean() + plane.std(), 1, 0.875) if plane.std() > 0 else np.ones_like(plane)
+        )
+        assert (np.abs(radii - expected) > 1e-6).mean() < 0.02  # pixels at the threshold
+    file, caption = papers.figure(papers.find("pixel/figure-2"), "digits", "smoke", tmp_path / "papers")
+    with Image.open(file) as picture:
+        assert picture.size[0] > 500
+    assert caption.startswith("10 test images")
+    assert str(file) in capsys.readouterr().out.replace("\n", "")
 
 
 @pytest.mark.parametrize("dataset", ["cifar10", "svhn", "tiny-imagenet"])

@@ -275,6 +275,18 @@ def test_radius_colours_follow_the_shared_scale(make_run, records):
     assert len(found) == 2
 
 
+def test_the_radius_that_a_search_came_to_is_shown(make_run, records):
+    run = make_run("part", "part")
+    rows = records.epochs(3, burn_in=1, phase="part")
+    for row, low in zip(rows[1:], (8 / 255, 7 / 255), strict=True):
+        row.details.update(eps_low=low, mean_radius=low)
+    run.add([*rows, *records.metrics("PART, eps_low auto", {"clean": 0.8}, trained_eps_low=8 / 255)])
+    html = write_report([run.path]).read_text()
+    assert "eps_low at the end: 7/255" in html
+    assert "<dt>eps_low by epoch</dt><dd>8/255 7/255</dd>" in html
+    assert "<dt>eps_low of the judged weights</dt><dd>8/255</dd>" in html
+
+
 def test_missing_values_and_times_are_dashes(make_run, records):
     run = make_run("at")
     (old,) = records.metrics("AT", {"clean": 0.5}, n=10, key="old")

@@ -139,7 +139,10 @@ def test_layer_maps_leave_the_model_alone(images, generator):
 def test_unknown_kinds_and_classes_are_refused(images, generator):
     model = random_statistics(create("resnet18", 4, width=8), generator)
     probe = InferenceView(model).probe(images)
-    with pytest.raises(ValueError, match="kind must be one of grad-cam, xgrad-cam, layer-cam, got 'cam'"):
+    with pytest.raises(
+        ValueError,
+        match="kind must be one of grad-cam, xgrad-cam, layer-cam, attention-rollout, attention-gradient, got 'cam'",
+    ):
         probe_map(probe, one_hot(TARGETS), "cam")
     with pytest.raises(ValueError, match="kind must be one of"):
         layer_map(model, images, TARGETS, model.backbone.layer4, "cam")

@@ -296,7 +296,7 @@ class Parted(nn.Module):
 
 
 distributed.start()
-for kind in ("plain", "norm", "parts"):
+for kind in ("plain", "norm", "awp", "parts"):
     torch.manual_seed(0)
     middle = [nn.BatchNorm2d(4)] if kind == "norm" else []
     model = nn.Sequential(nn.Conv2d(1, 4, 3), *middle, nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
@@ -309,7 +309,7 @@ for kind in ("plain", "norm", "parts"):
     whole = Batch(torch.rand(9, 1, 8, 8), torch.arange(9) % 3, torch.arange(9), **parts)
     view = InferenceView(model)
     optimizer = sgd(model, lr=0.5, momentum=0.9, nesterov=False, weight_decay=0.01, decay_norm=True)
-    settings = Settings(9, 0, torch.device("cpu"), None)
+    settings = Settings(9, 0, torch.device("cpu"), None, awp=0.05 if kind == "awp" else 0.0)
     for step in range(4):
         part = whole.select(distributed.share(9))
         train_step(part, 9, 0, step, model, view, Phase("p", 1, objective), optimizer, settings)
@@ -332,7 +332,7 @@ def test_two_processes_make_the_step_of_one(tmp_path):
         command = [sys.executable, *how, str(script), str(tmp_path / name)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-    for kind in ("plain", "norm", "parts"):
+    for kind in ("plain", "norm", "awp", "parts"):
         first, second, alone = (
             torch.load(tmp_path / f"{name}.pt", weights_only=True)
             for name in (f"two-{kind}-0", f"two-{kind}-1", f"one-{kind}-0")

@@ -13,7 +13,7 @@ SETTINGS: Collection[str] = tuple(
     if key not in ("evaluate.attacks", "evaluate.individual", "evaluate.engine", "evaluate.save_images")
     and key != "evaluate.precision"
 )
-SECTION = "evaluate"
+SECTIONS = ("evaluate",)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

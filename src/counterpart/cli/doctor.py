@@ -100,4 +100,4 @@ def _data(root: Path | None) -> None:
 
 
 def _row(name: str, finding: str) -> None:
-    print(f"{name:14} {finding}")
+    print(f"{name:20} {finding}")

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
 
 
 def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) -> None:
-    """Published beside measured, in per cent; what was not run is a dash."""
+    """Published beside measured, in per cent or the column's unit; what was not run is a dash."""
     from rich.table import Table
 
     from .. import papers
@@ -80,8 +80,14 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
         table.add_row(row.name, *cells)
     console.print(table)
     _print_differences(papers.differences(experiment, found), console)
+    for (one, other, column), (told, here) in papers.overheads(experiment, dataset, found).items():
+        paper = "not in the paper" if told is None else f"paper {told:+.1%}"
+        console.print(f"- {one} over {other}, {column}: {here:+.1%} ({paper})", highlight=False)
     for note in experiment.notes:
         console.print(f"- {note}", highlight=False)
+    drawn = papers.figure(experiment, dataset, scale, home)
+    if drawn is not None:
+        console.print(f"- Picture: {drawn[0]}\n  {drawn[1]}", highlight=False)
     if found:
         first = next(iter(found.values()))[0]
         counts: dict[int, list[str]] = {}
@@ -127,6 +133,8 @@ def _cell(records: Any) -> str:
     from ..statistics import over_seeds
 
     values = [record.value for record in records]
+    if "unit" in records[0].details:
+        return f"{sum(values) / len(values):.2f}"
     centre, _, interval = over_seeds(values, [r.interval for r in records if r.interval])
     interval = records[0].interval if len(records) == 1 else interval
     ends = "" if interval is None else f"\n({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import field_validator, model_validator
 
-from .values import Duration, Location, Number, Section, readable, setting
+from .values import Duration, Location, Number, RadiusOrAuto, Section, readable, setting
 
 WITH_PARTS = ("parts", "synthetic-parts")  # data sets with part masks
 
@@ -12,8 +12,11 @@ WITH_PARTS = ("parts", "synthetic-parts")  # data sets with part masks
 class Data(Section):
     """Which images."""
 
-    name: Literal["digits", "cifar10", "svhn", "tiny-imagenet", "folder", "parts", "synthetic-parts"] = setting(
-        "data set; parts: images with part masks in one folder format (docs/parts-data.md)", default="digits"
+    name: Literal["digits", "cifar10", "svhn", "tiny-imagenet", "folder", "parts", "synthetic-parts"] = (
+        setting(
+            "data set; parts: images with part masks in one folder format (docs/parts-data.md)",
+            default="digits",
+        )
     )
     root: Location | None = setting(
         "folder that holds the data set; digits and synthetic-parts need none", default=None
@@ -54,7 +57,10 @@ class Data(Section):
     @model_validator(mode="after")
     def _every_setting_counts(self) -> "Data":
         if self.crop == "resized" and self.padding != type(self).model_fields["padding"].default:
-            raise ValueError(f"data.padding {self.padding} has no effect with data.crop resized")
+            default = type(self).model_fields["padding"].default
+            raise ValueError(
+                f"data.padding {self.padding} has no effect with data.crop resized: set it to its default, {default}"
+            )
         if self.name not in WITH_PARTS:
             for name in ("labels", "labelled"):
                 if getattr(self, name) != type(self).model_fields[name].default:
@@ -70,12 +76,17 @@ class Model(Section):
 
     name: str = setting(
         "resnet18, preact-resnet18, wrn-D-K such as wrn-28-10, or timm/NAME; for images with annotated parts also "
-        "parts/downsampled, parts/bounding-box, parts/two-headed, parts/pixel, and parts/baseline, the plain classifier "
-        "of the same encoder",
+        "parts/downsampled, parts/bounding-box, parts/two-headed, parts/pixel, and parts/baseline, the plain "
+        "classifier of the same encoder",
         default="resnet18",
     )
     width: int | None = setting(
         "channels of the first stage (64 in resnet18, 16 K in wrn-D-K)", default=None, ge=1
+    )
+    patch_size: int | None = setting(
+        "side in pixels of a timm transformer's patches, such as 4 for images of 32; default: as published",
+        default=None,
+        ge=1,
     )
     pretrained: bool = setting(
         "start from timm's pretrained weights; of a part model, the encoder alone", default=False
@@ -165,8 +176,24 @@ class Attack(Section):
 
     norm: Literal["linf", "l2", "l1"] = setting("norm of the budget", default="linf")
     eps: Number = setting("radius; images lie in [0, 1], so 8/255 and not 8 for linf", default=8 / 255, ge=0)
-    steps: int = setting("PGD steps in training", default=10, ge=1)
+    generation: Literal["pgd", "minimum-margin"] = setting(
+        "how methods at and part make their adversarial examples: PGD on cross-entropy, or PGD towards each of several "
+        "likely wrong classes, of which the one that comes closest counts (MMA)",
+        default="pgd",
+    )
+    targets: int = setting(
+        "minimum-margin: wrong classes, the likeliest of the clean image first", default=3, ge=1
+    )
+    steps: int = setting("PGD steps in training, towards each target", default=10, ge=1)
     step_size: Number | None = setting("PGD step; default 2.5 eps / steps", default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _targets_count(self) -> "Attack":
+        if self.generation == "pgd" and self.targets != type(self).model_fields["targets"].default:
+            raise ValueError(
+                f"attack.targets {self.targets} has no effect with attack.generation pgd: it is for minimum-margin"
+            )
+        return self
 
     @model_validator(mode="after")
     def _radius_in_range(self) -> "Attack":
@@ -178,26 +205,44 @@ class Attack(Section):
         return self
 
 
+SAME_FOR_ALL = ("quadrant", "centre")  # masks that are one plane for all images
 OF_PARTS = ("predicted-parts", "annotated-parts")
-MAPLESS = ("quadrant", "centre", *OF_PARTS)  # masks that look at no map
+MAPLESS = (*SAME_FOR_ALL, "file", *OF_PARTS)  # masks that look at no map
 
 
 class Part(Section):
     """Pixel-reweighted budgets (methods part, part-t and part-m)."""
 
-    eps_low: Number = setting("radius of the pixels that matter less; at most eps", default=7 / 255, ge=0)
+    eps_low: RadiusOrAuto = setting(
+        "radius of the pixels that matter less; at most eps. auto: from eps down in eighths, an epoch each, while the "
+        "validation images show no loss of robustness",
+        default=7 / 255,
+    )
     mask: Literal[
-        "paper", "quantile", "soft", "mean-preserving", "quadrant", "centre", "published-code", "predicted-parts",
+        "paper",
+        "quantile",
+        "soft",
+        "mean-preserving",
+        "quadrant",
+        "centre",
+        "file",
+        "published-code",
+        "predicted-parts",
         "annotated-parts",
-    ] = (
-        setting(
-            "paper: eps where the standardised map exceeds 1, eps_low elsewhere; quantile: eps on the same number of "
-            "pixels in every image; soft: the radius grows with the pixel's rank; mean-preserving: top pixels above "
-            "eps, so that the mean is eps; quadrant, centre: no map; published-code: per colour channel, as the "
-            "paper's code does (it also gives images each other's masks: control shuffled); predicted-parts: eps where a "
-            "part model sees the object; annotated-parts: eps where the data say that it is",
-            default="paper",
-        )
+    ] = setting(
+        "paper: eps where the standardised map exceeds 1, eps_low elsewhere; quantile: eps on the same number of "
+        "pixels in every image; soft: the radius grows with the pixel's rank; mean-preserving: top pixels above "
+        "eps, so that the mean is eps; quadrant, centre: no map; file: your own masks, of part.masks; "
+        "published-code: per colour channel, as the paper's code does (it also gives images each other's masks: "
+        "control shuffled); predicted-parts: eps where a part model sees the object; annotated-parts: eps where the "
+        "data say that it is",
+        default="paper",
+    )
+    masks: Location | None = setting(
+        "mask file: folder of your masks, an 8-bit grey PNG per image (0: eps_low, 255: eps) named as the image is: "
+        "train/cat/7.png for train/cat/7.jpg of the data set, train/00012.png for row 12 where it has no files; an "
+        "image without one gets eps everywhere",
+        default=None,
     )
     quantile: Number = setting(
         "share of important pixels in masks quantile, mean-preserving and centre", default=0.25, gt=0, lt=1
@@ -211,13 +256,19 @@ class Part(Section):
         "inverse: the important pixels get the smaller radius",
         default="none",
     )
-    map: Literal["grad-cam", "xgrad-cam", "layer-cam"] = setting(
-        "class activation map; before pooling and a linear layer, grad-cam and xgrad-cam are the same",
+    map: Literal["grad-cam", "xgrad-cam", "layer-cam", "attention-rollout", "attention-gradient"] = setting(
+        "which map: a class activation map (before pooling and a linear layer, grad-cam and xgrad-cam are the same), "
+        "or, of vision transformers, attention rollout or attention weighted by its gradient",
         default="grad-cam",
     )
+    layer: str | None = setting(
+        "draw the class activation map at the output of this module, such as layer3 or blocks.8; default: at what "
+        "enters the head",
+        default=None,
+    )
     mask_from: Literal["start", "clean"] | None = setting(
-        "take the map from the attack's own first pass, or from a pass on the clean image; default: start, and for "
-        "part-t clean, a pass that TRADES makes anyway",
+        "take the map from the attack's own first pass, or from a pass on the clean image; default: start, and clean "
+        "for part-t and attack.generation minimum-margin, which make that pass anyway",
         default=None,
     )
     map_class: Literal["true", "predicted", "margin"] = setting(
@@ -236,10 +287,10 @@ class Part(Section):
     def _every_setting_counts(self) -> "Part":
         idle = []
         if self.mask in MAPLESS:
-            idle = ["map", "map_class", "refresh_epochs"]
-            if self.mask != "predicted-parts":
-                idle.append("mask_from")
-            if self.control == "shuffled" and self.mask not in OF_PARTS:
+            idle = ["map", "layer", "map_class", "refresh_epochs"]
+            looks = self.mask == "predicted-parts"
+            idle += ["mask_from"] if self.mask_from == "clean" and not looks else []  # start costs no pass
+            if self.control == "shuffled" and self.mask in SAME_FOR_ALL:
                 raise ValueError(
                     f"part.control shuffled: all images share one plane under part.mask {self.mask}"
                 )
@@ -247,11 +298,23 @@ class Part(Section):
             idle.append("quantile")
         if self.mask != "quadrant":
             idle.append("quadrant")
-        for name in idle:
-            value = getattr(self, name)
-            if value != type(self).model_fields[name].default:
-                raise ValueError(f"part.{name} {value} has no effect with part.mask {self.mask}")
+        if self.mask != "file":
+            idle.append("masks")
+        elif self.masks is None:
+            raise ValueError("part.mask file needs the folder of your masks: part.masks DIR")
+        whole = ["layer"] if self.attention else []  # such maps run through all blocks
+        classless = ["map_class"] if self.map == "attention-rollout" else []
+        for names, reason in ((idle, f"mask {self.mask}"), (whole + classless, f"map {self.map}")):
+            for name in names:
+                value = getattr(self, name)
+                if value != type(self).model_fields[name].default:
+                    raise ValueError(f"part.{name} {value} has no effect with part.{reason}")
         return self
+
+    @property
+    def attention(self) -> bool:
+        """Whether the map is one of attention."""
+        return self.map.startswith("attention-")
 
 
 class Optimizer(Section):
@@ -313,6 +376,12 @@ class Train(Section):
         "centroids-published: with the weights of the published code",
         default="segmentation",
     )
+    label_smoothing: Number = setting(
+        "share of each label that is spread evenly over all classes, in the cross-entropy of training (0.1 is common)",
+        default=0,
+        ge=0,
+        lt=1,
+    )
     epochs: int = setting("passes over the training images", default=80, ge=1)
     batch_size: int = setting("images per step, over all processes", default=128, ge=1)
     precision: Literal["auto", "float32", "bf16"] = setting(
@@ -324,6 +393,14 @@ class Train(Section):
     ema: Number | None = setting(
         "decay of averaged weights, such as 0.995; default: off", default=None, gt=0, lt=1
     )
+    awp: Number = setting(
+        "adversarial weight perturbation: take each step's gradient where every kernel and matrix has moved by this "
+        "share of its norm to raise the loss (5e-3 in the paper); costs one more pass; 0: off",
+        default=0,
+        ge=0,
+        lt=1,
+    )
+    awp_warmup: int = setting("epochs without weight perturbation at the start", default=0, ge=0)
     validation_steps: int = setting("PGD steps of the validation after each epoch", default=10, ge=1)
     validation_n: int | None = setting("validate on this many images; default: all", default=None, ge=1)
     checkpoint_every: Duration = setting("seconds between checkpoints within an epoch", default=300, gt=0)
@@ -347,4 +424,16 @@ class Train(Section):
                     raise ValueError(
                         f"train.{name} has no effect with method {self.method}: it is for TRADES and MART"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _awp_begins(self) -> "Train":
+        if self.awp_warmup and not self.awp:
+            raise ValueError(
+                f"train.awp_warmup {self.awp_warmup} has no effect without train.awp, such as 5e-3"
+            )
+        if self.awp and self.awp_warmup >= self.epochs:
+            raise ValueError(
+                f"train.awp_warmup {self.awp_warmup} leaves none of {self.epochs} epochs to train.awp"
+            )
         return self

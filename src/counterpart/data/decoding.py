@@ -83,7 +83,7 @@ def common_size(paths: Sequence[Path]) -> tuple[int, int]:
         UserError: if two images differ in size; names both.
     """
     with ThreadPoolExecutor(WORKERS) as pool:
-        sizes = pool.map(_header_size, paths)
+        sizes = pool.map(header_size, paths)
         first = next(sizes)
         for path, size in zip(paths[1:], sizes, strict=True):
             if size != first:
@@ -94,7 +94,8 @@ def common_size(paths: Sequence[Path]) -> tuple[int, int]:
     return first
 
 
-def _header_size(path: Path) -> tuple[int, int]:
+def header_size(path: Path) -> tuple[int, int]:
+    """(H, W) of an image file."""
     try:
         with Image.open(path) as image:
             return image.height, image.width

@@ -50,7 +50,7 @@ def load_folder(
     if download:
         raise UserError("data.download: a folder of your own images cannot be downloaded. Leave it out.")
     root = Path(root).expanduser()
-    listed = {split: _files_by_class(folder) for split, folder in _split_folders(root).items()}
+    listed = {split: files_by_class(folder) for split, folder in split_folders(root).items()}
     reference = next(iter(listed))
     for split, files in listed.items():
         if odd := sorted(set(files) ^ set(listed[reference])):
@@ -107,6 +107,7 @@ def set_of_files(
             pixels=decode_all(paths, shape, prepare) if pixels <= IN_MEMORY_BYTES else None,
             files=paths,
             prepare=prepare,
+            names=tuple(path.relative_to(root).as_posix() for path in paths),
         )
 
     return {split: as_set(split) for split in samples}
@@ -137,7 +138,12 @@ def class_folders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
+def split_folders(root: Path) -> dict[str, Path]:
+    """The folder of each split, or the root as train where there are none.
+
+    Raises:
+        UserError: if the layout is none that can be read.
+    """
     if not root.is_dir():
         raise UserError(
             f"{root} is {'no folder' if root.exists() else 'missing'}: --data.root must name a folder."
@@ -154,7 +160,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return folders or {"train": root}
 
 
-def _files_by_class(folder: Path) -> dict[str, list[Path]]:
+def files_by_class(folder: Path) -> dict[str, list[Path]]:
     """The image files under each class folder, sorted by name as text, which is the same on every platform."""
     found = {}
     for class_folder in class_folders(folder):
@@ -184,11 +190,10 @@ def _images(folder: Path) -> Iterator[Path]:
 
 def files_fingerprint(root: Path, files: Sequence[Path]) -> str:
     """12 hex digits of names and contents; for files of over ``HASHED_BYTES`` together, of names and sizes."""
-    return content_fingerprint(content_of(root, files))
+    return content_fingerprint(_content(root, files))
 
 
-def content_of(root: Path, files: Sequence[Path]) -> Iterator[bytes]:
-    """What a fingerprint of files is made of: paths, sizes and, unless that is too much to read, contents."""
+def _content(root: Path, files: Sequence[Path]) -> Iterator[bytes]:
     sizes = [path.stat().st_size for path in files]
     hash_contents = sum(sizes) <= HASHED_BYTES
     for path, size in zip(files, sizes, strict=True):

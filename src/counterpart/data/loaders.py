@@ -37,6 +37,8 @@ def batches(
     A last global batch with fewer images than there are processes leaves some of them an empty batch, so that
     all processes count the same steps.
 
+    Where the set carries masks of the user's own, they are the importance, moved as the images are.
+
     Args:
         images: the set; for speed, already on the device.
         batch_size: images per global batch, over all processes; the last one may be smaller.
@@ -63,7 +65,8 @@ def batches(
 
     for positions, pixels, masks in _read(images, shares):
         index = images.index[positions].to(device)
-        importance = None
+        own = images.read_masks(positions)
+        importance = None if own is None else own.to(device)
         if maps is not None:
             stored = maps[index.to(maps.device)].to(device).float()  # may be stored in half precision
             importance = resize_maps(stored, (images.shape[1], images.shape[2]))

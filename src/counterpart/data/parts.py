@@ -66,7 +66,7 @@ def largest(names: PartNames) -> int:
     return max((number for parts in names.values() for number in parts.values()), default=0)
 
 
-def read_masks(
+def decode_masks(
     files: Sequence[Path | None], images: Sequence[Path], shape: tuple[int, int], count: int
 ) -> Integer[Tensor, "n h w"]:
     """Mask files fitted to one shape (H, W) like their images, decoded by several threads; None is background."""

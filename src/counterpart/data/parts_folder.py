@@ -13,9 +13,9 @@ import torch
 
 from ..errors import UserError, nearest
 from .decoding import Prepare
-from .folder import content_of, load_folder
+from .folder import files_fingerprint, load_folder
 from .image_sets import ImageSet, Splits, content_fingerprint
-from .parts import MOST, PartNames, Parts, largest, read_masks
+from .parts import MOST, PartNames, Parts, decode_masks, largest
 
 IMAGES, MASKS, TABLE = "images", "parts", "parts.json"
 
@@ -50,16 +50,15 @@ def load_parts(
         raise UserError("data.download: a folder of your own images cannot be downloaded. Leave it out.")
     root = Path(root).expanduser()
     names = read_table(root)
-    if not (root / IMAGES).is_dir():
-        raise UserError(
-            f"{root} has no folder {IMAGES}: expected {root / IMAGES / 'train' / 'CLASS' / 'IMAGE.jpg'}."
-        )
+    require_images(root)
     loaded = load_folder(root / IMAGES, validation=validation, size=size, prepare=prepare)
     sets = (loaded.train, loaded.validation, loaded.test)
     masks = [[mask_of(root, image) for image in s.files or ()] for s in sets]
     _no_shared_masks(zip(chain(*masks), chain(*(s.files or () for s in sets)), strict=True))
-    content = content_of(root, [root / TABLE, *sorted(mask for mask in chain(*masks) if mask.is_file())])
-    fingerprint = content_fingerprint(chain([loaded.test.fingerprint.encode()], content))
+    of_masks = files_fingerprint(
+        root, [root / TABLE, *sorted(mask for mask in chain(*masks) if mask.is_file())]
+    )
+    fingerprint = content_fingerprint([loaded.test.fingerprint.encode(), of_masks.encode()])
     return Splits(
         *(
             replace(
@@ -116,6 +115,14 @@ def read_table(root: Path) -> PartNames:
     return names
 
 
+def require_images(root: Path) -> None:
+    """Raises UserError if the folder has no images."""
+    if not (root / IMAGES).is_dir():
+        raise UserError(
+            f"{root} has no folder {IMAGES}: expected {root / IMAGES / 'train' / 'CLASS' / 'IMAGE.jpg'}."
+        )
+
+
 def mask_of(root: Path, image: Path) -> Path:
     """Where the mask of an image is expected."""
     return root / MASKS / image.relative_to(root / IMAGES).with_suffix(".png")
@@ -134,7 +141,7 @@ def _annotated(images: ImageSet, root: Path, names: PartNames, masks: list[Path]
     parts = Parts(names=names, stored=largest(names), there=annotated, files=files)
     if images.pixels is not None:
         height, width = images.shape[1:]
-        parts = replace(parts, masks=read_masks(files, images.files, (height, width), parts.stored))
+        parts = replace(parts, masks=decode_masks(files, images.files, (height, width), parts.stored))
     return replace(images, parts=parts)
 
 

@@ -14,7 +14,7 @@ from ..batch import Batch
 from ..seeding import Keys
 
 
-def as_floats(pixels: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+def as_floats(pixels: UInt8[Tensor, "..."]) -> Float[Tensor, "..."]:
     """8-bit images as floats in [0, 1], the same bits on every device.
 
     Divided by a tensor: by a number, CUDA multiplies with its reciprocal, which rounds otherwise.

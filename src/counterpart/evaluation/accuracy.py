@@ -282,11 +282,13 @@ def _attempt(work: _Work, positions: Tensor) -> _Found:
 def read_batch(
     images: ImageSet, positions: Tensor, device: torch.device, *, with_parts: bool = False
 ) -> Batch:
-    """The images at some positions, as an attack meets them; with their part ids where they have some and it is asked."""
+    """The images at some positions, as an attack meets them; ``with_parts``, their part ids as far as there are any."""
     chosen = images.subset(positions)
     everything = torch.arange(len(chosen))
     pixels = as_floats(chosen.read(everything).to(device))
-    batch = Batch(pixels, chosen.labels.to(device), chosen.index.to(device))
+    own = images.read_masks(positions)
+    importance = None if own is None else own.to(device)
+    batch = Batch(pixels, chosen.labels.to(device), chosen.index.to(device), importance=importance)
     if chosen.parts is None or not with_parts:
         return batch
     parts, there = chosen.read_parts(everything).to(device), chosen.parts.there.to(device)

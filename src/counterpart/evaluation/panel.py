@@ -13,6 +13,7 @@ from ..data.image_sets import ImageSet
 from ..importance.rules import explain
 from ..protocols import NamedAttack, Rule, View
 from ..rundir import write_atomically
+from ..saliency import ATTENTION_MAPS
 from ..seeding import Keys
 from .accuracy import read_batch
 from .ledger import Row
@@ -28,6 +29,8 @@ def write_panel(
     rows: Sequence[Row],
     attacks: Sequence[NamedAttack],
     *,
+    seen: View,
+    kind: str,
     fooling: Callable[[int], Tensor | None],
     budget: Budget,
     rule: Rule,
@@ -38,12 +41,14 @@ def write_panel(
 
     Args:
         path: a safetensors file with ``clean`` and ``adversarial`` (M, C, H, W), ``radius`` (M, H, W), and, where
-            the model shows features, ``importance`` (M, h, w).
+            there is a map, ``importance`` (M, h, w).
         model: the original.
         view: what the attack searches on.
         images: that were evaluated.
         rows: their results, in the same order.
         attacks: the one to show where nothing fooled an image, or none.
+        seen: what maps are drawn from.
+        kind: of map.
         fooling: position -> the image (C, H, W) that fooled the model first, where it was kept.
         budget: of the attack.
         rule: of training; the radius that it gives each pixel is shown.
@@ -63,11 +68,11 @@ def write_panel(
     adversarial = torch.stack(
         [tried if found is None else found.to(device) for tried, found in zip(adversarial, kept, strict=True)]
     )
-    probe = view.probe(clean)
+    probe = seen.probe(clean)
     allowed = rule(probe, batch, Keys(seed, "panel", batch.index))
     tensors = {"clean": clean, "adversarial": adversarial, "radius": _plane(allowed, clean)}
-    if probe.features is not None:
-        tensors["importance"] = explain(probe, batch.labels, "true")
+    if (probe.attention if kind in ATTENTION_MAPS else probe.features) is not None:
+        tensors["importance"] = explain(probe, batch.labels, "true", kind)
     with torch.no_grad():
         before, after = model(clean).softmax(dim=1), model(adversarial).softmax(dim=1)
     header = {

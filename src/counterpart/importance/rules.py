@@ -52,23 +52,24 @@ def part(
 
     Args:
         probe: a forward pass on the images, clean or at a random start; masks without a map do not look at it.
-        batch: where it holds stored importance, that is used instead of a map of the probe.
+        batch: where it holds stored importance, that is used instead of a map of the probe; for mask "file" it is
+            the mask itself.
         keys: of the batch's samples, for what is random.
         eps: radius of important pixels, in image units.
         eps_low: radius of the others.
         mask: "paper", "quantile", "soft", "mean-preserving" or "published-code" (see ``importance.masks``); or,
-            without a map, "quadrant", "centre", "predicted-parts" of a part model's probe, or "annotated-parts" of the
-            batch (an image without annotation is flat).
+            without a map, "quadrant", "centre", "file", "predicted-parts" of a part model's probe, or
+            "annotated-parts" of the batch (an image without annotation is flat).
         control: "none", "uniform", "shuffled", "random" or "inverse" (see ``importance.controls``).
-        kind: of map: "grad-cam", "xgrad-cam" or "layer-cam".
+        kind: of map: one of ``saliency.MAPS``.
         map_class: what the map explains: the "true" class, the "predicted" one, or the "margin" between the true
             class and the best other.
         quantile: share of important pixels, for masks that count them.
         quadrant: the quarter with the small radius, for mask "quadrant".
 
     Returns:
-        One plane (B, 1, H, W), or (B, 3, H, W) for "published-code". A flat or NaN map means ``eps`` everywhere,
-        whatever mask and control, and its image is ``flat``.
+        One plane (B, 1, H, W), or (B, 3, H, W) for "published-code". A flat or NaN map, or no mask in a file,
+        means ``eps`` everywhere, whatever mask and control, and its image is ``flat``.
 
     Raises:
         ValueError: an unknown name, "published-code" for images without three channels, or parts that nobody
@@ -89,12 +90,14 @@ def part(
 
 
 def explain(probe: Probe, labels: Tensor, map_class: str, kind: str = "grad-cam") -> Tensor:
-    """Class activation maps (B, h, w) of a probe, for the "true" or the "predicted" class or their "margin"."""
+    """Maps (B, h, w) of a probe, for the "true" or the "predicted" class or their "margin"."""
     return probe_map(probe, score_weights(probe.logits, labels, map_class), kind)
 
 
 def _without_map(mask: str, probe: Probe, batch: Batch, quantile: float, quadrant: str) -> Mask | None:
     match mask:
+        case "file":
+            return masks.file_mask(batch.images, batch.importance)
         case "quadrant":
             return masks.quadrant_mask(batch.images, quadrant)
         case "centre":

@@ -26,7 +26,7 @@ def fill(
         batches: un-augmented images.
         length: rows of the store: one more than the largest data-set index.
         map_class: what maps explain: "true", "predicted" or "margin".
-        kind: of map: "grad-cam", "xgrad-cam" or "layer-cam".
+        kind: of map: one of ``saliency.MAPS``.
 
     Returns:
         (length, h, w) float16, each map divided by its maximum; rows of absent samples are zero (flat).

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..attacks.auto_attack import finish
 from ..budget import Budget
 from ..config import plain
 from ..data.image_sets import ImageSet, balanced_subset
+from ..data.mask_files import masks_fingerprint
 from ..errors import UserError
 from ..evaluation import accuracy
 from ..evaluation.ledger import Ledger, Row, weights_hash
@@ -67,6 +68,14 @@ class Case:
         """The name of the evaluation."""
         return fingerprint(self.identity)
 
+    @cached_property
+    def seen(self) -> InferenceView:
+        """What maps are drawn from: another view where they need more than the attacks do."""
+        shown = build.shown(self.target.config)
+        if not any(shown.values()):
+            return self.view
+        return InferenceView(self.target.model, precision=self.target.config.evaluate.precision, **shown)
+
     @property
     def ledger(self) -> Ledger:
         """Where its rows lie."""
@@ -109,7 +118,9 @@ def case_of(target: Target) -> Case:
             f"evaluate.norm {norm} differs from training's {config.attack.norm}: give its radius with --evaluate.eps."
         )
     eps = config.attack.eps if wanted.eps is None else wanted.eps
-    mask = {**config.part.model_dump(), "eps_low": wanted.eps_low}
+    mask = {**config.part.model_dump(exclude={"masks"}), "eps_low": wanted.eps_low}
+    if (own := masks_fingerprint(images)) is not None:
+        mask["masks"] = own
     elsewhere = {"data": config.data.model_dump(exclude_unset=True)}
     surrogates = {}
 
@@ -198,7 +209,7 @@ def _draw_radii(case: Case) -> None:
     rule = build.mask_rule(config, case.eps, config.evaluate.eps_low or 0.0)
     try:
         planes = draw_radii(
-            case.view, case.images, rule,
+            case.seen, case.images, rule,
             batch_size=config.evaluate.batch_size, device=target.device, seed=config.seed,
         )  # fmt: skip
     except ValueError as error:  # no feature map to draw from
@@ -265,7 +276,8 @@ def _keep(case: Case, rows: Sequence[Row], made: Sequence[Record]) -> None:
 
 def _write_panel(case: Case, path: Path, rows: Sequence[Row]) -> None:
     config = case.target.config
-    rule = build.rule(config) if config.train.masked else partial(constant, budget=case.budget)
+    trained = build.rule(config, case.target.who.get("trained_eps_low"))
+    rule = trained if config.train.masked else partial(constant, budget=case.budget)
     same = case.norm == config.attack.norm  # the radii of training mean nothing in another norm
     size = config.evaluate.chunk_size
 
@@ -280,6 +292,8 @@ def _write_panel(case: Case, path: Path, rows: Sequence[Row]) -> None:
         case.images,
         rows,
         case.attacks[:1],
+        seen=case.seen,
+        kind=config.part.map,
         fooling=fooling,
         budget=case.budget,
         rule=rule if same else partial(constant, budget=case.budget),

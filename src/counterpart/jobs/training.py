@@ -13,6 +13,7 @@ from .. import build, devices, distributed
 from ..attacks import pgd
 from ..config import MAPLESS, Config, identity, plain, resolve
 from ..data.image_sets import ImageSet, balanced_subset
+from ..data.mask_files import masks_fingerprint
 from ..data.transforms import as_floats
 from ..errors import UserError
 from ..evaluation import accuracy
@@ -56,7 +57,8 @@ def train(config: Config, deadline: float | None = None) -> Trained:
         raise UserError(
             "data.class_map is for evaluating a model on other classes; training gives it the data's own."
         )
-    data = build.splits(config, device)
+    data = build.splits(config, device, masks_for="train" if config.train.masked else None)
+    _check_targets(config, len(data.train.classes))
     about_model = build.about_model(config, data)
     model = build.model(about_model, config.seed, pretrained=config.model.pretrained)
     if config.model.init is not None:
@@ -72,17 +74,19 @@ def train(config: Config, deadline: float | None = None) -> Trained:
     validation = data.validation
     if config.train.validation_n is not None:
         validation = balanced_subset(validation, config.train.validation_n, seed=0)
+    masks = masks_fingerprint(data.train)
     about = {
         "model": about_model,
         "classes": list(data.train.classes),
         "data": data.train.name,
         "fingerprint": data.train.fingerprint,
         "config": build.config_hash(config),
+        **({} if masks is None else {"masks": masks}),
     }
     o = config.optimizer
     finished = fit(
         model,
-        build.phases(config),
+        build.phases(config, len(validation)),
         data.train,
         run=run,
         optimizer=sgd(
@@ -131,6 +135,15 @@ def _deadline(config: Config) -> float | None:
     return None if after is None else time.monotonic() + after
 
 
+def _check_targets(config: Config, classes: int) -> None:
+    """Refuse, before anything is written, more targets than there are wrong classes."""
+    if config.attack.generation == "minimum-margin" and config.attack.targets >= classes:
+        raise UserError(
+            f"attack.targets {config.attack.targets} of {classes - 1} wrong classes: {config.data.name} has {classes}. "
+            f"Use --attack.targets {classes - 1}."
+        )
+
+
 def _check_saliency(config: Config, model: nn.Module, images: ImageSet, device: torch.device) -> None:
     """Refuse, before anything is written, a model that maps cannot be drawn from."""
     if not config.train.masked:
@@ -148,11 +161,13 @@ def _check_saliency(config: Config, model: nn.Module, images: ImageSet, device: 
     if mask in MAPLESS:
         return
     first = as_floats(images.read(torch.arange(min(2, len(images)))).to(device))
-    probe = InferenceView(model).probe(first)
-    if probe.features is None:
+    view = InferenceView(model, **build.shown(config))
+    if view.probe(first).features is None and not config.part.attention:
+        maps = "--part.map attention-rollout or attention-gradient, " if view.attends else ""
         raise UserError(
             f"{config.model.name} shows no feature map before its head, so method {config.train.method} cannot "
-            "draw a class activation map of it. Use --train.method at, --part.mask centre or a convolutional network."
+            f"draw a class activation map there. Use {maps}an inner layer with --part.layer, --part.mask centre or "
+            "--train.method at."
         )
 
 

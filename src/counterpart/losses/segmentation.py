@@ -1,7 +1,7 @@
 """Per-image losses of part logits against annotated parts.
 
-Each is 0 for an image without annotation, whatever its mask holds. So the mean over a batch counts every image alike: it
-does not depend on who else is annotated, nor on how processes share a batch, and is the same in every objective.
+Each is 0 for an image without annotation, whatever its mask holds. So the mean over a batch counts every image alike:
+it does not depend on who else is annotated, nor on how processes share a batch, and is the same in every objective.
 """
 
 from functools import partial
@@ -67,8 +67,8 @@ def centroid(
 ) -> Float[Tensor, " b"]:
     """Squared distances of the parts' centres from the annotated ones, and cross-entropy of the classes' masses.
 
-    Equations 12 and 13. A part that an image does not have counts as 0 in the mean over all P parts. The mass of a class
-    is what its parts' shares (softmax) come to over all pixels; its share of all classes' mass is the logit.
+    Equations 12 and 13. A part that an image does not have counts as 0 in the mean over all P parts. The mass of a
+    class is what its parts' shares (softmax) come to over all pixels; its share of all classes' mass is the logit.
 
     Args:
         output: of the model on these images.

@@ -30,6 +30,7 @@ def create(
     width: int | None = None,
     in_channels: int = 3,
     image_size: int = 32,
+    patch_size: int | None = None,
     pretrained: bool = False,
     parts: Mapping[str, Any] | None = None,
 ) -> ImageClassifier:
@@ -42,6 +43,7 @@ def create(
         in_channels: channels of the images.
         image_size: side of the images in pixels, for networks that are built for one size (transformers,
             ``ONE_SIZE``).
+        patch_size: side of the patches in pixels, for timm's transformers.
         pretrained: start from pretrained weights; timm's networks and the encoders of part models only.
         parts: what else makes a part model: the options of ``part_model.create``.
     """
@@ -50,7 +52,9 @@ def create(
     if name.startswith("timm/"):
         from . import backbones
 
-        return backbones.create(name, num_classes, in_channels, image_size, pretrained)
+        return backbones.create(name, num_classes, in_channels, image_size, pretrained, patch_size)
+    if patch_size is not None:
+        raise UserError(f"patch_size {patch_size} does not apply to {name}: it is for timm's transformers.")
     if name.startswith("parts/"):
         from . import part_model
 

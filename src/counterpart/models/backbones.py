@@ -16,12 +16,23 @@ from .normalize import ImageClassifier
 
 
 def create(
-    name: str, num_classes: int, in_channels: int, image_size: int, pretrained: bool
+    name: str,
+    num_classes: int,
+    in_channels: int,
+    image_size: int,
+    pretrained: bool,
+    patch_size: int | None = None,
 ) -> ImageClassifier:
     """The network ``timm/NAME``, normalising with its own mean and standard deviation."""
     config = pretrained_config(name)
     # Only networks that are built for one image size know the option.
     size = {"img_size": image_size} if config.get("fixed_input_size") else {}
+    if patch_size is not None:
+        if not size:
+            raise UserError(f"patch_size {patch_size} does not apply to {name}: it is for transformers.")
+        if patch_size > image_size:
+            raise UserError(f"patch_size {patch_size} exceeds the images' side of {image_size} pixels.")
+        size["patch_size"] = patch_size
     try:
         backbone = timm.create_model(
             _timm_name(name), pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **size

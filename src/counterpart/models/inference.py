@@ -19,10 +19,13 @@ from jaxtyping import Float
 from torch import Tensor, fx, nn
 
 from .. import devices
-from ..protocols import Probe
+from ..errors import UserError
+from ..protocols import Attention, PartModel, Probe
 from ..seeding import derive
 from .normalize import ImageClassifier
 from .part_heads import PartFeatures
+from .places import Places, places_of
+from .shown import Outputs, Seen, Shown, attention_weights, expose, unfuse, watched
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
@@ -36,17 +39,31 @@ class InferenceView:
     images only.
 
     Args:
-        model: an ``ImageClassifier``; of any other module the view gives logits, but no features.
+        model: an ``ImageClassifier``; of any other module the view gives logits, but features of a ``layer`` only.
         precision: "float32", or "bf16" for everything before the head.
         compile: run the trunk through ``torch.compile``.
+        layer: the module, by its name in the network, whose output probes show as ``features``. By default what
+            enters the head.
+        attention: probes show the attention of every block. Those of timm are then computed step by step instead of
+            by a fused kernel, in this copy alone.
 
     Attributes:
         folded: whether the trunk could be traced, and so its batch norms folded.
         reason: why not.
+        attends: whether the network has attention that could be shown.
+
+    Raises:
+        UserError: no such layer, or no attention. A layer without maps is refused by the first probe.
     """
 
     def __init__(
-        self, model: ImageClassifier | nn.Module, *, precision: str = "float32", compile: bool = False
+        self,
+        model: ImageClassifier | nn.Module,
+        *,
+        precision: str = "float32",
+        compile: bool = False,
+        layer: str | None = None,
+        attention: bool = False,
     ) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
@@ -54,21 +71,39 @@ class InferenceView:
         self._copy = _bare_copy(model).eval().requires_grad_(False)
         self._classifier = self._copy if isinstance(self._copy, ImageClassifier) else None
         self._dtype = PRECISIONS[precision]
-        self._gap_linear: bool | None = None  # decided at the first probe, which knows the shape of features
+        self._head: _Head | None = None  # decided at the first probe, which knows the shape of features
 
-        trunk: Callable[[Tensor], Tensor | PartFeatures]
+        body = self._copy if self._classifier is None else self._classifier.backbone
+        assert isinstance(body, nn.Module)
+        order, prefix = getattr(body, "output_fmt", "NCHW"), getattr(body, "num_prefix_tokens", 0)
+        self._order, self._prefix = str(order), int(prefix)
+        weights = attention_weights(body)
+        self.attends = bool(weights) and self._classifier is not None and not isinstance(model, PartModel)
+        if attention and not self.attends:
+            raise UserError(
+                f"{type(body).__name__} has no attention to draw a map from: use grad-cam, xgrad-cam or layer-cam."
+            )
+        if attention:
+            unfuse(body)
+        headed = self._classifier is not None
+        self._shown = Shown(layer, tuple(weights) if attention else (), self._order, self._prefix, headed)
+        self._inner = layer is not None
+
+        trunk: Callable[[Tensor], Seen]
         self._folds: list[_Fold] = []
         self.reason: str | None = None
         try:
-            graph = _trace(self._copy)
+            graph, outputs = _trace(self._copy)
         except Exception as error:  # tracing runs the model's own code on stand-ins: anything may happen
             self.reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             _log.warning(
                 "%s is used unfolded, since it cannot be traced: %s", type(model).__name__, self.reason
             )
-            trunk = self._classifier.backbone.forward_features if self._classifier else self._copy
+            forward = self._classifier.backbone.forward_features if self._classifier else self._copy
+            trunk = watched(body, forward, self._shown)
             _set_layout(self._copy, self._copy, torch.float32)
         else:
+            self._inner = expose(graph, outputs, body, self._shown)
             trunk = graph
             self._folds = _fold(graph, self._copy)
             _set_layout(self._copy, graph, self._dtype)
@@ -81,26 +116,40 @@ class InferenceView:
 
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Logits in float32."""
-        return self._forward(images)[1]
+        return self._logits(self._run(images)[0])
 
     def probe(self, images: Float[Tensor, "b c h w"]) -> Probe:
         """One forward pass from a fresh leaf, its graph kept.
 
-        ``features`` is None where the head sees no maps (transformers); of a part model it is what its head reads, the
-        part logits or the maps that they were made from. ``weights`` is given where the head
-        is global average pooling and a linear layer, which is verified on numbers, not on names.
+        ``features`` is None where the head sees no maps, or reads nothing but a class token; of a part model it is what
+        its head reads, the part logits or the maps that they are made from. ``weights`` is given
+        where the head is global average pooling and a linear layer, which is verified on numbers, not on names.
         """
         images = images.detach().clone().requires_grad_()
+        size = (images.shape[2], images.shape[3])
         with torch.enable_grad():
-            features, logits = self._forward(images)
-        if isinstance(features, PartFeatures):
-            return Probe(images, logits, features.maps, part_logits=features.part_logits)
-        if features is None or features.ndim != 4:
-            return Probe(images, logits)
-        if self._gap_linear is None:
-            self._gap_linear = self._head_is_gap_linear(features)
-        weights = self._final_layer().weight.clone() if self._gap_linear else None
-        return Probe(images, logits, features, weights)
+            output, inner, blocks = self._run(images)
+            if self._classifier is None:
+                return Probe(images, output, inner)
+            if isinstance(output, PartFeatures):
+                maps = inner if self._inner else output.maps
+                return Probe(images, self._logits(output), maps, part_logits=output.part_logits)
+            places = places_of(output.shape, size, self._order, self._prefix)
+            if places is None:
+                features = None
+                logits = self._logits(output)
+            else:  # by way of the maps, so that a gradient reaches them
+                features = places.to_maps(output)
+                logits = self._logits(places.from_maps(features, output))
+        if self._head is None and places is not None:
+            self._head = self._look_at_head(output, places)
+        attention = self._attention(blocks, output, places)
+        if self._inner:
+            return Probe(images, logits, inner, attention=attention)
+        if features is None or self._head is None or not self._head.sees_maps:
+            return Probe(images, logits, attention=attention)
+        weights = self._final_layer().weight.clone() if self._head.gap_linear else None
+        return Probe(images, logits, features, weights, attention)
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -112,22 +161,19 @@ class InferenceView:
         pairs = [(target, source[name]) for name, target in _state(self._copy).items() if name not in folded]
         _copy_into([target for target, _ in pairs], [value for _, value in pairs])
 
-    def _forward(self, images: Tensor) -> tuple[Tensor | PartFeatures | None, Tensor]:
-        kind = images.device.type
+    def _run(self, images: Tensor) -> Seen:
+        """What enters the head (the logits, of a model without one) in float32, and what the view has to show."""
         inputs = images if self._classifier is None else self._classifier.normalise(images)
         inputs = inputs.to(torch.float32 if self._autocast else self._dtype)
-        with torch.autocast(kind, torch.bfloat16, enabled=self._autocast):
-            output = self._trunk(inputs.contiguous(memory_format=self._layout))
-        if isinstance(output, PartFeatures):
-            assert self._classifier is not None
-            found = output.float()
-            return found, self._classifier.forward_head(found)  # type: ignore[arg-type]
-        output = output.float()
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._autocast):
+            output, inner, blocks = self._trunk(inputs.contiguous(memory_format=self._layout))
+        return output.float(), inner, blocks
+
+    def _logits(self, output: Tensor) -> Tensor:
         if self._classifier is None:
-            return None, output
-        features = self._classifier.as_maps(output)
-        with torch.autocast(kind, enabled=False):
-            return features, self._classifier.forward_head(features)
+            return output
+        with torch.autocast(output.device.type, enabled=False):
+            return self._classifier.backbone.forward_head(output)
 
     def _final_layer(self) -> nn.Linear:
         assert self._classifier is not None
@@ -135,17 +181,70 @@ class InferenceView:
         assert isinstance(layer, nn.Linear)
         return layer
 
-    @torch.no_grad()
-    def _head_is_gap_linear(self, features: Tensor) -> bool:
+    def _attention(
+        self, blocks: tuple[Tensor, ...], output: Tensor, places: Places | None
+    ) -> Attention | None:
+        if not self._shown.attention:
+            return None
+        tokens = output.shape[1]
+        whole = [
+            b.ndim == 4 and b.shape[0] == len(output) and b.shape[2:] == (tokens, tokens) for b in blocks
+        ]
+        if self._head is None or places is None or places.order != "NLC" or not blocks or not all(whole):
+            assert self._classifier is not None
+            raise UserError(
+                f"{type(self._classifier.backbone).__name__} does not attend from every token to every other (Swin "
+                "attends within windows), so no attention map of it can be drawn: use grad-cam, xgrad-cam or layer-cam."
+            )
+        return Attention(blocks, self._head.reads, places.grid)
+
+    def _look_at_head(self, output: Tensor, places: Places) -> "_Head":
+        """What the head does, found out on random numbers; also of its last layer, which may be zero at first."""
         assert self._classifier is not None
-        layer = self._classifier.get_classifier()
-        if not isinstance(layer, nn.Linear) or layer.in_features != features.shape[1]:
-            return False
+        layer, head = self._classifier.get_classifier(), self._classifier.backbone.forward_head
         generator = torch.Generator().manual_seed(derive(0, "head"))
-        shape = (4, *features.shape[1:])
-        random = torch.randn(shape, generator=generator).to(features.device)
-        given = self._classifier.forward_head(random)
-        return torch.allclose(layer(random.mean(dim=(2, 3))), given, rtol=1e-4, atol=1e-4)
+
+        def random(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator).to(output.device)
+
+        inputs = random(4, *output.shape[1:])
+        pooled = places.to_maps(inputs).mean(dim=(2, 3))
+        linear = layer if isinstance(layer, nn.Linear) else None
+        kept = None if linear is None else linear.weight.data
+        try:
+            if linear is not None:  # the tensor stays: the probe's graph holds it
+                linear.weight.data = random(*linear.weight.shape) * linear.in_features**-0.5
+            with torch.enable_grad():
+                leaf = inputs.requires_grad_()
+                given = head(leaf)
+                (gradient,) = torch.autograd.grad(given.square().sum(), leaf)
+            gap_linear = linear is not None and linear.in_features == pooled.shape[1]
+            gap_linear = gap_linear and torch.allclose(layer(pooled), given, rtol=1e-4, atol=1e-4)
+        finally:
+            if linear is not None and kept is not None:
+                linear.weight.data = kept
+        if places.order != "NLC":
+            return _Head(gap_linear, True, torch.ones(0))
+        reads = gradient.ne(0).any(dim=2).any(dim=0)
+        sees_maps = bool(reads[places.prefix :].any())
+        if sees_maps:  # a maximum has few gradients
+            reads[places.prefix :] = True
+        return _Head(gap_linear, sees_maps, reads.float() / reads.sum())
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What a head makes of the trunk's output.
+
+    Attributes:
+        gap_linear: global average pooling and a linear layer, nothing else.
+        sees_maps: it reads more than the tokens before the grid's.
+        reads: (N,) share of each token among those that it reads; of tokens only.
+    """
+
+    gap_linear: bool
+    sees_maps: bool
+    reads: Tensor
 
 
 def _bare_copy(model: nn.Module) -> nn.Module:
@@ -174,10 +273,11 @@ def _shapes_unchecked() -> Iterator[None]:
         jaxtyping.config.update("jaxtyping_disable", before)
 
 
-def _trace(copy: nn.Module) -> fx.GraphModule:
-    """The trunk as a graph whose modules are those of ``copy``."""
+def _trace(copy: nn.Module) -> tuple[fx.GraphModule, Outputs]:
+    """The trunk as a graph whose modules are those of ``copy``, and what each of them returned in it."""
     body = copy.backbone if isinstance(copy, ImageClassifier) else copy
     assert isinstance(body, nn.Module)
+    outputs: Outputs = {}
     leaves: tuple[type[nn.Module], ...] = (nn.modules.batchnorm._BatchNorm,)
     functions: list[Callable[..., Any]] = []
     if _uses_timm(copy):
@@ -192,8 +292,14 @@ def _trace(copy: nn.Module) -> fx.GraphModule:
         def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
             return isinstance(m, leaves) or super().is_leaf_module(m, module_qualified_name)
 
+        def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+            output = super().call_module(m, forward, args, kwargs)
+            outputs.setdefault(m, []).append(output.node if isinstance(output, fx.Proxy) else output)
+            return output
+
     with _shapes_unchecked():
-        return fx.GraphModule(body, Tracer(autowrap_functions=tuple(functions)).trace(body))
+        graph = Tracer(autowrap_functions=tuple(functions)).trace(body)
+    return fx.GraphModule(body, graph), outputs
 
 
 def _uses_timm(model: nn.Module) -> bool:

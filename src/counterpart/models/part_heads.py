@@ -71,8 +71,8 @@ class Downsampled(PartHead):
     """Shares of the parts, averaged over a coarse grid, through a convolution and two linear layers (section 3.2).
 
     Differs from the paper's text, and follows its code and its appendix D.7, in that the background is one of the maps
-    unless it is left out: the text counts the parts alone. With the image concatenated (appendix D.10, for which there is
-    no code), its normalised channels are further maps.
+    unless it is left out: the text counts the parts alone. With the image concatenated (appendix D.10, for which there
+    is no code), its normalised channels are further maps.
 
     Args:
         num_parts: P.

@@ -115,9 +115,7 @@ class PartClassifier(ImageClassifier):
         head = self.backbone.head
         if head.reads != "parts":
             seen = "the image as well" if head.reads == "image" else f"the {head.reads}'s features instead"
-            raise UserError(
-                f"{type(head).__name__} cannot classify from part logits alone: it reads {seen}."
-            )
+            raise UserError(f"{type(head).__name__} cannot classify from part logits alone: it reads {seen}.")
         return self.forward_head(PartFeatures(part_logits))
 
 
@@ -181,14 +179,16 @@ def create(
         head = BoundingBox(parts, num_classes, scale=scale)
     elif kind == "pixel":
         if min(part_classes) < 0:
-            raise UserError("parts/pixel needs parts that belong to one class each: use another head or data.labels.")
+            raise UserError(
+                "parts/pixel needs parts that belong to one class each: use another head or data.labels."
+            )
         head = Pixel(torch.tensor(part_classes), num_classes, scale=scale)
     else:
         decoded, encoded = segmenter.widths
-        if branch == "decoder":
-            head = TwoHeadedDecoder(decoded, num_classes)
-        else:
-            head = TwoHeadedEncoder(encoded, num_classes)
+        on_decoder = branch == "decoder"
+        head = (
+            TwoHeadedDecoder(decoded, num_classes) if on_decoder else TwoHeadedEncoder(encoded, num_classes)
+        )
     mean, std = statistics(encoder, in_channels)
     return PartClassifier(
         PartNetwork(segmenter, head), part_classes, num_classes, in_channels, mean, std, resolution == "full"

@@ -56,7 +56,10 @@ class Segmenter(nn.Module):
         net = _build(channels, encoder, decoder, depth, output_stride, in_channels, image_size, pretrained)
         self.encoder, self.decoder = net.encoder, net.decoder
         if decoder == "dpt":
-            self.to_parts, self.scale = net.segmentation_head.head, int(net.segmentation_head.upsampling_factor)
+            self.to_parts, self.scale = (
+                net.segmentation_head.head,
+                int(net.segmentation_head.upsampling_factor),
+            )
         else:
             self.to_parts, enlarge = net.segmentation_head[0], net.segmentation_head[1]
             self.scale = int(getattr(enlarge, "scale_factor", 1))

@@ -15,10 +15,10 @@ def with_parts(
 ) -> Objective:
     """``(1 - c_seg)`` times the objective's loss of classes, and ``c_seg`` times a loss of parts.
 
-    Sitawarin et al. 2023, equations 5, 8 and 10. The loss of parts is that of the images that the objective passed last:
-    clean ones in clean training, attacked ones otherwise (TRADES has its loss of classes on the clean ones). The attack is
-    the objective's own, and knows classes alone. An image without annotated parts has no loss of parts, in any
-    objective; its other terms are those of all images.
+    Sitawarin et al. 2023, equations 5, 8 and 10. The loss of parts is that of the images that the objective passed
+    last: clean ones in clean training, attacked ones otherwise (TRADES has its loss of classes on the clean ones). The
+    attack is the objective's own, and knows classes alone. An image without annotated parts has no loss of parts, in
+    any objective; its other terms are those of all images.
 
     Differs from the published code, which averages the loss of parts over all images in some objectives, and over the
     annotated ones in TRADES.
@@ -53,7 +53,9 @@ def parts_loss(
     watched = _Watched(model)
     loss = base(watched, batch, perturbed)
     first, last, size = watched.outputs[0], watched.outputs[-1], len(batch)
-    attacked = PartOutput(last.logits[-size:], last.part_logits[-size:])  # of one pass on both halves, the second
+    attacked = PartOutput(
+        last.logits[-size:], last.part_logits[-size:]
+    )  # of one pass on both halves, the second
     classes = F.cross_entropy(first.logits[:size].float(), batch.labels, label_smoothing=label_smoothing)
     parts = part_loss(attacked, batch, model.part_classes, model.full_resolution).mean()
     return Loss(loss.total + c_seg * (parts - classes), {**loss.terms, "part_loss": parts.detach()})

@@ -1,23 +1,36 @@
 """What an experiment is, and how its rows are run: trained where they are not, evaluated, and kept as records.
 
-An experiment is data: rows (a recipe and what it changes) and columns (attacks). A row is trained once per scale
-and shared by every table that shows it.
+An experiment is data: rows (a recipe and what it changes) and columns (attacks, or what a run says of itself). A row is
+trained once per scale and shared by every table that shows it.
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
+
+import yaml
 
 from .. import jobs, recipes
-from ..config import Config, resolve
+from ..config import Config, plain, resolve
 from ..errors import UserError, nearest
 from ..recipes import load
-from ..records import Record, read, write
+from ..records import Record, file_hash, read, write
+from ..rundir import RunDir
 from ..statistics import Difference, paired_difference
 
 Attacks = Sequence[Mapping[str, Any]]
+Reading = Callable[[RunDir], Record]
+Column: TypeAlias = Attacks | Mapping[str, Any] | Reading
+"""Attacks, each alone on all images that the model gets right; or these among other settings of an evaluation; or what
+is read off a trained run. A record with a ``unit`` in its details is no share.
+"""
+Draw = Callable[[Mapping[str, RunDir], Mapping[str, Any], Path], str]
+"""(row -> its run, settings of the evaluation, the PNG to write) -> its caption."""
 NATURAL = "natural"
 
 
@@ -29,7 +42,7 @@ class Row:
         name: as the paper calls it.
         recipe: of the data set's folder: "part" is cifar10/part or svhn/part.
         changes: nested settings that differ from the recipe.
-        published: data set -> column -> per cent; what the paper leaves out is missing.
+        published: data set -> column -> per cent, or the column's unit; what the paper leaves out is missing.
     """
 
     name: str
@@ -46,22 +59,26 @@ class Experiment:
         name: such as "pixel/table-1".
         title: what it shows.
         rows: its models.
-        columns: name -> attacks, each alone on all images that the model gets right.
+        columns: by name. An attack's surrogate may be a row.
         evaluate: other settings of the evaluation, such as its radii.
         notes: what the paper leaves unknown, and what was chosen here.
         datasets: those that the paper shows; any data set with the recipes will do.
         pairs: rows whose difference is the point, (one, other): shown with an interval, image by image and seed by
             seed.
+        fresh: train each row in a process of its own, so that its peak memory is its own.
+        draw: makes the picture of a figure from the trained rows.
     """
 
     name: str
     title: str
     rows: Sequence[Row]
-    columns: Mapping[str, Attacks]
+    columns: Mapping[str, Column]
     evaluate: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     datasets: Sequence[str] = ("cifar10",)
     pairs: Sequence[tuple[str, str]] = ()
+    fresh: bool = False
+    draw: Draw | None = None
 
 
 SCALES: dict[str, Mapping[str, Any]] = {
@@ -122,25 +139,100 @@ def run(
             if not missing:
                 continue
             config = configuration(row, dataset, scale, home, seed, changes or {})
-            trained = jobs.train(config)
-            if not trained.finished:
-                raise UserError("train.stop_after ended the experiment; the same command continues.")
-            for column, attacks in missing.items():
-                given = {
-                    "evaluate": {
-                        **experiment.evaluate,
-                        "attacks": [_at_scale(attack, scale) for attack in attacks],
-                        "n": _images(config, attacks, scale),
-                        "individual": True,
-                    },
-                    "data": {"root": config.data.root},
-                }
-                [judged] = jobs.evaluate(str(trained.run.path), given)
-                found = next(r for r in judged.records if r.name == "accuracy/worst case")
-                table = judged.run.path / "evaluations" / found.details["evaluation"] / "images.csv"
-                details = {**found.details, "scale": scale, "right": _right(table)}
+            trained = _train(config, experiment.fresh)
+
+            def run_of(name: str, seed: int = seed) -> RunDir:
+                [other] = chosen_rows(experiment, [name])
+                return _train(
+                    configuration(other, dataset, scale, home, seed, changes or {}), experiment.fresh
+                )
+
+            for column, what in missing.items():
+                found = _measure(experiment, what, trained, config, scale, run_of)
+                details = {**found.details, "scale": scale}
                 kept = replace(found, name=_key(row, column), seed=seed, details=details)
                 write(_file(experiment, dataset, scale, home), [kept])
+    if experiment.draw is not None:
+        _draw(experiment, dataset, scale, home, chosen_rows(experiment, rows), seeds[0], changes or {})
+
+
+def _train(config: Config, fresh: bool) -> RunDir:
+    """Train a run, or continue it."""
+    run = RunDir(config.runs / (config.name or "run"))
+    if fresh:
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "run.yaml"
+            file.write_text(yaml.safe_dump(plain(config)), encoding="utf-8")
+            done = subprocess.run([sys.executable, "-m", "counterpart", "train", str(file)], check=False)
+        if done.returncode:
+            raise UserError(f"training {run.path} ended with exit code {done.returncode}; it says above why.")
+        finished = sum(r.kind == "epoch" for r in run.records()) >= config.train.epochs
+    else:
+        finished = jobs.train(config).finished
+    if not finished:
+        raise UserError("train.stop_after ended the experiment; the same command continues.")
+    return run
+
+
+def _measure(
+    experiment: Experiment,
+    what: Column,
+    run: RunDir,
+    config: Config,
+    scale: str,
+    run_of: Callable[[str], RunDir],
+) -> Record:
+    """One cell: read off a run, or found by the evaluation that the column asks for."""
+    if callable(what):
+        return what(run)
+    settings = dict(what) if isinstance(what, Mapping) else {"attacks": what}
+    attacks = [_at_scale(attack, scale) for attack in settings.pop("attacks")]
+    names = {row.name for row in experiment.rows}
+    attacks = [
+        a | {"surrogate": str(run_of(a["surrogate"]).path)} if a.get("surrogate") in names else a
+        for a in attacks
+    ]
+    given = {
+        "evaluate": {
+            **experiment.evaluate,
+            **settings,
+            "attacks": attacks,
+            "n": _images(config, attacks, scale),
+            "individual": True,
+        },
+        "data": {"root": config.data.root},
+    }
+    [judged] = jobs.evaluate(str(run.path), given)
+    found = next(r for r in judged.records if r.name == "accuracy/worst case")
+    table = judged.run.path / "evaluations" / found.details["evaluation"] / "images.csv"
+    return replace(found, details={**found.details, "right": _right(table)})
+
+
+def _draw(
+    experiment: Experiment,
+    dataset: str,
+    scale: str,
+    home: Path,
+    rows: Sequence[Row],
+    seed: int,
+    changes: Mapping[str, Any],
+) -> None:
+    """The figure of some rows, and its record."""
+    assert experiment.draw is not None
+    file = _file(experiment, dataset, scale, home).with_suffix(".png")
+    configs = {row.name: configuration(row, dataset, scale, home, seed, changes) for row in rows}
+    runs = {name: RunDir(config.runs / str(config.name)) for name, config in configs.items()}
+    root = next(iter(configs.values())).data.root
+    caption = experiment.draw(runs, {"data": {"root": root}, "device": changes.get("device", "auto")}, file)
+    details = {"file": file.name, "sha256": file_hash(file), "caption": caption, "rows": list(runs)}
+    made = Record("artifact", "figure", seed=seed, details={**details, "scale": scale})
+    write(_file(experiment, dataset, scale, home), [made])
+
+
+def figure(experiment: Experiment, dataset: str, scale: str, home: Path) -> tuple[Path, str] | None:
+    """The picture that was drawn last, and its caption."""
+    drawn = [r for r in _records(experiment, dataset, scale, home) if r.kind == "artifact"]
+    return (home / scale / drawn[-1].details["file"], drawn[-1].details["caption"]) if drawn else None
 
 
 def differs(scale: str) -> str:
@@ -149,9 +241,10 @@ def differs(scale: str) -> str:
     return f"differs from the paper in {changed}" if changed else "the paper's settings"
 
 
-def columns(experiment: Experiment) -> dict[str, Attacks]:
-    """Natural accuracy, which no attack lowers, and then the attacks."""
-    return {NATURAL: [], **experiment.columns}
+def columns(experiment: Experiment) -> dict[str, Column]:
+    """Natural accuracy, which no attack lowers, and then the others; without it where no model is attacked."""
+    read = experiment.columns and all(callable(column) for column in experiment.columns.values())
+    return dict(experiment.columns) if read else {NATURAL: [], **experiment.columns}
 
 
 def measured(
@@ -161,7 +254,8 @@ def measured(
     found: dict[tuple[str, str], list[Record]] = {}
     for record in _records(experiment, dataset, scale, home):
         row, _, column = record.name.rpartition("/")
-        found.setdefault((row, column), []).append(record)
+        if record.kind != "artifact":
+            found.setdefault((row, column), []).append(record)
     return found
 
 
@@ -208,7 +302,12 @@ def configuration(
         raise UserError(f"data set {dataset} has no recipe {row.recipe!r}, which row {row.name} needs.")
     own = "".join(f"+{key}={value}" for key, value in _flat(row.changes))
     name = f"{recipe.replace('/', '-')}{own.replace('/', 'of')}-seed-{seed}"
-    smoke = {"attack": {"steps": SMOKE_STEPS["steps"]}} if scale == "smoke" else {}
+    smoke: dict[str, Any] = {}
+    if scale == "smoke":
+        smoke = {
+            "attack": {"steps": SMOKE_STEPS["steps"]},
+            "train": {"epochs": SCALES["smoke"]["train"]["epochs"]},
+        }
     return resolve(
         load(recipe), SCALES[scale], row.changes, smoke, changes,
         {"seed": seed, "runs": str(home / scale), "name": name}, source=recipe,

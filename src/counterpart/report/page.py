@@ -210,9 +210,13 @@ def _masks(run: Run) -> list[tuple[str, str]]:
     if not radii:
         return []
     flat = sum(e.details.get("flat_maps") or 0 for e in run.epochs)
+    lows = [tables.radius_text(e.details["eps_low"]) for e in run.epochs if "eps_low" in e.details]
+    judged = run.shown.details.get("trained_eps_low") if run.shown else None
     return [
         ("mean radius, last epoch", f"{255 * radii[-1]:.3f}/255"),
         ("flat maps in training", f"{flat:,}"),
+        *([("eps_low by epoch", " ".join(lows))] if lows else []),
+        *([("eps_low of the judged weights", tables.radius_text(judged))] if judged is not None else []),
     ]
 
 

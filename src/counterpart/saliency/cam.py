@@ -1,11 +1,14 @@
-"""Class activation maps for any network and layer, and the cheapest exact way to them from a probe."""
+"""Class activation maps for any network and layer, and the cheapest exact way to any map from a probe."""
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..protocols import Probe
-from .closed_form import check_kind, closed_form, score_weights
+from .attention import ATTENTION_MAPS, attention_gradient, attention_rollout
+from .closed_form import KINDS, check_kind, closed_form, score_weights
+
+MAPS = (*KINDS, *ATTENTION_MAPS)
 
 
 def layer_map(
@@ -48,20 +51,31 @@ def layer_map(
 
 
 def probe_map(probe: Probe, score: Float[Tensor, "b k"], kind: str = "grad-cam") -> Float[Tensor, "b u v"]:
-    """Maps at the features of a probe, without another forward pass.
+    """Maps of a probe, without another forward pass.
 
-    In closed form where the head is global average pooling and a linear layer; otherwise through the head's part
-    of the graph that the probe keeps, which stays usable. Both are exact.
+    Class activation maps at the features that it shows: in closed form where the head is global average pooling and a
+    linear layer; otherwise through the part of the graph from there to the logits, which stays usable. Both are
+    exact. Maps of attention where it shows that.
 
     Args:
         probe: a forward pass with its graph.
-        score: how much each logit counts in what the map explains (``score_weights``).
-        kind: "grad-cam", "xgrad-cam" or "layer-cam".
+        score: how much each logit counts in what the map explains (``score_weights``); nothing to attention rollout.
+        kind: one of ``MAPS``.
     """
+    check_kind(kind, MAPS)
+    if kind in ATTENTION_MAPS:
+        if probe.attention is None:
+            raise ValueError(
+                f"This view shows no attention, so it has no map {kind}: InferenceView(attention=True)."
+            )
+        if kind == "attention-rollout":
+            return attention_rollout(probe.attention)
+        return attention_gradient(probe.attention, (probe.logits * score).sum())
     if probe.features is None:
         raise ValueError(
-            "This model shows no feature map (no forward_features returning (B, A, h, w)), so no class activation "
-            "map can be drawn. Use method 'at', or a convolutional network."
+            "This model shows no feature map (its head reads no (B, A, h, w) and no tokens of places), so no class "
+            "activation map can be drawn of it. Name an inner layer with part.layer; of a transformer, use part.map "
+            "attention-rollout or attention-gradient; or use method at."
         )
     if probe.weights is not None:
         return closed_form(probe.features.detach(), probe.weights, score, kind)

@@ -65,7 +65,7 @@ def closed_form(
     return torch.einsum("bahw,ba->bhw", features, channels).relu() / positions
 
 
-def check_kind(kind: str) -> None:
-    """Raise where ``kind`` is none of ``KINDS``."""
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}.")
+def check_kind(kind: str, kinds: tuple[str, ...] = KINDS) -> None:
+    """Raise where ``kind`` is none of ``kinds``."""
+    if kind not in kinds:
+        raise ValueError(f"kind must be one of {', '.join(kinds)}, got {kind!r}.")

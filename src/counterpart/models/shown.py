@@ -1,0 +1,195 @@
+"""Outputs inside a network that a view shows in its probes: taken out of its graph, or by hooks where it has none."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from torch import Tensor, fx, nn
+
+from ..errors import UserError
+from .places import Places, places_of
+
+Outputs: TypeAlias = dict[nn.Module, list[Any]]
+"""What each module returned during a trace: a node, or a structure of them, for each of its calls."""
+
+Seen: TypeAlias = tuple[Tensor, Tensor | None, tuple[Tensor, ...]]
+"""The trunk's output, the maps of the shown layer, and the attention of each block."""
+
+LISTED = 12
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What to show.
+
+    Attributes:
+        layer: name of a module.
+        attention: the modules that attention passes, ``attention_weights``.
+        order: of axes, in this network (see ``places``).
+        prefix: its tokens without a place.
+        headed: there is a head after the trunk, and so the trunk's own output needs no maps of its own.
+    """
+
+    layer: str | None
+    attention: tuple[nn.Module, ...]
+    order: str
+    prefix: int
+    headed: bool
+
+
+def attention_weights(body: nn.Module) -> list[nn.Module]:
+    """The dropouts that timm's blocks put their attention through, and so the modules that return it."""
+    found = (getattr(m, "attn_drop", None) for m in body.modules() if hasattr(m, "fused_attn"))
+    return [dropout for dropout in found if isinstance(dropout, nn.Module)]
+
+
+def unfuse(body: nn.Module) -> None:
+    """Let timm's blocks compute their attention, where a fused kernel would go from queries to values at once."""
+    for module in body.modules():
+        if hasattr(module, "fused_attn"):
+            setattr(module, "fused_attn", False)  # noqa: B010 (a module's attributes are typed as tensors)
+
+
+def expose(graph: fx.GraphModule, outputs: Outputs, body: nn.Module, shown: Shown) -> bool:
+    """Let a traced trunk return ``Seen``; whether the layer is another than the trunk's own output.
+
+    What follows the layer goes on from its maps, so that they lie on the way of every gradient.
+    """
+    end = next(node for node in graph.graph.nodes if node.op == "output")
+    images = next(node for node in graph.graph.nodes if node.op == "placeholder")
+    inner, node = None, None
+    if shown.layer is not None:
+        node = _node_of(shown.layer, outputs, body)
+        if node is not end.args[0] or not shown.headed:
+            about = (images, shown.order, shown.prefix)
+            inner = _by_way_of(graph, node, maps_at, (*about, shown.layer), go_on, about)
+    blocks = [made for module in shown.attention for made in outputs.get(module, [])]
+    blocks.sort(key=list(graph.graph.nodes).index)
+    taken = tuple(_by_way_of(graph, block, as_float32, (), as_before, ()) for block in blocks)
+    end.args = ((end.args[0], inner, taken),)
+    graph.recompile()
+    return inner is not None
+
+
+def watched(body: nn.Module, forward: Callable[[Tensor], Tensor], shown: Shown) -> Callable[[Tensor], Seen]:
+    """The same for a trunk that cannot be traced, by hooks on ``body``, which has to be a copy."""
+    size: list[Tensor] = []
+    inner: list[Tensor] = []
+    blocks: list[Tensor] = []
+
+    def at_layer(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
+        assert shown.layer is not None
+        about = (size[-1], shown.order, shown.prefix)
+        inner.append(maps_at(output, *about, shown.layer))
+        return go_on(inner[-1], output, *about)
+
+    def at_block(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        blocks.append(as_float32(output))
+        return as_before(blocks[-1], output)
+
+    if shown.layer is not None:
+        modules = dict(body.named_modules())
+        if shown.layer not in modules or not shown.layer:
+            raise _unknown(shown.layer, modules, body)
+        modules[shown.layer].register_forward_hook(at_layer)
+    for module in shown.attention:
+        module.register_forward_hook(at_block)
+
+    def run(images: Tensor) -> Seen:
+        size.append(images)
+        try:
+            output = forward(images)
+            if shown.layer is not None and len(inner) != 1:
+                raise _called(shown.layer, len(inner), body)
+            return output, inner[0] if inner else None, tuple(blocks)
+        finally:
+            size.clear()
+            inner.clear()
+            blocks.clear()
+
+    return run
+
+
+def maps_at(output: object, images: Tensor, order: str, prefix: int, layer: str) -> Tensor:
+    """The output of ``layer`` as maps (B, A, h, w) in float32."""
+    shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    places = _places(output, images, order, prefix) if isinstance(output, Tensor) else None
+    if not isinstance(output, Tensor) or places is None or places.grid == (1, 1):
+        raise UserError(
+            f"layer {layer!r} returns {shape} for images {tuple(images.shape)}: no maps. A class activation map needs "
+            "channels at several places, (B, A, h, w), (B, h, w, A) or the tokens of a transformer."
+        )
+    return places.to_maps(output).float()
+
+
+def go_on(maps: Tensor, output: Tensor, images: Tensor, order: str, prefix: int) -> Tensor:
+    """From maps to what follows; a copy, since some layers work in place."""
+    places = _places(output, images, order, prefix)
+    assert places is not None
+    return places.from_maps(maps.to(output.dtype), output).clone()
+
+
+def as_float32(output: Tensor) -> Tensor:
+    """For gradients of full resolution."""
+    return output.float()
+
+
+def as_before(taken: Tensor, output: Tensor) -> Tensor:
+    """Back to the precision of the trunk."""
+    return taken.to(output.dtype)
+
+
+def _places(output: Tensor, images: Tensor, order: str, prefix: int) -> Places | None:
+    return places_of(output.shape, (images.shape[2], images.shape[3]), order, prefix)
+
+
+def _by_way_of(
+    graph: fx.GraphModule,
+    node: fx.Node,
+    there: Any,
+    given: tuple[Any, ...],
+    back: Any,
+    back_given: tuple[Any, ...],
+) -> fx.Node:
+    """Send what uses ``node`` over ``there`` and ``back``; the node in between."""
+    with graph.graph.inserting_after(node):
+        taken = graph.graph.call_function(there, (node, *given))
+    with graph.graph.inserting_after(taken):
+        after = graph.graph.call_function(back, (taken, node, *back_given))
+    node.replace_all_uses_with(after, delete_user_cb=lambda user: user not in (taken, after))
+    return taken
+
+
+def _node_of(layer: str, outputs: Outputs, body: nn.Module) -> fx.Node:
+    modules = dict(body.named_modules())
+    names = [name for name, module in modules.items() if name and module in outputs]
+    if layer not in modules or not layer:
+        raise _unknown(layer, names, body)
+    made = outputs.get(modules[layer], [])
+    if len(made) != 1:
+        raise _called(layer, len(made), body, names)
+    if not isinstance(made[0], fx.Node):
+        raise UserError(f"layer {layer!r} returns {type(made[0]).__name__}, not one tensor: it has no maps.")
+    return made[0]
+
+
+def _unknown(layer: str, names: Any, body: nn.Module) -> UserError:
+    return UserError(f"{type(body).__name__} has no layer {layer!r}. {_listed(layer, names)}")
+
+
+def _called(layer: str, times: int, body: nn.Module, names: Any = ()) -> UserError:
+    why = f"runs {times} times" if times else "does not run before the head"
+    hint = f" {_listed(layer, names)}" if names else ""
+    return UserError(f"layer {layer!r} of {type(body).__name__} {why}: it has no map.{hint}")
+
+
+def _listed(layer: str, names: Any) -> str:
+    """Candidates, the nearest name first."""
+
+    def likeness(name: str) -> float:
+        return difflib.SequenceMatcher(None, layer, name).ratio()
+
+    ordered = sorted(filter(None, names), key=likeness, reverse=True)
+    more = f", and {len(ordered) - LISTED} more" if len(ordered) > LISTED else ""
+    return f"It has: {', '.join(ordered[:LISTED])}{more}."
