@@ -10,10 +10,12 @@ from counterpart import build, devices, jobs
 from counterpart.batch import Batch
 from counterpart.budget import L2, Linf
 from counterpart.config import resolve
-from counterpart.config.training import SAME_FOR_ALL, Part
+from counterpart.config.training import OF_PARTS, SAME_FOR_ALL, Part
 from counterpart.errors import UserError
 from counterpart.importance import rules
 from counterpart.losses.classification import margin
+from counterpart.losses.segmentation import PART_LOSSES
+from counterpart.objectives.standard import cross_entropy_loss
 from counterpart.protocols import Probe
 from counterpart.recipes import load
 from counterpart.seeding import Keys
@@ -140,17 +142,18 @@ def test_methods_are_named_by_mask_map_and_control():
 
 
 def test_every_mask_and_control_of_the_schema_makes_a_budget():
-    probe = Probe(torch.rand(4, 3, 8, 8), torch.rand(4, 2), torch.rand(4, 5, 4, 4), torch.rand(2, 5))
-    batch = Batch(probe.images, torch.tensor([0, 1, 0, 1]), torch.arange(4))
+    maps = {"features": torch.rand(4, 5, 4, 4), "part_logits": torch.randn(4, 3, 4, 4)}
+    probe = Probe(torch.rand(4, 3, 8, 8), torch.rand(4, 2), weights=torch.rand(2, 5), **maps)
+    batch = Batch(probe.images, torch.tensor([0, 1, 0, 1]), torch.arange(4), torch.randint(0, 3, (4, 8, 8)))
     fields = Part.model_fields
     for mask in get_args(fields["mask"].annotation):
         for control in get_args(fields["control"].annotation):
             if mask in SAME_FOR_ALL and control == "shuffled":
                 continue
             own = {"masks": "DIR"} if mask == "file" else {}
-            rule = build.rule(
-                resolve(PART, {"part": {"mask": mask, "control": control, "eps_low": 0.025, **own}})
-            )
+            model = {"model": {"name": "parts/pixel"}} if mask in OF_PARTS else {}
+            given = {"mask": mask, "control": control, "eps_low": 0.025, **own}
+            rule = build.rule(resolve(PART, model, {"part": given}))
             budget = rule(probe, batch, Keys(0, "all", batch.index))
             assert budget.contains(batch.images, batch.images).all(), (mask, control)
 
@@ -346,3 +349,87 @@ def test_part_t_and_part_m_are_trades_and_mart_under_the_rule(method, base, mask
     assert build.method_name(config) == method.upper()
     with pytest.raises(UserError, match=r"train.beta has no effect with method at"):
         resolve({"train": {"method": "at", "beta": 5}})
+
+
+def parted(**train):
+    return {"model": {"name": "parts/downsampled"}, "data": {"name": "synthetic-parts"}, "train": train}
+
+
+def test_settings_of_part_models_reach_model_and_loss():
+    given = {"name": "parts/downsampled", "encoder": "timm/test_resnet", "pool": 2, "see_image": True}
+    config = resolve(
+        {
+            "model": given,
+            "data": {"name": "synthetic-parts", "size": 32, "limit": 12},
+            "train": {"c_seg": 0.3},
+        }
+    )
+    about = build.about_model(config, build.splits(config, CPU))
+    parts = about["parts"]
+    assert parts.pop("part_classes")[:4] == [0, 0, 0, 1]
+    assert parts == {
+        "encoder": "timm/test_resnet", "decoder": "deeplabv3plus", "depth": None, "output_stride": None,
+        "resolution": "own", "pool": 2, "background": True, "see_image": True,
+    }  # fmt: skip
+    (phase,) = build.phases(config)
+    loss = phase.objective.loss.keywords
+    assert (loss["c_seg"], loss["part_loss"]) == (0.3, PART_LOSSES["segmentation"])
+    centroids = resolve(parted(method="trades", part_loss="centroids", beta=2))
+    (phase,) = build.phases(centroids)
+    loss = phase.objective.loss.keywords
+    assert (loss["c_seg"], loss["part_loss"]) == (0.5, PART_LOSSES["centroids"])
+    assert loss["base"].keywords["beta"] == 2
+    assert build.phases(resolve(parted(c_seg=0)))[0].objective.loss is cross_entropy_loss
+    masked = resolve(parted(method="part"), {"part": {"mask": "predicted-parts"}})
+    assert [phase.objective.loss.keywords["c_seg"] for phase in build.phases(masked)] == [0.5, 0.5]
+    plain = resolve({"model": {"name": "parts/baseline", "encoder": "resnet50"}})
+    assert plain.model.part_options() == {"encoder": "resnet50"}
+    assert plain.c_seg == 0
+
+
+def test_a_part_of_several_classes_has_no_class_of_its_own():
+    config = resolve({"data": {"name": "synthetic-parts", "size": 16, "limit": 12, "labels": "foreground"}})
+    assert build.part_classes(build.splits(config, CPU).train) == [-1]
+    digits = resolve({"data": {"limit": 12}})
+    assert build.part_classes(build.splits(digits, CPU).train) == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (parted(c_seg=1.5), "train.c_seg = 1.5"),
+        (parted(method="mart"), "train.method mart has no loss of parts"),
+        (
+            parted(c_seg=0, part_loss="centroids"),
+            "train.part_loss centroids has no effect without train.c_seg",
+        ),
+        ({"train": {"c_seg": 0.5}}, "train.c_seg 0.5 needs a part model, and resnet18 is none"),
+        ({"model": {"pool": 2}}, "model.pool 2 has no effect with model.name resnet18"),
+        (
+            {"model": {"name": "parts/pixel", "background": False}},
+            "model.background false has no effect with model.name parts/pixel",
+        ),
+        (
+            {"model": {"name": "parts/baseline", "decoder": "fpn"}},
+            "model.decoder fpn has no effect with model.name parts/baseline",
+        ),
+        ({"model": {"name": "parts/pixel", "output_stride": 12}}, "model.output_stride = 12"),
+        (
+            {"train": {"method": "part"}, "part": {"mask": "predicted-parts"}},
+            "part.mask predicted-parts needs a part model, and resnet18 is none",
+        ),
+        (
+            {"part": {"mask": "annotated-parts", "mask_from": "clean"}},
+            "part.mask_from clean has no effect with part.mask annotated-parts",
+        ),
+        (
+            {**parted(), "data": {"name": "synthetic-parts", "labels": "centroids"}},
+            "data.labels centroids leaves one pixel of each part, which is no mask: use train.part_loss centroids",
+        ),
+    ],
+)
+def test_what_part_models_cannot_do_is_refused_in_one_line(layer, message):
+    with pytest.raises(UserError) as caught:
+        resolve(layer)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

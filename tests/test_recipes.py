@@ -21,6 +21,17 @@ def test_the_built_in_recipes():
     expected |= {f"{data}/{name}" for data in PAPER for name in TABLE_1 | {"clean", "part-uniform"}}
     more = ("clean-map", "quadrant", "shuffled", "random", "inverse", "mean-preserving", "published-code")
     expected |= {f"cifar10/part-{name}" for name in more} | {"cifar10/at-mma", "cifar10/part-mma"}
+    parts = (
+        "clean",
+        "downsampled",
+        "bounding-box",
+        "two-headed",
+        "pixel",
+        "baseline",
+        "no-part-labels",
+        "trades",
+    )
+    expected |= {f"synthetic-parts/{name}" for name in (*parts, "part-budget")}
     assert set(NAMES) == expected | {"folder/finetune"}
 
 

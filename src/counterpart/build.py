@@ -13,16 +13,17 @@ from .attacks.auto_attack import suite as autoattack_suite
 from .budget import NORMS, Budget
 from .config import ATTACK_OPTIONS, MAPLESS, Config, Evaluate, EvaluationAttack, identity, plain
 from .data import DATA_SETS
-from .data.image_sets import Splits, balanced_subset
+from .data.image_sets import ImageSet, Splits, balanced_subset
 from .data.labels import keep_labels, relabelled
 from .data.mask_files import with_masks
 from .data.transforms import Augment, Augmentation, ResizedCrop
 from .errors import UserError
 from .importance import rules
 from .losses.classification import LOSSES
+from .losses.segmentation import PART_LOSSES
 from .models import create
 from .models.normalize import ImageClassifier
-from .objectives import adversarial, mart, standard, trades
+from .objectives import adversarial, mart, standard, trades, with_parts
 from .protocols import Attack, Classifier, NamedAttack, Objective, Rule
 from .records import fingerprint
 from .seeding import derive, seeded
@@ -90,7 +91,7 @@ def splits(config: Config, device: torch.device, masks_for: str | None = None, *
 def about_model(config: Config, data: Splits) -> dict[str, Any]:
     """What is needed to rebuild a run's model."""
     channels, height, _ = data.train.shape
-    return {
+    about: dict[str, Any] = {
         "name": config.model.name,
         "num_classes": len(data.train.classes),
         "width": config.model.width,
@@ -98,6 +99,20 @@ def about_model(config: Config, data: Splits) -> dict[str, Any]:
         "image_size": height,
         **({} if config.model.patch_size is None else {"patch_size": config.model.patch_size}),
     }
+    if config.model.name.startswith("parts/"):
+        about["parts"] = {"part_classes": part_classes(data.train), **config.model.part_options()}
+    return about
+
+
+def part_classes(images: ImageSet) -> list[int]:
+    """The class of each part, from part 1 on; -1 for a part of several classes. Empty if there are no parts."""
+    names = {} if images.parts is None else images.parts.names
+    owners: dict[int, set[int]] = {}
+    for name, parts in names.items():
+        for number in parts.values():
+            owners.setdefault(number, set()).add(images.classes.index(name))
+    found = [owners.get(number, set()) for number in range(1, max(owners, default=0) + 1)]
+    return [next(iter(classes)) if len(classes) == 1 else -1 for classes in found]
 
 
 def model(about: Mapping[str, Any], seed: int, pretrained: bool = False) -> ImageClassifier:
@@ -161,16 +176,22 @@ def phases(config: Config, validation: int = 0) -> list[Phase]:
         validation: how many validation images it has; only ``part.eps_low auto`` asks.
     """
     epochs, method, attack = config.train.epochs, config.train.method, config.attack
-    options: dict[str, Any] = {"label_smoothing": config.train.label_smoothing}
+    smoothing, part_loss = config.train.label_smoothing, PART_LOSSES[config.train.part_loss]
+    parted = partial(with_parts, c_seg=config.c_seg, part_loss=part_loss, label_smoothing=smoothing)
+    options: dict[str, Any] = {"label_smoothing": smoothing}
     if method == "clean":
-        return [Phase("clean", epochs, standard(**options))]
+        return [Phase("clean", epochs, parted(standard(**options)))]
     full = training_budget(config)
     base = BASES[method]
     if base is not adversarial:
         options |= {"beta": config.train.beta, "bn_batches": config.train.bn_batches}
     if attack.generation == "minimum-margin":
         options["targets"] = attack.targets
-    make = partial(base, budget=full, steps=attack.steps, step_size=attack.step_size, **options)
+
+    def make(**chosen: Any) -> Objective:
+        attacked = {"budget": full, "steps": attack.steps, "step_size": attack.step_size}
+        return parted(base(**attacked, **options, **chosen))
+
     unmasked = make(rule=partial(rules.constant, budget=full))
     if not config.train.masked:
         return [Phase("adversarial" if method == "at" else method, epochs, unmasked)]

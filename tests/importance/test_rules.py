@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -325,3 +326,33 @@ def test_a_store_survives_nan_maps_and_absent_samples():
 def test_rules_are_bound_with_partial(probe, batch):
     rule = partial(part, eps=EPS, eps_low=LOW)
     assert isinstance(rule(probe, batch, KEYS), Linf)
+
+
+def test_parts_draw_the_budget_on_the_object(probe, batch, generator):
+    """Predicted on a coarse grid, or annotated; nothing known of an image means the whole budget."""
+    part_logits = torch.full((8, 3, 4, 4), -5.0)
+    part_logits[:, 0] = 0.0
+    part_logits[:, 1, 1, 2] = 5.0  # one cell of each image, but of the last two
+    part_logits[6, 1], part_logits[7, 1] = -5.0, 5.0
+    seeing = replace(probe, part_logits=part_logits)
+    budget = part(seeing, batch, KEYS, eps=EPS, eps_low=LOW, mask="predicted-parts")
+    assert budget.flat.tolist() == [False] * 6 + [True] * 2
+    high = budget.eps == torch.tensor(EPS)
+    assert (high | (budget.eps == torch.tensor(LOW))).all()
+    assert high[6:].all()
+    rows, columns = high[0, 0].nonzero().float().mean(dim=0).tolist()
+    assert (rows, columns) == pytest.approx((5, 10), abs=0.6)  # corners of both grids lie on each other
+    parts = torch.randint(0, 3, (8, 16, 16), generator=generator)
+    parts[3] = 0
+    known = replace(batch, parts=parts, has_parts=torch.arange(8) != 3)
+    budget = part(probe, known, KEYS, eps=EPS, eps_low=LOW, mask="annotated-parts")
+    assert torch.equal((budget.eps == torch.tensor(EPS))[:, 0], (parts > 0) | budget.flat.view(-1, 1, 1))
+    assert budget.flat.tolist() == [number == 3 for number in range(8)]
+    control = part(probe, known, KEYS, eps=EPS, eps_low=LOW, mask="annotated-parts", control="uniform")
+    torch.testing.assert_close(control.mean(batch.images), budget.mean(batch.images))
+
+
+@pytest.mark.parametrize("mask", ["predicted-parts", "annotated-parts"])
+def test_parts_that_nobody_knows_are_refused(probe, batch, mask):
+    with pytest.raises(ValueError, match=r"part model|annotated parts"):
+        part(probe, batch, KEYS, eps=EPS, eps_low=LOW, mask=mask)

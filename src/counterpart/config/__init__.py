@@ -21,6 +21,7 @@ from .evaluation import SUITES as SUITES
 from .evaluation import Evaluate as Evaluate
 from .evaluation import EvaluationAttack as EvaluationAttack
 from .training import MAPLESS as MAPLESS
+from .training import OF_PARTS as OF_PARTS
 from .training import Attack, Data, Model, Optimizer, Part, Train
 from .values import Location, Section, setting
 from .values import readable as readable
@@ -77,6 +78,35 @@ class Config(Section):
                     f"the pixels that matter less get the smaller radius{hint}"
                 )
             _radii_in_range(self.part, self.attack.eps)
+        return self
+
+    @property
+    def c_seg(self) -> float:
+        """Weight of the loss of parts."""
+        given = self.train.c_seg
+        return (0.5 if self.model.segments else 0.0) if given is None else given
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Config":
+        name, train = self.model.name, self.train
+        if not self.model.segments:
+            if train.c_seg:
+                raise ValueError(
+                    f"train.c_seg {readable(train.c_seg)} needs a part model, and {name} is none"
+                )
+            masked = train.masked or self.evaluate.eps_low is not None
+            if masked and self.part.mask == "predicted-parts":
+                raise ValueError(f"part.mask predicted-parts needs a part model, and {name} is none")
+        if self.c_seg == 0 and train.part_loss != "segmentation":
+            raise ValueError(f"train.part_loss {train.part_loss} has no effect without train.c_seg")
+        if self.data.labels == "centroids" and self.c_seg > 0 and train.part_loss == "segmentation":
+            raise ValueError(
+                "data.labels centroids leaves one pixel of each part, which is no mask: use train.part_loss centroids"
+            )
+        if self.c_seg > 0 and train.method in ("mart", "part-m"):
+            raise ValueError(
+                f"train.method {train.method} has no loss of parts: use at, trades, part or part-t, or train.c_seg 0"
+            )
         return self
 
     @model_validator(mode="after")

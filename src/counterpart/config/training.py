@@ -72,7 +72,10 @@ class Model(Section):
     """Which network."""
 
     name: str = setting(
-        "resnet18, preact-resnet18, wrn-D-K such as wrn-28-10, or timm/NAME", default="resnet18"
+        "resnet18, preact-resnet18, wrn-D-K such as wrn-28-10, or timm/NAME; for images with annotated parts also "
+        "parts/downsampled, parts/bounding-box, parts/two-headed, parts/pixel, and parts/baseline, the plain "
+        "classifier of the same encoder",
+        default="resnet18",
     )
     width: int | None = setting(
         "channels of the first stage (64 in resnet18, 16 K in wrn-D-K)", default=None, ge=1
@@ -82,7 +85,9 @@ class Model(Section):
         default=None,
         ge=1,
     )
-    pretrained: bool = setting("start from timm's pretrained weights", default=False)
+    pretrained: bool = setting(
+        "start from timm's pretrained weights; of a part model, the encoder alone", default=False
+    )
     init: str | None = setting(
         "start from these weights (a run folder, .safetensors, or a state dict .pt/.pth); "
         "a head of another size is replaced",
@@ -92,6 +97,75 @@ class Model(Section):
         "for ARCHITECTURE@WEIGHTS: what the network was trained to see, where its file does not say",
         default=None,
     )
+    encoder: str = setting(
+        "parts/*: a name of segmentation-models-pytorch, such as resnet50, resnext50_32x4d or efficientnet-b4, or "
+        "timm/NAME",
+        default="resnet50",
+    )
+    decoder: Literal[
+        "deeplabv3plus", "deeplabv3", "unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "pan", "upernet",
+        "segformer", "dpt",
+    ] = setting("parts/*: how part maps are made of the encoder's features", default="deeplabv3plus")  # fmt: skip
+    depth: int | None = setting(
+        "parts/*: stages of the encoder that are used; default: the decoder's choice, mostly 5",
+        default=None,
+        ge=2,
+        le=5,
+    )
+    output_stride: int | None = setting(
+        "parts/*: pixels per cell of the encoder's last map, 8 or 16, for decoders deeplabv3, deeplabv3plus and pan; "
+        "default: the decoder's choice, 16 for deeplabv3plus",
+        default=None,
+        ge=8,
+        le=16,
+        multiple_of=8,
+    )
+    resolution: Literal["own", "full"] = setting(
+        "parts/*: features and losses of parts are computed at the segmenter's own resolution, or at the images', as "
+        "published",
+        default="own",
+    )
+    pool: int = setting(
+        "parts/downsampled: side of the grid that part maps are averaged to", default=4, ge=1, le=128
+    )
+    background: bool = setting("parts/downsampled: the head sees the background's map as well", default=True)
+    see_image: bool = setting("parts/downsampled: the head sees the image as well", default=False)
+    branch: Literal["decoder", "encoder"] = setting(
+        "parts/two-headed: whose features the second head reads", default="decoder"
+    )
+
+    @property
+    def segments(self) -> bool:
+        """Whether it is a part model."""
+        return self.name.startswith("parts/") and self.name != "parts/baseline"
+
+    def part_options(self) -> dict[str, object]:
+        """The settings of a part model that its kind has, by name."""
+        return {name: getattr(self, name) for name in _part_settings(self.name)}
+
+    @model_validator(mode="after")
+    def _has_these_options(self) -> "Model":
+        for name in set(PART_SETTINGS) - set(_part_settings(self.name)):
+            value = getattr(self, name)
+            if value != type(self).model_fields[name].default:
+                shown = str(value).lower() if isinstance(value, bool) else value
+                raise ValueError(f"model.{name} {shown} has no effect with model.name {self.name}")
+        return self
+
+
+# Settings of part models, and the only kind that has each; "": every kind.
+PART_SETTINGS = {
+    "encoder": "", "decoder": "", "depth": "", "output_stride": "", "resolution": "",
+    "pool": "downsampled", "background": "downsampled", "see_image": "downsampled", "branch": "two-headed",
+}  # fmt: skip
+
+
+def _part_settings(model: str) -> list[str]:
+    """Those that a model has."""
+    if not model.startswith("parts/"):
+        return []
+    kind = model.removeprefix("parts/")
+    return ["encoder"] if kind == "baseline" else [k for k, v in PART_SETTINGS.items() if v in ("", kind)]
 
 
 class Attack(Section):
@@ -129,7 +203,8 @@ class Attack(Section):
 
 
 SAME_FOR_ALL = ("quadrant", "centre")  # masks that are one plane for all images
-MAPLESS = (*SAME_FOR_ALL, "file")  # masks that look at no map
+OF_PARTS = ("predicted-parts", "annotated-parts")
+MAPLESS = (*SAME_FOR_ALL, "file", *OF_PARTS)  # masks that look at no map
 
 
 class Part(Section):
@@ -141,13 +216,23 @@ class Part(Section):
         default=7 / 255,
     )
     mask: Literal[
-        "paper", "quantile", "soft", "mean-preserving", "quadrant", "centre", "file", "published-code"
+        "paper",
+        "quantile",
+        "soft",
+        "mean-preserving",
+        "quadrant",
+        "centre",
+        "file",
+        "published-code",
+        "predicted-parts",
+        "annotated-parts",
     ] = setting(
         "paper: eps where the standardised map exceeds 1, eps_low elsewhere; quantile: eps on the same number of "
         "pixels in every image; soft: the radius grows with the pixel's rank; mean-preserving: top pixels above "
         "eps, so that the mean is eps; quadrant, centre: no map; file: your own masks, of part.masks; "
         "published-code: per colour channel, as the paper's code does (it also gives images each other's masks: "
-        "control shuffled)",
+        "control shuffled); predicted-parts: eps where a part model sees the object; annotated-parts: eps where the "
+        "data say that it is",
         default="paper",
     )
     masks: Location | None = setting(
@@ -200,7 +285,10 @@ class Part(Section):
         idle = []
         if self.mask in MAPLESS:
             idle = ["map", "layer", "map_class", "refresh_epochs"]
-            idle += ["mask_from"] if self.mask_from == "clean" else []  # start is what recipes say
+            looks = self.mask == "predicted-parts"
+            idle += (
+                ["mask_from"] if self.mask_from == "clean" and not looks else []
+            )  # start is what recipes say
             if self.control == "shuffled" and self.mask in SAME_FOR_ALL:
                 raise ValueError(
                     f"part.control shuffled: all images share one plane under part.mask {self.mask}"
@@ -275,6 +363,17 @@ class Train(Section):
     bn_batches: Literal["separate", "joint"] = setting(
         "TRADES and MART: clean and attacked images pass batch norm each by themselves, or as one batch",
         default="separate",
+    )
+    c_seg: Number | None = setting(
+        "part models: weight of the loss of parts, 1 - c_seg being that of the classes; default: 0.5",
+        default=None,
+        ge=0,
+        le=1,
+    )
+    part_loss: Literal["segmentation", "centroids", "centroids-published"] = setting(
+        "part models: cross-entropy of each pixel's part, or centres and masses of the parts alone; "
+        "centroids-published: with the weights of the published code",
+        default="segmentation",
     )
     label_smoothing: Number = setting(
         "share of each label that is spread evenly over all classes, in the cross-entropy of training (0.1 is common)",

@@ -59,8 +59,8 @@ def write_panel(
     fell = [i for i in right if rows[i].fooled_by][: IMAGES // 2]
     held = [i for i in right if not rows[i].fooled_by][: IMAGES - len(fell)]
     positions = torch.tensor(sorted(fell + held))
-    batch = read_batch(images, positions, device)
-    clean = adversarial = batch.images
+    batch = read_batch(images, positions, device, with_parts=True)
+    adversarial = clean = batch.images
     for named in attacks:
         keys = Keys(seed, named.name, batch.index)
         adversarial = named.attack(view, clean, batch.labels, budget=budget, keys=keys).images

@@ -154,6 +154,10 @@ def _check_saliency(config: Config, model: nn.Module, images: ImageSet, device: 
             f"part.mask published-code colours red, green and blue, but the images have {channels} channel"
             f"{'s' if channels > 1 else ''}. Use another mask, such as paper."
         )
+    if mask == "annotated-parts" and images.parts is None:
+        raise UserError(
+            f"part.mask annotated-parts: {images.name} has no annotated parts. Use another mask or data set."
+        )
     if mask in MAPLESS:
         return
     first = as_floats(images.read(torch.arange(min(2, len(images)))).to(device))
