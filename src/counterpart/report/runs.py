@@ -190,6 +190,7 @@ class Corrupted:
                 if text.startswith(f"{name}/severities") and tuple(r.details["severities"]) == self.severities
             ]
             lines[name] += means[-1:]
+        lines |= {name: [] for name in self.left_out}
         for mean in self.means:
             lines[mean.name.removeprefix(CORRUPTION).rpartition("/")[0]] = [mean]
         return lines
