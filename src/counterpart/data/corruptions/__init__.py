@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -29,6 +30,7 @@ BENCHMARK = (
 EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 SEVERITIES = (1, 2, 3, 4, 5)
 SMALL = 64  # pixels: up to here the constants are CIFAR's
+AT_ONCE = 2**22  # values; more are corrupted in parts, which bounds the memory of draws
 LEAST = 16  # pixels a side; below, blurs reach across the image
 
 _Corruption = Callable[..., Tensor]
@@ -98,9 +100,13 @@ def corrupt(
         function = partial(function, textures=frost[:5] if published else frost)
     if name == "glass_blur":
         function = partial(function, copies=published)
-    exact = as_floats((255 * images).round().byte())
-    changed = function(exact, strengths[severity - 1], keys.fold(name, severity))
-    return as_floats(levels(changed).byte())
+    exact, keys = as_floats((255 * images).round().byte()), keys.fold(name, severity)
+    size = max(1, AT_ONCE // max(1, exact[:1].numel()))
+    parts = [
+        function(exact[i : i + size], strengths[severity - 1], keys[i : i + size])
+        for i in range(0, len(exact), size)
+    ]
+    return as_floats(levels(torch.cat(parts)).byte()) if parts else exact
 
 
 def unfit(name: str, channels: int, textures: bool) -> str | None:

@@ -61,7 +61,7 @@ def jpeg_compression(images: Float[Tensor, "b c h w"], quality: int, keys: Keys)
     pixels = (255 * images).round().byte().cpu()
     with ThreadPoolExecutor(WORKERS) as pool:
         decoded = list(pool.map(lambda one: _through_jpeg(one, quality), pixels))
-    return torch.stack(decoded).to(images.device).float() / 255 if decoded else images
+    return torch.stack(decoded).to(images.device).float() / 255
 
 
 def _through_jpeg(pixels: UInt8[Tensor, "c h w"], quality: int) -> UInt8[Tensor, "c h w"]:
