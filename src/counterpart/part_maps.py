@@ -57,9 +57,9 @@ def interpolation(short: int, long: int) -> Float[Tensor, "{long} {short}"]:
 def boxes(part_logits: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b p 5"]:
     """Soft bounding boxes of the parts: score, centre (x, y) and spread (x, y) of each.
 
-    Sitawarin et al. 2023, equations 1 to 4. The score averages the part's logits over the foreground, so it is unbounded
-    (the paper calls it a number in [0, 1]). Centres lie in [-1, 1] and spreads, the standard deviations, in [0, 1], with
-    x to the right and y downwards.
+    Sitawarin et al. 2023, equations 1 to 4. The score averages the part's logits over the foreground, so it is
+    unbounded (the paper calls it a number in [0, 1]). Centres lie in [-1, 1] and spreads, the standard deviations, in
+    [0, 1], with x to the right and y downwards.
 
     Differs from the published code in two details: positions are those of pixel centres, so that mirrored images have
     mirrored boxes and resolutions agree (there pixels count from 0, half a pixel less); and densities add up to 1 where
