@@ -18,14 +18,13 @@ from counterpart.config import resolve
 from counterpart.recipes import load
 from counterpart.records import Record
 from counterpart.rundir import RunDir
-from counterpart.statistics import mcnemar, over_seeds
+from counterpart.statistics import mcnemar, over_seeds, paired_difference, wilson
 
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "AT": ("digits/at", {}),
     "PART, eps_low 7/8 eps": ("digits/part", {}),
     "PART, uniform control": ("digits/part-uniform", {}),
     "PART, eps_low auto": ("digits/part", {"part": {"eps_low": "auto"}}),
-    "PART, eps_low 0": ("digits/part", {"part": {"eps_low": 0}}),
 }
 AUTO = "PART, eps_low auto"
 ATTACKS = [{"steps": 20}, {"attack": "minimum-margin", "targets": 9, "steps": 20}]
@@ -78,29 +77,28 @@ def _compare(
     for name, columns in right.items():
         for column in COLUMNS:
             values = [sum(one) / len(one) for one in columns[column]]
-            mean, sd, interval = over_seeds(values)
+            mean, sd, interval = over_seeds(values, [wilson(sum(one), len(one)) for one in columns[column]])
             details = {**about, "values": values, "sd": sd, "images": len(columns[column][0])}
             made.append(Record("metric", f"{name}/{column}", mean, len(seeds), interval, details=details))
     for name in RUNS:
         for column in COLUMNS if name != AUTO else ():
             pairs = list(zip(right[AUTO][column], right[name][column], strict=True))
-            gains = [sum(ours) / len(ours) - sum(other) / len(other) for ours, other in pairs]
-            shifted = over_seeds(
-                [(1 + gain) / 2 for gain in gains]
-            )  # it knows shares, which are never negative
-            interval = shifted.interval and tuple(2 * end - 1 for end in shifted.interval)
+            gain = paired_difference(pairs)
             ours = [sum(x and not y for x, y in zip(*pair, strict=True)) for pair in pairs]
             others = [sum(y and not x for x, y in zip(*pair, strict=True)) for pair in pairs]
             tests = {
-                "values": gains,
                 "only the search right": ours,
                 "only the other right": others,
                 "McNemar p": [mcnemar(a, b) for a, b in zip(ours, others, strict=True)],
             }
-            mean = 2 * shifted.mean - 1
             made.append(
                 Record(
-                    "metric", f"auto less {name}/{column}", mean, len(seeds), interval, details=about | tests
+                    "metric",
+                    f"auto less {name}/{column}",
+                    gain.mean,
+                    len(seeds),
+                    gain.interval,
+                    details=about | tests,
                 )
             )
     details = {**about, "values": chosen, "eps": 0.1}

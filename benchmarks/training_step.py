@@ -99,7 +99,7 @@ def main() -> None:
                 their_masked / masked,
                 target=">= 3",
             ),
-            compare(f"training step/AWP, share of a {base} step", awp, target="<= 0.25"),
+            compare(f"training step/AWP, share of the {base} step", awp, target="<= 0.25"),
         ]
     if "at" in methods:
         rows += mask_rows(view, batch, middle["ours AT"], given.repeats, device, setting)

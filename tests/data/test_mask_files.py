@@ -9,7 +9,17 @@ import torch
 from PIL import Image
 
 from counterpart import distributed
-from counterpart.data import Augmentation, batches, epoch_order, folder, load_digits, load_folder, mask_files
+from counterpart.data import (
+    Augmentation,
+    ResizedCrop,
+    batches,
+    epoch_order,
+    folder,
+    load_digits,
+    load_folder,
+    load_synthetic_parts,
+    mask_files,
+)
 from counterpart.data.image_sets import ImageSet, Splits, hold_out, numbered
 from counterpart.data.mask_files import masks_fingerprint, with_masks
 from counterpart.errors import UserError
@@ -81,6 +91,18 @@ def test_each_mask_follows_its_image_through_shuffling_crops_and_flips(
                 seen += batch.index.tolist()
         assert sorted(seen) == sorted(images.index.tolist())
     assert padded
+
+
+def test_masks_are_resized_with_their_image(places):
+    images = loaded(places).train
+    (batch,) = batches(images, batch_size=9, device=CPU, augmentation=ResizedCrop(), seed=1)
+    assert torch.equal(batch.importance, batch.images[:, 0])
+    assert not torch.equal(batch.images[:1], images.read(torch.tensor([0])) / 255)
+
+
+def test_every_data_set_without_files_names_its_samples():
+    splits = load_synthetic_parts(train=10, test=4)
+    assert splits.test.names == ("test/00000", "test/00001", "test/00002", "test/00003")
 
 
 def test_masks_of_held_out_images_lie_with_the_split_they_came_from(places):

@@ -104,7 +104,7 @@ def test_every_kind_of_mask_gives_its_numbers(tmp_path):
     ("spoil", "words"),
     [
         (lambda path: save(path, np.zeros((5, 12), np.uint8)), "is 12 x 5 and its image .*0.png is 12 x 10"),
-        (lambda path: save(path, np.full((10, 12), 7, np.uint8)), "holds 7, and parts.json has part ids 1 to 3"),
+        (lambda path: save(path, np.full((10, 12), 4, np.uint8)), "holds 4, and parts.json has part ids 1 to 3"),
         (lambda path: save(path, np.zeros((10, 12, 3), np.uint8)), "has mode RGB: a mask has one channel"),
         (lambda path: path.write_bytes(path.read_bytes()[:60]), "Cannot read the mask"),
         (lambda path: path.write_bytes(b""), "Cannot read the mask"),

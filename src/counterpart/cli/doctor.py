@@ -93,12 +93,12 @@ def _machine() -> None:
 
 
 def _data(root: Path | None) -> None:
-    from ..data import DATA_SETS, found
+    from ..data import DATA_SETS, OFFICIAL, found
 
     for name in DATA_SETS:
         line = found(name, root)
         _row(f"data {name}", line.removeprefix(f"{name}: "))
-        if root is not None and " lacks " in line:
+        if name in OFFICIAL and root is not None and " lacks " in line:
             _row("", f"fetch it with: counterpart train {name}/part --data.root {root} --data.download true")
 
 

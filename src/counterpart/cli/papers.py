@@ -15,8 +15,11 @@ from ..errors import UserError
 SETTINGS: Collection[str] = tuple(
     key
     for key, _ in settings()
-    if key.startswith(("data.", "train.", "model.")) or key in ("device", "threads", "evaluate.n", "runs")
+    if key.startswith(("data.", "train.", "model."))
+    or key in ("device", "threads", "evaluate.n", "runs", "corruptions.frost", "corruptions.source")
 )
+
+MANY = 10  # columns; more become lines
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -66,23 +69,27 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
     table = Table(
         title=f"{experiment.name}, {dataset}, scale {scale}: {experiment.title}", title_justify="left"
     )
-    table.add_column("")
     shown = list(papers.columns(experiment))
-    for column in shown:
-        table.add_column(f"{column}\npaper\nhere", justify="right")
     found = papers.measured(experiment, dataset, scale, home)
+    names = [row.name for row in experiment.rows]
+    cells = []
     for row in experiment.rows:
-        cells = []
-        for column in shown:
-            published = row.published.get(dataset, {}).get(column)
-            stated = "—" if published is None else f"{published:.2f}"
-            cells.append(f"{stated}\n{_cell(found.get((row.name, column)))}")
-        table.add_row(row.name, *cells)
+        stated = [row.published.get(dataset, {}).get(column) for column in shown]
+        texts = ["—" if value is None else f"{value:.2f}" for value in stated]
+        here = [_cell(found.get((row.name, column))) for column in shown]
+        cells.append([f"{text}\n{one}" for text, one in zip(texts, here, strict=True)])
+    across, down = shown, names
+    if len(shown) > MANY:  # a corruption a line, as the paper has it
+        across, down, cells = names, shown, [list(line) for line in zip(*cells, strict=True)]
+    for column in ("", *across):
+        table.add_column(f"{column}\npaper\nhere" if column else "", justify="right" if column else "left")
+    for name, line in zip(down, cells, strict=True):
+        table.add_row(name, *line)
     console.print(table)
     _print_differences(papers.differences(experiment, found), console)
-    for (one, other, column), (told, here) in papers.overheads(experiment, dataset, found).items():
+    for (one, other, column), (told, extra) in papers.overheads(experiment, dataset, found).items():
         paper = "not in the paper" if told is None else f"paper {told:+.1%}"
-        console.print(f"- {one} over {other}, {column}: {here:+.1%} ({paper})", highlight=False)
+        console.print(f"- {one} over {other}, {column}: {extra:+.1%} ({paper})", highlight=False)
     for note in experiment.notes:
         console.print(f"- {note}", highlight=False)
     drawn = papers.figure(experiment, dataset, scale, home)
@@ -94,7 +101,9 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
         for column in shown:
             for n in {r.n for (_, name), records in found.items() if name == column for r in records}:
                 counts.setdefault(n or 0, []).append(column)
-        said = "; ".join(f"n = {n} ({', '.join(names)})" for n, names in counts.items())
+        said = "; ".join(
+            f"n = {n}" + f" ({', '.join(names)})" * (len(counts) > 1) for n, names in counts.items()
+        )
         console.print(
             f"- Measured: {first.details['model']}, {said}, scale {scale}: {papers.differs(scale)}.",
             highlight=False,

@@ -56,11 +56,8 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _every_setting_counts(self) -> "Data":
-        if self.crop == "resized" and self.padding != type(self).model_fields["padding"].default:
-            default = type(self).model_fields["padding"].default
-            raise ValueError(
-                f"data.padding {self.padding} has no effect with data.crop resized: set it to its default, {default}"
-            )
+        if self.crop == "resized" and self.padding not in (0, type(self).model_fields["padding"].default):
+            raise ValueError(f"data.padding {self.padding} has no effect with data.crop resized: set it to 0")
         if self.name not in WITH_PARTS:
             for name in ("labels", "labelled"):
                 if getattr(self, name) != type(self).model_fields[name].default:
@@ -289,7 +286,9 @@ class Part(Section):
         if self.mask in MAPLESS:
             idle = ["map", "layer", "map_class", "refresh_epochs"]
             looks = self.mask == "predicted-parts"
-            idle += ["mask_from"] if self.mask_from == "clean" and not looks else []  # start costs no pass
+            idle += (
+                ["mask_from"] if self.mask_from == "clean" and not looks else []
+            )  # start is what recipes say
             if self.control == "shuffled" and self.mask in SAME_FOR_ALL:
                 raise ValueError(
                     f"part.control shuffled: all images share one plane under part.mask {self.mask}"

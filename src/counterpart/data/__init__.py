@@ -29,8 +29,8 @@ DATA_SETS: dict[str, Callable[..., Splits]] = {
     "synthetic-parts": load_synthetic_parts,
 }
 
-# Data set -> its folder below a root, and what that lacks.
-_OFFICIAL: dict[str, tuple[Callable[[Path], Path], Callable[[Path], list[str]]]] = {
+# Data sets that can be fetched -> their folder below a root, and what that lacks.
+OFFICIAL: dict[str, tuple[Callable[[Path], Path], Callable[[Path], list[str]]]] = {
     "cifar10": (cifar_folder, missing_files),
     "svhn": (Path, missing_svhn),
     "tiny-imagenet": (tiny_folder, missing_tiny_imagenet),
@@ -52,8 +52,8 @@ def found(name: str, root: Path | None) -> str:
     if root is None:
         return f"{name}: not looked for, --data.root names no folder"
     root = Path(root).expanduser()
-    if name in _OFFICIAL:
-        folder, lacks = _OFFICIAL[name]
+    if name in OFFICIAL:
+        folder, lacks = OFFICIAL[name]
         missing = lacks(folder(root))
         return (
             f"{name}: {folder(root)} lacks {', '.join(missing)}"
@@ -71,7 +71,7 @@ def found(name: str, root: Path | None) -> str:
 
 
 __all__ = [
-    "DATA_SETS", "Augmentation", "ImageSet", "Parts", "ResizedCrop", "Splits", "balanced_subset", "batches",
+    "DATA_SETS", "OFFICIAL", "Augmentation", "ImageSet", "Parts", "ResizedCrop", "Splits", "balanced_subset", "batches",
     "epoch_order", "found", "keep_labels", "load_cifar10", "load_digits", "load_folder", "load_parts", "load_svhn",
     "load_synthetic_parts", "load_tiny_imagenet", "relabelled", "resize_maps", "stratified",
 ]  # fmt: skip

@@ -401,5 +401,6 @@ def _summary(plan: Plan, target: Path, manifest: Rows, left_out: Mapping[str, in
     counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     for line in manifest:
         counts[line["split"]][line["class"]] += 1
-    empty = [f"{split} has no {name}" for split in SPLITS for name in plan.names if not counts[split][name]]
+    lacking = {split: [name for name in plan.names if not counts[split][name]] for split in SPLITS}
+    empty = [f"{split} has no {', '.join(names)}" for split, names in lacking.items() if names]
     return Prepared(target, counts, dict(left_out), [*plan.notes, *empty], plan.published)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..seeding import Keys
-from .image_sets import SPLIT_SEED, ImageSet, Splits, content_fingerprint, hold_out
+from .image_sets import SPLIT_SEED, ImageSet, Splits, content_fingerprint, hold_out, numbered
 from .parts import PartNames, Parts, largest
 
 DEFAULT_SIZE = 48
@@ -162,6 +162,7 @@ def load_synthetic_parts(
             shape=(3, size, size),
             pixels=pixels,
             parts=Parts(NAMES, largest(NAMES), there, masks),
+            names=numbered(split, len(labels)),
         )
 
     rest, held = hold_out(as_set("train"), validation, "validation")

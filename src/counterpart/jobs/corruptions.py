@@ -103,7 +103,6 @@ def _judge(target: Target) -> list[Record]:
         device=target.device,
         title=f"corrupting for {target.run.name}",
     )  # fmt: skip
-    label = corruption.severities_text(wanted.wanted)
     details = {
         "model": config.model.name,
         "data": images.name,
@@ -111,7 +110,7 @@ def _judge(target: Target) -> list[Record]:
         "fingerprint": images.fingerprint,
         "corruptions_key": folder.name,
         "source": identity["source"],
-        "shows": PUBLISHED if wanted.published else label,
+        "published": wanted.published,
         **{k: v for k, v in target.who.items() if k != "config"},
     }
     made = [
@@ -190,31 +189,30 @@ def _print(
     values = {record.name.removeprefix(PREFIX): record for record in made}
     clean, label = values["clean"], corruption.severities_text(severities)
     d = clean.details
-    table = Table(
-        title=f"{run}: {d['data']} {d['split']}, n = {clean.n}, {d['source']}, {d['shows']}; accuracy in %",
-        title_justify="left",
-    )
-    table.add_column("")
+    shows = PUBLISHED if d["published"] else label
+    title = f"{run}: accuracy in %, {d['data']} {d['split']}, n = {clean.n}, {d['source']}, {shows}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("", no_wrap=True)
     several = len(severities) > 1
     for severity in severities:
         table.add_column(str(severity) if several else label, justify="right")
     if several:
         table.add_column("mean", justify="right")
-    table.add_column("95 % interval", justify="right")
+    table.add_column("95 %", justify="right", no_wrap=True)
 
     def line(title: str, last: Record, cells: Sequence[Record] = ()) -> None:
         assert last.interval is not None
         low, high = last.interval
         shown = [f"{100 * (one.value or 0):.2f}" for one in (*cells, last)]
         blank = [""] * (len(severities) + several - len(shown))
-        table.add_row(title, *blank, *shown, f"{100 * low:.2f} to {100 * high:.2f}")
+        table.add_row(title, *blank, *shown, f"{100 * low:.1f}-{100 * high:.1f}")
 
     line("clean", clean)
     for name in names:
         cells = [values[f"{name}/severity {severity}"] for severity in severities]
         line(name, values[f"{name}/{label}"], cells if several else ())
     for name in left_out:
-        table.add_row(name, *["left out"] * (len(severities) + several), "")
+        table.add_row(name, *["—"] * (len(severities) + several), "left out")
     for name, record in values.items():
         if name.startswith("mean of"):
             line(name.rpartition("/")[0], record)

@@ -63,6 +63,8 @@ class Experiment:
         evaluate: other settings of the evaluation, such as its radii.
         notes: what the paper leaves unknown, and what was chosen here.
         datasets: those that the paper shows; any data set with the recipes will do.
+        corruptions: column -> accuracy of ``counterpart corruptions``, "snow/severity 1"; beside ``columns``.
+            Where all are of severity 1, they are by the paper's protocol.
         pairs: rows whose difference is the point, (one, other): shown with an interval, image by image and seed by
             seed.
         fresh: train each row in a process of its own, so that its peak memory is its own.
@@ -76,6 +78,7 @@ class Experiment:
     evaluate: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     datasets: Sequence[str] = ("cifar10",)
+    corruptions: Mapping[str, str] = field(default_factory=dict)
     pairs: Sequence[tuple[str, str]] = ()
     fresh: bool = False
     draw: Draw | None = None
@@ -147,7 +150,14 @@ def run(
                     configuration(other, dataset, scale, home, seed, changes or {}), experiment.fresh
                 )
 
+            corrupted = [column for column in missing if column in experiment.corruptions]
+            for one in _corrupted(experiment, corrupted, trained, config) if corrupted else ():
+                details = {**one.details, "scale": scale}
+                kept = replace(one, name=_key(row, one.name), seed=seed, details=details)
+                write(_file(experiment, dataset, scale, home), [kept])
             for column, what in missing.items():
+                if column in corrupted:
+                    continue
                 found = _measure(experiment, what, trained, config, scale, run_of)
                 details = {**found.details, "scale": scale}
                 kept = replace(found, name=_key(row, column), seed=seed, details=details)
@@ -235,6 +245,21 @@ def figure(experiment: Experiment, dataset: str, scale: str, home: Path) -> tupl
     return (home / scale / drawn[-1].details["file"], drawn[-1].details["caption"]) if drawn else None
 
 
+def _corrupted(experiment: Experiment, columns: Sequence[str], run: RunDir, config: Config) -> list[Record]:
+    """Accuracies under the corruptions of some columns, named after these; what cannot be made is missing."""
+    chosen = config.corruptions
+    published = all(name.endswith("/severity 1") for name in experiment.corruptions.values())
+    given = {
+        "corruptions": {"published": published, "source": chosen.source, "frost": chosen.frost},
+        "evaluate": {"n": config.evaluate.n},
+        "data": {"root": config.data.root},
+    }
+    [judged] = jobs.evaluate_corruptions(str(run.path), given)
+    found = {record.name.removeprefix("corruption/"): record for record in judged.records}
+    names = {column: experiment.corruptions[column] for column in columns}
+    return [replace(found[name], name=column) for column, name in names.items() if name in found]
+
+
 def differs(scale: str) -> str:
     """What a scale changes, in words."""
     changed = ", ".join(f"{key} {value}" for key, value in _flat(SCALES[scale]))
@@ -242,9 +267,13 @@ def differs(scale: str) -> str:
 
 
 def columns(experiment: Experiment) -> dict[str, Column]:
-    """Natural accuracy, which no attack lowers, and then the others; without it where no model is attacked."""
+    """Natural accuracy, which no attack lowers, then the others, then the corruptions, which are none.
+
+    Without natural accuracy where no model is attacked.
+    """
     read = experiment.columns and all(callable(column) for column in experiment.columns.values())
-    return dict(experiment.columns) if read else {NATURAL: [], **experiment.columns}
+    natural: dict[str, Column] = {} if read else {NATURAL: []}
+    return {**natural, **experiment.columns, **{column: [] for column in experiment.corruptions}}
 
 
 def measured(

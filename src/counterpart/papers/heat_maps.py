@@ -60,11 +60,12 @@ def draw_maps(runs: Mapping[str, RunDir], given: Mapping[str, Any], file: Path) 
         right = (probe.logits.argmax(dim=1) == batch.labels).tolist()
         shown.append((f"{name}\nmap", stretched(maps.cpu().numpy()), right))
         if target.config.train.masked:
-            rule = build.rule(target.config, target.who.get("trained_eps_low"))
-            allowed = rule(probe, batch, Keys(seed, "figure", batch.index))
+            share = build.mask_rule(target.config, eps=1.0, eps_low=0.0)  # from dark to bright
+            allowed = share(probe, batch, Keys(seed, "figure", batch.index))
             assert isinstance(allowed, Linf)
-            radius = allowed.radius(clean).expand_as(clean)[:, 0].cpu().numpy()
-            shown.append((f"{name}\nradius", radius / target.config.attack.eps, None))
+            shown.append(
+                (f"{name}\nradius", allowed.radius(clean).expand_as(clean)[:, 0].cpu().numpy(), None)
+            )
         pictures = clean.movedim(1, -1).cpu().numpy()
         classes = [chosen.classes[label] for label in chosen.labels.tolist()]
     write_atomically(file, lambda path: path.write_bytes(_render(pictures, classes, shown)))
@@ -96,11 +97,8 @@ def _render(
     axes[0, 0].set_ylabel("image", fontsize=8, rotation=0, ha="right", va="center")
     for line, (name, planes, right) in zip(axes[1:], shown, strict=True):
         line[0].set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
-        low, high = (
-            (0.0, 1.0) if right is not None else (min(float(planes.min()), 1 - 1e-6), float(planes.max()))
-        )
         for i, (axis, plane) in enumerate(zip(line, planes, strict=True)):
-            axis.imshow(plane, cmap="cividis", vmin=low, vmax=high)
+            axis.imshow(plane, cmap="cividis", vmin=0, vmax=1)
             if right is not None and not right[i]:
                 axis.text(0.95, 0.95, "×", transform=axis.transAxes, color="white", ha="right", va="top")
     file = io.BytesIO()

@@ -450,7 +450,8 @@ def _line(details: Mapping[str, Any], epochs: int) -> str:
     )
     flat, low = details.get("flat_maps", 0), details.get("eps_low")
     line += "" if low is None else f"  eps_low {low:.4g}"
-    return line + (f"  {flat} flat maps: full budget" if flat else "")
+    what = "without a mask" if "masks" in details else "flat maps"
+    return line + (f"  {flat} {what}: full budget" if flat else "")
 
 
 def _ended(bar: Bar, interrupted: bool, where: str) -> bool:

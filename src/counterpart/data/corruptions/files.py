@@ -113,5 +113,6 @@ def _open(path: Path) -> NDArray[Any]:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is damaged or no .npy file: {reason}") from None
     if not isinstance(opened, np.ndarray):
+        opened.close()
         raise UserError(f"{path} is an archive and no .npy file.")
     return opened
