@@ -402,7 +402,7 @@ def test_settings_of_part_models_reach_model_and_loss():
     loss = phase.objective.loss.keywords
     assert (loss["c_seg"], loss["part_loss"]) == (0.5, PART_LOSSES["centroids"])
     assert loss["base"].keywords["beta"] == 2
-    assert build.phases(resolve(parted(c_seg=0)))[0].objective.loss is cross_entropy_loss
+    assert build.phases(resolve(parted(c_seg=0)))[0].objective.loss.func is cross_entropy_loss
     masked = resolve(parted(method="part"), {"part": {"mask": "predicted-parts"}})
     assert [phase.objective.loss.keywords["c_seg"] for phase in build.phases(masked)] == [0.5, 0.5]
     plain = resolve({"model": {"name": "parts/baseline", "encoder": "resnet50"}})

@@ -33,6 +33,11 @@ class PartFeatures(NamedTuple):
         """The maps that the head reads beside the image."""
         return self.part_logits if self.features is None else self.features
 
+    @property
+    def device(self) -> torch.device:
+        """Where all of it lies."""
+        return self.part_logits.device
+
     def float(self) -> "PartFeatures":
         """All of it in float32."""
         image, features = (None if tensor is None else tensor.float() for tensor in self[1:])

@@ -54,7 +54,8 @@ class PartNetwork(nn.Module):
 
     def forward_head(self, features: PartFeatures) -> Tensor:
         """Class logits (B, K), in float32 whatever the precision of the segmenter."""
-        with torch.autocast(features.part_logits.device.type, enabled=False):
+        kind = features.device.type
+        with torch.autocast("cpu" if kind == "meta" else kind, enabled=False):  # which meta does not know
             logits: Tensor = self.head(features.float())
         return logits
 
