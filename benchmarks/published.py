@@ -2,8 +2,9 @@
 
 Zhang et al. 2024 train in eager float32 on contiguous tensors. Their burn-in attack takes gradients of the
 images only; their PART attack calls ``backward`` and so computes and discards the gradients of all parameters
-in each of ten steps. Their masks are drawn one image at a time through hooks, a full backward pass, Pillow and
-a colour map.
+in each of ten steps. TRADES and MART, and PART-T and PART-M, take gradients of the images only; TRADES computes
+the clean probabilities anew in each step, graph and all, and trains on three passes: clean, attacked, clean.
+Their masks are drawn one image at a time through hooks, a full backward pass, Pillow and a colour map.
 """
 
 import matplotlib
@@ -40,14 +41,63 @@ def part_step(model, optimizer, images, labels, radius, eps, step_size, steps):
     return update(model, optimizer, perturbed, labels)
 
 
+def trades_step(model, optimizer, images, labels, radius, step_size, steps, beta):
+    """One step of TRADES, or with ``radius`` (B, 3, H, W) of PART-T."""
+
+    def divergence(perturbed):
+        log_probabilities = F.log_softmax(model(perturbed), dim=1)
+        return F.kl_div(log_probabilities, F.softmax(model(images), dim=1), reduction="sum")
+
+    def loss(perturbed):
+        return F.cross_entropy(model(images), labels) + beta / len(images) * divergence(perturbed)
+
+    model.eval()
+    return descend(model, optimizer, loss, noise_attack(images, divergence, radius, step_size, steps))
+
+
+def mart_step(model, optimizer, images, labels, radius, step_size, steps, beta):
+    """One step of MART, or with ``radius`` (B, 3, H, W) of PART-M."""
+
+    def loss(perturbed):
+        clean, logits = F.softmax(model(images), dim=1), model(perturbed)
+        attacked, rows = F.softmax(logits, dim=1), torch.arange(len(labels), device=labels.device)
+        first, second = attacked.argsort(dim=1, descending=True)[:, :2].T
+        strongest = attacked[rows, torch.where(first == labels, second, first)]
+        boosted = F.cross_entropy(logits, labels) - (1.0001 - strongest + 1e-12).log().mean()
+        divergence = F.kl_div((attacked + 1e-12).log(), clean, reduction="none").sum(dim=1)
+        return boosted + beta * (divergence * (1.0000001 - clean[rows, labels])).mean()
+
+    def wrongness(perturbed):
+        return F.cross_entropy(model(perturbed), labels)
+
+    model.eval()
+    return descend(model, optimizer, loss, noise_attack(images, wrongness, radius, step_size, steps))
+
+
+def noise_attack(images, loss, radius, step_size, steps):
+    """PGD from the images plus normal noise of 0.001; ``radius`` is a number or (B, 3, H, W)."""
+    perturbed = images + 0.001 * torch.randn_like(images)
+    for _ in range(steps):
+        perturbed = perturbed.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(perturbed), perturbed)
+        moved = perturbed.detach() + step_size * gradient.sign()
+        perturbed = (images + (moved - images).clamp(-radius, radius)).clamp(0, 1)
+    return perturbed.detach()
+
+
 def update(model, optimizer, images, labels):
     """The training pass."""
+    return descend(model, optimizer, lambda perturbed: F.cross_entropy(model(perturbed), labels), images)
+
+
+def descend(model, optimizer, loss, images):
+    """The training passes and a step of the optimiser."""
     model.train()
     optimizer.zero_grad()
-    loss = F.cross_entropy(model(images), labels)
-    loss.backward()
+    total = loss(images)
+    total.backward()
     optimizer.step()
-    return loss.item()
+    return total.item()
 
 
 def masks(model, layer, images, eps, eps_low):

@@ -9,11 +9,15 @@ import torch
 from counterpart import build, devices, jobs
 from counterpart.batch import Batch
 from counterpart.budget import L2, Linf
-from counterpart.config import MAPLESS, resolve
-from counterpart.config.training import Part
+from counterpart.config import resolve
+from counterpart.config.training import OF_PARTS, SAME_FOR_ALL, Part
 from counterpart.errors import UserError
 from counterpart.importance import rules
+from counterpart.losses.classification import margin
+from counterpart.losses.segmentation import PART_LOSSES
+from counterpart.objectives.standard import cross_entropy_loss
 from counterpart.protocols import Probe
+from counterpart.recipes import load
 from counterpart.seeding import Keys
 
 CPU = torch.device("cpu")
@@ -80,6 +84,9 @@ def test_settings_of_part_reach_its_rule_and_objective():
             "part.refresh_epochs 3 has no effect with part.mask quadrant",
         ),
         ({"mask": "quadrant", "mask_from": "clean"}, "part.mask_from clean has no effect"),
+        ({"mask": "file"}, "part.mask file needs the folder of your masks: part.masks DIR"),
+        ({"masks": "DIR"}, "part.masks DIR has no effect with part.mask paper"),
+        ({"mask": "file", "masks": "DIR", "refresh_epochs": 3}, "part.refresh_epochs 3 has no effect"),
         ({"mask": "centre", "control": "shuffled"}, "all images share one plane under part.mask centre"),
         ({"mask": "mean-preserving", "eps_low": 0, "quantile": 0.01}, "a radius of 3, outside [0, 1]"),
         (
@@ -91,6 +98,47 @@ def test_settings_of_part_reach_its_rule_and_objective():
 def test_masks_that_cannot_be_are_refused(part, message):
     with pytest.raises(UserError, match=re.escape(message)):
         resolve(PART, {"part": part})
+
+
+def test_a_recipe_of_part_takes_a_mask_without_a_map():
+    for part in ({"mask": "centre"}, {"mask": "file", "masks": "DIR"}):
+        assert resolve(load("cifar10/part"), {"part": part}).part.mask == part["mask"]
+
+
+MARGIN = {"attack": {"generation": "minimum-margin", "targets": 2}}
+
+
+@pytest.mark.parametrize("method", ["at", "part"])
+def test_minimum_margin_generation_reaches_both_phases(method):
+    """Masks are drawn on the clean pass that it makes anyway, unless another is asked for."""
+    config = resolve({"train": {"method": method}}, MARGIN)
+    given = [phase.objective.perturb.keywords for phase in build.phases(config)]
+    assert [(g["targets"], g["loss"], g["mask_from"]) for g in given] == [(2, margin, "clean")] * len(given)
+    started = build.phases(resolve(PART, MARGIN, {"part": {"mask_from": "start"}}))[1]
+    assert started.objective.perturb.keywords["mask_from"] == "start"
+    assert build.phases(resolve(PART))[1].objective.perturb.keywords["targets"] is None
+
+
+def test_more_targets_than_wrong_classes_are_refused_before_anything_is_written(tmp_path):
+    changes = {"name": "n", "runs": str(tmp_path), "attack": {"generation": "minimum-margin", "targets": 10}}
+    with pytest.raises(
+        UserError, match=r"attack.targets 10 of 9 wrong classes: digits has 10\. Use .*targets 9"
+    ):
+        jobs.train(resolve(changes))
+    assert not (tmp_path / "n").exists()
+
+
+@pytest.mark.parametrize("method", ["clean", "at", "trades", "mart", "part", "part-t", "part-m"])
+def test_smoothing_reaches_the_loss_of_every_phase(method):
+    config = resolve({"train": {"method": method, "label_smoothing": 0.1}})
+    assert {phase.objective.loss.keywords["label_smoothing"] for phase in build.phases(config)} == {0.1}
+
+
+def test_options_are_part_of_a_methods_name():
+    options = {"label_smoothing": 0.1, "awp": "5e-3", "ema": 0.995}
+    name = "PART, minimum margin, label smoothing 0.1, AWP, EMA"
+    assert build.method_name(resolve(PART, MARGIN, {"train": options})) == name
+    assert build.method_name(resolve({"train": {"method": "clean", "awp": 0.01}})) == "clean, AWP"
 
 
 def test_methods_are_named_by_mask_map_and_control():
@@ -117,14 +165,18 @@ def test_views_show_what_the_map_is_drawn_from():
 
 
 def test_every_mask_and_control_of_the_schema_makes_a_budget():
-    probe = Probe(torch.rand(4, 3, 8, 8), torch.rand(4, 2), torch.rand(4, 5, 4, 4), torch.rand(2, 5))
-    batch = Batch(probe.images, torch.tensor([0, 1, 0, 1]), torch.arange(4))
+    maps = {"features": torch.rand(4, 5, 4, 4), "part_logits": torch.randn(4, 3, 4, 4)}
+    probe = Probe(torch.rand(4, 3, 8, 8), torch.rand(4, 2), weights=torch.rand(2, 5), **maps)
+    batch = Batch(probe.images, torch.tensor([0, 1, 0, 1]), torch.arange(4), torch.randint(0, 3, (4, 8, 8)))
     fields = Part.model_fields
     for mask in get_args(fields["mask"].annotation):
         for control in get_args(fields["control"].annotation):
-            if (mask in MAPLESS) and control == "shuffled":
+            if mask in SAME_FOR_ALL and control == "shuffled":
                 continue
-            rule = build.rule(resolve(PART, {"part": {"mask": mask, "control": control, "eps_low": 0.025}}))
+            own = {"masks": "DIR"} if mask == "file" else {}
+            model = {"model": {"name": "parts/pixel"}} if mask in OF_PARTS else {}
+            given = {"mask": mask, "control": control, "eps_low": 0.025, **own}
+            rule = build.rule(resolve(PART, model, {"part": given}))
             budget = rule(probe, batch, Keys(0, "all", batch.index))
             assert budget.contains(batch.images, batch.images).all(), (mask, control)
 
@@ -146,6 +198,8 @@ def test_settings_of_training_reach_the_loop():
             "precision": "bf16",
             "compile": True,
             "ema": 0.99,
+            "awp": "5e-3",
+            "awp_warmup": 4,
             "checkpoint_every": "2m",
         },
         "optimizer": {"clip_norm": 2.0},
@@ -153,6 +207,7 @@ def test_settings_of_training_reach_the_loop():
     }
     settings = build.settings(resolve(changes), CPU, deadline=3600.0)
     assert (settings.seed, settings.batch_size, settings.precision, settings.compile) == (5, 40, "bf16", True)
+    assert (settings.awp, settings.awp_warmup) == (0.005, 4)
     assert (settings.ema, settings.clip_norm, settings.best_by_robust) == (0.99, 2.0, True)
     assert (settings.checkpoint_every, settings.deadline) == (120, 3600)
     assert (settings.augmentation.padding, settings.augmentation.flip) == (3, False)
@@ -305,7 +360,7 @@ def test_part_t_and_part_m_are_trades_and_mart_under_the_rule(method, base, mask
     config = resolve({"train": {"method": method, "beta": 5, "bn_batches": "joint", "epochs": 8}})
     *before, main = build.phases(config)
     assert main.objective.loss.func.__name__ == f"{base}_loss"
-    assert main.objective.loss.keywords == {"beta": 5, "bn_batches": "joint"}
+    assert main.objective.loss.keywords == {"beta": 5, "bn_batches": "joint", "label_smoothing": 0}
     given = main.objective.perturb.keywords
     if mask_from is None:
         assert before == []
@@ -317,3 +372,87 @@ def test_part_t_and_part_m_are_trades_and_mart_under_the_rule(method, base, mask
     assert build.method_name(config) == method.upper()
     with pytest.raises(UserError, match=r"train.beta has no effect with method at"):
         resolve({"train": {"method": "at", "beta": 5}})
+
+
+def parted(**train):
+    return {"model": {"name": "parts/downsampled"}, "data": {"name": "synthetic-parts"}, "train": train}
+
+
+def test_settings_of_part_models_reach_model_and_loss():
+    given = {"name": "parts/downsampled", "encoder": "timm/test_resnet", "pool": 2, "see_image": True}
+    config = resolve(
+        {
+            "model": given,
+            "data": {"name": "synthetic-parts", "size": 32, "limit": 12},
+            "train": {"c_seg": 0.3},
+        }
+    )
+    about = build.about_model(config, build.splits(config, CPU))
+    parts = about["parts"]
+    assert parts.pop("part_classes")[:4] == [0, 0, 0, 1]
+    assert parts == {
+        "encoder": "timm/test_resnet", "decoder": "deeplabv3plus", "depth": None, "output_stride": None,
+        "resolution": "own", "pool": 2, "background": True, "see_image": True,
+    }  # fmt: skip
+    (phase,) = build.phases(config)
+    loss = phase.objective.loss.keywords
+    assert (loss["c_seg"], loss["part_loss"]) == (0.3, PART_LOSSES["segmentation"])
+    centroids = resolve(parted(method="trades", part_loss="centroids", beta=2))
+    (phase,) = build.phases(centroids)
+    loss = phase.objective.loss.keywords
+    assert (loss["c_seg"], loss["part_loss"]) == (0.5, PART_LOSSES["centroids"])
+    assert loss["base"].keywords["beta"] == 2
+    assert build.phases(resolve(parted(c_seg=0)))[0].objective.loss.func is cross_entropy_loss
+    masked = resolve(parted(method="part"), {"part": {"mask": "predicted-parts"}})
+    assert [phase.objective.loss.keywords["c_seg"] for phase in build.phases(masked)] == [0.5, 0.5]
+    plain = resolve({"model": {"name": "parts/baseline", "encoder": "resnet50"}})
+    assert plain.model.part_options() == {"encoder": "resnet50"}
+    assert plain.c_seg == 0
+
+
+def test_a_part_of_several_classes_has_no_class_of_its_own():
+    config = resolve({"data": {"name": "synthetic-parts", "size": 16, "limit": 12, "labels": "foreground"}})
+    assert build.part_classes(build.splits(config, CPU).train) == [-1]
+    digits = resolve({"data": {"limit": 12}})
+    assert build.part_classes(build.splits(digits, CPU).train) == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (parted(c_seg=1.5), "train.c_seg = 1.5"),
+        (parted(method="mart"), "train.method mart has no loss of parts"),
+        (
+            parted(c_seg=0, part_loss="centroids"),
+            "train.part_loss centroids has no effect without train.c_seg",
+        ),
+        ({"train": {"c_seg": 0.5}}, "train.c_seg 0.5 needs a part model, and resnet18 is none"),
+        ({"model": {"pool": 2}}, "model.pool 2 has no effect with model.name resnet18"),
+        (
+            {"model": {"name": "parts/pixel", "background": False}},
+            "model.background false has no effect with model.name parts/pixel",
+        ),
+        (
+            {"model": {"name": "parts/baseline", "decoder": "fpn"}},
+            "model.decoder fpn has no effect with model.name parts/baseline",
+        ),
+        ({"model": {"name": "parts/pixel", "output_stride": 12}}, "model.output_stride = 12"),
+        (
+            {"train": {"method": "part"}, "part": {"mask": "predicted-parts"}},
+            "part.mask predicted-parts needs a part model, and resnet18 is none",
+        ),
+        (
+            {"part": {"mask": "annotated-parts", "mask_from": "clean"}},
+            "part.mask_from clean has no effect with part.mask annotated-parts",
+        ),
+        (
+            {**parted(), "data": {"name": "synthetic-parts", "labels": "centroids"}},
+            "data.labels centroids leaves one pixel of each part, which is no mask: use train.part_loss centroids",
+        ),
+    ],
+)
+def test_what_part_models_cannot_do_is_refused_in_one_line(layer, message):
+    with pytest.raises(UserError) as caught:
+        resolve(layer)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

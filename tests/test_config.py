@@ -60,11 +60,36 @@ def test_durations(text, seconds):
         ({"trian": {"epochs": 3}}, ["unknown setting 'trian'", "Did you mean 'train'?"]),
         ({"train.epochs": 3}, ["unknown setting 'train.epochs'", "Nest it: 'train: {epochs: ...}'"]),
         ({"data": {"validation": 1}}, ["data.validation = 1", "less than 1"]),
+        ({"data": {"labels": "boxes"}}, ["data.labels has no effect", "digits, which has no parts"]),
+        ({"data": {"labelled": 0.5}}, ["data.labelled has no effect"]),
+        ({"data": {"name": "parts", "labelled": 0}}, ["data.labelled = 0", "greater than 0"]),
+        (
+            {"data": {"crop": "resized", "padding": 2}},
+            ["data.padding 2 has no effect with data.crop resized"],
+        ),
         ({"evaluate": {"attacks": "quik"}}, ["'quik'", "Did you mean 'quick'?"]),
         ({"evaluate": {"attacks": [{"stps": 3}]}}, ["evaluate.attacks.0.stps", "Did you mean 'steps'?"]),
         ({"optimizer": {"milestones": [0.9, 0.5]}}, ["optimizer.milestones 0.9, 0.5", "rise"]),
         ({"optimizer": {"milestones": [1.5]}}, ["optimizer.milestones 1.5", "(0, 1]"]),
         ({"optimizer": {"nesterov": True, "momentum": 0}}, ["optimizer.momentum > 0"]),
+        ({"train": {"label_smoothing": 1}}, ["train.label_smoothing = 1", "less than 1"]),
+        (
+            {"train": {"label_smoothing": -0.1}},
+            ["train.label_smoothing = -0.1", "greater than or equal to 0"],
+        ),
+        ({"train": {"awp": 5}}, ["train.awp = 5", "less than 1"]),
+        ({"train": {"awp_warmup": 3}}, ["train.awp_warmup 3 has no effect without train.awp"]),
+        ({"train": {"awp": 0.01, "awp_warmup": 80}}, ["train.awp_warmup 80 leaves none of 80 epochs"]),
+        ({"attack": {"generation": "mma"}}, ["attack.generation = mma", "'pgd' or 'minimum-margin'"]),
+        ({"attack": {"targets": 2}}, ["attack.targets 2 has no effect with attack.generation pgd"]),
+        (
+            {"attack": {"generation": "minimum-margin"}, "train": {"method": "part-t"}},
+            ["is for methods at and part: part-t comes with an attack of its own"],
+        ),
+        (
+            {"attack": {"generation": "minimum-margin"}, "train": {"method": "clean"}},
+            ["is for methods at and part: clean has no attack"],
+        ),
     ],
 )
 def test_what_is_impossible_is_refused_in_one_line(layer, words):
@@ -78,6 +103,23 @@ def test_part_needs_a_smaller_eps_low():
     assert "Did you mean 7/255?" in refusal(part, {"part": {"eps_low": 7}})
     resolve(part, {"part": {"eps_low": "8/255"}})  # equal: the same as AT
     resolve({"attack": {"eps": "4/255"}})  # eps_low says nothing to another method
+
+
+def test_eps_low_is_a_number_or_auto():
+    part = {"train": {"method": "part"}, "attack": {"eps": "8/255"}}
+    assert resolve(part, {"part": {"eps_low": "auto"}}).part.eps_low == "auto"
+    assert resolve(part, {"part": {"eps_low": "6/255"}}).part.eps_low == 6 / 255
+    for wrong in ("atuo", -1, "nan", "inf", True, None):
+        text = refusal(part, {"part": {"eps_low": wrong}})
+        assert f"part.eps_low = {wrong}: input should be a number of at least 0, or auto" in text
+    config = resolve(part, {"part": {"eps_low": "auto"}})
+    assert resolve(yaml.safe_load(yaml.safe_dump(plain(config)))) == config
+
+
+def test_a_search_must_stay_in_range_as_far_as_it_may_go():
+    wide = {"train": {"method": "part"}, "attack": {"eps": 0.5}, "part": {"mask": "mean-preserving"}}
+    resolve(wide, {"part": {"eps_low": 0.4}})
+    assert "radius of 2" in refusal(wide, {"part": {"eps_low": "auto"}})
 
 
 def test_part_needs_a_norm_with_a_radius_per_pixel():

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -53,6 +54,20 @@ def digits(tmp_path_factory):
         "optimizer": {"lr": 0.1},
     }
     return jobs.train(resolve(settings)).run
+
+
+def test_a_setting_that_is_younger_than_a_run_counts_as_its_default_there(digits, tmp_path):
+    run = RunDir(shutil.copytree(digits.path, tmp_path / "old"))
+    old = run.config()
+    for section, name in (("train", "beta"), ("optimizer", "nesterov")):
+        del old[section][name]
+    run.config_file.write_text(yaml.safe_dump(old))
+    now = {**digits.config(), "name": "old", "runs": str(tmp_path)}
+    assert jobs.train(resolve(now)).finished
+    with pytest.raises(
+        UserError, match=r"another configuration \(optimizer.nesterov: False there, True now\)"
+    ):
+        jobs.train(resolve(now, {"optimizer": {"nesterov": True}}))
 
 
 def test_evaluate_writes_records_table_and_panel(digits, capsys):

@@ -52,8 +52,8 @@ def test_there_are_commands_to_check():
 def test_a_command_of_the_readme_is_understood(line):
     words = shlex.split(line.split(">")[0])[1:]
     command = COMMANDS[words[0]]
-    section = getattr(command, "SECTION", None)
-    settings, others = from_arguments(words, command.SETTINGS, section) if command.SETTINGS else ({}, words)
+    sections = getattr(command, "SECTIONS", ())
+    settings, others = from_arguments(words, command.SETTINGS, sections) if command.SETTINGS else ({}, words)
     parsed, rest = _parser().parse_known_args(others)
     assert rest == []
     recipe = getattr(parsed, "recipe", None)

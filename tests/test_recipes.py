@@ -12,26 +12,32 @@ from counterpart.errors import UserError
 NAMES = recipes.names()
 
 
+TABLE_1 = {"at", "trades", "mart"} | {f"part{m}{s}" for m in ("", "-t", "-m") for s in ("", "-every-10")}
+PAPER = ("cifar10", "svhn", "tiny-imagenet")
+
+
 def test_the_built_in_recipes():
-    digits = {f"digits/{name}" for name in ("clean", "at", "part", "part-uniform")}
-    cifar = {
+    expected = {f"digits/{name}" for name in ("clean", "at", "part", "part-uniform")}
+    expected |= {f"{data}/{name}" for data in PAPER for name in TABLE_1 | {"clean", "part-uniform"}}
+    more = ("clean-map", "quadrant", "shuffled", "random", "inverse", "mean-preserving", "published-code")
+    expected |= {f"cifar10/part-{name}" for name in more} | {
+        "cifar10/at-mma",
+        "cifar10/part-mma",
+        "cifar10/part-layer-3",
+        "cifar10/part-vit",
+    }
+    parts = (
         "clean",
-        "at",
-        "part",
-        "part-uniform",
-        "part-clean-map",
-        "part-every-10",
+        "downsampled",
+        "bounding-box",
+        "two-headed",
+        "pixel",
+        "baseline",
+        "no-part-labels",
         "trades",
-        "mart",
-        "part-t",
-        "part-m",
-    }
-    cifar |= {"part-t-every-10", "part-m-every-10", "part-quadrant", "part-layer-3", "part-vit"}
-    cifar |= {
-        f"part-{name}" for name in ("shuffled", "random", "inverse", "mean-preserving", "published-code")
-    }
-    svhn = {f"svhn/{name}" for name in ("clean", "at", "part", "part-uniform")}
-    assert set(NAMES) == digits | svhn | {f"cifar10/{name}" for name in cifar} | {"folder/finetune"}
+    )
+    expected |= {f"synthetic-parts/{name}" for name in (*parts, "part-budget")}
+    assert set(NAMES) == expected | {"folder/finetune"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -39,7 +45,7 @@ def test_every_recipe_resolves_and_says_what_it_is(name):
     config = resolve(recipes.load(name))
     assert config.name == name.replace("/", "-")
     assert config.data.name == name.split("/")[0]
-    assert re.fullmatch(r"[A-Z].{20,}\.|cifar10.{20,}\.", recipes.headline(name))
+    assert re.fullmatch(r"([A-Z]|cifar10/|svhn/|tiny-imagenet/).{20,}\.", recipes.headline(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,15 +80,39 @@ def test_cifar_recipes_have_the_papers_values():
     assert (config.data.padding, config.data.flip) == (4, True)
 
 
-def test_svhn_recipes_have_the_papers_values():
-    config = resolve(recipes.load("svhn/part"))
-    assert (config.optimizer.lr, config.optimizer.weight_decay) == (0.01, 3.5e-3)
-    assert (config.attack.eps, config.attack.step_size) == (8 / 255, 1 / 255)
-    assert (config.train.epochs, config.optimizer.milestones) == (80, (0.75,))
-    assert (config.data.padding, config.data.flip) == (0, False)
+@pytest.mark.parametrize(
+    ("data", "model", "lr", "batch", "decay", "step", "crops"),
+    [
+        ("cifar10", "resnet18", 0.01, 128, 2e-4, 2 / 255, (4, True)),
+        ("svhn", "resnet18", 0.01, 128, 3.5e-3, 1 / 255, (0, False)),
+        ("tiny-imagenet", "wrn-34-10", 0.02, 512, 5e-4, 2 / 255, (4, True)),
+    ],
+)
+def test_rows_of_table_1_have_the_papers_values(data, model, lr, batch, decay, step, crops):
+    for name in TABLE_1:
+        config = resolve(recipes.load(f"{data}/{name}"))
+        o, t = config.optimizer, config.train
+        assert (config.model.name, config.data.padding, config.data.flip) == (model, *crops)
+        assert (o.lr, o.momentum, o.weight_decay, o.schedule, o.gamma) == (lr, 0.9, decay, "piecewise", 0.1)
+        assert (t.epochs, t.batch_size, [m * t.epochs for m in o.milestones]) == (80, batch, [60])
+        assert (config.attack.norm, config.attack.eps, config.attack.steps) == ("linf", 8 / 255, 10)
+        assert config.attack.step_size == step
+        assert t.method == name.removesuffix("-every-10")
+        if t.method not in ("at", "part"):
+            assert t.beta == 6
+        if t.masked:
+            part = config.part
+            assert (part.eps_low, part.mask, part.control, part.map_class) == (
+                7 / 255,
+                "paper",
+                "none",
+                "true",
+            )
+            assert part.burn_in * t.epochs == 20
+            assert part.refresh_epochs == (10 if name.endswith("-every-10") else None)
 
 
-@pytest.mark.parametrize("data", ["digits", "cifar10", "svhn"])
+@pytest.mark.parametrize("data", ["digits", *PAPER])
 def test_methods_differ_by_nothing_but_the_method(data):
     def rest(name):
         values = plain(resolve(recipes.load(f"{data}/{name}")))
@@ -102,6 +132,16 @@ def test_recipes_of_controls_differ_by_the_control():
         assert {**control, "name": "", "part": {"control": "none", **control["part"]}} == {**part, "name": ""}
 
 
+@pytest.mark.parametrize("method", ["at", "part"])
+def test_recipes_of_minimum_margin_differ_by_how_examples_are_made(method):
+    pgd, mma = (plain(resolve(recipes.load(f"cifar10/{name}"))) for name in (method, f"{method}-mma"))
+    assert (mma["attack"].pop("generation"), mma["attack"]["targets"]) == ("minimum-margin", 3)
+    assert pgd["attack"].pop("generation") == "pgd"
+    assert mma["part"].pop("mask_from") is None
+    pgd["part"].pop("mask_from")
+    assert {**mma, "name": ""} == {**pgd, "name": ""}
+
+
 def test_unknown_recipes_are_refused_with_the_nearest():
     with pytest.raises(UserError, match=r"no recipe is called 'cifar10/prt'. Did you mean 'cifar10/part'\?"):
         recipes.load("cifar10/prt")
@@ -112,6 +152,21 @@ def test_unknown_recipes_are_refused_with_the_nearest():
 def test_a_file_may_name_its_run(tmp_path):
     (tmp_path / "a.yaml").write_text("name: other\n")
     assert recipes.load(str(tmp_path / "a.yaml"))["name"] == "other"
+
+
+def test_a_file_may_hold_only_what_differs_from_a_built_in_recipe(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("base: svhn/part-uniform\npart: {eps_low: 6/255}\ntrain: {epochs: 3}\n")
+    mine, theirs = plain(resolve(recipes.load(str(file)))), plain(resolve(recipes.load("svhn/part-uniform")))
+    assert mine.pop("name") == "mine"
+    assert (mine["part"].pop("eps_low"), mine["train"].pop("epochs")) == (6 / 255, 3)
+    theirs["part"].pop("eps_low"), theirs["train"].pop("epochs"), theirs.pop("name")
+    assert mine == theirs
+    assert "control: uniform" in recipes.show(str(file))
+    for wrong, hint in (("svnh/part", "Did you mean 'svhn/part'"), ("[1]", "is no built-in recipe")):
+        file.write_text(f"base: {wrong}\n")
+        with pytest.raises(UserError, match=hint):
+            recipes.load(str(file))
 
 
 def _dotted(nested):

@@ -1,6 +1,7 @@
 """From a configuration to live objects: the only reader of the name tables."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,17 +13,21 @@ from .attacks.auto_attack import suite as autoattack_suite
 from .budget import NORMS, Budget
 from .config import ATTACK_OPTIONS, MAPLESS, Config, Evaluate, EvaluationAttack, identity, plain
 from .data import DATA_SETS
-from .data.image_sets import Splits, balanced_subset
-from .data.transforms import Augmentation
+from .data.image_sets import ImageSet, Splits, balanced_subset
+from .data.labels import keep_labels, relabelled
+from .data.mask_files import with_masks
+from .data.transforms import Augment, Augmentation, ResizedCrop
 from .errors import UserError
 from .importance import rules
 from .losses.classification import LOSSES
+from .losses.segmentation import PART_LOSSES
 from .models import create
 from .models.normalize import ImageClassifier
-from .objectives import adversarial, mart, standard, trades
+from .objectives import adversarial, mart, standard, trades, with_parts
 from .protocols import Attack, Classifier, NamedAttack, Objective, Rule
 from .records import fingerprint
 from .seeding import derive, seeded
+from .training.eps_low import eps_low_after
 from .training.loop import Phase, Settings
 from .training.optimizers import Schedule, schedule
 
@@ -42,7 +47,7 @@ def method_name(config: Config) -> str:
     """The method as tables name it."""
     method = config.train.method
     name = method if method == "clean" else method.upper()
-    return name + (_variant(config) if config.train.masked else "")
+    return name + (_variant(config) if config.train.masked else "") + _options(config)
 
 
 def _variant(config: Config) -> str:
@@ -52,23 +57,41 @@ def _variant(config: Config) -> str:
     words += [f"{part.map} map"] if part.map != "grad-cam" else []
     words += [f"layer {part.layer}"] if part.layer is not None else []
     words += [f"{part.control} control"] if part.control != "none" else []
+    words += ["eps_low auto"] if part.eps_low == "auto" else []
     return "".join(f", {word}" for word in words)
 
 
-def splits(config: Config, device: torch.device, **options: Any) -> Splits:
-    """The data set; small ones live on the device. ``options`` go to its reader."""
+def _options(config: Config) -> str:
+    """What else a run has that a user picks models by: ", minimum margin, AWP"."""
+    train = config.train
+    words = ["minimum margin"] if config.attack.generation == "minimum-margin" else []
+    words += [f"label smoothing {train.label_smoothing:g}"] if train.label_smoothing else []
+    words += ["AWP"] if train.awp else []
+    words += ["EMA"] if train.ema is not None else []
+    return "".join(f", {word}" for word in words)
+
+
+def splits(config: Config, device: torch.device, masks_for: str | None = None, **options: Any) -> Splits:
+    """The data set; small ones live on the device. ``options`` go to its reader.
+
+    ``masks_for`` names the split that needs the user's own masks, if the settings ``part`` ask for them.
+    """
     data = config.data
     given = {"validation": data.validation, "size": data.size, "download": data.download}
     loaded = DATA_SETS[data.name](data.root, **{**given, **options})
+    if masks_for is not None and config.part.masks is not None:
+        loaded = with_masks(loaded, config.part.masks, masks_for)
     train = loaded.train if data.limit is None else balanced_subset(loaded.train, data.limit, seed=0)
-    sets = (train, loaded.validation, loaded.test)
+    if train.parts is not None:
+        train = keep_labels(train, data.labelled)
+    sets = [relabelled(s, data.labels) for s in (train, loaded.validation, loaded.test)]
     return Splits(*(s if s.pixels is None else s.to(device) for s in sets))
 
 
 def about_model(config: Config, data: Splits) -> dict[str, Any]:
     """What is needed to rebuild a run's model."""
     channels, height, _ = data.train.shape
-    return {
+    about: dict[str, Any] = {
         "name": config.model.name,
         "num_classes": len(data.train.classes),
         "width": config.model.width,
@@ -76,6 +99,20 @@ def about_model(config: Config, data: Splits) -> dict[str, Any]:
         "image_size": height,
         **({} if config.model.patch_size is None else {"patch_size": config.model.patch_size}),
     }
+    if config.model.name.startswith("parts/"):
+        about["parts"] = {"part_classes": part_classes(data.train), **config.model.part_options()}
+    return about
+
+
+def part_classes(images: ImageSet) -> list[int]:
+    """The class of each part, from part 1 on; -1 for a part of several classes. Empty if there are no parts."""
+    names = {} if images.parts is None else images.parts.names
+    owners: dict[int, set[int]] = {}
+    for name, parts in names.items():
+        for number in parts.values():
+            owners.setdefault(number, set()).add(images.classes.index(name))
+    found = [owners.get(number, set()) for number in range(1, max(owners, default=0) + 1)]
+    return [next(iter(classes)) if len(classes) == 1 else -1 for classes in found]
 
 
 def model(about: Mapping[str, Any], seed: int, pretrained: bool = False) -> ImageClassifier:
@@ -98,11 +135,14 @@ def training_budget(config: Config) -> Budget:
     return budget(config.attack.norm, config.attack.eps)
 
 
-def rule(config: Config) -> Rule:
-    """The budget rule of the method."""
+def rule(config: Config, chosen: float | None = None) -> Rule:
+    """The budget rule of the method; ``chosen`` is the radius that ``part.eps_low auto`` has come to, eps at first."""
     if not config.train.masked:
         return partial(rules.constant, budget=training_budget(config))
-    return mask_rule(config, config.attack.eps, config.part.eps_low)
+    low, eps = config.part.eps_low, config.attack.eps
+    if low == "auto":
+        low = eps if chosen is None else chosen
+    return mask_rule(config, eps, low)
 
 
 def mask_rule(config: Config, eps: float, eps_low: float) -> Rule:
@@ -128,16 +168,30 @@ def shown(config: Config) -> dict[str, Any]:
     return {"layer": part.layer, "attention": part.attention} if mapped else {}
 
 
-def phases(config: Config) -> list[Phase]:
-    """Burn-in and main phase; shares of the epochs are rounded to whole ones."""
+def phases(config: Config, validation: int = 0) -> list[Phase]:
+    """Burn-in and main phase; shares of the epochs are rounded to whole ones.
+
+    Args:
+        config: the run.
+        validation: how many validation images it has; only ``part.eps_low auto`` asks.
+    """
     epochs, method, attack = config.train.epochs, config.train.method, config.attack
+    smoothing, part_loss = config.train.label_smoothing, PART_LOSSES[config.train.part_loss]
+    parted = partial(with_parts, c_seg=config.c_seg, part_loss=part_loss, label_smoothing=smoothing)
+    options: dict[str, Any] = {"label_smoothing": smoothing}
     if method == "clean":
-        return [Phase("clean", epochs, standard())]
+        return [Phase("clean", epochs, parted(standard(**options)))]
     full = training_budget(config)
-    base, options = BASES[method], {}
+    base = BASES[method]
     if base is not adversarial:
-        options = {"beta": config.train.beta, "bn_batches": config.train.bn_batches}
-    make = partial(base, budget=full, steps=attack.steps, step_size=attack.step_size, **options)
+        options |= {"beta": config.train.beta, "bn_batches": config.train.bn_batches}
+    if attack.generation == "minimum-margin":
+        options["targets"] = attack.targets
+
+    def make(**chosen: Any) -> Objective:
+        attacked = {"budget": full, "steps": attack.steps, "step_size": attack.step_size}
+        return parted(base(**attacked, **options, **chosen))
+
     unmasked = make(rule=partial(rules.constant, budget=full))
     if not config.train.masked:
         return [Phase("adversarial" if method == "at" else method, epochs, unmasked)]
@@ -147,11 +201,15 @@ def phases(config: Config) -> list[Phase]:
         burn_in = min(max(1, burn_in), epochs - 1)
     chosen = {} if part.mask_from is None else {"mask_from": part.mask_from}
     main = make(rule=rule(config), **chosen)
-    both = [
-        Phase("burn-in", burn_in, unmasked),
-        Phase(method, epochs - burn_in, main, part.refresh_epochs, part.map_class, part.map),
-    ]
-    return [phase for phase in both if phase.epochs]
+    last = Phase(method, epochs - burn_in, main, part.refresh_epochs, part.map_class, part.map)
+
+    def adapt(validated: Sequence[Sequence[float]]) -> Phase:
+        low = eps_low_after([robust for _, robust in validated], images=validation, eps=attack.eps)
+        return replace(last, objective=make(rule=rule(config, low), **chosen), chosen={"eps_low": low})
+
+    if part.eps_low == "auto":
+        last = replace(last, adapt=adapt)
+    return [phase for phase in (Phase("burn-in", burn_in, unmasked), last) if phase.epochs]
 
 
 def rate(config: Config) -> Schedule:
@@ -175,16 +233,21 @@ def settings(config: Config, device: torch.device, deadline: float | None = None
         precision = "bf16" if devices.has_bf16(device) else "float32"
     if device.type == "mps" and distributed.world_size() > 1:
         raise UserError("mps runs one process only; start without torchrun, or with --device cpu.")
-    augmentation = Augmentation(data.padding, data.flip)
+    augmentation: Augment | None = ResizedCrop(flip=data.flip)
+    if data.crop == "padded":
+        moves = data.padding or data.flip
+        augmentation = Augmentation(data.padding, data.flip) if moves else None
     return Settings(
         batch_size=train.batch_size,
         seed=config.seed,
         device=device,
-        augmentation=augmentation if data.padding or data.flip else None,
+        augmentation=augmentation,
         precision=precision,
         compile=train.compile,
         clip_norm=config.optimizer.clip_norm,
         ema=train.ema,
+        awp=train.awp,
+        awp_warmup=train.awp_warmup,
         best_by_robust=train.method != "clean",
         checkpoint_every=train.checkpoint_every,
         deadline=deadline,

@@ -1,8 +1,10 @@
 """Where to compute, and in which arithmetic."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -67,6 +69,20 @@ def exact_float32() -> Iterator[None]:
         yield
     finally:
         convolutions.fp32_precision, products.fp32_precision = before
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes that this process has held at most: of tensors on CUDA, else altogether, libraries included."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.exists():  # the kernel's other count, ru_maxrss, begins with what the parent process held
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return 1024 * int(line.split()[1])
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def is_out_of_memory(error: BaseException) -> bool:

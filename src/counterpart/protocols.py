@@ -22,6 +22,41 @@ class Classifier(Protocol):
 
 
 @dataclass(frozen=True)
+class PartOutput:
+    """What a part model answers.
+
+    Attributes:
+        logits: (B, K) of the classes.
+        part_logits: (B, P + 1, h, w) at the segmenter's own resolution, channel 0 being the background.
+    """
+
+    logits: Float[Tensor, "b k"]
+    part_logits: Float[Tensor, "b p h w"]
+
+
+@runtime_checkable
+class PartModel(Classifier, Protocol):
+    """A ``Classifier`` that also says which part each pixel belongs to.
+
+    Attributes:
+        part_classes: (P,) the class of each part; part ids are 1 .. P.
+        full_resolution: whether features and losses of parts are computed at the images' resolution and not at the
+            segmenter's own.
+    """
+
+    part_classes: Tensor
+    full_resolution: bool
+
+    def forward_parts(self, images: Tensor) -> PartOutput:
+        """Class logits and part logits, in one pass."""
+        ...
+
+    def classify_parts(self, part_logits: Tensor) -> Tensor:
+        """Class logits (B, K) of part logits alone; refused by heads that look at more than them."""
+        ...
+
+
+@dataclass(frozen=True)
 class Attention:
     """Where the tokens of a transformer look.
 
@@ -47,6 +82,7 @@ class Probe:
         weights: (K, A) of the final linear layer where the head is global average pooling and that layer
             (then maps have a closed form), else None.
         attention: of a transformer, where the view shows it, attached.
+        part_logits: (B, P + 1, h, w) of a part model, attached to ``images``.
     """
 
     images: Float[Tensor, "b c h w"]
@@ -54,6 +90,7 @@ class Probe:
     features: Float[Tensor, "b a u v"] | None = None
     weights: Float[Tensor, "k a"] | None = None
     attention: Attention | None = None
+    part_logits: Float[Tensor, "b p y x"] | None = None
 
 
 @runtime_checkable

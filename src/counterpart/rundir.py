@@ -25,7 +25,8 @@ from .records import Record
 
 # What may change between two starts of the same run without making it another run.
 NOT_IDENTITY = (
-    "name", "runs", "device", "data.root", "data.download", "train.stop_after", "train.checkpoint_every", "evaluate",
+    "name", "runs", "device", "data.root", "data.download", "part.masks",
+    "train.stop_after", "train.checkpoint_every", "evaluate", "corruptions",
 )  # fmt: skip
 
 OLD = 24 * 3600.0  # seconds; no single file takes this long to write

@@ -21,10 +21,10 @@ _MIX_2 = 0x94D049BB133111EB - 2**64
 
 
 def _mix(bits: Tensor) -> Tensor:
-    """Scramble int64 values; integer overflow wraps, shifts are logical."""
-    bits = (bits ^ (bits >> 30 & 0x3FFFFFFFF)) * _MIX_1
-    bits = (bits ^ (bits >> 27 & 0x1FFFFFFFFF)) * _MIX_2
-    return bits ^ (bits >> 31 & 0x1FFFFFFFF)
+    """Scramble int64 values in place; integer overflow wraps, shifts are logical."""
+    bits.bitwise_xor_((bits >> 30).bitwise_and_(0x3FFFFFFFF)).mul_(_MIX_1)
+    bits.bitwise_xor_((bits >> 27).bitwise_and_(0x1FFFFFFFFF)).mul_(_MIX_2)
+    return bits.bitwise_xor_((bits >> 31).bitwise_and_(0x1FFFFFFFF))
 
 
 def derive(seed: int, purpose: str, *counters: int) -> int:
@@ -88,6 +88,6 @@ class Keys:
         radius = (-2 * torch.log1p(-self.uniform(step, shape))).sqrt()
         return radius * (2 * torch.pi * self.uniform(step, shape, stream=1)).cos()
 
-    def integers(self, step: int, high: int, stream: int = 0) -> Int[Tensor, " b"]:
-        """(B,) int64, uniform on 0 .. high - 1."""
+    def integers(self, step: int, high: int | Int[Tensor, " b"], stream: int = 0) -> Int[Tensor, " b"]:
+        """(B,) int64, uniform on 0 .. high - 1; ``high`` may differ from sample to sample."""
         return (self.bits(step, (1,), stream)[:, 0] >> 1 & 0x7FFFFFFFFFFFFFFF) % high

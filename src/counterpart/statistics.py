@@ -48,6 +48,53 @@ def over_seeds(values: Sequence[float], intervals: Sequence[tuple[float, float]]
     return OverSeeds(mean, sd, (max(low, 0.0), min(high, 1.0)))
 
 
+class Difference(NamedTuple):
+    """One share minus another, measured on the same images.
+
+    Attributes:
+        mean: over the seeds, in [-1, 1].
+        interval: 95 %.
+    """
+
+    mean: float
+    interval: tuple[float, float]
+
+    @property
+    def decided(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return not self.interval[0] <= 0 <= self.interval[1]
+
+
+def paired_difference(pairs: Sequence[tuple[Sequence[bool], Sequence[bool]]]) -> Difference:
+    """The difference of two shares over seeds, image by image within each seed.
+
+    Args:
+        pairs: per seed the outcomes of the one and the other on the same images.
+
+    Returns:
+        The interval adds two spreads in squares, as ``over_seeds`` does: of which images were drawn (the normal
+        approximation of the paired difference, mean over seeds, since all seeds see the same images), and Student's t
+        over the seeds' differences (how training fell). With one seed it is the first alone, and says nothing of
+        training.
+
+    Raises:
+        ValueError: no pair, no image, or outcomes of different lengths.
+    """
+    differences, variances = [], []
+    for one, other in pairs:
+        if len(one) != len(other) or not one:
+            raise ValueError(f"paired outcomes need the same images, got {len(one)} and {len(other)}.")
+        moves = [int(a) - int(b) for a, b in zip(one, other, strict=True)]
+        mean = fmean(moves)
+        differences.append(mean)
+        variances.append((fmean(move * move for move in moves) - mean * mean) / len(moves))
+    images = float(ndtri(0.975)) * math.sqrt(fmean(variances))
+    n, centre = len(differences), fmean(differences)
+    training = float(stdtrit(n - 1, 0.975)) * stdev(differences) / math.sqrt(n) if n > 1 else 0.0
+    half = math.hypot(images, training)
+    return Difference(centre, (centre - half, centre + half))
+
+
 def wilson(successes: int, n: int) -> tuple[float, float]:
     """95 % Wilson score interval of a share (Wilson 1927). Errors: n must be positive."""
     if n < 1:

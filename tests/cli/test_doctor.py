@@ -27,8 +27,9 @@ def test_a_healthy_machine(capsys, tmp_path):
     assert {"python", "counterpart", "torch", "pillow", "hardware", "device", "bf16"} <= first
     assert "pytest" not in first
     assert any(row.startswith("data digits") and "there" in row for row in rows)
-    (fetch,) = [row for row in rows if "fetch it with" in row]
-    assert f"counterpart train cifar10/part --data.root {tmp_path} --data.download true" in fetch
+    fetch = [row.split("counterpart train ")[1] for row in rows if "fetch it with" in row]
+    sets = ("cifar10", "svhn", "tiny-imagenet")
+    assert fetch == [f"{name}/part --data.root {tmp_path} --data.download true" for name in sets]
     assert rows[-1] == "Everything that is needed is there."
 
 

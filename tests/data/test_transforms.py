@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from counterpart.batch import Batch
-from counterpart.data import Augmentation, resize_maps
+from counterpart.data import Augmentation, ResizedCrop, resize_maps
 from counterpart.data.transforms import as_floats
 from counterpart.seeding import Keys
 
@@ -130,3 +130,85 @@ def test_floats_are_correctly_rounded_shares_of_255():
     expected = (torch.arange(256, dtype=torch.float64) / 255).float().view(1, 1, 16, 16)
     assert torch.equal(as_floats(pixels), expected)
     assert not torch.equal(pixels.float() * torch.tensor(1 / 255), expected)
+
+
+def test_a_resized_crop_is_torchvisions(generator):
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import functional as V
+
+    batch = Batch(
+        images=torch.rand(40, 3, 24, 20, generator=generator),
+        labels=torch.zeros(40).long(),
+        index=torch.arange(40),
+        parts=torch.randint(0, 9, (40, 24, 20), generator=generator),
+        importance=torch.rand(40, 24, 20, generator=generator),
+    )
+    crop, keys = ResizedCrop(flip=False), keys_of(batch)
+    moved = crop(batch, keys)
+    top, left, tall, wide = crop.regions(keys, 24, 20)
+    for i in range(40):
+        region = (int(top[i]), int(left[i]), int(tall[i]), int(wide[i]))
+        expected = V.resized_crop(batch.images[i], *region, [24, 20], antialias=True)
+        torch.testing.assert_close(moved.images[i], expected, atol=1e-5, rtol=0)
+        mask = V.resized_crop(batch.parts[i, None], *region, [24, 20], InterpolationMode.NEAREST_EXACT)
+        assert torch.equal(moved.parts[i], mask[0])
+        maps = V.resized_crop(batch.importance[i, None], *region, [24, 20], antialias=True)
+        torch.testing.assert_close(moved.importance[i], maps[0], atol=1e-5, rtol=0)
+
+
+def test_image_and_parts_stay_together_in_resized_crops():
+    """Images show their parts' ids, scaled, so wherever no two parts are mixed both say the same."""
+    parts = (torch.arange(32).view(32, 1) // 16 * 2 + torch.arange(32) // 16).expand(64, 32, 32)
+    images = (parts.float() / 3)[:, None]
+    batch = Batch(images, torch.zeros(64).long(), torch.arange(64), parts=parts)
+    moved = ResizedCrop()(batch, keys_of(batch))
+    wrong = (moved.images[:, 0] * 3 - moved.parts).abs()
+    assert (wrong > 1.5).float().mean() < 0.02  # a border's pixel or two
+    assert (wrong < 1e-4).float().mean() > 0.8
+    flipped = ResizedCrop(scale=(1, 1), ratio=(1, 1))(batch, keys_of(batch))
+    mirrored = (flipped.parts == parts.flip(2)).flatten(1).all(dim=1)
+    assert 16 < mirrored.sum() < 48
+    assert torch.equal(flipped.images[mirrored], batch.images[mirrored].flip(3))
+    assert torch.equal(flipped.images[~mirrored], batch.images[~mirrored])
+
+
+def test_regions_have_the_asked_area_and_ratio_and_lie_inside():
+    keys = Keys(0, "augment", torch.arange(4000))
+    top, left, tall, wide = ResizedCrop().regions(keys, 50, 80)
+    assert ((top >= 0) & (top + tall <= 50) & (left >= 0) & (left + wide <= 80)).all()
+    share, ratio = (tall * wide).double() / 4000, wide.double() / tall
+    assert 0.07 < share.min() < 0.1
+    assert share.max() > 0.75  # more does not fit within this ratio
+    assert 0.7 < ratio.min() < 0.8
+    assert 1.25 < ratio.max() < 1.4
+    assert 0.48 < (left.double() / (80 - wide).clamp_min(1)).mean() < 0.52
+    for height, width in ((10, 90), (90, 10)):  # nothing of 90 % of the area fits: the largest centred region
+        top, left, tall, wide = ResizedCrop(scale=(0.9, 1)).regions(keys[:5], height, width)
+        region = (38, 0, 13, 10) if width == 10 else (0, 38, 10, 13)
+        assert [
+            (int(a), int(b), int(c), int(d)) for a, b, c, d in zip(top, left, tall, wide, strict=True)
+        ] == [region] * 5
+
+
+def test_no_part_within_a_region_is_lost():
+    """One labelled pixel, as of a centroid: it survives in every region that holds it."""
+    parts = torch.zeros(300, 16, 16, dtype=torch.long)
+    parts[:, 7, 5] = 4
+    batch = Batch(torch.zeros(300, 1, 16, 16), torch.zeros(300).long(), torch.arange(300), parts=parts)
+    crop, keys = ResizedCrop(), keys_of(batch)
+    top, left, tall, wide = crop.regions(keys, 16, 16)
+    holds = (top <= 7) & (top + tall > 7) & (left <= 5) & (left + wide > 5)
+    assert 50 < holds.sum() < 290
+    assert torch.equal((crop(batch, keys).parts == 4).flatten(1).any(dim=1), holds)
+
+
+def test_resized_crops_do_not_depend_on_the_rest_of_the_batch():
+    batch = coded_batch()
+    whole = ResizedCrop()(batch, keys_of(batch))
+    some = torch.tensor([30, 3, 17])
+    alone = ResizedCrop()(batch.select(some), keys_of(batch)[some])
+    assert torch.equal(alone.images, whole.images[some])
+    assert torch.equal(alone.parts, whole.parts[some])
+    assert torch.equal(alone.importance, whole.importance[some])
+    assert len(ResizedCrop()(batch.select(slice(0, 0)), keys_of(batch)[:0])) == 0
+    assert not torch.equal(ResizedCrop()(batch, keys_of(batch, seed=1)).images, whole.images)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -130,6 +131,41 @@ def test_masks_without_a_map_need_no_features(probe, batch, mask):
         bare, batch, KEYS, eps=EPS, eps_low=LOW, mask=mask, quadrant="lower-right", control="inverse"
     )
     assert torch.equal(inverse.eps == torch.tensor(EPS), budget.eps == torch.tensor(LOW))
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_a_mask_of_the_users_own_is_the_radius_itself(probe, batch, generator, control):
+    shares = torch.randint(0, 256, (8, 16, 16), generator=generator) / 255
+    shares[2] = 0  # eps_low everywhere is a mask as any other
+    shares[5] = torch.nan  # no mask
+    own = Batch(batch.images, batch.labels, batch.index, importance=shares)
+    bare = Probe(probe.images, probe.logits)
+    made = part(bare, own, KEYS, eps=EPS, eps_low=LOW, mask="file", control=control)
+    assert made.flat.tolist() == [i == 5 for i in range(8)]
+    assert (made.eps[5] == torch.tensor(EPS)).all()
+    there = [i for i in range(8) if i != 5]
+    radii, expected = made.eps[there, 0].double(), LOW + (EPS - LOW) * shares[there].double()
+    if control == "none":
+        torch.testing.assert_close(radii, expected, rtol=0, atol=1e-8)
+    elif control == "shuffled":
+        torch.testing.assert_close(radii, expected.roll(-1, 0), rtol=0, atol=1e-8)
+    elif control == "inverse":
+        torch.testing.assert_close(radii, EPS + LOW - expected, rtol=0, atol=1e-8)
+    else:
+        torch.testing.assert_close(radii.mean(dim=(1, 2)), expected.mean(dim=(1, 2)), rtol=0, atol=1e-8)
+        assert not torch.equal(radii, expected)
+    if control == "random":
+        torch.testing.assert_close(
+            radii.flatten(1).sort().values, expected.flatten(1).sort().values, rtol=0, atol=1e-8
+        )
+    if control == "uniform":
+        assert (radii.flatten(1).std(dim=1) < 1e-9).all()
+
+
+def test_without_masks_every_image_has_the_full_radius(probe, batch):
+    made = part(probe, batch, KEYS, eps=EPS, eps_low=LOW, mask="file")
+    assert made.flat.all()
+    assert (made.eps == torch.tensor(EPS)).all()
 
 
 def test_radii_may_reach_zero(probe, batch):
@@ -290,3 +326,33 @@ def test_a_store_survives_nan_maps_and_absent_samples():
 def test_rules_are_bound_with_partial(probe, batch):
     rule = partial(part, eps=EPS, eps_low=LOW)
     assert isinstance(rule(probe, batch, KEYS), Linf)
+
+
+def test_parts_draw_the_budget_on_the_object(probe, batch, generator):
+    """Predicted on a coarse grid, or annotated; nothing known of an image means the whole budget."""
+    part_logits = torch.full((8, 3, 4, 4), -5.0)
+    part_logits[:, 0] = 0.0
+    part_logits[:, 1, 1, 2] = 5.0  # one cell of each image, but of the last two
+    part_logits[6, 1], part_logits[7, 1] = -5.0, 5.0
+    seeing = replace(probe, part_logits=part_logits)
+    budget = part(seeing, batch, KEYS, eps=EPS, eps_low=LOW, mask="predicted-parts")
+    assert budget.flat.tolist() == [False] * 6 + [True] * 2
+    high = budget.eps == torch.tensor(EPS)
+    assert (high | (budget.eps == torch.tensor(LOW))).all()
+    assert high[6:].all()
+    rows, columns = high[0, 0].nonzero().float().mean(dim=0).tolist()
+    assert (rows, columns) == pytest.approx((5, 10), abs=0.6)  # corners of both grids lie on each other
+    parts = torch.randint(0, 3, (8, 16, 16), generator=generator)
+    parts[3] = 0
+    known = replace(batch, parts=parts, has_parts=torch.arange(8) != 3)
+    budget = part(probe, known, KEYS, eps=EPS, eps_low=LOW, mask="annotated-parts")
+    assert torch.equal((budget.eps == torch.tensor(EPS))[:, 0], (parts > 0) | budget.flat.view(-1, 1, 1))
+    assert budget.flat.tolist() == [number == 3 for number in range(8)]
+    control = part(probe, known, KEYS, eps=EPS, eps_low=LOW, mask="annotated-parts", control="uniform")
+    torch.testing.assert_close(control.mean(batch.images), budget.mean(batch.images))
+
+
+@pytest.mark.parametrize("mask", ["predicted-parts", "annotated-parts"])
+def test_parts_that_nobody_knows_are_refused(probe, batch, mask):
+    with pytest.raises(ValueError, match=r"part model|annotated parts"):
+        part(probe, batch, KEYS, eps=EPS, eps_low=LOW, mask=mask)

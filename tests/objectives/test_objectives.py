@@ -11,6 +11,7 @@ from counterpart.importance import rules
 from counterpart.models import create
 from counterpart.models.inference import InferenceView
 from counterpart.objectives import adversarial, standard
+from counterpart.protocols import Perturbed
 from counterpart.seeding import Keys, seeded
 
 EPS, LOW = 8 / 255, 4 / 255
@@ -70,6 +71,24 @@ def test_standard_leaves_images_alone(model, batch):
     )
     loss.total.backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "made", [standard, lambda **o: adversarial(budget=Linf(EPS), rule=part_rule(), steps=1, **o)]
+)
+def test_smoothed_labels_lie_between_the_true_class_and_all_classes(model, batch, made):
+    model.eval()
+    logs = model(batch.images).log_softmax(dim=1)
+    labels = torch.full((6, 4), 0.1 / 4)
+    labels[torch.arange(6), batch.labels] += 0.9
+    loss = made(label_smoothing=0.1).loss(model, batch, Perturbed(batch.images))
+    torch.testing.assert_close(loss.total, -(labels * logs).sum(dim=1).mean())
+
+
+def test_the_attack_knows_nothing_of_smoothed_labels(model, batch):
+    view, options = InferenceView(model), {"budget": Linf(EPS), "rule": part_rule(), "steps": 2}
+    ends = [adversarial(**options, label_smoothing=s).perturb(view, batch, KEYS).images for s in (0.0, 0.9)]
+    assert torch.equal(*ends)
 
 
 def test_the_mask_costs_no_pass(model, batch):

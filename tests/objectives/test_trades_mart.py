@@ -81,6 +81,22 @@ def test_the_mart_loss_is_its_formula(told, bn_batches):
     assert (gradient.abs().sum(dim=1) > 0).all()
 
 
+@pytest.mark.parametrize("loss", [trades_loss, mart_loss])
+def test_smoothing_changes_the_cross_entropy_and_nothing_else(told, loss):
+    """A fifth of each label is spread over all five classes: .84 for the true one, .04 for each other."""
+    model, batch, perturbed = told
+    plain, smooth = (
+        loss(model, batch, perturbed, beta=6.0, bn_batches="separate", label_smoothing=share)
+        for share in (0.0, 0.2)
+    )
+    logs = (model.rows[:4] if loss is trades_loss else model.rows[4:]).log_softmax(1)
+    labels = torch.full((4, 5), 0.04).scatter(1, batch.labels[:, None], 0.84)
+    change = -(labels * logs).sum(1).mean() + logs[torch.arange(4), batch.labels].mean()
+    assert abs(change) > 0.01
+    torch.testing.assert_close(smooth.total - plain.total, change)
+    torch.testing.assert_close(smooth.terms["robust_loss"], plain.terms["robust_loss"])
+
+
 def test_without_its_robust_term_trades_is_clean_training(model, batch):
     objective = trades(budget=Linf(EPS), rule=CONSTANT, steps=1, beta=0.0)
     model.train()

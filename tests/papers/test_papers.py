@@ -1,22 +1,34 @@
 """Experiments as data, and one of them run at smoke scale."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from counterpart import papers
 from counterpart.cli import main
+from counterpart.data.corruptions import CORRUPTIONS
 from counterpart.errors import UserError
-from counterpart.papers import experiments
+from counterpart.evaluation import corruption
+from counterpart.evaluation.corruption import Count
+from counterpart.papers import experiments, heat_maps
+from counterpart.records import Record
+from counterpart.rundir import RunDir
 
 
 def test_every_experiment_is_sound():
     for name, one in papers.EXPERIMENTS.items():
         assert name == one.name
         assert len({row.name for row in one.rows}) == len(one.rows)
+        assert {name for pair in one.pairs for name in pair} <= {row.name for row in one.rows}
         for row in one.rows:
             for dataset, values in row.published.items():
                 assert dataset in one.datasets
                 assert set(values) <= set(papers.columns(one))
-                assert all(0 < value < 100 for value in values.values())
+                shares = [v for column, v in values.items() if not callable(papers.columns(one)[column])]
+                assert all(0 <= value < 100 for value in shares)
 
 
 def test_published_numbers_of_table_1():
@@ -27,10 +39,125 @@ def test_published_numbers_of_table_1():
     assert rows["PART s=10"]["svhn"]["natural"] == 93.75
 
 
-@pytest.mark.parametrize("dataset", ["cifar10"])
+def test_published_cost_is_per_epoch():
+    rows = {row.name: row.published["cifar10"] for row in papers.find("pixel/table-9").rows}
+    assert rows["AT"] == {"seconds per epoch": 4477 / 80, "peak memory, MB": 4608}
+    assert rows["PART s=10"]["seconds per epoch"] / rows["AT"]["seconds per epoch"] == pytest.approx(
+        1.757, abs=1e-3
+    )
+
+
+def costing(folder, seconds, peaks):
+    """A run whose epochs took so long and held so much."""
+    run = RunDir(folder)
+    run.create({"model": {"name": "resnet18"}, "train": {"batch_size": 8}}, dict)
+    run.add(
+        Record("epoch", "epoch", seconds=s, details={"epoch": e, "peak_memory": p * 2**20, "device": "cpu"})
+        for e, (s, p) in enumerate(zip(seconds, peaks, strict=True))
+    )
+    return run
+
+
+def test_cost_is_read_off_a_run_and_compared_within_pairs(tmp_path):
+    experiment, found = papers.find("pixel/table-9"), {}
+    for name, seconds, peaks in (("AT", [2, 4], [100, 200]), ("PART", [3, 6], [100, 210])):
+        run = costing(tmp_path / name, seconds, peaks)
+        for column, reading in experiment.columns.items():
+            found[name, column] = [reading(run)]
+    time, memory = (found["PART", column][0] for column in experiment.columns)
+    assert (time.value, time.n, time.interval, time.details["unit"]) == (4.5, 2, (3, 6), "s")
+    assert (memory.value, memory.details["unit"]) == (210, "MB")
+    over = papers.overheads(experiment, "cifar10", found)
+    assert set(over) == {("PART", "AT", column) for column in experiment.columns}
+    assert over["PART", "AT", "seconds per epoch"] == pytest.approx((0.757, 0.5), abs=1e-3)
+    assert over["PART", "AT", "peak memory, MB"] == pytest.approx((0.0749, 0.05), abs=1e-3)
+    assert papers.differences(experiment, found) == {}
+
+
+def test_a_column_may_ask_for_other_radii_and_attack_from_another_row(tmp_path, monkeypatch):
+    trained, asked = [], []
+
+    def train(config):
+        trained.append(config.name)
+        return SimpleNamespace(finished=True)
+
+    def evaluate(text, given):
+        asked.append((text, given["evaluate"]))
+        folder = tmp_path / "evaluations" / "key"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "images.csv").write_text("first_fooled_by\n\nPGD\n")
+        record = Record("metric", "accuracy/worst case", 0.5, 2, details={"evaluation": "key"})
+        return [SimpleNamespace(run=RunDir(tmp_path), records=[record])]
+
+    monkeypatch.setattr(experiments.jobs, "train", train)
+    monkeypatch.setattr(experiments.jobs, "evaluate", evaluate)
+    experiment = papers.find("pixel/appendix-h3")
+    papers.run(experiment, "cifar10", "small", tmp_path, rows=["PART"])
+    assert set(trained) == {"cifar10-part-seed-0", "cifar10-at-seed-0"}
+    assert {Path(text).name for text, _ in asked} == {"cifar10-part-seed-0"}
+    settings = dict(zip(papers.columns(experiment), (given for _, given in asked), strict=True))
+    assert settings["from AT"]["attacks"][0]["surrogate"] == str(tmp_path / "small" / "cifar10-at-seed-0")
+    assert "surrogate" not in settings["PGD-20"]["attacks"][0]
+    assert [settings[f"eps {eps}"]["eps"] for eps in (16, 32, 64)] == ["16/255", "32/255", "64/255"]
+    assert [one["attack"] for one in settings["random"]["attacks"]] == ["pgd", "random-search"]
+    assert set(papers.measured(experiment, "cifar10", "small", tmp_path)) == {
+        ("PART", column) for column in papers.columns(experiment)
+    }
+
+
+@pytest.mark.slow
+def test_rows_whose_memory_counts_are_trained_in_a_process_of_their_own(tmp_path, capfd):
+    words = ["papers", "run", "pixel/table-9", "--dataset", "digits", "--rows", "AT", "--scale", "smoke",
+             "--runs", str(tmp_path), "--device", "cpu"]  # fmt: skip
+    assert main(words) == 0
+    found = papers.measured(papers.find("pixel/table-9"), "digits", "smoke", tmp_path / "papers")
+    [memory] = found["AT", "peak memory, MB"]
+    assert 50 < memory.value < 5000
+    assert "Trained:" in capfd.readouterr().out
+
+
+def test_a_training_in_a_process_of_its_own_that_fails_or_stops_is_told(tmp_path, monkeypatch):
+    experiment = papers.find("pixel/table-9")
+    for code, message in (
+        (2, "ended with exit code 2; it says above why"),
+        (0, "the same command continues"),
+    ):
+        monkeypatch.setattr(
+            experiments.subprocess, "run", lambda *_, code=code, **__: SimpleNamespace(returncode=code)
+        )
+        with pytest.raises(UserError, match=message):
+            papers.run(experiment, "digits", "smoke", tmp_path, rows=["AT"])
+
+
+@pytest.mark.slow
+def test_figure_2_shows_the_images_their_maps_and_radii(tmp_path, capsys, monkeypatch):
+    seen, real = [], heat_maps._render
+    monkeypatch.setattr(heat_maps, "_render", lambda *given: (seen.append(given), real(*given))[1])
+    words = ["papers", "run", "pixel/figure-2", "--dataset", "digits", "--rows", "AT,PART", "--scale", "smoke",
+             "--runs", str(tmp_path), "--device", "cpu"]  # fmt: skip
+    assert main(words) == 0
+    [(pictures, classes, shown)] = seen
+    assert sorted(classes) == [str(digit) for digit in range(10)]
+    assert [name for name, _, _ in shown] == ["AT\nmap", "PART\nmap", "PART\nradius"]
+    (_, maps, right), (_, radius, _) = shown[1:]
+    assert pictures.shape == (10, 16, 16, 1)
+    assert len(right) == 10
+    for plane, radii in zip(maps, radius, strict=True):
+        expected = (
+            np.where(plane > plane.mean() + plane.std(), 1, 0) if plane.std() > 0 else np.ones_like(plane)
+        )
+        assert (np.abs(radii - expected) > 1e-4).mean() < 0.02  # pixels at the threshold
+    file, caption = papers.figure(papers.find("pixel/figure-2"), "digits", "smoke", tmp_path / "papers")
+    with Image.open(file) as picture:
+        assert picture.size[0] > 500
+    assert caption.startswith("10 test images")
+    assert str(file) in capsys.readouterr().out.replace("\n", "")
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "svhn", "tiny-imagenet"])
 def test_every_row_resolves_at_every_scale(dataset, tmp_path):
     for one in papers.EXPERIMENTS.values():
-        for row in one.rows:
+        for row in one.rows if dataset in one.datasets else ():
             names = {
                 experiments.configuration(row, dataset, scale, tmp_path, 0, {}).name
                 for scale in papers.SCALES
@@ -48,6 +175,31 @@ def test_rows_that_differ_have_run_folders_of_their_own(tmp_path):
 
 
 @pytest.mark.slow
+def test_corruptions_are_columns_and_what_lacks_its_textures_is_missing(tmp_path, capsys, monkeypatch):
+    experiment = papers.find("pixel/table-4")
+    assert set(experiment.corruptions.values()) == set(CORRUPTIONS)
+    words = ["papers", "run", "pixel/table-4", "--dataset", "digits", "--rows", "AT", "--scale", "smoke",
+             "--runs", str(tmp_path), "--device", "cpu"]  # fmt: skip
+    asked = []
+
+    def quick(model, images, variants, **_):
+        asked.extend(variants)
+        return {variant: Count(len(images) // 2, len(images), 0.0, "") for variant in variants}
+
+    monkeypatch.setattr(corruption, "count", quick)
+    assert main(words) == 0
+    found = papers.measured(experiment, "digits", "smoke", tmp_path / "papers")
+    there = [column for column in papers.columns(experiment) if column not in ("Frost", "Saturate")]
+    assert set(found) == {("AT", column) for column in there}  # digits have no colour to saturate
+    assert {severity for _, severity in asked} == {0, 1}
+    assert found["AT", "Fog"][0].value == 0.5
+    assert found["AT", "Fog"][0].details["published"]
+    told = capsys.readouterr()
+    assert "severity 1" in told.out
+    assert "Left out: frost" in told.err
+
+
+@pytest.mark.slow
 def test_two_rows_at_smoke_scale_and_no_work_twice(tmp_path, capsys, monkeypatch):
     words = ["papers", "run", "pixel/table-1", "--dataset", "digits", "--rows", "AT,PART",
              "--scale", "smoke", "--runs", str(tmp_path), "--device", "cpu"]  # fmt: skip
@@ -59,6 +211,9 @@ def test_two_rows_at_smoke_scale_and_no_work_twice(tmp_path, capsys, monkeypatch
     for row in ("AT", "PART"):
         attacked = [found[row, column][0].value for column in experiment.columns]
         assert max(attacked) <= found[row, "natural"][0].value
+        for column in papers.columns(experiment):
+            [record] = found[row, column]
+            assert record.details["right"].count("1") == round(record.value * record.n)
     monkeypatch.setattr(experiments.jobs, "train", None)  # would be called for whatever is missing
     monkeypatch.setattr(experiments.jobs, "evaluate", None)
     capsys.readouterr()
@@ -67,6 +222,44 @@ def test_two_rows_at_smoke_scale_and_no_work_twice(tmp_path, capsys, monkeypatch
     assert "MART" in shown
     assert "—" in shown
     assert "scale smoke" in shown
+
+
+def test_differences_pair_the_seeds_and_images_that_both_rows_have():
+    def record(row, seed, right):
+        details = {"right": right}
+        return Record("metric", f"{row}/natural", value=0.5, n=len(right), seed=seed, details=details)
+
+    experiment = papers.Experiment("test", "", (), {"PGD-20": []}, pairs=(("PART", "AT"), ("PART", "MART")))
+    found = {
+        ("PART", "natural"): [
+            record("PART", 0, "1110"),
+            record("PART", 1, "1100"),
+            record("PART", 2, "1111"),
+        ],
+        ("AT", "natural"): [record("AT", 1, "1000"), record("AT", 0, "1010"), record("AT", 2, "10")],
+    }
+    shown = papers.differences(experiment, found)
+    assert set(shown) == {("PART", "AT", "natural")}  # no MART; no PGD-20; seed 2 saw other images
+    difference, seeds, n = shown["PART", "AT", "natural"]
+    assert (difference.mean, seeds, n) == (0.25, 2, 4)
+
+
+def test_autoattack_sees_fewer_images_at_small_scale(tmp_path):
+    row = papers.find("pixel/controls").rows[0]
+    config = experiments.configuration(row, "cifar10", "small", tmp_path, 0, {})
+    assert experiments._images(config, [{"attack": "pgd"}], "small") == 2000
+    assert experiments._images(config, [{"attack": "autoattack"}], "small") == 200
+    full = experiments.configuration(row, "cifar10", "full", tmp_path, 0, {})
+    assert experiments._images(full, [{"attack": "autoattack"}], "full") is None
+
+
+def test_rows_win_over_the_scale_except_in_smoke(tmp_path):
+    row = papers.find("pixel/table-8").rows[-1]
+    steps = {
+        scale: experiments.configuration(row, "cifar10", scale, tmp_path, 0, {}).attack.steps
+        for scale in papers.SCALES
+    }
+    assert steps == {"full": 60, "small": 60, "smoke": 2}
 
 
 def test_what_is_unknown_gets_the_nearest_name(tmp_path):

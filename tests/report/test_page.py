@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from counterpart.errors import UserError
+from counterpart.evaluation.corruption import Count
+from counterpart.evaluation.corruption import metrics as corruption_records
 from counterpart.records import Record
 from counterpart.report import write_report
 from counterpart.report.panel import radius_range, read_panel
@@ -275,6 +277,18 @@ def test_radius_colours_follow_the_shared_scale(make_run, records):
     assert len(found) == 2
 
 
+def test_the_radius_that_a_search_came_to_is_shown(make_run, records):
+    run = make_run("part", "part")
+    rows = records.epochs(3, burn_in=1, phase="part")
+    for row, low in zip(rows[1:], (8 / 255, 7 / 255), strict=True):
+        row.details.update(eps_low=low, mean_radius=low)
+    run.add([*rows, *records.metrics("PART, eps_low auto", {"clean": 0.8}, trained_eps_low=8 / 255)])
+    html = write_report([run.path]).read_text()
+    assert "eps_low at the end: 7/255" in html
+    assert "<dt>eps_low by epoch</dt><dd>8/255 7/255</dd>" in html
+    assert "<dt>eps_low of the judged weights</dt><dd>8/255</dd>" in html
+
+
 def test_missing_values_and_times_are_dashes(make_run, records):
     run = make_run("at")
     (old,) = records.metrics("AT", {"clean": 0.5}, n=10, key="old")
@@ -344,3 +358,41 @@ def test_the_latest_audit_and_verification_are_shown(make_run, records):
     assert "✗ suspicious new verdict" in " ".join(text.split())
     assert "old verdict" not in text
     assert "198 of 200 claims hold, 3 marginally" in text
+
+
+def corrupted(names, severities, left_out=(), published=False, key="c1", value=0.5):
+    """Records of one evaluation under corruptions."""
+    counts = {("clean", 0): Count(80, 100, 1.0, "")}
+    counts |= {(name, s): Count(round(100 * value) - s, 100, 1.0, "") for name in names for s in severities}
+    details = {"data": "digits", "split": "test", "source": "generated, cifar constants", "published": published,
+               "corruptions_key": key}  # fmt: skip
+    return corruption_records(counts, names, severities, dict.fromkeys(left_out, "no textures"), details)
+
+
+def test_corruptions_have_a_table_for_each_setting_that_says_what_it_shows(make_run, records):
+    first, second = make_run("at"), make_run("part", "part")
+    first.add(corrupted(["fog", "snow"], [1, 2, 3], left_out=["frost"]))
+    second.add(corrupted(["fog"], [1, 2, 3], key="c2", value=0.6))
+    second.add(corrupted(["fog", "saturate"], [1], published=True, key="c3", value=0.7))
+    html = write_report([first.path, second.path]).read_text(encoding="utf-8")
+    tables = re.findall(r'<table class="corruptions">(.*?)</table>', html, flags=re.DOTALL)
+    assert len(tables) == 2
+    for text in (
+        "severities 1, 2, 3",
+        "48.00",
+        "49.0 · 48.0 · 47.0",
+        "58.00",
+        "mean of 2 of the 15",
+        "no textures",
+    ):
+        assert text in tables[0]
+    for text in ("published protocol: severity 1", "69.00", "mean of 1 of the 15", "mean of 2 of the 19"):
+        assert text in tables[1]
+    assert "49.0" not in tables[1]
+    assert "at, left out: frost (no textures)" in html
+
+
+def test_a_run_that_met_corruptions_alone_is_reported(make_run):
+    run = make_run("at")
+    run.add(corrupted(["fog"], [5]))
+    assert "severity 5" in write_report([run.path]).read_text(encoding="utf-8")

@@ -270,22 +270,46 @@ from counterpart.batch import Batch
 from counterpart.budget import Linf
 from counterpart.importance.rules import constant
 from counterpart.models.inference import InferenceView
-from counterpart.objectives import adversarial
+from counterpart.objectives import adversarial, with_parts
+from counterpart.protocols import PartOutput
 from counterpart.training.loop import Phase, Settings, train_step
 from counterpart.training.optimizers import sgd
 from functools import partial
 
+class Parted(nn.Module):
+    full_resolution = False
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(1, 4, 2, stride=2), nn.Linear(64, 3)
+        self.register_buffer("part_classes", torch.arange(3))
+
+    def forward_parts(self, images):
+        part_logits = self.conv(images)
+        return PartOutput(self.classify_parts(part_logits), part_logits)
+
+    def classify_parts(self, part_logits):
+        return self.linear(part_logits.softmax(dim=1).flatten(1))
+
+    def forward(self, images):
+        return self.forward_parts(images).logits
+
+
 distributed.start()
-for kind in ("plain", "norm"):
+for kind in ("plain", "norm", "awp", "parts"):
     torch.manual_seed(0)
     middle = [nn.BatchNorm2d(4)] if kind == "norm" else []
     model = nn.Sequential(nn.Conv2d(1, 4, 3), *middle, nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
-    whole = Batch(torch.rand(9, 1, 8, 8), torch.arange(9) % 3, torch.arange(9))
     full = Linf(0.1)
     objective = adversarial(budget=full, rule=partial(constant, budget=full), steps=3)
+    parts = {}
+    if kind == "parts":
+        model, objective = Parted(), with_parts(objective, c_seg=0.7)
+        parts = {"parts": torch.randint(0, 4, (9, 8, 8)), "has_parts": torch.arange(9) < 3}  # of one process alone
+    whole = Batch(torch.rand(9, 1, 8, 8), torch.arange(9) % 3, torch.arange(9), **parts)
     view = InferenceView(model)
     optimizer = sgd(model, lr=0.5, momentum=0.9, nesterov=False, weight_decay=0.01, decay_norm=True)
-    settings = Settings(9, 0, torch.device("cpu"), None)
+    settings = Settings(9, 0, torch.device("cpu"), None, awp=0.05 if kind == "awp" else 0.0)
     for step in range(4):
         part = whole.select(distributed.share(9))
         train_step(part, 9, 0, step, model, view, Phase("p", 1, objective), optimizer, settings)
@@ -308,13 +332,13 @@ def test_two_processes_make_the_step_of_one(tmp_path):
         command = [sys.executable, *how, str(script), str(tmp_path / name)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-    for kind in ("plain", "norm"):
+    for kind in ("plain", "norm", "awp", "parts"):
         first, second, alone = (
             torch.load(tmp_path / f"{name}.pt", weights_only=True)
             for name in (f"two-{kind}-0", f"two-{kind}-1", f"one-{kind}-0")
         )
         assert all(torch.equal(first[name], second[name]) for name in first), "the processes drifted apart"
-        if kind == "plain":  # batch norm's statistics are local, so only without them is the step the same
+        if kind != "norm":  # batch norm's statistics are local, so only without them is the step the same
             for name in alone:
                 torch.testing.assert_close(first[name], alone[name], rtol=1e-4, atol=1e-5)
 
@@ -498,7 +522,8 @@ def test_constant_buffers_are_not_averaged(monkeypatch):
     summed = []
     monkeypatch.setattr(loop.distributed, "world_size", lambda: 3)
     monkeypatch.setattr(loop.distributed, "sum_", lambda tensors: summed.extend(tensors))
-    loop._average(model)
+    loop._sum_gradients(model)
+    loop._average_statistics(model)
     names = {n for n, b in [*model.named_buffers(), *((n, p.grad) for n, p in model.named_parameters())]
              if any(b is one for one in summed)}  # fmt: skip
     statistics = {n for n, _ in model.named_buffers() if n.endswith(("running_mean", "running_var"))}

@@ -77,10 +77,13 @@ def test_equal_radii_train_the_weights_of_at_bit_for_bit(tiny):
     "changes",
     [
         {},
-        {"train": {"ema": 0.9, "precision": "bf16"}, "optimizer": {"clip_norm": 1.0, "schedule": "cosine"}},
+        {
+            "train": {"ema": 0.9, "precision": "bf16", "awp": 0.01, "awp_warmup": 1},
+            "optimizer": {"clip_norm": 1.0, "schedule": "cosine"},
+        },
         {"part": {"refresh_epochs": 2}},
     ],
-    ids=["plain", "ema, bf16, clipping", "stored maps"],
+    ids=["plain", "ema, bf16, weight perturbation, clipping", "stored maps"],
 )
 def test_stopping_anywhere_changes_nothing(tiny, changes):
     """Time runs out after every single step."""

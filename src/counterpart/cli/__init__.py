@@ -8,7 +8,21 @@ from typing import Any, NoReturn, Protocol
 
 from .. import __version__
 from ..errors import UserError, nearest
-from . import audit, demo, doctor, evaluate, papers, predict, recipes, report, train, verify
+from . import (
+    audit,
+    corruptions,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    models,
+    papers,
+    predict,
+    recipes,
+    report,
+    train,
+    verify,
+)
 from .settings import describe, from_arguments, unknown
 
 
@@ -31,11 +45,14 @@ COMMANDS: dict[str, Command] = {
     "train": train,
     "evaluate": evaluate,
     "verify": verify,
+    "corruptions": corruptions,
     "audit": audit,
     "predict": predict,
     "report": report,
     "papers": papers,
     "recipes": recipes,
+    "data": data,
+    "models": models,
     "doctor": doctor,
     "demo": demo,
 }
@@ -57,7 +74,8 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"counterpart: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        resumes = words[0] in ("train", "evaluate", "audit", "papers", "demo")
+        resumes = words[0] in ("train", "evaluate", "corruptions", "audit", "papers", "demo")
+        resumes |= "prepare" in words[:2]
         goes_on = " The same command continues from the last checkpoint." if resumes else ""
         print(f"Stopped.{goes_on}", file=sys.stderr)
         return 130
@@ -75,11 +93,11 @@ def _run(words: Sequence[str]) -> int:
     if not name.startswith("-") and name not in COMMANDS:
         raise UserError(f"unknown command {name!r}. {nearest(name, COMMANDS)}")
     accepted = COMMANDS[name].SETTINGS if name in COMMANDS else ()
-    section = getattr(COMMANDS.get(name), "SECTION", None)
-    settings, others = from_arguments(words, accepted, section) if accepted else ({}, words)
+    sections = getattr(COMMANDS.get(name), "SECTIONS", ())
+    settings, others = from_arguments(words, accepted, sections) if accepted else ({}, words)
     parsed, rest = parser.parse_known_args(others)
     if rest and rest[0].startswith("--") and accepted:
-        raise unknown(rest[0], accepted, section)
+        raise unknown(rest[0], accepted, sections)
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}. See: counterpart {parsed.command} --help")
     return COMMANDS[parsed.command].run(parsed, settings)

@@ -11,7 +11,10 @@ from typing import Any
 
 SETTINGS: Collection[str] = ()
 
-MODULES = {"scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml"}  # where the import has another name
+MODULES = {  # where the import has another name
+    "scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml",
+    "segmentation-models-pytorch": "segmentation_models_pytorch",
+}  # fmt: skip
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -90,14 +93,14 @@ def _machine() -> None:
 
 
 def _data(root: Path | None) -> None:
-    from ..data import DATA_SETS, found
+    from ..data import DATA_SETS, OFFICIAL, found
 
     for name in DATA_SETS:
         line = found(name, root)
         _row(f"data {name}", line.removeprefix(f"{name}: "))
-        if name == "cifar10" and root is not None and " lacks " in line:
-            _row("", f"fetch it with: counterpart train cifar10/part --data.root {root} --data.download true")
+        if name in OFFICIAL and root is not None and " lacks " in line:
+            _row("", f"fetch it with: counterpart train {name}/part --data.root {root} --data.download true")
 
 
 def _row(name: str, finding: str) -> None:
-    print(f"{name:14} {finding}")
+    print(f"{name:20} {finding}")

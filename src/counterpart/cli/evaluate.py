@@ -16,9 +16,9 @@ _OUTSIDE = ("runs", "name", "model.init", "model.normalisation")
 SETTINGS: Collection[str] = tuple(
     key
     for key, _ in settings()
-    if key.startswith("evaluate.") or key in ("seed", "device", "threads", *_DATA, *_OUTSIDE)
+    if key.startswith("evaluate.") or key in ("seed", "device", "threads", "part.masks", *_DATA, *_OUTSIDE)
 )
-SECTION = "evaluate"  # its settings may be written without it
+SECTIONS = ("evaluate",)  # its settings may be written without it
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -15,8 +15,11 @@ from ..errors import UserError
 SETTINGS: Collection[str] = tuple(
     key
     for key, _ in settings()
-    if key.startswith(("data.", "train.", "model.")) or key in ("device", "threads", "evaluate.n", "runs")
+    if key.startswith(("data.", "train.", "model."))
+    or key in ("device", "threads", "evaluate.n", "runs", "corruptions.frost", "corruptions.source")
 )
+
+MANY = 10  # columns; more become lines
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +61,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
 
 
 def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) -> None:
-    """Published beside measured, in per cent; what was not run is a dash."""
+    """Published beside measured, in per cent or the column's unit; what was not run is a dash."""
     from rich.table import Table
 
     from .. import papers
@@ -66,27 +69,70 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
     table = Table(
         title=f"{experiment.name}, {dataset}, scale {scale}: {experiment.title}", title_justify="left"
     )
-    table.add_column("")
     shown = list(papers.columns(experiment))
-    for column in shown:
-        table.add_column(f"{column}\npaper\nhere", justify="right")
     found = papers.measured(experiment, dataset, scale, home)
+    names = [row.name for row in experiment.rows]
+    cells = []
     for row in experiment.rows:
-        cells = []
-        for column in shown:
-            published = row.published.get(dataset, {}).get(column)
-            stated = "—" if published is None else f"{published:.2f}"
-            cells.append(f"{stated}\n{_cell(found.get((row.name, column)))}")
-        table.add_row(row.name, *cells)
+        stated = [row.published.get(dataset, {}).get(column) for column in shown]
+        texts = ["—" if value is None else f"{value:.2f}" for value in stated]
+        here = [_cell(found.get((row.name, column))) for column in shown]
+        cells.append([f"{text}\n{one}" for text, one in zip(texts, here, strict=True)])
+    across, down = shown, names
+    if len(shown) > MANY:  # a corruption a line, as the paper has it
+        across, down, cells = names, shown, [list(line) for line in zip(*cells, strict=True)]
+    for column in ("", *across):
+        table.add_column(f"{column}\npaper\nhere" if column else "", justify="right" if column else "left")
+    for name, line in zip(down, cells, strict=True):
+        table.add_row(name, *line)
     console.print(table)
+    _print_differences(papers.differences(experiment, found), console)
+    for (one, other, column), (told, extra) in papers.overheads(experiment, dataset, found).items():
+        paper = "not in the paper" if told is None else f"paper {told:+.1%}"
+        console.print(f"- {one} over {other}, {column}: {extra:+.1%} ({paper})", highlight=False)
     for note in experiment.notes:
         console.print(f"- {note}", highlight=False)
-    if any(found.values()):
+    drawn = papers.figure(experiment, dataset, scale, home)
+    if drawn is not None:
+        console.print(f"- Picture: {drawn[0]}\n  {drawn[1]}", highlight=False)
+    if found:
         first = next(iter(found.values()))[0]
+        counts: dict[int, list[str]] = {}
+        for column in shown:
+            for n in {r.n for (_, name), records in found.items() if name == column for r in records}:
+                counts.setdefault(n or 0, []).append(column)
+        said = "; ".join(
+            f"n = {n}" + f" ({', '.join(names)})" * (len(counts) > 1) for n, names in counts.items()
+        )
         console.print(
-            f"- Measured: {first.details['model']}, n = {first.n}, scale {scale}: {papers.differs(scale)}.",
+            f"- Measured: {first.details['model']}, {said}, scale {scale}: {papers.differs(scale)}.",
             highlight=False,
         )
+
+
+def _print_differences(found: Mapping[Any, Any], console: Any) -> None:
+    """One row minus another, in points; what its interval does not tell from 0 is said so."""
+    from rich.table import Table
+
+    if not found:
+        return
+    pairs, shown = dict.fromkeys(key[:2] for key in found), dict.fromkeys(key[2] for key in found)
+    table = Table(title="Differences in points, 95 % intervals; * tells them apart", title_justify="left")
+    table.add_column("")
+    for column in shown:
+        table.add_column(column, justify="right")
+    for one, other in pairs:
+        cells = []
+        for column in shown:
+            if (one, other, column) not in found:
+                cells.append("—")
+                continue
+            difference, seeds, n = found[one, other, column]
+            low, high = (100 * end for end in difference.interval)
+            value = f"{100 * difference.mean:+.2f}{'*' if difference.decided else ''}"
+            cells.append(f"{value}\n({low:+.2f} to {high:+.2f})\nn = {n}, {seeds} seed{'s' * (seeds > 1)}")
+        table.add_row(f"{one}\nminus {other}", *cells)
+    console.print(table)
 
 
 def _cell(records: Any) -> str:
@@ -96,6 +142,8 @@ def _cell(records: Any) -> str:
     from ..statistics import over_seeds
 
     values = [record.value for record in records]
+    if "unit" in records[0].details:
+        return f"{sum(values) / len(values):.2f}"
     centre, _, interval = over_seeds(values, [r.interval for r in records if r.interval])
     interval = records[0].interval if len(records) == 1 else interval
     ends = "" if interval is None else f"\n({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"

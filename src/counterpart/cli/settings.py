@@ -2,25 +2,26 @@
 
 import textwrap
 from collections.abc import Collection, Sequence
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
 from ..config import nearest_key, readable, settings
 from ..errors import UserError, nearest
 
+_IN_WORDS = {"evaluate.attacks": "PGD-20", "corruptions.names": "all"}  # defaults of many values
 _BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 
 
 def from_arguments(
-    words: Sequence[str], accepted: Collection[str], section: str | None = None
+    words: Sequence[str], accepted: Collection[str], sections: Sequence[str] = ()
 ) -> tuple[dict[str, Any], list[str]]:
     """Take the settings out of a command line, wherever they stand.
 
     Args:
         words: such as ["cifar10/part", "--train.epochs", "5", "--seed=1", "--data.download"].
         accepted: dotted names of the settings that have an effect.
-        section: whose settings may be written without it, such as --n for --evaluate.n.
+        sections: whose settings may be written without it, such as --n for --evaluate.n; the first that has it.
 
     Returns:
         The settings as a nested mapping, a switch without value being true, and the words that are none.
@@ -36,13 +37,13 @@ def from_arguments(
         word = waiting.pop(0)
         dotted, has_value, value = word.removeprefix("--").partition("=")
         dotted = dotted.replace("-", "_")
-        if word.startswith("--") and dotted not in known and f"{section}.{dotted}" in accepted:
-            dotted = f"{section}.{dotted}"
+        if word.startswith("--") and dotted not in known:
+            dotted = next((f"{one}.{dotted}" for one in sections if f"{one}.{dotted}" in accepted), dotted)
         if not word.startswith("--") or ("." not in dotted and dotted not in known):
             others.append(word)
             continue
         if dotted not in accepted:
-            raise unknown(word, accepted, section)
+            raise unknown(word, accepted, sections)
         if not has_value:
             switch = known[dotted].annotation is bool
             follows = waiting and not waiting[0].startswith("--") and (not switch or waiting[0] in _BOOLEANS)
@@ -67,7 +68,7 @@ def _read_value(dotted: str, text: str) -> object:
         raise UserError(f"--{dotted}: cannot read {text!r} as YAML.") from None
 
 
-def unknown(word: str, accepted: Collection[str], section: str | None = None) -> UserError:
+def unknown(word: str, accepted: Collection[str], sections: Sequence[str] = ()) -> UserError:
     """The error for a word that looks like a setting and is none here."""
     name = word.partition("=")[0]
     dotted = name.removeprefix("--").replace("-", "_")
@@ -75,8 +76,10 @@ def unknown(word: str, accepted: Collection[str], section: str | None = None) ->
         twins = [f"--{key}" for key in accepted if key.split(".")[-1] == dotted.split(".")[-1]]
         hint = f"Did you mean {twins[0]}?" if twins else f"Settings that have: {', '.join(accepted)}."
         return UserError(f"{name} has no effect here. {hint}")
-    short = [f"--{key.removeprefix(f'{section}.')}".replace("_", "-") for key in accepted]
-    return UserError(f"unknown setting {name}. {nearest(name, short) if section else nearest_key(dotted)}")
+    heads = {f"{one}." for one in sections}
+    short = [key[key.index(".") + 1 :] if key[: key.find(".") + 1] in heads else key for key in accepted]
+    short = [f"--{key}".replace("_", "-") for key in short]
+    return UserError(f"unknown setting {name}. {nearest(name, short) if sections else nearest_key(dotted)}")
 
 
 def describe(accepted: Collection[str]) -> str:
@@ -88,8 +91,8 @@ def describe(accepted: Collection[str]) -> str:
         default = info.get_default(call_default_factory=True)
         shown = readable(default) if isinstance(default, float) else str(default).lower()
         if isinstance(default, tuple):
-            shown = "PGD-20" if key == "evaluate.attacks" else ",".join(map(readable, default))
-        choices = get_args(info.annotation) if "Literal" in str(info.annotation) else ()
+            shown = _IN_WORDS[key] if key in _IN_WORDS else ",".join(map(readable, default))
+        choices = _choices(info.annotation)
         names = f" [{', '.join(map(str, choices))}]" if choices else ""
         ending = "" if default is None else f" (default: {shown})"
         rows.append(
@@ -97,3 +100,18 @@ def describe(accepted: Collection[str]) -> str:
             + textwrap.indent(textwrap.fill(f"{info.description}{ending}", 92), " " * 8)
         )
     return "\n".join(rows)
+
+
+def _choices(annotation: object) -> tuple[object, ...]:
+    """The names that a setting takes; none where it takes numbers or text as well."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    members = [one for one in get_args(annotation) if one is not type(None)]
+    return _choices(members[0]) if len(members) == 1 else ()
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1, of an option that is no setting."""
+    if not text.isdigit() or int(text) < 1:
+        raise UserError(f"{text!r} must be a whole number of at least 1.")
+    return int(text)

@@ -15,11 +15,13 @@ from pydantic.fields import FieldInfo
 
 from ..errors import UserError, nearest
 from ..rundir import NOT_IDENTITY as NOT_IDENTITY
+from .corruptions import Corruptions
 from .evaluation import ATTACK_OPTIONS as ATTACK_OPTIONS
 from .evaluation import SUITES as SUITES
 from .evaluation import Evaluate as Evaluate
 from .evaluation import EvaluationAttack as EvaluationAttack
 from .training import MAPLESS as MAPLESS
+from .training import OF_PARTS as OF_PARTS
 from .training import Attack, Data, Model, Optimizer, Part, Train
 from .values import Location, Section, setting
 from .values import readable as readable
@@ -42,6 +44,7 @@ class Config(Section):
     optimizer: Optimizer = Field(default_factory=Optimizer)
     train: Train = Field(default_factory=Train)
     evaluate: Evaluate = Field(default_factory=Evaluate)
+    corruptions: Corruptions = Field(default_factory=Corruptions)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
@@ -52,24 +55,58 @@ class Config(Section):
             raise ValueError(
                 "model.normalisation is for ARCHITECTURE@WEIGHTS; our own networks learn from [0, 1]"
             )
+        if self.attack.generation != "pgd" and self.train.method not in ("at", "part"):
+            raise ValueError(
+                f"attack.generation {self.attack.generation} is for methods at and part: {self.train.method} "
+                f"{'has no attack' if self.train.method == 'clean' else 'comes with an attack of its own'}"
+            )
         if self.train.masked:
             if self.attack.norm != "linf":
                 raise ValueError(
                     f"attack.norm {self.attack.norm}: method {self.train.method} needs linf, the norm with a radius "
                     "per pixel"
                 )
-            low, eps = readable(self.part.eps_low), readable(self.attack.eps)
             if self.part.refresh_epochs is not None and self.part.mask_from == "clean":
                 raise ValueError(
                     "part.mask_from clean has no effect with part.refresh_epochs: stored maps are clean"
                 )
-            if self.part.eps_low > self.attack.eps:
-                hint = f". Did you mean {low}/255?" if self.part.eps_low > 1 else ""
+            low = self.part.eps_low
+            if low != "auto" and low > self.attack.eps:
+                hint = f". Did you mean {readable(low)}/255?" if low > 1 else ""
                 raise ValueError(
-                    f"part.eps_low {low} exceeds attack.eps {eps}: "
+                    f"part.eps_low {readable(low)} exceeds attack.eps {readable(self.attack.eps)}: "
                     f"the pixels that matter less get the smaller radius{hint}"
                 )
             _radii_in_range(self.part, self.attack.eps)
+        return self
+
+    @property
+    def c_seg(self) -> float:
+        """Weight of the loss of parts."""
+        given = self.train.c_seg
+        return (0.5 if self.model.segments else 0.0) if given is None else given
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Config":
+        name, train = self.model.name, self.train
+        if not self.model.segments:
+            if train.c_seg:
+                raise ValueError(
+                    f"train.c_seg {readable(train.c_seg)} needs a part model, and {name} is none"
+                )
+            masked = train.masked or self.evaluate.eps_low is not None
+            if masked and self.part.mask == "predicted-parts":
+                raise ValueError(f"part.mask predicted-parts needs a part model, and {name} is none")
+        if self.c_seg == 0 and train.part_loss != "segmentation":
+            raise ValueError(f"train.part_loss {train.part_loss} has no effect without train.c_seg")
+        if self.data.labels == "centroids" and self.c_seg > 0 and train.part_loss == "segmentation":
+            raise ValueError(
+                "data.labels centroids leaves one pixel of each part, which is no mask: use train.part_loss centroids"
+            )
+        if self.c_seg > 0 and train.method in ("mart", "part-m"):
+            raise ValueError(
+                f"train.method {train.method} has no loss of parts: use at, trades, part or part-t, or train.c_seg 0"
+            )
         return self
 
     @model_validator(mode="after")
@@ -94,8 +131,9 @@ def _radii_in_range(part: Part, eps: float) -> None:
     """Mask mean-preserving lifts the important pixels above eps, and its inverse lowers them under eps_low."""
     if part.mask != "mean-preserving":
         return
-    gap = (eps - part.eps_low) / part.quantile
-    peak = 2 * eps - part.eps_low - gap if part.control == "inverse" else part.eps_low + gap
+    low = 0.0 if part.eps_low == "auto" else part.eps_low  # as far as the search may go
+    gap = (eps - low) / part.quantile
+    peak = 2 * eps - low - gap if part.control == "inverse" else low + gap
     if not 0 <= peak <= 1:
         raise ValueError(
             f"part.mask mean-preserving would give important pixels a radius of {peak:.3g}, outside [0, 1]: "
@@ -117,13 +155,18 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def resolve(*layers: Mapping[str, Any], source: str = "the configuration") -> Config:
     """Merge nested mappings, later ones winning, and check the result."""
+    try:
+        return Config.model_validate(merge(*layers))
+    except ValidationError as error:
+        raise UserError(f"{source}: {explain(error)}") from None
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings as one; later ones win."""
     merged: dict[str, Any] = {}
     for layer in layers:
         _merge(merged, layer)
-    try:
-        return Config.model_validate(merged)
-    except ValidationError as error:
-        raise UserError(f"{source}: {explain(error)}") from None
+    return merged
 
 
 def plain(config: Config) -> dict[str, Any]:

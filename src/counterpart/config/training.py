@@ -4,14 +4,23 @@ from typing import Literal
 
 from pydantic import field_validator, model_validator
 
-from .values import Duration, Location, Number, Section, readable, setting
+from .values import Duration, Location, Number, RadiusOrAuto, Section, readable, setting
+
+WITH_PARTS = ("parts", "synthetic-parts")  # data sets with part masks
 
 
 class Data(Section):
     """Which images."""
 
-    name: Literal["digits", "cifar10", "svhn", "folder"] = setting("data set", default="digits")
-    root: Location | None = setting("folder that holds the data set; digits need none", default=None)
+    name: Literal["digits", "cifar10", "svhn", "tiny-imagenet", "folder", "parts", "synthetic-parts"] = (
+        setting(
+            "data set; parts: images with part masks in one folder format (docs/parts-data.md)",
+            default="digits",
+        )
+    )
+    root: Location | None = setting(
+        "folder that holds the data set; digits and synthetic-parts need none", default=None
+    )
     download: bool = setting("fetch the data set into root if it is not there", default=False)
     validation: Number = setting(
         "share of the training images kept for validation, where the data set has no validation split of its own",
@@ -23,19 +32,50 @@ class Data(Section):
         "use only this many training images, the same share of each class", default=None, ge=1
     )
     size: int | None = setting("side in pixels that images are resized and cropped to", default=None, ge=8)
+    crop: Literal["padded", "resized"] = setting(
+        "padded: random crops after padding; resized: a random region of 8 to 100 % of the image, resized",
+        default="padded",
+    )
     padding: int = setting("random crops after padding by this many pixels; 0: no crops", default=4, ge=0)
     flip: bool = setting("random horizontal flips", default=True)
     class_map: Location | None = setting(
         "JSON file {class folder: index of the model's output}, for a model that was trained on other classes",
         default=None,
     )
+    labels: Literal["parts", "boxes", "centroids", "objects", "foreground"] = setting(
+        "what is known of the parts: parts: their masks; boxes: each part's filled box; centroids: one pixel per part; "
+        "objects: one label for all parts of a class; foreground: one label for everything",
+        default="parts",
+    )
+    labelled: Number = setting(
+        "share of the annotated training images that keep their part labels, the same in each class",
+        default=1,
+        gt=0,
+        le=1,
+    )
+
+    @model_validator(mode="after")
+    def _every_setting_counts(self) -> "Data":
+        if self.crop == "resized" and self.padding not in (0, type(self).model_fields["padding"].default):
+            raise ValueError(f"data.padding {self.padding} has no effect with data.crop resized: set it to 0")
+        if self.name not in WITH_PARTS:
+            for name in ("labels", "labelled"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"data.{name} has no effect with data.name {self.name}, which has no parts: "
+                        f"it is for {' and '.join(WITH_PARTS)}"
+                    )
+        return self
 
 
 class Model(Section):
     """Which network."""
 
     name: str = setting(
-        "resnet18, preact-resnet18, wrn-D-K such as wrn-28-10, or timm/NAME", default="resnet18"
+        "resnet18, preact-resnet18, wrn-D-K such as wrn-28-10, or timm/NAME; for images with annotated parts also "
+        "parts/downsampled, parts/bounding-box, parts/two-headed, parts/pixel, and parts/baseline, the plain "
+        "classifier of the same encoder",
+        default="resnet18",
     )
     width: int | None = setting(
         "channels of the first stage (64 in resnet18, 16 K in wrn-D-K)", default=None, ge=1
@@ -45,7 +85,9 @@ class Model(Section):
         default=None,
         ge=1,
     )
-    pretrained: bool = setting("start from timm's pretrained weights", default=False)
+    pretrained: bool = setting(
+        "start from timm's pretrained weights; of a part model, the encoder alone", default=False
+    )
     init: str | None = setting(
         "start from these weights (a run folder, .safetensors, or a state dict .pt/.pth); "
         "a head of another size is replaced",
@@ -55,6 +97,75 @@ class Model(Section):
         "for ARCHITECTURE@WEIGHTS: what the network was trained to see, where its file does not say",
         default=None,
     )
+    encoder: str = setting(
+        "parts/*: a name of segmentation-models-pytorch, such as resnet50, resnext50_32x4d or efficientnet-b4, or "
+        "timm/NAME",
+        default="resnet50",
+    )
+    decoder: Literal[
+        "deeplabv3plus", "deeplabv3", "unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "pan", "upernet",
+        "segformer", "dpt",
+    ] = setting("parts/*: how part maps are made of the encoder's features", default="deeplabv3plus")  # fmt: skip
+    depth: int | None = setting(
+        "parts/*: stages of the encoder that are used; default: the decoder's choice, mostly 5",
+        default=None,
+        ge=2,
+        le=5,
+    )
+    output_stride: int | None = setting(
+        "parts/*: pixels per cell of the encoder's last map, 8 or 16, for decoders deeplabv3, deeplabv3plus and pan; "
+        "default: the decoder's choice, 16 for deeplabv3plus",
+        default=None,
+        ge=8,
+        le=16,
+        multiple_of=8,
+    )
+    resolution: Literal["own", "full"] = setting(
+        "parts/*: features and losses of parts are computed at the segmenter's own resolution, or at the images', as "
+        "published",
+        default="own",
+    )
+    pool: int = setting(
+        "parts/downsampled: side of the grid that part maps are averaged to", default=4, ge=1, le=128
+    )
+    background: bool = setting("parts/downsampled: the head sees the background's map as well", default=True)
+    see_image: bool = setting("parts/downsampled: the head sees the image as well", default=False)
+    branch: Literal["decoder", "encoder"] = setting(
+        "parts/two-headed: whose features the second head reads", default="decoder"
+    )
+
+    @property
+    def segments(self) -> bool:
+        """Whether it is a part model."""
+        return self.name.startswith("parts/") and self.name != "parts/baseline"
+
+    def part_options(self) -> dict[str, object]:
+        """The settings of a part model that its kind has, by name."""
+        return {name: getattr(self, name) for name in _part_settings(self.name)}
+
+    @model_validator(mode="after")
+    def _has_these_options(self) -> "Model":
+        for name in set(PART_SETTINGS) - set(_part_settings(self.name)):
+            value = getattr(self, name)
+            if value != type(self).model_fields[name].default:
+                shown = str(value).lower() if isinstance(value, bool) else value
+                raise ValueError(f"model.{name} {shown} has no effect with model.name {self.name}")
+        return self
+
+
+# Settings of part models, and the only kind that has each; "": every kind.
+PART_SETTINGS = {
+    "encoder": "", "decoder": "", "depth": "", "output_stride": "", "resolution": "",
+    "pool": "downsampled", "background": "downsampled", "see_image": "downsampled", "branch": "two-headed",
+}  # fmt: skip
+
+
+def _part_settings(model: str) -> list[str]:
+    """Those that a model has."""
+    if not model.startswith("parts/"):
+        return []
+    kind = model.removeprefix("parts/")
+    return ["encoder"] if kind == "baseline" else [k for k, v in PART_SETTINGS.items() if v in ("", kind)]
 
 
 class Attack(Section):
@@ -62,8 +173,24 @@ class Attack(Section):
 
     norm: Literal["linf", "l2", "l1"] = setting("norm of the budget", default="linf")
     eps: Number = setting("radius; images lie in [0, 1], so 8/255 and not 8 for linf", default=8 / 255, ge=0)
-    steps: int = setting("PGD steps in training", default=10, ge=1)
+    generation: Literal["pgd", "minimum-margin"] = setting(
+        "how methods at and part make their adversarial examples: PGD on cross-entropy, or PGD towards each of several "
+        "likely wrong classes, of which the one that comes closest counts (MMA)",
+        default="pgd",
+    )
+    targets: int = setting(
+        "minimum-margin: wrong classes, the likeliest of the clean image first", default=3, ge=1
+    )
+    steps: int = setting("PGD steps in training, towards each target", default=10, ge=1)
     step_size: Number | None = setting("PGD step; default 2.5 eps / steps", default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _targets_count(self) -> "Attack":
+        if self.generation == "pgd" and self.targets != type(self).model_fields["targets"].default:
+            raise ValueError(
+                f"attack.targets {self.targets} has no effect with attack.generation pgd: it is for minimum-margin"
+            )
+        return self
 
     @model_validator(mode="after")
     def _radius_in_range(self) -> "Attack":
@@ -75,21 +202,44 @@ class Attack(Section):
         return self
 
 
-MAPLESS = ("quadrant", "centre")  # masks that look at no map
+SAME_FOR_ALL = ("quadrant", "centre")  # masks that are one plane for all images
+OF_PARTS = ("predicted-parts", "annotated-parts")
+MAPLESS = (*SAME_FOR_ALL, "file", *OF_PARTS)  # masks that look at no map
 
 
 class Part(Section):
     """Pixel-reweighted budgets (methods part, part-t and part-m)."""
 
-    eps_low: Number = setting("radius of the pixels that matter less; at most eps", default=7 / 255, ge=0)
-    mask: Literal["paper", "quantile", "soft", "mean-preserving", "quadrant", "centre", "published-code"] = (
-        setting(
-            "paper: eps where the standardised map exceeds 1, eps_low elsewhere; quantile: eps on the same number of "
-            "pixels in every image; soft: the radius grows with the pixel's rank; mean-preserving: top pixels above "
-            "eps, so that the mean is eps; quadrant, centre: no map; published-code: per colour channel, as the "
-            "paper's code does (it also gives images each other's masks: control shuffled)",
-            default="paper",
-        )
+    eps_low: RadiusOrAuto = setting(
+        "radius of the pixels that matter less; at most eps. auto: from eps down in eighths, an epoch each, while the "
+        "validation images show no loss of robustness",
+        default=7 / 255,
+    )
+    mask: Literal[
+        "paper",
+        "quantile",
+        "soft",
+        "mean-preserving",
+        "quadrant",
+        "centre",
+        "file",
+        "published-code",
+        "predicted-parts",
+        "annotated-parts",
+    ] = setting(
+        "paper: eps where the standardised map exceeds 1, eps_low elsewhere; quantile: eps on the same number of "
+        "pixels in every image; soft: the radius grows with the pixel's rank; mean-preserving: top pixels above "
+        "eps, so that the mean is eps; quadrant, centre: no map; file: your own masks, of part.masks; "
+        "published-code: per colour channel, as the paper's code does (it also gives images each other's masks: "
+        "control shuffled); predicted-parts: eps where a part model sees the object; annotated-parts: eps where the "
+        "data say that it is",
+        default="paper",
+    )
+    masks: Location | None = setting(
+        "mask file: folder of your masks, an 8-bit grey PNG per image (0: eps_low, 255: eps) named as the image is: "
+        "train/cat/7.png for train/cat/7.jpg of the data set, train/00012.png for row 12 where it has no files; an "
+        "image without one gets eps everywhere",
+        default=None,
     )
     quantile: Number = setting(
         "share of important pixels in masks quantile, mean-preserving and centre", default=0.25, gt=0, lt=1
@@ -114,8 +264,8 @@ class Part(Section):
         default=None,
     )
     mask_from: Literal["start", "clean"] | None = setting(
-        "take the map from the attack's own first pass, or from a pass on the clean image; default: start, and for "
-        "part-t clean, a pass that TRADES makes anyway",
+        "take the map from the attack's own first pass, or from a pass on the clean image; default: start, and clean "
+        "for part-t and attack.generation minimum-margin, which make that pass anyway",
         default=None,
     )
     map_class: Literal["true", "predicted", "margin"] = setting(
@@ -134,8 +284,12 @@ class Part(Section):
     def _every_setting_counts(self) -> "Part":
         idle = []
         if self.mask in MAPLESS:
-            idle = ["map", "layer", "map_class", "mask_from", "refresh_epochs"]
-            if self.control == "shuffled":
+            idle = ["map", "layer", "map_class", "refresh_epochs"]
+            looks = self.mask == "predicted-parts"
+            idle += (
+                ["mask_from"] if self.mask_from == "clean" and not looks else []
+            )  # start is what recipes say
+            if self.control == "shuffled" and self.mask in SAME_FOR_ALL:
                 raise ValueError(
                     f"part.control shuffled: all images share one plane under part.mask {self.mask}"
                 )
@@ -143,6 +297,10 @@ class Part(Section):
             idle.append("quantile")
         if self.mask != "quadrant":
             idle.append("quadrant")
+        if self.mask != "file":
+            idle.append("masks")
+        elif self.masks is None:
+            raise ValueError("part.mask file needs the folder of your masks: part.masks DIR")
         whole = ["layer"] if self.attention else []  # such maps run through all blocks
         classless = ["map_class"] if self.map == "attention-rollout" else []
         for names, reason in ((idle, f"mask {self.mask}"), (whole + classless, f"map {self.map}")):
@@ -206,6 +364,23 @@ class Train(Section):
         "TRADES and MART: clean and attacked images pass batch norm each by themselves, or as one batch",
         default="separate",
     )
+    c_seg: Number | None = setting(
+        "part models: weight of the loss of parts, 1 - c_seg being that of the classes; default: 0.5",
+        default=None,
+        ge=0,
+        le=1,
+    )
+    part_loss: Literal["segmentation", "centroids", "centroids-published"] = setting(
+        "part models: cross-entropy of each pixel's part, or centres and masses of the parts alone; "
+        "centroids-published: with the weights of the published code",
+        default="segmentation",
+    )
+    label_smoothing: Number = setting(
+        "share of each label that is spread evenly over all classes, in the cross-entropy of training (0.1 is common)",
+        default=0,
+        ge=0,
+        lt=1,
+    )
     epochs: int = setting("passes over the training images", default=80, ge=1)
     batch_size: int = setting("images per step, over all processes", default=128, ge=1)
     precision: Literal["auto", "float32", "bf16"] = setting(
@@ -217,6 +392,14 @@ class Train(Section):
     ema: Number | None = setting(
         "decay of averaged weights, such as 0.995; default: off", default=None, gt=0, lt=1
     )
+    awp: Number = setting(
+        "adversarial weight perturbation: take each step's gradient where every kernel and matrix has moved by this "
+        "share of its norm to raise the loss (5e-3 in the paper); costs one more pass; 0: off",
+        default=0,
+        ge=0,
+        lt=1,
+    )
+    awp_warmup: int = setting("epochs without weight perturbation at the start", default=0, ge=0)
     validation_steps: int = setting("PGD steps of the validation after each epoch", default=10, ge=1)
     validation_n: int | None = setting("validate on this many images; default: all", default=None, ge=1)
     checkpoint_every: Duration = setting("seconds between checkpoints within an epoch", default=300, gt=0)
@@ -240,4 +423,16 @@ class Train(Section):
                     raise ValueError(
                         f"train.{name} has no effect with method {self.method}: it is for TRADES and MART"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _awp_begins(self) -> "Train":
+        if self.awp_warmup and not self.awp:
+            raise ValueError(
+                f"train.awp_warmup {self.awp_warmup} has no effect without train.awp, such as 5e-3"
+            )
+        if self.awp and self.awp_warmup >= self.epochs:
+            raise ValueError(
+                f"train.awp_warmup {self.awp_warmup} leaves none of {self.epochs} epochs to train.awp"
+            )
         return self

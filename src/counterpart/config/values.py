@@ -1,10 +1,12 @@
 """What every section of the schema is made of: numbers as people write them, and settings with a meaning."""
 
+import math
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 
 def _fraction(value: object) -> object:
@@ -21,7 +23,22 @@ def _seconds(value: object) -> object:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else value
 
 
+def _number_or_auto(value: object) -> object:
+    """ "auto", or a number of at least 0: one check, so that one problem is one sentence."""
+    read = _fraction(value)
+    if read == "auto":
+        return read
+    try:
+        number = float(read)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(read, bool) or not 0 <= number < math.inf:
+        raise PydanticCustomError("radius", "Input should be a number of at least 0, or auto")
+    return number
+
+
 Number = Annotated[float, BeforeValidator(_fraction)]
+RadiusOrAuto = Annotated[float | Literal["auto"], BeforeValidator(_number_or_auto)]
 Duration = Annotated[float, BeforeValidator(_seconds)]
 Location = Annotated[Path, AfterValidator(Path.expanduser)]
 

@@ -8,16 +8,32 @@ from .cifar import cifar_folder, load_cifar10, missing_files
 from .digits import load_digits
 from .folder import class_folders, load_folder, split_layout
 from .image_sets import ImageSet, Splits, balanced_subset, stratified
+from .labels import keep_labels, relabelled
 from .loaders import batches, epoch_order
+from .parts import Parts
+from .parts_folder import IMAGES, MASKS, TABLE, load_parts
 from .svhn import load_svhn
 from .svhn import missing_files as missing_svhn
-from .transforms import Augmentation, resize_maps
+from .synthetic_parts import load_synthetic_parts
+from .tiny_imagenet import load_tiny_imagenet, tiny_folder
+from .tiny_imagenet import missing_files as missing_tiny_imagenet
+from .transforms import Augmentation, ResizedCrop, resize_maps
 
 DATA_SETS: dict[str, Callable[..., Splits]] = {
     "digits": load_digits,
     "cifar10": load_cifar10,
     "svhn": load_svhn,
+    "tiny-imagenet": load_tiny_imagenet,
     "folder": load_folder,
+    "parts": load_parts,
+    "synthetic-parts": load_synthetic_parts,
+}
+
+# Data sets that can be fetched -> their folder below a root, and what that lacks.
+OFFICIAL: dict[str, tuple[Callable[[Path], Path], Callable[[Path], list[str]]]] = {
+    "cifar10": (cifar_folder, missing_files),
+    "svhn": (Path, missing_svhn),
+    "tiny-imagenet": (tiny_folder, missing_tiny_imagenet),
 }
 
 
@@ -31,16 +47,22 @@ def found(name: str, root: Path | None) -> str:
         raise UserError(f"Unknown data set {name!r}. {nearest(name, DATA_SETS)}")
     if name == "digits":
         return "digits: there, it comes with scikit-learn"
+    if name == "synthetic-parts":
+        return "synthetic-parts: there, it is drawn when it is needed"
     if root is None:
         return f"{name}: not looked for, --data.root names no folder"
     root = Path(root).expanduser()
-    if name == "cifar10":
-        folder = cifar_folder(root)
-        missing = missing_files(folder)
-        return f"cifar10: {folder} lacks {', '.join(missing)}" if missing else f"cifar10: there, in {folder}"
-    if name == "svhn":
-        missing = missing_svhn(root)
-        return f"svhn: {root} lacks {', '.join(missing)}" if missing else f"svhn: there, in {root}"
+    if name in OFFICIAL:
+        folder, lacks = OFFICIAL[name]
+        missing = lacks(folder(root))
+        return (
+            f"{name}: {folder(root)} lacks {', '.join(missing)}"
+            if missing
+            else f"{name}: there, in {folder(root)}"
+        )
+    if name == "parts":
+        missing = [part for part in (IMAGES, MASKS, TABLE) if not (root / part).exists()]
+        return f"parts: {root} lacks {', '.join(missing)}" if missing else f"parts: there, in {root}"
     if not root.is_dir():
         return f"folder: {root} is no folder"
     splits = split_layout(root) or {"all images": root}
@@ -49,6 +71,7 @@ def found(name: str, root: Path | None) -> str:
 
 
 __all__ = [
-    "DATA_SETS", "Augmentation", "ImageSet", "Splits", "balanced_subset", "batches", "epoch_order", "found",
-    "load_cifar10", "load_digits", "load_folder", "load_svhn", "resize_maps", "stratified",
+    "DATA_SETS", "OFFICIAL", "Augmentation", "ImageSet", "Parts", "ResizedCrop", "Splits", "balanced_subset", "batches",
+    "epoch_order", "found", "keep_labels", "load_cifar10", "load_digits", "load_folder", "load_parts", "load_svhn",
+    "load_synthetic_parts", "load_tiny_imagenet", "relabelled", "resize_maps", "stratified",
 ]  # fmt: skip

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from .. import distributed
 from ..errors import UserError
 from ..rundir import write_atomically
-from .image_sets import ImageSet, Splits, content_fingerprint, hold_out
+from .image_sets import ImageSet, Splits, content_fingerprint, hold_out, numbered
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FOLDER = "cifar-10-batches-py"
@@ -78,8 +78,9 @@ def load_cifar10(
     def as_set(split: str) -> ImageSet:
         pixels, labels = sets[split]
         pixels = pixels if size is None else resized(pixels, size)
+        names = numbered(split, len(labels))
         index, shape = torch.arange(len(labels)), (3, pixels.shape[2], pixels.shape[3])
-        return ImageSet("cifar10", split, CLASSES, labels, index, fingerprint, shape, pixels)
+        return ImageSet("cifar10", split, CLASSES, labels, index, fingerprint, shape, pixels, names=names)
 
     train, held = hold_out(as_set("train"), validation, "validation")
     return Splits(train=train, validation=held, test=as_set("test"))

@@ -26,7 +26,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 WORKERS = min(16, os.cpu_count() or 1)  # Pillow decodes outside the interpreter lock
 
 # What Pillow raises on damaged files; its bomb warning is an exception where warnings are errors.
-_DAMAGED = (
+DAMAGED = (
     OSError, SyntaxError, ValueError, EOFError, struct.error,
     Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
@@ -49,8 +49,8 @@ def decode(path: Path, size: int | None = None, prepare: Prepare | None = None) 
         if prepare is not None:
             return prepare(image)
         if size is not None:
-            image = _fit(image, size)
-    except _DAMAGED as error:
+            image = fit(image, size)
+    except DAMAGED as error:
         raise UserError(f"Cannot read the image {path}: {error}. Replace or remove it.") from None
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
@@ -83,7 +83,7 @@ def common_size(paths: Sequence[Path]) -> tuple[int, int]:
         UserError: if two images differ in size; names both.
     """
     with ThreadPoolExecutor(WORKERS) as pool:
-        sizes = pool.map(_header_size, paths)
+        sizes = pool.map(header_size, paths)
         first = next(sizes)
         for path, size in zip(paths[1:], sizes, strict=True):
             if size != first:
@@ -94,11 +94,12 @@ def common_size(paths: Sequence[Path]) -> tuple[int, int]:
     return first
 
 
-def _header_size(path: Path) -> tuple[int, int]:
+def header_size(path: Path) -> tuple[int, int]:
+    """(H, W) of an image file."""
     try:
         with Image.open(path) as image:
             return image.height, image.width
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise UserError(f"Cannot read the image {path}: {error}. Replace or remove it.") from None
 
 
@@ -110,13 +111,13 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _fit(image: Image.Image, size: int) -> Image.Image:
+def fit(image: Image.Image, size: int, resample: Image.Resampling = Image.Resampling.BILINEAR) -> Image.Image:
     """The shorter side to ``size``, then the centre: rounded as in torchvision."""
     width, height = image.size
     short = min(width, height)
     width, height = int(size * width / short), int(size * height / short)
     if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        image = image.resize((width, height), resample)
     left, top = round((width - size) / 2), round((height - size) / 2)
     return image.crop((left, top, left + size, top + size))
 

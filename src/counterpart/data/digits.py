@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .image_sets import ImageSet, Splits, content_fingerprint, hold_out
+from .image_sets import ImageSet, Splits, content_fingerprint, hold_out, numbered
 
 DEFAULT_SIZE = 16  # at the scans' own 8 px, maps of a network with strides mean nothing
 TEST_SHARE = 400 / 1797
@@ -40,6 +40,7 @@ def load_digits(
         fingerprint=content_fingerprint([values, labels]),
         shape=(1, size, size),
         pixels=_scaled(values, size),
+        names=numbered("all", len(labels)),
     )
     rest, test = hold_out(everything, TEST_SHARE, "test")
     train, held = hold_out(rest, validation, "validation")

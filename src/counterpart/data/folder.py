@@ -1,7 +1,7 @@
 """Any folder of images, one folder per class, as torchvision's ImageFolder has it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from .image_sets import ImageSet, Splits, content_fingerprint, hold_out
 
 SPLIT_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 TEST_SHARE = 0.2
-IN_MEMORY_BYTES = 2**30  # decoded; beyond this, images are decoded on demand
+IN_MEMORY_BYTES = 2**31  # decoded; beyond this, images are decoded on demand
 HASHED_BYTES = 2**31  # on disk; beyond this, the fingerprint covers names and sizes only
 
 
@@ -50,7 +50,7 @@ def load_folder(
     if download:
         raise UserError("data.download: a folder of your own images cannot be downloaded. Leave it out.")
     root = Path(root).expanduser()
-    listed = {split: _files_by_class(folder) for split, folder in _split_folders(root).items()}
+    listed = {split: files_by_class(folder) for split, folder in split_folders(root).items()}
     reference = next(iter(listed))
     for split, files in listed.items():
         if odd := sorted(set(files) ^ set(listed[reference])):
@@ -62,28 +62,55 @@ def load_folder(
 
     every_file = [path for files in listed.values() for paths in files.values() for path in paths]
     height, width = common_size(every_file) if size is None else (size, size)
-    in_memory = len(every_file) * 3 * height * width <= IN_MEMORY_BYTES
-    fingerprint = content_fingerprint(_content(root, every_file))
+    classes = tuple(listed[reference])
+    samples = {
+        split: [(path, k) for k, name in enumerate(files) for path in files[name]]
+        for split, files in listed.items()
+    }
+    fingerprint = files_fingerprint(root, every_file)
+    sets = set_of_files("folder", root, samples, classes, (3, height, width), fingerprint, prepare)
+    return _splits(sets, validation)
+
+
+def set_of_files(
+    name: str,
+    root: Path,
+    samples: Mapping[str, Sequence[tuple[Path, int]]],
+    classes: tuple[str, ...],
+    shape: tuple[int, int, int],
+    fingerprint: str,
+    prepare: Prepare | None = None,
+) -> dict[str, ImageSet]:
+    """Splits of image files: decoded now if all of them fit into ``IN_MEMORY_BYTES``, on demand otherwise.
+
+    Args:
+        name: of the data set.
+        root: folder that the files lie in.
+        samples: split -> each sample's file and class, in the order of their index.
+        classes: name of each class.
+        shape: (3, H, W) of every image.
+        fingerprint: of the data set.
+        prepare: makes pixels of an image, if not in the ordinary way.
+    """
+    pixels = sum(map(len, samples.values())) * shape[0] * shape[1] * shape[2]
 
     def as_set(split: str) -> ImageSet:
-        classes = tuple(listed[split])
-        paths = tuple(path for name in classes for path in listed[split][name])
-        labels = [k for k, name in enumerate(classes) for _ in listed[split][name]]
-        shape = (3, height, width)
+        paths = tuple(path for path, _ in samples[split])
         return ImageSet(
-            name="folder",
+            name=name,
             split=split,
             classes=classes,
-            labels=torch.tensor(labels),
+            labels=torch.tensor([label for _, label in samples[split]]),
             index=torch.arange(len(paths)),
             fingerprint=fingerprint,
             shape=shape,
-            pixels=decode_all(paths, shape, prepare) if in_memory else None,
+            pixels=decode_all(paths, shape, prepare) if pixels <= IN_MEMORY_BYTES else None,
             files=paths,
             prepare=prepare,
+            names=tuple(path.relative_to(root).as_posix() for path in paths),
         )
 
-    return _splits({split: as_set(split) for split in listed}, validation)
+    return {split: as_set(split) for split in samples}
 
 
 def _splits(sets: dict[str, ImageSet], share: float) -> Splits:
@@ -111,7 +138,12 @@ def class_folders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
+def split_folders(root: Path) -> dict[str, Path]:
+    """The folder of each split, or the root as train where there are none.
+
+    Raises:
+        UserError: if the layout is none that can be read.
+    """
     if not root.is_dir():
         raise UserError(
             f"{root} is {'no folder' if root.exists() else 'missing'}: --data.root must name a folder."
@@ -128,11 +160,11 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return folders or {"train": root}
 
 
-def _files_by_class(folder: Path) -> dict[str, list[Path]]:
+def files_by_class(folder: Path) -> dict[str, list[Path]]:
     """The image files under each class folder, sorted by name as text, which is the same on every platform."""
     found = {}
     for class_folder in class_folders(folder):
-        files = sorted(_images(class_folder), key=Path.as_posix)
+        files = image_files(class_folder)
         if not files:
             raise UserError(
                 f"The class folder {class_folder} holds no images ({', '.join(SUFFIXES)}): fill or remove it."
@@ -143,6 +175,11 @@ def _files_by_class(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
+def image_files(folder: Path) -> list[Path]:
+    """Image files in a folder and below it, sorted by path as text; hidden ones are passed over."""
+    return sorted(_images(folder), key=Path.as_posix)
+
+
 def _images(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -151,7 +188,12 @@ def _images(folder: Path) -> Iterator[Path]:
                 yield Path(parent) / name
 
 
-def _content(root: Path, files: list[Path]) -> Iterator[bytes]:
+def files_fingerprint(root: Path, files: Sequence[Path]) -> str:
+    """12 hex digits of names and contents; for files of over ``HASHED_BYTES`` together, of names and sizes."""
+    return content_fingerprint(_content(root, files))
+
+
+def _content(root: Path, files: Sequence[Path]) -> Iterator[bytes]:
     sizes = [path.stat().st_size for path in files]
     hash_contents = sum(sizes) <= HASHED_BYTES
     for path, size in zip(files, sizes, strict=True):

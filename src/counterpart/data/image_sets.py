@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from ..errors import UserError
 from ..seeding import Keys
 from .decoding import Prepare, decode_all
+from .parts import Parts, decode_masks
+from .transforms import as_floats
 
 # Where a data set has no official split, ours is the same in every run, whatever the run's seed.
 SPLIT_SEED = 0
@@ -33,6 +35,11 @@ class ImageSet:
         pixels: (N, C, H, W) uint8, or None for a set too large for memory.
         files: where each image came from, for sets of image files; decoded on demand if ``pixels`` is None.
         prepare: how to resize and crop them, if not in the ordinary way.
+        parts: which pixels belong to which part, for sets that are annotated.
+        names: what each sample is called within the data set, "train/cat/7.jpg" or "train/00012", so that files of
+            the user's own can belong to it.
+        masks: (K, H, W) the user's own masks (see ``mask_files``), one for some or all of the samples.
+        mask_rows: (N,) which of them is each sample's; -1: none.
     """
 
     name: str
@@ -45,6 +52,10 @@ class ImageSet:
     pixels: UInt8[Tensor, "n c h w"] | None = None
     files: tuple[Path, ...] | None = None
     prepare: Prepare | None = None
+    parts: Parts | None = None
+    names: tuple[str, ...] | None = None
+    masks: UInt8[Tensor, "k h w"] | None = None
+    mask_rows: Int[Tensor, " n"] | None = None
 
     def __post_init__(self) -> None:
         if self.pixels is None and self.files is None:
@@ -60,6 +71,36 @@ class ImageSet:
         assert self.files is not None
         return decode_all([self.files[i] for i in positions.tolist()], self.shape, self.prepare)
 
+    def read_parts(self, positions: Int[Tensor, " b"]) -> Int[Tensor, "b h w"]:
+        """The part ids at some positions, int64, 0 = background; on the device of the masks, or on the CPU.
+
+        All background for images without annotation.
+        """
+        parts = self.parts
+        if parts is None:
+            raise ValueError(f"{self.name} has no parts.")
+        if parts.masks is not None:
+            return parts.masks[positions.to(parts.masks.device)].long()
+        assert parts.files is not None
+        assert self.files is not None
+        chosen = positions.tolist()
+        masks = decode_masks(
+            [parts.files[i] if parts.there[i] else None for i in chosen],
+            [self.files[i] for i in chosen],
+            (self.shape[1], self.shape[2]),
+            parts.stored,
+        )
+        return (masks if parts.convert is None else parts.convert(masks)).long()
+
+    def read_masks(self, positions: Int[Tensor, " b"]) -> Float[Tensor, "b h w"] | None:
+        """The masks at some positions as shares in [0, 1], NaN for a sample without one; None without any masks."""
+        if self.masks is None or self.mask_rows is None:
+            return None
+        rows = self.mask_rows[positions.to(self.mask_rows.device)]
+        if len(self.masks) == 0:
+            return torch.full((len(rows), *self.shape[1:]), torch.nan, device=self.masks.device)
+        return as_floats(self.masks[rows.clamp_min(0)]).masked_fill((rows < 0)[:, None, None], torch.nan)
+
     def subset(self, positions: Int[Tensor, " b"]) -> "ImageSet":
         """The samples at some positions, each with the index that it has here."""
         positions = positions.to(self.labels.device)
@@ -69,12 +110,21 @@ class ImageSet:
             index=self.index[positions],
             pixels=None if self.pixels is None else self.pixels[positions],
             files=None if self.files is None else tuple(self.files[i] for i in positions.tolist()),
+            parts=None if self.parts is None else self.parts.subset(positions),
+            names=None if self.names is None else tuple(self.names[i] for i in positions.tolist()),
+            mask_rows=None if self.mask_rows is None else self.mask_rows[positions.to(self.mask_rows.device)],
         )
 
     def to(self, device: torch.device | str) -> "ImageSet":
         """The set with its tensors on a device."""
         pixels = None if self.pixels is None else self.pixels.to(device)
-        return replace(self, labels=self.labels.to(device), index=self.index.to(device), pixels=pixels)
+        masks = None if self.masks is None else self.masks.to(device)
+        rows = None if self.mask_rows is None else self.mask_rows.to(device)
+        parts = None if self.parts is None else self.parts.to(device)
+        labels, index = self.labels.to(device), self.index.to(device)
+        return replace(
+            self, labels=labels, index=index, pixels=pixels, parts=parts, masks=masks, mask_rows=rows
+        )
 
 
 @dataclass(frozen=True)
@@ -84,6 +134,11 @@ class Splits:
     train: ImageSet
     validation: ImageSet
     test: ImageSet
+
+
+def numbered(split: str, n: int) -> tuple[str, ...]:
+    """Names of samples that come without files: "train/00012"."""
+    return tuple(f"{split}/{row:05d}" for row in range(n))
 
 
 def stratified(labels: Int[Tensor, " n"], count: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from ..batch import Batch
 from ..errors import UserError
 from ..seeding import Keys
 from .image_sets import ImageSet
-from .transforms import Augmentation, as_floats, resize_maps
+from .transforms import Augment, as_floats, resize_maps
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Int[Tensor, " n"]:
@@ -26,7 +26,7 @@ def batches(
     batch_size: int,
     device: torch.device,
     order: Int[Tensor, " m"] | None = None,
-    augmentation: Augmentation | None = None,
+    augmentation: Augment | None = None,
     seed: int = 0,
     epoch: int = 0,
     maps: Float[Tensor, "k h w"] | None = None,
@@ -36,6 +36,8 @@ def batches(
 
     A last global batch with fewer images than there are processes leaves some of them an empty batch, so that
     all processes count the same steps.
+
+    Where the set carries masks of the user's own, they are the importance, moved as the images are.
 
     Args:
         images: the set; for speed, already on the device.
@@ -61,9 +63,10 @@ def batches(
         order = torch.arange(len(images))
     shares = _shares(order.to(images.labels.device), batch_size, first)
 
-    for positions, pixels in _read(images, shares):
+    for positions, pixels, masks in _read(images, shares):
         index = images.index[positions].to(device)
-        importance = None
+        own = images.read_masks(positions)
+        importance = None if own is None else own.to(device)
         if maps is not None:
             stored = maps[index.to(maps.device)].to(device).float()  # may be stored in half precision
             importance = resize_maps(stored, (images.shape[1], images.shape[2]))
@@ -71,6 +74,8 @@ def batches(
             images=as_floats(pixels.to(device)),
             labels=images.labels[positions].to(device),
             index=index,
+            parts=None if masks is None else masks.to(device),
+            has_parts=None if images.parts is None else images.parts.there[positions].to(device),
             importance=importance,
         )
         yield batch if augmentation is None else augmentation(batch, Keys(seed, "augment", index).fold(epoch))
@@ -82,18 +87,23 @@ def _shares(order: Tensor, batch_size: int, first: int) -> Iterator[Tensor]:
         yield whole[distributed.share(len(whole))]
 
 
-def _read(images: ImageSet, shares: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Positions and their pixels; image files are decoded one batch ahead."""
+def _read(images: ImageSet, shares: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """Positions, their pixels and part ids; files are decoded one batch ahead."""
+
+    def both(positions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        masks = None if images.parts is None else images.read_parts(positions)
+        return positions, images.read(positions), masks
+
     if images.pixels is not None:
         for positions in shares:
-            yield positions, images.read(positions)
+            yield both(positions)
         return
     with ThreadPoolExecutor(1) as ahead:
         waiting = None
         for positions in shares:
-            coming = positions, ahead.submit(images.read, positions)
+            coming = ahead.submit(both, positions)
             if waiting is not None:
-                yield waiting[0], waiting[1].result()
+                yield waiting.result()
             waiting = coming
         if waiting is not None:
-            yield waiting[0], waiting[1].result()
+            yield waiting.result()

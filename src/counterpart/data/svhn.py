@@ -17,7 +17,7 @@ from torch import Tensor
 from .. import distributed
 from ..errors import UserError
 from .cifar import resized
-from .image_sets import ImageSet, Splits, content_fingerprint, hold_out
+from .image_sets import ImageSet, Splits, content_fingerprint, hold_out, numbered
 
 CLASSES = tuple("0123456789")
 FILES = {"train": "train_32x32.mat", "test": "test_32x32.mat"}
@@ -65,8 +65,9 @@ def load_svhn(
     def as_set(split: str) -> ImageSet:
         pixels, labels = sets[split]
         pixels = pixels if size is None else resized(pixels, size)
+        names = numbered(split, len(labels))
         index, shape = torch.arange(len(labels)), (3, pixels.shape[2], pixels.shape[3])
-        return ImageSet("svhn", split, CLASSES, labels, index, fingerprint, shape, pixels)
+        return ImageSet("svhn", split, CLASSES, labels, index, fingerprint, shape, pixels, names=names)
 
     train, held = hold_out(as_set("train"), validation, "validation")
     return Splits(train=train, validation=held, test=as_set("test"))

@@ -1,6 +1,9 @@
 """Augmentation that moves image, parts and importance together, for a whole batch at once on its device."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -11,12 +14,16 @@ from ..batch import Batch
 from ..seeding import Keys
 
 
-def as_floats(pixels: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+def as_floats(pixels: UInt8[Tensor, "..."]) -> Float[Tensor, "..."]:
     """8-bit images as floats in [0, 1], the same bits on every device.
 
     Divided by a tensor: by a number, CUDA multiplies with its reciprocal, which rounds otherwise.
     """
     return pixels.float() / torch.full((), 255.0, device=pixels.device)
+
+
+Augment: TypeAlias = Callable[[Batch, Keys], Batch]
+"""A batch, and the keys of its samples -> the batch with every sample moved by its own draws."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,105 @@ class Augmentation:
         if self.flip:
             columns = torch.where(keys.integers(0, 2, stream=2)[:, None] == 1, columns.flip(1), columns)
         return torch.arange(height, device=device) + down, columns + right
+
+
+@dataclass(frozen=True)
+class ResizedCrop:
+    """A random region of the image, resized to the whole, then a random horizontal flip.
+
+    As torchvision's ``RandomResizedCrop``, by draws that belong to the sample. Regions are cut from images of the
+    data set's size, so they are never reduced: images are resampled bilinearly (antialiasing would do nothing), part
+    ids by the nearest pixel, and no pixel of a part within the region is lost.
+
+    Differs from Sitawarin et al. 2023, whose regions are cut from the files: there small regions are sharper.
+
+    Attributes:
+        scale: least and largest share of the image's area.
+        ratio: least and largest width / height of the region, in pixels.
+        flip: mirror half of the images.
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: bool = True
+
+    def __call__(self, batch: Batch, keys: Keys) -> Batch:
+        """The batch with every sample moved by its own draws, whatever else is in the batch."""
+        if len(batch) == 0:
+            return batch
+        height, width = batch.images.shape[-2:]
+        top, left, tall, wide = self.regions(keys, height, width)
+        rows = _positions(top, tall, height)
+        columns = _positions(left, wide, width)
+        if self.flip:
+            columns = torch.where(keys.integers(0, 2, stream=4)[:, None] == 1, columns.flip(1), columns)
+        ends = (top, top + tall - 1), (left, left + wide - 1)
+        moved = replace(batch, images=_interpolated(batch.images, rows, columns, *ends))
+        if batch.parts is not None:
+            parts = _move(batch.parts[:, None], _nearest(rows, *ends[0]), _nearest(columns, *ends[1]))
+            moved = replace(moved, parts=parts[:, 0])
+        if batch.importance is not None:
+            maps = _interpolated(batch.importance[:, None], rows, columns, *ends)
+            moved = replace(moved, importance=maps[:, 0])
+        return moved
+
+    def regions(self, keys: Keys, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Top, left, height and width of each sample's region, (B,) int64.
+
+        The first of ten draws that fits, or else the largest centred region of an allowed ratio.
+        """
+        tries = 10
+        share = self.scale[0] + (self.scale[1] - self.scale[0]) * keys.uniform(0, (tries,), stream=0).double()
+        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
+        ratio = (low + (high - low) * keys.uniform(0, (tries,), stream=1).double()).exp()
+        wide = (height * width * share * ratio).sqrt().round().long()
+        tall = (height * width * share / ratio).sqrt().round().long()
+        fits = (wide > 0) & (wide <= width) & (tall > 0) & (tall <= height)
+        first = fits.long().argmax(dim=1, keepdim=True)
+        fitted = fits.any(dim=1)
+        wide, tall = wide.gather(1, first)[:, 0], tall.gather(1, first)[:, 0]
+        whole_wide, whole_tall = width, height
+        if width / height < self.ratio[0]:
+            whole_tall = min(height, round(width / self.ratio[0]))
+        elif width / height > self.ratio[1]:
+            whole_wide = min(width, round(height * self.ratio[1]))
+        wide, tall = wide.where(fitted, whole_wide), tall.where(fitted, whole_tall)
+        top = keys.integers(0, height - tall + 1, stream=2)
+        left = keys.integers(0, width - wide + 1, stream=3)
+        return top.where(fitted, (height - tall) // 2), left.where(fitted, (width - wide) // 2), tall, wide
+
+
+def _positions(first: Int[Tensor, " b"], length: Int[Tensor, " b"], size: int) -> Float[Tensor, "b n"]:
+    """Where in the image the centre of each of ``size`` resized pixels lies, float64, in pixels."""
+    centres = torch.arange(size, device=first.device, dtype=torch.float64) + 0.5
+    return first[:, None] + centres * (length / size)[:, None] - 0.5
+
+
+def _nearest(positions: Tensor, first: Tensor, last: Tensor) -> Int[Tensor, "b n"]:
+    return (positions + 0.5).floor().long().clamp(first[:, None], last[:, None])
+
+
+def _interpolated(
+    planes: Float[Tensor, "b c h w"],
+    rows: Tensor,
+    columns: Tensor,
+    row_ends: tuple[Tensor, Tensor],
+    column_ends: tuple[Tensor, Tensor],
+) -> Float[Tensor, "b c h w"]:
+    """(B, C, H, W) at fractional rows (B, H) and columns (B, W), bilinear, nothing beyond the ends."""
+    for axis, places, (first, last) in ((2, rows, row_ends), (3, columns, column_ends)):
+        below = places.floor()
+        share = (places - below).float()
+        view = [len(planes), 1, 1, 1]
+        view[axis] = places.shape[1]
+        taps = []
+        for tap in (below, below + 1):
+            source = tap.long().clamp(first[:, None], last[:, None]).view(view)
+            size = list(planes.shape)
+            size[axis] = places.shape[1]
+            taps.append(planes.gather(axis, source.expand(size)))
+        planes = torch.lerp(taps[0], taps[1], share.view(view))
+    return planes
 
 
 def _move(

@@ -8,7 +8,7 @@ import csv
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -279,11 +279,20 @@ def _attempt(work: _Work, positions: Tensor) -> _Found:
     return _Found(positions, answers, fooled, forwards, backwards, found)
 
 
-def read_batch(images: ImageSet, positions: Tensor, device: torch.device) -> Batch:
-    """The images at some positions, as an attack meets them."""
+def read_batch(
+    images: ImageSet, positions: Tensor, device: torch.device, *, with_parts: bool = False
+) -> Batch:
+    """The images at some positions, as an attack meets them; ``with_parts``, their part ids as far as there are any."""
     chosen = images.subset(positions)
-    pixels = as_floats(chosen.read(torch.arange(len(chosen))).to(device))
-    return Batch(pixels, chosen.labels.to(device), chosen.index.to(device))
+    everything = torch.arange(len(chosen))
+    pixels = as_floats(chosen.read(everything).to(device))
+    own = images.read_masks(positions)
+    importance = None if own is None else own.to(device)
+    batch = Batch(pixels, chosen.labels.to(device), chosen.index.to(device), importance=importance)
+    if chosen.parts is None or not with_parts:
+        return batch
+    parts, there = chosen.read_parts(everything).to(device), chosen.parts.there.to(device)
+    return replace(batch, parts=parts, has_parts=there)
 
 
 def _unit(found: Sequence[_Found], seconds: float) -> Unit:

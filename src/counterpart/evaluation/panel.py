@@ -8,15 +8,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..batch import Batch
 from ..budget import Budget, Linf
 from ..data.image_sets import ImageSet
-from ..data.transforms import as_floats
 from ..importance.rules import explain
 from ..protocols import NamedAttack, Rule, View
 from ..rundir import write_atomically
 from ..saliency import ATTENTION_MAPS
 from ..seeding import Keys
+from .accuracy import read_batch
 from .ledger import Row
 
 IMAGES = 8
@@ -60,10 +59,8 @@ def write_panel(
     fell = [i for i in right if rows[i].fooled_by][: IMAGES // 2]
     held = [i for i in right if not rows[i].fooled_by][: IMAGES - len(fell)]
     positions = torch.tensor(sorted(fell + held))
-    clean = as_floats(images.read(positions).to(device))
-    chosen = images.subset(positions)
-    batch = Batch(clean, chosen.labels.to(device), chosen.index.to(device))
-    adversarial = clean
+    batch = read_batch(images, positions, device, with_parts=True)
+    adversarial = clean = batch.images
     for named in attacks:
         keys = Keys(seed, named.name, batch.index)
         adversarial = named.attack(view, clean, batch.labels, budget=budget, keys=keys).images

@@ -43,7 +43,7 @@ def draw_radii(
     """
     planes = []
     for positions in torch.split(torch.arange(len(images)), batch_size):
-        batch = read_batch(images, positions, device)
+        batch = read_batch(images, positions, device, with_parts=True)
         budget = rule(view.probe(batch.images), batch, Keys(seed, "radii", batch.index))
         planes.append(budget.radius(batch.images).float().cpu())
     return torch.cat(planes)

@@ -137,6 +137,24 @@ def centre_mask(images: Float[Tensor, "b c h w"], quantile: float) -> Mask:
     return Mask(share.view(1, 1, height, width).repeat(len(images), 1, 1, 1), _none_flat(images))
 
 
+def foreground_mask(parts: Int[Tensor, "b h w"]) -> Mask:
+    """``eps`` on every part of the object, ``eps_low`` on the background. Not in the papers: it joins the two.
+
+    An image that is all background or all object is ``flat``.
+    """
+    inside = parts > 0
+    flat = ~inside.flatten(1).any(dim=1) | inside.flatten(1).all(dim=1)
+    return Mask(inside[:, None].float(), flat)
+
+
+def file_mask(images: Float[Tensor, "b c h w"], shares: Float[Tensor, "b h w"] | None) -> Mask:
+    """The user's own shares in [0, 1], as they are; an image without a mask is NaN, and ``flat``. None: all are."""
+    if shares is None:
+        return Mask(torch.ones_like(images[:, :1]), ~_none_flat(images))
+    absent = shares.flatten(1).isnan().any(dim=1)
+    return Mask(shares.nan_to_num(1.0)[:, None], absent)
+
+
 def jet(values: Float[Tensor, "..."]) -> Float[Tensor, "... 3"]:
     """The colour map "jet": red, green and blue of values in [0, 1], in 256 steps.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..budget import Budget, Linf
+from ..part_maps import predicted_parts
 from ..protocols import Probe
 from ..saliency import probe_map, score_weights
 from ..seeding import Keys
@@ -51,12 +52,14 @@ def part(
 
     Args:
         probe: a forward pass on the images, clean or at a random start; masks without a map do not look at it.
-        batch: where it holds stored importance, that is used instead of a map of the probe.
+        batch: where it holds stored importance, that is used instead of a map of the probe; for mask "file" it is
+            the mask itself.
         keys: of the batch's samples, for what is random.
         eps: radius of important pixels, in image units.
         eps_low: radius of the others.
         mask: "paper", "quantile", "soft", "mean-preserving" or "published-code" (see ``importance.masks``); or,
-            without a map, "quadrant" or "centre".
+            without a map, "quadrant", "centre", "file", "predicted-parts" of a part model's probe, or
+            "annotated-parts" of the batch (an image without annotation is flat).
         control: "none", "uniform", "shuffled", "random" or "inverse" (see ``importance.controls``).
         kind: of map: one of ``saliency.MAPS``.
         map_class: what the map explains: the "true" class, the "predicted" one, or the "margin" between the true
@@ -65,14 +68,15 @@ def part(
         quadrant: the quarter with the small radius, for mask "quadrant".
 
     Returns:
-        One plane (B, 1, H, W), or (B, 3, H, W) for "published-code". A flat or NaN map means ``eps`` everywhere,
-        whatever mask and control, and its image is ``flat``.
+        One plane (B, 1, H, W), or (B, 3, H, W) for "published-code". A flat or NaN map, or no mask in a file,
+        means ``eps`` everywhere, whatever mask and control, and its image is ``flat``.
 
     Raises:
-        ValueError: an unknown name, or "published-code" for images without three channels.
+        ValueError: an unknown name, "published-code" for images without three channels, or parts that nobody
+            predicts or annotated.
     """
     size = (batch.images.shape[2], batch.images.shape[3])
-    found = _without_map(mask, batch, quantile, quadrant)
+    found = _without_map(mask, probe, batch, quantile, quadrant)
     if found is None:
         stored = batch.importance
         maps = stored if stored is not None else explain(probe, batch.labels, map_class, kind)
@@ -90,10 +94,24 @@ def explain(probe: Probe, labels: Tensor, map_class: str, kind: str = "grad-cam"
     return probe_map(probe, score_weights(probe.logits, labels, map_class), kind)
 
 
-def _without_map(mask: str, batch: Batch, quantile: float, quadrant: str) -> Mask | None:
-    if mask == "quadrant":
-        return masks.quadrant_mask(batch.images, quadrant)
-    return masks.centre_mask(batch.images, quantile) if mask == "centre" else None
+def _without_map(mask: str, probe: Probe, batch: Batch, quantile: float, quadrant: str) -> Mask | None:
+    match mask:
+        case "file":
+            return masks.file_mask(batch.images, batch.importance)
+        case "quadrant":
+            return masks.quadrant_mask(batch.images, quadrant)
+        case "centre":
+            return masks.centre_mask(batch.images, quantile)
+        case "predicted-parts":
+            if probe.part_logits is None:
+                raise ValueError("Mask predicted-parts needs a part model, such as parts/downsampled.")
+            size = (batch.images.shape[2], batch.images.shape[3])
+            return masks.foreground_mask(predicted_parts(probe.part_logits, size))
+        case "annotated-parts":
+            if batch.parts is None:
+                raise ValueError("Mask annotated-parts needs images with annotated parts.")
+            return masks.foreground_mask(batch.parts)
+    return None
 
 
 def _of_map(mask: str, maps: Tensor, size: tuple[int, int], keys: Keys, quantile: float) -> Mask:

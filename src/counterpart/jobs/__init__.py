@@ -1,10 +1,12 @@
 """What the commands do with run folders and models."""
 
 from .auditing import audit_target as audit_target
+from .corruptions import evaluate_corruptions as evaluate_corruptions
 from .judging import Judged as Judged
 from .judging import evaluate as evaluate
 from .prediction import Prediction as Prediction
 from .prediction import predict as predict
+from .targets import open_targets as open_targets
 from .training import Trained as Trained
 from .training import train as train
 from .training import train_seeds as train_seeds

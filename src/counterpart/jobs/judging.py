@@ -17,6 +17,7 @@ from ..attacks.auto_attack import finish
 from ..budget import Budget
 from ..config import plain
 from ..data.image_sets import ImageSet, balanced_subset
+from ..data.mask_files import masks_fingerprint
 from ..errors import UserError
 from ..evaluation import accuracy
 from ..evaluation.ledger import Ledger, Row, weights_hash
@@ -117,7 +118,9 @@ def case_of(target: Target) -> Case:
             f"evaluate.norm {norm} differs from training's {config.attack.norm}: give its radius with --evaluate.eps."
         )
     eps = config.attack.eps if wanted.eps is None else wanted.eps
-    mask = {**config.part.model_dump(), "eps_low": wanted.eps_low}
+    mask = {**config.part.model_dump(exclude={"masks"}), "eps_low": wanted.eps_low}
+    if (own := masks_fingerprint(images)) is not None:
+        mask["masks"] = own
     elsewhere = {"data": config.data.model_dump(exclude_unset=True)}
     surrogates = {}
 
@@ -273,7 +276,8 @@ def _keep(case: Case, rows: Sequence[Row], made: Sequence[Record]) -> None:
 
 def _write_panel(case: Case, path: Path, rows: Sequence[Row]) -> None:
     config = case.target.config
-    rule = build.rule(config) if config.train.masked else partial(constant, budget=case.budget)
+    trained = build.rule(config, case.target.who.get("trained_eps_low"))
+    rule = trained if config.train.masked else partial(constant, budget=case.budget)
     same = case.norm == config.attack.norm  # the radii of training mean nothing in another norm
     size = config.evaluate.chunk_size
 

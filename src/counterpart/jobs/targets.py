@@ -26,7 +26,14 @@ from ..records import fingerprint
 from ..rundir import RunDir, members
 from ..training import checkpoint
 
-JUDGING = ("evaluate", "data", "device", "threads", "seed")  # what may change when a trained run is evaluated
+JUDGING = (
+    "evaluate",
+    "corruptions",
+    "data",
+    "device",
+    "threads",
+    "seed",
+)  # what may change when a trained run is evaluated
 FORMS = "a run folder, a checkpoint (.safetensors), timm/NAME, ARCHITECTURE@WEIGHTS.pt, or module:function of your own"
 
 
@@ -132,9 +139,9 @@ def load_checkpoint(path: Path) -> tuple[ImageClassifier, dict[str, Any]]:
 def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) -> Target:
     """A run of ours, by its best or last weights, or by those in a file."""
     for section in changes:
-        if section not in JUDGING:
+        if section not in JUDGING and not (section == "part" and set(changes[section]) == {"masks"}):
             raise UserError(
-                f"{section} is a setting of training, and {run.path} has been trained. evaluate takes "
+                f"{section} is a setting of training, and {run.path} has been trained. To judge it, set "
                 f"{', '.join(JUDGING)}; another radius is --evaluate.eps, another norm --evaluate.norm."
             )
     # data.limit is for training images.
@@ -154,6 +161,8 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
         )
         notes = (f"{said[0].upper()}{said[1:]}.",)
     who = {"config": about["config"], "weights": which, "method": build.method_name(config)}
+    if "eps_low" in about:  # what part.eps_low auto had come to
+        who["trained_eps_low"] = about["eps_low"]
     classes = int(about["model"]["num_classes"])
     return Target(text, run, config, model.to(device).eval(), classes, images, device, who, notes)
 
@@ -270,5 +279,6 @@ def _answers(model: nn.Module, images: ImageSet, device: torch.device) -> int:
 
 
 def _split(config: Config, device: torch.device, **options: Any) -> ImageSet:
-    data = build.splits(config, device, **options)
+    masks_for = None if config.evaluate.eps_low is None else config.evaluate.split
+    data = build.splits(config, device, masks_for, **options)
     return data.test if config.evaluate.split == "test" else data.validation

@@ -1,17 +1,19 @@
 """Train, or continue, the run of a configuration."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
 from .. import build, devices, distributed
 from ..attacks import pgd
-from ..config import MAPLESS, Config, identity, plain
+from ..config import MAPLESS, Config, identity, plain, resolve
 from ..data.image_sets import ImageSet, balanced_subset
+from ..data.mask_files import masks_fingerprint
 from ..data.transforms import as_floats
 from ..errors import UserError
 from ..evaluation import accuracy
@@ -55,7 +57,8 @@ def train(config: Config, deadline: float | None = None) -> Trained:
         raise UserError(
             "data.class_map is for evaluating a model on other classes; training gives it the data's own."
         )
-    data = build.splits(config, device)
+    data = build.splits(config, device, masks_for="train" if config.train.masked else None)
+    _check_targets(config, len(data.train.classes))
     about_model = build.about_model(config, data)
     model = build.model(about_model, config.seed, pretrained=config.model.pretrained)
     if config.model.init is not None:
@@ -64,24 +67,26 @@ def train(config: Config, deadline: float | None = None) -> Trained:
     model.to(device)
     _check_saliency(config, model, data.train, device)
     if distributed.is_main():
-        run.create(plain(config), identity)
+        run.create(plain(config), partial(_identity, run=run))
         run.sweep()
     distributed.barrier()
 
     validation = data.validation
     if config.train.validation_n is not None:
         validation = balanced_subset(validation, config.train.validation_n, seed=0)
+    masks = masks_fingerprint(data.train)
     about = {
         "model": about_model,
         "classes": list(data.train.classes),
         "data": data.train.name,
         "fingerprint": data.train.fingerprint,
         "config": build.config_hash(config),
+        **({} if masks is None else {"masks": masks}),
     }
     o = config.optimizer
     finished = fit(
         model,
-        build.phases(config),
+        build.phases(config, len(validation)),
         data.train,
         run=run,
         optimizer=sgd(
@@ -98,6 +103,11 @@ def train(config: Config, deadline: float | None = None) -> Trained:
         about=about,
     )
     return Trained(run, finished)
+
+
+def _identity(config: Mapping[str, Any], run: RunDir) -> dict[str, Any]:
+    """What may not differ. A setting that is younger than the run counts as its default there."""
+    return identity(plain(resolve(config, source=str(run.config_file))))
 
 
 def train_seeds(config: Config, seeds: Sequence[int]) -> list[Trained]:
@@ -125,6 +135,15 @@ def _deadline(config: Config) -> float | None:
     return None if after is None else time.monotonic() + after
 
 
+def _check_targets(config: Config, classes: int) -> None:
+    """Refuse, before anything is written, more targets than there are wrong classes."""
+    if config.attack.generation == "minimum-margin" and config.attack.targets >= classes:
+        raise UserError(
+            f"attack.targets {config.attack.targets} of {classes - 1} wrong classes: {config.data.name} has {classes}. "
+            f"Use --attack.targets {classes - 1}."
+        )
+
+
 def _check_saliency(config: Config, model: nn.Module, images: ImageSet, device: torch.device) -> None:
     """Refuse, before anything is written, a model that maps cannot be drawn from."""
     if not config.train.masked:
@@ -134,6 +153,10 @@ def _check_saliency(config: Config, model: nn.Module, images: ImageSet, device: 
         raise UserError(
             f"part.mask published-code colours red, green and blue, but the images have {channels} channel"
             f"{'s' if channels > 1 else ''}. Use another mask, such as paper."
+        )
+    if mask == "annotated-parts" and images.parts is None:
+        raise UserError(
+            f"part.mask annotated-parts: {images.name} has no annotated parts. Use another mask or data set."
         )
     if mask in MAPLESS:
         return

@@ -102,6 +102,7 @@ def _changes(config: Mapping[str, Any], outside: RunDir | None, changes: Mapping
     kept = {
         name: config[name] for name in ("evaluate", "data", "threads", "seed") if config.get(name) is not None
     }
+    kept["evaluate"] = {**kept["evaluate"], "eps_low": None}  # its planes were kept: no masks are needed
     if outside is not None:
         kept |= {"model": config["model"], "name": outside.name, "runs": str(outside.path.parent)}
     for section, value in changes.items():

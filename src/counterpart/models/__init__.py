@@ -1,8 +1,9 @@
 """Networks by name, all as classifiers of images in [0, 1]."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from ..errors import UserError, nearest
 from .cifar_resnet import preact_resnet18, resnet18, wide_resnet
@@ -31,27 +32,35 @@ def create(
     image_size: int = 32,
     patch_size: int | None = None,
     pretrained: bool = False,
+    parts: Mapping[str, Any] | None = None,
 ) -> ImageClassifier:
-    """A freshly initialised network (from torch's default generator), or one with timm's pretrained weights.
+    """A freshly initialised network (from torch's default generator), or one with pretrained weights.
 
     Args:
-        name: one of ``MODELS``, ``wrn-D-K`` or ``dm-wrn-D-K`` such as ``wrn-28-10``, or ``timm/NAME``.
+        name: one of ``MODELS``, ``wrn-D-K`` or ``dm-wrn-D-K`` such as ``wrn-28-10``, ``timm/NAME`` or ``parts/HEAD``.
         num_classes: number of classes.
-        width: channels of the first stage; default as published. Not for timm's networks.
+        width: channels of the first stage; default as published. Not for timm's networks and part models.
         in_channels: channels of the images.
         image_size: side of the images in pixels, for networks that are built for one size (transformers,
             ``ONE_SIZE``).
         patch_size: side of the patches in pixels, for timm's transformers.
-        pretrained: start from pretrained weights; timm's networks only.
+        pretrained: start from pretrained weights; timm's networks and the encoders of part models only.
+        parts: what else makes a part model: the options of ``part_model.create``.
     """
+    if name.startswith(("timm/", "parts/")) and width is not None:
+        raise UserError(f"width {width} does not apply to {name}: timm's networks have fixed widths.")
     if name.startswith("timm/"):
-        if width is not None:
-            raise UserError(f"width {width} does not apply to {name}: timm's networks have fixed widths.")
         from . import backbones
 
         return backbones.create(name, num_classes, in_channels, image_size, pretrained, patch_size)
     if patch_size is not None:
         raise UserError(f"patch_size {patch_size} does not apply to {name}: it is for timm's transformers.")
+    if name.startswith("parts/"):
+        from . import part_model
+
+        if parts is None:
+            raise UserError(f"{name} needs images with annotated parts, and this data set has none.")
+        return part_model.create(name, num_classes, in_channels, image_size, pretrained, **parts)
     if pretrained:
         raise UserError(
             f"{name} has no pretrained weights here; name a timm/ network, or give weights to start from."

@@ -24,7 +24,7 @@ def create(
     patch_size: int | None = None,
 ) -> ImageClassifier:
     """The network ``timm/NAME``, normalising with its own mean and standard deviation."""
-    config = _pretrained_config(name)
+    config = pretrained_config(name)
     # Only networks that are built for one image size know the option.
     size = {"img_size": image_size} if config.get("fixed_input_size") else {}
     if patch_size is not None:
@@ -90,7 +90,7 @@ class Preprocessing:
 
 def preprocessing(name: str) -> Preprocessing:
     """The evaluation preprocessing of ``timm/NAME``, as its weights were published."""
-    config = resolve_data_config({}, pretrained_cfg=_pretrained_config(name))
+    config = resolve_data_config({}, pretrained_cfg=pretrained_config(name))
     return Preprocessing(
         crop=config["input_size"][-1],
         crop_pct=config["crop_pct"],
@@ -103,14 +103,15 @@ def preprocessing(name: str) -> Preprocessing:
 
 def outputs(name: str) -> int:
     """How many classes the published weights of ``timm/NAME`` answer with."""
-    return int(_pretrained_config(name).get("num_classes", 1000))
+    return int(pretrained_config(name).get("num_classes", 1000))
 
 
 def _timm_name(name: str) -> str:
     return name.removeprefix("timm/")
 
 
-def _pretrained_config(name: str) -> dict[str, Any]:
+def pretrained_config(name: str) -> dict[str, Any]:
+    """What timm knows of the weights of ``timm/NAME``; refuses a name that timm does not have."""
     short = _timm_name(name)
     if not timm.is_model(short):
         known = timm.list_models()

@@ -20,9 +20,10 @@ from torch import Tensor, fx, nn
 
 from .. import devices
 from ..errors import UserError
-from ..protocols import Attention, Probe
+from ..protocols import Attention, PartModel, Probe
 from ..seeding import derive
 from .normalize import ImageClassifier
+from .part_heads import PartFeatures
 from .places import Places, places_of
 from .shown import Outputs, Seen, Shown, attention_weights, expose, unfuse, watched
 
@@ -77,7 +78,7 @@ class InferenceView:
         order, prefix = getattr(body, "output_fmt", "NCHW"), getattr(body, "num_prefix_tokens", 0)
         self._order, self._prefix = str(order), int(prefix)
         weights = attention_weights(body)
-        self.attends = bool(weights) and self._classifier is not None
+        self.attends = bool(weights) and self._classifier is not None and not isinstance(model, PartModel)
         if attention and not self.attends:
             raise UserError(
                 f"{type(body).__name__} has no attention to draw a map from: use grad-cam, xgrad-cam or layer-cam."
@@ -120,13 +121,17 @@ class InferenceView:
     def probe(self, images: Float[Tensor, "b c h w"]) -> Probe:
         """One forward pass from a fresh leaf, its graph kept.
 
-        ``features`` is None where the head sees no maps, or reads nothing but a class token. ``weights`` is given
-        where the head is global average pooling and a linear layer, which is verified on numbers, not on names.
+        ``features`` is None where the head sees no maps, or reads nothing but a class token; of a part model it is
+        what its head reads: the part logits, or maps that they are made from. ``weights`` is given where the head is
+        global average pooling and a linear layer, which is verified on numbers, not on names.
         """
         images = images.detach().clone().requires_grad_()
         size = (images.shape[2], images.shape[3])
         with torch.enable_grad():
             output, inner, blocks = self._run(images)
+            if isinstance(output, PartFeatures):
+                maps = inner if self._inner else output.maps
+                return Probe(images, self._logits(output), maps, part_logits=output.part_logits)
             if self._classifier is None:
                 return Probe(images, output, inner)
             places = places_of(output.shape, size, self._order, self._prefix)
@@ -164,11 +169,12 @@ class InferenceView:
             output, inner, blocks = self._trunk(inputs.contiguous(memory_format=self._layout))
         return output.float(), inner, blocks
 
-    def _logits(self, output: Tensor) -> Tensor:
+    def _logits(self, output: Tensor | PartFeatures) -> Tensor:
         if self._classifier is None:
+            assert isinstance(output, Tensor)
             return output
         with torch.autocast(output.device.type, enabled=False):
-            return self._classifier.backbone.forward_head(output)
+            return self._classifier.backbone.forward_head(output)  # type: ignore[arg-type]  # its own features
 
     def _final_layer(self) -> nn.Linear:
         assert self._classifier is not None

@@ -2,5 +2,6 @@
 
 from .adversarial import adversarial as adversarial
 from .mart import mart as mart
+from .parts import with_parts as with_parts
 from .standard import standard as standard
 from .trades import trades as trades

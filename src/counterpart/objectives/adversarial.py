@@ -3,30 +3,47 @@
 from functools import partial
 
 from ..budget import Budget
-from ..losses.classification import cross_entropy
+from ..losses.classification import cross_entropy, margin
 from ..protocols import Objective, Rule
 from .crafting import craft
 from .standard import cross_entropy_loss
 
 
 def adversarial(
-    *, budget: Budget, rule: Rule, steps: int, step_size: float | None = None, mask_from: str = "start"
+    *,
+    budget: Budget,
+    rule: Rule,
+    steps: int,
+    step_size: float | None = None,
+    targets: int | None = None,
+    mask_from: str | None = None,
+    label_smoothing: float = 0.0,
 ) -> Objective:
-    """Cross-entropy on PGD's last iterate.
+    """Cross-entropy on the last iterate of PGD, or of a minimum-margin attack.
 
     AT: Madry et al. 2018, arXiv 1706.06083. PART: Zhang et al. 2024 (ICML), algorithm 1, when the rule is
     ``importance.rules.part``. Differs from the published PART code: the map is the image's own, and is read off
     a forward pass that the attack makes anyway.
 
+    Minimum margin: Gao et al. 2022 (ICML), in the form of fixed steps that the PART paper trains with: from one random
+    start, PGD on the difference of two logits, towards each of the likeliest wrong classes of the clean image. Each
+    image keeps the end where its target came closest to the true class, or farthest past it. Differs from the published
+    code, whose difference stops counting where the target leads by 50.
+
     Args:
         budget: the full budget; the random start is drawn from it. The first gradient may therefore be taken
             where the rule allows less; the first step enters what the rule allows.
         rule: draws what the attack may do, from the pass on the start.
-        steps: PGD steps.
+        steps: PGD steps, towards each target.
         step_size: absolute step length; default 2.5 / steps of the full budget.
-        mask_from: "start": the rule sees the attack's own first pass (no extra cost); "clean": it sees a pass
-            on the clean images (one more forward pass).
+        targets: wrong classes of the minimum-margin attack, fewer than there are classes; the paper's are 3. None:
+            PGD on cross-entropy.
+        mask_from: "start": the rule sees the attack's own first pass; "clean": it sees a pass on the clean images.
+            Default: the one that costs nothing, which is "start" for PGD and "clean" with targets.
+        label_smoothing: share of the labels spread over all classes, in the training loss alone.
     """
+    if mask_from is None:
+        mask_from = "start" if targets is None else "clean"
     perturb = partial(
         craft,
         budget=budget,
@@ -35,6 +52,7 @@ def adversarial(
         step_size=step_size,
         mask_from=mask_from,
         start="ball",
-        loss=cross_entropy,
+        loss=cross_entropy if targets is None else margin,
+        targets=targets,
     )
-    return Objective(perturb=perturb, loss=cross_entropy_loss)
+    return Objective(perturb=perturb, loss=partial(cross_entropy_loss, label_smoothing=label_smoothing))

@@ -1,13 +1,14 @@
 """The attack inside every adversarial objective: a start, the rule's budget, and PGD's last iterate within it."""
 
+import torch
 from torch import Tensor
 
 from ..attacks.projected_gradient import pgd
 from ..batch import Batch
 from ..budget import Budget
 from ..importance.rules import Masked
-from ..losses.classification import AttackLoss, kl_divergence
-from ..protocols import Perturbed, Rule, View
+from ..losses.classification import AttackLoss, kl_divergence, likely_class, margin
+from ..protocols import Perturbed, Probe, Rule, View
 from ..seeding import Keys
 
 NOISE = 0.001  # standard deviation of the start of TRADES and MART, as in the published codes
@@ -25,8 +26,9 @@ def craft(
     mask_from: str,
     start: str,
     loss: AttackLoss,
+    targets: int | None = None,
 ) -> Perturbed:
-    """Perturb a batch for training.
+    """Perturb a batch for training. The clean images are passed once at most, and the graph of that pass is not kept.
 
     Args:
         view: what the attack searches on.
@@ -34,39 +36,66 @@ def craft(
         keys: of the random start.
         budget: the full budget, whose step is taken whatever the rule allows, so that a control differs in radii alone.
         rule: draws what the attack may do from a pass on the start or on the clean images.
-        steps: PGD steps.
+        steps: PGD steps, towards each target.
         step_size: absolute step length; default 2.5 / steps of the full budget.
         mask_from: "start": the rule sees the attack's own first pass; "clean": a pass on the clean images, which the
-            KL loss makes anyway.
+            KL loss and targets need anyway.
         start: "ball": a random point of the full budget; "noise": the image plus normal noise of 0.001.
         loss: what the attack increases; the KL loss is measured from the clean probabilities, computed once.
+        targets: how many of the likeliest wrong classes to approach, each from the same start; the image that comes
+            closest to its own is kept. None: no targets.
     """
     images = batch.images
-    clean = view.probe(images) if mask_from == "clean" or loss is kl_divergence else None
-    first = budget.sample(images, keys) if start == "ball" else _noisy(images, keys)
-    probe = clean if mask_from == "clean" and clean is not None else view.probe(first)
-    allowed = rule(probe, batch, keys)
-    length = step_size if step_size is not None else budget.size(images) * (2.5 / steps)
-    probabilities = (
-        clean.logits.detach().softmax(dim=1) if clean is not None and loss is kl_divergence else None
-    )
-    attacked = pgd(
-        view,
-        images,
-        batch.labels,
-        budget=allowed,
-        keys=keys,
-        start=first if probe is clean else probe,
-        loss=loss,
-        target=probabilities,
-        steps=steps,
-        step_size=length,
-        last_iterate=True,
-    )
+    needed = mask_from == "clean" or loss is kl_divergence or targets is not None
+    clean = view.probe(images) if needed else None
+    begin: Tensor | Probe
+    begin = first = budget.sample(images, keys) if start == "ball" else _noisy(images, keys)
+    if clean is not None and mask_from == "clean":
+        allowed = rule(clean, batch, keys)
+    else:
+        begin = view.probe(first)
+        allowed = rule(begin, batch, keys)
+    aims: list[Tensor | None]
+    aims = [None] if clean is None else _aims(clean.logits.detach(), batch.labels, loss, targets)
+    del clean  # and with it a graph that nobody needs any more
+    ends: list[Tensor] = []
+    for aim in aims:  # in turn: as many passes as all at once, in the memory of one
+        attacked = pgd(
+            view,
+            images,
+            batch.labels,
+            budget=allowed,
+            keys=keys,
+            start=begin,
+            loss=loss,
+            target=aim,
+            steps=steps,
+            step_size=step_size if step_size is not None else budget.size(images) * (2.5 / steps),
+            last_iterate=True,
+        )
+        ends.append(attacked.images)
+        begin = first  # a probe serves one backward pass
+    found = ends[0] if len(ends) == 1 else _closest(view, batch.labels, ends, aims)
     counts = {"radius": float(allowed.mean(images).sum())}
     if isinstance(allowed, Masked):
         counts["flat_maps"] = float(allowed.flat.sum())
-    return Perturbed(attacked.images, allowed, counts)
+    return Perturbed(found, allowed, counts)
+
+
+def _aims(answers: Tensor, labels: Tensor, loss: AttackLoss, targets: int | None) -> list[Tensor | None]:
+    """What ``loss`` takes as its targets, one after the other, from the clean logits."""
+    if targets is not None:
+        return [likely_class(answers, labels, rank) for rank in range(1, targets + 1)]
+    return [answers.softmax(dim=1) if loss is kl_divergence else None]
+
+
+@torch.no_grad()
+def _closest(view: View, labels: Tensor, ends: list[Tensor], aims: list[Tensor | None]) -> Tensor:
+    """Of several ends, each image's whose own target comes closest to the true class, or farthest past it."""
+    margins = [margin(view(end), labels, aim) for end, aim in zip(ends, aims, strict=True)]
+    return torch.stack(ends)[
+        torch.stack(margins).argmax(dim=0), torch.arange(len(labels), device=labels.device)
+    ]
 
 
 def _noisy(images: Tensor, keys: Keys) -> Tensor:

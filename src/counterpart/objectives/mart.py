@@ -22,6 +22,7 @@ def mart(
     mask_from: str = "start",
     beta: float = 6.0,
     bn_batches: str = "separate",
+    label_smoothing: float = 0.0,
 ) -> Objective:
     """Boosted cross-entropy on attacked images plus ``beta`` times KL, weighted by the clean answer's error.
 
@@ -36,6 +37,9 @@ def mart(
         mask_from: "start": the rule sees the attack's first pass; "clean": one more pass on the clean images.
         beta: weight of the KL term.
         bn_batches: "separate" or "joint", as for ``trades``.
+        label_smoothing: of the cross-entropy within the boosted one, as in ``standard``. Its other term keeps its form:
+            -log(1 - the strongest wrong probability) has no distribution of labels that could be smoothed; nor has
+            the weight of the KL term, the true class's own probability.
     """
     perturb = partial(
         craft,
@@ -47,16 +51,26 @@ def mart(
         start="noise",
         loss=cross_entropy,
     )
-    return Objective(perturb=perturb, loss=partial(mart_loss, beta=beta, bn_batches=bn_batches))
+    loss = partial(mart_loss, beta=beta, bn_batches=bn_batches, label_smoothing=label_smoothing)
+    return Objective(perturb=perturb, loss=loss)
 
 
-def mart_loss(model: nn.Module, batch: Batch, perturbed: Perturbed, *, beta: float, bn_batches: str) -> Loss:
+def mart_loss(
+    model: nn.Module,
+    batch: Batch,
+    perturbed: Perturbed,
+    *,
+    beta: float,
+    bn_batches: str,
+    label_smoothing: float = 0.0,
+) -> Loss:
     """Mean over the batch; the gradient goes through both answers. ``accuracy`` is that of attacked images."""
     clean_logits, logits = both_logits(model, batch, perturbed, bn_batches)
     clean, attacked, labels = clean_logits.softmax(dim=1), logits.softmax(dim=1), batch.labels[:, None]
     strongest = attacked.scatter(1, labels, -1.0).amax(dim=1)  # of the wrong classes
     # The small numbers are the published code's: probabilities of 0 and 1 stay finite.
-    boosted = F.cross_entropy(logits, batch.labels) - (1.0001 - strongest + 1e-12).log().mean()
+    boosted = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
+    boosted = boosted - (1.0001 - strongest + 1e-12).log().mean()
     divergence = F.kl_div((attacked + 1e-12).log(), clean, reduction="none").sum(dim=1)
     weight = 1.0000001 - clean.gather(1, labels)[:, 0]
     robust = (divergence * weight).mean()

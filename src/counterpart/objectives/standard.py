@@ -1,5 +1,7 @@
 """Training without an attack."""
 
+from functools import partial
+
 from torch import nn
 from torch.nn import functional as F
 
@@ -8,17 +10,24 @@ from ..protocols import Loss, Objective, Perturbed, View
 from ..seeding import Keys
 
 
-def standard() -> Objective:
-    """Cross-entropy on clean images."""
-    return Objective(perturb=_leave, loss=cross_entropy_loss)
+def standard(*, label_smoothing: float = 0.0) -> Objective:
+    """Cross-entropy on clean images; ``label_smoothing`` is the share of the labels spread over all classes."""
+    return Objective(perturb=_leave, loss=partial(cross_entropy_loss, label_smoothing=label_smoothing))
 
 
 def _leave(view: View, batch: Batch, keys: Keys) -> Perturbed:
     return Perturbed(images=batch.images)
 
 
-def cross_entropy_loss(model: nn.Module, batch: Batch, perturbed: Perturbed) -> Loss:
-    """Mean cross-entropy on what the attack left; ``accuracy`` is measured on the same pass."""
+def cross_entropy_loss(
+    model: nn.Module, batch: Batch, perturbed: Perturbed, *, label_smoothing: float = 0.0
+) -> Loss:
+    """Mean cross-entropy on what the attack left; ``accuracy`` is measured on the same pass.
+
+    A share ``label_smoothing`` of each label is spread evenly over all K classes, the true one included: Szegedy et al.
+    2016, arXiv 1512.00567, section 7. For adversarial training: Pang et al. 2021, arXiv 2010.00467, whose code spreads
+    it over the K - 1 wrong classes, so that its s is s K / (K - 1) here. Never in the attack, as there.
+    """
     logits = model(perturbed.images)
-    total = F.cross_entropy(logits.float(), batch.labels)
+    total = F.cross_entropy(logits.float(), batch.labels, label_smoothing=label_smoothing)
     return Loss(total, {"accuracy": (logits.argmax(dim=1) == batch.labels).float().mean()})

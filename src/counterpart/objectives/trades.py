@@ -22,6 +22,7 @@ def trades(
     mask_from: str = "clean",
     beta: float = 6.0,
     bn_batches: str = "separate",
+    label_smoothing: float = 0.0,
 ) -> Objective:
     """Cross-entropy on clean images plus ``beta`` times KL(clean answer || attacked answer).
 
@@ -38,6 +39,7 @@ def trades(
         beta: weight of the robust term.
         bn_batches: "separate": clean and attacked images are two passes, each with its own batch-norm statistics;
             "joint": one pass on both together, as in the code of part-based models.
+        label_smoothing: of the cross-entropy, as in ``standard``; the robust term knows no labels.
     """
     perturb = partial(
         craft,
@@ -49,15 +51,22 @@ def trades(
         start="noise",
         loss=kl_divergence,
     )
-    return Objective(perturb=perturb, loss=partial(trades_loss, beta=beta, bn_batches=bn_batches))
+    loss = partial(trades_loss, beta=beta, bn_batches=bn_batches, label_smoothing=label_smoothing)
+    return Objective(perturb=perturb, loss=loss)
 
 
 def trades_loss(
-    model: nn.Module, batch: Batch, perturbed: Perturbed, *, beta: float, bn_batches: str
+    model: nn.Module,
+    batch: Batch,
+    perturbed: Perturbed,
+    *,
+    beta: float,
+    bn_batches: str,
+    label_smoothing: float = 0.0,
 ) -> Loss:
     """Mean over the batch; the gradient goes through both answers. ``accuracy`` is that of attacked images."""
     clean, attacked = both_logits(model, batch, perturbed, bn_batches)
-    natural = F.cross_entropy(clean, batch.labels)
+    natural = F.cross_entropy(clean, batch.labels, label_smoothing=label_smoothing)
     robust = kl_divergence(attacked, batch.labels, clean.softmax(dim=1)).mean()
     right = (attacked.argmax(dim=1) == batch.labels).float().mean()
     terms = {"accuracy": right, "natural_loss": natural.detach(), "robust_loss": robust.detach()}

@@ -1,11 +1,14 @@
 """Tables and figures of the papers as named experiments, published numbers beside measured ones."""
 
 from ..errors import UserError, nearest
+from .cost import overheads as overheads
 from .experiments import SCALES as SCALES
 from .experiments import Experiment as Experiment
 from .experiments import Row as Row
 from .experiments import columns as columns
+from .experiments import differences as differences
 from .experiments import differs as differs
+from .experiments import figure as figure
 from .experiments import measured as measured
 from .experiments import run as run
 from .pixel import EXPERIMENTS as _PIXEL

@@ -1,21 +1,36 @@
 """What an experiment is, and how its rows are run: trained where they are not, evaluated, and kept as records.
 
-An experiment is data: rows (a recipe and what it changes) and columns (attacks). A row is trained once per scale
-and shared by every table that shows it.
+An experiment is data: rows (a recipe and what it changes) and columns (attacks, or what a run says of itself). A row is
+trained once per scale and shared by every table that shows it.
 """
 
-from collections.abc import Mapping, Sequence
+import csv
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
+
+import yaml
 
 from .. import jobs, recipes
-from ..config import Config, resolve
+from ..config import Config, plain, resolve
 from ..errors import UserError, nearest
 from ..recipes import load
-from ..records import Record, read, write
+from ..records import Record, file_hash, read, write
+from ..rundir import RunDir
+from ..statistics import Difference, paired_difference
 
 Attacks = Sequence[Mapping[str, Any]]
+Reading = Callable[[RunDir], Record]
+Column: TypeAlias = Attacks | Mapping[str, Any] | Reading
+"""Attacks, each alone on all images that the model gets right; or these among other settings of an evaluation; or what
+is read off a trained run. A record with a ``unit`` in its details is no share.
+"""
+Draw = Callable[[Mapping[str, RunDir], Mapping[str, Any], Path], str]
+"""(row -> its run, settings of the evaluation, the PNG to write) -> its caption."""
 NATURAL = "natural"
 
 
@@ -27,7 +42,7 @@ class Row:
         name: as the paper calls it.
         recipe: of the data set's folder: "part" is cifar10/part or svhn/part.
         changes: nested settings that differ from the recipe.
-        published: data set -> column -> per cent; what the paper leaves out is missing.
+        published: data set -> column -> per cent, or the column's unit; what the paper leaves out is missing.
     """
 
     name: str
@@ -44,38 +59,54 @@ class Experiment:
         name: such as "pixel/table-1".
         title: what it shows.
         rows: its models.
-        columns: name -> attacks, each alone on all images that the model gets right.
+        columns: by name. An attack's surrogate may be a row.
         evaluate: other settings of the evaluation, such as its radii.
         notes: what the paper leaves unknown, and what was chosen here.
         datasets: those that the paper shows; any data set with the recipes will do.
+        corruptions: column -> accuracy of ``counterpart corruptions``, "snow/severity 1"; beside ``columns``.
+            Where all are of severity 1, they are by the paper's protocol.
+        pairs: rows whose difference is the point, (one, other): shown with an interval, image by image and seed by
+            seed.
+        fresh: train each row in a process of its own, so that its peak memory is its own.
+        draw: makes the picture of a figure from the trained rows.
     """
 
     name: str
     title: str
     rows: Sequence[Row]
-    columns: Mapping[str, Attacks]
+    columns: Mapping[str, Column]
     evaluate: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     datasets: Sequence[str] = ("cifar10",)
+    corruptions: Mapping[str, str] = field(default_factory=dict)
+    pairs: Sequence[tuple[str, str]] = ()
+    fresh: bool = False
+    draw: Draw | None = None
 
 
 SCALES: dict[str, Mapping[str, Any]] = {
     "full": {},
     "small": {
-        "model": {"width": 16},
-        "train": {"epochs": 8, "validation_n": 500},
+        "model": {"width": 8},
+        "train": {"epochs": 6, "validation_n": 500},
+        "attack": {"steps": 5, "step_size": "4/255"},
+        "optimizer": {"lr": 0.05, "schedule": "cosine"},
         "data": {"limit": 10000},
-        "evaluate": {"n": 500},
+        "evaluate": {"n": 2000},
     },
     "smoke": {
         "model": {"width": 8},
         "train": {"epochs": 2, "batch_size": 32, "validation_n": 32, "validation_steps": 1},
-        "attack": {"steps": 2},
         "data": {"limit": 128},
         "evaluate": {"n": 20},
     },
 }
-"""What each scale changes in a recipe: the paper's size, about an hour on a CPU, and seconds, to see that it runs."""
+"""What each scale changes in a recipe: the paper's size; two cores for a quarter of an hour a row; and seconds, to see
+that it runs.
+"""
+
+AUTOATTACK_N = {"small": 200}
+"""Images of an AutoAttack column where it would take longer than all the rest."""
 
 SMOKE_STEPS = {"steps": 2, "queries": 20, "draws": 2}
 
@@ -111,25 +142,122 @@ def run(
             if not missing:
                 continue
             config = configuration(row, dataset, scale, home, seed, changes or {})
-            trained = jobs.train(config)
-            if not trained.finished:
-                raise UserError("train.stop_after ended the experiment; the same command continues.")
-            for column, attacks in missing.items():
-                given = {
-                    "evaluate": {
-                        **experiment.evaluate,
-                        "attacks": [_at_scale(attack, scale) for attack in attacks],
-                        "n": config.evaluate.n,
-                        "individual": True,
-                    },
-                    "data": {"root": config.data.root},
-                }
-                [judged] = jobs.evaluate(str(trained.run.path), given)
-                found = next(r for r in judged.records if r.name == "accuracy/worst case")
-                kept = replace(
-                    found, name=_key(row, column), seed=seed, details={**found.details, "scale": scale}
+            trained = _train(config, experiment.fresh)
+
+            def run_of(name: str, seed: int = seed) -> RunDir:
+                [other] = chosen_rows(experiment, [name])
+                return _train(
+                    configuration(other, dataset, scale, home, seed, changes or {}), experiment.fresh
                 )
+
+            corrupted = [column for column in missing if column in experiment.corruptions]
+            for one in _corrupted(experiment, corrupted, trained, config) if corrupted else ():
+                details = {**one.details, "scale": scale}
+                kept = replace(one, name=_key(row, one.name), seed=seed, details=details)
                 write(_file(experiment, dataset, scale, home), [kept])
+            for column, what in missing.items():
+                if column in corrupted:
+                    continue
+                found = _measure(experiment, what, trained, config, scale, run_of)
+                details = {**found.details, "scale": scale}
+                kept = replace(found, name=_key(row, column), seed=seed, details=details)
+                write(_file(experiment, dataset, scale, home), [kept])
+    if experiment.draw is not None:
+        _draw(experiment, dataset, scale, home, chosen_rows(experiment, rows), seeds[0], changes or {})
+
+
+def _train(config: Config, fresh: bool) -> RunDir:
+    """Train a run, or continue it."""
+    run = RunDir(config.runs / (config.name or "run"))
+    if fresh:
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "run.yaml"
+            file.write_text(yaml.safe_dump(plain(config)), encoding="utf-8")
+            done = subprocess.run([sys.executable, "-m", "counterpart", "train", str(file)], check=False)
+        if done.returncode:
+            raise UserError(f"training {run.path} ended with exit code {done.returncode}; it says above why.")
+        finished = sum(r.kind == "epoch" for r in run.records()) >= config.train.epochs
+    else:
+        finished = jobs.train(config).finished
+    if not finished:
+        raise UserError("train.stop_after ended the experiment; the same command continues.")
+    return run
+
+
+def _measure(
+    experiment: Experiment,
+    what: Column,
+    run: RunDir,
+    config: Config,
+    scale: str,
+    run_of: Callable[[str], RunDir],
+) -> Record:
+    """One cell: read off a run, or found by the evaluation that the column asks for."""
+    if callable(what):
+        return what(run)
+    settings = dict(what) if isinstance(what, Mapping) else {"attacks": what}
+    attacks = [_at_scale(attack, scale) for attack in settings.pop("attacks")]
+    names = {row.name for row in experiment.rows}
+    attacks = [
+        a | {"surrogate": str(run_of(a["surrogate"]).path)} if a.get("surrogate") in names else a
+        for a in attacks
+    ]
+    given = {
+        "evaluate": {
+            **experiment.evaluate,
+            **settings,
+            "attacks": attacks,
+            "n": _images(config, attacks, scale),
+            "individual": True,
+        },
+        "data": {"root": config.data.root},
+    }
+    [judged] = jobs.evaluate(str(run.path), given)
+    found = next(r for r in judged.records if r.name == "accuracy/worst case")
+    table = judged.run.path / "evaluations" / found.details["evaluation"] / "images.csv"
+    return replace(found, details={**found.details, "right": _right(table)})
+
+
+def _draw(
+    experiment: Experiment,
+    dataset: str,
+    scale: str,
+    home: Path,
+    rows: Sequence[Row],
+    seed: int,
+    changes: Mapping[str, Any],
+) -> None:
+    """The figure of some rows, and its record."""
+    assert experiment.draw is not None
+    file = _file(experiment, dataset, scale, home).with_suffix(".png")
+    configs = {row.name: configuration(row, dataset, scale, home, seed, changes) for row in rows}
+    runs = {name: RunDir(config.runs / str(config.name)) for name, config in configs.items()}
+    root = next(iter(configs.values())).data.root
+    caption = experiment.draw(runs, {"data": {"root": root}, "device": changes.get("device", "auto")}, file)
+    details = {"file": file.name, "sha256": file_hash(file), "caption": caption, "rows": list(runs)}
+    made = Record("artifact", "figure", seed=seed, details={**details, "scale": scale})
+    write(_file(experiment, dataset, scale, home), [made])
+
+
+def figure(experiment: Experiment, dataset: str, scale: str, home: Path) -> tuple[Path, str] | None:
+    """The picture that was drawn last, and its caption."""
+    drawn = [r for r in _records(experiment, dataset, scale, home) if r.kind == "artifact"]
+    return (home / scale / drawn[-1].details["file"], drawn[-1].details["caption"]) if drawn else None
+
+
+def _corrupted(experiment: Experiment, columns: Sequence[str], run: RunDir, config: Config) -> list[Record]:
+    """Accuracies under the corruptions of some columns, named after these; what cannot be made is missing."""
+    chosen = config.corruptions
+    published = all(name.endswith("/severity 1") for name in experiment.corruptions.values())
+    given = {
+        "corruptions": {"published": published, "source": chosen.source, "frost": chosen.frost},
+        "evaluate": {"n": config.evaluate.n},
+        "data": {"root": config.data.root},
+    }
+    [judged] = jobs.evaluate_corruptions(str(run.path), given)
+    found = {record.name.removeprefix("corruption/"): record for record in judged.records}
+    names = {column: experiment.corruptions[column] for column in columns}
+    return [replace(found[name], name=column) for column, name in names.items() if name in found]
 
 
 def differs(scale: str) -> str:
@@ -138,9 +266,14 @@ def differs(scale: str) -> str:
     return f"differs from the paper in {changed}" if changed else "the paper's settings"
 
 
-def columns(experiment: Experiment) -> dict[str, Attacks]:
-    """Natural accuracy, which no attack lowers, and then the attacks."""
-    return {NATURAL: [], **experiment.columns}
+def columns(experiment: Experiment) -> dict[str, Column]:
+    """Natural accuracy, which no attack lowers, then the others, then the corruptions, which are none.
+
+    Without natural accuracy where no model is attacked.
+    """
+    read = experiment.columns and all(callable(column) for column in experiment.columns.values())
+    natural: dict[str, Column] = {} if read else {NATURAL: []}
+    return {**natural, **experiment.columns, **{column: [] for column in experiment.corruptions}}
 
 
 def measured(
@@ -150,8 +283,34 @@ def measured(
     found: dict[tuple[str, str], list[Record]] = {}
     for record in _records(experiment, dataset, scale, home):
         row, _, column = record.name.rpartition("/")
-        found.setdefault((row, column), []).append(record)
+        if record.kind != "artifact":
+            found.setdefault((row, column), []).append(record)
     return found
+
+
+def differences(
+    experiment: Experiment, found: Mapping[tuple[str, str], Sequence[Record]]
+) -> dict[tuple[str, str, str], tuple[Difference, int, int]]:
+    """(one row, other row, column) -> their difference, its seeds and its images, for the experiment's pairs.
+
+    Seeds that only one row of a pair has, or that saw other images, do not count.
+    """
+    result = {}
+    for one, other in experiment.pairs:
+        for column in columns(experiment):
+            first, second = (
+                {
+                    (r.seed, r.n): r.details["right"]
+                    for r in found.get((row, column), ())
+                    if "right" in r.details
+                }
+                for row in (one, other)
+            )
+            both = [key for key in first if key in second]
+            if both:
+                outcomes = [([c == "1" for c in first[k]], [c == "1" for c in second[k]]) for k in both]
+                result[one, other, column] = paired_difference(outcomes), len(both), len(outcomes[0][0])
+    return result
 
 
 def chosen_rows(experiment: Experiment, names: Sequence[str]) -> list[Row]:
@@ -172,8 +331,14 @@ def configuration(
         raise UserError(f"data set {dataset} has no recipe {row.recipe!r}, which row {row.name} needs.")
     own = "".join(f"+{key}={value}" for key, value in _flat(row.changes))
     name = f"{recipe.replace('/', '-')}{own.replace('/', 'of')}-seed-{seed}"
+    smoke: dict[str, Any] = {}
+    if scale == "smoke":
+        smoke = {
+            "attack": {"steps": SMOKE_STEPS["steps"]},
+            "train": {"epochs": SCALES["smoke"]["train"]["epochs"]},
+        }
     return resolve(
-        load(recipe), row.changes, SCALES[scale], changes,
+        load(recipe), SCALES[scale], row.changes, smoke, changes,
         {"seed": seed, "runs": str(home / scale), "name": name}, source=recipe,
     )  # fmt: skip
 
@@ -192,6 +357,19 @@ def _at_scale(attack: Mapping[str, Any], scale: str) -> dict[str, Any]:
     if attack["attack"] == "autoattack":
         return {"attack": "apgd", "steps": SMOKE_STEPS["steps"]}
     return {k: min(v, SMOKE_STEPS[k]) if k in SMOKE_STEPS else v for k, v in attack.items()}
+
+
+def _images(config: Config, attacks: Attacks, scale: str) -> int | None:
+    """How many images a column is measured on."""
+    slow = AUTOATTACK_N.get(scale) if any(attack["attack"] == "autoattack" for attack in attacks) else None
+    counts = [count for count in (config.evaluate.n, slow) if count is not None]
+    return min(counts, default=None)
+
+
+def _right(table: Path) -> str:
+    """A digit per image of an evaluation, in its order, 1 where the model stood: so records alone can be paired."""
+    with table.open(newline="", encoding="utf-8") as file:
+        return "".join("0" if line["first_fooled_by"] else "1" for line in csv.DictReader(file))
 
 
 def _key(row: Row, column: str) -> str:

@@ -1,4 +1,7 @@
-"""Recipes: complete runs as YAML files, by name (``cifar10/part``) or by path."""
+"""Recipes: complete runs as YAML files, by name (``cifar10/part``) or by path.
+
+A file that says ``base: cifar10/at`` holds only what differs from that built-in recipe.
+"""
 
 import textwrap
 from pathlib import Path
@@ -6,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ..config import plain, read_yaml, readable, resolve, settings
+from ..config import merge, plain, read_yaml, readable, resolve, settings
 from ..errors import UserError, nearest
 
 _FOLDER = Path(__file__).parent
@@ -21,7 +24,7 @@ def names() -> list[str]:
 
 def headline(name: str) -> str:
     """What a built-in recipe is: the comment that it opens with."""
-    with (_FOLDER / f"{name}.yaml").open(encoding="utf-8") as file:
+    with _built_in(name).open(encoding="utf-8") as file:
         return file.readline().removeprefix("#").strip()
 
 
@@ -32,16 +35,32 @@ def load(recipe: str) -> dict[str, Any]:
         recipe: a built-in name, or the path of a .yaml file.
 
     Raises:
-        UserError: if there is no such recipe, with the nearest name.
+        UserError: if there is no such recipe or base, with the nearest name.
     """
     path = Path(recipe).expanduser()
     if path.suffix in (".yaml", ".yml"):
-        found, name = read_yaml(path), path.stem
+        name = path.stem
     elif recipe in names():
-        found, name = read_yaml(_FOLDER / f"{recipe}.yaml"), recipe.replace("/", "-")
+        path, name = _built_in(recipe), recipe.replace("/", "-")
     else:
         raise UserError(f"no recipe is called {recipe!r}. {nearest(recipe, names())} Or name a .yaml file.")
+    found = _on_base(path)
     return {**found, "name": found.get("name") or name}
+
+
+def _built_in(name: str) -> Path:
+    return _FOLDER / f"{name}.yaml"
+
+
+def _on_base(path: Path) -> dict[str, Any]:
+    """What a file says, on top of its base's settings."""
+    found = read_yaml(path)
+    base = found.pop("base", None)
+    if base is None:
+        return found
+    if base not in names():
+        raise UserError(f"{path}: base {base!r} is no built-in recipe. {nearest(str(base), names())}")
+    return merge(_on_base(_built_in(base)), found)
 
 
 def show(recipe: str) -> str:

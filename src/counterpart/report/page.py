@@ -12,7 +12,7 @@ from ..records import Record
 from ..rundir import write_atomically
 from . import figures, tables
 from .panel import Panel, radius_range, ramp, read_panel
-from .runs import CLEAN, WORST, Run, read_runs
+from .runs import CLEAN, WORST, Corrupted, Run, read_runs
 from .tables import Row, listed
 
 MANY_CLASSES = 20
@@ -83,6 +83,7 @@ def _render(runs: Sequence[Run], output: Path) -> str:
         all_rows=rows,
         others=[(run, other) for run in runs for other in run.evaluations[1:]],
         provenance=[(run, _provenance(run)) for run in runs],
+        corruptions=_corruptions(runs),
         audits=[(run, [_behaviour(record) for record in run.audit]) for run in runs if run.audit],
         artifacts=[(run, a, _link(a.file, output)) for run in runs for a in run.artifacts],
     )
@@ -157,6 +158,19 @@ def _panel(row: Row, file: tuple[Path, str] | None, low: float, high: float) -> 
     return read_panel(file[0], row.setting.norm, low, high), file[1]
 
 
+def _corruptions(runs: Sequence[Run]) -> list[tuple[str, list[tuple[Run, Corrupted]], list[str]]]:
+    """(setting, the runs that were judged so, names of lines): a table of each setting."""
+    tables: dict[str, list[tuple[Run, Corrupted]]] = {}
+    for run in runs:
+        latest = {one.setting: one for one in run.corruptions}
+        for setting, one in latest.items():
+            tables.setdefault(setting, []).append((run, one))
+    return [
+        (setting, columns, list(dict.fromkeys(name for _, one in columns for name in one.lines)))
+        for setting, columns in tables.items()
+    ]
+
+
 def _behaviour(record: Record) -> tuple[str, str, bool, str]:
     """Name, numbers, whether it looks honest, and the verdict of one behaviour of an audit."""
     numbers = "; ".join(f"{name} {value:.1%}" for name, value in record.details["numbers"].items())
@@ -210,9 +224,13 @@ def _masks(run: Run) -> list[tuple[str, str]]:
     if not radii:
         return []
     flat = sum(e.details.get("flat_maps") or 0 for e in run.epochs)
+    lows = [tables.radius_text(e.details["eps_low"]) for e in run.epochs if "eps_low" in e.details]
+    judged = run.shown.details.get("trained_eps_low") if run.shown else None
     return [
         ("mean radius, last epoch", f"{255 * radii[-1]:.3f}/255"),
         ("flat maps in training", f"{flat:,}"),
+        *([("eps_low by epoch", " ".join(lows))] if lows else []),
+        *([("eps_low of the judged weights", tables.radius_text(judged))] if judged is not None else []),
     ]
 
 

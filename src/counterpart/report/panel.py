@@ -90,7 +90,7 @@ def read_panel(file: Path, norm: str | None, low: float, high: float) -> Panel:
     importance = tensors.get("importance")
     columns = {
         "clean": _bytes(clean),
-        **({} if importance is None else {"map": _coloured(_per_plane(importance))}),
+        **({} if importance is None else {"map": _coloured(stretched(importance))}),
         "radius": _coloured((radius - low) / (high - low) if high > low else np.ones_like(radius)),
         "attacked": _bytes(adversarial),
         "change": _bytes(0.5 + factor * difference),
@@ -132,7 +132,7 @@ def _bytes(images: Float[np.ndarray, "m c h w"]) -> UInt8[np.ndarray, "m h w c"]
     return (images.clip(0, 1) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
 
 
-def _per_plane(maps: Planes) -> Planes:
+def stretched(maps: Planes) -> Planes:
     """Each map stretched to [0, 1]; a flat map becomes 0."""
     low = maps.min(axis=(1, 2), keepdims=True)
     span = maps.max(axis=(1, 2), keepdims=True) - low

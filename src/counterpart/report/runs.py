@@ -12,6 +12,7 @@ from ..records import Record, file_hash
 from ..rundir import RunDir, members
 
 PREFIX = "accuracy/"
+CORRUPTION = "corruption/"
 CLEAN, WORST = "clean", "worst case"
 
 
@@ -123,6 +124,20 @@ class Run:
         latest = found[-1].details.get("audit") if found else None
         return list({r.name: r for r in found if r.details.get("audit") == latest}.values())
 
+    @cached_property
+    def corruptions(self) -> list["Corrupted"]:
+        """Every evaluation under common corruptions, each with the means that it was asked for, the latest last."""
+        found: dict[tuple[str, tuple[int, ...]], list[Record]] = {}
+        there = [r for r in self.records if r.kind == "metric" and r.name.startswith(CORRUPTION)]
+        for record in there:
+            if record.name.startswith(f"{CORRUPTION}mean of"):
+                key = str(record.details["corruptions_key"]), tuple(record.details["severities"])
+                found.setdefault(key, []).append(record)
+        return [
+            Corrupted(severities, means, [r for r in there if r.details["corruptions_key"] == key])
+            for (key, severities), means in found.items()
+        ]
+
     @property
     def verified(self) -> Record | None:
         """The latest verification of the shown evaluation."""
@@ -135,6 +150,55 @@ class Run:
         key = self.shown.key if self.shown else None
         panels = [a for a in self.artifacts if a.record.name == "panel" and a.file.parent.name == key]
         return panels[-1] if panels else None
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """One evaluation under common corruptions.
+
+    Attributes:
+        severities: over which it takes means.
+        means: records of the means over corruptions.
+        records: of all that was counted on the same images in the same way.
+    """
+
+    severities: tuple[int, ...]
+    means: Sequence[Record]
+    records: Sequence[Record]
+
+    @property
+    def setting(self) -> str:
+        """What it shows, in words: only within one are numbers to be compared."""
+        d, n = self.means[0].details, self.means[0].n
+        s = self.severities
+        label = f"severity {s[0]}" if len(s) == 1 else f"severities {', '.join(map(str, s))}"
+        if d["published"]:
+            label = f"published protocol: {label}, 19 corruptions, with the slips of the code that made its images"
+        return f"{d['data']} {d['split']}, n = {n:,}, {d['source']}, {label}"
+
+    @property
+    def lines(self) -> dict[str, list[Record | None]]:
+        """Corruption -> its records, one per severity, and the mean over them where there are several."""
+        names = dict.fromkeys(name for mean in self.means for name in mean.details["corruptions"])
+        by_name = {r.name.removeprefix(CORRUPTION): r for r in self.records}
+        lines: dict[str, list[Record | None]] = {"clean": [by_name.get("clean")]}
+        for name in names:
+            lines[name] = [by_name.get(f"{name}/severity {severity}") for severity in self.severities]
+            means = [
+                r
+                for text, r in by_name.items()
+                if text.startswith(f"{name}/severities") and tuple(r.details["severities"]) == self.severities
+            ]
+            lines[name] += means[-1:]
+        lines |= {name: [] for name in self.left_out}
+        for mean in self.means:
+            lines[mean.name.removeprefix(CORRUPTION).rpartition("/")[0]] = [mean]
+        return lines
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Corruption -> why it is missing."""
+        return {k: v for mean in self.means for k, v in mean.details["left_out"].items()}
 
 
 @dataclass(frozen=True)
@@ -173,7 +237,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
         raise UserError("No run to report on: name one or more run folders, such as runs/digits-part.")
     folders = {one.path.resolve(): one for path in paths for one in members(path)}.values()
     runs = [Run(folder, folder.config(), folder.records()) for folder in folders]
-    if not any(run.epochs or run.evaluations for run in runs):
+    if not any(run.epochs or run.evaluations or run.corruptions for run in runs):
         names = ", ".join(str(run.folder.path) for run in runs)
         raise UserError(f"Nothing to report yet: {names} holds neither a finished epoch nor an evaluation.")
     return runs

@@ -74,6 +74,13 @@ class Row:
         return Setting(data, split, norm, eps, _search(details))
 
     @property
+    def eps_low(self) -> str | None:
+        """What a search for eps_low had come to when training ended, of each seed; None where none searched."""
+        last = [run.epochs[-1].details.get("eps_low") for run in self.runs if run.epochs]
+        found = [radius_text(radius) for radius in last if radius is not None]
+        return ", ".join(found) or None
+
+    @property
     def n(self) -> int:
         """Images per run."""
         return self.shown[0].n

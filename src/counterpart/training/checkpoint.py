@@ -33,6 +33,7 @@ class State:
         best_phase: phase that ``best`` belongs to; a new phase starts afresh, so that a part run's best
             weights are never those of its burn-in.
         best_score: (robust, clean) validation accuracy of ``best``.
+        validated: (clean, robust) validation accuracy after each epoch of the current phase.
     """
 
     epoch: int = 0
@@ -41,6 +42,7 @@ class State:
     totals: dict[str, float] = field(default_factory=dict)
     best_phase: int = -1
     best_score: list[float] = field(default_factory=list)
+    validated: list[list[float]] = field(default_factory=list)
 
 
 def save(

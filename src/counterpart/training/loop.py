@@ -18,7 +18,7 @@ from .. import devices, distributed
 from ..batch import Batch
 from ..data.image_sets import ImageSet
 from ..data.loaders import batches, epoch_order
-from ..data.transforms import Augmentation
+from ..data.transforms import Augment
 from ..errors import NotFinite, UserError
 from ..importance import store
 from ..models.inference import InferenceView
@@ -32,9 +32,13 @@ from .checkpoint import State
 from .optimizers import Schedule
 from .signals import stop_requests
 from .weight_average import averaged
+from .weight_perturbation import adversarial_weights, buffers_kept
 
 Validate = Callable[[nn.Module, InferenceView], tuple[float, float]]
 """(model, its view) -> (clean, robust) accuracy on the validation images."""
+
+Adapt = Callable[[Sequence[Sequence[float]]], "Phase"]
+"""(clean, robust) validation accuracy after each epoch of a phase so far -> the phase as its next epoch runs it."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Phase:
             draws its own at every step.
         map_class: the class that stored maps explain.
         map_kind: of stored maps.
+        adapt: draws the next epoch's objective from the validations so far; None: it stays the same.
+        chosen: what ``adapt`` chose, for the epoch's record and the checkpoint.
     """
 
     name: str
@@ -57,6 +63,8 @@ class Phase:
     refresh_epochs: int | None = None
     map_class: str = "true"
     map_kind: str = "grad-cam"
+    adapt: Adapt | None = None
+    chosen: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,11 +74,13 @@ class Settings:
     batch_size: int
     seed: int
     device: torch.device
-    augmentation: Augmentation | None
+    augmentation: Augment | None
     precision: str = "float32"  # never TF32; or "bf16": of the attack's view and of the training pass
     compile: bool = False
     clip_norm: float | None = None
     ema: float | None = None
+    awp: float = 0.0  # share of each layer's norm that its weights are perturbed by; 0: off
+    awp_warmup: int = 0  # epochs before that begins
     best_by_robust: bool = True
     checkpoint_every: float = 300.0
     deadline: float | None = None  # of time.monotonic: stop cleanly at the first step after it
@@ -121,12 +131,13 @@ def fit(
     ema = None if settings.ema is None else averaged(model, settings.ema)
     state, maps = State(), None
     if run.checkpoint("last").exists():
-        before = checkpoint.read(run.checkpoint("last"))[1].get("fingerprint")
-        if before != about.get("fingerprint"):
-            raise UserError(
-                f"{run.path} was trained on data {before}, the data is now {about.get('fingerprint')}: the images "
-                "changed. Put them back, or start another run with --name."
-            )
+        before = checkpoint.read(run.checkpoint("last"))[1]
+        for key, what, things in (("fingerprint", "data", "images"), ("masks", "masks", "masks")):
+            if before.get(key) != about.get(key):
+                raise UserError(
+                    f"{run.path} was trained on {what} {before.get(key)}, now there is {about.get(key)}: the {things} "
+                    "changed. Put them back, or start another run with --name."
+                )
         state, maps = checkpoint.load(run.checkpoint("last"), model, optimizer, ema)
         maps = None if maps is None else maps.to(settings.device)
         if not distributed.is_main():  # the checkpoint holds the sums over all processes
@@ -150,7 +161,9 @@ def fit(
             raise _diverged(run, "The weights are not finite", state)
         state.seconds = time.monotonic() - epoch_started if state.step else 0.0
         if distributed.is_main():
-            checkpoint.save(run.checkpoint("last"), state, about, model, optimizer, ema, maps)
+            checkpoint.save(
+                run.checkpoint("last"), state, {**about, **phase.chosen}, model, optimizer, ema, maps
+            )
         distributed.barrier()
         saved = time.monotonic()
 
@@ -165,6 +178,10 @@ def fit(
         for epoch in range(state.epoch, epochs):
             number, first = _phase_at(phases, epoch)
             phase, epoch_started = phases[number], time.monotonic() - state.seconds
+            if epoch == first:
+                state.validated = []
+            if phase.adapt is not None:
+                phase = phase.adapt(state.validated)
             bar.describe(f"{run.name}: epoch {epoch + 1} of {epochs} ({phase.name})")
             if phase.refresh_epochs is None:
                 maps = None
@@ -232,7 +249,10 @@ def fit(
             if number != state.best_phase or score > state.best_score:
                 state.best_phase, state.best_score = number, score
                 if distributed.is_main():
-                    checkpoint.save_weights(run.checkpoint("best"), judged, {**about, "epoch": epoch})
+                    checkpoint.save_weights(
+                        run.checkpoint("best"), judged, {**about, **phase.chosen, "epoch": epoch}
+                    )
+            state.validated.append([clean, robust])
             state.epoch, state.step, state.totals = epoch + 1, 0, {}
             state.seconds = 0.0
             save()
@@ -259,14 +279,27 @@ def train_step(
     Raises:
         NotFinite: a loss or gradient that is not finite, on whatever process. The weights have not moved.
     """
-    optimizer.zero_grad(set_to_none=True)
-    perturbed, loss = _pass(batch, epoch, step, model, view, phase, settings)
-    torch.autograd.backward(loss.total * (len(batch) / size))
+
+    def backward(made: Perturbed | None = None) -> tuple[Perturbed, Loss]:
+        optimizer.zero_grad(set_to_none=True)
+        perturbed, loss = _pass(batch, epoch, step, model, view, phase, settings, made)
+        torch.autograd.backward(loss.total * (len(batch) / size))
+        return perturbed, loss
+
+    if settings.awp and epoch >= settings.awp_warmup:
+        with buffers_kept(model):
+            perturbed, _ = backward()
+        _sum_gradients(model)  # or processes would perturb their weights differently
+        with adversarial_weights(model, settings.awp):
+            _, loss = backward(perturbed)
+    else:
+        perturbed, loss = backward()
     measured = {"images": 1.0, "loss": float(loss.total.detach())} | {
         k: float(v) for k, v in loss.terms.items()
     }
     measured = {name: value * len(batch) for name, value in measured.items()} | dict(perturbed.counts)
-    _average(model)
+    _sum_gradients(model)
+    _average_statistics(model)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     healthy = math.isfinite(measured["loss"]) and checkpoint.finite(gradients)
     if distributed.any_(not healthy, settings.device):
@@ -285,8 +318,12 @@ def _pass(
     view: InferenceView,
     phase: Phase,
     settings: Settings,
+    perturbed: Perturbed | None = None,
 ) -> tuple[Perturbed, Loss]:
-    perturbed = phase.objective.perturb(view, batch, Keys(settings.seed, "train", batch.index).fold(epoch))
+    """The attack, unless its result is given, and the loss; both draw the same in every pass of a step."""
+    if perturbed is None:
+        keys = Keys(settings.seed, "train", batch.index).fold(epoch)
+        perturbed = phase.objective.perturb(view, batch, keys)
     model.train()
     bf16 = settings.precision == "bf16"
     noise = derive(settings.seed, "dropout", epoch, step, distributed.rank())
@@ -294,14 +331,20 @@ def _pass(
         return perturbed, phase.objective.loss(model, batch, perturbed)
 
 
-def _average(model: nn.Module) -> None:
-    """Make processes one: add up gradients of their shares, average their batch-norm statistics."""
+def _sum_gradients(model: nn.Module) -> None:
+    """Make processes one: add up the gradients of their shares of the batch."""
     if distributed.world_size() == 1:
         return
     for p in model.parameters():
         if p.grad is None and p.requires_grad:
             p.grad = torch.zeros_like(p)
     distributed.sum_([p.grad for p in model.parameters() if p.grad is not None])
+
+
+def _average_statistics(model: nn.Module) -> None:
+    """Make processes one: average the batch-norm statistics of their shares of the batch."""
+    if distributed.world_size() == 1:
+        return
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
     statistics = [s for norm in norms for s in (norm.running_mean, norm.running_var) if s is not None]
     distributed.sum_(statistics)
@@ -377,11 +420,18 @@ def _epoch_record(
         "validation_clean": clean,
         "validation_robust": robust,
         "images_per_second": count / seconds,
+        "peak_memory": devices.peak_memory(settings.device),  # bytes, of this process so far
+        "device": settings.device.type,
     }
+    if "masks" in about:
+        details["masks"] = about["masks"]
+    if "part_loss" in sums:
+        details["part_loss"] = sums["part_loss"] / count
     if "radius" in sums:
         details["mean_radius"] = sums["radius"] / count
     if "flat_maps" in sums:
         details["flat_maps"] = int(sums["flat_maps"])
+    details |= phase.chosen
     return Record(
         kind="epoch",
         name="epoch",
@@ -398,8 +448,10 @@ def _line(details: Mapping[str, Any], epochs: int) -> str:
         f"loss {details['loss']:.4f}  validation clean {details['validation_clean']:.2%} "
         f"robust {details['validation_robust']:.2%}  {details['images_per_second']:,.0f} images/s"
     )
-    flat = details.get("flat_maps", 0)
-    return line + (f"  {flat} flat maps: full budget" if flat else "")
+    flat, low = details.get("flat_maps", 0), details.get("eps_low")
+    line += "" if low is None else f"  eps_low {low:.4g}"
+    what = "without a mask" if "masks" in details else "flat maps"
+    return line + (f"  {flat} {what}: full budget" if flat else "")
 
 
 def _ended(bar: Bar, interrupted: bool, where: str) -> bool:

@@ -1,0 +1,36 @@
+"""Measure the accuracy of a model under common corruptions: the 19 of CIFAR-10-C or the 15 of ImageNet-C.
+
+The images are corrupted here, or read from the official files. Settings of ``corruptions`` and ``evaluate`` may be
+written without their section: --severities 1,3,5 --n 1000. What was stopped continues.
+"""
+
+import argparse
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from ..config import settings
+from . import evaluate
+
+_SHARED = ("evaluate.split", "evaluate.weights", "evaluate.n", "evaluate.batch_size")
+SETTINGS: Collection[str] = (
+    *(key for key, _ in settings() if key.startswith("corruptions.")),
+    *(key for key in evaluate.SETTINGS if not key.startswith("evaluate.") or key in _SHARED),
+)
+SECTIONS = ("corruptions", "evaluate")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("target", metavar="TARGET", help="as of counterpart evaluate")
+
+
+def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
+    """Evaluate."""
+    evaluate.refuse_outside_settings(arguments.target, settings)
+    from .. import distributed, jobs
+
+    judged = jobs.evaluate_corruptions(arguments.target, settings)
+    if distributed.is_main():
+        print(f"Next: counterpart report {' '.join(str(one.run.path) for one in judged)}")
+    distributed.stop()
+    return 0

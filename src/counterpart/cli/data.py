@@ -1,0 +1,147 @@
+"""Check a folder of images with part masks, prepare published part data sets in that form, or say what they need.
+
+counterpart data check DIR; counterpart data describe pascal-part; counterpart data prepare pascal-part --source DIR
+--target DIR.
+"""
+
+import argparse
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+
+SETTINGS: Collection[str] = ()
+
+SHOWN = 20  # problems printed; more rarely help
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("action", choices=("check", "describe", "prepare"))
+    parser.add_argument(
+        "what", nargs="?", help="check: a folder; else a data set, such as part-imagenet; describe alone: all"
+    )
+    parser.add_argument("--source", type=Path, help="prepare: folder of the original files")
+    parser.add_argument("--target", type=Path, help="prepare: new folder for the prepared set")
+    parser.add_argument(
+        "--split",
+        default="sample",
+        choices=("sample", "photograph", "city"),
+        help="prepare: what stays on one side when train, val and test are drawn (default: sample, as published)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="prepare: of split and random crops (default: 0)")
+    parser.add_argument("--published", action="store_true", help="prepare: with the published code's defects")
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="prepare: leave out images that are missing"
+    )
+    parser.add_argument("--workers", type=int, help="prepare: processes (default: one per CPU)")
+
+
+def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
+    """Check, describe or prepare."""
+    _refuse_idle(arguments)
+    if arguments.action == "check":
+        return _check(arguments.what)
+    if arguments.action == "describe":
+        return _describe(arguments.what)
+    return _prepare(arguments)
+
+
+def _refuse_idle(arguments: argparse.Namespace) -> None:
+    """Options of prepare mean nothing to the other actions."""
+    given = vars(arguments)
+    defaults = {"split": "sample", "seed": 0, "published": False, "allow_missing": False}
+    names = ("source", "target", "workers", *defaults)
+    if arguments.action != "prepare" and (idle := [n for n in names if given[n] != defaults.get(n)]):
+        raise UserError(
+            f"--{idle[0].replace('_', '-')} has no effect on counterpart data {arguments.action}."
+        )
+    if arguments.action != "describe" and arguments.what is None:
+        wanted = "a folder" if arguments.action == "check" else "a data set, such as part-imagenet"
+        raise UserError(f"counterpart data {arguments.action} needs {wanted}.")
+    if arguments.workers is not None and arguments.workers < 1:
+        raise UserError(f"--workers {arguments.workers}: at least 1.")
+    if arguments.seed < 0:
+        raise UserError(f"--seed {arguments.seed}: 0 or more.")
+
+
+def _check(what: str) -> int:
+    """Print what a folder holds and what is wrong; 1 if something must be mended."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from ..data.parts_check import check
+
+    root = Path(what).expanduser()
+    if not root.is_dir():
+        raise UserError(f"{root} is no folder.")
+    found = check(root)
+    console = Console(soft_wrap=True)
+    table = Table(
+        "class",
+        *found.images,
+        "parts, and images that show them",
+        title=escape(str(root)),
+        title_justify="left",
+    )
+    for name, parts in found.names.items():
+        shows = ", ".join(f"{part} {found.shown.get((name, part), 0):,}" for part in parts)
+        counts = [f"{of_split.get(name, 0):,}" for of_split in found.images.values()]
+        table.add_row(escape(name), *counts, escape(shows) or "none")
+    totals = [sum(counts.values()) for counts in found.images.values()]
+    table.add_row("all", *(f"{total:,}" for total in totals), end_section=True)
+    console.print(table)
+    for note in found.notes:
+        console.print(f"- {note}", highlight=False, markup=False)
+    for problem in found.problems[:SHOWN]:
+        console.print(f"problem: {problem}", highlight=False, markup=False)
+    if len(found.problems) > SHOWN:
+        console.print(f"... and {len(found.problems) - SHOWN:,} more problems.", highlight=False)
+    if found.problems:
+        console.print(f"{len(found.problems):,} to mend before this folder can be used.", highlight=False)
+        return 1
+    console.print(
+        f"{sum(totals):,} images, nothing to mend. Use it with --data.name parts --data.root {root}",
+        highlight=False,
+        markup=False,
+    )
+    return 0
+
+
+def _describe(what: str | None) -> int:
+    from ..data.preparations import PREPARATIONS, find
+
+    if what is not None:
+        print(find(what).about)
+        print(f"\n  counterpart data prepare {what} --source DIR --target DIR")
+        return 0
+    for name, one in PREPARATIONS.items():
+        print(f"{name:<16}{one.about.splitlines()[0]}")
+    print("\nWhat each needs and under which licence: counterpart data describe NAME")
+    return 0
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    from ..data.preparation import Options
+    from ..data.preparations import prepare_named
+
+    for name in ("source", "target"):
+        if getattr(arguments, name) is None:
+            raise UserError(f"counterpart data prepare needs --{name} DIR.")
+    options = Options(arguments.published, arguments.split, arguments.seed, arguments.allow_missing)
+    source, target = arguments.source.expanduser(), arguments.target.expanduser()
+    done = prepare_named(arguments.what, source, target, options, arguments.workers)
+    for split, counts in done.counts.items():
+        each = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
+        print(f"{split:<6}{sum(counts.values()):>8,}  {each}")
+    print(f"{done.total:,} samples; the paper has {done.published:,}.")
+    if done.left_out:
+        print(
+            "Left out: " + ", ".join(f"{reason} {count:,}" for reason, count in sorted(done.left_out.items()))
+        )
+    for note in done.notes:
+        print(f"- {note}")
+    print(f"Use it with --data.name parts --data.root {target}")
+    return 0

@@ -1,0 +1,151 @@
+"""Part annotation of an image set: which pixels belong to which part, in memory or read on demand."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int, Integer
+from PIL import Image
+from torch import Tensor
+
+from ..errors import UserError
+from .decoding import DAMAGED, WORKERS, fit
+
+PartNames: TypeAlias = Mapping[str, Mapping[str, int]]
+"""{class: {part: id}}: ids run from 1 to P over all classes; 0 is background."""
+
+MOST = 2**15 - 1  # part ids are kept in at most 16 bits
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The part annotation of N images.
+
+    Attributes:
+        names: {class: {part: id}}, ids 1 .. P.
+        stored: the largest id in the files; other than P where masks are converted.
+        there: (N,) whether an image is annotated. The mask of one that is not is all background.
+        masks: (N, H, W) part ids, uint8 or int16; or None where they are read on demand.
+        files: mask of each image, None for an image without one.
+        convert: (B, H, W) -> (B, H, W), what is done to masks as they are read (see ``labels``).
+    """
+
+    names: PartNames
+    stored: int
+    there: Bool[Tensor, " n"]
+    masks: Integer[Tensor, "n h w"] | None = None
+    files: tuple[Path | None, ...] | None = None
+    convert: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def count(self) -> int:
+        """P, the largest part id."""
+        return largest(self.names)
+
+    def subset(self, positions: Int[Tensor, " b"]) -> "Parts":
+        """The annotation of the images at some positions."""
+        return replace(
+            self,
+            there=self.there[positions],
+            masks=None if self.masks is None else self.masks[positions],
+            files=None if self.files is None else tuple(self.files[i] for i in positions.tolist()),
+        )
+
+    def to(self, device: torch.device | str) -> "Parts":
+        """The annotation with its tensors on a device."""
+        masks = None if self.masks is None else self.masks.to(device)
+        return replace(self, there=self.there.to(device), masks=masks)
+
+
+def largest(names: PartNames) -> int:
+    """The largest part id; 0 where no class has parts."""
+    return max((number for parts in names.values() for number in parts.values()), default=0)
+
+
+def decode_masks(
+    files: Sequence[Path | None], images: Sequence[Path], shape: tuple[int, int], count: int
+) -> Integer[Tensor, "n h w"]:
+    """Mask files fitted to one shape (H, W) like their images, decoded by several threads; None is background."""
+    masks = torch.zeros((len(files), *shape), dtype=torch.uint8 if count < 256 else torch.int16)
+    size = shape[0] if shape[0] == shape[1] else None
+
+    def put(position: int) -> None:
+        path = files[position]
+        if path is None:
+            return
+        mask = decode_mask(path, images[position], size, count)
+        if mask.shape != masks.shape[1:]:
+            raise UserError(
+                f"{path} is {mask.shape[1]} x {mask.shape[0]} and not {shape[1]} x {shape[0]}: "
+                "it was changed since the data set was opened."
+            )
+        masks[position] = mask
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(put, range(len(files))))
+    return masks
+
+
+def decode_mask(
+    path: Path, image: Path, size: int | None = None, count: int = MOST
+) -> Integer[Tensor, "h w"]:
+    """A mask file as part ids.
+
+    Args:
+        path: a file with one channel of 1, 8 or 16 bits; of a palette image the indices are the ids.
+        image: the image that it belongs to, which must have the same size.
+        size: fit it like the image: the shorter side to this many pixels, then the centre square; nearest neighbour.
+        count: P; larger ids mean nothing.
+
+    Raises:
+        UserError: if a file is damaged, has colours, another size than the image, or ids that mean nothing.
+    """
+    try:
+        with Image.open(image) as header:
+            expected = header.size
+    except DAMAGED as error:
+        raise UserError(f"Cannot read the image {image}: {error}. Replace or remove it.") from None
+    ids = mask_ids(path)
+    height, width = ids.shape
+    if (width, height) != expected:
+        raise UserError(
+            f"The mask {path} is {width} x {height} and its image {image} is {expected[0]} x {expected[1]}: "
+            "masks need the size of their image."
+        )
+    if ids.max(initial=0) > count:
+        unknown = ", ".join(map(str, np.unique(ids[ids > count])[:5].tolist()))
+        raise UserError(
+            f"The mask {path} holds {unknown}, and parts.json has part ids 1 to {count}: "
+            "add the part or mend the mask."
+        )
+    if size is not None:
+        # Pillow resamples 16-bit images in 32 bits alone
+        wide = Image.fromarray(ids if ids.dtype == np.uint8 else ids.astype(np.int32))
+        ids = np.asarray(fit(wide, size, Image.Resampling.NEAREST))
+    return torch.from_numpy(ids.astype(np.uint8 if count < 256 else np.int16))
+
+
+def mask_ids(path: Path) -> np.ndarray:
+    """(H, W) the numbers of a mask file, uint8 or int32, whatever they mean.
+
+    Raises:
+        UserError: if the file is damaged or has several channels.
+    """
+    try:
+        with Image.open(path) as mask:
+            if mask.mode not in ("1", "L", "P", "I") and not mask.mode.startswith("I;16"):
+                raise UserError(
+                    f"The mask {path} has mode {mask.mode}: a mask has one channel, whose values are part ids."
+                )
+            ids = np.array(mask)
+    except DAMAGED as error:
+        raise UserError(f"Cannot read the mask {path}: {error}. Replace or remove it.") from None
+    if ids.dtype in (np.bool_, np.uint8):
+        return ids.astype(np.uint8)
+    if ids.min(initial=0) < 0:
+        raise UserError(f"The mask {path} holds negative numbers: part ids are 0 (background) and more.")
+    return ids.astype(np.int32)

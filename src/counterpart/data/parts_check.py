@@ -1,0 +1,135 @@
+"""Look through a folder of images with part masks: what is there, and everything that is wrong with it, by file."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .. import progress
+from ..errors import UserError
+from .decoding import WORKERS, decode
+from .folder import files_by_class, split_folders
+from .parts import PartNames, decode_mask
+from .parts_folder import IMAGES, MASKS, mask_of, read_table, require_images
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a folder holds.
+
+    Attributes:
+        names: classes and parts.
+        images: {split: {class: images}}.
+        unlabelled: images without a mask.
+        empty: masks that are all background.
+        shown: {(class, part): masks of that class's images that show the part}.
+        problems: what must be mended before the folder can be used, a line each.
+        notes: what one should know, a line each.
+    """
+
+    names: PartNames
+    images: Mapping[str, Mapping[str, int]]
+    unlabelled: Sequence[Path]
+    empty: Sequence[Path]
+    shown: Mapping[tuple[str, str], int]
+    problems: Sequence[str]
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """One image: the size of the image, the ids that its mask shows (None without one), or what is wrong."""
+
+    size: tuple[int, int] | None = None
+    ids: frozenset[int] | None = None
+    problem: str | None = None
+
+
+def check(root: Path) -> Findings:
+    """Decode every image and mask of a folder that ``load_parts`` reads, and go on after each that is bad.
+
+    Raises:
+        UserError: if the folder's own shape is wrong: no ``parts.json``, no images, an empty class folder.
+    """
+    names = read_table(root)
+    require_images(root)
+    listed = {split: files_by_class(folder) for split, folder in split_folders(root / IMAGES).items()}
+    count = max(number for parts in names.values() for number in parts.values())
+    images = [(label, path) for files in listed.values() for label, paths in files.items() for path in paths]
+    problems = list(_classes(root, names, listed))
+    sizes: Counter[tuple[int, int]] = Counter()
+    shown: Counter[tuple[str, str]] = Counter()
+    unlabelled, empty, foreign = [], [], []
+    owner: dict[Path, Path] = {}
+    with ThreadPoolExecutor(WORKERS) as pool, progress.track("checking", len(images)) as bar:
+        looks = pool.map(lambda one: _look(root, one[1], count), images)
+        for (label, path), look in zip(images, looks, strict=True):
+            bar.advance(1)
+            mask = mask_of(root, path)
+            if mask in owner:
+                problems.append(f"{owner[mask]} and {path} share the mask {mask}: rename one of the images.")
+            owner[mask] = path
+            if look.problem is not None:
+                problems.append(look.problem)
+                continue
+            assert look.size is not None
+            sizes[look.size] += 1
+            if look.ids is None:
+                unlabelled.append(path)
+                continue
+            own = {part: number for part, number in names.get(label, {}).items() if number in look.ids}
+            shown.update((label, part) for part in own)
+            if not look.ids:
+                empty.append(mask)
+            elif not own and names.get(label):
+                foreign.append(mask)
+    orphans = [path for path in _files(root / MASKS) if path not in owner]
+    notes = [
+        *_counted(unlabelled, "images have no mask: nobody annotated their parts"),
+        *_counted(empty, "masks are all background"),
+        *_counted(foreign, "masks show parts of other classes alone"),
+        *_counted(orphans, f"files in {MASKS} belong to no image"),
+        *(f"class {name} has no parts" for name, parts in names.items() if not parts),
+        *(
+            f"no image of {name} shows its part {part!r}"
+            for name, parts in names.items()
+            for part in parts
+            if not shown[name, part]
+        ),
+    ]
+    if len(sizes) > 1:
+        notes.append(f"images have {len(sizes):,} sizes: --data.size PIXELS resizes and crops all of them")
+    counted = {split: {name: len(paths) for name, paths in files.items()} for split, files in listed.items()}
+    return Findings(names, counted, unlabelled, empty, shown, problems, notes)
+
+
+def _look(root: Path, image: Path, count: int) -> _Looked:
+    try:
+        _, height, width = decode(image).shape
+        mask = mask_of(root, image)
+        if not mask.is_file():
+            return _Looked(size=(height, width))
+        shown = np.unique(decode_mask(mask, image, count=count).numpy())
+        return _Looked(size=(height, width), ids=frozenset(shown.tolist()) - {0})
+    except UserError as error:
+        return _Looked(problem=str(error))
+
+
+def _classes(root: Path, names: PartNames, listed: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
+    for split, files in listed.items():
+        for name in sorted(set(files) ^ set(names)):
+            there, absent = ("parts.json", split) if name in names else (split, "parts.json")
+            yield f"{root}: class {name!r} is in {there} and not in {absent}: every split needs all of them."
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+
+
+def _counted(paths: Sequence[Path], what: str) -> list[str]:
+    return [f"{len(paths):,} {what}; the first is {paths[0]}"] if paths else []

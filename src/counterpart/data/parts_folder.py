@@ -1,0 +1,169 @@
+"""Images with part masks in one folder format: your own, or what ``counterpart data prepare`` writes.
+
+DIR/images/train/cat/7.jpg    DIR/parts/train/cat/7.png    DIR/parts.json
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import torch
+
+from ..errors import UserError, nearest
+from .decoding import Prepare
+from .folder import files_fingerprint, load_folder
+from .image_sets import ImageSet, Splits, content_fingerprint
+from .parts import MOST, PartNames, Parts, decode_masks, largest
+
+IMAGES, MASKS, TABLE = "images", "parts", "parts.json"
+
+
+def load_parts(
+    root: Path | None = None,
+    *,
+    validation: float = 0.1,
+    size: int | None = None,
+    download: bool = False,
+    prepare: Prepare | None = None,
+) -> Splits:
+    """Images from ``root/images`` as ``load_folder`` reads them, each with its mask from ``root/parts``.
+
+    The mask of ``images/train/cat/7.jpg`` is ``parts/train/cat/7.png``: one channel of part ids, 0 is background, as
+    large as the image. An image without a mask is one whose parts nobody annotated.
+
+    Args:
+        root: the folder.
+        validation: share of the training images that is kept for validation if there is no folder for it.
+        size: resize the shorter side to this many pixels and crop the centre; masks by the nearest pixel.
+        download: there is nothing to download; refused.
+        prepare: makes ``size`` x ``size`` pixels of each image instead. Masks cannot follow, and are left out.
+
+    Raises:
+        UserError: as ``load_folder``; and if ``parts.json`` is missing, wrong or has other classes than the folders,
+            two images share a mask, or a mask does not fit its image or holds ids that mean nothing.
+    """
+    if root is None:
+        raise UserError(f"Where are images and masks? Name the folder of {TABLE} with --data.root DIR.")
+    if download:
+        raise UserError("data.download: a folder of your own images cannot be downloaded. Leave it out.")
+    root = Path(root).expanduser()
+    names = read_table(root)
+    require_images(root)
+    loaded = load_folder(root / IMAGES, validation=validation, size=size, prepare=prepare)
+    sets = (loaded.train, loaded.validation, loaded.test)
+    masks = [[mask_of(root, image) for image in s.files or ()] for s in sets]
+    _no_shared_masks(zip(chain(*masks), chain(*(s.files or () for s in sets)), strict=True))
+    of_masks = files_fingerprint(
+        root, [root / TABLE, *sorted(mask for mask in chain(*masks) if mask.is_file())]
+    )
+    fingerprint = content_fingerprint([loaded.test.fingerprint.encode(), of_masks.encode()])
+    return Splits(
+        *(
+            replace(
+                _annotated(s, root, names, of_set) if prepare is None else s,
+                name="parts",
+                fingerprint=fingerprint,
+            )
+            for s, of_set in zip(sets, masks, strict=True)
+        )
+    )
+
+
+def read_table(root: Path) -> PartNames:
+    """The part names of ``parts.json``: {class: {part: id}}, classes in their order.
+
+    Raises:
+        UserError: if the file is missing or does not say what it should.
+    """
+    path = root / TABLE
+    form = '{"classes": ["cat", ...], "parts": {"cat": {"head": 1, ...}, ...}}'
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_twins)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing. It names the parts of each class: {form}.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"Cannot read {path}: {error}.") from None
+    if not isinstance(table, dict) or not isinstance(table.get("parts"), dict):
+        raise UserError(f"{path} must hold {form}.")
+    parts, classes = table["parts"], table.get("classes", sorted(table["parts"]))
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise UserError(f"{path}: classes must be a list of names.")
+    if table.get("background", 0) != 0:
+        raise UserError(f"{path}: background is {table['background']!r}, and it must be 0.")
+    for name in parts:
+        if name not in classes:
+            raise UserError(f"{path} has parts of {name!r}, which is no class. {nearest(name, classes)}")
+    owner: dict[int, str] = {}
+    for name in classes:
+        for part, number in (_parts_of(path, parts, name)).items():
+            if type(number) is not int or not 1 <= number <= MOST:
+                raise UserError(
+                    f"{path}: {name} {part} has id {number!r}; ids are whole numbers from 1 (0 is background)."
+                )
+            if number in owner:
+                raise UserError(f"{path}: {owner[number]} and {name} {part} have the same id {number}.")
+            owner[number] = f"{name} {part}"
+    names = {name: dict(parts.get(name, {})) for name in sorted(classes)}
+    if not owner:
+        raise UserError(f"{path} names no part.")
+    if missing := set(range(1, largest(names))) - set(owner):
+        raise UserError(
+            f"{path}: ids run to {largest(names)} and {min(missing)} is missing. Number the parts from 1 on."
+        )
+    return names
+
+
+def require_images(root: Path) -> None:
+    """Raises UserError if the folder has no images."""
+    if not (root / IMAGES).is_dir():
+        raise UserError(
+            f"{root} has no folder {IMAGES}: expected {root / IMAGES / 'train' / 'CLASS' / 'IMAGE.jpg'}."
+        )
+
+
+def mask_of(root: Path, image: Path) -> Path:
+    """Where the mask of an image is expected."""
+    return root / MASKS / image.relative_to(root / IMAGES).with_suffix(".png")
+
+
+def _annotated(images: ImageSet, root: Path, names: PartNames, masks: list[Path]) -> ImageSet:
+    if sorted(names) != list(images.classes):
+        (odd, *_) = sorted(set(names) ^ set(images.classes))
+        there, absent = (TABLE, IMAGES) if odd in names else (IMAGES, TABLE)
+        raise UserError(
+            f"{root}: class {odd!r} is in {there} and not in {absent}. Both need the same classes."
+        )
+    assert images.files is not None
+    files = tuple(mask if mask.is_file() else None for mask in masks)
+    annotated = torch.tensor([mask is not None for mask in files], dtype=torch.bool)
+    parts = Parts(names=names, stored=largest(names), there=annotated, files=files)
+    if images.pixels is not None:
+        height, width = images.shape[1:]
+        parts = replace(parts, masks=decode_masks(files, images.files, (height, width), parts.stored))
+    return replace(images, parts=parts)
+
+
+def _no_shared_masks(pairs: Iterable[tuple[Path, Path]]) -> None:
+    first: dict[Path, Path] = {}
+    for mask, image in pairs:
+        if mask in first:
+            raise UserError(f"{first[mask]} and {image} share the mask {mask}: rename one of the images.")
+        first[mask] = image
+
+
+def _parts_of(path: Path, parts: dict[str, object], name: str) -> dict[str, object]:
+    found = parts.get(name, {})
+    if not isinstance(found, dict):
+        raise UserError(f'{path}: the parts of {name} must look like {{"head": 1}}.')
+    return found
+
+
+def _no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object whose keys differ; the json module would keep the last of two silently."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} is there twice")
+    return found

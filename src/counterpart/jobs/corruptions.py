@@ -1,0 +1,219 @@
+"""Evaluate a target under common corruptions, into its run folder, and print the accuracies."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from .. import distributed
+from ..batch import Batch
+from ..data.corruptions import constants_for, corrupt, read_textures, unfit
+from ..data.corruptions.files import CorruptedFiles, open_files
+from ..data.image_sets import ImageSet, balanced_subset, content_fingerprint
+from ..data.transforms import as_floats
+from ..errors import UserError
+from ..evaluation import corruption
+from ..evaluation.corruption import CLEAN, PREFIX
+from ..evaluation.ledger import Ledger, weights_hash
+from ..records import Record, fingerprint
+from ..rundir import RunDir
+from ..seeding import Keys
+from .judging import Judged
+from .seeds import aggregate
+from .targets import Target, claim, open_targets
+
+PUBLISHED = "published protocol (PART, Table 4): severity 1 of the test images"
+
+
+def evaluate_corruptions(text: str, changes: Mapping[str, Any]) -> list[Judged]:
+    """Evaluate what a text names, and print the accuracies; of a group of seeds also the means over them.
+
+    Args:
+        text: a run folder, a group of ``seed-*`` runs, or another of ``targets.FORMS``.
+        changes: nested settings that differ from the run's own, such as {"corruptions": {"severities": [1]}}.
+    """
+    distributed.start()
+    judged = [Judged(target.run, _judge(target)) for target in open_targets(text, changes)]
+    if len(judged) > 1 and distributed.is_main():
+        seeds = [int(one.run.config()["seed"]) for one in judged]
+        means = [[r for r in one.records if "severity" not in r.name or "mean" in r.name] for one in judged]
+        aggregate(RunDir(Path(text).expanduser()), means, seeds)
+    return judged
+
+
+def _judge(target: Target) -> list[Record]:
+    config, images = target.config, target.images
+    wanted = config.corruptions
+    if wanted.published and config.evaluate.split != "test":
+        raise UserError("corruptions.published is of the test images: leave --evaluate.split out.")
+    if config.evaluate.n is not None:
+        images = balanced_subset(images, config.evaluate.n, seed=0)  # the same images for every run
+    files = None if wanted.source is None else _files(wanted.source, images)
+    textures = None if wanted.frost is None else read_textures(wanted.frost)
+    left_out = _left_out(wanted.names, images, files, textures is not None)
+    names = [name for name in wanted.names if name not in left_out]
+    if not names:
+        raise UserError(f"no corruption is left to evaluate: {_reasons(left_out)}.")
+    strengths = wanted.constants or constants_for(images.shape[1], images.shape[2])
+    identity = {
+        "model": weights_hash(target.model),
+        "who": dict(target.who),
+        "data": [images.name, images.split, images.fingerprint],
+        "images": fingerprint(images.index.tolist()),
+        "n": len(images),
+        "seed": config.seed,
+        "source": f"generated, {strengths} constants" if files is None else "official files",
+        "published": wanted.published and files is None,
+        "batch_size": config.evaluate.batch_size,
+        "threads": torch.get_num_threads(),
+        "device": target.device.type,
+    }
+    folder = target.run.path / "corruptions" / fingerprint(identity)
+    claim(target)
+    if distributed.is_main():
+        Ledger(folder, 0).open(identity)
+    distributed.barrier()
+    for note in (*target.notes, *([f"Left out: {_reasons(left_out)}."] if left_out else [])):
+        _say(note)
+
+    def stamp(name: str) -> str:
+        """What decides a count beside the identity: the textures, or the file."""
+        if files is not None and name != CLEAN[0]:
+            status = (files.folder / f"{name}.npy").stat()
+            return f"{status.st_size} bytes of {status.st_mtime_ns}"
+        return content_fingerprint(textures) if textures and name == "frost" else ""
+
+    counts = corruption.count(
+        target.model,
+        images,
+        [CLEAN, *((name, severity) for name in names for severity in wanted.wanted)],
+        corrupted=partial(
+            _corrupted, files=files, textures=textures, seed=config.seed, constants=strengths,
+            published=wanted.published,
+        ),
+        stamp=stamp,
+        folder=folder,
+        batch_size=config.evaluate.batch_size,
+        device=target.device,
+        title=f"corrupting for {target.run.name}",
+    )  # fmt: skip
+    details = {
+        "model": config.model.name,
+        "data": images.name,
+        "split": images.split,
+        "fingerprint": images.fingerprint,
+        "corruptions_key": folder.name,
+        "source": identity["source"],
+        "published": wanted.published,
+        **{k: v for k, v in target.who.items() if k != "config"},
+    }
+    made = [
+        replace(one, seed=config.seed, config=target.who["config"])
+        for one in corruption.metrics(counts, names, wanted.wanted, left_out, details)
+    ]
+    if distributed.is_main():
+        target.run.add_once(made)
+        _print(target.run.name, made, names, wanted.wanted, left_out)
+    distributed.barrier()
+    return made
+
+
+def _files(source: Path, images: ImageSet) -> CorruptedFiles:
+    if images.shape != (3, 32, 32) or images.split != "test":
+        shape = "x".join(map(str, images.shape))
+        raise UserError(
+            f"corruptions.source holds the CIFAR test set at 3x32x32: {images.name} is the {images.split} split at "
+            f"{shape} here. Leave it out to corrupt these images."
+        )
+    files = open_files(source)
+    files.check_labels(images.labels, images.index)
+    return files
+
+
+def _left_out(
+    names: Sequence[str], images: ImageSet, files: CorruptedFiles | None, textures: bool
+) -> dict[str, str]:
+    """Corruption -> why it cannot be evaluated."""
+    if files is not None:
+        return {name: f"{files.folder} has no {name}.npy" for name in names if not files.has(name)}
+    reasons = {name: unfit(name, images.shape[0], textures) for name in names}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+def _reasons(left_out: Mapping[str, str]) -> str:
+    hint = " (--corruptions.frost DIR)"
+    return "; ".join(
+        f"{name}, {reason}{hint if 'textures' in reason else ''}" for name, reason in left_out.items()
+    )
+
+
+def _corrupted(
+    batch: Batch,
+    name: str,
+    severity: int,
+    *,
+    files: CorruptedFiles | None,
+    textures: Sequence[Tensor] | None,
+    seed: int,
+    constants: Any,
+    published: bool,
+) -> Tensor:
+    """The images of a batch under one corruption: read, or made."""
+    if files is not None:
+        return as_floats(files.read(name, severity, batch.index).to(batch.images.device))
+    keys = Keys(seed, "corruption", batch.index)
+    return corrupt(
+        batch.images, name, severity, keys, constants=constants, frost=textures, published=published
+    )
+
+
+def _say(sentence: str) -> None:
+    if distributed.is_main():
+        Console(stderr=True).print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print(
+    run: str,
+    made: Sequence[Record],
+    names: Sequence[str],
+    severities: Sequence[int],
+    left_out: Mapping[str, str],
+) -> None:
+    """A line per corruption, a column per severity, in per cent."""
+    values = {record.name.removeprefix(PREFIX): record for record in made}
+    clean, label = values["clean"], corruption.severities_text(severities)
+    d = clean.details
+    shows = PUBLISHED if d["published"] else label
+    title = f"{run}: accuracy in %, {d['data']} {d['split']}, n = {clean.n}, {d['source']}, {shows}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("", no_wrap=True)
+    several = len(severities) > 1
+    for severity in severities:
+        table.add_column(str(severity) if several else label, justify="right")
+    if several:
+        table.add_column("mean", justify="right")
+    table.add_column("95 %", justify="right", no_wrap=True)
+
+    def line(title: str, last: Record, cells: Sequence[Record] = ()) -> None:
+        assert last.interval is not None
+        low, high = last.interval
+        shown = [f"{100 * (one.value or 0):.2f}" for one in (*cells, last)]
+        blank = [""] * (len(severities) + several - len(shown))
+        table.add_row(title, *blank, *shown, f"{100 * low:.1f}-{100 * high:.1f}")
+
+    line("clean", clean)
+    for name in names:
+        cells = [values[f"{name}/severity {severity}"] for severity in severities]
+        line(name, values[f"{name}/{label}"], cells if several else ())
+    for name in left_out:
+        table.add_row(name, *["—"] * (len(severities) + several), "left out")
+    for name, record in values.items():
+        if name.startswith("mean of"):
+            line(name.rpartition("/")[0], record)
+    Console().print(table)

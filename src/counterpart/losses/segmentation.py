@@ -1,0 +1,109 @@
+"""Per-image losses of part logits against annotated parts.
+
+Each is 0 for an image without annotation, whatever its mask holds. So the mean over a batch counts every image alike:
+it does not depend on who else is annotated, nor on how processes share a batch, and is the same in every objective.
+"""
+
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..batch import Batch
+from ..part_maps import FLOOR, boxes, centroids, mean_shares, part_counts, strips
+from ..protocols import PartOutput
+
+
+@runtime_checkable
+class PartLoss(Protocol):
+    """(output, batch, part_classes (P,), full_resolution) -> (B,): a loss of the part logits."""
+
+    def __call__(
+        self, output: PartOutput, batch: Batch, part_classes: Tensor, full_resolution: bool
+    ) -> Tensor:
+        """The loss of each image."""
+        ...
+
+
+def segmentation(
+    output: PartOutput, batch: Batch, part_classes: Int[Tensor, " p"], full_resolution: bool
+) -> Float[Tensor, " b"]:
+    """Cross-entropy of each pixel's part or background, averaged over the pixels of the image.
+
+    Sitawarin et al. 2023, equation 7, as its code has it: the paper divides by P + 1 once more, which is a factor of
+    c_seg. At the segmenter's own resolution, each of its cells answers for the pixels within it. At the full one its
+    logits are enlarged bilinearly, in strips. Neither makes maps of full size.
+
+    Args:
+        output: of the model on these images.
+        batch: with annotated parts.
+        part_classes: plays no part.
+        full_resolution: whether to enlarge the logits.
+    """
+    parts, annotated = _annotation(batch)
+    size, logits = (parts.shape[1], parts.shape[2]), output.part_logits.float()
+
+    def wrong(strip: Tensor, rows: slice) -> tuple[Tensor]:
+        return (F.cross_entropy(strip, parts[:, rows].long(), reduction="none").sum(dim=(1, 2)),)
+
+    if full_resolution:
+        total = torch.stack([piece for (piece,) in strips(logits, size, wrong)]).sum(dim=0)
+    else:
+        counts = part_counts(parts, logits.shape[1] - 1, (logits.shape[2], logits.shape[3]))
+        total = -(counts * logits.log_softmax(dim=1)).sum(dim=(1, 2, 3))
+    return torch.where(annotated, total / (size[0] * size[1]), 0.0)
+
+
+def centroid(
+    output: PartOutput,
+    batch: Batch,
+    part_classes: Int[Tensor, " p"],
+    full_resolution: bool,
+    *,
+    published: bool = False,
+) -> Float[Tensor, " b"]:
+    """Squared distances of the parts' centres from the annotated ones, and cross-entropy of the classes' masses.
+
+    Equations 12 and 13. A part that an image does not have counts as 0 in the mean over all P parts. The mass of a
+    class is what its parts' shares (softmax) come to over all pixels; its share of all classes' mass is the logit.
+
+    Args:
+        output: of the model on these images.
+        batch: with annotated parts.
+        part_classes: the class of each part.
+        full_resolution: whether to enlarge the logits.
+        published: as the published code: distances are averaged over the parts that are there in this batch, so that an
+            image's loss depends on the others, and a mass is the mean over pixels, background and all. Differs from it
+            in that x meets x and y meets y (there one side is transposed).
+    """
+    parts, annotated = _annotation(batch)
+    logits = output.part_logits.float()
+    size = parts.shape[1:] if full_resolution else logits.shape[2:]
+    predicted = boxes(logits, (size[0], size[1]))[:, :, 1:3]
+    true = centroids(parts, len(part_classes))
+    present = ~true.isnan().any(dim=2) & annotated[:, None]
+    squares = torch.where(present, (predicted - true.nan_to_num()).square().sum(dim=2), 0.0).sum(dim=1)
+    apart = squares * (len(parts) / present.sum().clamp(min=1)) if published else squares / len(part_classes)
+
+    shares = mean_shares(logits, (size[0], size[1]))[:, 1:]
+    masses = torch.zeros_like(output.logits, dtype=shares.dtype).index_add(1, part_classes, shares)
+    scores = masses if published else masses / masses.sum(dim=1, keepdim=True).clamp(min=FLOOR)
+    return torch.where(annotated, apart + F.cross_entropy(scores, batch.labels, reduction="none"), 0.0)
+
+
+PART_LOSSES: dict[str, PartLoss] = {
+    "segmentation": segmentation,
+    "centroids": centroid,
+    "centroids-published": partial(centroid, published=True),
+}
+
+
+def _annotation(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Part ids (B, H, W), and whether each image is annotated (B,)."""
+    if batch.parts is None:
+        raise ValueError("a loss of parts needs a batch with annotated parts.")
+    there = batch.has_parts
+    return batch.parts, there if there is not None else torch.ones_like(batch.labels, dtype=torch.bool)

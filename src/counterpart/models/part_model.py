@@ -1,0 +1,222 @@
+"""Part models: a segmenter and a head that classifies what it found, as one classifier of images in [0, 1]."""
+
+from collections.abc import Sequence
+
+import timm
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..errors import UserError, nearest
+from ..protocols import PartOutput
+from . import backbones
+from .normalize import ImageClassifier
+from .part_heads import (
+    BoundingBox,
+    Downsampled,
+    PartFeatures,
+    PartHead,
+    Pixel,
+    TwoHeadedDecoder,
+    TwoHeadedEncoder,
+)
+from .segmenters import Segmenter, statistics
+
+HEADS = ("downsampled", "bounding-box", "two-headed", "pixel")
+
+# The classifier of the same encoder, and of the same weights where timm has them.
+BASELINES = {
+    "resnet50": "resnet50.tv_in1k",
+    "resnext50_32x4d": "resnext50_32x4d.tv_in1k",
+    "efficientnet-b4": "efficientnet_b4",
+}
+
+
+class PartNetwork(nn.Module):
+    """Segmenter and head, a network in two halves like every other; it sees normalised images."""
+
+    def __init__(self, segmenter: Segmenter, head: PartHead) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+        self.head = head
+
+    def forward_features(self, images: Tensor) -> PartFeatures:
+        """The segmenter's answer."""
+        found = self.segmenter(images)
+        match self.head.reads:
+            case "image":
+                return PartFeatures(found.part_logits, image=images)
+            case "decoder":
+                return PartFeatures(found.part_logits, features=found.decoded)
+            case "encoder":
+                return PartFeatures(found.part_logits, features=found.encoded)
+        return PartFeatures(found.part_logits)
+
+    def forward_head(self, features: PartFeatures) -> Tensor:
+        """Class logits (B, K), in float32 whatever the precision of the segmenter."""
+        kind = features.device.type
+        with torch.autocast("cpu" if kind == "meta" else kind, enabled=False):  # which meta does not know
+            logits: Tensor = self.head(features.float())
+        return logits
+
+    def get_classifier(self) -> nn.Module:
+        """The final layer."""
+        return self.head.get_classifier()
+
+
+class PartClassifier(ImageClassifier):
+    """A part model: ``images (B, C, H, W) in [0, 1] -> logits (B, K)``. Satisfies ``protocols.PartModel``.
+
+    Args:
+        network: sees normalised images.
+        part_classes: the class of each part.
+        num_classes: K.
+        in_channels: C.
+        mean: per channel.
+        std: per channel.
+        full_resolution: compute features and losses of parts at the images' resolution, as published, in strips.
+    """
+
+    backbone: PartNetwork  # type: ignore[assignment]
+    part_classes: Tensor
+
+    def __init__(
+        self,
+        network: PartNetwork,
+        part_classes: Sequence[int],
+        num_classes: int,
+        in_channels: int = 3,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        full_resolution: bool = False,
+    ) -> None:
+        super().__init__(network, num_classes, in_channels, mean, std)  # type: ignore[arg-type]
+        self.register_buffer("part_classes", torch.tensor(part_classes), persistent=False)
+        self.full_resolution = full_resolution
+
+    def forward_features(self, images: Float[Tensor, "b c h w"]) -> PartFeatures:  # type: ignore[override]
+        """What enters the head."""
+        return self.backbone.forward_features(self.normalise(images))
+
+    def forward_head(self, features: PartFeatures) -> Float[Tensor, "b k"]:  # type: ignore[override]
+        """Class logits."""
+        return self.backbone.forward_head(features)
+
+    def forward_parts(self, images: Float[Tensor, "b c h w"]) -> PartOutput:
+        """Class logits and part logits, in one pass."""
+        features = self.forward_features(images)
+        return PartOutput(self.forward_head(features), features.part_logits)
+
+    def classify_parts(self, part_logits: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
+        """Class logits of part logits alone, at the segmenter's own resolution.
+
+        Raises:
+            UserError: the head looks at more than part logits.
+        """
+        head = self.backbone.head
+        if head.reads != "parts":
+            seen = "the image as well" if head.reads == "image" else f"the {head.reads}'s features instead"
+            raise UserError(f"{type(head).__name__} cannot classify from part logits alone: it reads {seen}.")
+        return self.forward_head(PartFeatures(part_logits))
+
+
+def create(
+    name: str,
+    num_classes: int,
+    in_channels: int,
+    image_size: int,
+    pretrained: bool,
+    *,
+    part_classes: Sequence[int],
+    encoder: str = "resnet50",
+    decoder: str = "deeplabv3plus",
+    depth: int | None = None,
+    output_stride: int | None = None,
+    resolution: str = "own",
+    pool: int = 4,
+    background: bool = True,
+    see_image: bool = False,
+    branch: str = "decoder",
+) -> ImageClassifier:
+    """The part model ``parts/HEAD``, or ``parts/baseline``, the plain classifier of the same encoder.
+
+    Args:
+        name: "parts/" and one of ``HEADS`` or "baseline".
+        num_classes: K.
+        in_channels: of the images.
+        image_size: their side in pixels.
+        pretrained: start the encoder from ImageNet weights.
+        part_classes: the class of each part, -1 for a part of several.
+        encoder: a name of segmentation-models-pytorch, or ``timm/NAME``.
+        decoder: one of ``segmenters.DECODERS``.
+        depth: stages of the encoder; default: the decoder's.
+        output_stride: 8 or 16; default: the decoder's.
+        resolution: "own": features and losses at the segmenter's resolution; "full": at the images', as published.
+        pool: side of the grid (downsampled).
+        background: keep the background's map (downsampled).
+        see_image: let the head see the image as well (downsampled).
+        branch: what the second head hangs on, "decoder" or "encoder" (two-headed).
+    """
+    kind = name.removeprefix("parts/")
+    if kind == "baseline":
+        return _baseline(encoder, num_classes, in_channels, image_size, pretrained)
+    if kind not in HEADS:
+        known = [f"parts/{head}" for head in (*HEADS, "baseline")]
+        raise UserError(f"no part model is called {name!r}. {nearest(name, known)}")
+    parts = len(part_classes)
+    if not parts:
+        raise UserError(f"{name} needs images with annotated parts: their data set names none.")
+    segmenter = Segmenter(
+        parts + 1, encoder, decoder, depth, output_stride, in_channels, image_size, pretrained
+    )
+    scale = segmenter.scale if resolution == "full" else 1
+    head: PartHead
+    if kind == "downsampled":
+        seen = in_channels if see_image else 0
+        head = Downsampled(
+            parts, num_classes, pool=pool, background=background, image_channels=seen, scale=scale
+        )
+    elif kind == "bounding-box":
+        head = BoundingBox(parts, num_classes, scale=scale)
+    elif kind == "pixel":
+        if min(part_classes) < 0:
+            raise UserError(
+                "parts/pixel needs parts that belong to one class each: use another head or data.labels."
+            )
+        head = Pixel(torch.tensor(part_classes), num_classes, scale=scale)
+    else:
+        decoded, encoded = segmenter.widths
+        on_decoder = branch == "decoder"
+        head = (
+            TwoHeadedDecoder(decoded, num_classes) if on_decoder else TwoHeadedEncoder(encoded, num_classes)
+        )
+    mean, std = statistics(encoder, in_channels)
+    return PartClassifier(
+        PartNetwork(segmenter, head), part_classes, num_classes, in_channels, mean, std, resolution == "full"
+    )
+
+
+def _baseline(
+    encoder: str, num_classes: int, in_channels: int, image_size: int, pretrained: bool
+) -> ImageClassifier:
+    """timm's classifier of an encoder's name, whose head is known to be used.
+
+    The published code put the new layer of its EfficientNet where the network never calls it.
+    """
+    name = BASELINES.get(encoder, encoder.removeprefix("timm/"))
+    if not timm.is_model(name):
+        raise UserError(f"timm has no classifier {name!r} to compare with: name an encoder timm/NAME.")
+    model = backbones.create(f"timm/{name}", num_classes, in_channels, image_size, pretrained)
+    if not produces(model, num_classes, in_channels, image_size):
+        raise UserError(f"timm/{name} does not answer with {num_classes} classes: choose another encoder.")
+    return model
+
+
+@torch.no_grad()
+def produces(model: nn.Module, num_classes: int, in_channels: int, image_size: int) -> bool:
+    """Whether a model in eval mode answers an image with ``num_classes`` logits."""
+    training = model.training
+    device = next(model.parameters()).device
+    logits = model.eval()(torch.zeros(1, in_channels, image_size, image_size, device=device))
+    model.train(training)
+    return tuple(logits.shape) == (1, num_classes)

@@ -1,0 +1,53 @@
+"""What a run cost, from its own records, and what PART costs beyond the method it builds on (table 9)."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from ..records import Record
+from ..rundir import RunDir
+from .experiments import Experiment
+
+
+def seconds_per_epoch(run: RunDir) -> Record:
+    """Mean over the epochs, validation included."""
+    epochs = _epochs(run)
+    seconds = [epoch.seconds or 0.0 for epoch in epochs]
+    interval = (min(seconds), max(seconds))
+    details = {**_about(run), "unit": "s", "interval": "fastest and slowest epoch"}
+    return Record("timing", "seconds per epoch", fmean(seconds), len(epochs), interval, details=details)
+
+
+def peak_memory(run: RunDir) -> Record:
+    """The most that the run's process held, in MB of 2**20 bytes; compares where each run had one of its own."""
+    epochs = _epochs(run)
+    cuda = epochs[-1].details["device"] == "cuda"
+    what = "tensors on the GPU" if cuda else "resident memory of the whole process, libraries included"
+    peak = max(epoch.details["peak_memory"] for epoch in epochs) / 2**20
+    return Record("metric", "peak memory", peak, 1, details={**_about(run), "unit": "MB", "of": what})
+
+
+def overheads(
+    experiment: Experiment, dataset: str, found: Mapping[tuple[str, str], Sequence[Record]]
+) -> dict[tuple[str, str, str], tuple[float | None, float]]:
+    """(one row, other row, column) -> by which share the one exceeds the other: (as published, as measured)."""
+    published = {row.name: row.published.get(dataset, {}) for row in experiment.rows}
+    result = {}
+    for one, other in experiment.pairs:
+        for column in experiment.columns:
+            both = [found.get((row, column)) for row in (one, other)]
+            if not (both[0] and both[1] and "unit" in both[0][0].details):
+                continue
+            here = [fmean(record.value or 0.0 for record in records or ()) for records in both]
+            there = [published[row].get(column) for row in (one, other)]
+            stated = None if there[0] is None or there[1] is None else there[0] / there[1] - 1
+            result[one, other, column] = stated, here[0] / here[1] - 1
+    return result
+
+
+def _epochs(run: RunDir) -> list[Record]:
+    return [record for record in run.records() if record.kind == "epoch"]
+
+
+def _about(run: RunDir) -> dict[str, object]:
+    config = run.config()
+    return {"model": config["model"]["name"], "batch_size": config["train"]["batch_size"]}

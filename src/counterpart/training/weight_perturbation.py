@@ -1,0 +1,72 @@
+"""Adversarial weight perturbation: a step's gradient is taken where the weights are worst, not where they are.
+
+Wu, Xia and Wang 2020, arXiv 2004.05884: the worst weights are sought as adversarial images are, by one step along the
+gradient of the same loss, in a ball whose radius in each layer is a share ``gamma`` of the norm of its weights.
+
+    with buffers_kept(model):
+        ...                               # a forward and a backward pass: the way up
+    with adversarial_weights(model, gamma):
+        ...                               # another: the gradient to step by
+
+Differs from the published code, which lets a second network take an SGD step of the negative loss and adds what that
+moved, rescaled: up to rounding the same place, since the step's length cancels. It also takes the optimiser's step at
+the perturbed weights, so that weight decay sees them, and subtracts the perturbation afterwards, to the last bit or
+not. Here the weights are put back first.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def adversarial_weights(model: nn.Module, gamma: float) -> Iterator[None]:
+    """Inside the block ``w + gamma ||w|| g / ||g||`` stands for every kernel and matrix ``w``; then ``w``, bit for bit.
+
+    Args:
+        model: its parameters' ``grad`` says ``g``. Where that is zero, ``w`` stays.
+        gamma: share of the norm; 5e-3 in the paper, and in its code for TRADES; 1e-2 in its code for AT.
+
+    As published, weights of one dimension (normalisation), biases and other parameters stay.
+    """
+    moved = [
+        p for name, p in model.named_parameters() if "weight" in name and p.ndim > 1 and p.grad is not None
+    ]
+    kept = [p.detach().clone() for p in moved]
+    try:
+        for weight in moved:
+            _ascend(weight, gamma)
+        yield
+    finally:
+        _put_back(moved, kept)
+
+
+@torch.no_grad()
+def _ascend(weight: Tensor, gamma: float) -> None:
+    gradient = weight.grad
+    assert gradient is not None
+    length = torch.linalg.vector_norm(gradient)
+    unit = gradient / length.clamp_min(torch.finfo(length.dtype).tiny)  # zero stays zero, NaN stays NaN
+    weight.add_(unit * (gamma * torch.linalg.vector_norm(weight)))
+
+
+@contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[None]:
+    """What passes inside the block do to batch-norm statistics is undone.
+
+    So they follow the perturbed weights alone, as in the published code.
+    """
+    buffers = list(model.buffers())
+    kept = [buffer.clone() for buffer in buffers]
+    try:
+        yield
+    finally:
+        _put_back(buffers, kept)
+
+
+@torch.no_grad()
+def _put_back(tensors: Sequence[Tensor], kept: Sequence[Tensor]) -> None:
+    for tensor, value in zip(tensors, kept, strict=True):
+        tensor.copy_(value)

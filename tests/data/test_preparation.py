@@ -1,0 +1,254 @@
+"""Preparations as a whole: resumable, the same however made, damage named, splits that leak nothing."""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from counterpart.data import cityscapes_parts, load_parts, parts_check, preparation
+from counterpart.data.preparation import Options, assign
+from counterpart.data.preparations import PREPARATIONS, find, prepare_named
+from counterpart.errors import UserError
+
+NAMES = sorted(PREPARATIONS)
+TOTALS = {"part-imagenet": 110, "cityscapes": 30, "pascal-part": 50}
+
+
+@pytest.fixture(autouse=True)
+def small_objects(monkeypatch):
+    """The frames of the tests are small."""
+    monkeypatch.setattr(cityscapes_parts, "MIN_AREA", 500)
+
+
+@pytest.fixture
+def source(tmp_path, originals):
+    """Writes the source of a data set and returns its folder."""
+
+    def write(name):
+        root = tmp_path / "source"
+        getattr(originals, name)(root)
+        return root
+
+    return write
+
+
+def content(root):
+    """Every file by its path."""
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
+
+
+def manifest(root):
+    return [json.loads(line) for line in (root / "manifest.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_prepared_can_be_used(name, source, tmp_path):
+    target = tmp_path / "target"
+    done = prepare_named(name, source(name), target, Options(), workers=1)
+    assert done.total == TOTALS[name]
+    assert not (target / ".unfinished").exists()
+    found = parts_check.check(target)
+    assert found.problems == []
+    assert found.unlabelled == []
+    splits = load_parts(target, size=16)
+    assert [len(s) for s in (splits.train, splits.validation, splits.test)] == [
+        sum(done.counts[split].values()) for split in ("train", "val", "test")
+    ]
+    rows = manifest(target)
+    assert len(rows) == done.total
+    for row in rows:
+        image, mask = target / row["path"], target / row["mask"]
+        assert f"/{row['split']}/{row['class']}/" in row["path"]
+        assert (tmp_path / "source" / row["source"]).is_file() or "n0" in row["source"]
+        ids = np.array(Image.open(mask))
+        assert ids.dtype == np.uint8
+        counted = {
+            f"{label} {part}": int((ids == number).sum())
+            for label, parts in found.names.items()
+            for part, number in parts.items()
+            if (ids == number).any()
+        }
+        assert row["pixels"] == counted
+        assert row["sha256"] == hashlib.sha256(image.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preparation_goes_on_where_it_was_stopped(name, source, tmp_path, monkeypatch):
+    root = source(name)
+    prepare_named(name, root, tmp_path / "whole", Options(), workers=1)
+    plan = find(name).plan(root, Options())
+    calls = []
+
+    def stops(unit):
+        calls.append(unit)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return plan.extract(unit)
+
+    target = tmp_path / "target"
+    with pytest.raises(KeyboardInterrupt):
+        preparation.prepare(replace(plan, extract=stops), target, Options(), workers=1)
+    assert not (target / "manifest.jsonl").exists()
+    journal = target / ".unfinished" / "journal.jsonl"
+    with journal.open("a") as file:  # a kill tore the last line
+        file.write('{"unit": "half')
+    counted = replace(plan, extract=lambda unit: calls.append(unit) or plan.extract(unit))
+    done = preparation.prepare(counted, target, Options(), workers=1)
+    assert len(calls) == len(plan.units) + 1  # the one that was interrupted was begun twice, no other
+    assert content(target) == content(tmp_path / "whole")
+    assert preparation.prepare(plan, target, Options(), workers=1) == done  # complete: nothing is done
+
+
+def test_a_kill_while_files_move_is_survived(source, tmp_path, monkeypatch):
+    root = source("pascal-part")
+    prepare_named("pascal-part", root, tmp_path / "whole", Options(), workers=1)
+    target = tmp_path / "target"
+    moved = preparation._moved
+    count = iter(range(1000))
+
+    def stops(*arguments):
+        if next(count) == 20:
+            raise KeyboardInterrupt
+        return moved(*arguments)
+
+    monkeypatch.setattr(preparation, "_moved", stops)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_named("pascal-part", root, target, Options(), workers=1)
+    monkeypatch.setattr(preparation, "_moved", moved)
+    prepare_named("pascal-part", root, target, Options(), workers=1)
+    assert content(target) == content(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_processes_change_nothing_and_name_what_is_damaged(source, tmp_path):
+    root, target = source("pascal-part"), tmp_path / "target"
+    prepare_named("pascal-part", root, tmp_path / "whole", Options(), workers=1)
+    path = root / "Annotations_Part" / "dog_03.mat"
+    whole = path.read_bytes()
+    path.write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"dog_03\.mat is damaged.* of 50 are done and stay"):
+        prepare_named("pascal-part", root, target, Options(), workers=2)
+    path.write_bytes(whole)
+    prepare_named("pascal-part", root, target, Options(), workers=1)
+    assert content(target) == content(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("pascal-part", "Annotations_Part/bird_02.mat"),
+        ("pascal-part", "JPEGImages/bird_02.jpg"),
+        ("cityscapes", "gtFinePanopticParts/train/bochum/bochum_000001_000019_gtFinePanopticParts.tif"),
+        ("cityscapes", "leftImg8bit/train/bochum/bochum_000001_000019_leftImg8bit.png"),
+        ("part-imagenet", "JPEGImages/n00000001/n00000001_6.JPEG"),
+    ],
+)
+def test_a_file_that_was_cut_off_is_named_and_what_was_done_stays(name, file, source, tmp_path):
+    root, target = source(name), tmp_path / "target"
+    path = root / file
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=path.name) as raised:
+        prepare_named(name, root, target, Options(), workers=1)
+    text = str(raised.value)
+    assert "\n" not in text
+    assert "are done and stay" in text
+    assert not (target / "manifest.jsonl").exists()
+    path.write_bytes(whole)
+    prepare_named(name, root, target, Options(), workers=1)
+    prepare_named(name, root, tmp_path / "whole", Options(), workers=1)
+    assert content(target) == content(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images_that_are_missing_are_named_or_left_out(name, source, tmp_path):
+    root = source(name)
+    path = sorted(p for p in root.rglob("*") if p.suffix in (".jpg", ".JPEG") or "leftImg8bit.png" in p.name)[
+        0
+    ]
+    path.unlink()
+    with pytest.raises(
+        UserError, match=r"1 (images|photographs) are annotated and not there, the first is"
+    ) as raised:
+        prepare_named(name, root, tmp_path / "target", Options(), workers=1)
+    assert path.stem in str(raised.value)
+    done = prepare_named(name, root, tmp_path / "target", Options(allow_missing=True), workers=1)
+    assert done.total == TOTALS[name] - (3 if name == "cityscapes" else 1)
+    assert "left out" in done.notes[0]
+
+
+def test_a_target_that_holds_something_else_is_refused(source, tmp_path):
+    root, target = source("cityscapes"), tmp_path / "target"
+    prepare_named("cityscapes", root, target, Options(), workers=1)
+    with pytest.raises(UserError, match=r"holds another preparation \(options: .*'seed': 0.* there"):
+        prepare_named("cityscapes", root, target, Options(seed=1), workers=1)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.jpg").touch()
+    with pytest.raises(UserError, match="mine is not empty"):
+        prepare_named("cityscapes", root, tmp_path / "mine", Options(), workers=1)
+    with pytest.raises(UserError, match="is the source"):
+        prepare_named("cityscapes", root, root, Options(), workers=1)
+    with pytest.raises(
+        UserError, match=r"no folder\. What belongs there: counterpart data describe cityscapes"
+    ):
+        prepare_named("cityscapes", tmp_path / "gone", target, Options(), workers=1)
+    with pytest.raises(UserError, match="--split city: pascal-part has sample, photograph"):
+        prepare_named("pascal-part", root, target, Options(split="city"), workers=1)
+    with pytest.raises(UserError, match="Did you mean 'cityscapes'"):
+        prepare_named("cityscape", root, target, Options(), workers=1)
+
+
+def test_the_published_shuffles_decide_the_split(source):
+    """A second implementation: one stream of numpy's, class after class, first tenth val, next test."""
+    root = source("pascal-part")
+    plan = find("pascal-part").plan(root, Options())
+    rows = [{"class": name.rsplit("_", 1)[0], "photograph": name} for name in plan.units]
+    ours = assign(rows, plan, Options())
+    state = np.random.RandomState(0)
+    labels = np.array([row["class"] for row in rows])
+    for label in np.unique(labels):
+        idx = np.where(labels == label)[0]
+        state.shuffle(idx)
+        n = round(0.1 * len(idx))
+        assert {ours[i] for i in idx[:n]} == {"val"}
+        assert {ours[i] for i in idx[n : 2 * n]} == {"test"}
+        assert {ours[i] for i in idx[2 * n :]} == {"train"}
+    assert assign(rows, plan, Options(seed=1)) != ours
+
+
+@pytest.mark.parametrize("split", ["photograph", "city"])
+def test_groups_stay_together(split):
+    plan = preparation.Plan("x", {"a": {"p": 1}}, {}, lambda unit: None, [("a",)], int, 0)
+    rows = [{"class": "a", "photograph": f"p{i // 3}", "city": f"c{i // 30}"} for i in range(900)]
+    splits = assign(rows, plan, Options(split=split))
+    where = {}
+    for row, found in zip(rows, splits, strict=True):
+        assert where.setdefault(row[split], found) == found
+    sizes = Counter(splits)
+    assert sizes["val"] == sizes["test"] == 90
+    assert assign(rows, plan, Options(split=split)) == splits
+    order = np.random.default_rng(0).permutation(900)  # the order of the rows means nothing
+    mixed = assign([rows[i] for i in order], plan, Options(split=split))
+    assert [splits[i] for i in order] == mixed
+
+
+def test_ids_that_come_twice_are_refused(source, tmp_path):
+    root = source("part-imagenet")
+    for split in ("train", "val"):
+        path = root / f"{split}.json"
+        tables = json.loads(path.read_text())
+        if split == "train":
+            first = tables["images"][0]
+        else:
+            old = tables["images"][0]["file_name"]
+            tables["images"][0]["file_name"] = first["file_name"]
+            path.write_text(json.dumps(tables))
+            assert old != first["file_name"]
+    with pytest.raises(UserError, match=r"n00000000_0 is in .*train\.json and again in .*val\.json"):
+        prepare_named("part-imagenet", root, tmp_path / "target", Options(), workers=1)

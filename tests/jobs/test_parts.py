@@ -1,0 +1,60 @@
+"""Part models from the first command to the last: training, a checkpoint that says what the model is, evaluation."""
+
+import pytest
+import torch
+
+from counterpart import jobs
+from counterpart.config import resolve
+from counterpart.errors import UserError
+from counterpart.jobs.targets import load_run, open_targets
+from counterpart.models.part_model import PartClassifier
+from counterpart.rundir import RunDir
+
+TINY = {
+    "device": "cpu",
+    "data": {"name": "synthetic-parts", "size": 32, "limit": 25, "padding": 1},
+    "model": {"name": "parts/bounding-box", "encoder": "timm/test_resnet", "depth": 3, "resolution": "full"},
+    "attack": {"eps": 0.05, "steps": 1},
+    "part": {"mask": "annotated-parts", "eps_low": 0.02, "burn_in": 0.5},
+    "train": {
+        "method": "part", "c_seg": 0.4, "epochs": 2, "batch_size": 12, "precision": "float32",
+        "validation_steps": 1, "validation_n": 12,
+    },
+}  # fmt: skip
+
+
+def test_a_part_model_is_trained_saved_loaded_and_evaluated(tmp_path):
+    """With budgets that the annotation draws, features at full resolution, and a last batch of one image."""
+    config = resolve(TINY, {"name": "parts", "runs": str(tmp_path)})
+    run = jobs.train(config).run
+    rows = [row.details for row in run.records() if row.kind == "epoch"]
+    assert [row["phase"] for row in rows] == ["burn-in", "part"]
+    assert 0.02 < rows[1]["mean_radius"] < 0.05
+    assert all(row["part_loss"] > 0 for row in rows)
+    model, about = load_run(run, "last")
+    assert isinstance(model, PartClassifier)
+    assert model.full_resolution
+    assert model.backbone.head.scale == 4
+    assert about["model"]["parts"]["resolution"] == "full"
+    assert model.part_classes.tolist() == about["model"]["parts"]["part_classes"]
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(
+        model.eval()(images), model.classify_parts(model.forward_parts(images).part_logits)
+    )
+    judged = jobs.evaluate(str(run.path), {"evaluate": {"n": 6, "attacks": "fgsm", "eps_low": 0.01}})
+    assert judged[0].records
+    target = next(open_targets(str(run.checkpoint("last")), {}))
+    assert isinstance(target.model, PartClassifier)
+
+
+def test_what_training_cannot_do_is_refused_before_anything_is_written(tmp_path):
+    base = {"name": "parts", "runs": str(tmp_path), "device": "cpu", "data": {"limit": 24}}
+    digits = resolve(base, {"model": {"name": "parts/pixel"}})
+    with pytest.raises(UserError, match="parts/pixel needs images with annotated parts"):
+        jobs.train(digits)
+    unknown = resolve(
+        base, {"model": {"width": 8}, "train": {"method": "part"}, "part": {"mask": "annotated-parts"}}
+    )
+    with pytest.raises(UserError, match=r"part\.mask annotated-parts: digits has no annotated parts"):
+        jobs.train(unknown)
+    assert not RunDir(tmp_path / "parts").path.exists()
