@@ -69,6 +69,15 @@ def test_settings_of_part_reach_its_rule_and_objective():
             "part.quadrant lower-left has no effect with part.mask soft",
         ),
         ({"mask": "centre", "map": "layer-cam"}, "part.map layer-cam has no effect with part.mask centre"),
+        ({"mask": "centre", "layer": "layer3"}, "part.layer layer3 has no effect with part.mask centre"),
+        (
+            {"map": "attention-gradient", "layer": "blocks.1"},
+            "part.layer blocks.1 has no effect with part.map attention-gradient",
+        ),
+        (
+            {"map": "attention-rollout", "map_class": "predicted"},
+            "part.map_class predicted has no effect with part.map attention-rollout",
+        ),
         ({"mask": "centre", "map_class": "margin"}, "part.map_class margin has no effect"),
         (
             {"mask": "quadrant", "refresh_epochs": 3},
@@ -135,10 +144,24 @@ def test_options_are_part_of_a_methods_name():
 def test_methods_are_named_by_mask_map_and_control():
     assert build.method_name(resolve(PART)) == "PART"
     assert build.method_name(resolve(PART, {"part": {"control": "shuffled"}})) == "PART, shuffled control"
-    changes = {"mask": "soft", "map": "layer-cam", "control": "inverse"}
-    name = "PART, soft mask, layer-cam map, inverse control"
+    changes = {"mask": "soft", "map": "layer-cam", "layer": "layer3", "control": "inverse"}
+    name = "PART, soft mask, layer-cam map, layer layer3, inverse control"
     assert build.method_name(resolve(PART, {"part": changes})) == name
     assert build.method_name(resolve({"part": {"control": "shuffled"}})) == "AT"
+
+
+def test_views_show_what_the_map_is_drawn_from():
+    layer = {"part": {"layer": "layer3"}}
+    assert build.shown(resolve(PART, layer)) == {"layer": "layer3", "attention": False}
+    assert build.settings(resolve(PART, layer), CPU).shown == {"layer": "layer3", "attention": False}
+    gradient = {"part": {"map": "attention-gradient"}}
+    assert build.shown(resolve(PART, gradient)) == {"layer": None, "attention": True}
+    mapless = {"part": {"mask": "centre"}}
+    for plain in (resolve(layer), resolve(PART, mapless), resolve({"evaluate": {"eps_low": 0.01}}, mapless)):
+        assert build.shown(plain) == {}
+    attacked = resolve(layer, {"evaluate": {"eps_low": 0.01}})  # AT, under a mask-aware attack
+    assert build.shown(attacked) == {"layer": "layer3", "attention": False}
+    assert build.settings(attacked, CPU).shown == {}
 
 
 def test_every_mask_and_control_of_the_schema_makes_a_budget():
@@ -379,7 +402,7 @@ def test_settings_of_part_models_reach_model_and_loss():
     loss = phase.objective.loss.keywords
     assert (loss["c_seg"], loss["part_loss"]) == (0.5, PART_LOSSES["centroids"])
     assert loss["base"].keywords["beta"] == 2
-    assert build.phases(resolve(parted(c_seg=0)))[0].objective.loss is cross_entropy_loss
+    assert build.phases(resolve(parted(c_seg=0)))[0].objective.loss.func is cross_entropy_loss
     masked = resolve(parted(method="part"), {"part": {"mask": "predicted-parts"}})
     assert [phase.objective.loss.keywords["c_seg"] for phase in build.phases(masked)] == [0.5, 0.5]
     plain = resolve({"model": {"name": "parts/baseline", "encoder": "resnet50"}})
@@ -390,6 +413,8 @@ def test_settings_of_part_models_reach_model_and_loss():
 def test_a_part_of_several_classes_has_no_class_of_its_own():
     config = resolve({"data": {"name": "synthetic-parts", "size": 16, "limit": 12, "labels": "foreground"}})
     assert build.part_classes(build.splits(config, CPU).train) == [-1]
+    with pytest.raises(UserError, match="centroids needs parts that belong to one class each"):
+        build.about_model(resolve(parted(part_loss="centroids")), build.splits(config, CPU))
     digits = resolve({"data": {"limit": 12}})
     assert build.part_classes(build.splits(digits, CPU).train) == []
 

@@ -20,7 +20,12 @@ def test_the_built_in_recipes():
     expected = {f"digits/{name}" for name in ("clean", "at", "part", "part-uniform")}
     expected |= {f"{data}/{name}" for data in PAPER for name in TABLE_1 | {"clean", "part-uniform"}}
     more = ("clean-map", "quadrant", "shuffled", "random", "inverse", "mean-preserving", "published-code")
-    expected |= {f"cifar10/part-{name}" for name in more} | {"cifar10/at-mma", "cifar10/part-mma"}
+    expected |= {f"cifar10/part-{name}" for name in more} | {
+        "cifar10/at-mma",
+        "cifar10/part-mma",
+        "cifar10/part-layer-3",
+        "cifar10/part-vit",
+    }
     parts = (
         "clean",
         "downsampled",

@@ -30,6 +30,7 @@ def test_a_part_model_is_trained_saved_loaded_and_evaluated(tmp_path):
     rows = [row.details for row in run.records() if row.kind == "epoch"]
     assert [row["phase"] for row in rows] == ["burn-in", "part"]
     assert 0.02 < rows[1]["mean_radius"] < 0.05
+    assert all(row["part_loss"] > 0 for row in rows)
     model, about = load_run(run, "last")
     assert isinstance(model, PartClassifier)
     assert model.full_resolution

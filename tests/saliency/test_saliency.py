@@ -1,13 +1,17 @@
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
 import torch
+from timm.models import ConvNeXt, SwinTransformer
 from torch import nn
 
 from counterpart.models import create
 from counterpart.models.inference import InferenceView
+from counterpart.models.normalize import ImageClassifier
 from counterpart.saliency import closed_form, layer_map, probe_map, score_weights
 from counterpart.saliency.closed_form import CLASSES, KINDS
+from counterpart.seeding import seeded
 
 
 def random_statistics(model, generator):
@@ -116,6 +120,37 @@ def test_other_heads_go_through_the_head_and_keep_the_graph(kind, images, genera
     torch.testing.assert_close(found, by_hook, rtol=1e-3, atol=1e-6)
     (gradient,) = torch.autograd.grad(probe.logits.sum(), probe.images)  # still there for the attack
     assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_norm_pooling_and_a_linear_layer(kind, images, generator):
+    """ConvNeXt norms after pooling, Swin before: that one has a closed form, on channels-last features."""
+    with seeded(0):
+        convnext = ConvNeXt(num_classes=4, depths=4 * (1,), dims=4 * (8,), kernel_sizes=4 * (3,))
+        swin = SwinTransformer(
+            32, 2, embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4, num_classes=4
+        )
+    model = ImageClassifier(convnext, 4).eval()
+    probe = InferenceView(model).probe(images)
+    assert probe.weights is None
+    by_hook = layer_map(model, images, TARGETS, convnext.stages, kind)
+    assert by_hook.max() > 0
+    torch.testing.assert_close(probe_map(probe, one_hot(TARGETS), kind), by_hook, rtol=1e-3, atol=1e-6)
+    probe = InferenceView(ImageClassifier(swin, 4).eval()).probe(images)
+    assert probe.weights is not None
+    by_graph = probe_map(replace(probe, weights=None), one_hot(TARGETS), kind)
+    assert by_graph.max() > 0
+    torch.testing.assert_close(probe_map(probe, one_hot(TARGETS), kind), by_graph, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_inner_layer_of_a_view_equals_hooks(kind, images, generator):
+    model = random_statistics(create("resnet18", 4, width=8), generator)
+    probe = InferenceView(model, layer="layer3").probe(images)
+    by_hook = layer_map(model, images, TARGETS, model.backbone.layer3, kind, "margin")
+    found = probe_map(probe, score_weights(probe.logits, TARGETS, "margin"), kind)
+    assert by_hook.max() > 0
+    assert (found - by_hook).abs().max() <= 1e-3 * by_hook.max()
 
 
 def test_before_a_norm_the_kinds_differ(images, generator):

@@ -522,7 +522,8 @@ def test_constant_buffers_are_not_averaged(monkeypatch):
     summed = []
     monkeypatch.setattr(loop.distributed, "world_size", lambda: 3)
     monkeypatch.setattr(loop.distributed, "sum_", lambda tensors: summed.extend(tensors))
-    loop._average(model)
+    loop._sum_gradients(model)
+    loop._average_statistics(model)
     names = {n for n, b in [*model.named_buffers(), *((n, p.grad) for n, p in model.named_parameters())]
              if any(b is one for one in summed)}  # fmt: skip
     statistics = {n for n, _ in model.named_buffers() if n.endswith(("running_mean", "running_var"))}

@@ -15,6 +15,7 @@ from . import (
     demo,
     doctor,
     evaluate,
+    models,
     papers,
     predict,
     recipes,
@@ -51,6 +52,7 @@ COMMANDS: dict[str, Command] = {
     "papers": papers,
     "recipes": recipes,
     "data": data,
+    "models": models,
     "doctor": doctor,
     "demo": demo,
 }

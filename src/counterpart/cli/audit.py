@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ..errors import UserError
 from . import evaluate
+from .settings import count
 
 SETTINGS: Collection[str] = tuple(
     key
@@ -19,9 +19,9 @@ SECTIONS = ("evaluate",)
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("target", metavar="TARGET", help="as of counterpart evaluate")
-    parser.add_argument("--steps", type=_count, default=100, help="of the iterative attacks (default: 100)")
-    parser.add_argument("--queries", type=_count, default=2000, help="of Square (default: 2000)")
-    parser.add_argument("--draws", type=_count, default=100, help="of the random search (default: 100)")
+    parser.add_argument("--steps", type=count, default=100, help="of the iterative attacks (default: 100)")
+    parser.add_argument("--queries", type=count, default=2000, help="of Square (default: 2000)")
+    parser.add_argument("--draws", type=count, default=100, help="of the random search (default: 100)")
 
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
@@ -33,9 +33,3 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     jobs.audit_target(arguments.target, settings, **effort)
     distributed.stop()
     return 0
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise UserError(f"{text!r} must be a whole number of at least 1.")
-    return int(text)

@@ -11,7 +11,10 @@ from typing import Any
 
 SETTINGS: Collection[str] = ()
 
-MODULES = {"scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml"}  # where the import has another name
+MODULES = {  # where the import has another name
+    "scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml",
+    "segmentation-models-pytorch": "segmentation_models_pytorch",
+}  # fmt: skip
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -108,3 +108,10 @@ def _choices(annotation: object) -> tuple[object, ...]:
         return get_args(annotation)
     members = [one for one in get_args(annotation) if one is not type(None)]
     return _choices(members[0]) if len(members) == 1 else ()
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1, of an option that is no setting."""
+    if not text.isdigit() or int(text) < 1:
+        raise UserError(f"{text!r} must be a whole number of at least 1.")
+    return int(text)

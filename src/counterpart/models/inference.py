@@ -121,19 +121,19 @@ class InferenceView:
     def probe(self, images: Float[Tensor, "b c h w"]) -> Probe:
         """One forward pass from a fresh leaf, its graph kept.
 
-        ``features`` is None where the head sees no maps, or reads nothing but a class token; of a part model it is what
-        its head reads, the part logits or the maps that they are made from. ``weights`` is given
-        where the head is global average pooling and a linear layer, which is verified on numbers, not on names.
+        ``features`` is None where the head sees no maps, or reads nothing but a class token; of a part model it is
+        what its head reads: the part logits, or maps that they are made from. ``weights`` is given where the head is
+        global average pooling and a linear layer, which is verified on numbers, not on names.
         """
         images = images.detach().clone().requires_grad_()
         size = (images.shape[2], images.shape[3])
         with torch.enable_grad():
             output, inner, blocks = self._run(images)
-            if self._classifier is None:
-                return Probe(images, output, inner)
             if isinstance(output, PartFeatures):
                 maps = inner if self._inner else output.maps
                 return Probe(images, self._logits(output), maps, part_logits=output.part_logits)
+            if self._classifier is None:
+                return Probe(images, output, inner)
             places = places_of(output.shape, size, self._order, self._prefix)
             if places is None:
                 features = None
@@ -169,11 +169,12 @@ class InferenceView:
             output, inner, blocks = self._trunk(inputs.contiguous(memory_format=self._layout))
         return output.float(), inner, blocks
 
-    def _logits(self, output: Tensor) -> Tensor:
+    def _logits(self, output: Tensor | PartFeatures) -> Tensor:
         if self._classifier is None:
+            assert isinstance(output, Tensor)
             return output
         with torch.autocast(output.device.type, enabled=False):
-            return self._classifier.backbone.forward_head(output)
+            return self._classifier.backbone.forward_head(output)  # type: ignore[arg-type]  # its own features
 
     def _final_layer(self) -> nn.Linear:
         assert self._classifier is not None

@@ -54,7 +54,8 @@ class PartNetwork(nn.Module):
 
     def forward_head(self, features: PartFeatures) -> Tensor:
         """Class logits (B, K), in float32 whatever the precision of the segmenter."""
-        with torch.autocast(features.part_logits.device.type, enabled=False):
+        kind = features.device.type
+        with torch.autocast("cpu" if kind == "meta" else kind, enabled=False):  # which meta does not know
             logits: Tensor = self.head(features.float())
         return logits
 
@@ -185,7 +186,13 @@ def create(
         head = Pixel(torch.tensor(part_classes), num_classes, scale=scale)
     else:
         decoded, encoded = segmenter.widths
-        on_decoder = branch == "decoder"
+        on_decoder, cells = branch == "decoder", image_size // segmenter.scale
+        if on_decoder and cells < TwoHeadedDecoder.least:
+            raise UserError(
+                f"parts/two-headed reads at least {TwoHeadedDecoder.least} x {TwoHeadedDecoder.least} cells of the "
+                f"decoder, and images of {image_size} pixels have {cells}: choose a larger data.size, or model.branch "
+                "encoder."
+            )
         head = (
             TwoHeadedDecoder(decoded, num_classes) if on_decoder else TwoHeadedEncoder(encoded, num_classes)
         )

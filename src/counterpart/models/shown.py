@@ -8,12 +8,13 @@ from typing import Any, TypeAlias
 from torch import Tensor, fx, nn
 
 from ..errors import UserError
+from .part_heads import PartFeatures
 from .places import Places, places_of
 
 Outputs: TypeAlias = dict[nn.Module, list[Any]]
 """What each module returned during a trace: a node, or a structure of them, for each of its calls."""
 
-Seen: TypeAlias = tuple[Tensor, Tensor | None, tuple[Tensor, ...]]
+Seen: TypeAlias = tuple[Tensor | PartFeatures, Tensor | None, tuple[Tensor, ...]]
 """The trunk's output, the maps of the shown layer, and the attention of each block."""
 
 LISTED = 12
@@ -72,7 +73,9 @@ def expose(graph: fx.GraphModule, outputs: Outputs, body: nn.Module, shown: Show
     return inner is not None
 
 
-def watched(body: nn.Module, forward: Callable[[Tensor], Tensor], shown: Shown) -> Callable[[Tensor], Seen]:
+def watched(
+    body: nn.Module, forward: Callable[[Tensor], Tensor | PartFeatures], shown: Shown
+) -> Callable[[Tensor], Seen]:
     """The same for a trunk that cannot be traced, by hooks on ``body``, which has to be a copy."""
     size: list[Tensor] = []
     inner: list[Tensor] = []

@@ -425,6 +425,8 @@ def _epoch_record(
     }
     if "masks" in about:
         details["masks"] = about["masks"]
+    if "part_loss" in sums:
+        details["part_loss"] = sums["part_loss"] / count
     if "radius" in sums:
         details["mean_radius"] = sums["radius"] / count
     if "flat_maps" in sums:

@@ -1,0 +1,35 @@
+"""How large a network is, and what one forward pass costs: counted on stand-ins without memory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from . import create
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of one network.
+
+    Attributes:
+        parameters: how many.
+        operations: floating-point operations of a forward pass on one image, a multiplication and an addition being
+            two; of convolutions and matrix products, which is nearly all.
+    """
+
+    parameters: int
+    operations: int
+
+
+def size_of(about: Mapping[str, Any]) -> Size:
+    """The size of the network that ``models.create(**about)`` makes; nothing is computed or downloaded."""
+    with torch.device("meta"), torch.no_grad():
+        model = create(**about).eval()
+        image = torch.zeros(1, model.in_channels, about["image_size"], about["image_size"])
+        with FlopCounterMode(display=False) as counter:
+            model(image)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Size(parameters, int(counter.get_total_flops()))
