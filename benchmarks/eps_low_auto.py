@@ -22,11 +22,11 @@ from counterpart.statistics import mcnemar, over_seeds, paired_difference, wilso
 
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "AT": ("digits/at", {}),
-    "PART, eps_low 7/8 eps": ("digits/part", {}),
-    "PART, uniform control": ("digits/part-uniform", {}),
-    "PART, eps_low auto": ("digits/part", {"part": {"eps_low": "auto"}}),
+    "PART 7/8": ("digits/part", {}),
+    "PART 7/8 uniform": ("digits/part-uniform", {}),
+    "PART auto": ("digits/part", {"part": {"eps_low": "auto"}}),
 }
-AUTO = "PART, eps_low auto"
+AUTO = "PART auto"
 ATTACKS = [{"steps": 20}, {"attack": "minimum-margin", "targets": 9, "steps": 20}]
 COLUMNS = ("clean", "PGD-20", "worst case")
 
@@ -38,13 +38,15 @@ def main() -> None:
     )
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--runs", type=Path, default=Path("runs/eps-low-auto"))
+    parser.add_argument("--rows", default=",".join(RUNS), help="names of rows, PART auto among them")
     given = parser.parse_args()
+    wanted = {name: RUNS[name] for name in given.rows.split(",")}
     seeds = [int(seed) for seed in given.seeds.split(",")]
-    right: dict[str, dict[str, list[list[bool]]]] = {name: {} for name in RUNS}
+    right: dict[str, dict[str, list[list[bool]]]] = {name: {} for name in wanted}
     chosen: list[float] = []
     for seed in seeds:
-        for name, (recipe, changes) in RUNS.items():
-            where = {"runs": str(given.runs), "name": f"{name.replace('/', 'of')}, seed {seed}", "seed": seed}
+        for name, (recipe, changes) in wanted.items():
+            where = {"runs": str(given.runs), "name": f"{name.replace('/', 'of')} seed {seed}", "seed": seed}
             run = jobs.train(resolve(load(recipe), changes, where)).run
             jobs.evaluate(str(run.path), {"evaluate": {"attacks": ATTACKS, "weights": "last"}})
             for column, answers in _answers(run).items():
@@ -80,7 +82,7 @@ def _compare(
             mean, sd, interval = over_seeds(values, [wilson(sum(one), len(one)) for one in columns[column]])
             details = {**about, "values": values, "sd": sd, "images": len(columns[column][0])}
             made.append(Record("metric", f"{name}/{column}", mean, len(seeds), interval, details=details))
-    for name in RUNS:
+    for name in right:
         for column in COLUMNS if name != AUTO else ():
             pairs = list(zip(right[AUTO][column], right[name][column], strict=True))
             gain = paired_difference(pairs)

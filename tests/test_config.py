@@ -116,6 +116,14 @@ def test_eps_low_is_a_number_or_auto():
     assert resolve(yaml.safe_load(yaml.safe_dump(plain(config)))) == config
 
 
+@pytest.mark.parametrize("mask", ["file", "annotated-parts"])
+def test_a_search_needs_masks_of_any_image(mask):
+    part = {"eps_low": "auto", "mask": mask, **({"masks": "m"} if mask == "file" else {})}
+    assert f"part.eps_low auto draws masks on validation images, and part.mask {mask}" in refusal(
+        {"part": part}
+    )
+
+
 def test_a_search_must_stay_in_range_as_far_as_it_may_go():
     wide = {"train": {"method": "part"}, "attack": {"eps": 0.5}, "part": {"mask": "mean-preserving"}}
     resolve(wide, {"part": {"eps_low": 0.4}})

@@ -210,8 +210,11 @@ def phases(config: Config, validation: int = 0) -> list[Phase]:
     last = Phase(method, epochs - burn_in, main, part.refresh_epochs, part.map_class, part.map)
 
     def adapt(validated: Sequence[Sequence[float]]) -> Phase:
-        low = eps_low_after([robust for _, robust in validated], images=validation, eps=attack.eps)
-        return replace(last, objective=make(rule=rule(config, low), **chosen), chosen={"eps_low": low})
+        low = eps_low_after(
+            [(full, masked) for _, full, masked in validated], images=validation, eps=attack.eps
+        )
+        drawn = rule(config, low)
+        return replace(last, objective=make(rule=drawn, **chosen), chosen={"eps_low": low}, masked=drawn)
 
     if part.eps_low == "auto":
         last = replace(last, adapt=adapt)

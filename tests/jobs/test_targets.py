@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -41,6 +42,13 @@ def test_a_run_folder(run, capsys):
     assert found["accuracy/clean"].n == 30
     assert found["accuracy/clean"].details["weights"] == "best"
     assert f"Next: counterpart report {run.path}" in capsys.readouterr().out
+
+
+def test_a_run_that_is_older_than_a_setting_is_still_judged(run):
+    config = yaml.safe_load(run.config_file.read_text())
+    del config["model"]["pretrained"], config["part"]["map_class"]
+    run.config_file.write_text(yaml.safe_dump(config))
+    assert main(["evaluate", str(run.path), *CHEAP]) == 0
 
 
 def test_a_group_folder_judges_every_seed_and_their_mean(master, tmp_path, capsys):

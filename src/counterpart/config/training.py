@@ -211,8 +211,9 @@ class Part(Section):
     """Pixel-reweighted budgets (methods part, part-t and part-m)."""
 
     eps_low: RadiusOrAuto = setting(
-        "radius of the pixels that matter less; at most eps. auto: from eps down in eighths, an epoch each, while the "
-        "validation images show no loss of robustness",
+        "radius of the pixels that matter less; at most eps. auto: from eps in eighths, an epoch each, down while the "
+        "attack on the validation images loses less than they can tell by it, else up; a second validation attack an "
+        "epoch",
         default=7 / 255,
     )
     mask: Literal[
@@ -279,6 +280,15 @@ class Part(Section):
     burn_in: Number = setting(
         "share of the epochs with the full budget before masks begin", default=0.25, ge=0, le=1
     )
+
+    @model_validator(mode="after")
+    def _a_search_can_draw_masks(self) -> "Part":
+        if self.eps_low == "auto" and self.mask in ("file", "annotated-parts"):
+            raise ValueError(
+                f"part.eps_low auto draws masks on validation images, and part.mask {self.mask} gives those without "
+                "one the full radius: give a number, or take another mask"
+            )
+        return self
 
     @model_validator(mode="after")
     def _every_setting_counts(self) -> "Part":

@@ -93,11 +93,16 @@ def open_targets(text: str, changes: Mapping[str, Any]) -> Iterator[Target]:
 def claim(target: Target) -> None:
     """Make the target's run folder, or check that the one there is of the same model.
 
+    A setting of the model that is younger than the folder counts as its default there.
+
     Raises:
         UserError: the folder holds something else.
     """
     if distributed.is_main():
-        target.run.create(plain(target.config), lambda known: {"model": known.get("model")})
+        source = str(target.run.config_file)
+        target.run.create(
+            plain(target.config), lambda known: {"model": plain(resolve(known, source=source))["model"]}
+        )
     distributed.barrier()
 
 

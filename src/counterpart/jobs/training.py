@@ -1,7 +1,7 @@
 """Train, or continue, the run of a configuration."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,6 +11,8 @@ from torch import nn
 
 from .. import build, devices, distributed
 from ..attacks import pgd
+from ..batch import Batch
+from ..budget import Budget
 from ..config import MAPLESS, Config, identity, plain, resolve
 from ..data.image_sets import ImageSet, balanced_subset
 from ..data.mask_files import masks_fingerprint
@@ -19,10 +21,12 @@ from ..errors import UserError
 from ..evaluation import accuracy
 from ..models.hub import start_from
 from ..models.inference import InferenceView
+from ..protocols import Rule
 from ..records import Record
 from ..rundir import RunDir
+from ..seeding import Keys
 from ..training import checkpoint
-from ..training.loop import fit
+from ..training.loop import Validate, fit
 from ..training.optimizers import sgd
 from .seeds import aggregate
 from .targets import weights_of
@@ -171,22 +175,28 @@ def _check_saliency(config: Config, model: nn.Module, images: ImageSet, device: 
         )
 
 
-def _validator(
-    config: Config, images: ImageSet, device: torch.device
-) -> Callable[[nn.Module, InferenceView], tuple[float, float]]:
+def _validator(config: Config, images: ImageSet, device: torch.device) -> Validate:
     full = build.training_budget(config)
 
-    def validate(model: nn.Module, view: InferenceView) -> tuple[float, float]:
-        return accuracy.quick(
+    def validate(model: nn.Module, view: InferenceView, rule: Rule | None = None, /) -> tuple[float, ...]:
+        quick = partial(
+            accuracy.quick,
             model,
             view,
             images,
-            budget_of=lambda _: full,
             attack=partial(pgd, steps=config.train.validation_steps),
             batch_size=VALIDATION_BATCH,
             device=device,
             seed=config.seed,
         )
+        clean, robust = quick(budget_of=lambda _: full)
+        if rule is None:
+            return clean, robust
+
+        def drawn(batch: Batch) -> Budget:
+            return rule(view.probe(batch.images), batch, Keys(config.seed, "validation mask", batch.index))
+
+        return clean, robust, quick(budget_of=drawn)[1]
 
     return validate
 

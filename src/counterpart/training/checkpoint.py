@@ -33,7 +33,7 @@ class State:
         best_phase: phase that ``best`` belongs to; a new phase starts afresh, so that a part run's best
             weights are never those of its burn-in.
         best_score: (robust, clean) validation accuracy of ``best``.
-        validated: (clean, robust) validation accuracy after each epoch of the current phase.
+        validated: (clean, robust, perhaps masked) validation accuracy after each epoch of the current phase.
     """
 
     epoch: int = 0

@@ -23,7 +23,7 @@ from ..errors import NotFinite, UserError
 from ..importance import store
 from ..models.inference import InferenceView
 from ..progress import Bar, track
-from ..protocols import Loss, Objective, Perturbed
+from ..protocols import Loss, Objective, Perturbed, Rule
 from ..records import Record
 from ..rundir import RunDir
 from ..seeding import Keys, derive, seeded
@@ -34,11 +34,13 @@ from .signals import stop_requests
 from .weight_average import averaged
 from .weight_perturbation import adversarial_weights, buffers_kept
 
-Validate = Callable[[nn.Module, InferenceView], tuple[float, float]]
-"""(model, its view) -> (clean, robust) accuracy on the validation images."""
+Validate = Callable[..., tuple[float, ...]]
+"""(model, its view) -> (clean, robust) accuracy on the validation images; (model, its view, rule) -> that, and the
+accuracy under an attack within the rule's budget.
+"""
 
 Adapt = Callable[[Sequence[Sequence[float]]], "Phase"]
-"""(clean, robust) validation accuracy after each epoch of a phase so far -> the phase as its next epoch runs it."""
+"""(clean, robust, masked) validation accuracy after each epoch of a phase so far -> the phase in its next epoch."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Phase:
         map_kind: of stored maps.
         adapt: draws the next epoch's objective from the validations so far; None: it stays the same.
         chosen: what ``adapt`` chose, for the epoch's record and the checkpoint.
+        masked: the budget rule that validation attacks under as well, for ``adapt``.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Phase:
     map_kind: str = "grad-cam"
     adapt: Adapt | None = None
     chosen: Mapping[str, float] = field(default_factory=dict)
+    masked: Rule | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ def fit(
     judged = model if ema is None else ema.module
     # Validation attacks what it judges: a bf16 view stops at images that fool it and not the float32 model. And
     # uncompiled, since a last small batch would compile the view once more.
-    judged_view = InferenceView(judged)
+    judged_view = InferenceView(judged, **(settings.shown if any(p.adapt for p in phases) else {}))
     saved = epoch_started = time.monotonic()
     steps = _steps(len(images), settings.batch_size)
 
@@ -236,11 +240,18 @@ def fit(
             judged_view.refresh()
             bar.describe(f"{run.name}: validation after epoch {epoch + 1} of {epochs}")
             try:
-                clean, robust = validate(judged, judged_view)
+                rule = () if phase.masked is None else (phase.masked,)
+                clean, robust, *masked = validate(judged, judged_view, *rule)
             except NotFinite as error:
                 raise _diverged(run, "The validation logits are not finite", state) from error
             record = _epoch_record(
-                state, phase, settings, about, rate(epoch), clean, robust, time.monotonic() - epoch_started
+                state,
+                phase,
+                settings,
+                about,
+                rate(epoch),
+                [clean, robust, *masked],
+                time.monotonic() - epoch_started,
             )
             if distributed.is_main():
                 run.add([record])
@@ -252,7 +263,7 @@ def fit(
                     checkpoint.save_weights(
                         run.checkpoint("best"), judged, {**about, **phase.chosen, "epoch": epoch}
                     )
-            state.validated.append([clean, robust])
+            state.validated.append([clean, robust, *masked])
             state.epoch, state.step, state.totals = epoch + 1, 0, {}
             state.seconds = 0.0
             save()
@@ -404,8 +415,7 @@ def _epoch_record(
     settings: Settings,
     about: Mapping[str, Any],
     lr: float,
-    clean: float,
-    robust: float,
+    validated: Sequence[float],
     seconds: float,
 ) -> Record:
     sums = state.totals
@@ -417,8 +427,7 @@ def _epoch_record(
         "lr": lr,
         "loss": sums.get("loss", 0.0) / count,
         "accuracy": sums.get("accuracy", 0.0) / count,
-        "validation_clean": clean,
-        "validation_robust": robust,
+        **dict(zip(("validation_clean", "validation_robust", "validation_masked"), validated, strict=False)),
         "images_per_second": count / seconds,
         "peak_memory": devices.peak_memory(settings.device),  # bytes, of this process so far
         "device": settings.device.type,
