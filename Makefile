@@ -12,7 +12,7 @@ demo: environment
 
 # ARGS="-k budget": any option of pytest.
 test: environment-test
-	$(RUN) pytest -q -n auto --maxprocesses 4 $(ARGS)
+	$(RUN) pytest -q -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: environment-dev
 	$(RUN) ruff check

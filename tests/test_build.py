@@ -413,6 +413,8 @@ def test_settings_of_part_models_reach_model_and_loss():
 def test_a_part_of_several_classes_has_no_class_of_its_own():
     config = resolve({"data": {"name": "synthetic-parts", "size": 16, "limit": 12, "labels": "foreground"}})
     assert build.part_classes(build.splits(config, CPU).train) == [-1]
+    with pytest.raises(UserError, match="centroids needs parts that belong to one class each"):
+        build.about_model(resolve(parted(part_loss="centroids")), build.splits(config, CPU))
     digits = resolve({"data": {"limit": 12}})
     assert build.part_classes(build.splits(digits, CPU).train) == []
 

@@ -100,7 +100,13 @@ def about_model(config: Config, data: Splits) -> dict[str, Any]:
         **({} if config.model.patch_size is None else {"patch_size": config.model.patch_size}),
     }
     if config.model.name.startswith("parts/"):
-        about["parts"] = {"part_classes": part_classes(data.train), **config.model.part_options()}
+        owners = part_classes(data.train)
+        if config.train.part_loss != "segmentation" and min(owners, default=0) < 0:
+            raise UserError(
+                f"train.part_loss {config.train.part_loss} needs parts that belong to one class each: use "
+                "segmentation, or other data.labels."
+            )
+        about["parts"] = {"part_classes": owners, **config.model.part_options()}
     return about
 
 

@@ -120,8 +120,10 @@ BUDGETS = {
 @pytest.mark.parametrize(
     ("kind", "classes"),
     [
-        *(("linf", k) for k in range(2, 11)),
-        *((b, k) for b in ("linf frozen", "l2", "l1") for k in (2, 3, 10)),
+        *(
+            ("linf", k) for k in (2, 3, 4, 9, 10)
+        ),  # no targets, no DLR with a third logit, as many as there are
+        *((b, k) for b in ("linf frozen", "l2", "l1") for k in (2, 10)),
     ],
 )
 def test_every_version_runs_for_any_number_of_classes(generator, kind, classes):

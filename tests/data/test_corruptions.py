@@ -12,6 +12,7 @@ from scipy.fft import dctn, idctn
 from scipy.ndimage import convolve, gaussian_filter, map_coordinates, zoom
 from scipy.stats import poisson
 
+from counterpart.data import corruptions
 from counterpart.data.corruptions import (
     BENCHMARK,
     CORRUPTIONS,
@@ -447,6 +448,14 @@ def test_an_image_is_corrupted_the_same_in_every_batch(name):
     assert torch.equal(whole, other) == (name not in DRAWN)
     same = corrupt(images[:1].expand(5, -1, -1, -1), name, 3, keys, frost=TEXTURES)
     assert torch.equal(same[0], same[1]) == (name not in DRAWN)
+
+
+def test_large_batches_are_made_in_parts_and_empty_ones_stay_empty(monkeypatch):
+    images, keys = photos(count=5), Keys(0, "corruption", torch.arange(5))
+    whole = corrupt(images, "snow", 2, keys)
+    monkeypatch.setattr(corruptions, "AT_ONCE", 2 * images[0].numel())
+    assert torch.equal(corrupt(images, "snow", 2, keys), whole)
+    assert corrupt(images[:0], "jpeg_compression", 2, keys[:0]).shape == (0, *images.shape[1:])
 
 
 def test_severities_have_draws_of_their_own():

@@ -137,7 +137,7 @@ def test_found_answers_in_one_line(tmp_path):
     named = {"digits", "cifar10", "folder", "svhn", "tiny-imagenet", "parts", "synthetic-parts"}
     assert set(DATA_SETS) == named
     assert "drawn when it is needed" in found("synthetic-parts", None)
-    assert "lacks images, parts, parts.json" in found("parts", tmp_path)
+    assert "has no images, parts, parts.json" in found("parts", tmp_path)
     assert "comes with scikit-learn" in found("digits", None)
     assert "--data.root" in found("cifar10", None)
     assert "lacks data_batch_1, data_batch_2" in found("cifar10", tmp_path)

@@ -231,6 +231,10 @@ def test_part_models_need_parts_and_fitting_images():
         create("parts/pixel", 3)
     with pytest.raises(UserError, match="multiple of 8 pixels, not 36"):
         create("parts/pixel", 3, image_size=36, parts=SMALL)
+    with pytest.raises(
+        UserError, match="at least 10 x 10 cells of the decoder, and images of 32 pixels have 8"
+    ):
+        create("parts/two-headed", 3, image_size=32, parts=SMALL)
     with pytest.raises(UserError, match="width 8 does not apply to parts/pixel"):
         create("parts/pixel", 3, width=8, parts=SMALL)
 

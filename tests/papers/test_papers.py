@@ -177,7 +177,7 @@ def test_rows_that_differ_have_run_folders_of_their_own(tmp_path):
 @pytest.mark.slow
 def test_corruptions_are_columns_and_what_lacks_its_textures_is_missing(tmp_path, capsys, monkeypatch):
     experiment = papers.find("pixel/table-4")
-    assert set(experiment.corruptions.values()) == set(CORRUPTIONS)
+    assert set(experiment.corruptions.values()) == {f"{name}/severity 1" for name in CORRUPTIONS}
     words = ["papers", "run", "pixel/table-4", "--dataset", "digits", "--rows", "AT", "--scale", "smoke",
              "--runs", str(tmp_path), "--device", "cpu"]  # fmt: skip
     asked = []

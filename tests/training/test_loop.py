@@ -349,8 +349,8 @@ def test_a_run_does_not_continue_on_other_data(tiny):
     assert not jobs.train(config).finished
     real = build.splits
 
-    def other(*arguments):
-        data = real(*arguments)
+    def other(*arguments, **options):
+        data = real(*arguments, **options)
         return replace(data, train=replace(data.train, fingerprint="0" * 12))
 
     with pytest.MonkeyPatch.context() as patch:

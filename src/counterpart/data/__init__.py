@@ -62,7 +62,7 @@ def found(name: str, root: Path | None) -> str:
         )
     if name == "parts":
         missing = [part for part in (IMAGES, MASKS, TABLE) if not (root / part).exists()]
-        return f"parts: {root} lacks {', '.join(missing)}" if missing else f"parts: there, in {root}"
+        return f"parts: {root} has no {', '.join(missing)}" if missing else f"parts: there, in {root}"
     if not root.is_dir():
         return f"folder: {root} is no folder"
     splits = split_layout(root) or {"all images": root}

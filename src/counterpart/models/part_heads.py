@@ -115,20 +115,23 @@ class Downsampled(PartHead):
 
     def pooled(self, features: PartFeatures) -> Float[Tensor, "b c p p"]:
         """The shares (softmax over parts and background), and the image, averaged over each cell of the grid."""
-        part_logits, size = features.part_logits, self.size(features.part_logits)
+        if self.scale == 1:
+            shares = F.adaptive_avg_pool2d(features.part_logits.softmax(dim=1), self.pool)
+        else:
+            shares = self._pooled_in_strips(features.part_logits)
+        found = [shares[:, self.first :]]
+        if features.image is not None:
+            found.append(F.adaptive_avg_pool2d(features.image, self.pool))
+        return torch.cat(found, dim=1)
+
+    def _pooled_in_strips(self, part_logits: Tensor) -> Tensor:
+        size = self.size(part_logits)
         down, across = (pooling(n, self.pool).to(part_logits) for n in size)
 
         def share(strip: Tensor, rows: slice) -> tuple[Tensor]:
             return (down[:, rows] @ (strip.softmax(dim=1) @ across.mT),)
 
-        if self.scale == 1:
-            shares = F.adaptive_avg_pool2d(part_logits.softmax(dim=1), self.pool)
-        else:
-            shares = torch.stack([piece for (piece,) in strips(part_logits, size, share)]).sum(dim=0)
-        found = [shares[:, self.first :]]
-        if features.image is not None:
-            found.append(F.adaptive_avg_pool2d(features.image, self.pool))
-        return torch.cat(found, dim=1)
+        return torch.stack([piece for (piece,) in strips(part_logits, size, share)]).sum(dim=0)
 
     def forward(self, features: PartFeatures) -> Float[Tensor, "b k"]:
         """Class logits."""
@@ -202,6 +205,7 @@ class TwoHeadedDecoder(PartHead):
 
     reads = "decoder"
     cells: ClassVar[int] = 13
+    least: ClassVar[int] = 10  # cells a side: fewer are pooled away
 
     def __init__(self, width: int, num_classes: int) -> None:
         super().__init__()

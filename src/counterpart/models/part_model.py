@@ -186,7 +186,13 @@ def create(
         head = Pixel(torch.tensor(part_classes), num_classes, scale=scale)
     else:
         decoded, encoded = segmenter.widths
-        on_decoder = branch == "decoder"
+        on_decoder, cells = branch == "decoder", image_size // segmenter.scale
+        if on_decoder and cells < TwoHeadedDecoder.least:
+            raise UserError(
+                f"parts/two-headed reads at least {TwoHeadedDecoder.least} x {TwoHeadedDecoder.least} cells of the "
+                f"decoder, and images of {image_size} pixels have {cells}: choose a larger data.size, or model.branch "
+                "encoder."
+            )
         head = (
             TwoHeadedDecoder(decoded, num_classes) if on_decoder else TwoHeadedEncoder(encoded, num_classes)
         )

@@ -15,6 +15,8 @@ What a split of n images can tell, and what not:
   eps, which is plain adversarial training.
 - The best of many noisy values is too high: that errs towards eps.
 - Nothing asks whether clean accuracy gains.
+- A run's best weights are those of its best robust validation, perhaps from an epoch before the radius fell: their
+  checkpoint says which radius they were trained under, and ``evaluate.weights last`` judges where the search ended.
 """
 
 import math
