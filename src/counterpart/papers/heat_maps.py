@@ -61,7 +61,9 @@ def draw_maps(runs: Mapping[str, RunDir], given: Mapping[str, Any], file: Path) 
         shown.append((f"{name}\nmap", stretched(maps.cpu().numpy()), right))
         if target.config.train.masked:
             share = build.mask_rule(target.config, eps=1.0, eps_low=0.0)  # from dark to bright
-            allowed = share(probe, batch, Keys(seed, "figure", batch.index))
+            drawn = build.shown(target.config)  # its mask may be drawn elsewhere than the map here
+            seen = InferenceView(target.model, **drawn).probe(clean) if any(drawn.values()) else probe
+            allowed = share(seen, batch, Keys(seed, "figure", batch.index))
             assert isinstance(allowed, Linf)
             shown.append(
                 (f"{name}\nradius", allowed.radius(clean).expand_as(clean)[:, 0].cpu().numpy(), None)
