@@ -383,7 +383,7 @@ def test_settings_of_part_models_reach_model_and_loss():
     config = resolve(
         {
             "model": given,
-            "data": {"name": "synthetic-parts", "size": 32, "limit": 12},
+            "data": {"name": "synthetic-parts", "size": 16, "limit": 12},
             "train": {"c_seg": 0.3},
         }
     )

@@ -12,7 +12,7 @@ from counterpart.rundir import RunDir
 
 TINY = {
     "device": "cpu",
-    "data": {"name": "synthetic-parts", "size": 32, "limit": 25, "padding": 1},
+    "data": {"name": "synthetic-parts", "size": 16, "limit": 25, "padding": 1},
     "model": {"name": "parts/bounding-box", "encoder": "timm/test_resnet", "depth": 3, "resolution": "full"},
     "attack": {"eps": 0.05, "steps": 1},
     "part": {"mask": "annotated-parts", "eps_low": 0.02, "burn_in": 0.5},
@@ -37,7 +37,7 @@ def test_a_part_model_is_trained_saved_loaded_and_evaluated(tmp_path):
     assert model.backbone.head.scale == 4
     assert about["model"]["parts"]["resolution"] == "full"
     assert model.part_classes.tolist() == about["model"]["parts"]["part_classes"]
-    images = torch.rand(2, 3, 32, 32)
+    images = torch.rand(2, 3, 16, 16)
     torch.testing.assert_close(
         model.eval()(images), model.classify_parts(model.forward_parts(images).part_logits)
     )
