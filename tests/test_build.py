@@ -281,6 +281,23 @@ def test_every_attack_has_a_name_and_its_options():
     assert attacks("square")[0].attack.keywords == {"queries": 5000}
 
 
+def test_attacks_on_parts_need_parts():
+    with pytest.raises(UserError, match="attack two-staged aims at parts, and this model predicts none"):
+        attacks([{"attack": "two-staged"}])
+
+
+def test_the_names_of_staged_attacks_say_how():
+    evaluate = resolve({"evaluate": {"attacks": "part-worst-case"}}).evaluate
+    names = [build._name(spec) for spec in evaluate.attacks if "staged" in spec.attack]
+    assert names == [
+        "single-staged-100x5", "two-staged-100x5 untargeted", "two-staged-100x5", "two-staged-100x5 likely",
+        "two-staged-100x5 most-confident", "two-staged-100x5 sorted",
+    ]  # fmt: skip
+    odd = [{"attack": "two-staged", "aimed": False, "published": True}]
+    [spec] = resolve({"evaluate": {"attacks": odd}}).evaluate.attacks
+    assert build._name(spec) == "two-staged-100x5 unaimed published"
+
+
 def test_autoattack_becomes_its_attacks():
     made = attacks("pgd,autoattack")
     assert list(dict.fromkeys(a.line for a in made)) == ["PGD-20", "apgd-ce", "apgd-t", "fab-t", "square"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -141,11 +141,18 @@ class NamedAttack:
         name: unique in a list of attacks; also the name of its random draws.
         attack: what runs.
         line: the line of a table that it counts for: all targets and restarts of an attack share one.
+        parts: whether it wants the true parts of the images as well.
     """
 
     name: str
     attack: Attack
     line: str
+    parts: bool = False
+
+    def on(self, model: Classifier, batch: Batch, *, budget: Budget, keys: Keys) -> Attacked:
+        """Attack a batch, which holds its parts if they are wanted."""
+        known: dict[str, Any] = {"parts": batch.parts, "annotated": batch.has_parts} if self.parts else {}
+        return self.attack(model, batch.images, batch.labels, budget=budget, keys=keys, **known)
 
 
 Rule: TypeAlias = Callable[[Probe, Batch, Keys], Budget]

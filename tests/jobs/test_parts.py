@@ -43,6 +43,12 @@ def test_a_part_model_is_trained_saved_loaded_and_evaluated(tmp_path):
     )
     judged = jobs.evaluate(str(run.path), {"evaluate": {"n": 6, "attacks": "fgsm", "eps_low": 0.01}})
     assert judged[0].records
+    cheap = {"steps": 1, "restarts": 1}
+    staged = [{"attack": "single-staged", **cheap}, {"attack": "two-staged", "strategy": "sorted", **cheap}]
+    [judged] = jobs.evaluate(str(run.path), {"evaluate": {"n": 6, "attacks": staged}})
+    assert [record.name for record in judged.records] == [
+        f"accuracy/{name}" for name in ("clean", "single-staged-1", "two-staged-1 sorted", "worst case")
+    ]
     target = next(open_targets(str(run.checkpoint("last")), {}))
     assert isinstance(target.model, PartClassifier)
 

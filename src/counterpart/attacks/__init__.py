@@ -8,6 +8,8 @@ from .auto_pgd import apgd as apgd
 from .ensemble import worst_case as worst_case
 from .fast_adaptive_boundary import fab as fab
 from .minimum_margin import minimum_margin as minimum_margin
+from .part_attacks import single_staged as single_staged
+from .part_attacks import two_staged as two_staged
 from .projected_gradient import fgsm as fgsm
 from .projected_gradient import pgd as pgd
 from .random_search import random_search as random_search
@@ -19,10 +21,11 @@ ALL = ("linf", "l2", "l1")
 
 
 class Entry(NamedTuple):
-    """An attack and the norms that it has."""
+    """An attack, the norms that it has, and whether it aims at parts."""
 
     attack: Attack
     norms: tuple[str, ...] = ALL
+    parts: bool = False
 
 
 ATTACKS = {
@@ -33,5 +36,7 @@ ATTACKS = {
     "pgd": Entry(pgd),
     "random-search": Entry(random_search),
     "rays": Entry(rays, ("linf",)),
+    "single-staged": Entry(single_staged, parts=True),
     "square": Entry(square),
+    "two-staged": Entry(two_staged, parts=True),
 }

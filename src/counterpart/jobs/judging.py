@@ -129,7 +129,7 @@ def case_of(target: Target) -> Case:
         surrogates[text] = weights_hash(model)
         return model
 
-    attacks = build.evaluation_attacks(wanted, norm, target.classes, load)
+    attacks = build.evaluation_attacks(wanted, norm, target.classes, load, model=target.model, images=images)
     if wanted.precision == "bf16":
         attacks += finish(InferenceView(target.model), norm, target.classes)
     identity = {
