@@ -5,12 +5,14 @@ from typing import get_args
 
 import pytest
 import torch
+from torch import nn
 
 from counterpart import build, devices, jobs
 from counterpart.batch import Batch
 from counterpart.budget import L2, Linf
 from counterpart.config import resolve
 from counterpart.config.training import OF_PARTS, SAME_FOR_ALL, Part
+from counterpart.data.image_sets import ImageSet
 from counterpart.errors import UserError
 from counterpart.importance import rules
 from counterpart.losses.classification import margin
@@ -263,9 +265,13 @@ def no_other(text):
     raise AssertionError(f"{text} was asked for")
 
 
-def attacks(given, norm="linf", classes=10, load=no_other, **options):
+def attacks(given, norm="linf", classes=10, load=no_other, model=None, **options):
     evaluate = resolve({"evaluate": {"attacks": given, **options}}).evaluate
-    return build.evaluation_attacks(evaluate, norm, classes, load)
+    pixels = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    images = ImageSet("dots", "test", ("a", "b"), torch.arange(2), torch.arange(2), "", (3, 8, 8), pixels)
+    return build.evaluation_attacks(
+        evaluate, norm, classes, load, model=model or nn.Identity(), images=images
+    )
 
 
 def test_every_attack_has_a_name_and_its_options():
@@ -281,9 +287,24 @@ def test_every_attack_has_a_name_and_its_options():
     assert attacks("square")[0].attack.keywords == {"queries": 5000}
 
 
+class Parted(nn.Identity):
+    """As far as anybody asks, a part model."""
+
+    part_classes, full_resolution = torch.arange(2), False
+
+    def forward_parts(self, images):
+        raise NotImplementedError
+
+    classify_parts = forward_parts
+
+
 def test_attacks_on_parts_need_parts():
     with pytest.raises(UserError, match="attack two-staged aims at parts, and this model predicts none"):
         attacks([{"attack": "two-staged"}])
+    with pytest.raises(
+        UserError, match="attack single-staged needs images with annotated parts, and dots has"
+    ):
+        attacks("single-staged", model=Parted())
 
 
 def test_the_names_of_staged_attacks_say_how():

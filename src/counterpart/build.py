@@ -26,7 +26,7 @@ from .losses.segmentation import PART_LOSSES
 from .models import create
 from .models.normalize import ImageClassifier
 from .objectives import adversarial, mart, standard, trades, with_parts
-from .protocols import Attack, Classifier, NamedAttack, Objective, PartModel, Rule
+from .protocols import Attacked, Classifier, NamedAttack, Objective, PartModel, Rule
 from .records import fingerprint
 from .seeding import derive, seeded
 from .training.eps_low import eps_low_after
@@ -310,7 +310,7 @@ def evaluation_attacks(
             options["loss"] = LOSSES[options["loss"]]
         if row.parts:
             options |= _part_options(spec, model, images)
-        attack: Attack = partial(row.attack, **options)
+        attack: Callable[..., Attacked] = partial(row.attack, **options)
         if spec.surrogate is not None:
             attack = partial(transfer, surrogate=load(spec.surrogate), attack=attack)
         name = _name(spec)

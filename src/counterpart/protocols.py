@@ -139,13 +139,13 @@ class NamedAttack:
 
     Attributes:
         name: unique in a list of attacks; also the name of its random draws.
-        attack: what runs.
+        attack: what runs, an ``Attack``; with ``parts`` it takes ``parts`` (B, H, W) and ``annotated`` (B,) as well.
         line: the line of a table that it counts for: all targets and restarts of an attack share one.
         parts: whether it wants the true parts of the images as well.
     """
 
     name: str
-    attack: Attack
+    attack: Callable[..., Attacked]
     line: str
     parts: bool = False
 

@@ -1,8 +1,9 @@
 """Attacks: pure functions of a model, a batch and a budget. To add one: a file, a row in the table, a test."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-from ..protocols import Attack
+from ..protocols import Attacked
 from .auto_attack import auto_attack as auto_attack
 from .auto_pgd import apgd as apgd
 from .ensemble import worst_case as worst_case
@@ -21,9 +22,9 @@ ALL = ("linf", "l2", "l1")
 
 
 class Entry(NamedTuple):
-    """An attack, the norms that it has, and whether it aims at parts."""
+    """An ``Attack``, the norms that it has, and whether it aims at parts, and so takes those of the images as well."""
 
-    attack: Attack
+    attack: Callable[..., Attacked]
     norms: tuple[str, ...] = ALL
     parts: bool = False
 

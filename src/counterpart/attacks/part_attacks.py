@@ -63,7 +63,7 @@ def sorted_guides(
         UserError: the model's head looks at more than part logits.
     """
     answers, scores = [], []
-    for positions in torch.arange(len(guides.classes)).split(batch_size):
+    for positions in torch.split(torch.arange(len(guides.classes)), batch_size):
         likeliest = part_counts(guides.read(positions), num_parts, cells).argmax(dim=1)
         shown = nn.functional.one_hot(likeliest, num_parts + 1).permute(0, 3, 1, 2) * SURE
         sure, answer = model.classify_parts(shown).softmax(dim=1).max(dim=1)

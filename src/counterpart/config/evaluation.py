@@ -114,10 +114,11 @@ SUITES: dict[str, list[dict[str, object]]] = {
     "part-worst-case": [
         {"attack": "autoattack"},
         {"attack": "single-staged"},
-        *(
-            {"attack": "two-staged", "strategy": s}
-            for s in ("untargeted", "random", "likely", "most-confident", "sorted")
-        ),
+        {"attack": "two-staged", "strategy": "untargeted"},
+        {"attack": "two-staged", "strategy": "random"},
+        {"attack": "two-staged", "strategy": "likely"},
+        {"attack": "two-staged", "strategy": "most-confident"},
+        {"attack": "two-staged", "strategy": "sorted"},
         {"attack": "rays"},
     ],
     "autoattack-few-classes": [{"attack": "autoattack", "version": "few-classes"}],
