@@ -1,4 +1,4 @@
-"""How well a part model segments: pixel accuracy and mean intersection over union, on clean images and attacked ones."""
+"""How well a part model segments: pixel accuracy and mean intersection over union, clean and under attack."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

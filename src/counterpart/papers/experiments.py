@@ -42,6 +42,7 @@ class Row:
         name: as the paper calls it.
         recipe: of the data set's folder: "part" is cifar10/part or svhn/part.
         changes: nested settings that differ from the recipe.
+        images: what the row trains on where that is not the data set as it is, such as "pseudo-labelled".
         published: data set -> column -> per cent, or the column's unit; what the paper leaves out is missing.
     """
 
@@ -49,6 +50,7 @@ class Row:
     recipe: str
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     changes: Mapping[str, Any] = field(default_factory=dict)
+    images: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,9 @@ def run(
     Raises:
         UserError: an unknown row, no such recipe for the data set, or what training and evaluation refuse.
     """
-    for row in chosen_rows(experiment, rows):
+    chosen = chosen_rows(experiment, rows)
+    _refuse_mixed_images(chosen)
+    for row in chosen:
         for seed in seeds:
             done = {(r.name, r.seed) for r in _records(experiment, dataset, scale, home)}
             missing = {c: a for c, a in columns(experiment).items() if (_key(row, c), seed) not in done}
@@ -165,7 +169,18 @@ def run(
                 kept = replace(found, name=_key(row, column), seed=seed, details=details)
                 write(_file(experiment, dataset, scale, home), [kept])
     if experiment.draw is not None:
-        _draw(experiment, dataset, scale, home, chosen_rows(experiment, rows), seeds[0], changes or {})
+        _draw(experiment, dataset, scale, home, chosen, seeds[0], changes or {})
+
+
+def _refuse_mixed_images(rows: Sequence[Row]) -> None:
+    """One ``data.root`` serves all rows of a command."""
+    for row in rows:
+        if row.images != rows[0].images:
+            kinds = " and ".join(one.images or "the data set's own" for one in (rows[0], row))
+            raise UserError(
+                f"rows {rows[0].name} and {row.name} train on other images ({kinds}): run them by themselves, with "
+                "--rows and their --data.root."
+            )
 
 
 def _train(config: Config, fresh: bool) -> RunDir:
@@ -339,6 +354,7 @@ def configuration(
     if recipe not in recipes.names():
         raise UserError(f"data set {dataset} has no recipe {row.recipe!r}, which row {row.name} needs.")
     own = "".join(f"+{key}={value}" for key, value in _flat(row.changes))
+    own += f"+{row.images.replace(' ', '-')}" if row.images else ""
     name = f"{recipe.replace('/', '-')}{own.replace('/', 'of')}-seed-{seed}"
     smoke: dict[str, Any] = {}
     if scale == "smoke":
