@@ -177,7 +177,7 @@ def shown(config: Config) -> dict[str, Any]:
 
 
 def phases(config: Config, validation: int = 0) -> list[Phase]:
-    """Burn-in and main phase; shares of the epochs are rounded to whole ones.
+    """Clean epochs, burn-in and main phase; shares of the epochs are rounded to whole ones.
 
     Args:
         config: the run.
@@ -187,8 +187,9 @@ def phases(config: Config, validation: int = 0) -> list[Phase]:
     smoothing, part_loss = config.train.label_smoothing, PART_LOSSES[config.train.part_loss]
     parted = partial(with_parts, c_seg=config.c_seg, part_loss=part_loss, label_smoothing=smoothing)
     options: dict[str, Any] = {"label_smoothing": smoothing}
+    clean = Phase("clean", config.train.clean_epochs, parted(standard(**options)))
     if method == "clean":
-        return [Phase("clean", epochs, parted(standard(**options)))]
+        return [replace(clean, epochs=epochs)]
     full = training_budget(config)
     base = BASES[method]
     if base is not adversarial:
@@ -202,7 +203,8 @@ def phases(config: Config, validation: int = 0) -> list[Phase]:
 
     unmasked = make(rule=partial(rules.constant, budget=full))
     if not config.train.masked:
-        return [Phase("adversarial" if method == "at" else method, epochs, unmasked)]
+        last = Phase("adversarial" if method == "at" else method, epochs, unmasked)
+        return [phase for phase in (clean, last) if phase.epochs]
     part = config.part
     burn_in = round(part.burn_in * epochs)
     if 0 < part.burn_in < 1 and epochs > 1:  # short runs have both phases too
@@ -220,20 +222,15 @@ def phases(config: Config, validation: int = 0) -> list[Phase]:
 
     if part.eps_low == "auto":
         last = replace(last, adapt=adapt)
-    return [phase for phase in (Phase("burn-in", burn_in, unmasked), last) if phase.epochs]
+    return [phase for phase in (clean, Phase("burn-in", burn_in, unmasked), last) if phase.epochs]
 
 
 def rate(config: Config) -> Schedule:
-    """The learning rate by absolute epoch."""
-    o = config.optimizer
-    return schedule(
-        o.schedule,
-        lr=o.lr,
-        epochs=config.train.epochs,
-        milestones=o.milestones,
-        gamma=o.gamma,
-        warmup_epochs=o.warmup_epochs,
-    )
+    """The learning rate by absolute epoch; the clean epochs before have a schedule of their own."""
+    o, clean = config.optimizer, config.train.clean_epochs
+    own = {"lr": o.lr, "milestones": o.milestones, "gamma": o.gamma, "warmup_epochs": o.warmup_epochs}
+    before, main = (schedule(o.schedule, epochs=n, **own) for n in (clean, config.train.epochs))
+    return lambda epoch: before(epoch) if epoch < clean else main(epoch - clean)
 
 
 def settings(config: Config, device: torch.device, deadline: float | None = None) -> Settings:

@@ -105,7 +105,7 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
             f"n = {n}" + f" ({', '.join(names)})" * (len(counts) > 1) for n, names in counts.items()
         )
         console.print(
-            f"- Measured: {first.details['model']}, {said}, scale {scale}: {papers.differs(scale)}.",
+            f"- Measured: {first.details['model']}, {said}, scale {scale}: {papers.differs(experiment, scale)}.",
             highlight=False,
         )
 

@@ -157,6 +157,10 @@ class Evaluate(Section):
         "let each attack meet all images that the model gets right, not only those that earlier attacks left",
         default=False,
     )
+    parts: bool = setting(
+        "part models: also pixel accuracy and mIoU of the parts, on clean images and on those of a PGD-20 on the class",
+        default=False,
+    )
     precision: Literal["float32", "bf16"] = setting(
         "of the search; bf16 ends with float32 attacks on what is left. Judged in float32 always",
         default="float32",

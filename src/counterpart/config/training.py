@@ -336,8 +336,11 @@ class Optimizer(Section):
     decay_norm: bool = setting(
         "decay biases and normalisation parameters as well, as the papers do", default=True
     )
+    no_decay: tuple[str, ...] = setting(
+        "no weight decay of parameters whose name contains one of these, such as bias,bn,ln", default=()
+    )
     schedule: Literal["piecewise", "cosine", "constant"] = setting(
-        "learning-rate schedule", default="piecewise"
+        "learning-rate schedule; train.clean_epochs have one of their own", default="piecewise"
     )
     milestones: tuple[Number, ...] = setting(
         "piecewise: shares of the epochs after which the rate is multiplied by gamma", default=(0.75,)
@@ -355,11 +358,18 @@ class Optimizer(Section):
             raise ValueError("optimizer.nesterov needs optimizer.momentum > 0")
         return self
 
-    @field_validator("milestones", mode="before")
+    @field_validator("milestones", "no_decay", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         """From the command line: 0.5,0.75."""
         return value.split(",") if isinstance(value, str) else value
+
+    @field_validator("no_decay")
+    @classmethod
+    def _named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(value):
+            raise ValueError("optimizer.no_decay has an empty part of a name, which every name contains")
+        return value
 
 
 class Train(Section):
@@ -392,6 +402,9 @@ class Train(Section):
         lt=1,
     )
     epochs: int = setting("passes over the training images", default=80, ge=1)
+    clean_epochs: int = setting(
+        "passes without an attack before these, as a first phase of the run", default=0, ge=0
+    )
     batch_size: int = setting("images per step, over all processes", default=128, ge=1)
     precision: Literal["auto", "float32", "bf16"] = setting(
         "arithmetic of training and of the attack inside it; float32 means that, not TF32; "
@@ -425,6 +438,11 @@ class Train(Section):
         """Whether budgets are pixel-reweighted."""
         return self.method.startswith("part")
 
+    @property
+    def all_epochs(self) -> int:
+        """Passes over the training images in all phases together."""
+        return self.clean_epochs + self.epochs
+
     @model_validator(mode="after")
     def _has_these_terms(self) -> "Train":
         if self.method not in ("trades", "mart", "part-t", "part-m"):
@@ -436,13 +454,21 @@ class Train(Section):
         return self
 
     @model_validator(mode="after")
+    def _clean_comes_before_attacks(self) -> "Train":
+        if self.clean_epochs and self.method == "clean":
+            raise ValueError(
+                f"train.clean_epochs {self.clean_epochs} has no effect with method clean: all epochs are"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _awp_begins(self) -> "Train":
         if self.awp_warmup and not self.awp:
             raise ValueError(
                 f"train.awp_warmup {self.awp_warmup} has no effect without train.awp, such as 5e-3"
             )
-        if self.awp and self.awp_warmup >= self.epochs:
+        if self.awp and self.awp_warmup >= self.all_epochs:
             raise ValueError(
-                f"train.awp_warmup {self.awp_warmup} leaves none of {self.epochs} epochs to train.awp"
+                f"train.awp_warmup {self.awp_warmup} leaves none of {self.all_epochs} epochs to train.awp"
             )
         return self

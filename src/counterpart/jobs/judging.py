@@ -13,6 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from .. import build, devices, distributed
+from ..attacks import pgd
 from ..attacks.auto_attack import finish
 from ..budget import Budget
 from ..config import plain
@@ -23,16 +24,19 @@ from ..evaluation import accuracy
 from ..evaluation.ledger import Ledger, Row, weights_hash
 from ..evaluation.model_checks import Doubt, model_doubts, result_doubts
 from ..evaluation.panel import write_panel
+from ..evaluation.part_quality import count_parts, part_metrics
 from ..evaluation.radii import budgets_from, draw_radii, keep_radii
 from ..importance.rules import constant
 from ..models.inference import InferenceView
-from ..protocols import Classifier, NamedAttack
+from ..protocols import Classifier, NamedAttack, PartModel
 from ..records import Record, fingerprint
 from ..rundir import RunDir, write_atomically
 from .seeds import aggregate
 from .targets import Target, claim, open_targets, surrogate
 
 RADII = "radii.safetensors"
+PARTS = "parts/"  # what records of parts are called
+ATTACKED = "under PGD-20"
 CHECKED = 64  # images that a model is checked on before it is attacked
 SLOW_BF16 = (
     "This processor computes bf16 in software: --evaluate.precision float32 is several times faster here."
@@ -161,6 +165,8 @@ def _judge(target: Target) -> list[Record]:
     """Evaluate a target into a folder named after everything that decides the result."""
     case = case_of(target)
     wanted, run, ledger = target.config.evaluate, target.run, case.ledger
+    if wanted.parts:
+        _refuse_without_parts(case)
     first = accuracy.read_batch(case.images, torch.arange(min(CHECKED, len(case.images))), target.device)
     try:
         doubts = model_doubts(target.model, case.view, first)
@@ -192,7 +198,8 @@ def _judge(target: Target) -> list[Record]:
     )
     later = result_doubts(rows, case.attacks, wanted.individual)
     _say([f"{doubt.name}: {doubt.text}" for doubt in later])
-    made = _metrics(case, rows, [*doubts, *later])
+    details = _details(case, [*doubts, *later])
+    made = [*_metrics(case, rows, details), *(_part_metrics(case, details) if wanted.parts else ())]
     if distributed.is_main():
         _keep(case, rows, made)
         _print_accuracies(run, made)
@@ -231,9 +238,10 @@ def _keep_settings(folder: Path, target: Target) -> None:
     write_atomically(folder / "settings.json", lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def _metrics(case: Case, rows: Sequence[Row], doubts: Sequence[Doubt]) -> list[Record]:
+def _details(case: Case, doubts: Sequence[Doubt]) -> dict[str, Any]:
+    """What every record of an evaluation says."""
     target, wanted = case.target, case.target.config.evaluate
-    details = {
+    return {
         "model": target.config.model.name,
         "data": case.images.name,
         "split": case.images.split,
@@ -247,9 +255,41 @@ def _metrics(case: Case, rows: Sequence[Row], doubts: Sequence[Doubt]) -> list[R
         "doubts": {doubt.name: doubt.text for doubt in doubts},
         **{k: v for k, v in target.who.items() if k != "config"},
     }
-    seconds = case.ledger.seconds()
+
+
+def _metrics(case: Case, rows: Sequence[Row], details: Mapping[str, Any]) -> list[Record]:
+    target, wanted = case.target, case.target.config.evaluate
+    details, seconds = dict(details), case.ledger.seconds()
     made = accuracy.metrics(rows, case.images.classes, case.attacks, details, seconds, wanted.individual)
     return [replace(one, seed=target.config.seed, config=target.who["config"]) for one in made]
+
+
+def _refuse_without_parts(case: Case) -> None:
+    """Before an hour of attacks, not after it."""
+    images, name = case.images, case.target.config.model.name
+    if not isinstance(case.target.model, PartModel):
+        raise UserError(f"evaluate.parts: {name} is no part model and finds no parts.")
+    if images.parts is None or not bool(images.parts.there.any()):
+        raise UserError(
+            f"evaluate.parts: the {images.split} images of {images.name} have no annotated parts."
+        )
+
+
+def _part_metrics(case: Case, details: Mapping[str, Any]) -> list[Record]:
+    """How well parts are found on clean images and on PGD-20's, read where the run has it."""
+    target, wanted = case.target, case.target.config.evaluate
+    known = [r for r in target.run.records() if r.details.get("evaluation") == case.key]
+    if found := [r for r in known if r.name.startswith(PARTS)]:
+        return found
+    attacks = {"clean": None, ATTACKED: partial(pgd, steps=20, last_iterate=True)}
+    made = []
+    for name, attack in attacks.items():
+        counts = count_parts(
+            target.model, case.view, case.images, attack=attack, budget_of=budgets_of(case.ledger, case.identity),
+            batch_size=wanted.batch_size, device=target.device, seed=target.config.seed,
+        )  # fmt: skip
+        made += part_metrics(counts, name, details, target.config.seed)
+    return [replace(one, config=target.who["config"]) for one in made]
 
 
 def _keep(case: Case, rows: Sequence[Row], made: Sequence[Record]) -> None:

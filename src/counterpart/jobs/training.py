@@ -100,6 +100,7 @@ def train(config: Config, deadline: float | None = None) -> Trained:
             nesterov=o.nesterov,
             weight_decay=o.weight_decay,
             decay_norm=o.decay_norm,
+            no_decay=o.no_decay,
         ),
         rate=build.rate(config),
         validate=_validator(config, validation, device),
