@@ -18,6 +18,7 @@ from .data import DATA_SETS
 from .data.image_sets import ImageSet, Splits, balanced_subset
 from .data.labels import keep_labels, relabelled
 from .data.mask_files import with_masks
+from .data.shifts import shifted
 from .data.transforms import Augment, Augmentation, ResizedCrop
 from .errors import UserError
 from .importance import rules
@@ -86,7 +87,8 @@ def splits(config: Config, device: torch.device, masks_for: str | None = None, *
     train = loaded.train if data.limit is None else balanced_subset(loaded.train, data.limit, seed=0)
     if train.parts is not None:
         train = keep_labels(train, data.labelled)
-    sets = [relabelled(s, data.labels) for s in (train, loaded.validation, loaded.test)]
+    judged = [shifted(s, data.shift) for s in (loaded.validation, loaded.test)]
+    sets = [relabelled(s, data.labels) for s in (train, *judged)]
     return Splits(*(s if s.pixels is None else s.to(device) for s in sets))
 
 

@@ -49,6 +49,10 @@ def test_a_part_model_is_trained_saved_loaded_and_evaluated(tmp_path):
     assert [record.name for record in judged.records] == [
         f"accuracy/{name}" for name in ("clean", "single-staged-1", "two-staged-1 sorted", "worst case")
     ]
+    [judged] = jobs.evaluate(
+        str(run.path), {"data": {"shift": "backgrounds"}, "evaluate": {"n": 6, "attacks": []}}
+    )
+    assert judged.records[0].details["data"] == "synthetic-parts with other backgrounds"
     target = next(open_targets(str(run.checkpoint("last")), {}))
     assert isinstance(target.model, PartClassifier)
 
@@ -63,4 +67,7 @@ def test_what_training_cannot_do_is_refused_before_anything_is_written(tmp_path)
     )
     with pytest.raises(UserError, match=r"part\.mask annotated-parts: digits has no annotated parts"):
         jobs.train(unknown)
+    shifted = resolve(base, {"data": {"name": "synthetic-parts", "shift": "textures"}, "model": {"width": 8}})
+    with pytest.raises(UserError, match=r"data\.shift is for judging a model"):
+        jobs.train(shifted)
     assert not RunDir(tmp_path / "parts").path.exists()

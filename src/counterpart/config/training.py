@@ -54,12 +54,18 @@ class Data(Section):
         le=1,
     )
 
+    shift: Literal["none", "backgrounds", "textures"] = setting(
+        "judge on changed images, made of the part masks: each object before the background, or covered with the "
+        "surface, of an image of another class",
+        default="none",
+    )
+
     @model_validator(mode="after")
     def _every_setting_counts(self) -> "Data":
         if self.crop == "resized" and self.padding not in (0, type(self).model_fields["padding"].default):
             raise ValueError(f"data.padding {self.padding} has no effect with data.crop resized: set it to 0")
         if self.name not in WITH_PARTS:
-            for name in ("labels", "labelled"):
+            for name in ("labels", "labelled", "shift"):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     raise ValueError(
                         f"data.{name} has no effect with data.name {self.name}, which has no parts: "

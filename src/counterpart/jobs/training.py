@@ -57,6 +57,10 @@ def train(config: Config, deadline: float | None = None) -> Trained:
     distributed.start()
     device = devices.resolve(config.device, config.threads)
     run = RunDir(config.runs / (config.name or "run"))
+    if config.data.shift != "none":
+        raise UserError(
+            "data.shift is for judging a model: training and its validation take images as they are."
+        )
     if config.data.class_map is not None:
         raise UserError(
             "data.class_map is for evaluating a model on other classes; training gives it the data's own."
