@@ -496,3 +496,21 @@ def test_what_part_models_cannot_do_is_refused_in_one_line(layer, message):
         resolve(layer)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_clean_epochs_come_first_with_a_schedule_of_their_own():
+    given = {"clean_epochs": 4, "epochs": 8, "method": "part"}
+    config = resolve(
+        {"train": given, "optimizer": {"lr": 1, "schedule": "cosine"}, "part": {"burn_in": 0.25}}
+    )
+    phases = build.phases(config)
+    assert [(phase.name, phase.epochs) for phase in phases] == [("clean", 4), ("burn-in", 2), ("part", 6)]
+    assert phases[0].objective.perturb is not phases[1].objective.perturb
+    rate = build.rate(config)
+    assert [rate(e) for e in (0, 2, 4, 8, 12)] == pytest.approx([1, 0.5, 1, 0.5, 0])
+    assert rate(3.999) < 1e-3
+    assert config.train.all_epochs == 12
+    with pytest.raises(UserError, match=r"train\.clean_epochs 4 has no effect with method clean"):
+        resolve({"train": given | {"method": "clean"}})
+    with pytest.raises(UserError, match="an empty part of a name"):
+        resolve({"optimizer": {"no_decay": "bias,"}})
