@@ -14,7 +14,7 @@ from .. import distributed
 from ..data.image_sets import ImageSet
 from ..data.loaders import batches
 from ..part_maps import predicted_parts
-from ..protocols import Attack, Classifier, PartModel
+from ..protocols import Classifier, NamedAttack, PartModel
 from ..records import Record
 from ..seeding import Keys
 from .accuracy import BudgetOf, as_judged
@@ -40,7 +40,7 @@ def count_parts(
     view: Classifier,
     images: ImageSet,
     *,
-    attack: Attack | None,
+    attack: NamedAttack | None,
     budget_of: BudgetOf,
     batch_size: int,
     device: torch.device,
@@ -52,7 +52,7 @@ def count_parts(
         model: a ``PartModel``.
         view: what the attack searches on.
         images: with annotated parts; those without a mask do not count.
-        attack: on the class, against every image, whether or not the model knows it; None: clean images.
+        attack: against every image, whether or not the model knows it; None: clean images.
         budget_of: what the attacker may do.
         batch_size: images at once.
         device: where to compute.
@@ -70,7 +70,7 @@ def count_parts(
         seen = batch.images
         if attack is not None:
             keys = Keys(seed, "part quality", batch.index)
-            seen = attack(view, seen, batch.labels, budget=budget_of(batch), keys=keys).images
+            seen = attack.on(view, batch, budget=budget_of(batch), keys=keys).images
         with torch.no_grad(), as_judged(model, device):
             found = predicted_parts(model.forward_parts(seen).part_logits, (height, width))
         assert batch.parts is not None

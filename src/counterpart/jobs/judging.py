@@ -13,7 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from .. import build, devices, distributed
-from ..attacks import pgd
+from ..attacks import pgd, single_staged
 from ..attacks.auto_attack import finish
 from ..budget import Budget
 from ..config import plain
@@ -36,7 +36,7 @@ from .targets import Target, claim, open_targets, surrogate
 
 RADII = "radii.safetensors"
 PARTS = "parts/"  # what records of parts are called
-ATTACKED = "under PGD-20"
+ATTACKED, ATTACKED_PARTS = "under PGD-20", "under PGD-20 on the parts"
 CHECKED = 64  # images that a model is checked on before it is attacked
 SLOW_BF16 = (
     "This processor computes bf16 in software: --evaluate.precision float32 is several times faster here."
@@ -276,14 +276,29 @@ def _refuse_without_parts(case: Case) -> None:
 
 
 def _part_metrics(case: Case, details: Mapping[str, Any]) -> list[Record]:
-    """How well parts are found on clean images and on PGD-20's, read where the run has it."""
+    """How well parts are found: on clean images, under PGD on the class and on the parts; read where the run has it."""
     target, wanted = case.target, case.target.config.evaluate
+    assert isinstance(target.model, PartModel)
     known = [r for r in target.run.records() if r.details.get("evaluation") == case.key]
     if found := [r for r in known if r.name.startswith(PARTS)]:
         return found
-    attacks = {"clean": None, ATTACKED: partial(pgd, steps=20, last_iterate=True)}
+    on_class = partial(pgd, steps=20, last_iterate=True)
+    on_parts = partial(
+        single_staged,
+        share=1.0,
+        steps=20,
+        restarts=1,
+        to_the_end=True,
+        full_resolution=target.model.full_resolution,
+    )
+    attacks = (
+        None,
+        NamedAttack(ATTACKED, on_class, ATTACKED),
+        NamedAttack(ATTACKED_PARTS, on_parts, ATTACKED_PARTS, parts=True),
+    )
     made = []
-    for name, attack in attacks.items():
+    for attack in attacks:
+        name = "clean" if attack is None else attack.name
         counts = count_parts(
             target.model, case.view, case.images, attack=attack, budget_of=budgets_of(case.ledger, case.identity),
             batch_size=wanted.batch_size, device=target.device, seed=target.config.seed,

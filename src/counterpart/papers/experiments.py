@@ -213,6 +213,7 @@ def _measure(
     if callable(what):
         return what(run)
     settings = dict(what) if isinstance(what, Mapping) else {"attacks": what}
+    shift = {"shift": settings.pop("shift")} if "shift" in settings else {}
     attacks = [_at_scale(attack, scale) for attack in settings.pop("attacks")]
     names = {row.name for row in experiment.rows}
     attacks = [
@@ -226,7 +227,7 @@ def _measure(
             "attacks": attacks,
             "n": _images(config, attacks, experiment.autoattack_n.get(scale)),
         },
-        "data": {"root": config.data.root},
+        "data": {"root": config.data.root, **shift},
     }
     [judged] = jobs.evaluate(str(run.path), given)
     found = next(r for r in judged.records if r.name == "accuracy/worst case")
