@@ -53,8 +53,10 @@ def craft(
     if clean is not None and mask_from == "clean":
         allowed = rule(clean, batch, keys)
     else:
-        begin = view.probe(first)
-        allowed = rule(begin, batch, keys)
+        probe = view.probe(first)
+        allowed = rule(probe, batch, keys)
+        begin = Probe(probe.images, probe.logits)  # the rest was for the rule
+        del probe
     aims: list[Tensor | None]
     aims = [None] if clean is None else _aims(clean.logits.detach(), batch.labels, loss, targets)
     del clean  # and with it a graph that nobody needs any more
