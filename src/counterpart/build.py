@@ -11,7 +11,16 @@ from . import devices, distributed
 from .attacks import ATTACKS, official, transfer
 from .attacks.auto_attack import suite as autoattack_suite
 from .budget import NORMS, Budget
-from .config import ATTACK_OPTIONS, MAPLESS, Config, Evaluate, EvaluationAttack, identity, plain
+from .config import (
+    ATTACK_OPTIONS,
+    MAPLESS,
+    Config,
+    Evaluate,
+    EvaluationAttack,
+    identity,
+    plain,
+    readable,
+)
 from .data import DATA_SETS
 from .data.image_sets import ImageSet, Splits, balanced_subset
 from .data.labels import keep_labels, relabelled
@@ -319,5 +328,6 @@ def _name(spec: EvaluationAttack) -> str:
     name += f"x{options['restarts']}" if options.get("restarts", 1) > 1 else ""
     for option, word in (("loss", ""), ("target", "target "), ("eot", "eot "), ("step_size", "step ")):
         if option in options and options[option] != defaults[option]:
-            name += f" {word}{options[option]}"
+            shown = options[option]
+            name += f" {word}{readable(shown) if isinstance(shown, float) else shown}"
     return name if spec.surrogate is None else f"{name} from {spec.surrogate}"

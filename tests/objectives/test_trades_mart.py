@@ -82,6 +82,17 @@ def test_the_mart_loss_is_its_formula(told, bn_batches):
 
 
 @pytest.mark.parametrize("loss", [trades_loss, mart_loss])
+def test_a_clean_answer_of_probability_zero_leaves_the_gradient_finite(told, loss):
+    model, batch, perturbed = told
+    with torch.no_grad():
+        model.rows[0, 1] += 200
+    assert (model.rows[0].softmax(0) == 0).any()
+    total = loss(model, batch, perturbed, beta=6.0, bn_batches="separate").total
+    (gradient,) = torch.autograd.grad(total, model.rows)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", [trades_loss, mart_loss])
 def test_smoothing_changes_the_cross_entropy_and_nothing_else(told, loss):
     """A fifth of each label is spread over all five classes: .84 for the true one, .04 for each other."""
     model, batch, perturbed = told

@@ -5,6 +5,8 @@ matrices that the papers write down: so a map costs a vector times a matrix in e
 made when its turn comes, and kept for no longer.
 """
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -44,12 +46,20 @@ def attention_gradient(attention: Attention, score: Float[Tensor, ""]) -> Float[
         attention: of a probe; its graph is kept.
         score: sum over the batch of what the maps explain.
     """
-    gradients = torch.autograd.grad(score, [block.mixed for block in attention.blocks], retain_graph=True)
     start = _start(attention)
     row = torch.zeros_like(start)
-    for block, mixed in zip(reversed(attention.blocks), reversed(gradients), strict=True):
+
+    def add(mixed: Tensor, block: Attended) -> None:
         gradient = mixed.float() @ block.value.detach().float().mT
-        row = row + _times(start + row, (gradient * attention_of(block)).relu().mean(dim=1))
+        row.add_(_times(start + row, (gradient * attention_of(block)).relu().mean(dim=1)))
+
+    # A backward pass reaches the blocks last to first too, so none of their gradients need be kept.
+    handles = [block.mixed.register_hook(partial(add, block=block)) for block in attention.blocks]
+    try:
+        torch.autograd.grad(score, attention.blocks[0].mixed, retain_graph=True)
+    finally:
+        for handle in handles:
+            handle.remove()
     return _at_places(row, attention)
 
 
