@@ -370,7 +370,7 @@ def test_part_t_and_part_m_are_trades_and_mart_under_the_rule(method, base, mask
         assert given["mask_from"] == mask_from
         assert given["rule"].func is rules.part
     assert build.method_name(config) == method.upper()
-    with pytest.raises(UserError, match=r"train.beta has no effect with method at"):
+    with pytest.raises(UserError, match=r"train.beta 5 has no effect with method at"):
         resolve({"train": {"method": "at", "beta": 5}})
 
 

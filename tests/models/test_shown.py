@@ -235,7 +235,7 @@ def test_networks_without_attention_from_token_to_token_are_refused(make, images
     model = ImageClassifier(swin, 3).eval()
     with pytest.raises(UserError, match="SwinTransformer does not attend from every token to every other"):
         InferenceView(model, attention=True).probe(images)
-    with pytest.raises(UserError, match="VisionTransformer does not attend .* once a block"):
+    with pytest.raises(UserError, match=r"VisionTransformer does not attend .* once a block"):
         InferenceView(vit(attn_layer="diff"), attention=True).probe(small)
     probe = InferenceView(model).probe(images)  # norm, pooling and a linear layer
     assert (probe.features.shape, probe.weights.shape) == ((4, 16, 8, 8), (3, 16))
