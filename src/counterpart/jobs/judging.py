@@ -215,7 +215,11 @@ def _draw_radii(case: Case) -> None:
     except ValueError as error:  # no feature map to draw from
         raise UserError(f"evaluate.eps_low: {error}") from error
     if flat:
-        _say([f"{flat} of {len(planes)} images have a flat map or no mask: they get the full radius everywhere."])
+        _say(
+            [
+                f"{flat} of {len(planes)} images have a flat map or no mask: they get the full radius everywhere."
+            ]
+        )
     keep_radii(path, planes, case.images)
 
 

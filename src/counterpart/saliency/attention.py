@@ -54,7 +54,10 @@ def attention_gradient(attention: Attention, score: Float[Tensor, ""]) -> Float[
         row.add_(_times(start + row, (gradient * attention_of(block)).relu().mean(dim=1)))
 
     # A backward pass reaches the blocks last to first too, so none of their gradients need be kept.
-    handles = [block.mixed.register_hook(partial(add, block=block)) for block in attention.blocks]
+    handles = [
+        block.mixed.register_hook(partial(add, block=block))  # type: ignore[no-untyped-call]
+        for block in attention.blocks
+    ]
     try:
         torch.autograd.grad(score, attention.blocks[0].mixed, retain_graph=True)
     finally:

@@ -1,8 +1,12 @@
 """An exponential moving average of the weights."""
 
+from typing import TypeAlias
+
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+
+Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 
 def averaged(model: nn.Module, decay: float) -> AveragedModel:
@@ -13,7 +17,7 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
     rounds them down.
     """
 
-    def follow(ours: list[Tensor], its: list[Tensor], _count: Tensor | int) -> None:
+    def follow(ours: Tensors, its: Tensors, _count: Tensor | int) -> None:
         if ours[0].is_floating_point():
             torch._foreach_lerp_(ours, its, 1 - decay)
         else:
