@@ -1,5 +1,6 @@
 """TRADES and MART: their losses in plain formulas, the passes that they make, and PART as the same objective."""
 
+import weakref
 from functools import partial
 
 import pytest
@@ -134,18 +135,21 @@ def test_joint_batch_norm_sees_both_halves_at_once(model, batch):
 
 
 class Counting:
-    """A view that counts its passes, and remembers what was probed."""
+    """A view that counts its passes, remembers what was probed, and wants one graph at a time."""
 
     def __init__(self, view):
-        self.view, self.calls, self.probes = view, 0, []
+        self.view, self.calls, self.probes, self.graphs = view, 0, [], []
 
     def __call__(self, images):
         self.calls += 1
         return self.view(images)
 
     def probe(self, images):
+        assert all(graph() is None for graph in self.graphs)
         self.probes.append(images.clone())
-        return self.view.probe(images)
+        probe = self.view.probe(images)
+        self.graphs.append(weakref.ref(probe.features))
+        return probe
 
 
 @pytest.mark.parametrize(("make", "mask_from", "passes"), [
