@@ -365,7 +365,7 @@ def test_attacks_are_named_by_what_they_do():
         {"steps": 20, "step_size": "2/255"},
     ]
     made = attacks(specs)
-    assert [a.name for a in made] == ["PGD-20", "PGD-50x5 margin", "PGD-20 step 0.00784313725490196"]
+    assert [a.name for a in made] == ["PGD-20", "PGD-50x5 margin", "PGD-20 step 2/255"]
     assert made[1].attack.keywords["restarts"] == 5
     assert made[1].attack.keywords["loss"].__name__ == "margin"
     assert made[2].attack.keywords["step_size"] == pytest.approx(2 / 255)
@@ -408,7 +408,7 @@ def test_part_t_and_part_m_are_trades_and_mart_under_the_rule(method, base, mask
         assert given["mask_from"] == mask_from
         assert given["rule"].func is rules.part
     assert build.method_name(config) == method.upper()
-    with pytest.raises(UserError, match=r"train.beta has no effect with method at"):
+    with pytest.raises(UserError, match=r"train.beta 5 has no effect with method at"):
         resolve({"train": {"method": "at", "beta": 5}})
 
 

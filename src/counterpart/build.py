@@ -13,7 +13,16 @@ from .attacks import ATTACKS, official, transfer
 from .attacks.auto_attack import suite as autoattack_suite
 from .attacks.part_attacks import Guides, sorted_guides
 from .budget import NORMS, Budget
-from .config import ATTACK_OPTIONS, MAPLESS, Config, Evaluate, EvaluationAttack, identity, plain
+from .config import (
+    ATTACK_OPTIONS,
+    MAPLESS,
+    Config,
+    Evaluate,
+    EvaluationAttack,
+    identity,
+    plain,
+    readable,
+)
 from .data import DATA_SETS
 from .data.image_sets import ImageSet, Splits, balanced_subset
 from .data.labels import keep_labels, relabelled
@@ -362,7 +371,10 @@ def _name(spec: EvaluationAttack) -> str:
     }  # fmt: skip
     for option, word in words.items():
         if option in options and options[option] != defaults[option]:
-            name += f" {word}{options[option]}"
+            shown = options[option]
+            name += (
+                f" {word}{readable(shown) if isinstance(shown, float) and option == 'step_size' else shown}"
+            )
     name += "" if options.get("aimed", True) else " unaimed"
     name += " published" if options.get("published") else ""
     return name if spec.surrogate is None else f"{name} from {spec.surrogate}"

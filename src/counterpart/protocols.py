@@ -57,16 +57,35 @@ class PartModel(Classifier, Protocol):
 
 
 @dataclass(frozen=True)
+class Attended:
+    """One block's call of scaled dot-product attention: a fused kernel, so that its weights are nowhere kept.
+
+    Attributes:
+        query: (B, heads, N, d).
+        key: likewise.
+        value: (B, heads, N, e) of each token.
+        mixed: (B, heads, N, e) what came out: the weights times ``value``; attached.
+        options: of the call, such as its mask and its scale.
+    """
+
+    query: Float[Tensor, "b heads n d"]
+    key: Float[Tensor, "b heads n d"]
+    value: Float[Tensor, "b heads n e"]
+    mixed: Float[Tensor, "b heads n e"]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Attention:
     """Where the tokens of a transformer look.
 
     Attributes:
-        blocks: of each, first to last: how much a token (rows) takes from each other (columns), summing to one.
+        blocks: first to last.
         reads: share of each token among those that the head reads: one class token, or all that are averaged.
         grid: rows and columns of the last u v tokens; those before them belong to no place.
     """
 
-    blocks: tuple[Float[Tensor, "b heads n n"], ...]
+    blocks: tuple[Attended, ...]
     reads: Float[Tensor, " n"]
     grid: tuple[int, int]
 

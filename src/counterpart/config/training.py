@@ -62,15 +62,11 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _every_setting_counts(self) -> "Data":
-        if self.crop == "resized" and self.padding not in (0, type(self).model_fields["padding"].default):
-            raise ValueError(f"data.padding {self.padding} has no effect with data.crop resized: set it to 0")
+        if self.crop == "resized" and self.padding:
+            self.without_effect("padding", reason="with data.crop resized: set it to 0")
         if self.name not in WITH_PARTS:
-            for name in ("labels", "labelled", "shift"):
-                if getattr(self, name) != type(self).model_fields[name].default:
-                    raise ValueError(
-                        f"data.{name} has no effect with data.name {self.name}, which has no parts: "
-                        f"it is for {' and '.join(WITH_PARTS)}"
-                    )
+            reason = f"with data.name {self.name}, which has no parts: it is for {' and '.join(WITH_PARTS)}"
+            self.without_effect("labels", "labelled", "shift", reason=reason)
         return self
 
 
@@ -151,11 +147,8 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _has_these_options(self) -> "Model":
-        for name in set(PART_SETTINGS) - set(_part_settings(self.name)):
-            value = getattr(self, name)
-            if value != type(self).model_fields[name].default:
-                shown = str(value).lower() if isinstance(value, bool) else value
-                raise ValueError(f"model.{name} {shown} has no effect with model.name {self.name}")
+        others = [name for name in PART_SETTINGS if name not in _part_settings(self.name)]
+        self.without_effect(*others, reason=f"with model.name {self.name}")
         return self
 
 
@@ -192,10 +185,8 @@ class Attack(Section):
 
     @model_validator(mode="after")
     def _targets_count(self) -> "Attack":
-        if self.generation == "pgd" and self.targets != type(self).model_fields["targets"].default:
-            raise ValueError(
-                f"attack.targets {self.targets} has no effect with attack.generation pgd: it is for minimum-margin"
-            )
+        if self.generation == "pgd":
+            self.without_effect("targets", reason="with attack.generation pgd: it is for minimum-margin")
         return self
 
     @model_validator(mode="after")
@@ -319,11 +310,8 @@ class Part(Section):
             raise ValueError("part.mask file needs the folder of your masks: part.masks DIR")
         whole = ["layer"] if self.attention else []  # such maps run through all blocks
         classless = ["map_class"] if self.map == "attention-rollout" else []
-        for names, reason in ((idle, f"mask {self.mask}"), (whole + classless, f"map {self.map}")):
-            for name in names:
-                value = getattr(self, name)
-                if value != type(self).model_fields[name].default:
-                    raise ValueError(f"part.{name} {value} has no effect with part.{reason}")
+        self.without_effect(*idle, reason=f"with part.mask {self.mask}")
+        self.without_effect(*whole, *classless, reason=f"with part.map {self.map}")
         return self
 
     @property
@@ -360,6 +348,9 @@ class Optimizer(Section):
         if any(not 0 < m <= 1 for m in self.milestones) or list(self.milestones) != sorted(self.milestones):
             shown = ", ".join(map(readable, self.milestones))
             raise ValueError(f"optimizer.milestones {shown} must rise within (0, 1]: shares of the epochs")
+        if self.schedule != "piecewise":
+            reason = f"with optimizer.schedule {self.schedule}: it is for piecewise"
+            self.without_effect("milestones", "gamma", reason=reason)
         if self.nesterov and self.momentum == 0:
             raise ValueError("optimizer.nesterov needs optimizer.momentum > 0")
         return self
@@ -452,11 +443,8 @@ class Train(Section):
     @model_validator(mode="after")
     def _has_these_terms(self) -> "Train":
         if self.method not in ("trades", "mart", "part-t", "part-m"):
-            for name in ("beta", "bn_batches"):
-                if getattr(self, name) != type(self).model_fields[name].default:
-                    raise ValueError(
-                        f"train.{name} has no effect with method {self.method}: it is for TRADES and MART"
-                    )
+            reason = f"with method {self.method}: it is for TRADES and MART"
+            self.without_effect("beta", "bn_batches", reason=reason)
         return self
 
     @model_validator(mode="after")
@@ -469,10 +457,8 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _awp_begins(self) -> "Train":
-        if self.awp_warmup and not self.awp:
-            raise ValueError(
-                f"train.awp_warmup {self.awp_warmup} has no effect without train.awp, such as 5e-3"
-            )
+        if not self.awp:
+            self.without_effect("awp_warmup", reason="without train.awp, such as 5e-3")
         if self.awp and self.awp_warmup >= self.all_epochs:
             raise ValueError(
                 f"train.awp_warmup {self.awp_warmup} leaves none of {self.all_epochs} epochs to train.awp"

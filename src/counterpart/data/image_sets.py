@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from .. import distributed
 from ..errors import UserError
 from ..seeding import Keys
 from .decoding import Prepare, decode_all
@@ -183,6 +184,22 @@ def balanced_subset(images: ImageSet, n: int, seed: int) -> ImageSet:
             f"ask for 1 to {len(images)}, or leave the number out for all."
         )
     return images.subset(stratified(images.labels, n, seed)[0])
+
+
+def provide(
+    folder: Path, missing: Callable[[Path], list[str]], fetch: Callable[[Path], None] | None, otherwise: str
+) -> None:
+    """Let the main process fetch what a folder lacks, if anything shall; the others wait, whatever they see.
+
+    Raises:
+        UserError: what is missing still, and what to do ``otherwise``.
+    """
+    if fetch is not None:
+        if distributed.is_main() and missing(folder):
+            fetch(folder)
+        distributed.barrier()
+    if lacking := missing(folder):
+        raise UserError(f"{folder / lacking[0]} is missing. {otherwise}")
 
 
 def hold_out(images: ImageSet, share: float, split: str) -> tuple[ImageSet, ImageSet]:

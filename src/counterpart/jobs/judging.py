@@ -215,12 +215,18 @@ def _draw_radii(case: Case) -> None:
         return
     rule = build.mask_rule(config, case.eps, config.evaluate.eps_low or 0.0)
     try:
-        planes = draw_radii(
+        planes, flat = draw_radii(
             case.seen, case.images, rule,
             batch_size=config.evaluate.batch_size, device=target.device, seed=config.seed,
         )  # fmt: skip
     except ValueError as error:  # no feature map to draw from
         raise UserError(f"evaluate.eps_low: {error}") from error
+    if flat:
+        _say(
+            [
+                f"{flat} of {len(planes)} images have a flat map or no mask: they get the full radius everywhere."
+            ]
+        )
     keep_radii(path, planes, case.images)
 
 
