@@ -137,7 +137,10 @@ def glass_blur(x, c, keys, _):
         for h in range(side - reach, reach, -1):
             for w in range(side - reach, reach, -1):
                 down, right = shifts[h, w].tolist()
-                x[h, w], x[h + down, w + right] = x[h + down, w + right], x[h, w]  # views: no swap, but a copy
+                x[h, w], x[h + down, w + right] = (
+                    x[h + down, w + right],
+                    x[h, w],
+                )  # views: no swap, but a copy
     return blurred(x, sigma)
 
 
@@ -423,6 +426,8 @@ def test_an_image_is_corrupted_the_same_in_every_batch(name):
     assert torch.equal(whole, corrupt(images, name, 3, keys, frost=TEXTURES))
     for part in (slice(1, 2), slice(2, 5)):
         assert torch.equal(whole[part], corrupt(images[part], name, 3, keys[part], frost=TEXTURES))
+    last = images.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(whole, corrupt(last, name, 3, keys, frost=TEXTURES))
     levels = 255 * whole
     assert (levels - levels.round()).abs().max() < 1e-4
     other = corrupt(images, name, 3, Keys(1, "corruption", torch.arange(5)), frost=TEXTURES)

@@ -97,7 +97,7 @@ def corrupt(
     function = CORRUPTIONS[name]
     if frost is not None and name == "frost":
         function = partial(function, textures=frost)
-    exact, keys = as_floats((255 * images).round().byte()), keys.fold(name, severity)
+    exact, keys = as_floats((255 * images).round().byte()).contiguous(), keys.fold(name, severity)
     size = max(1, AT_ONCE // max(1, exact[:1].numel()))
     parts = [
         function(exact[i : i + size], strengths[severity - 1], keys[i : i + size])
