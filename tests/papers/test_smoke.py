@@ -48,8 +48,12 @@ def test_an_experiment_runs_once_and_shows_every_column(name, home, monkeypatch,
         for job in ("train", "evaluate", "evaluate_corruptions"):  # would be called for whatever is missing
             monkeypatch.setattr(experiments.jobs, job, None)
         assert main(run) == 0
-    capsys.readouterr()
-    assert main(["papers", "show", *words]) == 0
-    shown = capsys.readouterr().out
+    shown = ""
+    for width in ("80", "200"):
+        capsys.readouterr()
+        monkeypatch.setenv("COLUMNS", width)
+        assert main(["papers", "show", *words]) == 0
+        shown = capsys.readouterr().out
+        assert "…" not in shown
     texts = (*columns, row, "scale smoke", *(["Picture:"] if experiment.draw else []))
     assert all(word in shown for text in texts for word in text.split())  # lines are broken between words

@@ -175,8 +175,7 @@ class Corrupted:
     def setting(self) -> str:
         """What it shows, in words: only within one are numbers to be compared."""
         d, n = self.means[0].details, self.means[0].n
-        s = self.severities
-        label = f"severity {s[0]}" if len(s) == 1 else f"severities {', '.join(map(str, s))}"
+        label = self.means[0].name.rpartition("/")[2]
         if d["published"]:
             label = f"published protocol: {label}, 19 corruptions"
         return f"{d['data']} {d['split']}, n = {n:,}, {d['source']}, {label}"
