@@ -373,7 +373,7 @@ def _name(spec: EvaluationAttack) -> str:
         if option in options and options[option] != defaults[option]:
             shown = options[option]
             name += (
-                f" {word}{readable(shown) if isinstance(shown, float) and option == 'step_size' else shown}"
+                f" {word}{readable(shown) if isinstance(shown, float) else shown}"
             )
     name += "" if options.get("aimed", True) else " unaimed"
     name += " published" if options.get("published") else ""

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 
 from counterpart import jobs
 from counterpart.config import resolve
@@ -55,6 +56,15 @@ def test_a_part_model_is_trained_saved_loaded_and_evaluated(tmp_path):
     assert judged.records[0].details["data"] == "synthetic-parts with other backgrounds"
     target = next(open_targets(str(run.checkpoint("last")), {}))
     assert isinstance(target.model, PartClassifier)
+    for split in ("train", "test"):
+        for name in target.images.classes:
+            file = tmp_path / "plain" / split / name / "0.png"
+            file.parent.mkdir(parents=True)
+            Image.new("RGB", (16, 16)).save(file)
+    plain = {"name": "folder", "root": str(tmp_path / "plain")}
+    jobs.evaluate(str(run.path), {"evaluate": {"attacks": "fgsm"}, "data": plain})
+    captions = [row.details["caption"] for row in run.records() if row.name == "panel"]
+    assert ["parts, which these images lack" in caption for caption in captions] == [False, True]
 
 
 def test_what_training_cannot_do_is_refused_before_anything_is_written(tmp_path):

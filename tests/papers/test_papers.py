@@ -22,6 +22,7 @@ def test_every_experiment_is_sound():
     for name, one in papers.EXPERIMENTS.items():
         assert name == one.name
         assert len({row.name for row in one.rows}) == len(one.rows)
+        assert not any("," in row.name for row in one.rows)  # which parts them in --rows
         assert {name for pair in one.pairs for name in pair} <= {row.name for row in one.rows}
         for row in one.rows:
             for dataset, values in row.published.items():
@@ -129,17 +130,11 @@ def test_a_column_may_ask_for_other_radii_and_attack_from_another_row(tmp_path, 
     assert set(papers.measured(experiment, "cifar10", "small", tmp_path)) == {
         ("PART", column) for column in papers.columns(experiment)
     }
-
-
-@pytest.mark.slow
-def test_rows_whose_memory_counts_are_trained_in_a_process_of_their_own(tmp_path, capfd):
-    words = ["papers", "run", "pixel/table-9", "--dataset", "digits", "--rows", "AT", "--scale", "smoke",
-             "--runs", str(tmp_path), "--device", "cpu"]  # fmt: skip
-    assert main(words) == 0
-    found = papers.measured(papers.find("pixel/table-9"), "digits", "smoke", tmp_path / "papers")
-    [memory] = found["AT", "peak memory, MB"]
-    assert 50 < memory.value < 5000
-    assert "Trained:" in capfd.readouterr().out
+    for dataset, step in (("svhn", "1/255"), ("tiny-imagenet", "2/255")):
+        asked.clear()
+        papers.run(papers.find("pixel/table-1"), dataset, "small", tmp_path, rows=["AT"])
+        steps = {a["attack"]: a.get("step_size") for _, given in asked for a in given["attacks"]}
+        assert steps == {"pgd": step, "minimum-margin": None, "autoattack": None}
 
 
 def test_a_training_in_a_process_of_its_own_that_fails_or_stops_is_told(tmp_path, monkeypatch):
@@ -224,31 +219,6 @@ def test_corruptions_are_columns_and_what_lacks_its_textures_is_missing(tmp_path
     told = capsys.readouterr()
     assert "severity 1" in told.out
     assert "Left out: frost" in told.err
-
-
-@pytest.mark.slow
-def test_two_rows_at_smoke_scale_and_no_work_twice(tmp_path, capsys, monkeypatch):
-    words = ["papers", "run", "pixel/table-1", "--dataset", "digits", "--rows", "AT,PART",
-             "--scale", "smoke", "--runs", str(tmp_path), "--device", "cpu"]  # fmt: skip
-    assert main(words) == 0
-    experiment = papers.find("pixel/table-1")
-    found = papers.measured(experiment, "digits", "smoke", tmp_path / "papers")
-    assert set(found) == {(row, column) for row in ("AT", "PART") for column in papers.columns(experiment)}
-    assert all(records[0].n == 20 and len(records) == 1 for records in found.values())
-    for row in ("AT", "PART"):
-        attacked = [found[row, column][0].value for column in experiment.columns]
-        assert max(attacked) <= found[row, "natural"][0].value
-        for column in papers.columns(experiment):
-            [record] = found[row, column]
-            assert record.details["right"].count("1") == round(record.value * record.n)
-    monkeypatch.setattr(experiments.jobs, "train", None)  # would be called for whatever is missing
-    monkeypatch.setattr(experiments.jobs, "evaluate", None)
-    capsys.readouterr()
-    assert main(words) == 0
-    shown = capsys.readouterr().out
-    assert "MART" in shown
-    assert "—" in shown
-    assert "scale smoke" in shown
 
 
 def test_differences_pair_the_seeds_and_images_that_both_rows_have():

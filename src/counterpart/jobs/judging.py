@@ -324,9 +324,15 @@ def _keep(case: Case, rows: Sequence[Row], made: Sequence[Record]) -> None:
         text = json.dumps(_summary(case, made), indent=1)
         write_atomically(summary, lambda path: path.write_text(text, encoding="utf-8"))
     shown = f"under {case.attacks[0].name}" if case.attacks else "without attack"
+    lacking = _lacking(case)
+    why = (
+        f" Training's mask is {lacking}, which these images lack: their full radius is shown."
+        if lacking
+        else ""
+    )
     files = [
         (table, "images", f"Per-image results of {run.name}."),
-        (panel, "panel", f"Images of {run.name} {shown}, or what fooled them first."),
+        (panel, "panel", f"Images of {run.name} {shown}, or what fooled them first.{why}"),
         (summary, "result", f"Result of {run.name} under the field names of RobustBench."),
     ]
     artifacts = [run.artifact(file, name, caption) for file, name, caption in files]
@@ -337,9 +343,9 @@ def _keep(case: Case, rows: Sequence[Row], made: Sequence[Record]) -> None:
 
 def _write_panel(case: Case, path: Path, rows: Sequence[Row]) -> None:
     config = case.target.config
-    trained = build.rule(config, case.target.who.get("trained_eps_low"))
-    rule = trained if config.train.masked else partial(constant, budget=case.budget)
     same = case.norm == config.attack.norm  # the radii of training mean nothing in another norm
+    full = partial(constant, budget=build.training_budget(config))
+    trained = full if _lacking(case) else build.rule(config, case.target.who.get("trained_eps_low"))
     size = config.evaluate.chunk_size
 
     def fooling(position: int) -> Tensor | None:
@@ -357,10 +363,21 @@ def _write_panel(case: Case, path: Path, rows: Sequence[Row]) -> None:
         kind=config.part.map,
         fooling=fooling,
         budget=case.budget,
-        rule=rule if same else partial(constant, budget=case.budget),
+        rule=trained if config.train.masked and same else partial(constant, budget=case.budget),
         device=case.target.device,
         seed=config.seed,
     )
+
+
+def _lacking(case: Case) -> str | None:
+    """What training's mask was drawn from, where the images that are judged do not have it."""
+    if case.target.config.train.masked:
+        match case.target.config.part.mask:
+            case "file" if case.images.masks is None:
+                return "a file for each training image"
+            case "annotated-parts" if case.images.parts is None:
+                return "their annotated parts"
+    return None
 
 
 def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:

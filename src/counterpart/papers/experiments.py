@@ -101,15 +101,18 @@ SCALES: dict[str, Mapping[str, Any]] = {
         "evaluate": {"n": 2000},
     },
     "smoke": {
-        "model": {"width": 8},
-        "train": {"epochs": 2, "batch_size": 32, "validation_n": 32, "validation_steps": 1},
-        "data": {"limit": 128},
+        "model": {"name": "wrn-10-1", "width": 4},
+        "train": {"epochs": 2, "batch_size": 32, "validation_n": 10, "validation_steps": 1},
+        "data": {"limit": 64},
         "evaluate": {"n": 20},
     },
 }
 """What each scale changes in a recipe: the paper's size; two cores for a quarter of an hour a row; and seconds, to see
 that it runs.
 """
+
+STEP_SIZES = {"svhn": "1/255"}
+"""Data sets on which the PART paper's PGD takes another step than 2/255."""
 
 SMOKE_STEPS = {"steps": 2, "queries": 20, "draws": 2}
 
@@ -215,6 +218,9 @@ def _measure(
     settings = dict(what) if isinstance(what, Mapping) else {"attacks": what}
     shift = {"shift": settings.pop("shift")} if "shift" in settings else {}
     attacks = [_at_scale(attack, scale) for attack in settings.pop("attacks")]
+    if config.data.name in STEP_SIZES:
+        step = {"step_size": STEP_SIZES[config.data.name]}
+        attacks = [attack | step if "step_size" in attack else attack for attack in attacks]
     names = {row.name for row in experiment.rows}
     attacks = [
         a | {"surrogate": str(run_of(a["surrogate"]).path)} if a.get("surrogate") in names else a
