@@ -239,8 +239,10 @@ def phases(config: Config, validation: int = 0) -> list[Phase]:
 def rate(config: Config) -> Schedule:
     """The learning rate by absolute epoch; the clean epochs before have a schedule of their own."""
     o, clean = config.optimizer, config.train.clean_epochs
-    own = {"lr": o.lr, "milestones": o.milestones, "gamma": o.gamma, "warmup_epochs": o.warmup_epochs}
-    before, main = (schedule(o.schedule, epochs=n, **own) for n in (clean, config.train.epochs))
+    of_length = partial(
+        schedule, o.schedule, lr=o.lr, milestones=o.milestones, gamma=o.gamma, warmup_epochs=o.warmup_epochs
+    )
+    before, main = of_length(epochs=clean), of_length(epochs=config.train.epochs)
     return lambda epoch: before(epoch) if epoch < clean else main(epoch - clean)
 
 
@@ -372,9 +374,7 @@ def _name(spec: EvaluationAttack) -> str:
     for option, word in words.items():
         if option in options and options[option] != defaults[option]:
             shown = options[option]
-            name += (
-                f" {word}{readable(shown) if isinstance(shown, float) else shown}"
-            )
+            name += f" {word}{readable(shown) if isinstance(shown, float) else shown}"
     name += "" if options.get("aimed", True) else " unaimed"
     name += " published" if options.get("published") else ""
     return name if spec.surrogate is None else f"{name} from {spec.surrogate}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import UserError
 
-SETTINGS: Collection[str] = ("data.root", "device", "threads")  # of pseudo-label
+SETTINGS: Collection[str] = ()
 
 SHOWN = 20  # problems printed; more rarely help
 
@@ -38,6 +38,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--allow-missing", action="store_true", help="prepare: leave out images that are missing"
     )
     parser.add_argument(
+        "--root", type=Path, help="pseudo-label: where the run's images are now (default: where they were)"
+    )
+    parser.add_argument("--device", help="pseudo-label: cpu, cuda or mps (default: the run's)")
+    parser.add_argument(
         "--confidence",
         type=float,
         default=0.0,
@@ -48,26 +52,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     """Check, describe, prepare or predict."""
-    _refuse_idle(arguments, settings)
+    _refuse_idle(arguments)
     if arguments.action == "check":
         return _check(arguments.what)
     if arguments.action == "describe":
         return _describe(arguments.what)
     if arguments.action == "pseudo-label":
-        return _pseudo_label(arguments, settings)
+        return _pseudo_label(arguments)
     return _prepare(arguments)
 
 
-def _refuse_idle(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> None:
+def _refuse_idle(arguments: argparse.Namespace) -> None:
     """Options of one action mean nothing to the others."""
     given, action = vars(arguments), arguments.action
     defaults = {"split": "sample", "seed": 0, "published": False, "allow_missing": False, "confidence": 0.0}
-    names = {"source", "target", "workers", *defaults}
-    known = {"prepare": names - {"confidence"}, "pseudo-label": {"target", "confidence"}}.get(action, set())
-    idle = [n for n in sorted(names - known) if given[n] != defaults.get(n)]
-    if action != "pseudo-label":
-        idle += [f"{key}.root" if key == "data" else key for key in settings]
-    if idle:
+    predicting = {"target", "confidence", "root", "device"}
+    preparing = {"source", "target", "workers", *defaults} - {"confidence"}
+    known = {"prepare": preparing, "pseudo-label": predicting}.get(action, set())
+    if idle := [n for n in sorted((preparing | predicting) - known) if given[n] != defaults.get(n)]:
         raise UserError(f"--{idle[0].replace('_', '-')} has no effect on counterpart data {action}.")
     if action != "describe" and arguments.what is None:
         things = {"check": "a folder", "pseudo-label": "the run folder of a trained part model"}
@@ -163,13 +165,15 @@ def _prepare(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _pseudo_label(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
+def _pseudo_label(arguments: argparse.Namespace) -> int:
     from .. import jobs
 
     if arguments.target is None:
         raise UserError("counterpart data pseudo-label needs --target DIR.")
+    changes: dict[str, Any] = {} if arguments.root is None else {"data": {"root": arguments.root}}
+    changes |= {} if arguments.device is None else {"device": arguments.device}
     done = jobs.pseudo_label(
-        arguments.what, arguments.target.expanduser(), confidence=arguments.confidence, changes=settings
+        arguments.what, arguments.target.expanduser(), confidence=arguments.confidence, changes=changes
     )
     print(", ".join(f"{count:,} {kind}" for kind, count in sorted(done.counts.items())))
     print(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import build, devices, distributed
 from ..attacks import pgd, single_staged
@@ -166,7 +166,7 @@ def _judge(target: Target) -> list[Record]:
     case = case_of(target)
     wanted, run, ledger = target.config.evaluate, target.run, case.ledger
     if wanted.parts:
-        _refuse_without_parts(case)
+        refuse_without_parts(target.config.model.name, target.model, case.images)
     first = accuracy.read_batch(case.images, torch.arange(min(CHECKED, len(case.images))), target.device)
     try:
         doubts = model_doubts(target.model, case.view, first)
@@ -270,10 +270,13 @@ def _metrics(case: Case, rows: Sequence[Row], details: Mapping[str, Any]) -> lis
     return [replace(one, seed=target.config.seed, config=target.who["config"]) for one in made]
 
 
-def _refuse_without_parts(case: Case) -> None:
-    """Before an hour of attacks, not after it."""
-    images, name = case.images, case.target.config.model.name
-    if not isinstance(case.target.model, PartModel):
+def refuse_without_parts(name: str, model: nn.Module, images: ImageSet) -> None:
+    """Before an hour of attacks, not after it, of ``evaluate.parts``.
+
+    Raises:
+        UserError: the model finds no parts, or none are annotated to compare with.
+    """
+    if not isinstance(model, PartModel):
         raise UserError(f"evaluate.parts: {name} is no part model and finds no parts.")
     if images.parts is None or not bool(images.parts.there.any()):
         raise UserError(

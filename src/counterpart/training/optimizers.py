@@ -33,7 +33,8 @@ def sgd(
         decay_norm: decay one-dimensional parameters (biases, normalisation) as well, as the papers do.
         no_decay: do not decay parameters whose name contains one of these, whatever their shape.
     """
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, p in model.named_parameters():
         spared = any(part in name for part in no_decay) or (p.ndim <= 1 and not decay_norm)
         if p.requires_grad:
