@@ -82,10 +82,9 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
     if len(shown) > MANY:  # a corruption a line, as the paper has it
         across, down, cells = names, shown, [list(line) for line in zip(*cells, strict=True)]
     for column in ("", *across):
-        title, side = (f"{column}\npaper\nhere", "right") if column else ("", "left")
-        table.add_column(
-            title, justify=side, overflow="fold"
-        )  # narrow terminals break words and lose nothing
+        title = f"{column}\npaper\nhere" if column else ""
+        # Narrow terminals break words and lose nothing.
+        table.add_column(title, justify="right" if column else "left", overflow="fold")
     for name, line in zip(down, cells, strict=True):
         table.add_row(name, *line)
     console.print(table)
