@@ -1,4 +1,4 @@
-"""A row of every experiment at smoke scale by the commands, on a CIFAR-10 of a few images in the official layout."""
+"""A row of every experiment of the PART paper at smoke scale by the commands, on a CIFAR-10 of a few images in the official layout."""
 
 import pickle
 
@@ -30,7 +30,7 @@ def home(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", papers.EXPERIMENTS)
+@pytest.mark.parametrize("name", [name for name in papers.EXPERIMENTS if name.startswith("pixel/")])
 def test_an_experiment_runs_once_and_shows_every_column(name, home, monkeypatch, capsys):
     experiment = papers.find(name)
     row, columns = experiment.rows[1].name, papers.columns(experiment)

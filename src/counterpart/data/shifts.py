@@ -39,10 +39,10 @@ def shifted(images: ImageSet, kind: str) -> ImageSet:
     if images.parts is None:
         raise UserError(f"data.shift {kind} needs images with part masks, and {images.name} has none.")
     kept = images.subset(images.parts.there.nonzero()[:, 0])
-    if len(kept.labels.unique()) < 2:
+    if len(torch.unique(kept.labels)) < 2:
         raise UserError(
             f"data.shift {kind} needs masks of two classes or more in the {images.split} split of {images.name}, "
-            f"which has {len(kept)} annotated images of {len(kept.labels.unique())}."
+            f"which has {len(kept)} annotated images of {len(torch.unique(kept.labels))}."
         )
     partners = _partners(kept.labels.cpu(), Keys(SPLIT_SEED, f"shift/{kind}", kept.index.cpu()))
     place = {index: position for position, index in enumerate(kept.index.tolist())}
@@ -115,7 +115,7 @@ def _covered(
         [_enlarged(one, there, size) for one, there in zip(surface, lent_object, strict=True)]
     )
     result = images.clone()
-    for part in parts.unique().tolist():
+    for part in torch.unique(parts).tolist():
         inside = (parts == part)[:, None]
         if part == 0:
             continue

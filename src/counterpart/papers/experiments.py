@@ -364,10 +364,17 @@ def configuration(
     own += f"+{row.images.replace(' ', '-')}" if row.images else ""
     name = f"{recipe.replace('/', '-')}{own.replace('/', 'of')}-seed-{seed}"
     smoke: dict[str, Any] = {}
+
+    def own_epochs(name: str) -> bool:
+        """Whether a row has epochs of a kind at all."""
+        return row.changes.get("train", {}).get(name) != 0
+
     if scale == "smoke":
         smoke = {
             "attack": {"steps": SMOKE_STEPS["steps"]},
-            "train": {k: v for k, v in scales["smoke"]["train"].items() if k.endswith("epochs")},
+            "train": {
+                k: v for k, v in scales["smoke"]["train"].items() if k.endswith("epochs") and own_epochs(k)
+            },
         }
     return resolve(
         load(recipe), scales[scale], row.changes, smoke, changes,
