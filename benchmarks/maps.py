@@ -3,16 +3,18 @@
     python benchmarks/maps.py                            (2-core CPU: about twenty minutes)
     python benchmarks/maps.py --network vit
     python benchmarks/maps.py --device cuda --network vit
+    python benchmarks/maps.py --network vit --what memory
 
 PGD-10 steps at 8/255 with step 2/255, 32 px. Time: whole steps in turn, and the mask by itself, since differences of
 steps are noisier than it is. Memory: peak of a process of its own above what it held before its first step (on
-CUDA, of allocated memory).
+CUDA, of allocated memory; on a CPU freed memory goes back at once, or free lists of the allocator would count).
 """
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -54,6 +56,7 @@ def main() -> None:
     """Measure both and keep them."""
     parser = arguments(__doc__)
     parser.add_argument("--network", choices=list(CASES), default="resnet18")
+    parser.add_argument("--what", choices=["time", "memory", "both"], default="both")
     parser.add_argument("--only", help="the benchmark's own: train under one case and print the growth in MB")
     given = parser.parse_args()
     device, size = devices.resolve(given.device), given.batch_size
@@ -67,38 +70,55 @@ def main() -> None:
     if given.only:
         print(json.dumps(growth(partial(prepared, given.only), device)))
         return
-    ready = {name: prepared(name) for name in cases}
-    taken = alternate({name: step for name, (step, _) in ready.items()}, device, given.repeats)
     setting = {
         "model": given.network, "width": given.width, "batch_size": size, "steps": STEPS, "device": device.type,
         "precision": precision, "threads": torch.get_num_threads(),
     }  # fmt: skip
-    title = f"maps/{given.network}/"
+    title, rows = f"maps/{given.network}/", []
+    if given.what != "memory":
+        rows += times(title, {name: prepared(name) for name in cases}, device, given.repeats, setting)
+    if given.what != "time":
+        rows += memories(title, {name: grown(name, given) for name in cases}, setting)
+    keep("maps.jsonl", rows)
+
+
+def times(
+    title: str,
+    ready: Mapping[str, tuple[Callable[[], None], Callable[[], object]]],
+    device: torch.device,
+    repeats: int,
+    setting: Mapping[str, object],
+) -> list[Record]:
+    """Whole steps in turn, and the drawing of each mask."""
+    taken = alternate({name: step for name, (step, _) in ready.items()}, device, repeats)
+    size = int(str(setting["batch_size"]))
     rows = [timing(f"{title}{name}", spent, size, **setting) for name, spent in taken.items()]
     at = median(taken[AT])
-    memory = {name: grown(name, given) for name in cases}
     for name, (_, draw) in ready.items():
         if name == AT:
             continue
         draw()
-        drawing = median(seconds(draw, device) for _ in range(5 * given.repeats))
+        drawing = median(seconds(draw, device) for _ in range(5 * repeats))
         pairs = median(one / other for one, other in zip(taken[name], taken[AT], strict=True))
-        more = memory[name] / memory[AT] - 1
+        whole, share = (
+            f"{title}{name}, whole step over AT's, less 1",
+            f"{title}{name}, mask's share of an AT step",
+        )
         rows += [
-            ratio(
-                f"{title}{name}, whole step over AT's, less 1", pairs - 1, given.repeats, "<= 0.15", **setting
-            ),
-            ratio(
-                f"{title}{name}, mask's share of an AT step",
-                drawing / at,
-                5 * given.repeats,
-                "<= 0.15",
-                **setting,
-            ),
-            ratio(f"{title}{name}, memory over AT's, less 1", more, 1, "<= 0.05", mb=memory[name], **setting),
+            ratio(whole, pairs - 1, repeats, "<= 0.15", **setting),
+            ratio(share, drawing / at, 5 * repeats, "<= 0.15", **setting),
         ]
-    rows.append(Record("memory", f"{title}AT", memory[AT], 1, details={"unit": "MB", **setting}))
-    keep("maps.jsonl", rows)
+    return rows
+
+
+def memories(title: str, memory: Mapping[str, float], setting: Mapping[str, object]) -> list[Record]:
+    """MB of AT, and of the others beside it."""
+    rows = [Record("memory", f"{title}AT", memory[AT], 1, details={"unit": "MB", **setting})]
+    for name, mb in memory.items():
+        if name != AT:
+            title_of, more = f"{title}{name}, memory over AT's, less 1", mb / memory[AT] - 1
+            rows.append(ratio(title_of, more, 1, "<= 0.05", mb=mb, **setting))
+    return rows
 
 
 def case(
@@ -160,9 +180,11 @@ def grown(name: str, given: object) -> float:
     """``growth`` of one case in a process of its own."""
     options = {k.replace("_", "-"): v for k, v in vars(given).items() if k != "only"}
     words = [word for option, value in options.items() for word in (f"--{option}", str(value))]
+    at_once = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}  # of glibc
     done = subprocess.run(
-        [sys.executable, __file__, *words, "--only", name], capture_output=True, text=True, check=True
-    )
+        [sys.executable, __file__, *words, "--only", name],
+        capture_output=True, text=True, check=True, env={**os.environ, **at_once},
+    )  # fmt: skip
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 

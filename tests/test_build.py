@@ -5,12 +5,14 @@ from typing import get_args
 
 import pytest
 import torch
+from torch import nn
 
 from counterpart import build, devices, jobs
 from counterpart.batch import Batch
 from counterpart.budget import L2, Linf
 from counterpart.config import resolve
 from counterpart.config.training import OF_PARTS, SAME_FOR_ALL, Part
+from counterpart.data.image_sets import ImageSet
 from counterpart.errors import UserError
 from counterpart.importance import rules
 from counterpart.losses.classification import margin
@@ -263,9 +265,13 @@ def no_other(text):
     raise AssertionError(f"{text} was asked for")
 
 
-def attacks(given, norm="linf", classes=10, load=no_other, **options):
+def attacks(given, norm="linf", classes=10, load=no_other, model=None, **options):
     evaluate = resolve({"evaluate": {"attacks": given, **options}}).evaluate
-    return build.evaluation_attacks(evaluate, norm, classes, load)
+    pixels = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    images = ImageSet("dots", "test", ("a", "b"), torch.arange(2), torch.arange(2), "", (3, 8, 8), pixels)
+    return build.evaluation_attacks(
+        evaluate, norm, classes, load, model=model or nn.Identity(), images=images
+    )
 
 
 def test_every_attack_has_a_name_and_its_options():
@@ -279,6 +285,38 @@ def test_every_attack_has_a_name_and_its_options():
     assert aimed.name == "APGD-100x2 dlr target 3"
     assert aimed.attack.keywords["target"] == 3
     assert attacks("square")[0].attack.keywords == {"queries": 5000}
+
+
+class Parted(nn.Identity):
+    """As far as anybody asks, a part model."""
+
+    part_classes, full_resolution = torch.arange(2), False
+
+    def forward_parts(self, images):
+        raise NotImplementedError
+
+    classify_parts = forward_parts
+
+
+def test_attacks_on_parts_need_parts():
+    with pytest.raises(UserError, match="attack two-staged aims at parts, and this model predicts none"):
+        attacks([{"attack": "two-staged"}])
+    with pytest.raises(
+        UserError, match="attack single-staged needs images with annotated parts, and dots has"
+    ):
+        attacks("single-staged", model=Parted())
+
+
+def test_the_names_of_staged_attacks_say_how():
+    evaluate = resolve({"evaluate": {"attacks": "part-worst-case"}}).evaluate
+    names = [build._name(spec) for spec in evaluate.attacks if "staged" in spec.attack]
+    assert names == [
+        "single-staged-100x5", "two-staged-100x5 untargeted", "two-staged-100x5", "two-staged-100x5 likely",
+        "two-staged-100x5 most-confident", "two-staged-100x5 sorted",
+    ]  # fmt: skip
+    odd = [{"attack": "two-staged", "aimed": False, "published": True}]
+    [spec] = resolve({"evaluate": {"attacks": odd}}).evaluate.attacks
+    assert build._name(spec) == "two-staged-100x5 unaimed published"
 
 
 def test_autoattack_becomes_its_attacks():
@@ -327,7 +365,7 @@ def test_attacks_are_named_by_what_they_do():
         {"steps": 20, "step_size": "2/255"},
     ]
     made = attacks(specs)
-    assert [a.name for a in made] == ["PGD-20", "PGD-50x5 margin", "PGD-20 step 0.00784313725490196"]
+    assert [a.name for a in made] == ["PGD-20", "PGD-50x5 margin", "PGD-20 step 2/255"]
     assert made[1].attack.keywords["restarts"] == 5
     assert made[1].attack.keywords["loss"].__name__ == "margin"
     assert made[2].attack.keywords["step_size"] == pytest.approx(2 / 255)
@@ -370,7 +408,7 @@ def test_part_t_and_part_m_are_trades_and_mart_under_the_rule(method, base, mask
         assert given["mask_from"] == mask_from
         assert given["rule"].func is rules.part
     assert build.method_name(config) == method.upper()
-    with pytest.raises(UserError, match=r"train.beta has no effect with method at"):
+    with pytest.raises(UserError, match=r"train.beta 5 has no effect with method at"):
         resolve({"train": {"method": "at", "beta": 5}})
 
 
@@ -458,3 +496,21 @@ def test_what_part_models_cannot_do_is_refused_in_one_line(layer, message):
         resolve(layer)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_clean_epochs_come_first_with_a_schedule_of_their_own():
+    given = {"clean_epochs": 4, "epochs": 8, "method": "part"}
+    config = resolve(
+        {"train": given, "optimizer": {"lr": 1, "schedule": "cosine"}, "part": {"burn_in": 0.25}}
+    )
+    phases = build.phases(config)
+    assert [(phase.name, phase.epochs) for phase in phases] == [("clean", 4), ("burn-in", 2), ("part", 6)]
+    assert phases[0].objective.perturb is not phases[1].objective.perturb
+    rate = build.rate(config)
+    assert [rate(e) for e in (0, 2, 4, 8, 12)] == pytest.approx([1, 0.5, 1, 0.5, 0])
+    assert rate(3.999) < 1e-3
+    assert config.train.all_epochs == 12
+    with pytest.raises(UserError, match=r"train\.clean_epochs 4 has no effect with method clean"):
+        resolve({"train": given | {"method": "clean"}})
+    with pytest.raises(UserError, match="an empty part of a name"):
+        resolve({"optimizer": {"no_decay": "bias,"}})

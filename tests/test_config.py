@@ -60,8 +60,8 @@ def test_durations(text, seconds):
         ({"trian": {"epochs": 3}}, ["unknown setting 'trian'", "Did you mean 'train'?"]),
         ({"train.epochs": 3}, ["unknown setting 'train.epochs'", "Nest it: 'train: {epochs: ...}'"]),
         ({"data": {"validation": 1}}, ["data.validation = 1", "less than 1"]),
-        ({"data": {"labels": "boxes"}}, ["data.labels has no effect", "digits, which has no parts"]),
-        ({"data": {"labelled": 0.5}}, ["data.labelled has no effect"]),
+        ({"data": {"labels": "boxes"}}, ["data.labels boxes has no effect", "digits, which has no parts"]),
+        ({"data": {"labelled": 0.5}}, ["data.labelled 0.5 has no effect"]),
         ({"data": {"name": "parts", "labelled": 0}}, ["data.labelled = 0", "greater than 0"]),
         (
             {"data": {"crop": "resized", "padding": 2}},
@@ -70,6 +70,12 @@ def test_durations(text, seconds):
         ({"evaluate": {"attacks": "quik"}}, ["'quik'", "Did you mean 'quick'?"]),
         ({"evaluate": {"attacks": [{"stps": 3}]}}, ["evaluate.attacks.0.stps", "Did you mean 'steps'?"]),
         ({"optimizer": {"milestones": [0.9, 0.5]}}, ["optimizer.milestones 0.9, 0.5", "rise"]),
+        (
+            {"optimizer": {"schedule": "cosine", "milestones": [0.5, 0.9]}},
+            [
+                "optimizer.milestones 0.5,0.9 has no effect with optimizer.schedule cosine: it is for piecewise"
+            ],
+        ),
         ({"optimizer": {"milestones": [1.5]}}, ["optimizer.milestones 1.5", "(0, 1]"]),
         ({"optimizer": {"nesterov": True, "momentum": 0}}, ["optimizer.momentum > 0"]),
         ({"train": {"label_smoothing": 1}}, ["train.label_smoothing = 1", "less than 1"]),

@@ -14,6 +14,12 @@ NAMES = recipes.names()
 
 TABLE_1 = {"at", "trades", "mart"} | {f"part{m}{s}" for m in ("", "-t", "-m") for s in ("", "-every-10")}
 PAPER = ("cifar10", "svhn", "tiny-imagenet")
+ON = ("part-imagenet", "cityscapes", "pascal-part", "ade-parts", "synthetic-parts")
+PART_MODELS = {f"{m}{s}" for m in ("baseline", "downsampled", "bounding-box") for s in ("", "-trades", "-clean")} | {
+    "two-headed", "pixel", "segmenter", "part-budget", "bounding-box-no-part-labels", "bounding-box-centroids",
+    *(f"downsampled-{s}" for s in ("no-part-labels", "boxes", "objects", "tenth", "no-background", "see-image")),
+    *(f"{m}-{s}" for m in ("baseline", "downsampled") for s in ("efficientnet-b4", "resnext50")),
+}  # fmt: skip
 
 
 def test_the_built_in_recipes():
@@ -26,29 +32,29 @@ def test_the_built_in_recipes():
         "cifar10/part-layer-3",
         "cifar10/part-vit",
     }
-    parts = (
-        "clean",
-        "downsampled",
-        "bounding-box",
-        "two-headed",
-        "pixel",
-        "baseline",
-        "no-part-labels",
-        "trades",
-    )
-    expected |= {f"synthetic-parts/{name}" for name in (*parts, "part-budget")}
+    expected |= {f"{data}/{name}" for data in ON for name in PART_MODELS}
     assert set(NAMES) == expected | {"folder/finetune"}
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Two files each say nothing but which data they are for: one model is enough.
+SAME = ("cityscapes/", "pascal-part/")
+RESOLVED = [n for n in NAMES if not n.startswith(SAME) or n.endswith("/baseline")]
+
+
+@pytest.mark.parametrize("name", RESOLVED)
 def test_every_recipe_resolves_and_says_what_it_is(name):
     config = resolve(recipes.load(name))
     assert config.name == name.replace("/", "-")
-    assert config.data.name == name.split("/")[0]
+    data = name.split("/")[0]
+    assert config.data.name == ("parts" if data in ON[:4] else data)
     assert re.fullmatch(r"([A-Z]|cifar10/|svhn/|tiny-imagenet/).{20,}\.", recipes.headline(name))
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Each model on some data, and each data under some model: the two files meet in no other way.
+SHOWN = [n for n in NAMES if n.split("/")[0] not in ON[:4]] + [f"{data}/baseline" for data in ON[:4]]
+
+
+@pytest.mark.parametrize("name", SHOWN)
 def test_a_shown_recipe_is_the_recipe(name, tmp_path):
     file = tmp_path / "my.yaml"
     file.write_text(recipes.show(name))
@@ -110,6 +116,32 @@ def test_rows_of_table_1_have_the_papers_values(data, model, lr, batch, decay, s
             )
             assert part.burn_in * t.epochs == 20
             assert part.refresh_epochs == (10 if name.endswith("-every-10") else None)
+
+
+def test_part_models_have_the_papers_values():
+    config = resolve(recipes.load("part-imagenet/bounding-box-trades"))
+    o, t, a = config.optimizer, config.train, config.attack
+    assert (o.lr, o.momentum, o.weight_decay, o.schedule, o.no_decay) == (
+        0.1, 0.9, 5e-4, "cosine", ("bias", "bn", "ln"),
+    )  # fmt: skip
+    assert (t.method, t.beta, config.c_seg, t.batch_size) == ("trades", 0.1, 0.5, 128)
+    assert (t.clean_epochs, t.epochs) == (50, 50)
+    assert (a.norm, a.eps, a.steps, a.step_size) == ("linf", 8 / 255, 10, 2 / 255)
+    model, data = config.model, config.data
+    assert (model.name, model.encoder, model.decoder) == ("parts/bounding-box", "resnet50", "deeplabv3plus")
+    assert (model.resolution, model.pretrained) == ("full", True)
+    assert (data.size, data.crop, data.flip) == (224, "resized", True)
+    assert resolve(recipes.load("pascal-part/baseline-trades")).train.beta == 0.1
+    assert resolve(recipes.load("cityscapes/downsampled-trades")).train.beta == 0.05
+    assert resolve(recipes.load("cityscapes/baseline")).c_seg == 0
+
+
+def test_part_models_differ_by_the_model_alone():
+    """All that two data sets share is the model's file, and nothing of it is lost on either."""
+    for name in ("baseline", "downsampled-boxes", "part-budget", "segmenter"):
+        drawn, real = (resolve(recipes.load(f"{data}/{name}")) for data in ("synthetic-parts", "ade-parts"))
+        assert (drawn.model, drawn.train.method, drawn.c_seg) == (real.model, real.train.method, real.c_seg)
+        assert (drawn.data.labels, drawn.data.labelled) == (real.data.labels, real.data.labelled)
 
 
 @pytest.mark.parametrize("data", ["digits", *PAPER])

@@ -6,16 +6,28 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from . import devices, distributed
 from .attacks import ATTACKS, official, transfer
 from .attacks.auto_attack import suite as autoattack_suite
+from .attacks.part_attacks import Guides, sorted_guides
 from .budget import NORMS, Budget
-from .config import ATTACK_OPTIONS, MAPLESS, Config, Evaluate, EvaluationAttack, identity, plain
+from .config import (
+    ATTACK_OPTIONS,
+    MAPLESS,
+    Config,
+    Evaluate,
+    EvaluationAttack,
+    identity,
+    plain,
+    readable,
+)
 from .data import DATA_SETS
 from .data.image_sets import ImageSet, Splits, balanced_subset
 from .data.labels import keep_labels, relabelled
 from .data.mask_files import with_masks
+from .data.shifts import shifted
 from .data.transforms import Augment, Augmentation, ResizedCrop
 from .errors import UserError
 from .importance import rules
@@ -24,7 +36,7 @@ from .losses.segmentation import PART_LOSSES
 from .models import create
 from .models.normalize import ImageClassifier
 from .objectives import adversarial, mart, standard, trades, with_parts
-from .protocols import Attack, Classifier, NamedAttack, Objective, Rule
+from .protocols import Attacked, Classifier, NamedAttack, Objective, PartModel, Rule
 from .records import fingerprint
 from .seeding import derive, seeded
 from .training.eps_low import eps_low_after
@@ -84,7 +96,8 @@ def splits(config: Config, device: torch.device, masks_for: str | None = None, *
     train = loaded.train if data.limit is None else balanced_subset(loaded.train, data.limit, seed=0)
     if train.parts is not None:
         train = keep_labels(train, data.labelled)
-    sets = [relabelled(s, data.labels) for s in (train, loaded.validation, loaded.test)]
+    judged = [shifted(s, data.shift) for s in (loaded.validation, loaded.test)]
+    sets = [relabelled(s, data.labels) for s in (train, *judged)]
     return Splits(*(s if s.pixels is None else s.to(device) for s in sets))
 
 
@@ -175,7 +188,7 @@ def shown(config: Config) -> dict[str, Any]:
 
 
 def phases(config: Config, validation: int = 0) -> list[Phase]:
-    """Burn-in and main phase; shares of the epochs are rounded to whole ones.
+    """Clean epochs, burn-in and main phase; shares of the epochs are rounded to whole ones.
 
     Args:
         config: the run.
@@ -185,8 +198,9 @@ def phases(config: Config, validation: int = 0) -> list[Phase]:
     smoothing, part_loss = config.train.label_smoothing, PART_LOSSES[config.train.part_loss]
     parted = partial(with_parts, c_seg=config.c_seg, part_loss=part_loss, label_smoothing=smoothing)
     options: dict[str, Any] = {"label_smoothing": smoothing}
+    clean = Phase("clean", config.train.clean_epochs, parted(standard(**options)))
     if method == "clean":
-        return [Phase("clean", epochs, parted(standard(**options)))]
+        return [replace(clean, epochs=epochs)]
     full = training_budget(config)
     base = BASES[method]
     if base is not adversarial:
@@ -200,7 +214,8 @@ def phases(config: Config, validation: int = 0) -> list[Phase]:
 
     unmasked = make(rule=partial(rules.constant, budget=full))
     if not config.train.masked:
-        return [Phase("adversarial" if method == "at" else method, epochs, unmasked)]
+        last = Phase("adversarial" if method == "at" else method, epochs, unmasked)
+        return [phase for phase in (clean, last) if phase.epochs]
     part = config.part
     burn_in = round(part.burn_in * epochs)
     if 0 < part.burn_in < 1 and epochs > 1:  # short runs have both phases too
@@ -218,20 +233,17 @@ def phases(config: Config, validation: int = 0) -> list[Phase]:
 
     if part.eps_low == "auto":
         last = replace(last, adapt=adapt)
-    return [phase for phase in (Phase("burn-in", burn_in, unmasked), last) if phase.epochs]
+    return [phase for phase in (clean, Phase("burn-in", burn_in, unmasked), last) if phase.epochs]
 
 
 def rate(config: Config) -> Schedule:
-    """The learning rate by absolute epoch."""
-    o = config.optimizer
-    return schedule(
-        o.schedule,
-        lr=o.lr,
-        epochs=config.train.epochs,
-        milestones=o.milestones,
-        gamma=o.gamma,
-        warmup_epochs=o.warmup_epochs,
+    """The learning rate by absolute epoch; the clean epochs before have a schedule of their own."""
+    o, clean = config.optimizer, config.train.clean_epochs
+    of_length = partial(
+        schedule, o.schedule, lr=o.lr, milestones=o.milestones, gamma=o.gamma, warmup_epochs=o.warmup_epochs
     )
+    before, main = of_length(epochs=clean), of_length(epochs=config.train.epochs)
+    return lambda epoch: before(epoch) if epoch < clean else main(epoch - clean)
 
 
 def settings(config: Config, device: torch.device, deadline: float | None = None) -> Settings:
@@ -265,7 +277,13 @@ def settings(config: Config, device: torch.device, deadline: float | None = None
 
 
 def evaluation_attacks(
-    evaluate: Evaluate, norm: str, classes: int, load: Callable[[str], Classifier]
+    evaluate: Evaluate,
+    norm: str,
+    classes: int,
+    load: Callable[[str], Classifier],
+    *,
+    model: nn.Module,
+    images: ImageSet,
 ) -> list[NamedAttack]:
     """The attacks of an evaluation, named by what they do: "PGD-20", "PGD-50x5 margin", "apgd-t target 3".
 
@@ -274,9 +292,12 @@ def evaluation_attacks(
         norm: of the budget; AutoAttack's suites depend on it.
         classes: K, of the model.
         load: the model of a target, for transfer attacks.
+        model: the attacked one; attacks on parts ask how it predicts them.
+        images: the evaluated ones, whose masks attacks on parts may lead to.
 
     Raises:
-        UserError: an attack does not have the norm or so many classes, or two are the same.
+        UserError: an attack does not have the norm or so many classes, two are the same, or one aims at parts of a
+            model or of images that have none.
     """
     made = []
     for spec in evaluate.attacks:
@@ -297,11 +318,13 @@ def evaluation_attacks(
                 )
         if "loss" in options:
             options["loss"] = LOSSES[options["loss"]]
-        attack: Attack = partial(row.attack, **options)
+        if row.parts:
+            options |= _part_options(spec, model, images)
+        attack: Callable[..., Attacked] = partial(row.attack, **options)
         if spec.surrogate is not None:
             attack = partial(transfer, surrogate=load(spec.surrogate), attack=attack)
         name = _name(spec)
-        made.append(NamedAttack(name, attack, name))
+        made.append(NamedAttack(name, attack, name, row.parts))
     names = [one.name for one in made]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -309,15 +332,49 @@ def evaluation_attacks(
     return made
 
 
+def _part_options(spec: EvaluationAttack, model: nn.Module, images: ImageSet) -> dict[str, Any]:
+    """What an attack on parts must know of the model, and the masks that it may lead to."""
+    if not isinstance(model, PartModel):
+        raise UserError(
+            f"attack {spec.attack} aims at parts, and this model predicts none: evaluate a part model (model.name "
+            "parts/...), or leave the attack out."
+        )
+    if images.parts is None or not images.parts.there.any():
+        raise UserError(
+            f"attack {spec.attack} needs images with annotated parts, and {images.name} has none: use data.name parts "
+            "or synthetic-parts, or leave the attack out."
+        )
+    options: dict[str, Any] = {"full_resolution": model.full_resolution}
+    if spec.options.get("strategy", "untargeted") == "untargeted":
+        return options
+    there = images.parts.there.nonzero()[:, 0].cpu()
+    guides = Guides(lambda rows: images.read_parts(there[rows.cpu()]), images.labels.cpu()[there])
+    if spec.options["strategy"] == "sorted":
+        device = next(model.parameters()).device
+        with torch.no_grad():
+            found = model.forward_parts(torch.zeros(1, *images.shape, device=device)).part_logits
+        guides = sorted_guides(guides, model, found.shape[1] - 1, (found.shape[2], found.shape[3]))
+    return options | {"guides": guides}
+
+
 def _name(spec: EvaluationAttack) -> str:
     options, defaults = spec.options, ATTACK_OPTIONS[spec.attack]
-    short = {"minimum-margin": "MM", "random-search": "random search", "square": "Square", "rays": "RayS"}
+    short = {
+        "minimum-margin": "MM", "random-search": "random search", "square": "Square", "rays": "RayS",
+        "single-staged": "single-staged", "two-staged": "two-staged",
+    }  # fmt: skip
     name = short.get(spec.attack, spec.attack.upper())
     name += f"{options['targets']}" if "targets" in options else ""
     count = next((options[k] for k in ("steps", "queries", "draws") if k in options), None)
     name += f"-{count}" if count is not None else ""
     name += f"x{options['restarts']}" if options.get("restarts", 1) > 1 else ""
-    for option, word in (("loss", ""), ("target", "target "), ("eot", "eot "), ("step_size", "step ")):
+    words = {
+        "loss": "", "target": "target ", "eot": "eot ", "step_size": "step ", "share": "share ", "strategy": "",
+    }  # fmt: skip
+    for option, word in words.items():
         if option in options and options[option] != defaults[option]:
-            name += f" {word}{options[option]}"
+            shown = options[option]
+            name += f" {word}{readable(shown) if isinstance(shown, float) else shown}"
+    name += "" if options.get("aimed", True) else " unaimed"
+    name += " published" if options.get("published") else ""
     return name if spec.surrogate is None else f"{name} from {spec.surrogate}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -57,16 +57,35 @@ class PartModel(Classifier, Protocol):
 
 
 @dataclass(frozen=True)
+class Attended:
+    """One block's call of scaled dot-product attention: a fused kernel, so that its weights are nowhere kept.
+
+    Attributes:
+        query: (B, heads, N, d).
+        key: likewise.
+        value: (B, heads, N, e) of each token.
+        mixed: (B, heads, N, e) what came out: the weights times ``value``; attached.
+        options: of the call, such as its mask and its scale.
+    """
+
+    query: Float[Tensor, "b heads n d"]
+    key: Float[Tensor, "b heads n d"]
+    value: Float[Tensor, "b heads n e"]
+    mixed: Float[Tensor, "b heads n e"]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Attention:
     """Where the tokens of a transformer look.
 
     Attributes:
-        blocks: of each, first to last: how much a token (rows) takes from each other (columns), summing to one.
+        blocks: first to last.
         reads: share of each token among those that the head reads: one class token, or all that are averaged.
         grid: rows and columns of the last u v tokens; those before them belong to no place.
     """
 
-    blocks: tuple[Float[Tensor, "b heads n n"], ...]
+    blocks: tuple[Attended, ...]
     reads: Float[Tensor, " n"]
     grid: tuple[int, int]
 
@@ -139,13 +158,20 @@ class NamedAttack:
 
     Attributes:
         name: unique in a list of attacks; also the name of its random draws.
-        attack: what runs.
+        attack: what runs, an ``Attack``; with ``parts`` it takes ``parts`` (B, H, W) and ``annotated`` (B,) as well.
         line: the line of a table that it counts for: all targets and restarts of an attack share one.
+        parts: whether it wants the true parts of the images as well.
     """
 
     name: str
-    attack: Attack
+    attack: Callable[..., Attacked]
     line: str
+    parts: bool = False
+
+    def on(self, model: Classifier, batch: Batch, *, budget: Budget, keys: Keys) -> Attacked:
+        """Attack a batch, which holds its parts if they are wanted."""
+        known: dict[str, Any] = {"parts": batch.parts, "annotated": batch.has_parts} if self.parts else {}
+        return self.attack(model, batch.images, batch.labels, budget=budget, keys=keys, **known)
 
 
 Rule: TypeAlias = Callable[[Probe, Batch, Keys], Budget]

@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 import torch
 
+from counterpart import distributed
 from counterpart.data import DATA_SETS, ImageSet, balanced_subset, found, load_digits, stratified
-from counterpart.data.image_sets import content_fingerprint, hold_out
+from counterpart.data.image_sets import content_fingerprint, hold_out, provide
 from counterpart.errors import UserError
 
 
@@ -131,6 +132,17 @@ def test_digits_are_the_scans():
     pooled = torch.nn.functional.avg_pool2d(large, 2)[:, 0]
     assert (pooled - original * 255 / 16).abs().mean() < 20
     assert load_digits(size=8).test.fingerprint == load_digits().train.fingerprint
+
+
+def test_a_process_that_finds_all_files_there_waits_for_the_others_all_the_same(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(distributed, "barrier", lambda: done.append("waited"))
+    for rank, lacking in ((0, ["a"]), (1, [])):  # the second came when the first had fetched
+        monkeypatch.setattr(distributed, "is_main", lambda rank=rank: rank == 0)
+        provide(tmp_path, lambda _, lacking=lacking: lacking, lambda _, lacking=lacking: lacking.clear(), "")
+    assert done == ["waited", "waited"]
+    with pytest.raises(UserError, match=r"b is missing. Get it."):
+        provide(tmp_path, lambda _: ["b"], None, "Get it.")
 
 
 def test_found_answers_in_one_line(tmp_path):

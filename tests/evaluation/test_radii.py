@@ -30,11 +30,12 @@ def view():
 
 
 def test_planes_are_those_of_the_rule_on_clean_images(images, view, tmp_path):
-    radii = draw_radii(view, images, RULE, batch_size=3, device=CPU, seed=0)
+    radii, flat = draw_radii(view, images, RULE, batch_size=3, device=CPU, seed=0)
     assert radii.shape == (7, 1, 32, 32)
     assert set(radii.unique().tolist()) == {torch.tensor(12 / 255).item(), torch.tensor(8 / 255).item()}
     batch = read_batch(images, torch.arange(7), CPU)
     whole = RULE(view.probe(batch.images), batch, Keys(0, "radii", batch.index))
+    assert flat == int(whole.flat.sum()) > 0
     assert (radii == whole.eps).float().mean() > 0.999  # but for pixels at the threshold
 
     keep_radii(tmp_path / "radii.safetensors", radii, images)

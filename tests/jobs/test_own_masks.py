@@ -55,6 +55,11 @@ def refused(capsys, *words):
     return line
 
 
+def panel(path):
+    """The caption of the panel that was made last."""
+    return [r.details["caption"] for r in RunDir(path).records() if r.name == "panel"][-1]
+
+
 def again(home, copied, *words):
     folder = copied.path.parent.parent
     return ["train", home / "own.yaml", "--runs", folder / "runs", "--part.masks", folder / "masks", *words]
@@ -83,9 +88,11 @@ def test_an_evaluation_needs_no_masks_and_a_mask_aware_one_those_of_its_split(ho
     shutil.move(masks, masks.with_name("moved"))
     try:
         assert main([str(word) for word in words]) == 0
+        assert "mask is a file for each training image, which these images lack" in panel(run)
         assert f"part.masks: {masks} is missing" in refused(capsys, *words, "--eps-low", "0.1")
         mine = run.parent.parent / "masks"
         assert main([str(word) for word in [*words, "--eps-low", "0.1", "--part.masks", mine]]) == 0
+        assert "lack" not in panel(run)
         [file] = run.glob("evaluations/*/radii.safetensors")
         radii = load_file(file)["radii"][:, 0]
         names = sorted(f"{'ab'[n % 2]}/{n}" for n in range(12))

@@ -1,12 +1,18 @@
 """Part models from the first command to the last: training, a checkpoint that says what the model is, evaluation."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from PIL import Image
 
 from counterpart import jobs
 from counterpart.config import resolve
+from counterpart.data import load_synthetic_parts
 from counterpart.errors import UserError
+from counterpart.jobs.judging import refuse_without_parts
 from counterpart.jobs.targets import load_run, open_targets
+from counterpart.models import create
 from counterpart.models.part_model import PartClassifier
 from counterpart.rundir import RunDir
 
@@ -41,10 +47,55 @@ def test_a_part_model_is_trained_saved_loaded_and_evaluated(tmp_path):
     torch.testing.assert_close(
         model.eval()(images), model.classify_parts(model.forward_parts(images).part_logits)
     )
-    judged = jobs.evaluate(str(run.path), {"evaluate": {"n": 6, "attacks": "fgsm", "eps_low": 0.01}})
-    assert judged[0].records
+    wanted = {"n": 6, "attacks": "fgsm", "eps_low": 0.01, "parts": True}
+    judged = jobs.evaluate(str(run.path), {"evaluate": wanted})
+    found = {record.name: record for record in judged[0].records}
+    measured = [
+        f"parts/{name} {how}"
+        for how in ("clean", "under PGD-20", "under PGD-20 on the parts")
+        for name in ("pixel accuracy", "mIoU")
+    ]
+    assert [name for name in found if name.startswith("parts/")] == measured
+    assert all(
+        0 <= found[name].interval[0] <= found[name].value <= found[name].interval[1] <= 1 for name in measured
+    )
+    again = jobs.evaluate(str(run.path), {"evaluate": wanted})[0].records  # read, not measured again
+    assert {r.name: r.value for r in again} == {name: record.value for name, record in found.items()}
+    assert sum(record.name == measured[0] for record in run.records()) == 1
+    cheap = {"steps": 1, "restarts": 1}
+    staged = [{"attack": "single-staged", **cheap}, {"attack": "two-staged", "strategy": "sorted", **cheap}]
+    [judged] = jobs.evaluate(str(run.path), {"evaluate": {"n": 6, "attacks": staged}})
+    assert [record.name for record in judged.records] == [
+        f"accuracy/{name}" for name in ("clean", "single-staged-1", "two-staged-1 sorted", "worst case")
+    ]
+    [judged] = jobs.evaluate(
+        str(run.path), {"data": {"shift": "backgrounds"}, "evaluate": {"n": 6, "attacks": []}}
+    )
+    assert judged.records[0].details["data"] == "synthetic-parts with other backgrounds"
     target = next(open_targets(str(run.checkpoint("last")), {}))
     assert isinstance(target.model, PartClassifier)
+    for split in ("train", "test"):
+        for name in target.images.classes:
+            file = tmp_path / "plain" / split / name / "0.png"
+            file.parent.mkdir(parents=True)
+            Image.new("RGB", (16, 16)).save(file)
+    plain = {"name": "folder", "root": str(tmp_path / "plain")}
+    jobs.evaluate(str(run.path), {"evaluate": {"attacks": "fgsm"}, "data": plain})
+    captions = [row.details["caption"] for row in run.records() if row.name == "panel"]
+    assert ["parts, which these images lack" in caption for caption in captions[-2:]] == [False, True]
+
+
+def test_parts_are_measured_of_part_models_on_annotated_images_alone():
+    images = load_synthetic_parts(train=20, test=6, size=16).test
+    about = {"part_classes": [0, 1], "encoder": "timm/test_resnet", "depth": 3}
+    model = create("parts/pixel", 2, image_size=16, parts=about)
+    refuse_without_parts("parts/pixel", model, images)
+    with pytest.raises(UserError, match="resnet18 is no part model and finds no parts"):
+        refuse_without_parts("resnet18", torch.nn.Identity(), images)
+    unmarked = replace(images.parts, there=torch.zeros(6, dtype=torch.bool))
+    for parts in (None, unmarked):
+        with pytest.raises(UserError, match="the test images of synthetic-parts have no annotated parts"):
+            refuse_without_parts("parts/pixel", model, replace(images, parts=parts))
 
 
 def test_what_training_cannot_do_is_refused_before_anything_is_written(tmp_path):
@@ -57,4 +108,7 @@ def test_what_training_cannot_do_is_refused_before_anything_is_written(tmp_path)
     )
     with pytest.raises(UserError, match=r"part\.mask annotated-parts: digits has no annotated parts"):
         jobs.train(unknown)
+    shifted = resolve(base, {"data": {"name": "synthetic-parts", "shift": "textures"}, "model": {"width": 8}})
+    with pytest.raises(UserError, match=r"data\.shift is for judging a model"):
+        jobs.train(shifted)
     assert not RunDir(tmp_path / "parts").path.exists()

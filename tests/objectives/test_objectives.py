@@ -1,3 +1,4 @@
+import weakref
 from dataclasses import replace
 from functools import partial
 
@@ -52,6 +53,26 @@ def at():
     return adversarial(
         budget=Linf(EPS), rule=partial(rules.constant, budget=Linf(EPS)), steps=3, step_size=2 / 255
     )
+
+
+def test_what_a_map_was_drawn_from_is_gone_before_the_second_step(model, batch):
+    drawn_from = []
+
+    def rule(probe, batch, keys):
+        drawn_from.append(weakref.ref(probe.features))
+        return Linf(EPS)
+
+    class Attacked(CountingView):
+        def __call__(self, images):
+            assert drawn_from[0]() is None
+            return super().__call__(images)
+
+    for mask_from in ("start", "clean"):
+        view = Attacked(InferenceView(model))
+        objective = adversarial(budget=Linf(EPS), rule=rule, steps=2, mask_from=mask_from)
+        objective.perturb(view, batch, KEYS)
+        assert view.passes == 1 + (mask_from == "clean")
+        drawn_from.clear()
 
 
 def part(**options):

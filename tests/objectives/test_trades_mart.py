@@ -1,5 +1,6 @@
 """TRADES and MART: their losses in plain formulas, the passes that they make, and PART as the same objective."""
 
+import weakref
 from functools import partial
 
 import pytest
@@ -82,6 +83,17 @@ def test_the_mart_loss_is_its_formula(told, bn_batches):
 
 
 @pytest.mark.parametrize("loss", [trades_loss, mart_loss])
+def test_a_clean_answer_of_probability_zero_leaves_the_gradient_finite(told, loss):
+    model, batch, perturbed = told
+    with torch.no_grad():
+        model.rows[0, 1] += 200
+    assert (model.rows[0].softmax(0) == 0).any()
+    total = loss(model, batch, perturbed, beta=6.0, bn_batches="separate").total
+    (gradient,) = torch.autograd.grad(total, model.rows)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", [trades_loss, mart_loss])
 def test_smoothing_changes_the_cross_entropy_and_nothing_else(told, loss):
     """A fifth of each label is spread over all five classes: .84 for the true one, .04 for each other."""
     model, batch, perturbed = told
@@ -123,18 +135,21 @@ def test_joint_batch_norm_sees_both_halves_at_once(model, batch):
 
 
 class Counting:
-    """A view that counts its passes, and remembers what was probed."""
+    """A view that counts its passes, remembers what was probed, and wants one graph at a time."""
 
     def __init__(self, view):
-        self.view, self.calls, self.probes = view, 0, []
+        self.view, self.calls, self.probes, self.graphs = view, 0, [], []
 
     def __call__(self, images):
         self.calls += 1
         return self.view(images)
 
     def probe(self, images):
+        assert all(graph() is None for graph in self.graphs)
         self.probes.append(images.clone())
-        return self.view.probe(images)
+        probe = self.view.probe(images)
+        self.graphs.append(weakref.ref(probe.features))
+        return probe
 
 
 @pytest.mark.parametrize(("make", "mask_from", "passes"), [

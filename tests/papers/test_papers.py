@@ -22,6 +22,7 @@ def test_every_experiment_is_sound():
     for name, one in papers.EXPERIMENTS.items():
         assert name == one.name
         assert len({row.name for row in one.rows}) == len(one.rows)
+        assert not any("," in row.name for row in one.rows)  # which parts them in --rows
         assert {name for pair in one.pairs for name in pair} <= {row.name for row in one.rows}
         for row in one.rows:
             for dataset, values in row.published.items():
@@ -37,6 +38,32 @@ def test_published_numbers_of_table_1():
     assert rows["AT"]["cifar10"] == {"natural": 82.58, "PGD-20": 43.69, "MMA": 41.80, "AA": 41.63}
     assert rows["PART-M s=10"]["tiny-imagenet"]["AA"] == 13.37
     assert rows["PART s=10"]["svhn"]["natural"] == 93.75
+
+
+def test_published_numbers_of_part_models():
+    """Spot checks against the paper, one per table: numbers that stand nowhere else in it."""
+    expected = {
+        ("part/table-1", "Bounding-Box TRADES", "pascal-part", "natural"): 88.5,
+        ("part/table-1", "Downsampled", "cityscapes", "AA"): 70.2,
+        ("part/table-5", "Bounding-Box no labels", "part-imagenet", "natural"): 78.1,
+        ("part/table-6", "Bounding boxes", "pascal-part", "natural"): 66.2,
+        ("part/table-14", "Objects c_seg 0.3", "part-imagenet", "PGD"): 44.2,
+        ("part/table-15", "Downsampled 2K + 38K pseudo", "part-imagenet", "AA"): 44.5,
+        ("part/table-17", "128 x 128", "part-imagenet", "AA"): 40.0,
+        ("part/table-18", "Downsampled EfficientNet-B4", "part-imagenet", "natural"): 88.4,
+        ("part/table-19", "Pixel c_seg 0.7", "part-imagenet", "PGD"): 46.0,
+        ("part/table-20", "Image c_seg 0.9", "part-imagenet", "natural"): 72.7,
+    }
+    for (table, name, dataset, column), value in expected.items():
+        [row] = [row for row in papers.find(table).rows if row.name == name]
+        assert row.published[dataset][column] == value
+
+
+def test_what_a_model_does_not_have_is_no_cell(tmp_path):
+    """A classifier without parts has no pixel accuracy."""
+    run = RunDir(tmp_path / "run")
+    run.create({"model": {"name": "parts/baseline"}}, dict)
+    assert papers.find("part/synthetic-parts").columns["mIoU"](run) is None
 
 
 def test_published_cost_is_per_epoch():
@@ -103,17 +130,11 @@ def test_a_column_may_ask_for_other_radii_and_attack_from_another_row(tmp_path, 
     assert set(papers.measured(experiment, "cifar10", "small", tmp_path)) == {
         ("PART", column) for column in papers.columns(experiment)
     }
-
-
-@pytest.mark.slow
-def test_rows_whose_memory_counts_are_trained_in_a_process_of_their_own(tmp_path, capfd):
-    words = ["papers", "run", "pixel/table-9", "--dataset", "digits", "--rows", "AT", "--scale", "smoke",
-             "--runs", str(tmp_path), "--device", "cpu"]  # fmt: skip
-    assert main(words) == 0
-    found = papers.measured(papers.find("pixel/table-9"), "digits", "smoke", tmp_path / "papers")
-    [memory] = found["AT", "peak memory, MB"]
-    assert 50 < memory.value < 5000
-    assert "Trained:" in capfd.readouterr().out
+    for dataset, step in (("svhn", "1/255"), ("tiny-imagenet", "2/255")):
+        asked.clear()
+        papers.run(papers.find("pixel/table-1"), dataset, "small", tmp_path, rows=["AT"])
+        steps = {a["attack"]: a.get("step_size") for _, given in asked for a in given["attacks"]}
+        assert steps == {"pgd": step, "minimum-margin": None, "autoattack": None}
 
 
 def test_a_training_in_a_process_of_its_own_that_fails_or_stops_is_told(tmp_path, monkeypatch):
@@ -154,12 +175,12 @@ def test_figure_2_shows_the_images_their_maps_and_radii(tmp_path, capsys, monkey
     assert str(file) in capsys.readouterr().out.replace("\n", "")
 
 
-@pytest.mark.parametrize("dataset", ["cifar10", "svhn", "tiny-imagenet"])
+@pytest.mark.parametrize("dataset", sorted({d for one in papers.EXPERIMENTS.values() for d in one.datasets}))
 def test_every_row_resolves_at_every_scale(dataset, tmp_path):
     for one in papers.EXPERIMENTS.values():
         for row in one.rows if dataset in one.datasets else ():
             names = {
-                experiments.configuration(row, dataset, scale, tmp_path, 0, {}).name
+                experiments.configuration(row, dataset, scale, tmp_path, 0, {}, one.scales).name
                 for scale in papers.SCALES
             }
             assert len(names) == 1
@@ -169,7 +190,8 @@ def test_rows_that_differ_have_run_folders_of_their_own(tmp_path):
     seen = {}
     for one in papers.EXPERIMENTS.values():
         for row in one.rows:
-            config = experiments.configuration(row, "cifar10", "small", tmp_path, 0, {})
+            dataset = one.datasets[0]
+            config = experiments.configuration(row, dataset, "small", tmp_path, 0, {}, one.scales)
             seen.setdefault(config.name, config)
             assert seen[config.name] == config
 
@@ -199,31 +221,6 @@ def test_corruptions_are_columns_and_what_lacks_its_textures_is_missing(tmp_path
     assert "Left out: frost" in told.err
 
 
-@pytest.mark.slow
-def test_two_rows_at_smoke_scale_and_no_work_twice(tmp_path, capsys, monkeypatch):
-    words = ["papers", "run", "pixel/table-1", "--dataset", "digits", "--rows", "AT,PART",
-             "--scale", "smoke", "--runs", str(tmp_path), "--device", "cpu"]  # fmt: skip
-    assert main(words) == 0
-    experiment = papers.find("pixel/table-1")
-    found = papers.measured(experiment, "digits", "smoke", tmp_path / "papers")
-    assert set(found) == {(row, column) for row in ("AT", "PART") for column in papers.columns(experiment)}
-    assert all(records[0].n == 20 and len(records) == 1 for records in found.values())
-    for row in ("AT", "PART"):
-        attacked = [found[row, column][0].value for column in experiment.columns]
-        assert max(attacked) <= found[row, "natural"][0].value
-        for column in papers.columns(experiment):
-            [record] = found[row, column]
-            assert record.details["right"].count("1") == round(record.value * record.n)
-    monkeypatch.setattr(experiments.jobs, "train", None)  # would be called for whatever is missing
-    monkeypatch.setattr(experiments.jobs, "evaluate", None)
-    capsys.readouterr()
-    assert main(words) == 0
-    shown = capsys.readouterr().out
-    assert "MART" in shown
-    assert "—" in shown
-    assert "scale smoke" in shown
-
-
 def test_differences_pair_the_seeds_and_images_that_both_rows_have():
     def record(row, seed, right):
         details = {"right": right}
@@ -245,18 +242,19 @@ def test_differences_pair_the_seeds_and_images_that_both_rows_have():
 
 
 def test_autoattack_sees_fewer_images_at_small_scale(tmp_path):
-    row = papers.find("pixel/controls").rows[0]
-    config = experiments.configuration(row, "cifar10", "small", tmp_path, 0, {})
-    assert experiments._images(config, [{"attack": "pgd"}], "small") == 2000
-    assert experiments._images(config, [{"attack": "autoattack"}], "small") == 200
-    full = experiments.configuration(row, "cifar10", "full", tmp_path, 0, {})
-    assert experiments._images(full, [{"attack": "autoattack"}], "full") is None
+    controls = papers.find("pixel/controls")
+    row, few = controls.rows[0], controls.autoattack_n
+    config = experiments.configuration(row, "cifar10", "small", tmp_path, 0, {}, controls.scales)
+    assert experiments._images(config, [{"attack": "pgd"}], few.get("small")) == 2000
+    assert experiments._images(config, [{"attack": "autoattack"}], few.get("small")) == 200
+    full = experiments.configuration(row, "cifar10", "full", tmp_path, 0, {}, controls.scales)
+    assert experiments._images(full, [{"attack": "autoattack"}], few.get("full")) is None
 
 
 def test_rows_win_over_the_scale_except_in_smoke(tmp_path):
     row = papers.find("pixel/table-8").rows[-1]
     steps = {
-        scale: experiments.configuration(row, "cifar10", scale, tmp_path, 0, {}).attack.steps
+        scale: experiments.configuration(row, "cifar10", scale, tmp_path, 0, {}, papers.SCALES).attack.steps
         for scale in papers.SCALES
     }
     assert steps == {"full": 60, "small": 60, "smoke": 2}
@@ -267,5 +265,10 @@ def test_what_is_unknown_gets_the_nearest_name(tmp_path):
         papers.find("pixel/tabel-1")
     with pytest.raises(UserError, match="no row 'PARTT'"):
         papers.run(papers.find("pixel/table-1"), "digits", "smoke", tmp_path, rows=["PARTT"])
+    trades = papers.find("pixel/table-1").rows[3]
     with pytest.raises(UserError, match="no recipe 'trades'"):
-        experiments.configuration(papers.find("pixel/table-1").rows[3], "folder", "smoke", tmp_path, 0, {})
+        experiments.configuration(trades, "folder", "smoke", tmp_path, 0, {}, papers.SCALES)
+    with pytest.raises(
+        UserError, match=r"rows ResNet-50 20K and Downsampled 2K \+ 18K pseudo train on other images"
+    ):
+        papers.run(papers.find("part/table-15"), "part-imagenet", "smoke", tmp_path)

@@ -378,7 +378,7 @@ def test_corruptions_have_a_table_for_each_setting_that_says_what_it_shows(make_
     tables = re.findall(r'<table class="corruptions">(.*?)</table>', html, flags=re.DOTALL)
     assert len(tables) == 2
     for text in (
-        "severities 1, 2, 3",
+        "severities 1-3",
         "48.00",
         "49.0 · 48.0 · 47.0",
         "58.00",
@@ -390,6 +390,19 @@ def test_corruptions_have_a_table_for_each_setting_that_says_what_it_shows(make_
         assert text in tables[1]
     assert "49.0" not in tables[1]
     assert "at, left out: frost (no textures)" in html
+
+
+def test_what_was_left_out_once_and_measured_later_is_shown(make_run):
+    run = make_run("at")
+    run.add(corrupted(["fog", "saturate"], [1, 2], left_out=["frost"]))
+    run.add(corrupted(["fog", "frost"], [1, 2]))
+    run.add(corrupted(["snow"], [1, 2]))  # fewer: the others go on being shown
+    html = write_report([run.path]).read_text(encoding="utf-8")
+    [lines] = re.findall(r'<table class="corruptions">(.*?)</table>', html, flags=re.DOTALL)
+    assert "left out" not in html
+    assert re.findall(r'<th scope="row">(.*?)</th>', lines) == [
+        "clean", "frost", "fog", "saturate", "mean of 2 of the 15", "mean of 2 of the 19",
+    ]  # fmt: skip
 
 
 def test_a_run_that_met_corruptions_alone_is_reported(make_run):

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from timm.models import VisionTransformer
+from timm.models import VisionTransformer, VisionTransformerRelPos
 
 from counterpart.batch import Batch
 from counterpart.importance import rules, store
 from counterpart.models.inference import InferenceView
 from counterpart.models.normalize import ImageClassifier
-from counterpart.protocols import Attention, Probe
+from counterpart.protocols import Attended, Attention, Probe
 from counterpart.saliency import ATTENTION_MAPS, layer_map, probe_map, score_weights
 from counterpart.saliency.attention import attention_gradient, attention_rollout
 from counterpart.seeding import Keys, seeded
@@ -21,10 +21,10 @@ def images():
     return torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
-def vit(**options):
+def vit(kind=VisionTransformer, **options):
     shape = {"img_size": 16, "patch_size": 4, "embed_dim": 12, "depth": 3, "num_heads": 2, "num_classes": 3}
     with seeded(0):
-        backbone = VisionTransformer(**{**shape, **options})
+        backbone = kind(**{**shape, **options})
         for parameter in backbone.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
     return ImageClassifier(backbone, 3).eval()
@@ -33,38 +33,56 @@ def vit(**options):
 HEADS = {
     "class token": {"reg_tokens": 1},
     "averaged": {"global_pool": "avg", "class_token": False},
+    "averaged, a mask of relative positions": {"kind": VisionTransformerRelPos, "global_pool": "avg"},
     "averaged, norm before": {"global_pool": "avg", "class_token": False, "fc_norm": False, "reg_tokens": 1},
 }
 
 
+def attending(rows):
+    """A block of one head whose attention is ``rows``, and whose values are the identity."""
+    attention = torch.as_tensor(rows)[None, None]
+    identity = torch.eye(attention.shape[-1])[None, None]
+    return Attended(attention.clamp_min(1e-30).log(), identity, identity, attention, {"scale": 1.0})
+
+
 def one_block(rows):
-    """A class token and two places, one head, one block."""
-    return Attention((torch.tensor(rows)[None, None],), torch.tensor([1.0, 0.0, 0.0]), (1, 2))
+    """A class token and two places."""
+    return Attention((attending(rows),), torch.tensor([1.0, 0.0, 0.0]), (1, 2))
+
+
+def by_steps(model):
+    """What the next pass of a model's blocks attends with, made without a fused kernel."""
+    made = []
+    for block in model.backbone.blocks:
+        block.attn.fused_attn = False
+        block.attn.attn_drop.register_forward_hook(lambda _module, _inputs, output: made.append(output))
+    return made
 
 
 def test_rollout_by_hand():
     attention = one_block([[0.2, 0.5, 0.3], [0.0, 1.0, 0.0], [0.5, 0.0, 0.5]])
     torch.testing.assert_close(attention_rollout(attention), torch.tensor([[[0.25, 0.15]]]))
     # A second block before it that sends both places to the first of them.
-    first = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 1, 0]])[None, None]
-    both = Attention((first, *attention.blocks), attention.reads, (1, 2))
+    first = [[1.0, 0, 0], [0, 1, 0], [0, 1, 0]]
+    both = Attention((attending(first), *attention.blocks), attention.reads, (1, 2))
     torch.testing.assert_close(attention_rollout(both), torch.tensor([[[0.25 + 0.15 / 2, 0.15 / 2]]]))
 
 
 def test_gradient_by_hand_counts_positive_evidence_only():
     weights = torch.tensor([[0.2, 0.5, 0.3], [0.0, 1.0, 0.0], [0.5, 0.0, 0.5]], requires_grad=True)
-    attention = Attention((weights[None, None].clone(),), torch.tensor([1.0, 0.0, 0.0]), (1, 2))
-    score = 2 * attention.blocks[0][0, 0, 0, 1] - attention.blocks[0][0, 0, 0, 2]
-    assert attention_gradient(attention, score).tolist() == [[[1.0, 0.0]]]
+    attention = one_block(weights)
+    score = 2 * attention.blocks[0].mixed[0, 0, 0, 1] - attention.blocks[0].mixed[0, 0, 0, 2]
+    torch.testing.assert_close(attention_gradient(attention, score), torch.tensor([[[1.0, 0.0]]]))
 
 
 @pytest.mark.parametrize("options", HEADS.values(), ids=HEADS)
 def test_rows_equal_the_product_of_whole_matrices(options, images):
-    """Both papers write a matrix product over blocks; ours follows the rows that the head reads."""
-    probe = InferenceView(vit(**options), attention=True).probe(images)
+    """Both papers write a matrix product over blocks, of attention made step by step and its gradient by autograd."""
+    model = vit(**options)
+    probe = InferenceView(model, attention=True).probe(images)
     score = score_weights(probe.logits, LABELS)
-    blocks = probe.attention.blocks
-    gradients = torch.autograd.grad((probe.logits * score).sum(), blocks, retain_graph=True)
+    blocks = by_steps(model)
+    gradients = torch.autograd.grad((model(images) * score).sum(), blocks)
     identity = torch.eye(blocks[0].shape[-1])
     rollout = relevance = identity.expand(4, -1, -1)
     for block, gradient in zip(blocks, gradients, strict=True):
@@ -149,8 +167,7 @@ def test_flat_and_nan_maps_keep_the_full_budget_and_are_counted(kind, images):
 
 def test_uniform_attention_of_a_whole_network_is_flat():
     """Every token looks everywhere alike: rollout cannot tell places apart, whatever rounding does."""
-    even = torch.full((1, 2, 17, 17), 1 / 17)
-    attention = Attention(6 * (even,), torch.eye(17)[0], (4, 4))
+    attention = Attention(6 * (attending(torch.full((17, 17), 1 / 17)),), torch.eye(17)[0], (4, 4))
     images = torch.rand(1, 3, 16, 16)
     probe = Probe(images, torch.rand(1, 3), attention=attention)
     batch = Batch(images, torch.tensor([0]), torch.arange(1))

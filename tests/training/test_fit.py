@@ -24,6 +24,7 @@ from counterpart.rundir import RunDir
 from counterpart.training import checkpoint, loop
 from counterpart.training.loop import Phase, Settings, fit
 from counterpart.training.optimizers import sgd
+from counterpart.training.weight_average import averaged
 
 CPU = torch.device("cpu")
 SOURCE = str(Path(__file__).parents[2] / "src")
@@ -248,16 +249,18 @@ def test_maps_are_drawn_again_by_absolute_epochs_of_their_phase(train, monkeypat
     assert values == [1.0] * 6 + [2.0] * 6 + [3.0] * 3
 
 
-def test_stored_maps_are_of_the_phases_kind_and_class(train, monkeypatch):
-    asked = []
+def test_stored_maps_are_of_the_phases_kind_and_class_in_batches_of_a_step(train, monkeypatch):
+    asked, sizes = [], []
 
     def fill(view, batches, length, map_class, kind):
         asked.append((length, map_class, kind))
+        sizes.extend(map(len, batches))
         return torch.ones(length, 2, 2, dtype=torch.float16)
 
     monkeypatch.setattr(loop.store, "fill", fill)
     train([Phase("part", 1, recording([]), 1, "margin", "layer-cam")])
     assert [one[1:] for one in asked] == [("margin", "layer-cam")]
+    assert sizes == [8, 8, 8]  # a probe keeps its graph: larger ones would need more memory than training
 
 
 TWO = """
@@ -548,6 +551,15 @@ def test_momentum_keeps_the_memory_format_of_its_weight_after_a_resume(train, tm
     for one, other, weight in zip(before, after, model.parameters(), strict=True):
         assert torch.equal(one, other)
         assert other.stride() == weight.stride() == one.stride()
+
+
+def test_whole_numbers_are_taken_over_into_an_average():
+    model = Net()
+    model.register_buffer("positions", torch.arange(100))
+    average = averaged(model, 0.9)
+    for _ in range(3):
+        average.update_parameters(model)
+    assert torch.equal(average.module.positions, torch.arange(100))
 
 
 def test_batch_norm_statistics_are_averaged_like_the_weights(train):

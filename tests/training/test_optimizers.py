@@ -44,6 +44,26 @@ def test_decay_spares_one_dimensional_parameters_on_request():
     )
 
 
+def test_decay_spares_parameters_by_name():
+    model = nn.Module()
+    model.bn1, model.conv, model.down = (
+        nn.BatchNorm2d(4),
+        nn.Conv2d(3, 4, 3),
+        nn.Sequential(nn.BatchNorm2d(4)),
+    )
+    options = {"lr": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 0.5, "decay_norm": True}
+    optimizer = sgd(model, no_decay=("bias", "bn"), **options)
+    decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert {name: decays[id(p)] for name, p in model.named_parameters()} == {
+        "bn1.weight": 0.0,
+        "bn1.bias": 0.0,
+        "conv.weight": 0.5,
+        "conv.bias": 0.0,
+        "down.0.weight": 0.5,  # a batch norm that its name does not give away, as in the published code
+        "down.0.bias": 0.0,
+    }
+
+
 def test_a_step_follows_the_textbook():
     weight = nn.Parameter(torch.tensor([[2.0]]))
     model = nn.Module()

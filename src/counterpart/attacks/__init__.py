@@ -1,13 +1,16 @@
 """Attacks: pure functions of a model, a batch and a budget. To add one: a file, a row in the table, a test."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-from ..protocols import Attack
+from ..protocols import Attacked
 from .auto_attack import auto_attack as auto_attack
 from .auto_pgd import apgd as apgd
 from .ensemble import worst_case as worst_case
 from .fast_adaptive_boundary import fab as fab
 from .minimum_margin import minimum_margin as minimum_margin
+from .part_attacks import single_staged as single_staged
+from .part_attacks import two_staged as two_staged
 from .projected_gradient import fgsm as fgsm
 from .projected_gradient import pgd as pgd
 from .random_search import random_search as random_search
@@ -19,10 +22,11 @@ ALL = ("linf", "l2", "l1")
 
 
 class Entry(NamedTuple):
-    """An attack and the norms that it has."""
+    """An ``Attack``, the norms that it has, and whether it aims at parts, and so takes those of the images as well."""
 
-    attack: Attack
+    attack: Callable[..., Attacked]
     norms: tuple[str, ...] = ALL
+    parts: bool = False
 
 
 ATTACKS = {
@@ -33,5 +37,7 @@ ATTACKS = {
     "pgd": Entry(pgd),
     "random-search": Entry(random_search),
     "rays": Entry(rays, ("linf",)),
+    "single-staged": Entry(single_staged, parts=True),
     "square": Entry(square),
+    "two-staged": Entry(two_staged, parts=True),
 }

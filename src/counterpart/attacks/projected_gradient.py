@@ -4,7 +4,11 @@ Madry et al. 2018, arXiv 1706.06083. Differs from the paper in one way: the radi
 pixel, the step length does not.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..budget import Budget
@@ -77,32 +81,87 @@ def pgd(
     found = images.clone()
     forwards_of, backwards_of = torch.full_like(labels, spent), torch.zeros_like(labels)
     left = torch.arange(len(images), device=images.device)  # not fooled so far
+
+    def answer(current: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        leaf, logits = leaf_and_logits(model, current)
+        check_labels(labels[rows], logits.shape[1])
+        return leaf, logits, loss(logits, labels[rows], None if targets is None else targets[rows])
+
     for restart in range(restarts):
-        given = images_of(start) if start is not None and restart == 0 else first(restart)
-        active, within = left, budget.select(left)
-        clean, answers, aims = images[active], labels[active], None if targets is None else targets[active]
-        current = within.project(given[active], clean)
-        for step in range(steps + 1):  # the extra pass only judges the last iterate
-            if len(active) == 0:
-                break
-            leaf, logits = leaf_and_logits(model, current)
-            if restart == step == 0:
-                check_labels(answers, logits.shape[1])
-            forwards_of[active] += 1
-            found[active] = current
-            held = logits.argmax(dim=1) == answers
-            if step < steps and held.any():
-                # The gradient of all rows: a backward pass on some of them would need another forward pass.
-                (gradient,) = torch.autograd.grad(loss(logits, answers, aims).sum(), leaf)
-                backwards_of[active[held]] += 1  # so that counts do not depend on the rest of the batch
-                current = within.step(current, gradient, _rows(length, active))
-            if not held.all():
-                active, within = active[held], within.select(held)
-                clean, current, answers = clean[held], current[held], answers[held]
-                aims = None if aims is None else aims[held]
-            current = within.project(current, clean)
-        left = active
+        begin = images_of(start) if start is not None and restart == 0 else first(restart)
+        climbed = climb(answer, images, labels, begin, left, budget=budget, length=length, steps=steps)
+        found[left] = climbed.images
+        forwards_of[left] += climbed.forwards
+        backwards_of[left] += climbed.backwards
+        left = left[climbed.held]
     return Attacked(found, forwards_of, backwards_of)
+
+
+Answer: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+"""(images (b, C, H, W), which rows of the batch they are (b,)) -> them as a leaf, logits (b, K), loss (b,) of each."""
+
+
+class Climbed(NamedTuple):
+    """Where some rows of a batch ended: their images, whether their answers held, and the passes of each."""
+
+    images: Tensor
+    held: Tensor
+    forwards: Tensor
+    backwards: Tensor
+
+
+def climb(
+    answer: Answer,
+    images: Float[Tensor, "b c h w"],
+    labels: Int[Tensor, " b"],
+    begin: Float[Tensor, "b c h w"],
+    rows: Int[Tensor, " r"],
+    *,
+    budget: Budget,
+    length: float | Tensor,
+    steps: int,
+    to_the_end: bool = False,
+) -> Climbed:
+    """One start of projected gradient ascent on any loss, for some rows of a batch.
+
+    Args:
+        answer: asks the model.
+        images: clean.
+        labels: true classes.
+        begin: where to start; the first step enters the budget.
+        rows: which of the batch.
+        budget: of the whole batch.
+        length: of a step, absolute, or one per image of the batch (B,).
+        steps: gradient steps; one pass more judges the last iterate.
+        to_the_end: take every step, also where the answer is wrong.
+
+    Returns:
+        Of each row the first image that fools the model, else the last.
+    """
+    found = torch.empty_like(images[rows])
+    forwards = torch.zeros_like(rows)
+    backwards, right = forwards.clone(), torch.zeros_like(rows, dtype=torch.bool)
+    place = torch.arange(len(rows), device=rows.device)  # of the rows that still climb
+    within, clean = budget.select(rows), images[rows]
+    current = within.project(begin[rows], clean)
+    for step in range(steps + 1):
+        if len(place) == 0:
+            break
+        active = rows[place]
+        leaf, logits, loss = answer(current, active)
+        forwards[place] += 1
+        found[place] = current
+        right[place] = logits.argmax(dim=1) == labels[active]
+        held = torch.ones_like(right[place]) if to_the_end else right[place]
+        if step < steps and held.any():
+            # The gradient of all rows: a backward pass on some of them would need another forward pass.
+            (gradient,) = torch.autograd.grad(loss.sum(), leaf)
+            backwards[place[held]] += 1  # so that counts do not depend on the rest of the batch
+            current = within.step(current, gradient, _rows(length, active))
+        if not held.all():
+            place, within, clean, current = place[held], within.select(held), clean[held], current[held]
+        current = within.project(current, clean)
+    return Climbed(found, right, forwards, backwards)
 
 
 def fgsm(

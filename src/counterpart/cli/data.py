@@ -1,7 +1,7 @@
-"""Check a folder of images with part masks, prepare published part data sets in that form, or say what they need.
+"""Check a folder of images with part masks, prepare published data sets in that form, or predict missing masks.
 
 counterpart data check DIR; counterpart data describe pascal-part; counterpart data prepare pascal-part --source DIR
---target DIR.
+--target DIR; counterpart data pseudo-label RUN --target DIR, where RUN is a trained part model.
 """
 
 import argparse
@@ -18,12 +18,14 @@ SHOWN = 20  # problems printed; more rarely help
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("action", choices=("check", "describe", "prepare"))
+    parser.add_argument("action", choices=("check", "describe", "prepare", "pseudo-label"))
     parser.add_argument(
-        "what", nargs="?", help="check: a folder; else a data set, such as part-imagenet; describe alone: all"
+        "what",
+        nargs="?",
+        help="check: a folder; pseudo-label: a run folder; else a data set, such as part-imagenet; describe alone: all",
     )
     parser.add_argument("--source", type=Path, help="prepare: folder of the original files")
-    parser.add_argument("--target", type=Path, help="prepare: new folder for the prepared set")
+    parser.add_argument("--target", type=Path, help="prepare, pseudo-label: the new folder")
     parser.add_argument(
         "--split",
         default="sample",
@@ -35,31 +37,47 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-missing", action="store_true", help="prepare: leave out images that are missing"
     )
+    parser.add_argument(
+        "--root", type=Path, help="pseudo-label: where the run's images are now (default: where they were)"
+    )
+    parser.add_argument("--device", help="pseudo-label: cpu, cuda or mps (default: the run's)")
+    parser.add_argument(
+        "--confidence",
+        type=float,
+        default=0.0,
+        help="pseudo-label: leave out masks that are less sure, 0 to 1, mean over the pixels (default: 0, none)",
+    )
     parser.add_argument("--workers", type=int, help="prepare: processes (default: one per CPU)")
 
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
-    """Check, describe or prepare."""
+    """Check, describe, prepare or predict."""
     _refuse_idle(arguments)
     if arguments.action == "check":
         return _check(arguments.what)
     if arguments.action == "describe":
         return _describe(arguments.what)
+    if arguments.action == "pseudo-label":
+        return _pseudo_label(arguments)
     return _prepare(arguments)
 
 
 def _refuse_idle(arguments: argparse.Namespace) -> None:
-    """Options of prepare mean nothing to the other actions."""
-    given = vars(arguments)
-    defaults = {"split": "sample", "seed": 0, "published": False, "allow_missing": False}
-    names = ("source", "target", "workers", *defaults)
-    if arguments.action != "prepare" and (idle := [n for n in names if given[n] != defaults.get(n)]):
+    """Options of one action mean nothing to the others."""
+    given, action = vars(arguments), arguments.action
+    defaults = {"split": "sample", "seed": 0, "published": False, "allow_missing": False, "confidence": 0.0}
+    predicting = {"target", "confidence", "root", "device"}
+    preparing = {"source", "target", "workers", *defaults} - {"confidence"}
+    known = {"prepare": preparing, "pseudo-label": predicting}.get(action, set())
+    if idle := [n for n in sorted((preparing | predicting) - known) if given[n] != defaults.get(n)]:
+        raise UserError(f"--{idle[0].replace('_', '-')} has no effect on counterpart data {action}.")
+    if action != "describe" and arguments.what is None:
+        things = {"check": "a folder", "pseudo-label": "the run folder of a trained part model"}
         raise UserError(
-            f"--{idle[0].replace('_', '-')} has no effect on counterpart data {arguments.action}."
+            f"counterpart data {action} needs {things.get(action, 'a data set, such as part-imagenet')}."
         )
-    if arguments.action != "describe" and arguments.what is None:
-        wanted = "a folder" if arguments.action == "check" else "a data set, such as part-imagenet"
-        raise UserError(f"counterpart data {arguments.action} needs {wanted}.")
+    if not 0 <= arguments.confidence <= 1:
+        raise UserError(f"--confidence {arguments.confidence:g}: from 0 to 1.")
     if arguments.workers is not None and arguments.workers < 1:
         raise UserError(f"--workers {arguments.workers}: at least 1.")
     if arguments.seed < 0:
@@ -144,4 +162,21 @@ def _prepare(arguments: argparse.Namespace) -> int:
     for note in done.notes:
         print(f"- {note}")
     print(f"Use it with --data.name parts --data.root {target}")
+    return 0
+
+
+def _pseudo_label(arguments: argparse.Namespace) -> int:
+    from .. import jobs
+
+    if arguments.target is None:
+        raise UserError("counterpart data pseudo-label needs --target DIR.")
+    changes: dict[str, Any] = {} if arguments.root is None else {"data": {"root": arguments.root}}
+    changes |= {} if arguments.device is None else {"device": arguments.device}
+    done = jobs.pseudo_label(
+        arguments.what, arguments.target.expanduser(), confidence=arguments.confidence, changes=changes
+    )
+    print(", ".join(f"{count:,} {kind}" for kind, count in sorted(done.counts.items())))
+    print(
+        f"{done.target / 'manifest.jsonl'} says which. Use it with --data.name parts --data.root {done.target}"
+    )
     return 0

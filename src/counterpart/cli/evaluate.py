@@ -11,7 +11,7 @@ from typing import Any
 from ..config import settings
 from ..errors import UserError
 
-_DATA = ("data.name", "data.root", "data.download", "data.size", "data.class_map")
+_DATA = ("data.name", "data.root", "data.download", "data.size", "data.class_map", "data.shift")
 _OUTSIDE = ("runs", "name", "model.init", "model.normalisation")
 SETTINGS: Collection[str] = tuple(
     key

@@ -21,7 +21,6 @@ from .evaluation import SUITES as SUITES
 from .evaluation import Evaluate as Evaluate
 from .evaluation import EvaluationAttack as EvaluationAttack
 from .training import MAPLESS as MAPLESS
-from .training import OF_PARTS as OF_PARTS
 from .training import Attack, Data, Model, Optimizer, Part, Train
 from .values import Location, Section, setting
 from .values import readable as readable

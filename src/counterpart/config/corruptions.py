@@ -25,8 +25,8 @@ class Corruptions(Section):
     )
     severities: tuple[int, ...] = setting("such as 1,3,5", default=(1, 2, 3, 4, 5))
     published: bool = setting(
-        "the protocol of the PART paper's table: all 19 at severity 1 on the test images, with the slips of the "
-        "published code that made its images; to stand beside published numbers, not beside other protocols",
+        "the protocol of the PART paper's table: all 19 at severity 1 on the test images; to stand beside its "
+        "numbers, not beside other protocols",
         default=False,
     )
     source: Location | None = setting(
@@ -34,7 +34,7 @@ class Corruptions(Section):
         default=None,
     )
     frost: Location | None = setting(
-        "folder of the six textures of frost (docs/datasets.md); without it frost is left out, and said so",
+        "folder of the textures of frost (docs/datasets.md); without it frost is left out, and said so",
         default=None,
     )
     constants: Literal["cifar", "imagenet"] | None = setting(

@@ -17,6 +17,15 @@ ATTACK_OPTIONS: dict[str, dict[str, object]] = {
     "minimum-margin": {"targets": 3, "steps": 20},
     "rays": {"queries": 10000},
     "random-search": {"draws": 100},
+    "single-staged": {"share": 0.5, "steps": 100, "restarts": 5, "step_size": None},
+    "two-staged": {
+        "strategy": "random",
+        "aimed": True,
+        "published": False,
+        "steps": 100,
+        "restarts": 5,
+        "step_size": None,
+    },
     "autoattack": {"version": "standard"},
 }
 TRANSFERABLE = ("pgd", "fgsm", "apgd", "fab")
@@ -26,8 +35,9 @@ class EvaluationAttack(Section):
     """One attack of an evaluation; options that it does not have are refused."""
 
     attack: Literal[
-        "pgd", "fgsm", "apgd", "fab", "square", "minimum-margin", "rays", "random-search", "autoattack"
-    ] = setting("which attack", default="pgd")
+        "pgd", "fgsm", "apgd", "fab", "square", "minimum-margin", "rays", "random-search", "single-staged",
+        "two-staged", "autoattack",
+    ] = setting("which attack; the staged ones aim at the parts of a part model", default="pgd")  # fmt: skip
     loss: Literal["cross_entropy", "margin", "dlr", "kl_divergence"] | None = setting(
         "what it increases", default=None
     )
@@ -45,6 +55,24 @@ class EvaluationAttack(Section):
     draws: int | None = setting("random points", default=None, ge=1)
     version: Literal["standard", "plus", "rand", "few-classes", "ten-steps"] | None = setting(
         "of AutoAttack", default=None
+    )
+    share: float | None = setting(
+        "single-staged: weight of the loss of parts, beside 1 - share of the class; 1: the segmenter alone",
+        default=None,
+        ge=0,
+        le=1,
+    )
+    strategy: Literal["untargeted", "random", "likely", "most-confident", "sorted"] | None = setting(
+        "two-staged: what stage one leads the masks to: away from the true one; a mask of a random wrong class, of the "
+        "wrong classes from the likeliest on, of the likeliest, or the masks that the model takes most surely for it",
+        default=None,
+    )
+    aimed: bool | None = setting(
+        "two-staged: stage two moves towards the class of that mask, not only away from the true one",
+        default=None,
+    )
+    published: bool | None = setting(
+        "two-staged: stage two starts at the clean image, the slip of the published code", default=None
     )
     surrogate: str | None = setting(
         "search on this model instead (a transfer attack): any TARGET of counterpart evaluate", default=None
@@ -82,6 +110,17 @@ SUITES: dict[str, list[dict[str, object]]] = {
         {"attack": "minimum-margin", "targets": 3, "steps": 20},
         {"attack": "autoattack", "version": "ten-steps"},
     ],
+    # Whether anything beats AutoAttack on a part model: each meets what it left.
+    "part-worst-case": [
+        {"attack": "autoattack"},
+        {"attack": "single-staged"},
+        {"attack": "two-staged", "strategy": "untargeted"},
+        {"attack": "two-staged", "strategy": "random"},
+        {"attack": "two-staged", "strategy": "likely"},
+        {"attack": "two-staged", "strategy": "most-confident"},
+        {"attack": "two-staged", "strategy": "sorted"},
+        {"attack": "rays"},
+    ],
     "autoattack-few-classes": [{"attack": "autoattack", "version": "few-classes"}],
     **{name: [{"attack": name}] for name in ATTACK_OPTIONS},
 }
@@ -93,7 +132,7 @@ class Evaluate(Section):
     attacks: tuple[EvaluationAttack, ...] = setting(
         "attacks, cheapest first: names with commas between them, such as pgd,autoattack (also apgd, fab, square, "
         "mm3, mm9, mm+, rays, random-search, fgsm, autoattack-plus, autoattack-rand, autoattack-few-classes, quick, "
-        "published-part), "
+        "published-part; for part models single-staged, two-staged, part-worst-case), "
         "or a list with options such as '[{attack: pgd, loss: margin, steps: 50, restarts: 5}]'",
         default_factory=lambda: (EvaluationAttack(),),
     )
@@ -116,6 +155,11 @@ class Evaluate(Section):
     )
     individual: bool = setting(
         "let each attack meet all images that the model gets right, not only those that earlier attacks left",
+        default=False,
+    )
+    parts: bool = setting(
+        "part models: also pixel accuracy and mIoU of the parts: on clean images, and on those of PGD-20 on the class "
+        "and of PGD-20 on the parts",
         default=False,
     )
     precision: Literal["float32", "bf16"] = setting(

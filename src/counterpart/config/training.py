@@ -54,17 +54,19 @@ class Data(Section):
         le=1,
     )
 
+    shift: Literal["none", "backgrounds", "textures"] = setting(
+        "judge on changed images, made of the part masks: each object before the background, or covered with the "
+        "surface, of an image of another class",
+        default="none",
+    )
+
     @model_validator(mode="after")
     def _every_setting_counts(self) -> "Data":
-        if self.crop == "resized" and self.padding not in (0, type(self).model_fields["padding"].default):
-            raise ValueError(f"data.padding {self.padding} has no effect with data.crop resized: set it to 0")
+        if self.crop == "resized" and self.padding:
+            self.without_effect("padding", reason="with data.crop resized: set it to 0")
         if self.name not in WITH_PARTS:
-            for name in ("labels", "labelled"):
-                if getattr(self, name) != type(self).model_fields[name].default:
-                    raise ValueError(
-                        f"data.{name} has no effect with data.name {self.name}, which has no parts: "
-                        f"it is for {' and '.join(WITH_PARTS)}"
-                    )
+            reason = f"with data.name {self.name}, which has no parts: it is for {' and '.join(WITH_PARTS)}"
+            self.without_effect("labels", "labelled", "shift", reason=reason)
         return self
 
 
@@ -145,11 +147,8 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _has_these_options(self) -> "Model":
-        for name in set(PART_SETTINGS) - set(_part_settings(self.name)):
-            value = getattr(self, name)
-            if value != type(self).model_fields[name].default:
-                shown = str(value).lower() if isinstance(value, bool) else value
-                raise ValueError(f"model.{name} {shown} has no effect with model.name {self.name}")
+        others = [name for name in PART_SETTINGS if name not in _part_settings(self.name)]
+        self.without_effect(*others, reason=f"with model.name {self.name}")
         return self
 
 
@@ -186,10 +185,8 @@ class Attack(Section):
 
     @model_validator(mode="after")
     def _targets_count(self) -> "Attack":
-        if self.generation == "pgd" and self.targets != type(self).model_fields["targets"].default:
-            raise ValueError(
-                f"attack.targets {self.targets} has no effect with attack.generation pgd: it is for minimum-margin"
-            )
+        if self.generation == "pgd":
+            self.without_effect("targets", reason="with attack.generation pgd: it is for minimum-margin")
         return self
 
     @model_validator(mode="after")
@@ -313,11 +310,8 @@ class Part(Section):
             raise ValueError("part.mask file needs the folder of your masks: part.masks DIR")
         whole = ["layer"] if self.attention else []  # such maps run through all blocks
         classless = ["map_class"] if self.map == "attention-rollout" else []
-        for names, reason in ((idle, f"mask {self.mask}"), (whole + classless, f"map {self.map}")):
-            for name in names:
-                value = getattr(self, name)
-                if value != type(self).model_fields[name].default:
-                    raise ValueError(f"part.{name} {value} has no effect with part.{reason}")
+        self.without_effect(*idle, reason=f"with part.mask {self.mask}")
+        self.without_effect(*whole, *classless, reason=f"with part.map {self.map}")
         return self
 
     @property
@@ -336,8 +330,11 @@ class Optimizer(Section):
     decay_norm: bool = setting(
         "decay biases and normalisation parameters as well, as the papers do", default=True
     )
+    no_decay: tuple[str, ...] = setting(
+        "no weight decay of parameters whose name contains one of these, such as bias,bn,ln", default=()
+    )
     schedule: Literal["piecewise", "cosine", "constant"] = setting(
-        "learning-rate schedule", default="piecewise"
+        "learning-rate schedule; train.clean_epochs have one of their own", default="piecewise"
     )
     milestones: tuple[Number, ...] = setting(
         "piecewise: shares of the epochs after which the rate is multiplied by gamma", default=(0.75,)
@@ -351,15 +348,25 @@ class Optimizer(Section):
         if any(not 0 < m <= 1 for m in self.milestones) or list(self.milestones) != sorted(self.milestones):
             shown = ", ".join(map(readable, self.milestones))
             raise ValueError(f"optimizer.milestones {shown} must rise within (0, 1]: shares of the epochs")
+        if self.schedule != "piecewise":
+            reason = f"with optimizer.schedule {self.schedule}: it is for piecewise"
+            self.without_effect("milestones", "gamma", reason=reason)
         if self.nesterov and self.momentum == 0:
             raise ValueError("optimizer.nesterov needs optimizer.momentum > 0")
         return self
 
-    @field_validator("milestones", mode="before")
+    @field_validator("milestones", "no_decay", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         """From the command line: 0.5,0.75."""
         return value.split(",") if isinstance(value, str) else value
+
+    @field_validator("no_decay")
+    @classmethod
+    def _named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(value):
+            raise ValueError("optimizer.no_decay has an empty part of a name, which every name contains")
+        return value
 
 
 class Train(Section):
@@ -392,6 +399,9 @@ class Train(Section):
         lt=1,
     )
     epochs: int = setting("passes over the training images", default=80, ge=1)
+    clean_epochs: int = setting(
+        "passes without an attack before these, as a first phase of the run", default=0, ge=0
+    )
     batch_size: int = setting("images per step, over all processes", default=128, ge=1)
     precision: Literal["auto", "float32", "bf16"] = setting(
         "arithmetic of training and of the attack inside it; float32 means that, not TF32; "
@@ -425,24 +435,32 @@ class Train(Section):
         """Whether budgets are pixel-reweighted."""
         return self.method.startswith("part")
 
+    @property
+    def all_epochs(self) -> int:
+        """Passes over the training images in all phases together."""
+        return self.clean_epochs + self.epochs
+
     @model_validator(mode="after")
     def _has_these_terms(self) -> "Train":
         if self.method not in ("trades", "mart", "part-t", "part-m"):
-            for name in ("beta", "bn_batches"):
-                if getattr(self, name) != type(self).model_fields[name].default:
-                    raise ValueError(
-                        f"train.{name} has no effect with method {self.method}: it is for TRADES and MART"
-                    )
+            reason = f"with method {self.method}: it is for TRADES and MART"
+            self.without_effect("beta", "bn_batches", reason=reason)
+        return self
+
+    @model_validator(mode="after")
+    def _clean_comes_before_attacks(self) -> "Train":
+        if self.clean_epochs and self.method == "clean":
+            raise ValueError(
+                f"train.clean_epochs {self.clean_epochs} has no effect with method clean: all epochs are"
+            )
         return self
 
     @model_validator(mode="after")
     def _awp_begins(self) -> "Train":
-        if self.awp_warmup and not self.awp:
+        if not self.awp:
+            self.without_effect("awp_warmup", reason="without train.awp, such as 5e-3")
+        if self.awp and self.awp_warmup >= self.all_epochs:
             raise ValueError(
-                f"train.awp_warmup {self.awp_warmup} has no effect without train.awp, such as 5e-3"
-            )
-        if self.awp and self.awp_warmup >= self.epochs:
-            raise ValueError(
-                f"train.awp_warmup {self.awp_warmup} leaves none of {self.epochs} epochs to train.awp"
+                f"train.awp_warmup {self.awp_warmup} leaves none of {self.all_epochs} epochs to train.awp"
             )
         return self

@@ -60,3 +60,18 @@ class Section(BaseModel):
     """A block of settings: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
+
+    def without_effect(self, *names: str, reason: str) -> None:
+        """Refuse each of these settings that was given another value than its default.
+
+        Raises:
+            ValueError: what was given, and why it has no effect.
+        """
+        for name in names:
+            value = getattr(self, name)
+            if value == type(self).model_fields[name].default:
+                continue
+            shown = value if isinstance(value, tuple) else (value,)
+            text = ",".join(readable(v) if isinstance(v, float) else str(v) for v in shown)
+            text = text.lower() if isinstance(value, bool) else text
+            raise ValueError(f"{type(self).__name__.lower()}.{name} {text} has no effect {reason}")

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from .. import distributed
 from ..errors import UserError
 from ..rundir import write_atomically
-from .image_sets import ImageSet, Splits, content_fingerprint, hold_out, numbered
+from .image_sets import ImageSet, Splits, content_fingerprint, hold_out, numbered, provide
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FOLDER = "cifar-10-batches-py"
@@ -49,12 +49,7 @@ def load_cifar10(
             official ones are accepted, with a warning in the log.
     """
     folder = cifar_folder(root)
-    if download and missing_files(folder):
-        if distributed.is_main():
-            fetch(folder)
-        distributed.barrier()
-    if missing := missing_files(folder):
-        raise UserError(f"{folder / missing[0]} is missing. {_how_to_get(folder)}")
+    provide(folder, missing_files, fetch if download else None, _how_to_get(folder))
 
     sets: dict[str, tuple[Tensor, Tensor]] = {}
     changed: list[str] = []

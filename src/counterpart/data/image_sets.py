@@ -1,7 +1,7 @@
 """Images with the identity of each: what every data set of the project is once it has been read."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from .. import distributed
 from ..errors import UserError
 from ..seeding import Keys
 from .decoding import Prepare, decode_all
@@ -40,6 +41,7 @@ class ImageSet:
             the user's own can belong to it.
         masks: (K, H, W) the user's own masks (see ``mask_files``), one for some or all of the samples.
         mask_rows: (N,) which of them is each sample's; -1: none.
+        alter: (images (B, C, H, W), their index (B,)) -> what stands in their place (see ``shifts``).
     """
 
     name: str
@@ -56,6 +58,7 @@ class ImageSet:
     names: tuple[str, ...] | None = None
     masks: UInt8[Tensor, "k h w"] | None = None
     mask_rows: Int[Tensor, " n"] | None = None
+    alter: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
         if self.pixels is None and self.files is None:
@@ -67,9 +70,13 @@ class ImageSet:
     def read(self, positions: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
         """The images at some positions; on the device of ``pixels``, or on the CPU where files are decoded."""
         if self.pixels is not None:
-            return self.pixels[positions.to(self.pixels.device)]
-        assert self.files is not None
-        return decode_all([self.files[i] for i in positions.tolist()], self.shape, self.prepare)
+            images = self.pixels[positions.to(self.pixels.device)]
+        else:
+            assert self.files is not None
+            images = decode_all([self.files[i] for i in positions.tolist()], self.shape, self.prepare)
+        return (
+            images if self.alter is None else self.alter(images, self.index[positions.to(self.index.device)])
+        )
 
     def read_parts(self, positions: Int[Tensor, " b"]) -> Int[Tensor, "b h w"]:
         """The part ids at some positions, int64, 0 = background; on the device of the masks, or on the CPU.
@@ -177,6 +184,22 @@ def balanced_subset(images: ImageSet, n: int, seed: int) -> ImageSet:
             f"ask for 1 to {len(images)}, or leave the number out for all."
         )
     return images.subset(stratified(images.labels, n, seed)[0])
+
+
+def provide(
+    folder: Path, missing: Callable[[Path], list[str]], fetch: Callable[[Path], None] | None, otherwise: str
+) -> None:
+    """Let the main process fetch what a folder lacks, if anything shall; the others wait, whatever they see.
+
+    Raises:
+        UserError: what is missing still, and what to do ``otherwise``.
+    """
+    if fetch is not None:
+        if distributed.is_main() and missing(folder):
+            fetch(folder)
+        distributed.barrier()
+    if lacking := missing(folder):
+        raise UserError(f"{folder / lacking[0]} is missing. {otherwise}")
 
 
 def hold_out(images: ImageSet, share: float, split: str) -> tuple[ImageSet, ImageSet]:

@@ -156,11 +156,11 @@ def prepare(plan: Plan, target: Path, options: Options, workers: int | None = No
     }
     stage = target / STAGE
     if (target / MANIFEST).exists():
-        before = _prepared_with(target)
-        _same(target, about, before)
+        before = prepared_with(target)
+        refuse_other(target, about, before)
         shutil.rmtree(stage, ignore_errors=True)  # a kill may have come between the manifest and this
-        return _summary(plan, target, _read_lines(target / MANIFEST), before["left_out"])
-    journal = _open_journal(target, about)
+        return _summary(plan, target, read_lines(target / MANIFEST), before["left_out"])
+    journal = open_journal(target, about)
     with journal.open("a", encoding="utf-8") as file:
         done = _done(journal)
         todo = {name: unit for name, unit in plan.units.items() if name not in done}
@@ -214,10 +214,10 @@ def _write_sample(sample: Sample, stage: Path, names: PartNames) -> dict[str, An
         suffix, image = sample.image.suffix.lower(), sample.image.read_bytes()
         suffix = ".jpg" if suffix == ".jpeg" else suffix
     else:
-        suffix, image = ".png", _png(sample.image)
-    mask = _png(sample.mask)
+        suffix, image = ".png", as_png(sample.image)
+    mask = as_png(sample.mask)
     for folder, ending, content in ((IMAGES, suffix, image), (MASKS, ".png", mask)):
-        _write(stage / folder / sample.label / f"{sample.name}{ending}", content)
+        write_whole(stage / folder / sample.label / f"{sample.name}{ending}", content)
     sizes = np.bincount(sample.mask.reshape(-1), minlength=256)
     own = {
         f"{label} {part}": int(sizes[number])
@@ -236,7 +236,7 @@ def _write_sample(sample: Sample, stage: Path, names: PartNames) -> dict[str, An
     }
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all. Not flushed to disk, which would take longer than all else together."""
     half = path.with_name(f".{path.name}")
     try:
@@ -247,18 +247,19 @@ def _write(path: Path, content: bytes) -> None:
         raise UserError(f"Could not write {path}: {error.strerror or error}. Free some space.") from error
 
 
-def _png(array: np.ndarray) -> bytes:
+def as_png(array: np.ndarray) -> bytes:
+    """An image or a mask as the bytes of a PNG file."""
     file = BytesIO()
     Image.fromarray(array).save(file, "PNG")
     return file.getvalue()
 
 
-def _open_journal(target: Path, about: Mapping[str, Any]) -> Path:
+def open_journal(target: Path, about: Mapping[str, Any]) -> Path:
     """The journal of this preparation: its first line says what it belongs to."""
     journal = target / STAGE / JOURNAL
     if journal.exists():
-        lines = _read_lines(journal)
-        _same(target, about, lines[0] if lines else {})
+        lines = read_lines(journal)
+        refuse_other(target, about, lines[0] if lines else {})
         # a line that a kill tore would be continued by the next one
         content = journal.read_bytes()
         if not content.endswith(b"\n"):
@@ -270,7 +271,8 @@ def _open_journal(target: Path, about: Mapping[str, Any]) -> Path:
     return journal
 
 
-def _same(target: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+def refuse_other(target: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """Raises UserError if a folder was prepared otherwise."""
     for key, value in ours.items():
         if theirs.get(key) != value:
             raise UserError(
@@ -279,26 +281,27 @@ def _same(target: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> N
             )
 
 
-def _prepared_with(target: Path) -> dict[str, Any]:
+def prepared_with(target: Path) -> dict[str, Any]:
+    """How a complete folder was prepared."""
     found = json.loads((target / TABLE).read_text(encoding="utf-8")).get("prepared", {})
     assert isinstance(found, dict)
     return found
 
 
-def _read_lines(path: Path) -> Rows:
+def read_lines(path: Path) -> Rows:
     """Whole lines; a last one that a kill tore is passed over."""
     text = path.read_text(encoding="utf-8")
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def _done(journal: Path) -> set[str]:
-    return {line["unit"] for line in _read_lines(journal)[1:]}
+    return {line["unit"] for line in read_lines(journal)[1:]}
 
 
 def _finish(plan: Plan, target: Path, options: Options, about: Mapping[str, Any]) -> Prepared:
     """Draw the splits, move the files, write the table and, last, the manifest."""
     stage = target / STAGE
-    by_unit = {line["unit"]: line for line in _read_lines(stage / JOURNAL)[1:]}
+    by_unit = {line["unit"]: line for line in read_lines(stage / JOURNAL)[1:]}
     lines = [by_unit[name] for name in plan.units]
     rows = [row for line in lines for row in line["samples"]]
     _no_twins(rows, target)

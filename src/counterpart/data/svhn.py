@@ -17,7 +17,7 @@ from torch import Tensor
 from .. import distributed
 from ..errors import UserError
 from .cifar import resized
-from .image_sets import ImageSet, Splits, content_fingerprint, hold_out, numbered
+from .image_sets import ImageSet, Splits, content_fingerprint, hold_out, numbered, provide
 
 CLASSES = tuple("0123456789")
 FILES = {"train": "train_32x32.mat", "test": "test_32x32.mat"}
@@ -42,12 +42,7 @@ def load_svhn(
     if root is None:
         raise UserError("Where does SVHN lie? Name the folder that holds it with --data.root DIR.")
     folder = Path(root).expanduser()
-    if download and missing_files(folder):
-        if distributed.is_main():
-            fetch(folder)
-        distributed.barrier()
-    if missing := missing_files(folder):
-        raise UserError(f"{folder / missing[0]} is missing. {_how_to_get(folder)}")
+    provide(folder, missing_files, fetch if download else None, _how_to_get(folder))
 
     sets, changed = {}, []
     for split, name in FILES.items():

@@ -6,6 +6,7 @@ class, clutter of the same shapes lies behind every object, and every pixel's pa
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -142,11 +143,7 @@ def load_synthetic_parts(
     size = size or DEFAULT_SIZE
     if size < SMALLEST:
         raise UserError(f"data.size {size}: synthetic-parts needs {SMALLEST} pixels or more.")
-    drawn = {}
-    for split, n in (("train", train), ("test", test)):
-        keys = Keys(seed, f"synthetic-parts/{split}", torch.arange(n))
-        labels = keys.index % len(OBJECTS)
-        drawn[split] = (*draw(labels, keys, size), labels)
+    drawn = {split: _drawn(split, n, size, seed) for split, n in (("train", train), ("test", test))}
     fingerprint = content_fingerprint(tensor for tensors in drawn.values() for tensor in tensors)
 
     def as_set(split: str) -> ImageSet:
@@ -167,6 +164,14 @@ def load_synthetic_parts(
 
     rest, held = hold_out(as_set("train"), validation, "validation")
     return Splits(train=rest, validation=held, test=as_set("test"))
+
+
+@lru_cache(maxsize=2)  # an experiment opens the same set for each of its columns, and drawing takes seconds
+def _drawn(split: str, n: int, size: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Images, part ids and labels of a split; nobody writes into them."""
+    keys = Keys(seed, f"synthetic-parts/{split}", torch.arange(n))
+    labels = keys.index % len(OBJECTS)
+    return *draw(labels, keys, size), labels
 
 
 def draw(

@@ -16,7 +16,7 @@ from .. import distributed
 from ..errors import UserError
 from .decoding import common_size
 from .folder import files_fingerprint, image_files, set_of_files
-from .image_sets import Splits, hold_out
+from .image_sets import Splits, hold_out, provide
 
 FOLDER = "tiny-imagenet-200"
 WNIDS, WORDS, ANNOTATIONS = "wnids.txt", "words.txt", "val/val_annotations.txt"
@@ -47,12 +47,7 @@ def load_tiny_imagenet(
             official one is accepted, with a warning in the log.
     """
     folder = tiny_folder(root)
-    if download and missing_files(folder):
-        if distributed.is_main():
-            fetch(folder)
-        distributed.barrier()
-    if missing := missing_files(folder):
-        raise UserError(f"{folder / missing[0]} is missing. {_how_to_get(folder)}")
+    provide(folder, missing_files, fetch if download else None, _how_to_get(folder))
 
     wnids = sorted(_lines(folder / WNIDS))
     if twice := [wnid for wnid, count in Counter(wnids).items() if count > 1]:

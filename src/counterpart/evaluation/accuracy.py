@@ -252,7 +252,8 @@ def _run(work: _Work, positions: Tensor, batch_size: int) -> list[_Found]:
 
 def _attempt(work: _Work, positions: Tensor) -> _Found:
     """One attack on one batch, judged."""
-    batch = read_batch(work.images, positions, work.device)
+    wants_parts = work.named is not None and work.named.parts
+    batch = read_batch(work.images, positions, work.device, with_parts=wants_parts)
     if work.named is None:
         check_unit_range(batch.images)
         logits = logits_of(work.model, batch.images)
@@ -261,7 +262,7 @@ def _attempt(work: _Work, positions: Tensor) -> _Found:
         return _Found(positions, answers, answers != batch.labels, zero, zero, None)
     budget = work.budget_of(batch)
     keys = Keys(work.seed, work.named.name, batch.index)
-    attacked = work.named.attack(work.view, batch.images, batch.labels, budget=budget, keys=keys)
+    attacked = work.named.on(work.view, batch, budget=budget, keys=keys)
     fooled, answers = judge(work.model, attacked.images, batch.images, batch.labels, budget)
     with torch.no_grad():
         claimed = work.view(attacked.images).argmax(dim=1) != batch.labels
@@ -272,7 +273,7 @@ def _attempt(work: _Work, positions: Tensor) -> _Found:
     if bool(again.any()):
         part, allowed = batch.select(again), budget.select(again)
         with as_judged(work.model, work.device):
-            second = work.named.attack(work.model, part.images, part.labels, budget=allowed, keys=keys[again])
+            second = work.named.on(work.model, part, budget=allowed, keys=keys[again])
         found[again], forwards[again] = second.images, forwards[again] + second.forwards
         backwards[again] += second.backwards
         fooled[again], answers[again] = judge(work.model, second.images, part.images, part.labels, allowed)

@@ -63,7 +63,7 @@ def write_panel(
     adversarial = clean = batch.images
     for named in attacks:
         keys = Keys(seed, named.name, batch.index)
-        adversarial = named.attack(view, clean, batch.labels, budget=budget, keys=keys).images
+        adversarial = named.on(view, batch, budget=budget, keys=keys).images
     kept = [fooling(position) for position in positions.tolist()]
     adversarial = torch.stack(
         [tried if found is None else found.to(device) for tried, found in zip(adversarial, kept, strict=True)]

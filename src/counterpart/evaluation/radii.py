@@ -19,6 +19,7 @@ from ..batch import Batch
 from ..budget import Linf
 from ..data.image_sets import ImageSet
 from ..errors import UserError
+from ..importance.rules import Masked
 from ..protocols import Rule, View
 from ..rundir import write_atomically
 from ..seeding import Keys
@@ -27,8 +28,8 @@ from .accuracy import BudgetOf, read_batch
 
 def draw_radii(
     view: View, images: ImageSet, rule: Rule, *, batch_size: int, device: torch.device, seed: int
-) -> Float[Tensor, "n c h w"]:
-    """The radius of every pixel, from one clean pass on each image.
+) -> tuple[Float[Tensor, "n c h w"], int]:
+    """The radius of every pixel, from one clean pass on each image; and how many images had a flat map.
 
     Args:
         view: of the model that will be attacked.
@@ -39,14 +40,16 @@ def draw_radii(
         seed: of rules that draw at random.
 
     Returns:
-        (N, 1 or C, H, W) float32, on the CPU.
+        (N, 1 or C, H, W) float32, on the CPU; and the number of images that have the full radius everywhere because
+        their map was flat or not finite, or the mask file has none.
     """
-    planes = []
+    planes, flat = [], 0
     for positions in torch.split(torch.arange(len(images)), batch_size):
         batch = read_batch(images, positions, device, with_parts=True)
         budget = rule(view.probe(batch.images), batch, Keys(seed, "radii", batch.index))
         planes.append(budget.radius(batch.images).float().cpu())
-    return torch.cat(planes)
+        flat += int(budget.flat.sum()) if isinstance(budget, Masked) else 0
+    return torch.cat(planes), flat
 
 
 def keep_radii(path: Path, radii: Tensor, images: ImageSet) -> None:

@@ -17,7 +17,6 @@ from ..data.transforms import resize_maps
 from ..seeding import Keys
 
 THRESHOLD = 1.0  # standard deviations above the image's mean
-QUADRANTS = ("upper-left", "upper-right", "lower-left", "lower-right")
 
 
 class Mask(NamedTuple):

@@ -6,6 +6,8 @@ from .judging import Judged as Judged
 from .judging import evaluate as evaluate
 from .prediction import Prediction as Prediction
 from .prediction import predict as predict
+from .pseudo_labels import PseudoLabelled as PseudoLabelled
+from .pseudo_labels import pseudo_label as pseudo_label
 from .targets import open_targets as open_targets
 from .training import Trained as Trained
 from .training import train as train

@@ -69,7 +69,6 @@ def _judge(target: Target) -> list[Record]:
         "n": len(images),
         "seed": config.seed,
         "source": f"generated, {strengths} constants" if files is None else "official files",
-        "published": wanted.published and files is None,
         "batch_size": config.evaluate.batch_size,
         "threads": torch.get_num_threads(),
         "device": target.device.type,
@@ -94,8 +93,7 @@ def _judge(target: Target) -> list[Record]:
         images,
         [CLEAN, *((name, severity) for name in names for severity in wanted.wanted)],
         corrupted=partial(
-            _corrupted, files=files, textures=textures, seed=config.seed, constants=strengths,
-            published=wanted.published,
+            _corrupted, files=files, textures=textures, seed=config.seed, constants=strengths
         ),
         stamp=stamp,
         folder=folder,
@@ -162,15 +160,12 @@ def _corrupted(
     textures: Sequence[Tensor] | None,
     seed: int,
     constants: Any,
-    published: bool,
 ) -> Tensor:
     """The images of a batch under one corruption: read, or made."""
     if files is not None:
         return as_floats(files.read(name, severity, batch.index).to(batch.images.device))
     keys = Keys(seed, "corruption", batch.index)
-    return corrupt(
-        batch.images, name, severity, keys, constants=constants, frost=textures, published=published
-    )
+    return corrupt(batch.images, name, severity, keys, constants=constants, frost=textures)
 
 
 def _say(sentence: str) -> None:

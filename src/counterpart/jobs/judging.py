@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import build, devices, distributed
+from ..attacks import pgd, single_staged
 from ..attacks.auto_attack import finish
 from ..budget import Budget
 from ..config import plain
@@ -23,16 +24,19 @@ from ..evaluation import accuracy
 from ..evaluation.ledger import Ledger, Row, weights_hash
 from ..evaluation.model_checks import Doubt, model_doubts, result_doubts
 from ..evaluation.panel import write_panel
+from ..evaluation.part_quality import count_parts, part_metrics
 from ..evaluation.radii import budgets_from, draw_radii, keep_radii
 from ..importance.rules import constant
 from ..models.inference import InferenceView
-from ..protocols import Classifier, NamedAttack
+from ..protocols import Classifier, NamedAttack, PartModel
 from ..records import Record, fingerprint
 from ..rundir import RunDir, write_atomically
 from .seeds import aggregate
 from .targets import Target, claim, open_targets, surrogate
 
 RADII = "radii.safetensors"
+PARTS = "parts/"  # what records of parts are called
+ATTACKED, ATTACKED_PARTS = "under PGD-20", "under PGD-20 on the parts"
 CHECKED = 64  # images that a model is checked on before it is attacked
 SLOW_BF16 = (
     "This processor computes bf16 in software: --evaluate.precision float32 is several times faster here."
@@ -129,7 +133,7 @@ def case_of(target: Target) -> Case:
         surrogates[text] = weights_hash(model)
         return model
 
-    attacks = build.evaluation_attacks(wanted, norm, target.classes, load)
+    attacks = build.evaluation_attacks(wanted, norm, target.classes, load, model=target.model, images=images)
     if wanted.precision == "bf16":
         attacks += finish(InferenceView(target.model), norm, target.classes)
     identity = {
@@ -161,6 +165,8 @@ def _judge(target: Target) -> list[Record]:
     """Evaluate a target into a folder named after everything that decides the result."""
     case = case_of(target)
     wanted, run, ledger = target.config.evaluate, target.run, case.ledger
+    if wanted.parts:
+        refuse_without_parts(target.config.model.name, target.model, case.images)
     first = accuracy.read_batch(case.images, torch.arange(min(CHECKED, len(case.images))), target.device)
     try:
         doubts = model_doubts(target.model, case.view, first)
@@ -192,7 +198,8 @@ def _judge(target: Target) -> list[Record]:
     )
     later = result_doubts(rows, case.attacks, wanted.individual)
     _say([f"{doubt.name}: {doubt.text}" for doubt in later])
-    made = _metrics(case, rows, [*doubts, *later])
+    details = _details(case, [*doubts, *later])
+    made = [*_metrics(case, rows, details), *(_part_metrics(case, details) if wanted.parts else ())]
     if distributed.is_main():
         _keep(case, rows, made)
         _print_accuracies(run, made)
@@ -208,12 +215,18 @@ def _draw_radii(case: Case) -> None:
         return
     rule = build.mask_rule(config, case.eps, config.evaluate.eps_low or 0.0)
     try:
-        planes = draw_radii(
+        planes, flat = draw_radii(
             case.seen, case.images, rule,
             batch_size=config.evaluate.batch_size, device=target.device, seed=config.seed,
         )  # fmt: skip
     except ValueError as error:  # no feature map to draw from
         raise UserError(f"evaluate.eps_low: {error}") from error
+    if flat:
+        _say(
+            [
+                f"{flat} of {len(planes)} images have a flat map or no mask: they get the full radius everywhere."
+            ]
+        )
     keep_radii(path, planes, case.images)
 
 
@@ -231,9 +244,10 @@ def _keep_settings(folder: Path, target: Target) -> None:
     write_atomically(folder / "settings.json", lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def _metrics(case: Case, rows: Sequence[Row], doubts: Sequence[Doubt]) -> list[Record]:
+def _details(case: Case, doubts: Sequence[Doubt]) -> dict[str, Any]:
+    """What every record of an evaluation says."""
     target, wanted = case.target, case.target.config.evaluate
-    details = {
+    return {
         "model": target.config.model.name,
         "data": case.images.name,
         "split": case.images.split,
@@ -247,9 +261,59 @@ def _metrics(case: Case, rows: Sequence[Row], doubts: Sequence[Doubt]) -> list[R
         "doubts": {doubt.name: doubt.text for doubt in doubts},
         **{k: v for k, v in target.who.items() if k != "config"},
     }
-    seconds = case.ledger.seconds()
+
+
+def _metrics(case: Case, rows: Sequence[Row], details: Mapping[str, Any]) -> list[Record]:
+    target, wanted = case.target, case.target.config.evaluate
+    details, seconds = dict(details), case.ledger.seconds()
     made = accuracy.metrics(rows, case.images.classes, case.attacks, details, seconds, wanted.individual)
     return [replace(one, seed=target.config.seed, config=target.who["config"]) for one in made]
+
+
+def refuse_without_parts(name: str, model: nn.Module, images: ImageSet) -> None:
+    """Before an hour of attacks, not after it, of ``evaluate.parts``.
+
+    Raises:
+        UserError: the model finds no parts, or none are annotated to compare with.
+    """
+    if not isinstance(model, PartModel):
+        raise UserError(f"evaluate.parts: {name} is no part model and finds no parts.")
+    if images.parts is None or not bool(images.parts.there.any()):
+        raise UserError(
+            f"evaluate.parts: the {images.split} images of {images.name} have no annotated parts."
+        )
+
+
+def _part_metrics(case: Case, details: Mapping[str, Any]) -> list[Record]:
+    """How well parts are found: on clean images, under PGD on the class and on the parts; read where the run has it."""
+    target, wanted = case.target, case.target.config.evaluate
+    assert isinstance(target.model, PartModel)
+    known = [r for r in target.run.records() if r.details.get("evaluation") == case.key]
+    if found := [r for r in known if r.name.startswith(PARTS)]:
+        return found
+    on_class = partial(pgd, steps=20, last_iterate=True)
+    on_parts = partial(
+        single_staged,
+        share=1.0,
+        steps=20,
+        restarts=1,
+        to_the_end=True,
+        full_resolution=target.model.full_resolution,
+    )
+    attacks = (
+        None,
+        NamedAttack(ATTACKED, on_class, ATTACKED),
+        NamedAttack(ATTACKED_PARTS, on_parts, ATTACKED_PARTS, parts=True),
+    )
+    made = []
+    for attack in attacks:
+        name = "clean" if attack is None else attack.name
+        counts = count_parts(
+            target.model, case.view, case.images, attack=attack, budget_of=budgets_of(case.ledger, case.identity),
+            batch_size=wanted.batch_size, device=target.device, seed=target.config.seed,
+        )  # fmt: skip
+        made += part_metrics(counts, name, details, target.config.seed)
+    return [replace(one, config=target.who["config"]) for one in made]
 
 
 def _keep(case: Case, rows: Sequence[Row], made: Sequence[Record]) -> None:
@@ -263,9 +327,15 @@ def _keep(case: Case, rows: Sequence[Row], made: Sequence[Record]) -> None:
         text = json.dumps(_summary(case, made), indent=1)
         write_atomically(summary, lambda path: path.write_text(text, encoding="utf-8"))
     shown = f"under {case.attacks[0].name}" if case.attacks else "without attack"
+    lacking = _lacking(case)
+    why = (
+        f" Training's mask is {lacking}, which these images lack: their full radius is shown."
+        if lacking
+        else ""
+    )
     files = [
         (table, "images", f"Per-image results of {run.name}."),
-        (panel, "panel", f"Images of {run.name} {shown}, or what fooled them first."),
+        (panel, "panel", f"Images of {run.name} {shown}, or what fooled them first.{why}"),
         (summary, "result", f"Result of {run.name} under the field names of RobustBench."),
     ]
     artifacts = [run.artifact(file, name, caption) for file, name, caption in files]
@@ -276,9 +346,9 @@ def _keep(case: Case, rows: Sequence[Row], made: Sequence[Record]) -> None:
 
 def _write_panel(case: Case, path: Path, rows: Sequence[Row]) -> None:
     config = case.target.config
-    trained = build.rule(config, case.target.who.get("trained_eps_low"))
-    rule = trained if config.train.masked else partial(constant, budget=case.budget)
     same = case.norm == config.attack.norm  # the radii of training mean nothing in another norm
+    full = partial(constant, budget=build.training_budget(config))
+    trained = full if _lacking(case) else build.rule(config, case.target.who.get("trained_eps_low"))
     size = config.evaluate.chunk_size
 
     def fooling(position: int) -> Tensor | None:
@@ -296,10 +366,21 @@ def _write_panel(case: Case, path: Path, rows: Sequence[Row]) -> None:
         kind=config.part.map,
         fooling=fooling,
         budget=case.budget,
-        rule=rule if same else partial(constant, budget=case.budget),
+        rule=trained if config.train.masked and same else partial(constant, budget=case.budget),
         device=case.target.device,
         seed=config.seed,
     )
+
+
+def _lacking(case: Case) -> str | None:
+    """What training's mask was drawn from, where the images that are judged do not have it."""
+    if case.target.config.train.masked:
+        match case.target.config.part.mask:
+            case "file" if case.images.masks is None:
+                return "a file for each training image"
+            case "annotated-parts" if case.images.parts is None:
+                return "their annotated parts"
+    return None
 
 
 def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:

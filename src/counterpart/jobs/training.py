@@ -57,6 +57,10 @@ def train(config: Config, deadline: float | None = None) -> Trained:
     distributed.start()
     device = devices.resolve(config.device, config.threads)
     run = RunDir(config.runs / (config.name or "run"))
+    if config.data.shift != "none":
+        raise UserError(
+            "data.shift is for judging a model: training and its validation take images as they are."
+        )
     if config.data.class_map is not None:
         raise UserError(
             "data.class_map is for evaluating a model on other classes; training gives it the data's own."
@@ -100,6 +104,7 @@ def train(config: Config, deadline: float | None = None) -> Trained:
             nesterov=o.nesterov,
             weight_decay=o.weight_decay,
             decay_norm=o.decay_norm,
+            no_decay=o.no_decay,
         ),
         rate=build.rate(config),
         validate=_validator(config, validation, device),

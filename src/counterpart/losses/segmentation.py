@@ -8,7 +8,7 @@ from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,11 +31,7 @@ class PartLoss(Protocol):
 def segmentation(
     output: PartOutput, batch: Batch, part_classes: Int[Tensor, " p"], full_resolution: bool
 ) -> Float[Tensor, " b"]:
-    """Cross-entropy of each pixel's part or background, averaged over the pixels of the image.
-
-    Sitawarin et al. 2023, equation 7, as its code has it: the paper divides by P + 1 once more, which is a factor of
-    c_seg. At the segmenter's own resolution, each of its cells answers for the pixels within it. At the full one its
-    logits are enlarged bilinearly, in strips. Neither makes maps of full size.
+    """``part_cross_entropy`` of the model's part logits.
 
     Args:
         output: of the model on these images.
@@ -44,7 +40,28 @@ def segmentation(
         full_resolution: whether to enlarge the logits.
     """
     parts, annotated = _annotation(batch)
-    size, logits = (parts.shape[1], parts.shape[2]), output.part_logits.float()
+    return part_cross_entropy(output.part_logits, parts, annotated, full_resolution)
+
+
+def part_cross_entropy(
+    part_logits: Float[Tensor, "b c h w"],
+    parts: Integer[Tensor, "b y x"],
+    annotated: Bool[Tensor, " b"],
+    full_resolution: bool,
+) -> Float[Tensor, " b"]:
+    """Cross-entropy of each pixel's part or background, averaged over the pixels of the image.
+
+    Sitawarin et al. 2023, equation 7, as its code has it: the paper divides by P + 1 once more, which is a factor of
+    c_seg. At the segmenter's own resolution, each of its cells answers for the pixels within it. At the full one its
+    logits are enlarged bilinearly, in strips. Neither makes maps of full size.
+
+    Args:
+        part_logits: channel 0 is the background's.
+        parts: true part ids.
+        annotated: whether they are known.
+        full_resolution: whether to enlarge the logits.
+    """
+    size, logits = (parts.shape[1], parts.shape[2]), part_logits.float()
 
     def wrong(strip: Tensor, rows: slice) -> tuple[Tensor]:
         return (F.cross_entropy(strip, parts[:, rows].long(), reduction="none").sum(dim=(1, 2)),)

@@ -8,7 +8,7 @@ precision, so that logits, maps and gradients keep their resolution.
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -20,12 +20,12 @@ from torch import Tensor, fx, nn
 
 from .. import devices
 from ..errors import UserError
-from ..protocols import Attention, PartModel, Probe
+from ..protocols import Attended, Attention, PartModel, Probe
 from ..seeding import derive
 from .normalize import ImageClassifier
 from .part_heads import PartFeatures
 from .places import Places, places_of
-from .shown import Outputs, Seen, Shown, attention_weights, expose, unfuse, watched
+from .shown import Attending, Outputs, Seen, Shown, attending_modules, expose, watched
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
@@ -44,8 +44,7 @@ class InferenceView:
         compile: run the trunk through ``torch.compile``.
         layer: the module, by its name in the network, whose output probes show as ``features``. By default what
             enters the head.
-        attention: probes show the attention of every block. Those of timm are then computed step by step instead of
-            by a fused kernel, in this copy alone.
+        attention: probes show the attention of every block, of timm's networks. Their passes are never compiled.
 
     Attributes:
         folded: whether the trunk could be traced, and so its batch norms folded.
@@ -77,17 +76,16 @@ class InferenceView:
         assert isinstance(body, nn.Module)
         order, prefix = getattr(body, "output_fmt", "NCHW"), getattr(body, "num_prefix_tokens", 0)
         self._order, self._prefix = str(order), int(prefix)
-        weights = attention_weights(body)
-        self.attends = bool(weights) and self._classifier is not None and not isinstance(model, PartModel)
+        attending = attending_modules(body)
+        self.attends = bool(attending) and self._classifier is not None and not isinstance(model, PartModel)
         if attention and not self.attends:
             raise UserError(
                 f"{type(body).__name__} has no attention to draw a map from: use grad-cam, xgrad-cam or layer-cam."
             )
-        if attention:
-            unfuse(body)
-        headed = self._classifier is not None
-        self._shown = Shown(layer, tuple(weights) if attention else (), self._order, self._prefix, headed)
-        self._inner = layer is not None
+        for module in attending if attention else ():  # whatever timm was told: only that kernel is seen
+            module.fused_attn = True  # type: ignore[assignment]  # a module's attributes are typed as tensors
+        shown = Shown(layer, self._order, self._prefix, headed=self._classifier is not None)
+        self._attention, self._inner = attention, layer is not None
 
         trunk: Callable[[Tensor], Seen]
         self._folds: list[_Fold] = []
@@ -100,10 +98,10 @@ class InferenceView:
                 "%s is used unfolded, since it cannot be traced: %s", type(model).__name__, self.reason
             )
             forward = self._classifier.backbone.forward_features if self._classifier else self._copy
-            trunk = watched(body, forward, self._shown)
+            trunk = watched(body, forward, shown)
             _set_layout(self._copy, self._copy, torch.float32)
         else:
-            self._inner = expose(graph, outputs, body, self._shown)
+            self._inner = expose(graph, outputs, body, shown)
             trunk = graph
             self._folds = _fold(graph, self._copy)
             _set_layout(self._copy, graph, self._dtype)
@@ -111,12 +109,12 @@ class InferenceView:
         # An untraced trunk keeps its float32 weights: what to cast where is for autocast to find out.
         self._autocast = not self.folded and self._dtype != torch.float32
         self._layout = devices.memory_format(self._copy)
-        self._trunk = torch.compile(trunk) if compile else trunk
+        self._eager, self._trunk = trunk, torch.compile(trunk) if compile else trunk
         self.refresh()
 
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Logits in float32."""
-        return self._logits(self._run(images)[0])
+        return self._logits(self._run(images, self._trunk)[0])
 
     def probe(self, images: Float[Tensor, "b c h w"]) -> Probe:
         """One forward pass from a fresh leaf, its graph kept.
@@ -127,8 +125,10 @@ class InferenceView:
         """
         images = images.detach().clone().requires_grad_()
         size = (images.shape[2], images.shape[3])
+        seen = Attending()
         with torch.enable_grad():
-            output, inner, blocks = self._run(images)
+            with seen if self._attention else nullcontext():
+                output, inner = self._run(images, self._eager if self._attention else self._trunk)
             if isinstance(output, PartFeatures):
                 maps = inner if self._inner else output.maps
                 return Probe(images, self._logits(output), maps, part_logits=output.part_logits)
@@ -143,7 +143,7 @@ class InferenceView:
                 logits = self._logits(places.from_maps(features, output))
         if self._head is None and places is not None:
             self._head = self._look_at_head(output, places)
-        attention = self._attention(blocks, output, places)
+        attention = self._attended(tuple(seen.calls), output, places) if self._attention else None
         if self._inner:
             return Probe(images, logits, inner, attention=attention)
         if features is None or self._head is None or not self._head.sees_maps:
@@ -161,13 +161,13 @@ class InferenceView:
         pairs = [(target, source[name]) for name, target in _state(self._copy).items() if name not in folded]
         _copy_into([target for target, _ in pairs], [value for _, value in pairs])
 
-    def _run(self, images: Tensor) -> Seen:
+    def _run(self, images: Tensor, trunk: Callable[[Tensor], Seen]) -> Seen:
         """What enters the head (the logits, of a model without one) in float32, and what the view has to show."""
         inputs = images if self._classifier is None else self._classifier.normalise(images)
         inputs = inputs.to(torch.float32 if self._autocast else self._dtype)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._autocast):
-            output, inner, blocks = self._trunk(inputs.contiguous(memory_format=self._layout))
-        return output.float(), inner, blocks
+            output, inner = trunk(inputs.contiguous(memory_format=self._layout))
+        return output.float(), inner
 
     def _logits(self, output: Tensor | PartFeatures) -> Tensor:
         if self._classifier is None:
@@ -182,20 +182,17 @@ class InferenceView:
         assert isinstance(layer, nn.Linear)
         return layer
 
-    def _attention(
-        self, blocks: tuple[Tensor, ...], output: Tensor, places: Places | None
-    ) -> Attention | None:
-        if not self._shown.attention:
-            return None
-        tokens = output.shape[1]
-        whole = [
-            b.ndim == 4 and b.shape[0] == len(output) and b.shape[2:] == (tokens, tokens) for b in blocks
-        ]
-        if self._head is None or places is None or places.order != "NLC" or not blocks or not all(whole):
+    def _attended(self, blocks: tuple[Attended, ...], output: Tensor, places: Places | None) -> Attention:
+        batch, tokens = output.shape[:2]
+        whole = {(x.shape[0], x.ndim, x.shape[-2]) for b in blocks for x in (b.query, b.key)}
+        once = len({id(b.value) for b in blocks}) == len(blocks)  # not so in differential attention
+        every = places is not None and places.order == "NLC" and whole == {(batch, 4, tokens)}
+        if self._head is None or places is None or not (every and once):
             assert self._classifier is not None
             raise UserError(
-                f"{type(self._classifier.backbone).__name__} does not attend from every token to every other (Swin "
-                "attends within windows), so no attention map of it can be drawn: use grad-cam, xgrad-cam or layer-cam."
+                f"{type(self._classifier.backbone).__name__} does not attend from every token to every other, once a "
+                "block (Swin attends within windows), so no attention map of it can be drawn: use grad-cam, xgrad-cam "
+                "or layer-cam."
             )
         return Attention(blocks, self._head.reads, places.grid)
 

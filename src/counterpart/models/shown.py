@@ -1,4 +1,4 @@
-"""Outputs inside a network that a view shows in its probes: taken out of its graph, or by hooks where it has none."""
+"""What a view shows of a network's inside: a layer, from its graph or by a hook where it has none, and attention."""
 
 import difflib
 from collections.abc import Callable
@@ -6,50 +6,62 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from ..errors import UserError
+from ..protocols import Attended
 from .part_heads import PartFeatures
 from .places import Places, places_of
 
 Outputs: TypeAlias = dict[nn.Module, list[Any]]
 """What each module returned during a trace: a node, or a structure of them, for each of its calls."""
 
-Seen: TypeAlias = tuple[Tensor | PartFeatures, Tensor | None, tuple[Tensor, ...]]
-"""The trunk's output, the maps of the shown layer, and the attention of each block."""
+Seen: TypeAlias = tuple[Tensor | PartFeatures, Tensor | None]
+"""The trunk's output, and the maps of the shown layer."""
 
 LISTED = 12
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What to show.
+    """Which layer to show.
 
     Attributes:
         layer: name of a module.
-        attention: the modules that attention passes, ``attention_weights``.
         order: of axes, in this network (see ``places``).
         prefix: its tokens without a place.
         headed: there is a head after the trunk, and so the trunk's own output needs no maps of its own.
     """
 
     layer: str | None
-    attention: tuple[nn.Module, ...]
     order: str
     prefix: int
     headed: bool
 
 
-def attention_weights(body: nn.Module) -> list[nn.Module]:
-    """The dropouts that timm's blocks put their attention through, and so the modules that return it."""
-    found = (getattr(m, "attn_drop", None) for m in body.modules() if hasattr(m, "fused_attn"))
-    return [dropout for dropout in found if isinstance(dropout, nn.Module)]
+class Attending(TorchFunctionMode):
+    """Writes down every call of scaled dot-product attention within its block: what its kernel keeps anyway."""
+
+    NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Attended] = []
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call ``function`` as ever."""
+        output = function(*args, **(kwargs or {}))
+        if function is F.scaled_dot_product_attention:
+            given = dict(zip(self.NAMES, args, strict=False)) | (kwargs or {})
+            query, key, value = (given.pop(name) for name in self.NAMES[:3])
+            self.calls.append(Attended(query, key, value, output, given))
+        return output
 
 
-def unfuse(body: nn.Module) -> None:
-    """Let timm's blocks compute their attention, where a fused kernel would go from queries to values at once."""
-    for module in body.modules():
-        if hasattr(module, "fused_attn"):
-            setattr(module, "fused_attn", False)  # noqa: B010 (a module's attributes are typed as tensors)
+def attending_modules(body: nn.Module) -> list[nn.Module]:
+    """The modules of timm's that can attend by a fused kernel."""
+    return [module for module in body.modules() if hasattr(module, "fused_attn")]
 
 
 def expose(graph: fx.GraphModule, outputs: Outputs, body: nn.Module, shown: Shown) -> bool:
@@ -59,16 +71,13 @@ def expose(graph: fx.GraphModule, outputs: Outputs, body: nn.Module, shown: Show
     """
     end = next(node for node in graph.graph.nodes if node.op == "output")
     images = next(node for node in graph.graph.nodes if node.op == "placeholder")
-    inner, node = None, None
+    inner = None
     if shown.layer is not None:
         node = _node_of(shown.layer, outputs, body)
         if node is not end.args[0] or not shown.headed:
             about = (images, shown.order, shown.prefix)
-            inner = _by_way_of(graph, node, maps_at, (*about, shown.layer), go_on, about)
-    blocks = [made for module in shown.attention for made in outputs.get(module, [])]
-    blocks.sort(key=list(graph.graph.nodes).index)
-    taken = tuple(_by_way_of(graph, block, as_float32, (), as_before, ()) for block in blocks)
-    end.args = ((end.args[0], inner, taken),)
+            inner = _by_way_of(graph, node, (*about, shown.layer), about)
+    end.args = ((end.args[0], inner),)
     graph.recompile()
     return inner is not None
 
@@ -79,7 +88,6 @@ def watched(
     """The same for a trunk that cannot be traced, by hooks on ``body``, which has to be a copy."""
     size: list[Tensor] = []
     inner: list[Tensor] = []
-    blocks: list[Tensor] = []
 
     def at_layer(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
         assert shown.layer is not None
@@ -87,17 +95,11 @@ def watched(
         inner.append(maps_at(output, *about, shown.layer))
         return go_on(inner[-1], output, *about)
 
-    def at_block(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        blocks.append(as_float32(output))
-        return as_before(blocks[-1], output)
-
     if shown.layer is not None:
         modules = dict(body.named_modules())
         if shown.layer not in modules or not shown.layer:
             raise _unknown(shown.layer, modules, body)
         modules[shown.layer].register_forward_hook(at_layer)
-    for module in shown.attention:
-        module.register_forward_hook(at_block)
 
     def run(images: Tensor) -> Seen:
         size.append(images)
@@ -105,11 +107,10 @@ def watched(
             output = forward(images)
             if shown.layer is not None and len(inner) != 1:
                 raise _called(shown.layer, len(inner), body)
-            return output, inner[0] if inner else None, tuple(blocks)
+            return output, inner[0] if inner else None
         finally:
             size.clear()
             inner.clear()
-            blocks.clear()
 
     return run
 
@@ -133,33 +134,18 @@ def go_on(maps: Tensor, output: Tensor, images: Tensor, order: str, prefix: int)
     return places.from_maps(maps.to(output.dtype), output).clone()
 
 
-def as_float32(output: Tensor) -> Tensor:
-    """For gradients of full resolution."""
-    return output.float()
-
-
-def as_before(taken: Tensor, output: Tensor) -> Tensor:
-    """Back to the precision of the trunk."""
-    return taken.to(output.dtype)
-
-
 def _places(output: Tensor, images: Tensor, order: str, prefix: int) -> Places | None:
     return places_of(output.shape, (images.shape[2], images.shape[3]), order, prefix)
 
 
 def _by_way_of(
-    graph: fx.GraphModule,
-    node: fx.Node,
-    there: Any,
-    given: tuple[Any, ...],
-    back: Any,
-    back_given: tuple[Any, ...],
+    graph: fx.GraphModule, node: fx.Node, there: tuple[Any, ...], back: tuple[Any, ...]
 ) -> fx.Node:
-    """Send what uses ``node`` over ``there`` and ``back``; the node in between."""
+    """Send what uses ``node`` over its maps, ``maps_at`` and ``go_on``; the node of the maps."""
     with graph.graph.inserting_after(node):
-        taken = graph.graph.call_function(there, (node, *given))
+        taken = graph.graph.call_function(maps_at, (node, *there))
     with graph.graph.inserting_after(taken):
-        after = graph.graph.call_function(back, (taken, node, *back_given))
+        after = graph.graph.call_function(go_on, (taken, node, *back))
     node.replace_all_uses_with(after, delete_user_cb=lambda user: user not in (taken, after))
     return taken
 

@@ -46,18 +46,20 @@ def craft(
             closest to its own is kept. None: no targets.
     """
     images = batch.images
-    needed = mask_from == "clean" or loss is kl_divergence or targets is not None
-    clean = view.probe(images) if needed else None
-    begin: Tensor | Probe
-    begin = first = budget.sample(images, keys) if start == "ball" else _noisy(images, keys)
-    if clean is not None and mask_from == "clean":
-        allowed = rule(clean, batch, keys)
-    else:
-        begin = view.probe(first)
-        allowed = rule(begin, batch, keys)
-    aims: list[Tensor | None]
-    aims = [None] if clean is None else _aims(clean.logits.detach(), batch.labels, loss, targets)
-    del clean  # and with it a graph that nobody needs any more
+    first = budget.sample(images, keys) if start == "ball" else _noisy(images, keys)
+    begin: Tensor | Probe = first
+    aims: list[Tensor | None] = [None]
+    allowed: Budget | None = None
+    if mask_from == "clean" or loss is kl_divergence or targets is not None:
+        clean = view.probe(images)
+        aims = _aims(clean.logits.detach(), batch.labels, loss, targets)
+        allowed = rule(clean, batch, keys) if mask_from == "clean" else None
+        del clean  # and with it a graph that nobody needs any more
+    if allowed is None:
+        probe = view.probe(first)
+        allowed = rule(probe, batch, keys)
+        begin = Probe(probe.images, probe.logits)  # the rest was for the rule
+        del probe
     ends: list[Tensor] = []
     for aim in aims:  # in turn: as many passes as all at once, in the memory of one
         attacked = pgd(

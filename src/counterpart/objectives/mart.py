@@ -10,7 +10,7 @@ from ..budget import Budget
 from ..losses.classification import cross_entropy
 from ..protocols import Loss, Objective, Perturbed, Rule
 from .crafting import craft
-from .trades import both_logits
+from .trades import both_logits, kl_between
 
 
 def mart(
@@ -71,7 +71,7 @@ def mart_loss(
     # The small numbers are the published code's: probabilities of 0 and 1 stay finite.
     boosted = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
     boosted = boosted - (1.0001 - strongest + 1e-12).log().mean()
-    divergence = F.kl_div((attacked + 1e-12).log(), clean, reduction="none").sum(dim=1)
+    divergence = kl_between(clean_logits, (attacked + 1e-12).log())
     weight = 1.0000001 - clean.gather(1, labels)[:, 0]
     robust = (divergence * weight).mean()
     right = (logits.argmax(dim=1) == batch.labels).float().mean()

@@ -67,10 +67,18 @@ def trades_loss(
     """Mean over the batch; the gradient goes through both answers. ``accuracy`` is that of attacked images."""
     clean, attacked = both_logits(model, batch, perturbed, bn_batches)
     natural = F.cross_entropy(clean, batch.labels, label_smoothing=label_smoothing)
-    robust = kl_divergence(attacked, batch.labels, clean.softmax(dim=1)).mean()
+    robust = kl_between(clean, attacked.log_softmax(dim=1)).mean()
     right = (attacked.argmax(dim=1) == batch.labels).float().mean()
     terms = {"accuracy": right, "natural_loss": natural.detach(), "robust_loss": robust.detach()}
     return Loss(natural + beta * robust, terms)
+
+
+def kl_between(clean: Tensor, attacked: Tensor) -> Tensor:
+    """KL(softmax(clean) || exp(attacked)), (B,), of logits and log-probabilities, both with their gradient.
+
+    In logarithms: a clean probability that is 0 in float32 has no gradient of its own, but its logit has.
+    """
+    return F.kl_div(attacked, clean.log_softmax(dim=1), reduction="none", log_target=True).sum(dim=1)
 
 
 def both_logits(

@@ -11,9 +11,10 @@ from .experiments import differs as differs
 from .experiments import figure as figure
 from .experiments import measured as measured
 from .experiments import run as run
+from .part import EXPERIMENTS as _PART
 from .pixel import EXPERIMENTS as _PIXEL
 
-EXPERIMENTS: dict[str, Experiment] = {one.name: one for one in _PIXEL}
+EXPERIMENTS: dict[str, Experiment] = {one.name: one for one in (*_PIXEL, *_PART)}
 
 
 def find(name: str) -> Experiment:

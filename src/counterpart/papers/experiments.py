@@ -24,10 +24,10 @@ from ..rundir import RunDir
 from ..statistics import Difference, paired_difference
 
 Attacks = Sequence[Mapping[str, Any]]
-Reading = Callable[[RunDir], Record]
+Reading = Callable[[RunDir], Record | None]
 Column: TypeAlias = Attacks | Mapping[str, Any] | Reading
-"""Attacks, each alone on all images that the model gets right; or these among other settings of an evaluation; or what
-is read off a trained run. A record with a ``unit`` in its details is no share.
+"""Attacks, of which the worst case counts; or these among other settings of an evaluation; or what
+is read off a trained run, None where this has no such thing. A record with a ``unit`` in its details is no share.
 """
 Draw = Callable[[Mapping[str, RunDir], Mapping[str, Any], Path], str]
 """(row -> its run, settings of the evaluation, the PNG to write) -> its caption."""
@@ -42,6 +42,7 @@ class Row:
         name: as the paper calls it.
         recipe: of the data set's folder: "part" is cifar10/part or svhn/part.
         changes: nested settings that differ from the recipe.
+        images: what the row trains on where that is not the data set as it is, such as "pseudo-labelled".
         published: data set -> column -> per cent, or the column's unit; what the paper leaves out is missing.
     """
 
@@ -49,6 +50,7 @@ class Row:
     recipe: str
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     changes: Mapping[str, Any] = field(default_factory=dict)
+    images: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Experiment:
             seed.
         fresh: train each row in a process of its own, so that its peak memory is its own.
         draw: makes the picture of a figure from the trained rows.
+        scales: what each scale changes in its recipes.
+        autoattack_n: scale -> images of an AutoAttack column, where it would take longer than all the rest.
     """
 
     name: str
@@ -82,6 +86,8 @@ class Experiment:
     pairs: Sequence[tuple[str, str]] = ()
     fresh: bool = False
     draw: Draw | None = None
+    scales: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: SCALES)
+    autoattack_n: Mapping[str, int] = field(default_factory=lambda: {"small": 200})
 
 
 SCALES: dict[str, Mapping[str, Any]] = {
@@ -95,9 +101,9 @@ SCALES: dict[str, Mapping[str, Any]] = {
         "evaluate": {"n": 2000},
     },
     "smoke": {
-        "model": {"width": 8},
-        "train": {"epochs": 2, "batch_size": 32, "validation_n": 32, "validation_steps": 1},
-        "data": {"limit": 128},
+        "model": {"name": "wrn-10-1", "width": 4},
+        "train": {"epochs": 2, "batch_size": 32, "validation_n": 10, "validation_steps": 1},
+        "data": {"limit": 64},
         "evaluate": {"n": 20},
     },
 }
@@ -105,8 +111,8 @@ SCALES: dict[str, Mapping[str, Any]] = {
 that it runs.
 """
 
-AUTOATTACK_N = {"small": 200}
-"""Images of an AutoAttack column where it would take longer than all the rest."""
+STEP_SIZES = {"svhn": "1/255"}
+"""Data sets on which the PART paper's PGD takes another step than 2/255."""
 
 SMOKE_STEPS = {"steps": 2, "queries": 20, "draws": 2}
 
@@ -135,20 +141,21 @@ def run(
     Raises:
         UserError: an unknown row, no such recipe for the data set, or what training and evaluation refuse.
     """
-    for row in chosen_rows(experiment, rows):
+    chosen = chosen_rows(experiment, rows)
+    _refuse_mixed_images(chosen)
+    for row in chosen:
         for seed in seeds:
             done = {(r.name, r.seed) for r in _records(experiment, dataset, scale, home)}
             missing = {c: a for c, a in columns(experiment).items() if (_key(row, c), seed) not in done}
             if not missing:
                 continue
-            config = configuration(row, dataset, scale, home, seed, changes or {})
+            config = configuration(row, dataset, scale, home, seed, changes or {}, experiment.scales)
             trained = _train(config, experiment.fresh)
 
             def run_of(name: str, seed: int = seed) -> RunDir:
                 [other] = chosen_rows(experiment, [name])
-                return _train(
-                    configuration(other, dataset, scale, home, seed, changes or {}), experiment.fresh
-                )
+                config = configuration(other, dataset, scale, home, seed, changes or {}, experiment.scales)
+                return _train(config, experiment.fresh)
 
             corrupted = [column for column in missing if column in experiment.corruptions]
             for one in _corrupted(experiment, corrupted, trained, config) if corrupted else ():
@@ -159,11 +166,24 @@ def run(
                 if column in corrupted:
                     continue
                 found = _measure(experiment, what, trained, config, scale, run_of)
+                if found is None:
+                    continue
                 details = {**found.details, "scale": scale}
                 kept = replace(found, name=_key(row, column), seed=seed, details=details)
                 write(_file(experiment, dataset, scale, home), [kept])
     if experiment.draw is not None:
-        _draw(experiment, dataset, scale, home, chosen_rows(experiment, rows), seeds[0], changes or {})
+        _draw(experiment, dataset, scale, home, chosen, seeds[0], changes or {})
+
+
+def _refuse_mixed_images(rows: Sequence[Row]) -> None:
+    """One ``data.root`` serves all rows of a command."""
+    for row in rows:
+        if row.images != rows[0].images:
+            kinds = " and ".join(one.images or "the data set's own" for one in (rows[0], row))
+            raise UserError(
+                f"rows {rows[0].name} and {row.name} train on other images ({kinds}): run them by themselves, with "
+                "--rows and their --data.root."
+            )
 
 
 def _train(config: Config, fresh: bool) -> RunDir:
@@ -176,7 +196,7 @@ def _train(config: Config, fresh: bool) -> RunDir:
             done = subprocess.run([sys.executable, "-m", "counterpart", "train", str(file)], check=False)
         if done.returncode:
             raise UserError(f"training {run.path} ended with exit code {done.returncode}; it says above why.")
-        finished = sum(r.kind == "epoch" for r in run.records()) >= config.train.epochs
+        finished = sum(r.kind == "epoch" for r in run.records()) >= config.train.all_epochs
     else:
         finished = jobs.train(config).finished
     if not finished:
@@ -191,12 +211,16 @@ def _measure(
     config: Config,
     scale: str,
     run_of: Callable[[str], RunDir],
-) -> Record:
+) -> Record | None:
     """One cell: read off a run, or found by the evaluation that the column asks for."""
     if callable(what):
         return what(run)
     settings = dict(what) if isinstance(what, Mapping) else {"attacks": what}
+    shift = {"shift": settings.pop("shift")} if "shift" in settings else {}
     attacks = [_at_scale(attack, scale) for attack in settings.pop("attacks")]
+    if config.data.name in STEP_SIZES:
+        step = {"step_size": STEP_SIZES[config.data.name]}
+        attacks = [attack | step if "step_size" in attack else attack for attack in attacks]
     names = {row.name for row in experiment.rows}
     attacks = [
         a | {"surrogate": str(run_of(a["surrogate"]).path)} if a.get("surrogate") in names else a
@@ -207,10 +231,9 @@ def _measure(
             **experiment.evaluate,
             **settings,
             "attacks": attacks,
-            "n": _images(config, attacks, scale),
-            "individual": True,
+            "n": _images(config, attacks, experiment.autoattack_n.get(scale)),
         },
-        "data": {"root": config.data.root},
+        "data": {"root": config.data.root, **shift},
     }
     [judged] = jobs.evaluate(str(run.path), given)
     found = next(r for r in judged.records if r.name == "accuracy/worst case")
@@ -230,7 +253,9 @@ def _draw(
     """The figure of some rows, and its record."""
     assert experiment.draw is not None
     file = _file(experiment, dataset, scale, home).with_suffix(".png")
-    configs = {row.name: configuration(row, dataset, scale, home, seed, changes) for row in rows}
+    configs = {
+        row.name: configuration(row, dataset, scale, home, seed, changes, experiment.scales) for row in rows
+    }
     runs = {name: RunDir(config.runs / str(config.name)) for name, config in configs.items()}
     root = next(iter(configs.values())).data.root
     caption = experiment.draw(runs, {"data": {"root": root}, "device": changes.get("device", "auto")}, file)
@@ -260,9 +285,9 @@ def _corrupted(experiment: Experiment, columns: Sequence[str], run: RunDir, conf
     return [replace(found[name], name=column) for column, name in names.items() if name in found]
 
 
-def differs(scale: str) -> str:
+def differs(experiment: Experiment, scale: str) -> str:
     """What a scale changes, in words."""
-    changed = ", ".join(f"{key} {value}" for key, value in _flat(SCALES[scale]))
+    changed = ", ".join(f"{key} {value}" for key, value in _flat(experiment.scales[scale]))
     return f"differs from the paper in {changed}" if changed else "the paper's settings"
 
 
@@ -323,22 +348,36 @@ def chosen_rows(experiment: Experiment, names: Sequence[str]) -> list[Row]:
 
 
 def configuration(
-    row: Row, dataset: str, scale: str, home: Path, seed: int, changes: Mapping[str, Any]
+    row: Row,
+    dataset: str,
+    scale: str,
+    home: Path,
+    seed: int,
+    changes: Mapping[str, Any],
+    scales: Mapping[str, Mapping[str, Any]],
 ) -> Config:
     """The run of a row: its recipe, what the row changes, the scale, and what the user changes."""
     recipe = f"{dataset}/{row.recipe}"
     if recipe not in recipes.names():
         raise UserError(f"data set {dataset} has no recipe {row.recipe!r}, which row {row.name} needs.")
     own = "".join(f"+{key}={value}" for key, value in _flat(row.changes))
+    own += f"+{row.images.replace(' ', '-')}" if row.images else ""
     name = f"{recipe.replace('/', '-')}{own.replace('/', 'of')}-seed-{seed}"
     smoke: dict[str, Any] = {}
+
+    def own_epochs(name: str) -> bool:
+        """Whether a row has epochs of a kind at all."""
+        return row.changes.get("train", {}).get(name) != 0
+
     if scale == "smoke":
         smoke = {
             "attack": {"steps": SMOKE_STEPS["steps"]},
-            "train": {"epochs": SCALES["smoke"]["train"]["epochs"]},
+            "train": {
+                k: v for k, v in scales["smoke"]["train"].items() if k.endswith("epochs") and own_epochs(k)
+            },
         }
     return resolve(
-        load(recipe), SCALES[scale], row.changes, smoke, changes,
+        load(recipe), scales[scale], row.changes, smoke, changes,
         {"seed": seed, "runs": str(home / scale), "name": name}, source=recipe,
     )  # fmt: skip
 
@@ -359,10 +398,10 @@ def _at_scale(attack: Mapping[str, Any], scale: str) -> dict[str, Any]:
     return {k: min(v, SMOKE_STEPS[k]) if k in SMOKE_STEPS else v for k, v in attack.items()}
 
 
-def _images(config: Config, attacks: Attacks, scale: str) -> int | None:
-    """How many images a column is measured on."""
-    slow = AUTOATTACK_N.get(scale) if any(attack["attack"] == "autoattack" for attack in attacks) else None
-    counts = [count for count in (config.evaluate.n, slow) if count is not None]
+def _images(config: Config, attacks: Attacks, few: int | None) -> int | None:
+    """How many images a column is measured on; ``few`` of AutoAttack."""
+    slow = any(attack["attack"] == "autoattack" for attack in attacks)
+    counts = [count for count in (config.evaluate.n, few if slow else None) if count is not None]
     return min(counts, default=None)
 
 

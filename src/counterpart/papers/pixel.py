@@ -114,10 +114,10 @@ TABLE_5 = Experiment(
     "pixel/table-5",
     "AT and PART on adversarial examples made by PGD and by the minimum-margin attack",
     (
-        _cifar("AT, PGD-10", "at", "natural,PGD-20,MMA,AA", "82.58/43.69/41.80/41.63"),
-        _cifar("PART, PGD-10", "part", "natural,PGD-20,MMA,AA", "83.42/43.65/41.98/41.74"),
-        _cifar("AT, MMA", "at-mma", "natural,PGD-20,MMA,AA", "81.76/44.76/42.31/42.04"),
-        _cifar("PART, MMA", "part-mma", "natural,PGD-20,MMA,AA", "83.55/44.99/42.50/42.09"),
+        _cifar("AT on PGD-10", "at", "natural,PGD-20,MMA,AA", "82.58/43.69/41.80/41.63"),
+        _cifar("PART on PGD-10", "part", "natural,PGD-20,MMA,AA", "83.42/43.65/41.98/41.74"),
+        _cifar("AT on MMA", "at-mma", "natural,PGD-20,MMA,AA", "81.76/44.76/42.31/42.04"),
+        _cifar("PART on MMA", "part-mma", "natural,PGD-20,MMA,AA", "83.55/44.99/42.50/42.09"),
     ),
     MAIN,
     notes=(
@@ -318,7 +318,7 @@ FIGURE_1 = Experiment(
 def _sweep(eps: int) -> list[Row]:
     lows = [low for low in (eps, eps - 1, eps - 2, eps - 4, eps - 6, 0) if low >= 0]
     return [
-        Row(f"eps {eps}/255, eps_low {low}/255", "part", {},
+        Row(f"eps {eps}/255 with eps_low {low}/255", "part", {},
             {"attack": {"eps": f"{eps}/255"}, "part": {"eps_low": f"{low}/255"}, "evaluate": {"eps": "8/255"}})
         for low in lows
     ]  # fmt: skip

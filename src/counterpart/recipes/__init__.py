@@ -1,6 +1,7 @@
 """Recipes: complete runs as YAML files, by name (``cifar10/part``) or by path.
 
-A file that says ``base: cifar10/at`` holds only what differs from that built-in recipe.
+A file that says ``base: cifar10/at`` holds only what differs from that built-in recipe. Part models have every model
+of ``part-models`` on all data of ``part-models/on``: ``cityscapes/pixel`` is on/cityscapes.yaml, then pixel.yaml.
 """
 
 import textwrap
@@ -13,19 +14,24 @@ from ..config import merge, plain, read_yaml, readable, resolve, settings
 from ..errors import UserError, nearest
 
 _FOLDER = Path(__file__).parent
+_PARTS = _FOLDER / "part-models"
 
 
 def names() -> list[str]:
     """Every built-in recipe."""
-    return sorted(
-        str(path.relative_to(_FOLDER).with_suffix("").as_posix()) for path in _FOLDER.rglob("*.yaml")
-    )
+    files = [path for path in _FOLDER.rglob("*.yaml") if not path.is_relative_to(_PARTS)]
+    own = [path.relative_to(_FOLDER).with_suffix("").as_posix() for path in files]
+    models, data = _PARTS.glob("*.yaml"), [path.stem for path in (_PARTS / "on").glob("*.yaml")]
+    return sorted(own + [f"{name}/{model.stem}" for model in models for name in data])
 
 
 def headline(name: str) -> str:
     """What a built-in recipe is: the comment that it opens with."""
-    with _built_in(name).open(encoding="utf-8") as file:
-        return file.readline().removeprefix("#").strip()
+    lines = []
+    for path in reversed(_files(name)):
+        with path.open(encoding="utf-8") as file:
+            lines.append(file.readline().removeprefix("#").strip())
+    return " ".join(lines)
 
 
 def load(recipe: str) -> dict[str, Any]:
@@ -39,28 +45,36 @@ def load(recipe: str) -> dict[str, Any]:
     """
     path = Path(recipe).expanduser()
     if path.suffix in (".yaml", ".yml"):
-        name = path.stem
+        found, name = _on_base(path), path.stem
     elif recipe in names():
-        path, name = _built_in(recipe), recipe.replace("/", "-")
+        found, name = _built_in(recipe), recipe.replace("/", "-")
     else:
         raise UserError(f"no recipe is called {recipe!r}. {nearest(recipe, names())} Or name a .yaml file.")
-    found = _on_base(path)
     return {**found, "name": found.get("name") or name}
 
 
-def _built_in(name: str) -> Path:
-    return _FOLDER / f"{name}.yaml"
+def _files(name: str) -> list[Path]:
+    """The file of a built-in recipe; of part models on some data those of the data and of the model."""
+    data, _, model = name.partition("/")
+    both = [_PARTS / "on" / f"{data}.yaml", _PARTS / f"{model}.yaml"]
+    return both if both[0].exists() else [_FOLDER / f"{name}.yaml"]
+
+
+def _built_in(name: str) -> dict[str, Any]:
+    return merge(*map(_on_base, _files(name)))
 
 
 def _on_base(path: Path) -> dict[str, Any]:
-    """What a file says, on top of its base's settings."""
+    """What a file says, on top of its base's settings: a built-in recipe, or for part models a file beside it."""
     found = read_yaml(path)
     base = found.pop("base", None)
     if base is None:
         return found
+    if path.is_relative_to(_PARTS):
+        return merge(_on_base(path.with_name(f"{base}.yaml")), found)
     if base not in names():
         raise UserError(f"{path}: base {base!r} is no built-in recipe. {nearest(str(base), names())}")
-    return merge(_on_base(_built_in(base)), found)
+    return merge(_built_in(base), found)
 
 
 def show(recipe: str) -> str:

@@ -126,16 +126,21 @@ class Run:
 
     @cached_property
     def corruptions(self) -> list["Corrupted"]:
-        """Every evaluation under common corruptions, each with the means that it was asked for, the latest last."""
-        found: dict[tuple[str, tuple[int, ...]], list[Record]] = {}
+        """Every evaluation under common corruptions, each with its means over the most corruptions."""
+        found: dict[tuple[str, tuple[int, ...], bool], dict[str, Record]] = {}
         there = [r for r in self.records if r.kind == "metric" and r.name.startswith(CORRUPTION)]
         for record in there:
             if record.name.startswith(f"{CORRUPTION}mean of"):
-                key = str(record.details["corruptions_key"]), tuple(record.details["severities"])
-                found.setdefault(key, []).append(record)
+                d, of = record.details, record.name.partition("/severit")[0].rpartition(" ")[2]
+                key = str(d["corruptions_key"]), tuple(d["severities"]), bool(d["published"])
+                means = found.setdefault(key, {})
+                if of not in means or len(d["corruptions"]) >= len(means[of].details["corruptions"]):
+                    means[of] = record
         return [
-            Corrupted(severities, means, [r for r in there if r.details["corruptions_key"] == key])
-            for (key, severities), means in found.items()
+            Corrupted(
+                severities, [*means.values()], [r for r in there if r.details["corruptions_key"] == key]
+            )
+            for (key, severities, _), means in found.items()
         ]
 
     @property
@@ -170,10 +175,9 @@ class Corrupted:
     def setting(self) -> str:
         """What it shows, in words: only within one are numbers to be compared."""
         d, n = self.means[0].details, self.means[0].n
-        s = self.severities
-        label = f"severity {s[0]}" if len(s) == 1 else f"severities {', '.join(map(str, s))}"
+        label = self.means[0].name.rpartition("/")[2]
         if d["published"]:
-            label = f"published protocol: {label}, 19 corruptions, with the slips of the code that made its images"
+            label = f"published protocol: {label}, 19 corruptions"
         return f"{d['data']} {d['split']}, n = {n:,}, {d['source']}, {label}"
 
     @property
@@ -198,7 +202,8 @@ class Corrupted:
     @property
     def left_out(self) -> dict[str, str]:
         """Corruption -> why it is missing."""
-        return {k: v for mean in self.means for k, v in mean.details["left_out"].items()}
+        there = {name for mean in self.means for name in mean.details["corruptions"]}
+        return {k: v for mean in self.means for k, v in mean.details["left_out"].items() if k not in there}
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,18 @@
 """Maps of vision transformers, from the attention of their blocks: rollout, and attention weighted by its gradient.
 
 Both follow what the head reads backwards through the blocks, from the last to the first, as one row of the product of
-matrices that the papers write down: so a map costs a vector times a matrix in each block.
+matrices that the papers write down: so a map costs a vector times a matrix in each block. The attention of a block is
+made when its turn comes, and kept for no longer.
 """
+
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
-from ..protocols import Attention
+from ..protocols import Attended, Attention
 
 ATTENTION_MAPS = ("attention-rollout", "attention-gradient")
 
@@ -21,14 +25,16 @@ def attention_rollout(attention: Attention) -> Float[Tensor, "b u v"]:
 
     Differs from the paper in heads that average tokens: there the map is the average of the tokens' rows.
     """
-    row = attention.reads.expand(len(attention.blocks[0]), -1)
+    row = _start(attention)
     for block in reversed(attention.blocks):
-        row = (row + _times(row, block.detach().mean(dim=1))) / 2
+        row = (row + _times(row, attention_of(block).mean(dim=1))) / 2
     return _at_places(row, attention)
 
 
 def attention_gradient(attention: Attention, score: Float[Tensor, ""]) -> Float[Tensor, "b u v"]:
     """How much each place counts for a score, by attention times its gradient.
+
+    The gradient of attention is that of what it mixed times what it mixed, so it need not be part of the graph.
 
     Chefer et al. 2021, arXiv 2103.15679, equations 5 and 6: the relevance R of self-attention starts as the identity,
     and each block adds E_heads[(gradient * attention)+] R.
@@ -40,12 +46,38 @@ def attention_gradient(attention: Attention, score: Float[Tensor, ""]) -> Float[
         attention: of a probe; its graph is kept.
         score: sum over the batch of what the maps explain.
     """
-    gradients = torch.autograd.grad(score, attention.blocks, retain_graph=True)
-    start = attention.reads.expand(len(attention.blocks[0]), -1)
+    start = _start(attention)
     row = torch.zeros_like(start)
-    for block, gradient in zip(reversed(attention.blocks), reversed(gradients), strict=True):
-        row = row + _times(start + row, (gradient * block.detach()).relu().mean(dim=1))
+
+    def add(mixed: Tensor, block: Attended) -> None:
+        gradient = mixed.float() @ block.value.detach().float().mT
+        row.add_(_times(start + row, (gradient * attention_of(block)).relu().mean(dim=1)))
+
+    # A backward pass reaches the blocks last to first too, so none of their gradients need be kept.
+    handles = [
+        block.mixed.register_hook(partial(add, block=block))  # type: ignore[no-untyped-call]
+        for block in attention.blocks
+    ]
+    try:
+        torch.autograd.grad(score, attention.blocks[0].mixed, retain_graph=True)
+    finally:
+        for handle in handles:
+            handle.remove()
     return _at_places(row, attention)
+
+
+def attention_of(block: Attended) -> Float[Tensor, "b heads n n"]:
+    """How much a token (rows) takes from each other (columns), summing to one: what mixing the identity gives."""
+    query, key = block.query.detach().float(), block.key.detach().float()
+    mask = block.options.get("attn_mask")
+    if mask is not None and mask.is_floating_point():
+        mask = mask.float()
+    identity = torch.eye(key.shape[2], device=key.device).expand(*key.shape[:2], -1, -1)
+    return F.scaled_dot_product_attention(query, key, identity, **{**block.options, "attn_mask": mask})
+
+
+def _start(attention: Attention) -> Tensor:
+    return attention.reads.expand(len(attention.blocks[0].query), -1)
 
 
 def _times(row: Tensor, matrix: Tensor) -> Tensor:

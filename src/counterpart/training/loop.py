@@ -392,7 +392,8 @@ def _phase_at(phases: Sequence[Phase], epoch: int) -> tuple[int, int]:
 
 def _draw_maps(view: InferenceView, images: ImageSet, phase: Phase, settings: Settings) -> Tensor:
     """Maps of all samples, one clean pass each; each process draws its share."""
-    loader = batches(images, batch_size=4 * settings.batch_size, device=settings.device)
+    # Not in larger batches: a probe keeps its graph, and that of a step is what memory is known to hold.
+    loader = batches(images, batch_size=settings.batch_size, device=settings.device)
     maps = store.fill(view, loader, int(images.index.max()) + 1, phase.map_class, phase.map_kind)
     distributed.sum_([maps])
     return maps

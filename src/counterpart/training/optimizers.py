@@ -13,7 +13,14 @@ Schedule: TypeAlias = Callable[[float], float]
 
 
 def sgd(
-    model: nn.Module, *, lr: float, momentum: float, nesterov: bool, weight_decay: float, decay_norm: bool
+    model: nn.Module,
+    *,
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    decay_norm: bool,
+    no_decay: Sequence[str] = (),
 ) -> SGD:
     """SGD over all parameters.
 
@@ -24,10 +31,14 @@ def sgd(
         nesterov: look ahead.
         weight_decay: L2 coefficient of kernels and matrices.
         decay_norm: decay one-dimensional parameters (biases, normalisation) as well, as the papers do.
+        no_decay: do not decay parameters whose name contains one of these, whatever their shape.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    plain = [p for p in parameters if p.ndim <= 1 and not decay_norm]
-    decayed = [p for p in parameters if p.ndim > 1 or decay_norm]
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for name, p in model.named_parameters():
+        spared = any(part in name for part in no_decay) or (p.ndim <= 1 and not decay_norm)
+        if p.requires_grad:
+            (plain if spared else decayed).append(p)
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return SGD([g for g in groups if g["params"]], lr=lr, momentum=momentum, nesterov=nesterov)
 

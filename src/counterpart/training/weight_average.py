@@ -1,14 +1,26 @@
 """An exponential moving average of the weights."""
 
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 
 def averaged(model: nn.Module, decay: float) -> AveragedModel:
     """A copy of ``model`` that follows it: ``decay`` of itself and the rest of the model at each update.
 
     Polyak and Juditsky 1992; for adversarial training Gowal et al. 2020, arXiv 2010.03593, with decay 0.995. Batch-norm
-    statistics are averaged as well.
+    statistics are averaged as well. Whole numbers, such as the index of a table, are the model's: torch's own average
+    rounds them down.
     """
-    follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+
+    def follow(ours: Tensors, its: Tensors, _count: Tensor | int) -> None:
+        if ours[0].is_floating_point():
+            torch._foreach_lerp_(ours, its, 1 - decay)
+        else:
+            torch._foreach_copy_(ours, its)
+
     return AveragedModel(model, multi_avg_fn=follow, use_buffers=True)

@@ -57,50 +57,39 @@ def zoom_blur(images: Float[Tensor, "b c h w"], strength: Strengths, keys: Keys)
     return total / (len(factors) + 1)
 
 
-def glass_blur(
-    images: Float[Tensor, "b c h w"], strength: Strengths, keys: Keys, copies: bool = False
-) -> Float[Tensor, "b c h w"]:
-    """(sigma, reach, rounds): blur, swap every pixel with a random one within reach, blur again.
+def glass_blur(images: Float[Tensor, "b c h w"], strength: Strengths, keys: Keys) -> Float[Tensor, "b c h w"]:
+    """(sigma, reach, rounds): blur, replace every pixel by a random one within reach, blur again.
 
-    Differs from the published code in swapping: there, both sides of the swap are views of the same array, so that
-    the partner's value is copied and the pixel's own is lost. ``copies`` does the same. Swapped values travel
-    farther than copied ones, so that ours is the stronger corruption.
+    The published code means to swap the two, but both sides of its swap are views of one array, so that the partner's
+    value is copied and the pixel's own is lost. The published images are made so, and ours too.
     """
     sigma, reach, rounds = strength
-    blurred = levels(gaussian(images, sigma)) / 255
-    order = _swaps(keys, int(reach), int(rounds), (images.shape[-2], images.shape[-1]), copies)
-    moved = blurred.flatten(2).gather(2, order[:, None].expand(-1, images.shape[1], -1))
-    return gaussian(moved.view(images.shape), sigma)
+    pixels = (levels(gaussian(images, sigma)) / 255).flatten(2)
+    for turn in range(int(rounds)):
+        shown = _copies(keys, turn, int(reach), (images.shape[-2], images.shape[-1]))
+        pixels = pixels.gather(2, shown[:, None].expand(-1, images.shape[1], -1))
+    return gaussian(pixels.view(images.shape), sigma)
 
 
-def _swaps(keys: Keys, reach: int, rounds: int, size: tuple[int, int], copies: bool) -> Int[Tensor, "b n"]:
-    """Which pixel each pixel shows after all swaps (or copies), the last pixel's first, row by row.
+def _copies(keys: Keys, turn: int, reach: int, size: tuple[int, int]) -> Int[Tensor, "b n"]:
+    """Which pixel each pixel shows after one round of copies, the last pixel's first, row by row.
 
-    A swap at (h, w) can meet another only if both their rows and columns differ by less than 2 reach. So swaps
-    whose 2 reach (H - h) + (W - w) is the same are made at once, and the outcome is that of one after the other.
+    A pixel copies what its partner shows by then: what the partner has copied itself if it comes later in the image,
+    and else its old value. So chains of partners lead on through the image, and are followed in leaps of 1, 2, 4, ...
     """
     height, width = size
     device = keys.index.device
-    order = torch.arange(height * width, device=device)[:, None].repeat(1, len(keys))
-    down, across = height - 2 * reach, width - 2 * reach  # swaps per column and per row
-    last = (height - reach) * width + width - reach
-    apart = 2 * reach
-    for turn in range(rounds):
-        draws = (2 * reach * keys.uniform(turn, (height * width, 2))).long() - reach
-        partner = (draws[..., 0] * width + draws[..., 1]).T + torch.arange(height * width, device=device)[
-            :, None
-        ]
-        for time in range((down - 1) * apart + across):
-            first = max(0, -(-(time - across + 1) // apart))
-            final = min(down - 1, time // apart)
-            if first > final:
-                continue
-            # Up by one row and to the right by ``apart``: evenly spaced in memory.
-            highest = last - first * width - (time - first * apart)
-            lowest = last - final * width - (time - final * apart)
-            here = slice(lowest, highest + 1, width - apart)
-            there, own = partner[here], order[here].clone()
-            order[here] = order.gather(0, there)
-            if not copies:
-                order.scatter_(0, there, own)
-    return order.T
+    n = height * width
+    place = torch.arange(n, device=device).view(height, width)
+    shift = (2 * reach * keys.uniform(turn, (n, 2))).long() - reach
+    partner = place.flatten() + shift[..., 0] * width + shift[..., 1]
+    copying = torch.zeros(height, width, dtype=torch.bool, device=device)
+    copying[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1] = True
+    copying = copying.flatten()
+    partner = torch.where(copying, partner, place.flatten())
+    # Below n a pixel's old value, which ends a chain; from n on what the pixel n before has copied.
+    goes_on = (partner > place.flatten()) & copying[partner]
+    leap = torch.where(goes_on, partner + n, partner)
+    while bool((leap >= n).any()):
+        leap = torch.where(leap >= n, leap.gather(1, leap % n), leap)
+    return leap

@@ -13,7 +13,7 @@ from ..decoding import decode
 from .filters import grey, in_channels, levels, motion, zoomed
 
 Strengths = tuple[float, ...]
-TEXTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg", "frost6.jpg")
+TEXTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
 
 
 def snow(images: Float[Tensor, "b c h w"], strength: Strengths, keys: Keys) -> Float[Tensor, "b c h w"]:
@@ -34,8 +34,6 @@ def frost(
     images: Float[Tensor, "b c h w"], strength: Strengths, keys: Keys, textures: Sequence[Tensor]
 ) -> Float[Tensor, "b c h w"]:
     """A random part of one of the textures, each (3, h, w) uint8: (share of image, share of texture, shrink).
-
-    Differs from the published code in using the sixth texture, which its draw never reaches: give it the first five.
 
     Raises:
         ValueError: an image is not smaller than every texture.
@@ -64,7 +62,7 @@ def frost(
 
 
 def read_textures(folder: Path) -> list[UInt8[Tensor, "3 h w"]]:
-    """The six textures of the published benchmarks.
+    """The five textures of the published images; a sixth lies beside them, which the published draw never reaches.
 
     Raises:
         UserError: one is missing or damaged.

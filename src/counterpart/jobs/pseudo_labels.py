@@ -1,0 +1,231 @@
+"""Part masks that a trained segmenter predicts for images without: a copy of a folder of images with part masks.
+
+Sitawarin et al. 2023, section 5.3 and appendix D.6.
+"""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from .. import build, devices, progress
+from ..config import resolve
+from ..data.decoding import decode, header_size
+from ..data.image_sets import Splits
+from ..data.parts_folder import IMAGES, TABLE, mask_of
+from ..data.preparation import (
+    MANIFEST,
+    STAGE,
+    as_png,
+    open_journal,
+    prepared_with,
+    read_lines,
+    refuse_other,
+    write_whole,
+)
+from ..data.transforms import as_floats
+from ..errors import UserError
+from ..evaluation.ledger import weights_hash
+from ..models.part_model import PartClassifier
+from ..part_maps import predicted_parts
+from ..rundir import RunDir, write_atomically
+from .targets import load_run
+
+ANNOTATED, PREDICTED, UNSURE, WITHOUT = "annotated", "predicted", "too unsure", "without a mask"
+BATCH = 32
+NEVER = -1e4  # a logit that no softmax sees
+
+
+@dataclass(frozen=True)
+class PseudoLabelled:
+    """A folder that is complete: how many images of each kind it has (``ANNOTATED``, ...)."""
+
+    target: Path
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class _Item:
+    """An image, its class, and whether its mask is known, to be predicted, or neither."""
+
+    image: Path
+    label: int
+    kind: str
+
+
+def pseudo_label(
+    segmenter: str, target: Path, *, confidence: float = 0.0, changes: Mapping[str, Any] | None = None
+) -> PseudoLabelled:
+    """Copy the folder that a segmenter was trained on, with a predicted mask for each training image without one.
+
+    Annotated are the training images whose part labels the segmenter learned from: under ``data.labelled`` below 1
+    these are not all that have a mask in the source. A prediction knows the class: only its parts and the background
+    take part in the softmax. As in the published code, images are resized to squares for it, and masks back by the
+    nearest pixel. Validation and test images keep the masks that they have.
+
+    Differs from the published code in that its softmax over parts still holds the other classes' share.
+
+    Args:
+        segmenter: run folder of a part model; its best weights count.
+        target: a folder that is new or empty, or that this call began: it goes on there.
+        confidence: an image whose mean over pixels of the largest share is lower gets no mask.
+        changes: nested settings that differ from the run's, such as {"data": {"root": ...}}.
+
+    Raises:
+        UserError: the run is no part model on such a folder, the target holds something else, or a file is damaged.
+            What is done stays, and the same call goes on.
+    """
+    run = RunDir(Path(segmenter).expanduser())
+    model, about = load_run(run, "best")
+    config = resolve(run.config(), changes or {}, source=str(run.path))
+    if not isinstance(model, PartClassifier):
+        raise UserError(f"{run.path} holds {config.model.name}, which finds no parts. Train a part model.")
+    if config.data.name != "parts" or config.data.root is None:
+        raise UserError(
+            f"{run.path} was trained on {config.data.name}: pseudo-labels are for folders (data.name parts)."
+        )
+    if config.data.labels != "parts" or config.data.limit is not None:
+        odd = "labels" if config.data.labels != "parts" else "limit"
+        raise UserError(
+            f"{run.path} was trained with data.{odd} {getattr(config.data, odd)}: train a segmenter without."
+        )
+    root = config.data.root
+    if target.resolve().is_relative_to(root.resolve()):
+        raise UserError(f"{target} lies within {root}, the folder that is copied: name another --target.")
+    device = devices.resolve(config.device, config.threads)
+    data = build.splits(config, torch.device("cpu"))
+    owners = build.part_classes(data.train)
+    if owners != model.part_classes.tolist() or list(data.train.classes) != about["classes"]:
+        raise UserError(f"{root} has other classes or parts than {run.path} was trained on.")
+    made = {
+        "preparation": "pseudo-labels",
+        "segmenter": weights_hash(model),
+        "confidence": confidence,
+        "source": data.train.fingerprint,
+    }
+    if (target / MANIFEST).exists():
+        refuse_other(target, made, prepared_with(target))
+        shutil.rmtree(target / STAGE, ignore_errors=True)
+        return _summary(target)
+    items = list(_items(data, root))
+    journal = open_journal(target, made)
+    done = {line["path"] for line in read_lines(journal)[1:]}
+    left = [item for item in items if _relative(item, root) not in done]
+    predict = partial(_predict, model.to(device).eval(), owners, about["model"]["image_size"], device)
+    with (
+        journal.open("a", encoding="utf-8") as file,
+        progress.track("pseudo-labels", len(items), len(items) - len(left)) as bar,
+    ):
+        for first in range(0, len(left), BATCH):
+            some = left[first : first + BATCH]
+            lines = _write(some, root, target, predict, confidence)
+            file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+            file.flush()
+            bar.advance(len(some))
+    return _finish(root, target, made, journal)
+
+
+def _items(data: Splits, root: Path) -> Iterator[_Item]:
+    for images in (data.train, data.validation, data.test):
+        assert images.files is not None
+        assert images.parts is not None
+        for image, label, there in zip(
+            images.files, images.labels.tolist(), images.parts.there.tolist(), strict=True
+        ):
+            unknown = PREDICTED if images is data.train else WITHOUT
+            yield _Item(image, label, ANNOTATED if there else unknown)
+
+
+def _relative(item: _Item, root: Path) -> str:
+    return item.image.relative_to(root).as_posix()
+
+
+def _write(
+    items: Sequence[_Item], root: Path, target: Path, predict: Any, confidence: float
+) -> list[dict[str, Any]]:
+    """Write images and masks; a line of the manifest for each."""
+    unknown = [item for item in items if item.kind == PREDICTED]
+    found = dict(zip([item.image for item in unknown], predict(unknown), strict=True)) if unknown else {}
+    lines = []
+    for item in items:
+        mask, kind, sure = mask_of(root, item.image), item.kind, None
+        content = mask.read_bytes() if kind == ANNOTATED else None
+        if kind == PREDICTED:
+            ids, sure = found[item.image]
+            content, kind = (as_png(ids), PREDICTED) if sure >= confidence else (None, UNSURE)
+        if content is not None:
+            write_whole(target / mask.relative_to(root), content)
+        write_whole(target / _relative(item, root), item.image.read_bytes())
+        split, name = item.image.relative_to(root / IMAGES).parts[:2]
+        line: dict[str, Any] = {"path": _relative(item, root), "class": name, "split": split, "mask": None}
+        if content is not None:
+            line["mask"] = mask.relative_to(root).as_posix()
+        line |= {"kind": kind, "pseudo": kind == PREDICTED}
+        lines.append(line if sure is None else {**line, "confidence": sure})
+    return lines
+
+
+def _predict(
+    model: PartClassifier, owners: Sequence[int], size: int, device: torch.device, items: Sequence[_Item]
+) -> list[tuple[np.ndarray, float]]:
+    """Part ids (H, W) of each image at its own size, and how sure they are."""
+
+    def square(image: Image.Image) -> Tensor:
+        resized = image.resize((size, size), Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+
+    pixels = torch.stack([decode(item.image, prepare=square) for item in items])
+    labels = torch.tensor([item.label for item in items])
+    with torch.no_grad(), devices.exact_float32():
+        part_logits = model.forward_parts(as_floats(pixels.to(device))).part_logits.float().cpu()
+    masks, sure = of_class(part_logits, labels, torch.tensor(owners), size)
+    made = []
+    for item, ids, share in zip(items, masks, sure.tolist(), strict=True):
+        height, width = header_size(item.image)
+        kind = np.uint8 if len(owners) < 256 else np.uint16
+        full = Image.fromarray(ids.numpy().astype(np.int32)).resize((width, height), Image.Resampling.NEAREST)
+        made.append((np.asarray(full).astype(kind), share))
+    return made
+
+
+def of_class(
+    part_logits: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"], owners: Int[Tensor, " p"], size: int
+) -> tuple[Int[Tensor, "b s s"], Float[Tensor, " b"]]:
+    """The likeliest among the parts of each image's class and the background, and the mean of its shares.
+
+    Args:
+        part_logits: channel 0 being the background.
+        labels: classes.
+        owners: the class of each part.
+        size: side of the masks.
+    """
+    own = torch.cat([torch.ones(len(labels), 1, dtype=torch.bool), owners == labels[:, None]], dim=1)
+    possible = part_logits.masked_fill(~own[:, :, None, None], NEVER)
+    sure = possible.softmax(dim=1).amax(dim=1).mean(dim=(1, 2))
+    return predicted_parts(possible, (size, size)), sure
+
+
+def _finish(root: Path, target: Path, made: Mapping[str, Any], journal: Path) -> PseudoLabelled:
+    """The table, without which the folder is none, and last the manifest."""
+    lines = sorted(read_lines(journal)[1:], key=lambda line: str(line["path"]))
+    table = json.loads((root / TABLE).read_text(encoding="utf-8")) | {"prepared": dict(made)}
+    text = json.dumps(table, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(target / TABLE, partial(Path.write_text, data=text, encoding="utf-8"))
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    write_atomically(target / MANIFEST, partial(Path.write_text, data=text, encoding="utf-8"))
+    shutil.rmtree(target / STAGE)
+    return _summary(target)
+
+
+def _summary(target: Path) -> PseudoLabelled:
+    return PseudoLabelled(target, Counter(line["kind"] for line in read_lines(target / MANIFEST)))

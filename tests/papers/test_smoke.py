@@ -1,0 +1,59 @@
+"""A row of every experiment of the PART paper at smoke scale by the commands, on a CIFAR-10 of a few images in the official layout."""
+
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from counterpart import papers
+from counterpart.cli import main
+from counterpart.data.corruptions.weather import TEXTURES
+from counterpart.papers import experiments
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Noise as images and as textures of frost; the runs, which tables share."""
+    home, random = tmp_path_factory.mktemp("smoke"), np.random.default_rng(0)
+    folder = home / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        rows = {
+            "data": random.integers(0, 256, (20, 3072), dtype=np.uint8),
+            "labels": [*range(10), *range(10)],
+        }
+        (folder / name).write_bytes(pickle.dumps(rows))
+    for name in TEXTURES:
+        Image.fromarray(random.integers(0, 256, (200, 200, 3), dtype=np.uint8)).save(home / name)
+    return home
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in papers.EXPERIMENTS if name.startswith("pixel/")])
+def test_an_experiment_runs_once_and_shows_every_column(name, home, monkeypatch, capsys):
+    experiment = papers.find(name)
+    row, columns = experiment.rows[1].name, papers.columns(experiment)
+    words = [name, "--scale", "smoke", "--runs", str(home / "runs")]
+    run = ["papers", "run", *words, "--rows", row, "--data.root", str(home), "--corruptions.frost", str(home),
+           "--device", "cpu", "--threads", "1"]  # fmt: skip
+    assert main(run) == 0
+    found = papers.measured(experiment, "cifar10", "smoke", home / "runs" / "papers")
+    assert set(found) == {(row, column) for column in columns}
+    for (_, column), [record] in found.items():
+        if "right" in record.details:  # by attacks
+            assert record.details["right"].count("1") == round(record.value * record.n)
+            assert record.value <= found[row, "natural"][0].value, column
+    if experiment.draw is None:
+        for job in ("train", "evaluate", "evaluate_corruptions"):  # would be called for whatever is missing
+            monkeypatch.setattr(experiments.jobs, job, None)
+        assert main(run) == 0
+    shown = ""
+    for width in ("80", "200"):
+        capsys.readouterr()
+        monkeypatch.setenv("COLUMNS", width)
+        assert main(["papers", "show", *words]) == 0
+        shown = capsys.readouterr().out
+        assert "…" not in shown
+    texts = (*columns, row, "scale smoke", *(["Picture:"] if experiment.draw else []))
+    assert all(word in shown for text in texts for word in text.split())  # lines are broken between words
