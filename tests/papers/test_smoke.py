@@ -1,4 +1,4 @@
-"""A row of every experiment of the PART paper at smoke scale by the commands, on a CIFAR-10 of a few images in the official layout."""
+"""A row of every experiment of the PART paper at smoke scale, on a CIFAR-10 of a few images in the official layout."""
 
 import pickle
 

@@ -367,7 +367,7 @@ def configuration(
 
     def own_epochs(name: str) -> bool:
         """Whether a row has epochs of a kind at all."""
-        return row.changes.get("train", {}).get(name) != 0
+        return bool(row.changes.get("train", {}).get(name, 1))
 
     if scale == "smoke":
         smoke = {
