@@ -75,7 +75,12 @@ def keep(file: str, rows: list[Record]) -> None:
     for row in rows:
         unit = row.details.get("unit", "")
         print(f"{row.name:<55} {row.value:>12.5g} {unit:<9} {row.details.get('target', '')}")
-    words = records.environment()["command"].split()
-    command = " ".join(f".../{Path(word).name}" if Path(word).is_absolute() else word for word in words)
+    command = shortened(records.environment()["command"])
     records.write(RESULTS / file, [replace(row, provenance={"command": command}) for row in rows])
     print(f"Kept in results/{file}")
+
+
+def shortened(command: str) -> str:
+    """A command without the folders of the machine that it ran on."""
+    words = command.split()
+    return " ".join(f".../{Path(word).name}" if Path(word).is_absolute() else word for word in words)

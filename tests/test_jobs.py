@@ -387,7 +387,7 @@ def files_no_larger_than(size):
     ("what", "limit", "changes"),
     [
         ("panel", 10_000, {"save_images": False}),
-        ("images", 3_000, {}),
+        ("images", 4_000, {}),
         ("records", None, {}),
     ],
 )

@@ -8,7 +8,7 @@ from counterpart.budget import Linf
 from counterpart.data.image_sets import ImageSet
 from counterpart.data.parts import Parts
 from counterpart.evaluation.part_quality import PartCounts, count_parts, part_metrics
-from counterpart.protocols import PartModel, PartOutput
+from counterpart.protocols import Attacked, NamedAttack, PartModel, PartOutput
 
 NAMES = {"cat": {"head": 1}, "dog": {"tail": 2}}
 
@@ -79,9 +79,10 @@ def test_an_attack_changes_what_is_seen_within_its_budget(images):
     def attack(view, clean, labels, *, budget, keys):
         moved = budget.project(torch.ones_like(clean), clean)
         seen.append((moved, clean, keys.index.tolist()))
-        return type("Attacked", (), {"images": moved})
+        none = torch.zeros_like(labels)
+        return Attacked(moved, none, none)
 
-    counted(images, attack)
+    counted(images, NamedAttack("push", attack, "push"))
     assert [index for *_, index in seen] == [[3, 5], [9, 20]]
     assert all(Linf(8 / 255).contains(moved, clean).all() for moved, clean, _ in seen)
 

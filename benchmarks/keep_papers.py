@@ -1,0 +1,39 @@
+"""Copy an experiment's records to ``results/``, absolute paths in their commands cut to their last part.
+
+    counterpart papers run pixel/controls --scale small --data.root DIR --seeds 0,1,2       (a quarter of an hour a row)
+    python benchmarks/keep_papers.py runs/papers/small/pixel-controls-cifar10.jsonl
+
+What ``results/`` has of that experiment is replaced.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from timing import RESULTS, shortened
+
+from counterpart import records
+
+
+def main() -> None:
+    """Read, shorten, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--without", default="", help="columns to leave out, with commas between them")
+    given = parser.parse_args()
+    out = set(given.without.split(","))
+    kept = [
+        replace(one, provenance={**one.provenance, "command": shortened(one.provenance["command"])})
+        for one in records.read(given.file)
+        if one.name.rpartition("/")[2] not in out
+    ]
+    target, fresh = RESULTS / given.file.name, RESULTS / f".{given.file.name}"
+    records.write(fresh, kept)
+    fresh.replace(target)
+    print(f"Kept {len(kept)} records in results/{target.name}")
+
+
+if __name__ == "__main__":
+    main()
