@@ -46,15 +46,17 @@ def shifted(images: ImageSet, kind: str) -> ImageSet:
         )
     partners = _partners(kept.labels.cpu(), Keys(SPLIT_SEED, f"shift/{kind}", kept.index.cpu()))
     place = {index: position for position, index in enumerate(kept.index.tolist())}
-    blend = _before if kind == "backgrounds" else _covered
 
     def alter(pixels: UInt8[Tensor, "b c h w"], index: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
         own = torch.tensor([place[i] for i in index.tolist()])
         other = partners[own]
-        keys = Keys(SPLIT_SEED, f"shift/{kind}", index.cpu())
         parts, lent_parts = (kept.read_parts(rows).to(pixels.device) for rows in (own, other))
-        lent = as_floats(kept.read(other).to(pixels.device))
-        mixed = blend(as_floats(pixels), parts, lent, lent_parts > 0, keys)
+        mine, lent = as_floats(pixels), as_floats(kept.read(other).to(pixels.device))
+        if kind == "backgrounds":
+            mixed = torch.where(parts[:, None] > 0, mine, filled(lent, lent_parts[:, None] > 0))
+        else:
+            keys = Keys(SPLIT_SEED, f"shift/{kind}", index.cpu())
+            mixed = _covered(mine, parts, lent, lent_parts > 0, keys)
         return (255 * mixed).round().clamp(0, 255).byte()
 
     return replace(
@@ -73,16 +75,6 @@ def _partners(labels: Int[Tensor, " n"], keys: Keys) -> Int[Tensor, " n"]:
     drawn = keys.integers(0, len(labels) - sizes[labels])
     # The others in order, with the image's own class left out.
     return order[drawn + torch.where(drawn >= (ends - sizes)[labels], sizes[labels], 0)]
-
-
-def _before(
-    images: Float[Tensor, "b c h w"],
-    parts: Integer[Tensor, "b h w"],
-    lent: Float[Tensor, "b c h w"],
-    lent_object: Bool[Tensor, "b h w"],
-    keys: Keys,
-) -> Float[Tensor, "b c h w"]:
-    return torch.where(parts[:, None] > 0, images, filled(lent, lent_object[:, None]))
 
 
 def filled(images: Float[Tensor, "b c h w"], hole: Bool[Tensor, "b 1 h w"]) -> Float[Tensor, "b c h w"]:

@@ -63,10 +63,6 @@ class PartHead(nn.Module):
         """H, W at which the features are computed."""
         return part_logits.shape[2] * self.scale, part_logits.shape[3] * self.scale
 
-    def forward(self, features: PartFeatures) -> Float[Tensor, "b k"]:
-        """Class logits."""
-        raise NotImplementedError
-
     def get_classifier(self) -> nn.Module:
         """The final layer; a module without parameters where there is none."""
         return next((m for m in reversed(list(self.modules())) if isinstance(m, nn.Linear)), nn.Identity())

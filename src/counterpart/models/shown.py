@@ -53,7 +53,7 @@ class Attending(TorchFunctionMode):
         """Call ``function`` as ever."""
         output = function(*args, **(kwargs or {}))
         if function is F.scaled_dot_product_attention:
-            given = dict(zip(self.NAMES, args, strict=False)) | (kwargs or {})
+            given = dict(zip(self.NAMES[: len(args)], args, strict=True)) | (kwargs or {})
             query, key, value = (given.pop(name) for name in self.NAMES[:3])
             self.calls.append(Attended(query, key, value, output, given))
         return output

@@ -6,7 +6,6 @@ Sitawarin et al. 2023 (ICLR), arXiv 2209.09117.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 from .. import jobs
@@ -76,7 +75,7 @@ def _one(name: str, recipe: str, text: str, **changes: object) -> Row:
     return Row(
         name,
         recipe,
-        {"part-imagenet": dict(zip(("natural", "AA", "PGD"), values, strict=False))},
+        {"part-imagenet": dict(zip(("natural", "AA", "PGD")[: len(values)], values, strict=True))},
         changes,
     )
 
@@ -419,7 +418,7 @@ TABLE_12 = _table(
 )  # fmt: skip
 
 
-def _segmenter(name: str, recipe: str, text: str, changes: Mapping[str, Any] = MappingProxyType({})) -> Row:
+def _segmenter(name: str, recipe: str, text: str, **changes: object) -> Row:
     return Row(name, recipe, {"part-imagenet": _values("class,pixels", text)}, changes)
 
 
@@ -427,9 +426,9 @@ TABLE_13 = _table(
     13,
     "Attacks on the segmenter alone",
     (
-        _segmenter("Downsampled without defence", "downsampled-clean", "34.9/9.6", NO_ATTACK),
+        _segmenter("Downsampled without defence", "downsampled-clean", "34.9/9.6", **NO_ATTACK),
         _segmenter("Downsampled", "downsampled", "60.9/62.6"),
-        _segmenter("Bounding-Box without defence", "bounding-box-clean", "30.5/7.8", NO_ATTACK),
+        _segmenter("Bounding-Box without defence", "bounding-box-clean", "30.5/7.8", **NO_ATTACK),
         _segmenter("Bounding-Box", "bounding-box", "64.4/65.5"),
     ),
     "Class: PGD-100 on the parts from five starts, an image counts once its class falls. Pixels: after all of PGD-20 "

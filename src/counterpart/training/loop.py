@@ -39,6 +39,9 @@ Validate = Callable[..., tuple[float, ...]]
 accuracy under an attack within the rule's budget.
 """
 
+VALIDATED = ("validation_clean", "validation_robust", "validation_masked")
+"""What records call that; the last one is there where a rule was given."""
+
 Adapt = Callable[[Sequence[Sequence[float]]], "Phase"]
 """(clean, robust, masked) validation accuracy after each epoch of a phase so far -> the phase in its next epoch."""
 
@@ -428,7 +431,7 @@ def _epoch_record(
         "lr": lr,
         "loss": sums.get("loss", 0.0) / count,
         "accuracy": sums.get("accuracy", 0.0) / count,
-        **dict(zip(("validation_clean", "validation_robust", "validation_masked"), validated, strict=False)),
+        **dict(zip(VALIDATED[: len(validated)], validated, strict=True)),
         "images_per_second": count / seconds,
         "peak_memory": devices.peak_memory(settings.device),  # bytes, of this process so far
         "device": settings.device.type,
