@@ -18,7 +18,7 @@ from ..losses.segmentation import part_cross_entropy
 from ..part_maps import part_counts
 from ..protocols import Attacked, Classifier, PartModel, PartOutput, Probe, View
 from ..seeding import Keys
-from .projected_gradient import Answer, climb, pgd
+from .projected_gradient import Answer, climb, climb_from, pgd
 from .starts import images_of
 
 STRATEGIES = ("untargeted", "random", "likely", "most-confident", "sorted")
@@ -125,21 +125,14 @@ def single_staged(
         of_class = cross_entropy(output.logits, labels[rows], None)
         return (1 - share) * of_class + share * apart(output, rows)
 
-    length = _length(step_size, budget, images, steps)
-    found, left = images.clone(), torch.arange(len(images), device=images.device)
-    forwards, backwards = torch.zeros_like(labels), torch.zeros_like(labels)
-    for restart in range(restarts):
+    def begin(restart: int) -> Tensor:
         given = None if start is None or restart else images_of(start)
-        begin = budget.sample(images, keys.fold(restart)) if given is None else given
-        climbed = climb(
-            _answer(model, labels, loss), images, labels, begin, left,
-            budget=budget, length=length, steps=steps, to_the_end=to_the_end,
-        )  # fmt: skip
-        found[left] = climbed.images
-        forwards[left] += climbed.forwards
-        backwards[left] += climbed.backwards
-        left = left[climbed.held]
-    return Attacked(found, forwards, backwards)
+        return budget.sample(images, keys.fold(restart)) if given is None else given
+
+    return climb_from(
+        _answer(model, labels, loss), images, labels, begin, budget=budget,
+        length=_length(step_size, budget, images, steps), steps=steps, restarts=restarts, to_the_end=to_the_end,
+    )  # fmt: skip
 
 
 def two_staged(

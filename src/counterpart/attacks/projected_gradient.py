@@ -78,27 +78,50 @@ def pgd(
             current = budget.project(budget.step(leaf.detach(), gradient, length), images)
         return Attacked(images_of(current), torch.full_like(labels, forwards), torch.full_like(labels, steps))
 
-    found = images.clone()
-    forwards_of, backwards_of = torch.full_like(labels, spent), torch.zeros_like(labels)
-    left = torch.arange(len(images), device=images.device)  # not fooled so far
-
     def answer(current: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         leaf, logits = leaf_and_logits(model, current)
         check_labels(labels[rows], logits.shape[1])
         return leaf, logits, loss(logits, labels[rows], None if targets is None else targets[rows])
 
-    for restart in range(restarts):
-        begin = images_of(start) if start is not None and restart == 0 else first(restart)
-        climbed = climb(answer, images, labels, begin, left, budget=budget, length=length, steps=steps)
-        found[left] = climbed.images
-        forwards_of[left] += climbed.forwards
-        backwards_of[left] += climbed.backwards
-        left = left[climbed.held]
-    return Attacked(found, forwards_of, backwards_of)
+    def begin(restart: int) -> Tensor:
+        return images_of(start) if start is not None and restart == 0 else first(restart)
+
+    made = climb_from(
+        answer, images, labels, begin, budget=budget, length=length, steps=steps, restarts=restarts
+    )
+    return Attacked(made.images, made.forwards + spent, made.backwards)
 
 
 Answer: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """(images (b, C, H, W), which rows of the batch they are (b,)) -> them as a leaf, logits (b, K), loss (b,) of each."""
+
+
+def climb_from(
+    answer: Answer,
+    images: Float[Tensor, "b c h w"],
+    labels: Int[Tensor, " b"],
+    begin: Callable[[int], Tensor],
+    *,
+    budget: Budget,
+    length: float | Tensor,
+    steps: int,
+    restarts: int,
+    to_the_end: bool = False,
+) -> Attacked:
+    """``climb`` from several starts, (restart) -> images (B, C, H, W); only rows that held meet the next."""
+    found = images.clone()
+    forwards, backwards = torch.zeros_like(labels), torch.zeros_like(labels)
+    left = torch.arange(len(images), device=images.device)
+    for restart in range(restarts):
+        climbed = climb(
+            answer, images, labels, begin(restart), left,
+            budget=budget, length=length, steps=steps, to_the_end=to_the_end,
+        )  # fmt: skip
+        found[left] = climbed.images
+        forwards[left] += climbed.forwards
+        backwards[left] += climbed.backwards
+        left = left[climbed.held]
+    return Attacked(found, forwards, backwards)
 
 
 class Climbed(NamedTuple):

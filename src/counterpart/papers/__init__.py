@@ -12,9 +12,10 @@ from .experiments import figure as figure
 from .experiments import measured as measured
 from .experiments import run as run
 from .part import EXPERIMENTS as _PART
+from .part_comparison import EXPERIMENTS as _COMPARISON
 from .pixel import EXPERIMENTS as _PIXEL
 
-EXPERIMENTS: dict[str, Experiment] = {one.name: one for one in (*_PIXEL, *_PART)}
+EXPERIMENTS: dict[str, Experiment] = {one.name: one for one in (*_PIXEL, *_PART, *_COMPARISON)}
 
 
 def find(name: str) -> Experiment:

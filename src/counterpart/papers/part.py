@@ -1,4 +1,4 @@
-"""Tables of "Part-Based Models Improve Adversarial Robustness", and what no table of it shows.
+"""Tables of "Part-Based Models Improve Adversarial Robustness".
 
 Sitawarin et al. 2023 (ICLR), arXiv 2209.09117.
 """
@@ -14,7 +14,6 @@ from ..records import Record
 from ..rundir import RunDir
 from .experiments import Attacks, Column, Experiment, Row
 
-PGD_20: Attacks = [{"attack": "pgd", "steps": 20}]
 AUTOATTACK: Attacks = [{"attack": "autoattack"}]
 
 
@@ -25,15 +24,6 @@ def found_parts(run: RunDir, *, name: str) -> Record | None:
     [judged] = jobs.evaluate(str(run.path), {"evaluate": {"attacks": [], "parts": True}})
     return next(record for record in judged.records if record.name == f"parts/{name}")
 
-
-COLUMNS: Mapping[str, Column] = {
-    "PGD-20": PGD_20,
-    "pixels": partial(found_parts, name="pixel accuracy clean"),
-    "pixels PGD-20": partial(found_parts, name="pixel accuracy under PGD-20"),
-    "mIoU": partial(found_parts, name="mIoU clean"),
-    "mIoU PGD-20": partial(found_parts, name="mIoU under PGD-20"),
-    "AA": AUTOATTACK,
-}
 
 MAIN: Mapping[str, Column] = {"AA": AUTOATTACK}
 WITH_PGD: Mapping[str, Column] = {
@@ -502,85 +492,7 @@ TABLE_22 = _table(
     pairs=_BEYOND,
 )  # fmt: skip
 
-_TRADES = {"train": {"method": "trades", "beta": 1}}
-_MODELS = {
-    "Baseline": "baseline",
-    "Downsampled": "downsampled",
-    "Downsampled no labels": "downsampled-no-part-labels",
-    "Bounding-Box": "bounding-box",
-    "Bounding-Box no labels": "bounding-box-no-part-labels",
-}
-_LEARNED = (  # what the labels bring, what the architecture brings, and both
-    ("Downsampled", "Downsampled no labels"), ("Bounding-Box", "Bounding-Box no labels"),
-    ("Downsampled no labels", "Baseline"), ("Bounding-Box no labels", "Baseline"),
-    ("Downsampled", "Baseline"), ("Bounding-Box", "Baseline"),
-)  # fmt: skip
-
-
-def _comparison(dataset: str, title: str, scales: Mapping[str, Mapping[str, Any]]) -> Experiment:
-    """Part models, with labels of parts and without, beside their baseline, by PGD and by TRADES; budgets by parts."""
-    return Experiment(
-        f"part/{dataset}",
-        f"Do part models and part labels help on {title}? Does a budget that follows the parts?",
-        (
-            *(Row(name, recipe) for name, recipe in _MODELS.items()),
-            Row("part-budget", "part-budget"),
-            Row("part-budget uniform", "part-budget", changes={"part": {"control": "uniform"}}),
-            *(Row(f"{name} TRADES", recipe, changes=_TRADES) for name, recipe in _MODELS.items()),
-        ),
-        COLUMNS,
-        notes=(
-            "Not in the paper. A part model makes about three times its baseline's operations here, at this encoder "
-            "and size: rows are equal in epochs, not in time.",
-            "part-budget: Downsampled, whose background gets 7/8 of eps in training; uniform: its mean radius "
-            "everywhere, so that only where the budget lies differs.",
-            "Pixels and mIoU: over all test images together, background included; under PGD-20 on the class, every "
-            "image attacked to the end.",
-        ),
-        datasets=(dataset,),
-        pairs=(
-            *_LEARNED,
-            ("part-budget", "Downsampled"),
-            ("part-budget", "part-budget uniform"),
-            *((f"{one} TRADES", f"{other} TRADES") for one, other in _LEARNED),
-        ),
-        scales={"full": {}, "smoke": _SMOKE, **scales},
-        autoattack_n={"small": 60},
-    )
-
-
-_SMOKE: Mapping[str, Any] = {
-    "data": {"size": 48, "limit": 48},
-    "train": {"clean_epochs": 1, "epochs": 1, "batch_size": 16, "validation_n": 16, "validation_steps": 1},
-    "evaluate": {"n": 12},
-}
-
-SYNTHETIC = _comparison(
-    "synthetic-parts",
-    "drawn objects",
-    {
-        "small": {
-            "data": {"size": 32, "padding": 2, "limit": 1500},
-            "train": {"clean_epochs": 5, "epochs": 5, "validation_n": 120},
-            "attack": {"eps": "16/255"},  # at 8/255 clean training alone keeps 60 %
-            "part": {"eps_low": "14/255"},
-            "evaluate": {"n": 500},
-        }
-    },
-)
-ADE = _comparison(
-    "ade-parts",
-    "real photographs",
-    {
-        "small": {
-            "data": {"size": 64, "padding": 6},
-            "train": {"clean_epochs": 30, "epochs": 10},
-            "evaluate": {"n": None},
-        }
-    },
-)
-
 EXPERIMENTS = (
     TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5, TABLE_6, TABLE_7, TABLE_8, TABLE_9, TABLE_10, TABLE_11, TABLE_12,
-    TABLE_13, TABLE_14, TABLE_15, TABLE_16, TABLE_17, TABLE_18, TABLE_19, TABLE_20, TABLE_21, TABLE_22, SYNTHETIC, ADE,
+    TABLE_13, TABLE_14, TABLE_15, TABLE_16, TABLE_17, TABLE_18, TABLE_19, TABLE_20, TABLE_21, TABLE_22,
 )  # fmt: skip
