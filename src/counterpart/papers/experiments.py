@@ -93,7 +93,7 @@ class Experiment:
 SCALES: dict[str, Mapping[str, Any]] = {
     "full": {},
     "small": {
-        "model": {"width": 8},
+        "model": {"width": 16},
         "train": {"epochs": 6, "validation_n": 500},
         "attack": {"steps": 5, "step_size": "4/255"},
         "optimizer": {"lr": 0.05, "schedule": "cosine"},
