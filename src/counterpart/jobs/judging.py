@@ -89,10 +89,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Judged:
-    """A run, and the accuracies that its evaluation came to."""
+    """A run, the accuracies that its evaluation came to, and what happened to each image."""
 
     run: RunDir
     records: Sequence[Record]
+    rows: Sequence[Row] = ()
 
 
 def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
@@ -103,7 +104,7 @@ def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
         changes: nested settings that differ from the run's own, such as {"evaluate": {"n": 100}}.
     """
     distributed.start()
-    judged = [Judged(target.run, _judge(target)) for target in open_targets(text, changes)]
+    judged = [_judge(target) for target in open_targets(text, changes)]
     if len(judged) > 1 and distributed.is_main():
         seeds = [int(one.run.config()["seed"]) for one in judged]
         aggregate(RunDir(Path(text).expanduser()), [one.records for one in judged], seeds)
@@ -161,7 +162,7 @@ def case_of(target: Target) -> Case:
     return Case(target, images, norm, eps, build.budget(norm, eps), attacks, view, identity)
 
 
-def _judge(target: Target) -> list[Record]:
+def _judge(target: Target) -> Judged:
     """Evaluate a target into a folder named after everything that decides the result."""
     case = case_of(target)
     wanted, run, ledger = target.config.evaluate, target.run, case.ledger
@@ -204,7 +205,7 @@ def _judge(target: Target) -> list[Record]:
         _keep(case, rows, made)
         _print_accuracies(run, made)
     distributed.barrier()
-    return made
+    return Judged(run, made, rows)
 
 
 def _draw_radii(case: Case) -> None:
