@@ -13,9 +13,10 @@ from .experiments import measured as measured
 from .experiments import run as run
 from .part import EXPERIMENTS as _PART
 from .part_comparison import EXPERIMENTS as _COMPARISON
+from .part_figures import EXPERIMENTS as _FIGURES
 from .pixel import EXPERIMENTS as _PIXEL
 
-EXPERIMENTS: dict[str, Experiment] = {one.name: one for one in (*_PIXEL, *_PART, *_COMPARISON)}
+EXPERIMENTS: dict[str, Experiment] = {one.name: one for one in (*_PIXEL, *_PART, *_FIGURES, *_COMPARISON)}
 
 
 def find(name: str) -> Experiment:

@@ -5,7 +5,7 @@ from statistics import fmean
 
 from ..records import Record
 from ..rundir import RunDir
-from .experiments import Experiment
+from .experiments import Experiment, columns
 
 
 def seconds_per_epoch(run: RunDir) -> Record:
@@ -33,7 +33,7 @@ def overheads(
     published = {row.name: row.published.get(dataset, {}) for row in experiment.rows}
     result = {}
     for one, other in experiment.pairs:
-        for column in experiment.columns:
+        for column in columns(experiment):
             both = [found.get((row, column)) for row in (one, other)]
             if not (both[0] and both[1] and "unit" in both[0][0].details):
                 continue

@@ -23,8 +23,6 @@ from ..rundir import RunDir
 from ..statistics import Difference, paired_difference
 from .cells import SMOKE_STEPS, Column, few, measure
 
-Draw = Callable[[Mapping[str, RunDir], Mapping[str, Any], Path], str]
-"""(row -> its run, settings of the evaluation, the PNG to write) -> its caption."""
 NATURAL = "natural"
 
 
@@ -48,6 +46,34 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """What the picture of a figure is made of.
+
+    Attributes:
+        experiment: the figure.
+        dataset: that it is shown on.
+        configs: row -> its settings, of the rows that were asked for.
+        found: (row, column) -> what was measured, of all rows.
+        settings: of an evaluation of these runs: where the data is, and which device.
+    """
+
+    experiment: "Experiment"
+    dataset: str
+    configs: Mapping[str, Config]
+    found: Mapping[tuple[str, str], Sequence[Record]]
+    settings: Mapping[str, Any]
+
+    @property
+    def runs(self) -> dict[str, RunDir]:
+        """Row -> its run."""
+        return {name: RunDir(config.runs / str(config.name)) for name, config in self.configs.items()}
+
+
+Draw = Callable[[Drawing, Path], str]
+"""(what to draw, the PNG to write) -> its caption."""
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A table or figure.
 
@@ -55,7 +81,7 @@ class Experiment:
         name: such as "pixel/table-1".
         title: what it shows.
         rows: its models.
-        columns: by name. An attack's surrogate may be a row.
+        columns: by name. An attack's surrogate may be a row. None: the figure shows data, and nothing is trained.
         evaluate: other settings of the evaluation, such as its radii.
         notes: what the paper leaves unknown, and what was chosen here.
         datasets: those that the paper shows; any data set with the recipes will do.
@@ -72,7 +98,7 @@ class Experiment:
     name: str
     title: str
     rows: Sequence[Row]
-    columns: Mapping[str, Column]
+    columns: Mapping[str, Column] | None
     evaluate: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     datasets: Sequence[str] = ("cifar10",)
@@ -219,10 +245,11 @@ def _draw(
     configs = {
         row.name: configuration(row, dataset, scale, home, seed, changes, experiment.scales) for row in rows
     }
-    runs = {name: RunDir(config.runs / str(config.name)) for name, config in configs.items()}
     root = next(iter(configs.values())).data.root
-    caption = experiment.draw(runs, {"data": {"root": root}, "device": changes.get("device", "auto")}, file)
-    details = {"file": file.name, "sha256": file_hash(file), "caption": caption, "rows": list(runs)}
+    settings = {"data": {"root": root}, "device": changes.get("device", "auto")}
+    found = measured(experiment, dataset, scale, home)
+    caption = experiment.draw(Drawing(experiment, dataset, configs, found, settings), file)
+    details = {"file": file.name, "sha256": file_hash(file), "caption": caption, "rows": list(configs)}
     made = Record("artifact", "figure", seed=seed, details={**details, "scale": scale})
     write(_file(experiment, dataset, scale, home), [made])
 
@@ -262,8 +289,10 @@ def differs(experiment: Experiment, scale: str) -> str:
 def columns(experiment: Experiment) -> dict[str, Column]:
     """Natural accuracy, which no attack lowers, then the others, then the corruptions, which are none.
 
-    Without natural accuracy where no model is attacked.
+    Without natural accuracy where no model is attacked, and none where nothing is measured.
     """
+    if experiment.columns is None:
+        return {}
     read = experiment.columns and all(callable(column) for column in experiment.columns.values())
     natural: dict[str, Column] = {} if read else {NATURAL: []}
     return {**natural, **experiment.columns, **{column: [] for column in experiment.corruptions}}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#333333")
 MANY_NAMES = 4
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 11,
     "font.family": "sans-serif",
     "axes.spines.top": False,
@@ -58,13 +58,13 @@ def tradeoff(rows: Sequence[Row]) -> Plot | None:
             axes.errorbar(
                 100 * clean.value,
                 100 * worst.value,
-                xerr=_bars(clean.value, clean.low, clean.high),
-                yerr=_bars(worst.value, worst.low, worst.high),
+                xerr=bars(clean.value, clean.low, clean.high),
+                yerr=bars(worst.value, worst.low, worst.high),
                 label=_short(row.label),
                 capsize=3,
                 markersize=8,
                 linestyle="none",
-                **_mark(i),
+                **mark(i),
             )
         axes.margins(0.12)
         axes.set_xlabel("clean accuracy, %")
@@ -127,7 +127,7 @@ def _curves(
                         markersize=5,
                         markevery=max(1, len(epochs) // 8),
                         label=_short(row.label) if first else None,
-                        **_mark(i),
+                        **mark(i),
                     )
         for length in sorted(set(burnt.values())):
             axes.axvspan(0.5, length + 0.5, color="#8c959f", alpha=0.13, linewidth=0, zorder=0)
@@ -175,11 +175,13 @@ def _ends(row: Row, names: Iterable[str]) -> list[str]:
     return [f"{name.replace('_', ' ')} {values[-1]:.3g}" for name, values in series.items() if values]
 
 
-def _mark(i: int) -> dict[str, Any]:
+def mark(i: int) -> dict[str, Any]:
+    """Colour and marker of the i-th row or series."""
     return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]}
 
 
-def _bars(value: float, low: float | None, high: float | None) -> list[list[float]] | None:
+def bars(value: float, low: float | None, high: float | None) -> list[list[float]] | None:
+    """An interval as matplotlib's error bars, in per cent."""
     if low is None or high is None:
         return None
     return [[100 * max(value - low, 0)], [100 * max(high - value, 0)]]
@@ -203,7 +205,7 @@ def _svg(draw: "Callable[[Figure], None]") -> str:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(4.3, 3.7), layout="constrained")
         draw(figure)
         file = io.BytesIO()

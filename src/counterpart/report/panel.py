@@ -101,11 +101,11 @@ def read_panel(file: Path, norm: str | None, low: float, high: float) -> Panel:
     factor = 0.5 / largest if largest else 1.0
     importance = tensors.get("importance")
     columns = {
-        "clean": _bytes(clean),
-        **({} if importance is None else {"map": _coloured(stretched(importance))}),
-        "radius": _coloured((radius - low) / (high - low) if high > low else np.ones_like(radius)),
-        "attacked": _bytes(adversarial),
-        "change": _bytes(0.5 + factor * difference),
+        "clean": as_bytes(clean),
+        **({} if importance is None else {"map": coloured(stretched(importance))}),
+        "radius": coloured((radius - low) / (high - low) if high > low else np.ones_like(radius)),
+        "attacked": as_bytes(adversarial),
+        "change": as_bytes(0.5 + factor * difference),
     }
     found = {name: tensors[key] for name, key in PART_MAPS.items() if key in tensors}
     classes, labels = metadata["classes"], metadata["labels"]
@@ -135,7 +135,7 @@ def read_panel(file: Path, norm: str | None, low: float, high: float) -> Panel:
 
 def ramp() -> str:
     """The radius colours from low to high, as an image."""
-    return _png(_coloured(np.linspace(0, 1, 64)[None]))
+    return _png(coloured(np.linspace(0, 1, 64)[None]))
 
 
 def _alt(column: str, radius: Float[np.ndarray, "h w"], norm: str | None) -> str:
@@ -156,7 +156,8 @@ def _parts_alt(column: str, ids: Integer[np.ndarray, "h w"], names: Sequence[str
     return f"{column}: {', '.join(parts) or 'none'}"
 
 
-def _bytes(images: Float[np.ndarray, "m c h w"]) -> UInt8[np.ndarray, "m h w c"]:
+def as_bytes(images: Float[np.ndarray, "m c h w"]) -> UInt8[np.ndarray, "m h w c"]:
+    """Images in [0, 1] as pictures."""
     return (images.clip(0, 1) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
 
 
@@ -168,7 +169,7 @@ def stretched(maps: Planes) -> Planes:
     return stretched
 
 
-def _coloured(values: Float[np.ndarray, "*planes"]) -> UInt8[np.ndarray, "*planes 3"]:
+def coloured(values: Float[np.ndarray, "*planes"]) -> UInt8[np.ndarray, "*planes 3"]:
     """[0, 1] as cividis, which reads the same to colour-blind eyes and in grey."""
     from matplotlib import colormaps
 

@@ -1,0 +1,153 @@
+"""Figures that are plots of what an experiment measured, published numbers beside them where the paper prints any.
+
+A row of such an experiment is a point; its name is "SERIES: POINT".
+"""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+from ..report.figures import STYLE, bars, mark
+from ..rundir import write_atomically
+from ..statistics import over_seeds
+from .experiments import NATURAL, Drawing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Value = tuple[float, float | None, float | None]
+"""A share and its 95 % interval, where there is one."""
+Panel = Mapping[str, Mapping[str, Mapping[str, Value]]]
+"""Series -> point -> column -> value."""
+
+
+def draw_tradeoff(drawing: Drawing, file: Path, *, columns: Sequence[str], label: str | None = None) -> str:
+    """Plot accuracies against natural accuracy, a line through the points of each series in the order of its rows.
+
+    Args:
+        drawing: whose rows are points.
+        file: the PNG.
+        columns: upwards, a plot each.
+        label: the column whose value is written at each point; default: the point's name is.
+
+    Returns:
+        The caption.
+
+    Raises:
+        UserError: nothing was measured yet.
+    """
+
+    def plot(axes: "Axes", panel: Panel, column: str) -> None:
+        for i, (series, points) in enumerate(panel.items()):
+            both = {p: values for p, values in points.items() if {NATURAL, column} <= set(values)}
+            across, up = ([values[c] for values in both.values()] for c in (NATURAL, column))
+            _line(axes, i, series, [100 * x[0] for x in across], up, xerr=_spread(across))
+            for point, values in both.items():
+                said = point if label is None else f"{100 * values[label][0]:.0f}" if label in values else ""
+                place = (100 * values[NATURAL][0], 100 * values[column][0])
+                axes.annotate(said, place, xytext=(4, 3), textcoords="offset points", fontsize=6)
+        axes.set(xlabel="natural accuracy, %", ylabel=f"{column}, %")
+
+    _write(drawing, file, columns, plot)
+    words = "the number at a point is its accuracy under " + label if label else "a point's setting beside it"
+    return f"Up and to the right is better; {words}; bars are 95 % intervals."
+
+
+def draw_curves(drawing: Drawing, file: Path, *, columns: Sequence[str], xlabel: str) -> str:
+    """Plot accuracies over what the points of a series are named by: a number.
+
+    Args:
+        drawing: whose rows are points.
+        file: the PNG.
+        columns: a plot each.
+        xlabel: what the number is.
+
+    Returns:
+        The caption.
+
+    Raises:
+        UserError: nothing was measured yet.
+    """
+
+    def plot(axes: "Axes", panel: Panel, column: str) -> None:
+        for i, (series, points) in enumerate(panel.items()):
+            there = {float(point): values[column] for point, values in points.items() if column in values}
+            _line(axes, i, series, list(there), list(there.values()))
+        axes.set(xlabel=xlabel, ylabel=f"{column}, %")
+
+    _write(drawing, file, columns, plot)
+    return f"Accuracy over {xlabel}; bars are 95 % intervals."
+
+
+def _measured(drawing: Drawing) -> Panel:
+    panel: dict[str, dict[str, dict[str, Value]]] = {}
+    for (row, column), records in drawing.found.items():
+        values = [r.value for r in records if r.value is not None]
+        if values:
+            mean, _, interval = over_seeds(values, [r.interval for r in records if r.interval])
+            series, _, point = row.partition(": ")
+            panel.setdefault(series, {}).setdefault(point, {})[column] = (mean, *(interval or (None, None)))
+    return _in_order(drawing, panel)
+
+
+def _published(drawing: Drawing) -> Panel:
+    panel: dict[str, dict[str, dict[str, Value]]] = {}
+    for row in drawing.experiment.rows:
+        series, _, point = row.name.partition(": ")
+        for column, value in row.published.get(drawing.dataset, {}).items():
+            panel.setdefault(series, {}).setdefault(point, {})[column] = (value / 100, None, None)
+    return panel
+
+
+def _in_order(drawing: Drawing, panel: Panel) -> Panel:
+    """The points in the order of the rows: records are in the order in which they were made."""
+    names = [row.name.partition(": ")[::2] for row in drawing.experiment.rows]
+    series = dict.fromkeys(series for series, _ in names if series in panel)
+    return {s: {p: panel[s][p] for one, p in names if one == s and p in panel[s]} for s in series}
+
+
+def _write(
+    drawing: Drawing, file: Path, columns: Sequence[str], plot: Callable[["Axes", Panel, str], None]
+) -> None:
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    here, paper = _measured(drawing), _published(drawing)
+    if not here:
+        raise UserError(f"{drawing.experiment.name}: nothing was measured that could be drawn.")
+    panels = {"paper": paper, "here": here} if paper else {"here": here}
+    with rc_context(STYLE):
+        size = (4.3 * len(columns) * len(panels), 3.9)
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(figure)
+        grid = figure.subplots(1, len(columns) * len(panels), squeeze=False)[0]
+        places = [(column, name) for column in columns for name in panels]
+        for axes, (column, name) in zip(grid, places, strict=True):
+            plot(axes, panels[name], column)
+            axes.margins(0.12)
+            axes.set_title(name, fontsize=9)
+        handles: dict[str, Any] = {}
+        for axes in grid:
+            handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=4)
+        written = io.BytesIO()
+        figure.savefig(written, format="png", dpi=120, metadata={"Software": None})
+    write_atomically(file, lambda path: path.write_bytes(written.getvalue()))
+
+
+def _line(axes: "Axes", i: int, name: str, across: list[float], up: list[Value], xerr: Any = None) -> None:
+    axes.errorbar(
+        across, [100 * y[0] for y in up], yerr=_spread(up), xerr=xerr, label=name, capsize=2, linewidth=1,
+        elinewidth=0.7, markersize=5, **mark(i),
+    )  # fmt: skip
+
+
+def _spread(values: Sequence[Value]) -> list[list[float]] | None:
+    """Bars below and above in per cent; none where a value has no interval."""
+    found = [bars(*value) for value in values]
+    if not found or any(one is None for one in found):
+        return None
+    return [[one[k][0] for one in found if one is not None] for k in (0, 1)]
