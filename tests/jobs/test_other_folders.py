@@ -199,7 +199,7 @@ def test_a_folder_that_a_model_was_trained_on_keeps_its_test_images(trained, tmp
         ("", None, r"holds data sets with splits of their own \(mixed_rand, original\): name one of them"),
         ("mixed_rand", {"00_dog": "Dog"}, r"maps '00_dog' to 'Dog', which the model does not answer with"),
         ("mixed_rand", {"00_dogs": 1}, r"'00_dogs', which is no class of the data. Did you mean '00_dog'"),
-        ("mixed_rand", {"00_dog": 8}, r"does not map the classes '02_wheeled vehicle', '04_carnivore', '05_insect', ..."),
+        ("mixed_rand", {"00_dog": 8}, r"does not map the classes '02_wheeled vehicle', '04_carnivore', '05_"),
         ("mixed_rand", {"00_dog": 1.5, "*": None}, r"must look like .*, and maps '00_dog' to 1.5"),
         ("mixed_rand", {"00_dog": [0, 11], "*": None}, r"to output 11; the model has outputs 0 to 10"),
         ("mixed_rand", {name: None for name in NINE}, r"leaves out every class of the data"),

@@ -28,9 +28,10 @@ def load_folder(
 ) -> Splits:
     """Images from ``root/{train,val,test}/CLASS/*``, or from ``root/CLASS/*`` without split folders.
 
-    Without split folders 20 % become test images, or all where a model that never saw them is judged. A missing validation split is drawn from train. Where
-    test is missing, val is the test split (and validation is drawn from train). Where train is missing, the
-    set can be evaluated but not trained on: train is empty, and validation as well unless it has a folder.
+    Without split folders 20 % become test images, or all where a model that never saw them is judged (``trained_on``).
+    A missing validation split is drawn from train. Where test is missing, val is the test split (and validation is
+    drawn from train). Where train is missing, the set can be evaluated but not trained on: train is empty, and
+    validation as well unless it has a folder.
 
     A sample's index is its position among the sorted files of its folder. The fingerprint is made of the
     relative paths and contents of the files, or of paths and sizes for sets over 2 GiB.

@@ -163,7 +163,7 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
     own, own_data = run.config(), run.config()["data"]
     others = (changes.get("data") or {}).get("name", own_data["name"]) != own_data["name"]
     # Other settings of data are of the training images, and data.limit is in any case.
-    own["data"] = {"size": own_data["size"]} if others else {**own_data, "limit": None}
+    own["data"] = {"size": own_data.get("size")} if others else {**own_data, "limit": None}
     config = resolve(own, changes, source=str(run.path))
     device = devices.resolve(config.device, config.threads)
     which: str = config.evaluate.weights
@@ -172,13 +172,14 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
     else:
         model, about = load_checkpoint(file)
         which = str(file.resolve().relative_to(run.path))
-    elsewhere = str(config.data.root) != str(own_data["root"])
+    elsewhere = str(config.data.root) != str(own_data.get("root"))
     size = {"size": about["model"]["image_size"]} if others and config.data.size is None else {}
     data = _split(config, device, about["fingerprint"] if elsewhere else None, **size)
     images, groups = mapped(data, config.data.class_map, about["classes"])
     classes = int(about["model"]["num_classes"])
+    judged: nn.Module = model
     if groups is not None:
-        model, classes = merged(model, groups), len(groups)
+        judged, classes = merged(model, groups), len(groups)
     notes: tuple[str, ...] = ()
     if data.fingerprint != about["fingerprint"]:
         said = f"the data ({data.fingerprint}) is not what the model was trained on ({about['fingerprint']})"
@@ -186,7 +187,7 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
     who = {"config": about["config"], "weights": which, "method": build.method_name(config)}
     if "eps_low" in about:  # what part.eps_low auto had come to
         who["trained_eps_low"] = about["eps_low"]
-    return Target(text, run, config, model.to(device).eval(), classes, images, device, who, notes)
+    return Target(text, run, config, judged.to(device).eval(), classes, images, device, who, notes)
 
 
 def _checkpoint(file: Path, text: str, changes: Mapping[str, Any]) -> Target:

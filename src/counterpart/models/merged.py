@@ -61,12 +61,10 @@ class _MergedClassifier(ImageClassifier):
         found = self.backbone.forward_features(self.normalise(images))
         return self.as_maps(found) if isinstance(found, Tensor) else found
 
-    def forward_head(self, features: Tensor | PartFeatures) -> Tensor:  # type: ignore[override]
-        return (
-            super().forward_head(features)
-            if isinstance(features, Tensor)
-            else self.backbone.forward_head(features)
-        )
+    def forward_head(self, features: Tensor | PartFeatures) -> Tensor:
+        if isinstance(features, PartFeatures):
+            return self.backbone.forward_head(features)
+        return super().forward_head(features)
 
 
 def merged(model: nn.Module, groups: Sequence[Sequence[int]]) -> nn.Module:
