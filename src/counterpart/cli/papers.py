@@ -142,7 +142,7 @@ def _print_seed_differences(found: Mapping[Any, Any], console: Any) -> None:
     def cell(test: Any, first: int, second: int) -> str:
         return f"{_points(test, test.p < 0.05)}\np = {test.p:.2g}, {first} and {second} seeds"
 
-    title = "Differences in points, Welch's test: would other trainings tell these methods apart? 95 % intervals; * does"
+    title = "Differences in points, Welch's test: would other trainings tell the rows apart? 95 % intervals; * does"
     _print_pairs(title, {key: cell(*value) for key, value in found.items()}, console)
 
 
