@@ -9,7 +9,7 @@ from PIL import Image
 
 from counterpart.data import Augmentation, batches, folder, load_parts
 from counterpart.data.decoding import decode
-from counterpart.data.parts import decode_mask, mask_ids
+from counterpart.data.parts import decode_mask, mask_ids, part_names
 from counterpart.errors import UserError
 
 CPU = torch.device("cpu")
@@ -198,6 +198,21 @@ def test_a_set_without_any_mask_can_be_read(parts_root):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("names", "called"),
+    [
+        ({"cat": {"head": 1}, "dog": {"head": 2, "tail": 3}}, ["cat head", "dog head", "dog tail"]),
+        ({"cat": {"cat": 1}, "dog": {"dog": 2}}, ["cat", "dog"]),  # labels of objects
+        ({"cat": {"object": 1}, "dog": {"object": 1}}, ["object"]),  # of the foreground
+        ({"cat": {"body": 1}, "dog": {"body": 1}, "car": {"body": 2}}, ["cat, dog body", "car body"]),
+        ({"cat": {"head": 2}, "dog": {}}, ["part 1", "cat head"]),
+        ({}, []),
+    ],
+)
+def test_every_part_has_a_name_of_its_own(names, called):
+    assert part_names(names) == ["background", *called]
+
+
 def test_reads_real_parts(shared):
     root = shared / "data" / "ade-parts"
     if not root.exists():

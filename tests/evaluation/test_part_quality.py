@@ -1,5 +1,7 @@
 """Pixel accuracy and mIoU of parts, on counts done by hand and by brute force."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -7,10 +9,19 @@ from torch import nn
 from counterpart.budget import Linf
 from counterpart.data.image_sets import ImageSet
 from counterpart.data.parts import Parts
-from counterpart.evaluation.part_quality import PartCounts, count_parts, part_metrics
+from counterpart.errors import UserError
+from counterpart.evaluation.part_quality import (
+    NAMES,
+    PartCounts,
+    count_parts,
+    metrics_of,
+    part_metrics,
+    refuse_without_parts,
+)
 from counterpart.protocols import Attacked, NamedAttack, PartModel, PartOutput
 
-NAMES = {"cat": {"head": 1}, "dog": {"tail": 2}}
+PARTS = {"cat": {"head": 1}, "dog": {"tail": 2}}
+CALLED = ("background", "cat head", "dog tail")
 
 
 class Red(nn.Module):
@@ -41,7 +52,7 @@ def images(generator):
     there = torch.tensor([True, True, False, True, True])  # the third has no annotation
     return ImageSet(
         "drawn", "test", ("cat", "dog"), torch.tensor([0, 1, 0, 1, 0]), torch.tensor([3, 5, 8, 9, 20]), "f", (3, 4, 4),
-        pixels=pixels, parts=Parts(NAMES, 2, there, masks),
+        pixels=pixels, parts=Parts(PARTS, 2, there, masks),
     )  # fmt: skip
 
 
@@ -57,19 +68,20 @@ def counted(images, attack=None, batch_size=2):
 
 def test_pixels_are_counted_as_by_hand(images):
     found = counted(images)
-    assert (found.both.shape, found.size) == ((4, 3), 16)
+    assert (found.both.shape, tuple(found.names)) == ((4, 3), CALLED)
     for row, image in enumerate((0, 1, 3, 4)):
-        both, either = [0, 0, 0], [0, 0, 0]
+        both, here, predicted = [0, 0, 0], [0, 0, 0], [0, 0, 0]
         for y in range(4):
             for x in range(4):
                 red, _, blue = (images.pixels[image, :, y, x].float() / 255 - 0.5).tolist()
                 scores = [0.001, 2 * red, blue]
                 seen, true = scores.index(max(scores)), int(images.parts.masks[image, y, x])
                 both[true] += seen == true
-                either[true] += 1
-                either[seen] += seen != true
+                here[true] += 1
+                predicted[seen] += 1
         assert found.both[row].tolist() == both
-        assert found.either[row].tolist() == either
+        assert found.true[row].tolist() == here
+        assert found.found[row].tolist() == predicted
     assert torch.equal(counted(images, batch_size=4).both, found.both)
 
 
@@ -87,33 +99,91 @@ def test_an_attack_changes_what_is_seen_within_its_budget(images):
     assert all(Linf(8 / 255).contains(moved, clean).all() for moved, clean, _ in seen)
 
 
-def test_both_measures_are_of_the_data_set():
+def test_all_measures_are_of_the_data_set():
     """Two images of 10 pixels; part 2 occurs in neither and does not count."""
     counts = PartCounts(
-        torch.tensor([[6.0, 2.0, 0.0], [9.0, 0.0, 0.0]]),
-        torch.tensor([[8.0, 4.0, 0.0], [10.0, 1.0, 0.0]]),
-        10,
+        CALLED,
+        both=torch.tensor([[6.0, 2.0, 0.0], [9.0, 0.0, 0.0]]),
+        true=torch.tensor([[7.0, 3.0, 0.0], [9.0, 1.0, 0.0]]),
+        found=torch.tensor([[7.0, 3.0, 0.0], [10.0, 0.0, 0.0]]),
     )
-    accuracy, iou = part_metrics(counts, "clean", {"model": "m"}, seed=0)
-    assert (accuracy.name, iou.name) == ("parts/pixel accuracy clean", "parts/mIoU clean")
+    accuracy, foreground, iou = metrics_of(counts, "clean", {"model": "m"}, seed=0)
+    assert [r.name for r in (accuracy, foreground, iou)] == [*NAMES[:3]]
     assert accuracy.value == pytest.approx((8 + 9) / 20)
+    assert foreground.value == pytest.approx(2 / 4)
     assert iou.value == pytest.approx((15 / 18 + 2 / 5) / 2)
     assert accuracy.n == 2
     # the images' accuracies are 0.8 and 0.9, their standard error 0.05
     assert accuracy.interval == pytest.approx((0.85 - 1.96 * 0.05, 0.85 + 1.96 * 0.05), abs=1e-4)
+    table = iou.details["per_part"]
+    assert {part: (one["iou"], one["n"], one["interval"]) for part, one in table.items()} == {
+        "background": (pytest.approx(15 / 18), 2, None),  # too few images
+        "cat head": (pytest.approx(2 / 5), 2, None),
+    }
+    assert all("per_part" not in r.details for r in (accuracy, foreground))
+
+
+def test_masks_without_any_part_have_no_accuracy_of_parts():
+    none = torch.tensor([[4.0, 0.0, 0.0]])
+    found = metrics_of(PartCounts(CALLED, none, none, none), "clean", {}, seed=0)
+    assert [record.name for record in found] == ["parts/pixel accuracy clean", "parts/mIoU clean"]
+
+
+def test_a_part_that_is_only_imagined_has_no_intersection():
+    """Part 2 is found in 20 images and annotated in none; part 1 is found exactly as it is."""
+    counts = torch.tensor([[5.0, 4.0, 0.0]]).expand(20, 3)
+    true, found = counts + torch.tensor([1.0, 0.0, 0.0]), counts + torch.tensor([0.0, 0.0, 1.0])
+    *_, iou = metrics_of(PartCounts(CALLED, counts, true, found), "clean", {}, seed=0)
+    table = iou.details["per_part"]
+    assert (table["dog tail"]["iou"], table["dog tail"]["n"], table["dog tail"]["interval"]) == (0.0, 0, None)
+    assert (table["cat head"]["iou"], table["cat head"]["interval"]) == (1.0, None)  # no spread to see
 
 
 def test_intervals_are_as_wide_as_a_bootstrap_says(generator):
-    """150 images of 100 pixels and two parts, of which the second is rare."""
-    sizes = torch.stack([torch.full((150,), 90), torch.full((150,), 10)], dim=1).double()
-    both = (torch.rand(150, 2, generator=generator).double() * sizes).round()
-    either = 100 - both.flip(1) + 0.0
-    counts = PartCounts(both, either, 100)
+    """150 images of 100 pixels and three kinds of pixels, of which the last are rare."""
+    true = torch.tensor([[70.0, 20.0, 10.0]]).expand(150, 3).double()
+    both = (torch.rand(150, 3, generator=generator).double() * true).round()
+    missed = (true - both).sum(dim=1)
+    found = both + torch.stack([missed // 2, missed - missed // 2, torch.zeros(150)], dim=1)
+    either = true + found - both
     weights = torch.zeros(2000, 150).double()
     draws = torch.randint(150, (2000, 150), generator=generator)
     weights.scatter_add_(1, draws, torch.ones(2000, 150).double())
-    resampled = ((weights @ both) / (weights @ either)).mean(dim=1), (weights @ both.sum(dim=1)) / 15000
-    for record, values in zip(part_metrics(counts, "clean", {}, 0)[::-1], resampled, strict=True):
-        low, high = record.interval
+    of_parts = (weights @ both) / (weights @ either)
+    pixels, foreground, iou = metrics_of(PartCounts(CALLED, both, true, found), "clean", {}, 0)
+    resampled = [
+        (pixels.value, pixels.interval, (weights @ both.sum(dim=1)) / 15000),
+        (foreground.value, foreground.interval, (weights @ both[:, 1:].sum(dim=1)) / 4500),
+        (iou.value, iou.interval, of_parts.mean(dim=1)),
+        *(
+            (one["iou"], one["interval"], of_parts[:, i])
+            for i, one in enumerate(iou.details["per_part"].values())
+        ),
+    ]
+    assert len(resampled) == 6
+    for value, (low, high), values in resampled:
         assert (high - low) / 2 == pytest.approx(1.96 * float(values.std()), rel=0.08)
-        assert (high + low) / 2 == pytest.approx(record.value)
+        assert (high + low) / 2 == pytest.approx(value)
+
+
+def test_parts_are_measured_clean_and_under_both_attacks(images):
+    budget = Linf(8 / 255)
+    found = part_metrics(
+        Red().eval(), Red().eval(), images, budget_of=lambda _: budget, batch_size=2,
+        device=torch.device("cpu"), seed=0, details={"model": "red"},
+    )  # fmt: skip
+    assert [record.name for record in found] == [*NAMES]
+    value = {record.name: record.value for record in found}
+    on_parts = value["parts/pixel accuracy without background under PGD-20 on the parts"]
+    assert on_parts < value["parts/pixel accuracy without background clean"]
+    assert all(record.details["model"] == "red" for record in found)
+
+
+def test_parts_are_measured_of_part_models_on_annotated_images_alone(images):
+    refuse_without_parts("parts/pixel", Red(), images)
+    with pytest.raises(UserError, match="resnet18 is no part model and finds no parts"):
+        refuse_without_parts("resnet18", nn.Identity(), images)
+    unmarked = replace(images.parts, there=torch.zeros(5, dtype=torch.bool))
+    for parts in (None, unmarked):
+        with pytest.raises(UserError, match="the test images of drawn have no annotated parts"):
+            refuse_without_parts("parts/pixel", Red(), replace(images, parts=parts))

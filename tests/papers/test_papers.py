@@ -1,6 +1,5 @@
 """Experiments as data, and one of them run at smoke scale."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -59,13 +58,6 @@ def test_published_numbers_of_part_models():
         assert row.published[dataset][column] == value
 
 
-def test_what_a_model_does_not_have_is_no_cell(tmp_path):
-    """A classifier without parts has no pixel accuracy."""
-    run = RunDir(tmp_path / "run")
-    run.create({"model": {"name": "parts/baseline"}}, dict)
-    assert papers.find("part/synthetic-parts").columns["mIoU"](run) is None
-
-
 def test_published_cost_is_per_epoch():
     rows = {row.name: row.published["cifar10"] for row in papers.find("pixel/table-9").rows}
     assert rows["AT"] == {"seconds per epoch": 4477 / 80, "peak memory, MB": 4608}
@@ -99,42 +91,6 @@ def test_cost_is_read_off_a_run_and_compared_within_pairs(tmp_path):
     assert over["PART", "AT", "seconds per epoch"] == pytest.approx((0.757, 0.5), abs=1e-3)
     assert over["PART", "AT", "peak memory, MB"] == pytest.approx((0.0749, 0.05), abs=1e-3)
     assert papers.differences(experiment, found) == {}
-
-
-def test_a_column_may_ask_for_other_radii_and_attack_from_another_row(tmp_path, monkeypatch):
-    trained, asked = [], []
-
-    def train(config):
-        trained.append(config.name)
-        return SimpleNamespace(finished=True)
-
-    def evaluate(text, given):
-        asked.append((text, given["evaluate"]))
-        folder = tmp_path / "evaluations" / "key"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "images.csv").write_text("first_fooled_by\n\nPGD\n")
-        record = Record("metric", "accuracy/worst case", 0.5, 2, details={"evaluation": "key"})
-        return [SimpleNamespace(run=RunDir(tmp_path), records=[record])]
-
-    monkeypatch.setattr(experiments.jobs, "train", train)
-    monkeypatch.setattr(experiments.jobs, "evaluate", evaluate)
-    experiment = papers.find("pixel/appendix-h3")
-    papers.run(experiment, "cifar10", "small", tmp_path, rows=["PART"])
-    assert set(trained) == {"cifar10-part-seed-0", "cifar10-at-seed-0"}
-    assert {Path(text).name for text, _ in asked} == {"cifar10-part-seed-0"}
-    settings = dict(zip(papers.columns(experiment), (given for _, given in asked), strict=True))
-    assert settings["from AT"]["attacks"][0]["surrogate"] == str(tmp_path / "small" / "cifar10-at-seed-0")
-    assert "surrogate" not in settings["PGD-20"]["attacks"][0]
-    assert [settings[f"eps {eps}"]["eps"] for eps in (16, 32, 64)] == ["16/255", "32/255", "64/255"]
-    assert [one["attack"] for one in settings["random"]["attacks"]] == ["pgd", "random-search"]
-    assert set(papers.measured(experiment, "cifar10", "small", tmp_path)) == {
-        ("PART", column) for column in papers.columns(experiment)
-    }
-    for dataset, step in (("svhn", "1/255"), ("tiny-imagenet", "2/255")):
-        asked.clear()
-        papers.run(papers.find("pixel/table-1"), dataset, "small", tmp_path, rows=["AT"])
-        steps = {a["attack"]: a.get("step_size") for _, given in asked for a in given["attacks"]}
-        assert steps == {"pgd": step, "minimum-margin": None, "autoattack": None}
 
 
 def test_a_training_in_a_process_of_its_own_that_fails_or_stops_is_told(tmp_path, monkeypatch):
@@ -239,16 +195,6 @@ def test_differences_pair_the_seeds_and_images_that_both_rows_have():
     assert set(shown) == {("PART", "AT", "natural")}  # no MART; no PGD-20; seed 2 saw other images
     difference, seeds, n = shown["PART", "AT", "natural"]
     assert (difference.mean, seeds, n) == (0.25, 2, 4)
-
-
-def test_autoattack_sees_fewer_images_at_small_scale(tmp_path):
-    controls = papers.find("pixel/controls")
-    row, few = controls.rows[0], controls.autoattack_n
-    config = experiments.configuration(row, "cifar10", "small", tmp_path, 0, {}, controls.scales)
-    assert experiments._images(config, [{"attack": "pgd"}], few.get("small")) == 2000
-    assert experiments._images(config, [{"attack": "autoattack"}], few.get("small")) == 200
-    full = experiments.configuration(row, "cifar10", "full", tmp_path, 0, {}, controls.scales)
-    assert experiments._images(full, [{"attack": "autoattack"}], few.get("full")) is None
 
 
 def test_rows_win_over_the_scale_except_in_smoke(tmp_path):

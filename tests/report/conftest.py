@@ -50,8 +50,29 @@ def epochs(count, burn_in=0, phase="adversarial", wobble=0.0):
     ]  # fmt: skip
 
 
-def panel(run, key="k1", count=4, channels=1, size=16, importance=True, uniform=False):
-    """Write a panel file and its record: sample 0 is fooled, all others stand."""
+def part_metrics(values, n=90, key="k1", per_part=None):
+    """Metric records of an evaluation's parts: {"mIoU clean": 0.5, ...}; {part: (IoU, n)} for each mIoU."""
+    tables = {
+        part: {"iou": iou, "n": shown, "interval": [iou - 0.1, iou + 0.1] if shown >= 10 else None}
+        for part, (iou, shown) in (per_part or {}).items()
+    }
+    shared = {"data": "digits", "split": "test", "norm": "linf", "eps": 8 / 255, "evaluation": key}
+    return [
+        Record(
+            kind="metric", name=f"parts/{name}", value=value, n=n, interval=_interval(value, n),
+            details=shared | ({"per_part": tables} if name.startswith("mIoU") else {}),
+        )
+        for name, value in values.items()
+    ]  # fmt: skip
+
+
+def panel(run, key="k1", count=4, channels=1, size=16, importance=True, uniform=False, parts=None):
+    """Write a panel file and its record: sample 0 is fooled, all others stand.
+
+    Args:
+        parts: names of parts, the background first: with maps that hold each, as stripes; the last image is not
+            annotated.
+    """
     random = np.random.default_rng(0)
     y, x = np.mgrid[:size, :size] / size
     blobs = [np.exp(-40 * ((x - 0.3 - 0.1 * i) ** 2 + (y - 0.5) ** 2)) for i in range(count)]
@@ -69,6 +90,11 @@ def panel(run, key="k1", count=4, channels=1, size=16, importance=True, uniform=
         "confidences_clean": [0.93] * count, "confidences_adversarial": [0.61] * count, "classes": CLASSES,
         "eps": 8 / 255,
     }  # fmt: skip
+    if parts:
+        stripes = np.broadcast_to(np.arange(size) * len(parts) // size, (count, size, size)).astype(np.int16)
+        tensors |= {"parts_true": stripes.copy(), "parts": stripes[:, :, ::-1].copy()}
+        tensors |= {"parts_adversarial": np.zeros_like(tensors["parts"])}
+        metadata |= {"part_names": list(parts), "annotated": [True] * (count - 1) + [False]}
     file = run.path / "evaluations" / key / "panel.safetensors"
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, file, {name: json.dumps(value) for name, value in metadata.items()})
@@ -97,12 +123,9 @@ def records():
     """The makers of records above."""
 
     class Makers:
-        classes, metrics, epochs, panel = (
-            CLASSES,
-            staticmethod(metrics),
-            staticmethod(epochs),
-            staticmethod(panel),
-        )
+        classes = CLASSES
+        metrics, part_metrics = staticmethod(metrics), staticmethod(part_metrics)
+        epochs, panel = staticmethod(epochs), staticmethod(panel)
 
     return Makers
 

@@ -73,6 +73,25 @@ def test_page_renders_cleanly(study, tmp_path, width):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_parts_fit_the_page(make_run, records, tmp_path, width):
+    names = [f"{owner} {part}" for owner in ("aeroplane", "quadruped", "car") for part in range(14)]
+    runs = []
+    for method in ("AT", "a method of a rather long name"):
+        run = make_run(method.replace(" ", "-"), "at", eps_low=len(method))
+        run.add(records.metrics(method, {"clean": 0.5, "worst case": 0.4}))
+        values = {f"{name} {how}": 0.5 for how in ("clean", "under PGD-20", "under PGD-20 on the parts")
+                  for name in ("pixel accuracy", "pixel accuracy without background", "mIoU")}  # fmt: skip
+        run.add(records.part_metrics(values, per_part={name: (0.4, 20) for name in names}))
+        records.panel(run, size=48, parts=["background", *names])
+        runs.append(run.path)
+    findings = look(write_report(runs), width, tmp_path)
+    assert findings.pop("images") == 1 + 1 + 2 * (5 * 4 + 3 * 3 + 2)  # a plot, the radius scale, two panels
+    nothing = dict.fromkeys(("broken", "tiny", "without_alt", "overflow", "outside"), 0)
+    assert findings == {"errors": [], "width": width, **nothing}
+
+
+@pytest.mark.slow
 def test_long_names_do_not_widen_a_phone_page(make_run, records, tmp_path):
     runs = []
     for i in range(8):

@@ -159,8 +159,8 @@ class Evaluate(Section):
         default=False,
     )
     parts: bool = setting(
-        "part models: also pixel accuracy and mIoU of the parts: on clean images, and on those of PGD-20 on the class "
-        "and of PGD-20 on the parts",
+        "part models: also pixel accuracy, mIoU and the IoU of each part: on clean images, and on those of PGD-20 on "
+        "the class and of PGD-20 on the parts",
         default=False,
     )
     precision: Literal["float32", "bf16"] = setting(

@@ -66,6 +66,21 @@ def largest(names: PartNames) -> int:
     return max((number for parts in names.values() for number in parts.values()), default=0)
 
 
+def part_names(names: PartNames) -> list[str]:
+    """What each part is called, the background first: "car wheel"; a part that all classes have, "wheel" alone."""
+    owners: dict[int, dict[str, str]] = {}
+    for owner, parts in names.items():
+        for part, number in parts.items():
+            owners.setdefault(number, {})[owner] = part
+    called = ["background"]
+    for number in range(1, largest(names) + 1):
+        own = owners.get(number, {})
+        part = next(iter(own.values()), f"part {number}")
+        alone = len(own) in (0, len(names)) or list(own) == [part]
+        called.append(part if alone else f"{', '.join(own)} {part}")
+    return called
+
+
 def decode_masks(
     files: Sequence[Path | None], images: Sequence[Path], shape: tuple[int, int], count: int
 ) -> Integer[Tensor, "n h w"]:

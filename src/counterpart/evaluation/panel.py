@@ -1,21 +1,25 @@
-"""A few images of an evaluation for the report: clean, attacked, and what the training rule sees in them."""
+"""A few images of an evaluation for the report: clean, attacked, their parts, and what the training rule sees."""
 
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..batch import Batch
 from ..budget import Budget, Linf
 from ..data.image_sets import ImageSet
+from ..data.parts import part_names
 from ..importance.rules import explain
-from ..protocols import NamedAttack, Rule, View
+from ..part_maps import predicted_parts
+from ..protocols import NamedAttack, PartModel, Rule, View
 from ..rundir import write_atomically
 from ..saliency import ATTENTION_MAPS
 from ..seeding import Keys
-from .accuracy import read_batch
+from .accuracy import as_judged, read_batch
 from .ledger import Row
 
 IMAGES = 8
@@ -41,7 +45,9 @@ def write_panel(
 
     Args:
         path: a safetensors file with ``clean`` and ``adversarial`` (M, C, H, W), ``radius`` (M, H, W), and, where
-            there is a map, ``importance`` (M, h, w).
+            there is a map, ``importance`` (M, h, w). Of a part model also the part ids that it finds, ``parts`` and
+            ``parts_adversarial`` (M, H, W), and ``parts_true`` of images that are annotated: the header says which
+            are, and what the parts are called.
         model: the original.
         view: what the attack searches on.
         images: that were evaluated.
@@ -85,9 +91,30 @@ def write_panel(
         "classes": list(images.classes),
         "eps": float(budget.size(clean)[0]),
     }
+    if isinstance(model, PartModel):
+        maps, about = _parts(model, images, batch, adversarial)
+        tensors, header = tensors | maps, header | about
     metadata = {name: json.dumps(value) for name, value in header.items()}
     flat = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     write_atomically(path, lambda temporary: save_file(flat, temporary, metadata))
+
+
+def _parts(
+    model: PartModel, images: ImageSet, batch: Batch, adversarial: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Maps (M, H, W) of part ids: found clean and attacked, annotated where there is any; and what the header says."""
+    assert isinstance(model, nn.Module)
+    with torch.no_grad(), as_judged(model, adversarial.device):
+        clean, attacked = (model.forward_parts(seen).part_logits for seen in (batch.images, adversarial))
+    size = (adversarial.shape[2], adversarial.shape[3])
+    maps = {"parts": predicted_parts(clean, size), "parts_adversarial": predicted_parts(attacked, size)}
+    names = part_names({} if images.parts is None else images.parts.names)
+    about: dict[str, Any] = {
+        "part_names": [*names, *(f"part {number}" for number in range(len(names), clean.shape[1]))]
+    }
+    if batch.parts is not None and batch.has_parts is not None:
+        maps["parts_true"], about["annotated"] = batch.parts, batch.has_parts.tolist()
+    return {name: ids.to(torch.int16) for name, ids in maps.items()}, about
 
 
 def _plane(allowed: Budget, clean: Tensor) -> Tensor:

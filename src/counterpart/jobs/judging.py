@@ -10,33 +10,29 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import build, devices, distributed
-from ..attacks import pgd, single_staged
 from ..attacks.auto_attack import finish
 from ..budget import Budget
 from ..config import plain
 from ..data.image_sets import ImageSet, balanced_subset
 from ..data.mask_files import masks_fingerprint
 from ..errors import UserError
-from ..evaluation import accuracy
+from ..evaluation import accuracy, part_quality
 from ..evaluation.ledger import Ledger, Row, weights_hash
 from ..evaluation.model_checks import Doubt, model_doubts, result_doubts
 from ..evaluation.panel import write_panel
-from ..evaluation.part_quality import count_parts, part_metrics
 from ..evaluation.radii import budgets_from, draw_radii, keep_radii
 from ..importance.rules import constant
 from ..models.inference import InferenceView
-from ..protocols import Classifier, NamedAttack, PartModel
+from ..protocols import Classifier, NamedAttack
 from ..records import Record, fingerprint
 from ..rundir import RunDir, write_atomically
 from .seeds import aggregate
 from .targets import Target, claim, open_targets, surrogate
 
 RADII = "radii.safetensors"
-PARTS = "parts/"  # what records of parts are called
-ATTACKED, ATTACKED_PARTS = "under PGD-20", "under PGD-20 on the parts"
 CHECKED = 64  # images that a model is checked on before it is attacked
 SLOW_BF16 = (
     "This processor computes bf16 in software: --evaluate.precision float32 is several times faster here."
@@ -89,10 +85,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Judged:
-    """A run, and the accuracies that its evaluation came to."""
+    """A run, the accuracies that its evaluation came to, and what happened to each image."""
 
     run: RunDir
     records: Sequence[Record]
+    rows: Sequence[Row] = ()
 
 
 def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
@@ -103,7 +100,7 @@ def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
         changes: nested settings that differ from the run's own, such as {"evaluate": {"n": 100}}.
     """
     distributed.start()
-    judged = [Judged(target.run, _judge(target)) for target in open_targets(text, changes)]
+    judged = [_judge(target) for target in open_targets(text, changes)]
     if len(judged) > 1 and distributed.is_main():
         seeds = [int(one.run.config()["seed"]) for one in judged]
         aggregate(RunDir(Path(text).expanduser()), [one.records for one in judged], seeds)
@@ -161,12 +158,12 @@ def case_of(target: Target) -> Case:
     return Case(target, images, norm, eps, build.budget(norm, eps), attacks, view, identity)
 
 
-def _judge(target: Target) -> list[Record]:
+def _judge(target: Target) -> Judged:
     """Evaluate a target into a folder named after everything that decides the result."""
     case = case_of(target)
     wanted, run, ledger = target.config.evaluate, target.run, case.ledger
     if wanted.parts:
-        refuse_without_parts(target.config.model.name, target.model, case.images)
+        part_quality.refuse_without_parts(target.config.model.name, target.model, case.images)
     first = accuracy.read_batch(case.images, torch.arange(min(CHECKED, len(case.images))), target.device)
     try:
         doubts = model_doubts(target.model, case.view, first)
@@ -204,7 +201,7 @@ def _judge(target: Target) -> list[Record]:
         _keep(case, rows, made)
         _print_accuracies(run, made)
     distributed.barrier()
-    return made
+    return Judged(run, made, rows)
 
 
 def _draw_radii(case: Case) -> None:
@@ -270,49 +267,16 @@ def _metrics(case: Case, rows: Sequence[Row], details: Mapping[str, Any]) -> lis
     return [replace(one, seed=target.config.seed, config=target.who["config"]) for one in made]
 
 
-def refuse_without_parts(name: str, model: nn.Module, images: ImageSet) -> None:
-    """Before an hour of attacks, not after it, of ``evaluate.parts``.
-
-    Raises:
-        UserError: the model finds no parts, or none are annotated to compare with.
-    """
-    if not isinstance(model, PartModel):
-        raise UserError(f"evaluate.parts: {name} is no part model and finds no parts.")
-    if images.parts is None or not bool(images.parts.there.any()):
-        raise UserError(
-            f"evaluate.parts: the {images.split} images of {images.name} have no annotated parts."
-        )
-
-
 def _part_metrics(case: Case, details: Mapping[str, Any]) -> list[Record]:
-    """How well parts are found: on clean images, under PGD on the class and on the parts; read where the run has it."""
+    """How well parts are found; read where the run has it."""
     target, wanted = case.target, case.target.config.evaluate
-    assert isinstance(target.model, PartModel)
-    known = [r for r in target.run.records() if r.details.get("evaluation") == case.key]
-    if found := [r for r in known if r.name.startswith(PARTS)]:
-        return found
-    on_class = partial(pgd, steps=20, last_iterate=True)
-    on_parts = partial(
-        single_staged,
-        share=1.0,
-        steps=20,
-        restarts=1,
-        to_the_end=True,
-        full_resolution=target.model.full_resolution,
-    )
-    attacks = (
-        None,
-        NamedAttack(ATTACKED, on_class, ATTACKED),
-        NamedAttack(ATTACKED_PARTS, on_parts, ATTACKED_PARTS, parts=True),
-    )
-    made = []
-    for attack in attacks:
-        name = "clean" if attack is None else attack.name
-        counts = count_parts(
-            target.model, case.view, case.images, attack=attack, budget_of=budgets_of(case.ledger, case.identity),
-            batch_size=wanted.batch_size, device=target.device, seed=target.config.seed,
-        )  # fmt: skip
-        made += part_metrics(counts, name, details, target.config.seed)
+    known = {r.name: r for r in target.run.records() if r.details.get("evaluation") == case.key}
+    if known.keys() >= set(part_quality.NAMES):
+        return [known[name] for name in part_quality.NAMES]
+    made = part_quality.part_metrics(
+        target.model, case.view, case.images, budget_of=budgets_of(case.ledger, case.identity),
+        batch_size=wanted.batch_size, device=target.device, seed=target.config.seed, details=details,
+    )  # fmt: skip
     return [replace(one, config=target.who["config"]) for one in made]
 
 

@@ -4,14 +4,13 @@ An experiment is data: rows (a recipe and what it changes) and columns (attacks,
 trained once per scale and shared by every table that shows it.
 """
 
-import csv
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias
+from typing import Any
 
 import yaml
 
@@ -22,13 +21,8 @@ from ..recipes import load
 from ..records import Record, file_hash, read, write
 from ..rundir import RunDir
 from ..statistics import Difference, paired_difference
+from .cells import SMOKE_STEPS, Column, few, measure
 
-Attacks = Sequence[Mapping[str, Any]]
-Reading = Callable[[RunDir], Record | None]
-Column: TypeAlias = Attacks | Mapping[str, Any] | Reading
-"""Attacks, of which the worst case counts; or these among other settings of an evaluation; or what
-is read off a trained run, None where this has no such thing. A record with a ``unit`` in its details is no share.
-"""
 Draw = Callable[[Mapping[str, RunDir], Mapping[str, Any], Path], str]
 """(row -> its run, settings of the evaluation, the PNG to write) -> its caption."""
 NATURAL = "natural"
@@ -72,7 +66,7 @@ class Experiment:
         fresh: train each row in a process of its own, so that its peak memory is its own.
         draw: makes the picture of a figure from the trained rows.
         scales: what each scale changes in its recipes.
-        autoattack_n: scale -> images of an AutoAttack column, where it would take longer than all the rest.
+        few: scale -> images of what would take longer than all the rest: "autoattack", "corruptions".
     """
 
     name: str
@@ -87,7 +81,9 @@ class Experiment:
     fresh: bool = False
     draw: Draw | None = None
     scales: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: SCALES)
-    autoattack_n: Mapping[str, int] = field(default_factory=lambda: {"small": 200})
+    few: Mapping[str, Mapping[str, int]] = field(
+        default_factory=lambda: {"small": {"autoattack": 100, "corruptions": 500}}
+    )
 
 
 SCALES: dict[str, Mapping[str, Any]] = {
@@ -110,11 +106,6 @@ SCALES: dict[str, Mapping[str, Any]] = {
 """What each scale changes in a recipe: the paper's size; two cores for a quarter of an hour a row; and seconds, to see
 that it runs.
 """
-
-STEP_SIZES = {"svhn": "1/255"}
-"""Data sets on which the PART paper's PGD takes another step than 2/255."""
-
-SMOKE_STEPS = {"steps": 2, "queries": 20, "draws": 2}
 
 
 def run(
@@ -152,25 +143,34 @@ def run(
             config = configuration(row, dataset, scale, home, seed, changes or {}, experiment.scales)
             trained = _train(config, experiment.fresh)
 
-            def run_of(name: str, seed: int = seed) -> RunDir:
+            def surrogate(name: str, seed: int = seed) -> str:
+                """A row of the experiment, trained; or a target as it is."""
+                if name not in {row.name for row in experiment.rows}:
+                    return name
                 [other] = chosen_rows(experiment, [name])
                 config = configuration(other, dataset, scale, home, seed, changes or {}, experiment.scales)
-                return _train(config, experiment.fresh)
+                return str(_train(config, experiment.fresh).path)
+
+            def keep(found: Mapping[str, Record], row: Row = row, seed: int = seed) -> None:
+                kept = [
+                    replace(r, name=_key(row, column), seed=seed, details={**r.details, "scale": scale})
+                    for column, r in found.items()
+                ]
+                write(_file(experiment, dataset, scale, home), kept)
 
             corrupted = [column for column in missing if column in experiment.corruptions]
-            for one in _corrupted(experiment, corrupted, trained, config) if corrupted else ():
-                details = {**one.details, "scale": scale}
-                kept = replace(one, name=_key(row, one.name), seed=seed, details=details)
-                write(_file(experiment, dataset, scale, home), [kept])
-            for column, what in missing.items():
-                if column in corrupted:
-                    continue
-                found = _measure(experiment, what, trained, config, scale, run_of)
-                if found is None:
-                    continue
-                details = {**found.details, "scale": scale}
-                kept = replace(found, name=_key(row, column), seed=seed, details=details)
-                write(_file(experiment, dataset, scale, home), [kept])
+            if corrupted:
+                keep(_corrupted(experiment, corrupted, trained, config, scale))
+            for found in measure(
+                {column: what for column, what in missing.items() if column not in corrupted},
+                trained,
+                config,
+                scale,
+                settings=experiment.evaluate,
+                autoattack_n=experiment.few.get(scale, {}).get("autoattack"),
+                surrogate=surrogate,
+            ):
+                keep(found)
     if experiment.draw is not None:
         _draw(experiment, dataset, scale, home, chosen, seeds[0], changes or {})
 
@@ -204,43 +204,6 @@ def _train(config: Config, fresh: bool) -> RunDir:
     return run
 
 
-def _measure(
-    experiment: Experiment,
-    what: Column,
-    run: RunDir,
-    config: Config,
-    scale: str,
-    run_of: Callable[[str], RunDir],
-) -> Record | None:
-    """One cell: read off a run, or found by the evaluation that the column asks for."""
-    if callable(what):
-        return what(run)
-    settings = dict(what) if isinstance(what, Mapping) else {"attacks": what}
-    shift = {"shift": settings.pop("shift")} if "shift" in settings else {}
-    attacks = [_at_scale(attack, scale) for attack in settings.pop("attacks")]
-    if config.data.name in STEP_SIZES:
-        step = {"step_size": STEP_SIZES[config.data.name]}
-        attacks = [attack | step if "step_size" in attack else attack for attack in attacks]
-    names = {row.name for row in experiment.rows}
-    attacks = [
-        a | {"surrogate": str(run_of(a["surrogate"]).path)} if a.get("surrogate") in names else a
-        for a in attacks
-    ]
-    given = {
-        "evaluate": {
-            **experiment.evaluate,
-            **settings,
-            "attacks": attacks,
-            "n": _images(config, attacks, experiment.autoattack_n.get(scale)),
-        },
-        "data": {"root": config.data.root, **shift},
-    }
-    [judged] = jobs.evaluate(str(run.path), given)
-    found = next(r for r in judged.records if r.name == "accuracy/worst case")
-    table = judged.run.path / "evaluations" / found.details["evaluation"] / "images.csv"
-    return replace(found, details={**found.details, "right": _right(table)})
-
-
 def _draw(
     experiment: Experiment,
     dataset: str,
@@ -270,19 +233,24 @@ def figure(experiment: Experiment, dataset: str, scale: str, home: Path) -> tupl
     return (home / scale / drawn[-1].details["file"], drawn[-1].details["caption"]) if drawn else None
 
 
-def _corrupted(experiment: Experiment, columns: Sequence[str], run: RunDir, config: Config) -> list[Record]:
-    """Accuracies under the corruptions of some columns, named after these; what cannot be made is missing."""
+def _corrupted(
+    experiment: Experiment, columns: Sequence[str], run: RunDir, config: Config, scale: str
+) -> dict[str, Record]:
+    """Column -> accuracy under its corruptions; what cannot be made is missing."""
     chosen = config.corruptions
     published = all(name.endswith("/severity 1") for name in experiment.corruptions.values())
     given = {
         "corruptions": {"published": published, "source": chosen.source, "frost": chosen.frost},
-        "evaluate": {"n": config.evaluate.n},
+        "evaluate": {
+            **experiment.evaluate,
+            "n": few(config, experiment.few.get(scale, {}).get("corruptions")),
+        },
         "data": {"root": config.data.root},
     }
     [judged] = jobs.evaluate_corruptions(str(run.path), given)
     found = {record.name.removeprefix("corruption/"): record for record in judged.records}
     names = {column: experiment.corruptions[column] for column in columns}
-    return [replace(found[name], name=column) for column, name in names.items() if name in found]
+    return {column: found[name] for column, name in names.items() if name in found}
 
 
 def differs(experiment: Experiment, scale: str) -> str:
@@ -387,28 +355,6 @@ def _flat(changes: Mapping[str, Any], head: str = "") -> list[tuple[str, Any]]:
     for key, value in changes.items():
         found += _flat(value, f"{head}{key}.") if isinstance(value, Mapping) else [(f"{head}{key}", value)]
     return found
-
-
-def _at_scale(attack: Mapping[str, Any], scale: str) -> dict[str, Any]:
-    """At smoke scale the attacks that can be are cut short as well; its numbers mean nothing anyway."""
-    if scale != "smoke":
-        return dict(attack)
-    if attack["attack"] == "autoattack":
-        return {"attack": "apgd", "steps": SMOKE_STEPS["steps"]}
-    return {k: min(v, SMOKE_STEPS[k]) if k in SMOKE_STEPS else v for k, v in attack.items()}
-
-
-def _images(config: Config, attacks: Attacks, few: int | None) -> int | None:
-    """How many images a column is measured on; ``few`` of AutoAttack."""
-    slow = any(attack["attack"] == "autoattack" for attack in attacks)
-    counts = [count for count in (config.evaluate.n, few if slow else None) if count is not None]
-    return min(counts, default=None)
-
-
-def _right(table: Path) -> str:
-    """A digit per image of an evaluation, in its order, 1 where the model stood: so records alone can be paired."""
-    with table.open(newline="", encoding="utf-8") as file:
-        return "".join("0" if line["first_fooled_by"] else "1" for line in csv.DictReader(file))
 
 
 def _key(row: Row, column: str) -> str:

@@ -1,19 +1,19 @@
 """Do part models, part labels and budgets that follow the parts help? What no table of the part-model paper shows."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
-from .experiments import Attacks, Column, Experiment, Row
-from .part import AUTOATTACK, found_parts
+from .cells import Attacks, Column
+from .experiments import Experiment, Row
+from .part import AUTOATTACK
 
 PGD_20: Attacks = [{"attack": "pgd", "steps": 20}]
 COLUMNS: Mapping[str, Column] = {
     "PGD-20": PGD_20,
-    "pixels": partial(found_parts, name="pixel accuracy clean"),
-    "pixels PGD-20": partial(found_parts, name="pixel accuracy under PGD-20"),
-    "mIoU": partial(found_parts, name="mIoU clean"),
-    "mIoU PGD-20": partial(found_parts, name="mIoU under PGD-20"),
+    "pixels": {"parts": "pixel accuracy clean"},
+    "pixels PGD-20": {"parts": "pixel accuracy under PGD-20"},
+    "mIoU": {"parts": "mIoU clean"},
+    "mIoU PGD-20": {"parts": "mIoU under PGD-20"},
     "AA": AUTOATTACK,
 }
 
@@ -60,7 +60,7 @@ def _comparison(dataset: str, title: str, scales: Mapping[str, Mapping[str, Any]
             *((f"{one} TRADES", f"{other} TRADES") for one, other in _LEARNED),
         ),
         scales={"full": {}, "smoke": _SMOKE, **scales},
-        autoattack_n={"small": 60},
+        few={"small": {"autoattack": 60}},
     )
 
 

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,9 +13,9 @@ from ..rundir import write_atomically
 from . import figures, tables
 from .panel import Panel, radius_range, ramp, read_panel
 from .runs import CLEAN, WORST, Corrupted, Run, read_runs
-from .tables import Row, listed
+from .tables import Accuracy, Row, listed
 
-MANY_CLASSES = 20
+MANY_CLASSES, MANY_PARTS = 20, 10
 
 
 def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
@@ -57,6 +57,10 @@ def _render(runs: Sequence[Run], output: Path) -> str:
     norm = evaluated[0].setting.norm if evaluated else None
     names = tables.metric_names(evaluated)
     classes = list(dict.fromkeys(cls for row in evaluated for name in names for cls in row.per_class(name)))
+    part_rows = [row for row in evaluated if row.of_parts]
+    part_metrics, hows = tables.part_metrics(part_rows)
+    per_part = [_per_part(row, hows) for row in part_rows]
+    parts = list(dict.fromkeys(part for _, images, _ in per_part for part in images))
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -80,6 +84,12 @@ def _render(runs: Sequence[Run], output: Path) -> str:
         classes=classes,
         class_names=[name for name in (CLEAN, WORST) if name in names],
         many_classes=len(classes) > MANY_CLASSES,
+        part_rows=part_rows,
+        part_metrics=part_metrics,
+        hows=hows,
+        per_part=per_part,
+        parts=parts,
+        many_parts=len(parts) > MANY_PARTS,
         differences=tables.differences(rows) if len(rows) > 1 else [],
         all_rows=rows,
         others=[(run, other) for run in runs for other in run.evaluations[1:]],
@@ -157,6 +167,14 @@ def _panel(row: Row, file: tuple[Path, str] | None, low: float, high: float) -> 
         problems = [str(panel.problem) for run in row.runs if (panel := run.panel())]
         return None, "; ".join(problems) or "this evaluation recorded none"
     return read_panel(file[0], row.setting.norm, low, high), file[1]
+
+
+def _per_part(
+    row: Row, hows: Iterable[str]
+) -> tuple[Row, dict[str, int], dict[str, dict[str, tuple[Accuracy, int]]]]:
+    """The row, how many images show each part, and {"clean": what was measured of each, ...}."""
+    found = {how: row.per_part(how) for how in hows}
+    return row, {part: n for one in found.values() for part, (_, n) in one.items()}, found
 
 
 def _corruptions(runs: Sequence[Run]) -> list[tuple[str, list[tuple[Run, Corrupted]], list[str]]]:

@@ -1,15 +1,16 @@
-"""The image panel: each image clean, with its radius, attacked, and the difference made visible."""
+"""The image panel: each image clean, with its radius, attacked, the difference made visible, and its parts."""
 
 import base64
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Integer, UInt8
 
+from .part_colours import coloured_parts, part_legend
 from .tables import radius_text
 
 _LISTS = (
@@ -19,17 +20,25 @@ _LISTS = (
     "adversarial_predictions",
     "confidences_clean",
     "confidences_adversarial",
+    "part_names",
+    "annotated",
 )
+PART_MAPS = {"true parts": "parts_true", "parts": "parts", "parts attacked": "parts_adversarial"}
 Planes = Float[np.ndarray, "m h w"]
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A small picture and its name."""
+    """A small picture and its name.
+
+    Attributes:
+        correct: of what the model found: whether its class is right, which the frame shows. Else None.
+    """
 
     name: str
     uri: str
     alt: str
+    correct: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -43,20 +52,22 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image of the panel."""
+    """One image of the panel; ``parts`` are the tiles of a part model."""
 
     true: str
     clean: Verdict
     attacked: Verdict
     tiles: list[Tile]
+    parts: list[Tile]
 
 
 @dataclass(frozen=True)
 class Panel:
-    """The samples, and how many times their change is magnified."""
+    """The samples, how many times their change is magnified, and the colour of each part that they show."""
 
     samples: list[Sample]
     factor: float
+    legend: Mapping[str, str]
 
 
 def radius_range(files: Iterable[Path]) -> tuple[float, float]:
@@ -74,7 +85,8 @@ def read_panel(file: Path, norm: str | None, low: float, high: float) -> Panel:
     """Draw a panel file.
 
     Args:
-        file: tensors clean and adversarial (m, C, H, W), radius (m, H, W), perhaps importance (m, h, w).
+        file: tensors clean and adversarial (m, C, H, W), radius (m, H, W), perhaps importance (m, h, w), and those of
+            ``PART_MAPS`` (m, H, W).
         norm: the radius's norm, which decides how it is written.
         low, high: radius at the dark and at the bright end of the colours.
     """
@@ -95,6 +107,7 @@ def read_panel(file: Path, norm: str | None, low: float, high: float) -> Panel:
         "attacked": _bytes(adversarial),
         "change": _bytes(0.5 + factor * difference),
     }
+    found = {name: tensors[key] for name, key in PART_MAPS.items() if key in tensors}
     classes, labels = metadata["classes"], metadata["labels"]
     samples = []
     for i, label in enumerate(labels):
@@ -108,8 +121,16 @@ def read_panel(file: Path, norm: str | None, low: float, high: float) -> Panel:
             Tile(column, _png(pictures[i]), f"{name}: {_alt(column, radius[i], norm)}")
             for column, pictures in columns.items()
         ]
-        samples.append(Sample(name, clean_verdict, attacked_verdict, tiles))
-    return Panel(samples, factor)
+        correct = {"parts": clean_verdict.correct, "parts attacked": attacked_verdict.correct}
+        parts = [
+            Tile(column, _png(coloured_parts(maps[i])), f"{name}: {alt}", correct.get(column))
+            for column, maps in found.items()
+            if column in correct or metadata["annotated"][i]
+            for alt in [_parts_alt(column, maps[i], metadata["part_names"])]
+        ]
+        samples.append(Sample(name, clean_verdict, attacked_verdict, tiles, parts))
+    shown = np.concatenate(list(found.values())) if found else None
+    return Panel(samples, factor, {} if shown is None else part_legend(shown, metadata["part_names"]))
 
 
 def ramp() -> str:
@@ -126,6 +147,13 @@ def _alt(column: str, radius: Float[np.ndarray, "h w"], norm: str | None) -> str
         "attacked": "attacked image",
         "change": "what the attack changed",
     }[column]
+
+
+def _parts_alt(column: str, ids: Integer[np.ndarray, "h w"], names: Sequence[str]) -> str:
+    """The parts of a tile, the largest first: what eyes that do not tell the colours apart can read."""
+    shown, sizes = np.unique(ids, return_counts=True)
+    parts = [names[part] for part in shown[np.argsort(-sizes, kind="stable")].tolist() if part]
+    return f"{column}: {', '.join(parts) or 'none'}"
 
 
 def _bytes(images: Float[np.ndarray, "m c h w"]) -> UInt8[np.ndarray, "m h w c"]:

@@ -11,7 +11,7 @@ from ..errors import UserError
 from ..records import Record, file_hash
 from ..rundir import RunDir, members
 
-PREFIX = "accuracy/"
+ACCURACY, PARTS = "accuracy", "parts"
 CORRUPTION = "corruption/"
 CLEAN, WORST = "clean", "worst case"
 
@@ -23,10 +23,12 @@ class Evaluation:
     Attributes:
         key: its identity, the name of its folder.
         metrics: {"clean": record, "PGD-20": record, ..., "worst case": record}, in the order of measurement.
+        parts: {"pixel accuracy clean": record, ...} where the parts were measured.
     """
 
     key: str
     metrics: Mapping[str, Record]
+    parts: Mapping[str, Record]
 
     @property
     def first(self) -> Record:
@@ -88,18 +90,26 @@ class Run:
     @cached_property
     def evaluations(self) -> list[Evaluation]:
         """Most images first, and the latest first among equals. The first one is shown."""
-        found: dict[str, dict[str, Record]] = {}
+        found: dict[str, dict[str, dict[str, Record]]] = {}
         for record in self.records:
-            if record.kind == "metric" and record.name.startswith(PREFIX):
+            of, _, name = record.name.partition("/")
+            if record.kind == "metric" and of in (ACCURACY, PARTS):
                 key = str(record.details.get("evaluation", ""))
-                found.setdefault(key, {})[record.name.removeprefix(PREFIX)] = record
-        evaluations = [Evaluation(key, metrics) for key, metrics in found.items()]
+                found.setdefault(key, {ACCURACY: {}, PARTS: {}})[of][name] = record
+        evaluations = [
+            Evaluation(key, one[ACCURACY], one[PARTS]) for key, one in found.items() if one[ACCURACY]
+        ]
         return sorted(reversed(evaluations), key=lambda e: (e.n, e.time), reverse=True)
 
     @property
     def shown(self) -> Evaluation | None:
         """The evaluation that the page shows."""
         return self.evaluations[0] if self.evaluations else None
+
+    @property
+    def of_parts(self) -> Evaluation | None:
+        """The evaluation whose part metrics the page shows: the first that has any."""
+        return next((one for one in self.evaluations if one.parts), None)
 
     @property
     def training_seconds(self) -> float | None:

@@ -1,12 +1,13 @@
 """The numbers of the page: runs grouped over seeds, accuracies with intervals, and what overlaps."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-from ..records import fingerprint
+from ..records import Record, fingerprint
 from ..rundir import NOT_IDENTITY
 from ..statistics import mcnemar, over_seeds, welch
 from .runs import CLEAN, WORST, Evaluation, Run
@@ -16,12 +17,13 @@ NOT_METHOD = ("seed", *NOT_IDENTITY)
 
 MANY_PAIRS = 6
 NO_DIFFERENCE = "no difference that chance does not explain"
+MIOU = "mIoU"
 NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1"}
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A share of images, over one or more seeds.
+    """A share of images or of pixels, over one or more seeds.
 
     Attributes:
         value: in [0, 1], the mean over seeds.
@@ -63,6 +65,11 @@ class Row:
         return [run.shown for run in self.runs if run.shown]
 
     @property
+    def of_parts(self) -> list[Evaluation]:
+        """The evaluation of every run that measured its parts; empty where none was."""
+        return [run.of_parts for run in self.runs if run.of_parts]
+
+    @property
     def seeds(self) -> str:
         """The seeds, in words."""
         return ", ".join("unknown" if run.seed is None else str(run.seed) for run in self.runs)
@@ -70,9 +77,12 @@ class Row:
     @property
     def setting(self) -> "Setting":
         """What it was judged on."""
-        details = self.shown[0].details
-        data, split, norm, eps = (details.get(name) for name in ("data", "split", "norm", "eps"))
-        return Setting(data, split, norm, eps, _search(details))
+        return Setting.of(self.shown[0])
+
+    @property
+    def setting_of_parts(self) -> "Setting":
+        """What its parts were judged on, which may be another evaluation than the one that is shown."""
+        return Setting.of(self.of_parts[0])
 
     @property
     def eps_low(self) -> str | None:
@@ -104,15 +114,25 @@ class Row:
 
     def accuracy(self, name: str) -> Accuracy | None:
         """The named metric, or None where it was not measured."""
-        records = [evaluation.metrics.get(name) for evaluation in self.shown]
-        values = self.values(name)
-        intervals = [r.interval for r in records if r is not None and r.interval is not None]
-        if not values:
-            return None
-        known = len(intervals) == len(values)
-        value, sd, interval = over_seeds(values, intervals if known else ())
-        low, high = interval if known and interval else (None, None)
-        return Accuracy(value, low, high, sd)
+        return _over_seeds([_measured(evaluation.metrics.get(name)) for evaluation in self.shown])
+
+    def part_metric(self, name: str) -> Accuracy | None:
+        """The named metric of the parts, or None where it was not measured."""
+        return _over_seeds([_measured(evaluation.parts.get(name)) for evaluation in self.of_parts])
+
+    def per_part(self, how: str) -> dict[str, tuple[Accuracy, int]]:
+        """{part: (its intersection over union, images that show it)} on clean images or under an attack.
+
+        Without the parts that some seed neither finds nor has to find.
+        """
+        records = [evaluation.parts.get(f"{MIOU} {how}") for evaluation in self.of_parts]
+        seeds = [(record.details.get("per_part") or {}) if record else {} for record in records]
+        found = {}
+        for part, first in seeds[0].items():
+            ious = [(one[part]["iou"], one[part]["interval"]) if part in one else None for one in seeds]
+            if (share := _over_seeds(ious)) is not None:
+                found[part] = (share, int(first["n"]))
+        return found
 
     def per_class(self, name: str) -> dict[str, tuple[int, int]]:
         """{class: (correct, n)}, summed over seeds."""
@@ -125,6 +145,25 @@ class Row:
         return total
 
 
+Measured = tuple[float | None, Sequence[float] | None]  # a share and its interval
+
+
+def _measured(record: Record | None) -> Measured | None:
+    return None if record is None else (record.value, record.interval)
+
+
+def _over_seeds(measured: Sequence[Measured | None]) -> Accuracy | None:
+    """What each seed came to, as one; None where a seed lacks it."""
+    values = [value for value, _ in filter(None, measured) if value is not None]
+    intervals = [(ends[0], ends[1]) for _, ends in filter(None, measured) if ends is not None]
+    if not values or len(values) < len(measured):
+        return None
+    known = len(intervals) == len(values)
+    value, sd, interval = over_seeds(values, intervals if known else ())
+    low, high = interval if known and interval else (None, None)
+    return Accuracy(value, low, high, sd)
+
+
 @dataclass(frozen=True)
 class Setting:
     """What an evaluation judged on. Rows compare only within one setting."""
@@ -134,6 +173,13 @@ class Setting:
     norm: str | None
     eps: float | None
     search: str = ""
+
+    @classmethod
+    def of(cls, evaluation: Evaluation) -> "Setting":
+        """The setting of an evaluation."""
+        details = evaluation.details
+        data, split, norm, eps = (details.get(name) for name in ("data", "split", "norm", "eps"))
+        return cls(data, split, norm, eps, _search(details))
 
     @property
     def budget(self) -> str:
@@ -172,7 +218,7 @@ def group(runs: Iterable[Run]) -> list[Row]:
     """
     members: dict[str, list[Run]] = {}
     for run in runs:
-        key = fingerprint([_method(run.config), _judged(run.shown)])
+        key = fingerprint([_method(run.config), _judged(run.shown), _judged(run.of_parts)])
         while any(other.seed == run.seed for other in members.get(key, [])):
             key += "+"
         members.setdefault(key, []).append(run)
@@ -202,7 +248,7 @@ def _judged(evaluation: Evaluation | None) -> object:
         evaluation.details.get(k)
         for k in ("method", "model", "data", "split", "norm", "eps", "eps_low", "weights")
     ]
-    return [shared, evaluation.n, sorted(evaluation.metrics)]
+    return [shared, evaluation.n, sorted(evaluation.metrics), sorted(evaluation.parts)]
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -226,6 +272,13 @@ def metric_names(rows: Sequence[Row]) -> list[str]:
     found = dict.fromkeys(name for row in rows for one in row.shown for name in one.metrics)
     attacks = [name for name in found if name not in (CLEAN, WORST)]
     return [n for n in (CLEAN, *attacks, WORST) if n in found]
+
+
+def part_metrics(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
+    """What was measured of parts ("pixel accuracy", ...), and how ("clean", "under PGD-20", ...), in order."""
+    names = dict.fromkeys(name for row in rows for one in row.of_parts for name in one.parts)
+    pairs = [re.split(r" (?=clean$|under )", name, maxsplit=1) for name in names]
+    return list(dict.fromkeys(metric for metric, _ in pairs)), list(dict.fromkeys(how for _, how in pairs))
 
 
 def comparisons(rows: Sequence[Row], name: str) -> list[str]:

@@ -1,0 +1,130 @@
+"""The cells of an experiment: what its columns ask for, and how a trained run is measured for them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from .. import jobs
+from ..config import Config
+from ..config.evaluation import ATTACK_OPTIONS
+from ..records import Record
+from ..rundir import RunDir
+
+Attacks = Sequence[Mapping[str, Any]]
+Reading = Callable[[RunDir], Record | None]
+Column: TypeAlias = Attacks | Mapping[str, Any] | Reading
+"""Attacks, of which the worst case counts; or these among other settings of an evaluation; or what is read off a
+trained run, None where this has no such thing. ``parts`` among the settings names a measure of the parts found, such as
+"mIoU clean". A record with a ``unit`` in its details is no share.
+"""
+
+STEP_SIZES = {"svhn": "1/255"}
+"""Data sets on which the PART paper's PGD takes another step than 2/255."""
+
+SMOKE_STEPS = {"steps": 2, "restarts": 2, "queries": 20, "draws": 2}
+
+
+@dataclass
+class _Evaluation:
+    """Settings of an evaluation, and the columns that it answers: by their attacks, or by a measure of parts."""
+
+    settings: Mapping[str, Any]
+    attacks: list[Mapping[str, Any]] = field(default_factory=list)
+    by_attacks: dict[str, Attacks] = field(default_factory=dict)
+    by_parts: dict[str, str] = field(default_factory=dict)
+
+
+def measure(
+    columns: Mapping[str, Column],
+    run: RunDir,
+    config: Config,
+    scale: str,
+    *,
+    settings: Mapping[str, Any],
+    autoattack_n: int | None,
+    surrogate: Callable[[str], str],
+) -> Iterator[dict[str, Record]]:
+    """Column -> its record, as they are found; what a run does not have, such as parts, is missing.
+
+    Columns of a single attack and otherwise equal settings share an evaluation, in which each attack meets every image
+    that the model gets right: each says what it would by itself.
+
+    Args:
+        columns: what to measure.
+        run: the trained one.
+        config: its settings.
+        scale: of the experiment.
+        settings: of every evaluation, such as its radius.
+        autoattack_n: images of an AutoAttack column, where it would take longer than all the rest.
+        surrogate: what an attack's surrogate is called in the experiment -> a target.
+    """
+    read = {c: found for c, what in columns.items() if callable(what) and (found := what(run)) is not None}
+    if read:
+        yield read
+    asked: dict[str, _Evaluation] = {}
+    for column, what in columns.items():
+        if callable(what):
+            continue
+        own: dict[str, Any] = dict(what) if isinstance(what, Mapping) else {"attacks": what}
+        attacks = [_at_scale(attack, scale, config.data.name, surrogate) for attack in own.pop("attacks", ())]
+        part = own.pop("parts", None)
+        if part is not None and not config.model.segments:
+            continue
+        shift = {"shift": own.pop("shift")} if "shift" in own else {}
+        slow = any(attack["attack"] == "autoattack" for attack in attacks)
+        n = few(config, autoattack_n if slow else None)
+        given = {"evaluate": {**settings, **own, "n": n}, "data": {"root": config.data.root, **shift}}
+        # A worst case is cheapest by itself, where each attack meets only what the one before left.
+        alone = slow or len(attacks) > 1
+        one = asked.setdefault(f"{given} {column if alone else ''}", _Evaluation(given))
+        one.attacks += [attack for attack in attacks if attack not in one.attacks]
+        if part is None:
+            one.by_attacks[column] = attacks
+        else:
+            one.by_parts[column] = part
+    for one in asked.values():
+        yield _answer(one, run)
+
+
+def _answer(asked: _Evaluation, run: RunDir) -> dict[str, Record]:
+    shared = len(asked.by_attacks) > 1
+    own = {"attacks": asked.attacks, "individual": shared, "parts": bool(asked.by_parts)}
+    given = {**asked.settings, "evaluate": {**asked.settings["evaluate"], **own}}
+    [judged] = jobs.evaluate(str(run.path), given)
+    by_name = {record.name: record for record in judged.records}
+    clean, *lines, worst = (name for name in by_name if name.startswith("accuracy/"))
+    found = {column: by_name[f"parts/{measure}"] for column, measure in asked.by_parts.items()}
+    for column, attacks in asked.by_attacks.items():
+        name = worst
+        if shared:
+            name = clean if not attacks else lines[asked.attacks.index(attacks[0])]
+        attack = name.removeprefix("accuracy/")
+        right = [
+            row.right and attack not in row.fooled if shared else not row.fooled_by for row in judged.rows
+        ]
+        bits = "".join(str(int(one)) for one in right)
+        found[column] = replace(by_name[name], details={**by_name[name].details, "right": bits})
+    return found
+
+
+def _at_scale(
+    attack: Mapping[str, Any], scale: str, data: str, surrogate: Callable[[str], str]
+) -> Mapping[str, Any]:
+    """An attack as this data set and scale have it; at smoke scale it is cut short: its numbers mean nothing anyway."""
+    if attack["attack"] == "autoattack":
+        return {"attack": "apgd", "steps": SMOKE_STEPS["steps"]} if scale == "smoke" else attack
+    changes: dict[str, Any] = {}
+    if scale == "smoke":
+        options = {**ATTACK_OPTIONS[attack["attack"]], **attack}
+        changes = {k: min(options[k], few) for k, few in SMOKE_STEPS.items() if k in options}
+    if data in STEP_SIZES and "step_size" in attack:
+        changes["step_size"] = STEP_SIZES[data]
+    if "surrogate" in attack:
+        changes["surrogate"] = surrogate(attack["surrogate"])
+    return {**attack, **changes}
+
+
+def few(config: Config, most: int | None) -> int | None:
+    """How many images to evaluate: as the run says, and no more than ``most``; None is all."""
+    counts = [count for count in (config.evaluate.n, most) if count is not None]
+    return min(counts, default=None)

@@ -1,0 +1,141 @@
+"""What is evaluated for the columns of an experiment, and what they read off it."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from counterpart import jobs, papers
+from counterpart.config import resolve
+from counterpart.evaluation.ledger import Row
+from counterpart.papers import cells, experiments
+from counterpart.recipes import load
+from counterpart.records import Record
+from counterpart.rundir import RunDir
+
+WEAK, STRONG = {"attack": "pgd", "steps": 1}, {"attack": "pgd", "steps": 4, "step_size": "20/255"}
+
+
+def measured(wanted, run, config, scale="small", settings=None, autoattack_n=None, surrogate=str):
+    found = cells.measure(
+        wanted, run, config, scale, settings=settings or {}, autoattack_n=autoattack_n, surrogate=surrogate
+    )
+    return list(found)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What evaluations are asked for; two images, of which the last attack alone fools the second."""
+    seen = []
+
+    def evaluate(text, given):
+        seen.append((text, given))
+        names = [f"attack {i}" for i in range(len(given["evaluate"]["attacks"]))]
+        names = ["accuracy/clean", *(f"accuracy/{name}" for name in names), "accuracy/worst case"]
+        names += [f"parts/{name}" for name in ("mIoU clean", "pixel accuracy clean")]
+        last = tuple(name.removeprefix("accuracy/") for name in names[-4:-3] if name != "accuracy/clean")
+        rows = [Row(0, 1, 1, (), 1, 0, 0), Row(1, 1, 1, last, 0, 0, 0)]
+        return [jobs.judging.Judged(RunDir(Path(text)), [Record("metric", n, 0.5, 2) for n in names], rows)]
+
+    monkeypatch.setattr(cells.jobs, "evaluate", evaluate)
+    monkeypatch.setattr(experiments.jobs, "train", lambda config: SimpleNamespace(finished=True))
+    return seen
+
+
+@pytest.mark.slow
+def test_columns_that_share_an_evaluation_say_what_each_says_alone(tmp_path):
+    config = resolve(
+        load("digits/clean"),
+        {"train": {"epochs": 5, "validation_n": 20}, "data": {"limit": 600}, "evaluate": {"n": 60}},
+        {"runs": str(tmp_path), "name": "run", "device": "cpu"},
+        source="test",
+    )
+    run = jobs.train(config).run
+    wanted = {"natural": [], "weak": [WEAK], "strong": [STRONG], "both": [WEAK, STRONG]}
+    [together, worst] = measured(wanted, run, config)
+    assert (list(together), list(worst)) == (["natural", "weak", "strong"], ["both"])
+    alone = {}
+    for column, what in wanted.items():
+        [found] = measured({column: what}, run, config)
+        alone |= found
+    values = {
+        name: (one.value, one.interval, one.details["right"]) for name, one in (together | worst).items()
+    }
+    assert values == {name: (one.value, one.interval, one.details["right"]) for name, one in alone.items()}
+    natural, weak, strong = (values[name][0] for name in ("natural", "weak", "strong"))
+    assert natural > weak > strong  # or the test says nothing
+    for value, _, right in values.values():
+        assert right.count("1") == round(60 * value)
+
+
+def test_what_is_shared_has_equal_settings_and_one_attack(tmp_path, asked):
+    config = resolve(load("cifar10/at"), {"evaluate": {"n": 2000}}, source="test")
+    wanted = {
+        "natural": [], "weak": [WEAK], "same": [dict(WEAK)], "strong": [STRONG], "both": [WEAK, STRONG],
+        "AA": [{"attack": "autoattack"}], "far": {"attacks": [WEAK], "eps": "16/255"},
+        "shift": {"attacks": [], "shift": "textures"},
+    }  # fmt: skip
+    found = measured(wanted, RunDir(tmp_path), config, settings={"seed": 3}, autoattack_n=200)
+    assert [list(one) for one in found] == [
+        ["natural", "weak", "same", "strong"], ["both"], ["AA"], ["far"], ["shift"],
+    ]  # fmt: skip
+    shared, both, auto, far, shift = (given for _, given in asked)
+    assert shared["evaluate"]["attacks"] == [WEAK, STRONG]
+    assert [one["evaluate"]["individual"] for one in (shared, both, auto)] == [True, False, False]
+    assert [one["evaluate"]["n"] for one in (shared, both, auto)] == [2000, 2000, 200]
+    assert far["evaluate"]["eps"] == "16/255"
+    assert (shift["data"]["shift"], shift["evaluate"]["attacks"]) == ("textures", [])
+    assert all(given["evaluate"]["seed"] == 3 for _, given in asked)
+    right = {name: one.details["right"] for some in found for name, one in some.items()}
+    assert right == {
+        "natural": "11", "weak": "11", "same": "11", "strong": "10", "both": "10", "AA": "10", "far": "10",
+        "shift": "11",
+    }  # fmt: skip
+
+
+def test_parts_are_measured_beside_attacks_and_of_models_that_find_some(tmp_path, asked):
+    wanted = {"natural": [], "mIoU": {"parts": "mIoU clean"}, "PGD": [WEAK]}
+    model = resolve(load("synthetic-parts/downsampled"), source="test")
+    [found] = measured(wanted, RunDir(tmp_path), model)
+    assert found["mIoU"].name == "parts/mIoU clean"
+    [(_, given)] = asked
+    assert given["evaluate"]["parts"]
+    baseline = resolve(load("synthetic-parts/baseline"), source="test")
+    [found] = measured(wanted, RunDir(tmp_path), baseline)
+    assert set(found) == {"natural", "PGD"}
+    assert not asked[-1][1]["evaluate"]["parts"]
+
+
+def test_smoke_cuts_what_an_attack_has_to_cut(tmp_path, asked):
+    config = resolve(load("synthetic-parts/downsampled"), source="test")
+    wanted = {
+        "two": [{"attack": "two-staged"}],
+        "AA": [{"attack": "autoattack"}],
+        "rays": [{"attack": "rays"}],
+    }
+    measured(wanted, RunDir(tmp_path), config, scale="smoke")
+    assert asked[0][1]["evaluate"]["attacks"] == [
+        {"attack": "two-staged", "steps": 2, "restarts": 2},
+        {"attack": "apgd", "steps": 2},
+        {"attack": "rays", "queries": 20},
+    ]
+
+
+def test_an_attack_from_another_row_trains_that_row(tmp_path, asked):
+    experiment = papers.find("pixel/appendix-h3")
+    papers.run(experiment, "cifar10", "small", tmp_path, rows=["PART"])
+    assert {Path(text).name for text, _ in asked} == {"cifar10-part-seed-0"}
+    surrogates = {one.get("surrogate") for _, given in asked for one in given["evaluate"]["attacks"]}
+    assert surrogates == {None, str(tmp_path / "small" / "cifar10-at-seed-0")}
+    radii = {given["evaluate"]["eps"] for _, given in asked if "eps" in given["evaluate"]}
+    assert radii == {f"{eps}/255" for eps in (16, 32, 64, 255)}
+    assert set(papers.measured(experiment, "cifar10", "small", tmp_path)) == {
+        ("PART", column) for column in papers.columns(experiment)
+    }
+
+
+@pytest.mark.parametrize(("dataset", "step"), [("svhn", "1/255"), ("tiny-imagenet", "2/255")])
+def test_steps_of_the_paper_depend_on_the_data_set(dataset, step, tmp_path, asked):
+    papers.run(papers.find("pixel/table-1"), dataset, "small", tmp_path, rows=["AT"])
+    steps = {a["attack"]: a.get("step_size") for _, given in asked for a in given["evaluate"]["attacks"]}
+    assert steps == {"pgd": step, "minimum-margin": None, "autoattack": None}
