@@ -1,11 +1,15 @@
-"""Intervals of shares, one number for several seeds, and a paired test: what records and the report both say."""
+"""Intervals of shares, one number for several seeds, and tests: what records and the report both say.
+
+``paired_difference`` and ``mcnemar`` ask whether other images would tell the same models apart, and ``welch`` whether
+other trainings would tell the same methods apart on the same images.
+"""
 
 import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from scipy.special import bdtr, ndtri, stdtrit
+from scipy.special import bdtr, ndtri, stdtr, stdtrit
 
 
 class OverSeeds(NamedTuple):
@@ -93,6 +97,44 @@ def paired_difference(pairs: Sequence[tuple[Sequence[bool], Sequence[bool]]]) ->
     training = float(stdtrit(n - 1, 0.975)) * stdev(differences) / math.sqrt(n) if n > 1 else 0.0
     half = math.hypot(images, training)
     return Difference(centre, (centre - half, centre + half))
+
+
+class Welch(NamedTuple):
+    """The mean of one method's seeds minus that of another's.
+
+    Attributes:
+        mean: the difference.
+        interval: 95 %.
+        p: two-sided, of no difference.
+    """
+
+    mean: float
+    interval: tuple[float, float]
+    p: float
+
+
+def welch(one: Sequence[float], other: Sequence[float]) -> Welch:
+    """Welch's two-sample t-test, whose groups may differ in spread and in size (Welch 1947).
+
+    Args:
+        one: a value per seed, 2 or more.
+        other: another method's; the seeds need not be the same.
+
+    Returns:
+        What ``scipy.stats.ttest_ind(one, other, equal_var=False)`` finds, which warns where a group has no spread.
+        Where neither has, p is 0, or 1 for equal means.
+    """
+    if min(len(one), len(other)) < 2:
+        raise ValueError(f"a test over seeds needs two of each, got {len(one)} and {len(other)}.")
+    mean = fmean(one) - fmean(other)
+    parts = [stdev(values) ** 2 / len(values) for values in (one, other)]
+    error = math.sqrt(sum(parts))
+    if error == 0:
+        return Welch(mean, (mean, mean), float(mean == 0))
+    # Welch and Satterthwaite's degrees of freedom
+    freedom = sum(parts) ** 2 / sum(p * p / (len(v) - 1) for p, v in zip(parts, (one, other), strict=True))
+    half = float(stdtrit(freedom, 0.975)) * error
+    return Welch(mean, (mean - half, mean + half), 2 * float(stdtr(freedom, -abs(mean) / error)))
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:

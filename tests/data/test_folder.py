@@ -285,3 +285,27 @@ def test_reads_real_photographs(shared, caplog):
     assert splits.test.shape == (3, 48, 48)
     assert 60 < splits.test.pixels.float().mean() < 180
     assert not caplog.text
+
+
+def test_a_model_that_never_saw_a_folder_is_judged_on_all_of_it(tmp_path):
+    fill(tmp_path, {"cat": 10, "dog": 20})
+    own = load_folder(tmp_path)
+    assert len(own.test) == len(load_folder(tmp_path, trained_on=own.test.fingerprint).test) == 6
+    whole = load_folder(tmp_path, trained_on="of something else")
+    assert [len(s) for s in (whole.train, whole.validation, whole.test)] == [0, 0, 30]
+    assert whole.test.split == "test"
+    assert whole.test.fingerprint == own.test.fingerprint
+    fill(tmp_path / "set" / "test", {"cat": 2})
+    fill(tmp_path / "set" / "train", {"cat": 4})
+    assert len(load_folder(tmp_path / "set", trained_on="").test) == 2  # folders of splits are kept
+
+
+def test_a_folder_of_data_sets_is_no_data_set(tmp_path):
+    for name in ("mixed_rand", "original"):
+        fill(tmp_path / name / "val", {"00_dog": 2})
+    with pytest.raises(
+        UserError, match=r"\(mixed_rand, original\): name one of them, --data.root .*mixed_rand"
+    ):
+        load_folder(tmp_path)
+    fill(tmp_path / "plain", {"00_dog": 2})
+    assert load_folder(tmp_path).train.classes == ("mixed_rand", "original", "plain")

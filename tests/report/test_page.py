@@ -327,6 +327,17 @@ def test_rows_on_the_same_images_are_paired(make_run, records):
     assert text.count("Image by image") == 1  # the third was judged on other images
 
 
+def test_methods_of_several_seeds_are_compared_over_trainings(make_run, records):
+    runs = []
+    for method, values in (("at", (0.5, 0.52)), ("part", (0.7, 0.71))):
+        for seed, value in enumerate(values):
+            runs.append(make_run(f"{method}/seed-{seed}", method, seed))
+            runs[-1].add(records.metrics(method.upper(), {"clean": 0.8, "worst case": value}))
+    text = Page(write_report([run.path for run in runs])).text
+    assert "Worst case, other trainings: “AT” against “PART” over 2 and 2 trainings: -19.50 points" in text
+    assert "Welch's whether other" in text
+
+
 def test_doubts_and_the_way_of_searching_are_told(make_run, records):
     run = make_run("at")
     doubts = {"zero gradients": "3 of 64 images have no gradient."}

@@ -4,7 +4,15 @@ import pytest
 
 from counterpart.config import NOT_IDENTITY
 from counterpart.report.runs import read_runs
-from counterpart.report.tables import NOT_METHOD, comparisons, differences, group, metric_names, radius_text
+from counterpart.report.tables import (
+    NOT_METHOD,
+    comparisons,
+    differences,
+    group,
+    metric_names,
+    radius_text,
+    seed_tests,
+)
 
 
 def rows_of(*runs):
@@ -80,6 +88,35 @@ def test_rows_of_different_settings_are_never_compared(make_run, records):
     assert (
         comparisons(rows_of(one, evaluated(make_run, records, "y", 0.9, method="B", eps=0.1)), "clean") == []
     )
+
+
+def seeds_of(make_run, records, name, values, **details):
+    method = {"A": "at", "B": "part", "C": "clean"}[name]
+    runs = [make_run(f"{name}-{seed}", method, seed) for seed in range(len(values))]
+    for run, value in zip(runs, values, strict=True):
+        run.add(records.metrics(name, {"clean": value}, **details))
+    return runs
+
+
+def test_methods_of_several_seeds_are_tested_over_them(make_run, records):
+    one = seeds_of(make_run, records, "A", (0.5, 0.52, 0.54))
+    other = seeds_of(make_run, records, "B", (0.6, 0.64))
+    alone = seeds_of(make_run, records, "C", (0.9,))
+    (text,) = seed_tests(rows_of(*one, *other, *alone), "clean")
+    assert text == (
+        "“A” against “B” over 3 and 2 trainings: -10.00 points, -21.95 to +1.95 "
+        "(Welch p = 0.066: no difference that chance does not explain)"
+    )
+    apart = seeds_of(make_run, records, "C", (0.2, 0.21, 0.22))
+    (text,) = seed_tests(rows_of(*one, *apart), "clean")
+    assert text.endswith(": a difference)")
+
+
+@pytest.mark.parametrize("change", [{"eps": 0.1}, {"n": 500}])
+def test_seeds_judged_otherwise_are_not_tested(make_run, records, change):
+    one = seeds_of(make_run, records, "A", (0.5, 0.52))
+    other = seeds_of(make_run, records, "B", (0.6, 0.64), **change)
+    assert seed_tests(rows_of(*one, *other), "clean") == []
 
 
 def test_differing_settings_are_listed_without_seed_and_place(make_run, records):

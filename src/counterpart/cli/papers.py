@@ -28,8 +28,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiment", nargs="?", help="such as pixel/table-1")
     parser.add_argument("--dataset", help="a folder of recipes; default: the first that the paper shows")
     parser.add_argument("--rows", default="", help="names of rows, with commas between them; default: all")
+    parser.add_argument("--columns", default="", help="names of columns, likewise: what to measure now")
     parser.add_argument("--scale", default="small", choices=("full", "small", "smoke"))
     parser.add_argument("--seeds", default="0", help="such as 0,1,2")
+    parser.add_argument(
+        "--best-by",
+        metavar="COLUMN",
+        help="show: of the rows of each recipe the one with the highest measured accuracy in this column",
+    )
 
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
@@ -39,6 +45,10 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     from .. import papers
 
     console = Console(soft_wrap=True)
+    if arguments.best_by is not None and arguments.action != "show":
+        raise UserError(
+            "--best-by chooses among measured rows: counterpart papers show EXPERIMENT --best-by COLUMN."
+        )
     if arguments.action == "list":
         for one in papers.EXPERIMENTS.values():
             console.print(f"{one.name:<16} {one.title} ({', '.join(one.datasets)})", highlight=False)
@@ -49,15 +59,24 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     dataset = arguments.dataset or experiment.datasets[0]
     home = Path(settings.get("runs", "runs")).expanduser() / "papers"
     if arguments.action == "run":
-        rows = [name.strip() for name in arguments.rows.split(",") if name.strip()]
         changes = {k: v for k, v in settings.items() if k != "runs"}
         try:
             seeds = [int(seed) for seed in arguments.seeds.split(",")]
         except ValueError:
             raise UserError(f"--seeds {arguments.seeds}: expected numbers such as 0,1,2.") from None
-        papers.run(experiment, dataset, arguments.scale, home, rows=rows, seeds=seeds, changes=changes)
+        rows, only = _names(arguments.rows), _names(arguments.columns)
+        papers.run(
+            experiment, dataset, arguments.scale, home, rows=rows, only=only, seeds=seeds, changes=changes
+        )
+    if arguments.best_by is not None:
+        found = papers.measured(experiment, dataset, arguments.scale, home)
+        experiment = papers.best_rows(experiment, found, arguments.best_by)
     _print(experiment, dataset, arguments.scale, home, console)
     return 0
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) -> None:
@@ -89,6 +108,7 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
         table.add_row(name, *line)
     console.print(table)
     _print_differences(papers.differences(experiment, found), console)
+    _print_seed_differences(papers.seed_differences(experiment, found), console)
     for (one, other, column), (told, extra) in papers.overheads(experiment, dataset, found).items():
         paper = "not in the paper" if told is None else f"paper {told:+.1%}"
         console.print(f"- {one} over {other}, {column}: {extra:+.1%} ({paper})", highlight=False)
@@ -114,26 +134,46 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
 
 def _print_differences(found: Mapping[Any, Any], console: Any) -> None:
     """One row minus another, in points; what its interval does not tell from 0 is said so."""
+
+    def cell(difference: Any, seeds: int, n: int) -> str:
+        count = f"n = {n}, {seeds} seed{'s' * (seeds > 1)}"
+        return f"{_points(difference, difference.decided)}\n{count}"
+
+    title = "Differences in points, image by image: would other images tell these models apart? 95 % intervals; * does"
+    _print_pairs(title, {key: cell(*value) for key, value in found.items()}, console)
+
+
+def _print_seed_differences(found: Mapping[Any, Any], console: Any) -> None:
+    """The same by Welch's test of the seeds."""
+
+    def cell(test: Any, first: int, second: int) -> str:
+        return f"{_points(test, test.p < 0.05)}\np = {test.p:.2g}, {first} and {second} seeds"
+
+    title = "Differences in points, Welch's test: would other trainings tell the rows apart? 95 % intervals; * does"
+    _print_pairs(title, {key: cell(*value) for key, value in found.items()}, console)
+
+
+def _points(difference: Any, decided: bool) -> str:
+    low, high = (100 * end for end in difference.interval)
+    return f"{100 * difference.mean:+.2f}{'*' * decided}\n({low:+.2f} to {high:+.2f})"
+
+
+def _print_pairs(title: str, cells: Mapping[tuple[str, str, str], str], console: Any) -> None:
+    """A line for each pair of rows, or for each of many columns; nothing where there is none."""
     from rich.table import Table
 
-    if not found:
+    if not cells:
         return
-    pairs, shown = dict.fromkeys(key[:2] for key in found), dict.fromkeys(key[2] for key in found)
-    table = Table(title="Differences in points, 95 % intervals; * tells them apart", title_justify="left")
+    placed = {(f"{one}\nminus {other}", column): text for (one, other, column), text in cells.items()}
+    if len({column for _, column in placed}) > MANY:
+        placed = {(column, pair): text for (pair, column), text in placed.items()}
+    down, across = (list(dict.fromkeys(key[i] for key in placed)) for i in (0, 1))
+    table = Table(title=title, title_justify="left")
     table.add_column("")
-    for column in shown:
-        table.add_column(column, justify="right")
-    for one, other in pairs:
-        cells = []
-        for column in shown:
-            if (one, other, column) not in found:
-                cells.append("—")
-                continue
-            difference, seeds, n = found[one, other, column]
-            low, high = (100 * end for end in difference.interval)
-            value = f"{100 * difference.mean:+.2f}{'*' if difference.decided else ''}"
-            cells.append(f"{value}\n({low:+.2f} to {high:+.2f})\nn = {n}, {seeds} seed{'s' * (seeds > 1)}")
-        table.add_row(f"{one}\nminus {other}", *cells)
+    for name in across:
+        table.add_column(name, justify="right")
+    for line in down:
+        table.add_row(line, *(placed.get((line, name), "—") for name in across))
     console.print(table)
 
 

@@ -98,6 +98,7 @@ class EvaluationAttack(Section):
 
 # Suites that ``evaluate.attacks`` knows by name, beside the names of single attacks.
 SUITES: dict[str, list[dict[str, object]]] = {
+    "none": [],
     "quick": [{"steps": 20}, {"loss": "margin", "steps": 50, "restarts": 5}],
     "mm3": [{"attack": "minimum-margin"}],
     "mm9": [{"attack": "minimum-margin", "targets": 9}],
@@ -132,7 +133,7 @@ class Evaluate(Section):
     attacks: tuple[EvaluationAttack, ...] = setting(
         "attacks, cheapest first: names with commas between them, such as pgd,autoattack (also apgd, fab, square, "
         "mm3, mm9, mm+, rays, random-search, fgsm, autoattack-plus, autoattack-rand, autoattack-few-classes, quick, "
-        "published-part; for part models single-staged, two-staged, part-worst-case), "
+        "published-part, or none; for part models single-staged, two-staged, part-worst-case), "
         "or a list with options such as '[{attack: pgd, loss: margin, steps: 50, restarts: 5}]'",
         default_factory=lambda: (EvaluationAttack(),),
     )

@@ -1,6 +1,6 @@
 """The settings of data, model and training."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
@@ -38,8 +38,9 @@ class Data(Section):
     )
     padding: int = setting("random crops after padding by this many pixels; 0: no crops", default=4, ge=0)
     flip: bool = setting("random horizontal flips", default=True)
-    class_map: Location | None = setting(
-        "JSON file {class folder: index of the model's output}, for a model that was trained on other classes",
+    class_map: Location | dict[str, Any] | None = setting(
+        "for a model that was trained on other classes: {class folder: name or index of an output of the model, a list "
+        "of these, or null to leave the class out}, or a JSON file that holds this; '*' stands for all other classes",
         default=None,
     )
     labels: Literal["parts", "boxes", "centroids", "objects", "foreground"] = setting(

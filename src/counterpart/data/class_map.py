@@ -1,70 +1,154 @@
-"""Labels of one data set as outputs of a model that was trained on another."""
+"""Labels of one data set as answers of a model that was trained on another."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..errors import UserError, nearest
-from .image_sets import ImageSet
+from .image_sets import ImageSet, content_fingerprint
+
+OTHERS = "*"  # in a map: every class that neither it nor a name places
+FORM = '{"cat": "Cat", "dog": [207, 208], "insect": null}'
 
 
-def mapped(images: ImageSet, path: Path | None, outputs: Sequence[str]) -> ImageSet:
-    """The images with labels that index the outputs of a model.
+def mapped(
+    images: ImageSet, given: Path | Mapping[str, Any] | None, outputs: Sequence[str]
+) -> tuple[ImageSet, list[list[int]] | None]:
+    """The images that a model can be judged on, with labels that index its answers.
+
+    A class of the images is answered by the outputs that the map names, else by the one that is called as it is, but
+    for case and a leading number: "01_bird" by "Bird". Where a class is answered by several outputs, the model is to
+    be seen through ``models.merged``.
 
     Args:
         images: whose labels index their own classes.
-        path: JSON ``{class of the images: index of the model's output}``, or None where both have the same
-            classes in the same order.
+        given: the map, or the JSON file that holds it: {class of the images: index or name of an output, a list of
+            these, or null to leave the class out}. Classes may share an output. "*" stands for all other classes.
         outputs: name of each output of the model.
 
     Returns:
-        The images; their classes are the outputs, under the images' own names where these are mapped.
+        The images; their classes are the model's answers, under the images' own names where these are mapped. Where
+        outputs are to be merged also the outputs of each answer, else None.
 
     Raises:
-        UserError: if there is no map and the classes differ, or the map does not fit.
+        UserError: a class has no output, or the map does not fit.
     """
-    if path is None:
-        if list(images.classes) == list(outputs):
-            return images
-        raise UserError(
-            f"The model answers with {len(outputs)} classes ({', '.join(outputs[:3])}, ...), the data has "
-            f"{len(images.classes)} ({', '.join(images.classes[:3])}, ...). Evaluate the model on its own data, or say "
-            'which output belongs to which class: --data.class-map FILE.json with {"class": output index}.'
-        )
-    indices = _read(path)
-    for name in indices:
-        if name not in images.classes:
-            raise UserError(
-                f"{path} maps {name!r}, which is no class of the data. {nearest(name, images.classes)}"
-            )
-    for name in images.classes:
-        if name not in indices:
-            raise UserError(f"{path} does not map the class {name!r} of the data.")
-    for name, index in indices.items():
-        if not 0 <= index < len(outputs):
-            raise UserError(
-                f"{path} maps {name!r} to output {index}; the model has outputs 0 to {len(outputs) - 1}."
-            )
-    if len(set(indices.values())) < len(indices):
-        raise UserError(f"{path} maps two classes to the same output.")
-    table = torch.tensor([indices[name] for name in images.classes], device=images.labels.device)
-    names = list(outputs)
-    for name, index in indices.items():
-        names[index] = name
-    return replace(images, labels=table[images.labels], classes=tuple(names))
+    if given is None and list(images.classes) == list(outputs):
+        return images, None
+    source = str(given) if isinstance(given, Path) else "data.class_map"
+    chosen = _read(given) if isinstance(given, Path) else dict(given or {})
+    groups = _groups(images.classes, chosen, outputs, source)
+    kept = [group for group in groups.values() if group]
+    if not kept:
+        raise UserError(f"{source} leaves out every class of the data: {', '.join(images.classes[:3])}, ...")
+    answers: list[list[int]] = [[k] for k in range(len(outputs))]
+    if longer := any(len(group) > 1 for group in kept):
+        placed = {k for group in kept for k in group}
+        answers = [list(g) for g in dict.fromkeys(kept)] + [one for one in answers if one[0] not in placed]
+    names = [outputs[answer[0]] for answer in answers]
+    table = torch.full((len(images.classes),), -1)
+    for k, answer in enumerate(answers):
+        here = [i for i, name in enumerate(images.classes) if groups[name] == tuple(answer)]
+        if here:
+            names[k], table[here] = " + ".join(images.classes[i] for i in here), k
+    labels = table.to(images.labels.device)[images.labels]
+    placed_as = content_fingerprint([images.fingerprint.encode(), json.dumps([groups, answers]).encode()])
+    judged = replace(images, labels=labels, classes=tuple(names), fingerprint=placed_as)
+    return judged.subset((labels >= 0).nonzero()[:, 0]), answers if longer else None
 
 
-def _read(path: Path) -> dict[str, int]:
+def _groups(
+    classes: Sequence[str], chosen: Mapping[str, Any], outputs: Sequence[str], source: str
+) -> dict[str, tuple[int, ...]]:
+    """Class of the images -> the outputs that answer it, ascending; none for a class that is left out."""
+    for name in chosen:
+        if name not in classes and name != OTHERS:
+            raise UserError(
+                f"{source} maps {name!r}, which is no class of the data. {nearest(name, classes)}"
+            )
+    groups: dict[str, tuple[int, ...]] = {}
+    lost = []
+    for name in classes:
+        same = [k for k, output in enumerate(outputs) if _bare(output) == _bare(name)]
+        if name in chosen:
+            groups[name] = _indices(name, chosen[name], outputs, source)
+        elif len(same) == 1:
+            groups[name] = (same[0],)
+        elif OTHERS in chosen:
+            groups[name] = _indices(OTHERS, chosen[OTHERS], outputs, source)
+        else:
+            lost.append(name)
+    if lost:
+        raise UserError(_lost(lost, classes, outputs, source, bool(chosen)))
+    owner: dict[int, str] = {}
+    for name, group in groups.items():
+        for k in group:
+            other = owner.setdefault(k, name)
+            if groups[other] != group:
+                raise UserError(
+                    f"{source}: output {outputs[k]!r} answers both {other!r} and {name!r}, which have other outputs "
+                    "besides: give them the same ones, or none in common."
+                )
+    return groups
+
+
+def _lost(
+    lost: Sequence[str], classes: Sequence[str], outputs: Sequence[str], source: str, given: bool
+) -> str:
+    advice = f'Say which output answers, or null to leave the class out: {{"{lost[0]}": ...}}'
+    named = ", ".join(map(repr, lost[:3])) + (", ..." if len(lost) > 3 else "")
+    if given:
+        return f"{source} does not map the class{'es' * (len(lost) > 1)} {named} of the data. {advice}."
+    return (
+        f"The model answers with {_some(outputs)}, the data has {_some(classes)}, and no output is called {named}. "
+        f"{advice}, by --data.class-map FILE.json or '{{...}}'."
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{len(names)} classes ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+
+
+def _bare(name: str) -> str:
+    """ "01_bird" and "Bird" are the same class."""
+    return re.sub(r"^\d+_", "", name).replace("_", " ").casefold()
+
+
+def _indices(name: str, value: Any, outputs: Sequence[str], source: str) -> tuple[int, ...]:
+    """What a map says of a class."""
+    if value is None:
+        return ()
+    found = set()
+    for one in value if isinstance(value, list | tuple) and value else [value]:
+        if isinstance(one, str):
+            if one not in outputs:
+                raise UserError(
+                    f"{source} maps {name!r} to {one!r}, which the model does not answer with. {nearest(one, outputs)}"
+                )
+            found.add(list(outputs).index(one))
+        elif type(one) is not int:
+            raise UserError(f"{source} must look like {FORM}, and maps {name!r} to {value!r}.")
+        elif not 0 <= one < len(outputs):
+            raise UserError(
+                f"{source} maps {name!r} to output {one}; the model has outputs 0 to {len(outputs) - 1}."
+            )
+        else:
+            found.add(one)
+    return tuple(sorted(found))
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         loaded = json.loads(path.expanduser().read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"Cannot read the class map {path}: {error.strerror}.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"The class map {path} is not valid JSON: {error}.") from None
-    whole = isinstance(loaded, dict) and all(type(index) is int for index in loaded.values())
-    if not whole:
-        raise UserError(f'The class map {path} must look like {{"cat": 281, "dog": 207}}.')
-    return dict(loaded)
+    if not isinstance(loaded, dict):
+        raise UserError(f"The class map {path} must look like {FORM}.")
+    return loaded

@@ -24,12 +24,14 @@ def load_folder(
     size: int | None = None,
     download: bool = False,
     prepare: Prepare | None = None,
+    trained_on: str | None = None,
 ) -> Splits:
     """Images from ``root/{train,val,test}/CLASS/*``, or from ``root/CLASS/*`` without split folders.
 
-    Without split folders 20 % become test images. A missing validation split is drawn from train. Where
-    test is missing, val is the test split (and validation is drawn from train). Where train is missing, the
-    set can be evaluated but not trained on: train is empty, and validation as well unless it has a folder.
+    Without split folders 20 % become test images, or all where a model that never saw them is judged (``trained_on``).
+    A missing validation split is drawn from train. Where test is missing, val is the test split (and validation is
+    drawn from train). Where train is missing, the set can be evaluated but not trained on: train is empty, and
+    validation as well unless it has a folder.
 
     A sample's index is its position among the sorted files of its folder. The fingerprint is made of the
     relative paths and contents of the files, or of paths and sizes for sets over 2 GiB.
@@ -40,6 +42,8 @@ def load_folder(
         size: resize the shorter side to this many pixels and crop the centre; needed for mixed sizes.
         download: there is nothing to download; refused.
         prepare: makes ``size`` x ``size`` pixels of each image instead.
+        trained_on: fingerprint of the data that the judged model was trained on, "" where it was on other data for
+            certain; None for a set to be trained on, or judged as it was trained on.
 
     Raises:
         UserError: if there are no images, a class folder is empty, splits have different classes, images
@@ -69,6 +73,8 @@ def load_folder(
     }
     fingerprint = files_fingerprint(root, every_file)
     sets = set_of_files("folder", root, samples, classes, (3, height, width), fingerprint, prepare)
+    if set(sets) == {"train"} and trained_on not in (None, fingerprint):
+        sets = {"test": replace(sets["train"], split="test")}
     return _splits(sets, validation)
 
 
@@ -149,6 +155,12 @@ def split_folders(root: Path) -> dict[str, Path]:
             f"{root} is {'no folder' if root.exists() else 'missing'}: --data.root must name a folder."
         )
     folders = split_layout(root)
+    sets = [] if folders else [path for path in class_folders(root) if split_layout(path)]
+    if sets and len(sets) == len(class_folders(root)):
+        names = ", ".join(path.name for path in sets)
+        raise UserError(
+            f"{root} holds data sets with splits of their own ({names}): name one of them, --data.root {sets[0]}."
+        )
     if (root / "val").is_dir() and (root / "validation").is_dir():
         raise UserError(f"{root} has both val and validation: keep one of them.")
     if set(folders) == {"train"}:

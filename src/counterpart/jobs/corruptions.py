@@ -103,7 +103,7 @@ def _judge(target: Target) -> list[Record]:
     )  # fmt: skip
     details = {
         "model": config.model.name,
-        "data": images.name,
+        "data": target.data,
         "split": images.split,
         "fingerprint": images.fingerprint,
         "corruptions_key": folder.name,

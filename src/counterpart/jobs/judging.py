@@ -246,7 +246,7 @@ def _details(case: Case, doubts: Sequence[Doubt]) -> dict[str, Any]:
     target, wanted = case.target, case.target.config.evaluate
     return {
         "model": target.config.model.name,
-        "data": case.images.name,
+        "data": target.data,
         "split": case.images.split,
         "fingerprint": case.images.fingerprint,
         "norm": case.norm,

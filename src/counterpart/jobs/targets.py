@@ -17,8 +17,9 @@ from ..data.image_sets import ImageSet
 from ..errors import UserError
 from ..evaluation.accuracy import logits_of, read_batch
 from ..evaluation.ledger import weights_hash
-from ..models.backbones import outputs, preprocessing
+from ..models.backbones import imagenet_names, outputs, preprocessing
 from ..models.hub import classes_in, load_weights, read_weights, start_from
+from ..models.merged import merged
 from ..models.normalize import ImageClassifier
 from ..models.published import load_published
 from ..models.user_code import load_user
@@ -62,6 +63,16 @@ class Target:
     device: torch.device
     who: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+
+    @property
+    def data(self) -> str:
+        """What records call the images: two folders are two data sets."""
+        root = self.config.data.root
+        return (
+            self.images.name
+            if root is None or self.images.name != "folder"
+            else f"folder {root.resolve().name}"
+        )
 
 
 def open_targets(text: str, changes: Mapping[str, Any]) -> Iterator[Target]:
@@ -149,8 +160,11 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
                 f"{section} is a setting of training, and {run.path} has been trained. To judge it, set "
                 f"{', '.join(JUDGING)}; another radius is --evaluate.eps, another norm --evaluate.norm."
             )
-    # data.limit is for training images.
-    config = resolve(run.config(), {"data": {"limit": None}}, changes, source=str(run.path))
+    own, own_data = run.config(), run.config()["data"]
+    others = (changes.get("data") or {}).get("name", own_data["name"]) != own_data["name"]
+    # Other settings of data are of the training images, and data.limit is in any case.
+    own["data"] = {"size": own_data.get("size")} if others else {**own_data, "limit": None}
+    config = resolve(own, changes, source=str(run.path))
     device = devices.resolve(config.device, config.threads)
     which: str = config.evaluate.weights
     if file is None:
@@ -158,18 +172,22 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
     else:
         model, about = load_checkpoint(file)
         which = str(file.resolve().relative_to(run.path))
-    images = mapped(_split(config, device), config.data.class_map, about["classes"])
+    elsewhere = str(config.data.root) != str(own_data.get("root"))
+    size = {"size": about["model"]["image_size"]} if others and config.data.size is None else {}
+    data = _split(config, device, about["fingerprint"] if elsewhere else None, **size)
+    images, groups = mapped(data, config.data.class_map, about["classes"])
+    classes = int(about["model"]["num_classes"])
+    judged: nn.Module = model
+    if groups is not None:
+        judged, classes = merged(model, groups), len(groups)
     notes: tuple[str, ...] = ()
-    if images.fingerprint != about["fingerprint"]:
-        said = (
-            f"the data ({images.fingerprint}) is not what the model was trained on ({about['fingerprint']})"
-        )
+    if data.fingerprint != about["fingerprint"]:
+        said = f"the data ({data.fingerprint}) is not what the model was trained on ({about['fingerprint']})"
         notes = (f"{said[0].upper()}{said[1:]}.",)
     who = {"config": about["config"], "weights": which, "method": build.method_name(config)}
     if "eps_low" in about:  # what part.eps_low auto had come to
         who["trained_eps_low"] = about["eps_low"]
-    classes = int(about["model"]["num_classes"])
-    return Target(text, run, config, model.to(device).eval(), classes, images, device, who, notes)
+    return Target(text, run, config, judged.to(device).eval(), classes, images, device, who, notes)
 
 
 def _checkpoint(file: Path, text: str, changes: Mapping[str, Any]) -> Target:
@@ -179,7 +197,8 @@ def _checkpoint(file: Path, text: str, changes: Mapping[str, Any]) -> Target:
         return _run(home, text, file, changes)
     model, about = load_checkpoint(file)
     given = {"data": {"name": about["data"]}, "model": {"name": about["model"]["name"]}}
-    return _outside(text, file.stem, given, changes, lambda _: (model, ()), classes=about["classes"])
+    known = {"classes": about["classes"], "trained_on": about["fingerprint"]}
+    return _outside(text, file.stem, given, changes, lambda _: (model, ()), **known)
 
 
 def _timm(text: str, changes: Mapping[str, Any]) -> Target:
@@ -199,7 +218,8 @@ def _timm(text: str, changes: Mapping[str, Any]) -> Target:
 
     if (changes.get("data") or {}).get("name", "folder") != "folder":
         raise UserError(f"{text} is evaluated on a folder of images, not on {changes['data']['name']}.")
-    return _outside(text, text, own, changes, load, size=way.crop, prepare=way.apply)
+    known = imagenet_names(text) if (changes.get("model") or {}).get("init") is None else None
+    return _outside(text, text, own, changes, load, classes=known, size=way.crop, prepare=way.apply)
 
 
 def _published(text: str, changes: Mapping[str, Any]) -> Target:
@@ -234,6 +254,7 @@ def _outside(
     load: Callable[[Config], tuple[nn.Module, tuple[str, ...]]],
     *,
     classes: list[str] | None = None,
+    trained_on: str = "",
     size: int | None = None,
     prepare: Prepare | None = None,
 ) -> Target:
@@ -250,14 +271,17 @@ def _outside(
         raise UserError(
             f"{text} prepares images as it was trained to, at {size} pixels: leave --data.size out."
         )
-    images = _split(config, device, **({} if size is None else {"size": size, "prepare": prepare}))
+    prepared = {} if size is None else {"size": size, "prepare": prepare}
+    images = _split(config, device, trained_on, **prepared)
     model, notes = load(config)
     model = model.to(device).eval()
     answers = _answers(model, images, device)
     names = classes or [f"output {i}" for i in range(answers)]
     if classes is None and answers == len(images.classes) and not isinstance(own.get("data"), Mapping):
         names = list(images.classes)  # as many as the data has: in its order
-    images = mapped(images, config.data.class_map, names)
+    images, groups = mapped(images, config.data.class_map, names)
+    if groups is not None:
+        model, answers = merged(model, groups), len(groups)
     run = RunDir(config.runs / (config.name or name))
     weights = "pretrained" if config.model.init is None and text.startswith("timm/") else text
     who = {"config": fingerprint(plain(config)["model"]), "weights": weights, "method": config.model.name}
@@ -283,7 +307,10 @@ def _answers(model: nn.Module, images: ImageSet, device: torch.device) -> int:
     return int(logits.shape[1])
 
 
-def _split(config: Config, device: torch.device, **options: Any) -> ImageSet:
+def _split(config: Config, device: torch.device, trained_on: str | None, **options: Any) -> ImageSet:
+    """The images to judge on; a folder without split folders is judged as a whole by a model that never saw it."""
+    if config.data.name == "folder":
+        options["trained_on"] = trained_on
     masks_for = None if config.evaluate.eps_low is None else config.evaluate.split
     data = build.splits(config, device, masks_for, **options)
     return data.test if config.evaluate.split == "test" else data.validation

@@ -8,7 +8,7 @@ from typing import Any
 import timm
 from jaxtyping import UInt8
 from PIL import Image
-from timm.data import create_transform, resolve_data_config
+from timm.data import ImageNetInfo, create_transform, infer_imagenet_subset, resolve_data_config
 from torch import Tensor, nn
 
 from ..errors import UserError, nearest
@@ -104,6 +104,12 @@ def preprocessing(name: str) -> Preprocessing:
 def outputs(name: str) -> int:
     """How many classes the published weights of ``timm/NAME`` answer with."""
     return int(pretrained_config(name).get("num_classes", 1000))
+
+
+def imagenet_names(name: str) -> list[str] | None:
+    """The WordNet id of each output of the published weights of ``timm/NAME``; None where they are not ImageNet's."""
+    subset = infer_imagenet_subset(pretrained_config(name))
+    return ImageNetInfo(subset).label_names() if subset else None
 
 
 def _timm_name(name: str) -> str:

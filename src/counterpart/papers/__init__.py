@@ -1,6 +1,8 @@
 """Tables and figures of the papers as named experiments, published numbers beside measured ones."""
 
 from ..errors import UserError, nearest
+from .comparing import best_rows as best_rows
+from .comparing import seed_differences as seed_differences
 from .cost import overheads as overheads
 from .experiments import SCALES as SCALES
 from .experiments import Experiment as Experiment
@@ -14,9 +16,12 @@ from .experiments import run as run
 from .part import EXPERIMENTS as _PART
 from .part_comparison import EXPERIMENTS as _COMPARISON
 from .part_figures import EXPERIMENTS as _FIGURES
+from .part_sweep import EXPERIMENTS as _SWEEP
 from .pixel import EXPERIMENTS as _PIXEL
 
-EXPERIMENTS: dict[str, Experiment] = {one.name: one for one in (*_PIXEL, *_PART, *_FIGURES, *_COMPARISON)}
+EXPERIMENTS: dict[str, Experiment] = {
+    one.name: one for one in (*_PIXEL, *_PART, *_FIGURES, *_SWEEP, *_COMPARISON)
+}
 
 
 def find(name: str) -> Experiment:

@@ -141,6 +141,7 @@ def run(
     home: Path,
     *,
     rows: Sequence[str] = (),
+    only: Sequence[str] = (),
     seeds: Sequence[int] = (0,),
     changes: Mapping[str, Any] | None = None,
 ) -> None:
@@ -152,18 +153,20 @@ def run(
         scale: of ``SCALES``.
         home: where run folders and records go.
         rows: names of rows; all by default.
+        only: names of columns; all by default.
         seeds: each is a run of its own.
         changes: nested settings for every row, such as {"data": {"root": ...}}.
 
     Raises:
-        UserError: an unknown row, no such recipe for the data set, or what training and evaluation refuse.
+        UserError: an unknown row or column, no such recipe for the data set, or what training and evaluation refuse.
     """
     chosen = chosen_rows(experiment, rows)
+    wanted = _chosen_columns(experiment, only)
     _refuse_mixed_images(chosen)
     for row in chosen:
         for seed in seeds:
             done = {(r.name, r.seed) for r in _records(experiment, dataset, scale, home)}
-            missing = {c: a for c, a in columns(experiment).items() if (_key(row, c), seed) not in done}
+            missing = {c: a for c, a in wanted.items() if (_key(row, c), seed) not in done}
             if not missing:
                 continue
             config = configuration(row, dataset, scale, home, seed, changes or {}, experiment.scales)
@@ -342,6 +345,14 @@ def chosen_rows(experiment: Experiment, names: Sequence[str]) -> list[Row]:
         if name not in known:
             raise UserError(f"{experiment.name} has no row {name!r}. {nearest(name, known)}")
     return [known[name] for name in names or known]
+
+
+def _chosen_columns(experiment: Experiment, names: Sequence[str]) -> dict[str, Column]:
+    known = columns(experiment)
+    for name in names:
+        if name not in known:
+            raise UserError(f"{experiment.name} has no column {name!r}. {nearest(name, known)}")
+    return {name: known[name] for name in names or known}
 
 
 def configuration(

@@ -72,7 +72,7 @@ def draw_found_parts(drawing: Drawing, file: Path) -> str:
     write_grid(file, titles, [*first, *lines], part_legend(np.concatenate(ids), names))
     return (
         f"{len(titles)} annotated test images, the classes in turn, drawn with seed {seed}; the parts that are found "
-        f"in them, clean and under PGD-20 on the class ({255 * eps:g}/255), and below each the predicted class: a green "
+        f"in them, clean and under PGD-20 on the class ({255 * eps:g}/255); below each the predicted class, a green "
         "frame with a tick where it is right, a dashed red one where it is wrong."
     )
 

@@ -72,6 +72,7 @@ def _render(runs: Sequence[Run], output: Path) -> str:
         notes=_notes(runs, evaluated),
         comparisons=[(name, text) for name in (CLEAN, WORST) for text in tables.comparisons(evaluated, name)],
         paired=tables.paired(evaluated, _first_fooled),
+        seed_tests=[(name, text) for name in (CLEAN, WORST) for text in tables.seed_tests(evaluated, name)],
         cumulative=any(not row.shown[0].details.get("individual", True) for row in evaluated),
         rows=evaluated,
         names=names,

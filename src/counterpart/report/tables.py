@@ -9,13 +9,14 @@ from typing import Any
 
 from ..records import Record, fingerprint
 from ..rundir import NOT_IDENTITY
-from ..statistics import mcnemar, over_seeds
+from ..statistics import mcnemar, over_seeds, welch
 from .runs import CLEAN, WORST, Evaluation, Run
 
 # Settings that do not make a run another method.
 NOT_METHOD = ("seed", *NOT_IDENTITY)
 
 MANY_PAIRS = 6
+NO_DIFFERENCE = "no difference that chance does not explain"
 MIOU = "mIoU"
 NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1"}
 
@@ -104,6 +105,12 @@ class Row:
     def evaluation_seconds(self) -> float | None:
         """Mean over seeds."""
         return _mean([evaluation.seconds for evaluation in self.shown])
+
+    def values(self, name: str) -> list[float]:
+        """The named metric of each seed; of none unless all have it."""
+        records = [evaluation.metrics.get(name) for evaluation in self.shown]
+        found = [r.value for r in records if r is not None and r.value is not None]
+        return found if len(found) == len(records) else []
 
     def accuracy(self, name: str) -> Accuracy | None:
         """The named metric, or None where it was not measured."""
@@ -302,10 +309,27 @@ def paired(rows: Sequence[Row], read: Callable[[Row], Mapping[str, str] | None])
         only_first = sum(not first[i] and bool(second[i]) for i in first)
         only_second = sum(not second[i] and bool(first[i]) for i in first)
         p = mcnemar(only_first, only_second)
-        verdict = "a difference" if p < 0.05 else "no difference that chance does not explain"
+        verdict = "a difference" if p < 0.05 else NO_DIFFERENCE
         sentences.append(
             f"“{one.label}” against “{other.label}” on the same {len(first):,} images: {only_first} stand only in the "
             f"first, {only_second} only in the second (McNemar p = {p:.2g}: {verdict})"
+        )
+    return sentences
+
+
+def seed_tests(rows: Sequence[Row], name: str) -> list[str]:
+    """Sentences that compare rows of several seeds each in a metric, by Welch's test of the seeds."""
+    sentences = []
+    known = [(row, row.values(name)) for row in rows if len(row.values(name)) > 1]
+    for (one, first), (other, second) in combinations(known, 2):
+        if (one.setting, one.n) != (other.setting, other.n):
+            continue
+        test = welch(first, second)
+        low, high = (100 * end for end in test.interval)
+        verdict = "a difference" if test.p < 0.05 else NO_DIFFERENCE
+        sentences.append(
+            f"“{one.label}” against “{other.label}” over {len(first)} and {len(second)} trainings: "
+            f"{100 * test.mean:+.2f} points, {low:+.2f} to {high:+.2f} (Welch p = {test.p:.2g}: {verdict})"
         )
     return sentences
 
