@@ -78,8 +78,8 @@ def _render(titles: Sequence[str], lines: Sequence[Line], legend: Mapping[str, s
             axis.spines[:].set_visible(line.right is not None)
             if line.right is not None:
                 good = line.right[i]
-                colour, style, sign = (RIGHT, "solid", "\u2713") if good else (WRONG, (0, (2, 1)), "\u00d7")
-                axis.spines[:].set(color=colour, linewidth=2.5, linestyle=style)
+                colour, style, sign = (RIGHT, "solid", "\u2713") if good else (WRONG, (0, (2, 1.5)), "\u00d7")
+                axis.spines[:].set(color=colour, linewidth=2.5, linestyle=style, capstyle="butt")
                 box = {"facecolor": colour, "edgecolor": "none", "boxstyle": "square,pad=0.15"}
                 place = {"transform": axis.transAxes, "ha": "right", "va": "top", "fontsize": 7}
                 axis.text(1, 1, sign, color="white", bbox=box, **place)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Integer
+from torch.nn.functional import max_pool2d
 
 from .. import build, devices, jobs
 from ..attacks import pgd
@@ -100,11 +101,17 @@ def draw_labels(drawing: Drawing, file: Path) -> str:
             raise UserError(f"the training images of {images.name} have no annotated parts to draw.")
         annotated = images.subset(images.parts.there.nonzero()[:, 0].to(images.labels.device))
         chosen, clean = some_images(annotated, device, seed)
-        found = chosen.read_parts(torch.arange(len(chosen))).cpu().numpy()
+        labelled = chosen.read_parts(torch.arange(len(chosen)))
+        if config.data.labels == "centroids":  # points of a pixel would not be seen
+            labelled = max_pool2d(labelled.float()[:, None], 3, stride=1, padding=1)[:, 0].to(labelled.dtype)
+        found = labelled.cpu().numpy()
         lines = lines or [Line("image", as_bytes(clean.cpu().numpy()))]
         lines.append(Line(name, coloured_parts(found)))
         ids.append(found)
         titles = [images.classes[label] for label in chosen.labels.tolist()]
         names = part_names(images.parts.names)
     write_grid(file, titles, lines, part_legend(np.concatenate(ids), names))
-    return f"{len(titles)} training images, the classes in turn, drawn with seed {seed}, and the labels of their parts."
+    return (
+        f"{len(titles)} training images, the classes in turn, drawn with seed {seed}, and the labels of their parts; "
+        "centroids, points of one pixel, are drawn larger than they are."
+    )
