@@ -94,12 +94,17 @@ def test_what_is_shared_has_equal_settings_and_one_attack(tmp_path, asked):
 
 
 def test_parts_are_measured_beside_attacks_and_of_models_that_find_some(tmp_path, asked):
-    wanted = {"natural": [], "mIoU": {"parts": "mIoU clean"}, "PGD": [WEAK]}
+    wanted = {
+        "natural": [],
+        "mIoU": {"parts": "mIoU clean"},
+        "PGD": [WEAK],
+        "both": [WEAK, {"attack": "two-staged"}],
+    }
     model = resolve(load("synthetic-parts/downsampled"), source="test")
-    [found] = measured(wanted, RunDir(tmp_path), model)
+    found, aimed = measured(wanted, RunDir(tmp_path), model)
     assert found["mIoU"].name == "parts/mIoU clean"
-    [(_, given)] = asked
-    assert given["evaluate"]["parts"]
+    assert set(aimed) == {"both"}
+    assert [given["evaluate"]["parts"] for _, given in asked] == [True, False]
     baseline = resolve(load("synthetic-parts/baseline"), source="test")
     [found] = measured(wanted, RunDir(tmp_path), baseline)
     assert set(found) == {"natural", "PGD"}

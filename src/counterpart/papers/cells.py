@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from .. import jobs
+from ..attacks import ATTACKS
 from ..config import Config
 from ..config.evaluation import ATTACK_OPTIONS
 from ..records import Record
@@ -68,7 +69,8 @@ def measure(
         own: dict[str, Any] = dict(what) if isinstance(what, Mapping) else {"attacks": what}
         attacks = [_at_scale(attack, scale, config.data.name, surrogate) for attack in own.pop("attacks", ())]
         part = own.pop("parts", None)
-        if part is not None and not config.model.segments:
+        aimed = any(a["attack"] != "autoattack" and ATTACKS[a["attack"]].parts for a in attacks)
+        if (part is not None or aimed) and not config.model.segments:
             continue
         shift = {"shift": own.pop("shift")} if "shift" in own else {}
         slow = any(attack["attack"] == "autoattack" for attack in attacks)

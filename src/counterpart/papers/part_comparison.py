@@ -5,7 +5,7 @@ from typing import Any
 
 from .cells import Attacks, Column
 from .experiments import Experiment, Row
-from .part import AUTOATTACK
+from .part import AUTOATTACK, CORRUPTED, GENERALISED
 
 PGD_20: Attacks = [{"attack": "pgd", "steps": 20}]
 COLUMNS: Mapping[str, Column] = {
@@ -14,10 +14,17 @@ COLUMNS: Mapping[str, Column] = {
     "pixels PGD-20": {"parts": "pixel accuracy under PGD-20"},
     "mIoU": {"parts": "mIoU clean"},
     "mIoU PGD-20": {"parts": "mIoU under PGD-20"},
+    **GENERALISED,
     "AA": AUTOATTACK,
+    "AA and on parts": [
+        *AUTOATTACK,
+        *({"attack": "two-staged", "strategy": strategy} for strategy in ("random", "sorted")),
+        {"attack": "single-staged"},
+    ],
 }
 
 _TRADES = {"train": {"method": "trades", "beta": 1}}
+_PART = {"train": {"method": "part"}}  # masks of class activation maps
 _MODELS = {
     "Baseline": "baseline",
     "Downsampled": "downsampled",
@@ -41,6 +48,14 @@ def _comparison(dataset: str, title: str, scales: Mapping[str, Mapping[str, Any]
             *(Row(name, recipe) for name, recipe in _MODELS.items()),
             Row("part-budget", "part-budget"),
             Row("part-budget uniform", "part-budget", changes={"part": {"control": "uniform"}}),
+            Row("Downsampled PART", "downsampled", changes=_PART),
+            Row(
+                "Downsampled PART uniform",
+                "downsampled",
+                changes={**_PART, "part": {"control": "uniform"}},
+            ),
+            Row("Baseline PART", "baseline", changes=_PART),
+            Row("Downsampled full resolution", "downsampled", changes={"model": {"resolution": "full"}}),
             *(Row(f"{name} TRADES", recipe, changes=_TRADES) for name, recipe in _MODELS.items()),
         ),
         COLUMNS,
@@ -48,7 +63,8 @@ def _comparison(dataset: str, title: str, scales: Mapping[str, Mapping[str, Any]
             "Not in the paper. A part model makes about three times its baseline's operations here, at this encoder "
             "and size: rows are equal in epochs, not in time.",
             "part-budget: Downsampled, whose background gets 7/8 of eps in training; uniform: its mean radius "
-            "everywhere, so that only where the budget lies differs.",
+            "everywhere, so that only where the budget lies differs. PART: the same by class activation maps.",
+            "AA and on parts: two-staged and single-staged attacks on what AutoAttack left, of part models.",
             "Pixels and mIoU: over all test images together, background included; under PGD-20 on the class, every "
             "image attacked to the end.",
         ),
@@ -57,10 +73,16 @@ def _comparison(dataset: str, title: str, scales: Mapping[str, Mapping[str, Any]
             *_LEARNED,
             ("part-budget", "Downsampled"),
             ("part-budget", "part-budget uniform"),
+            ("Downsampled PART", "Downsampled"),
+            ("Downsampled PART", "Downsampled PART uniform"),
+            ("part-budget", "Downsampled PART"),
+            ("Downsampled PART", "Baseline PART"),
+            ("Downsampled full resolution", "Downsampled"),
             *((f"{one} TRADES", f"{other} TRADES") for one, other in _LEARNED),
         ),
         scales={"full": {}, "smoke": _SMOKE, **scales},
-        few={"small": {"autoattack": 60}},
+        corruptions=CORRUPTED,
+        few={"small": {"autoattack": 60, "corruptions": 200}},
     )
 
 
