@@ -197,7 +197,6 @@ def test_a_set_without_any_mask_can_be_read(parts_root):
     assert not train.read_parts(torch.arange(2)).any()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "called"),
     [
@@ -213,6 +212,7 @@ def test_every_part_has_a_name_of_its_own(names, called):
     assert part_names(names) == ["background", *called]
 
 
+@pytest.mark.slow
 def test_reads_real_parts(shared):
     root = shared / "data" / "ade-parts"
     if not root.exists():
