@@ -68,6 +68,9 @@ def test_the_finish_of_bf16_is_float32_and_records_name_it(judged):
     assert {r.details["precision"] for r in made.values()} == {"bf16"}
     assert identity["precision"] == "bf16"
     assert main(["verify", "runs/smallnets-small"]) == 0
+    none, *_ = judged("--attacks", "none", "--n", "20", "--precision", "bf16")
+    assert list(none) == ["accuracy/clean", "accuracy/worst case"]
+    assert none["accuracy/worst case"].value == none["accuracy/clean"].value
     exact, *_ = judged("--attacks", "[{steps: 1}]", "--n", "20", "--eps", "2/255")
     assert exact["accuracy/clean"].details["precision"] == "float32"
 

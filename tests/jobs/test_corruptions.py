@@ -57,6 +57,9 @@ def test_nothing_is_counted_or_recorded_twice_and_more_severities_go_on(run, mon
     made.clear()
     main(["corruptions", str(run.path), *CHEAP, "--severities", "1", "--seed", "3"])  # other draws
     assert len(set(made)) == 2
+    made.clear()
+    main(["corruptions", str(run.path), *CHEAP, "--severities", "1", "--data.size", "24"])
+    assert len(set(made)) == 2
 
 
 def test_published_is_severity_1_of_all_and_its_records_are_marked(run, monkeypatch):

@@ -147,12 +147,12 @@ def test_what_lives_is_not_swept(tmp_path):
     assert not dead.exists()
 
 
-def test_batch_size_chunks_and_threads_belong_to_the_identity(run):
+def test_batch_size_chunks_threads_and_the_size_of_images_belong_to_the_identity(run):
     settings = {"n": 20, "eps": 0.02, "attacks": [{"steps": 1}]}
-    for changes in ({}, {"batch_size": 9}, {"chunk_size": 9}):
-        jobs.evaluate(str(run.path), {"evaluate": {**settings, **changes}, "device": "cpu"})
+    for changes, data in (({}, {}), ({"batch_size": 9}, {}), ({"chunk_size": 9}, {}), ({}, {"size": 24})):
+        jobs.evaluate(str(run.path), {"evaluate": {**settings, **changes}, "data": data, "device": "cpu"})
     folders = list((run.path / "evaluations").iterdir())
     identities = [json.loads((folder / "identity.json").read_text()) for folder in folders]
-    assert len(folders) == 3
+    assert len(folders) == 4
     assert {one["threads"] for one in identities} == {1}
     assert len({one["model"] for one in identities}) == 1

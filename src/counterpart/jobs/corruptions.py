@@ -65,6 +65,7 @@ def _judge(target: Target) -> list[Record]:
         "model": weights_hash(target.model),
         "who": dict(target.who),
         "data": [images.name, images.split, images.fingerprint],
+        "shape": images.shape,
         "images": fingerprint(images.index.tolist()),
         "n": len(images),
         "seed": config.seed,

@@ -131,7 +131,7 @@ def case_of(target: Target) -> Case:
         return model
 
     attacks = build.evaluation_attacks(wanted, norm, target.classes, load, model=target.model, images=images)
-    if wanted.precision == "bf16":
+    if wanted.precision == "bf16" and attacks:
         attacks += finish(InferenceView(target.model), norm, target.classes)
     identity = {
         "model": weights_hash(target.model),
@@ -143,6 +143,8 @@ def case_of(target: Target) -> Case:
         "eps": eps,
         **({} if wanted.eps_low is None else {"mask": mask}),
         "data": [images.name, images.split, images.fingerprint],
+        "shape": images.shape,
+        "labels": config.data.labels,
         "images": fingerprint(images.index.tolist()),
         "n": len(images),
         "seed": config.seed,
