@@ -172,6 +172,16 @@ def test_paths_expand_the_home_folder(monkeypatch, tmp_path):
     assert config.data.class_map == tmp_path / "map.json"
 
 
+def test_a_class_map_is_a_file_or_a_map_of_names():
+    assert resolve({"data": {"class_map": {0: 3, "cat": [1, "Cat"]}}}).data.class_map == {
+        "0": 3,
+        "cat": [1, "Cat"],
+    }
+    message = r"data.class_map \[1, 2\]: expected {class folder: output}, or a JSON file that holds it.$"
+    with pytest.raises(UserError, match=message):
+        resolve({"data": {"class_map": [1, 2]}})
+
+
 def test_plain_values_resolve_to_the_same_configuration():
     config = resolve({"attack": {"eps": "4/255"}, "evaluate": {"attacks": "quick"}, "data": {"root": "x"}})
     assert resolve(yaml.safe_load(yaml.safe_dump(plain(config)))) == config

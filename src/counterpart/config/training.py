@@ -1,5 +1,7 @@
 """The settings of data, model and training."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
@@ -60,6 +62,16 @@ class Data(Section):
         "surface, of an image of another class",
         default="none",
     )
+
+    @field_validator("class_map", mode="before")
+    @classmethod
+    def _by_name(cls, value: object) -> object:
+        """A folder may be called 0, which YAML takes for a number."""
+        if isinstance(value, Mapping):
+            return {str(name): answer for name, answer in value.items()}
+        if not isinstance(value, str | Path | None):
+            raise ValueError(f"data.class_map {value}: expected {{class folder: output}}, or a JSON file that holds it")
+        return value
 
     @model_validator(mode="after")
     def _every_setting_counts(self) -> "Data":
