@@ -70,7 +70,9 @@ class Data(Section):
         if isinstance(value, Mapping):
             return {str(name): answer for name, answer in value.items()}
         if not isinstance(value, str | Path | None):
-            raise ValueError(f"data.class_map {value}: expected {{class folder: output}}, or a JSON file that holds it")
+            raise ValueError(
+                f"data.class_map {value}: expected {{class folder: output}}, or a JSON file that holds it"
+            )
         return value
 
     @model_validator(mode="after")
