@@ -67,12 +67,8 @@ class Target:
     @property
     def data(self) -> str:
         """What records call the images: two folders are two data sets."""
-        root = self.config.data.root
-        return (
-            self.images.name
-            if root is None or self.images.name != "folder"
-            else f"folder {root.resolve().name}"
-        )
+        root, name = self.config.data.root, self.images.name
+        return name if root is None or name != "folder" else f"folder {root.resolve().name}"
 
 
 def open_targets(text: str, changes: Mapping[str, Any]) -> Iterator[Target]:
@@ -160,10 +156,11 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
                 f"{section} is a setting of training, and {run.path} has been trained. To judge it, set "
                 f"{', '.join(JUDGING)}; another radius is --evaluate.eps, another norm --evaluate.norm."
             )
-    own, own_data = run.config(), run.config()["data"]
+    own = run.config()
+    own_data = own["data"]
     others = (changes.get("data") or {}).get("name", own_data["name"]) != own_data["name"]
-    # Other settings of data are of the training images, and data.limit is in any case.
-    own["data"] = {"size": own_data.get("size")} if others else {**own_data, "limit": None}
+    # What the run says of its data does not hold for another set, and data.limit is for training images.
+    own["data"] = {} if others else {**own_data, "limit": None}
     config = resolve(own, changes, source=str(run.path))
     device = devices.resolve(config.device, config.threads)
     which: str = config.evaluate.weights
