@@ -1,12 +1,19 @@
 """What figures draw: points and lines of plots, images and part maps of grids."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
 from counterpart import papers
 from counterpart.config import resolve
+from counterpart.data.image_sets import Splits
 from counterpart.data.labels import relabelled
+from counterpart.data.synthetic_parts import load_synthetic_parts
 from counterpart.errors import UserError
+from counterpart.models import create
 from counterpart.papers import grid, part_pictures, plots
 from counterpart.papers.experiments import Drawing
 from counterpart.papers.grid import Line
@@ -122,10 +129,31 @@ def test_labels_are_drawn_of_the_same_images_and_points_can_be_seen(tmp_path, mo
     assert "car wheel" in drawn["g"]
 
 
-def small(config):
-    from counterpart.data.image_sets import Splits
-    from counterpart.data.synthetic_parts import load_synthetic_parts
+@pytest.mark.parametrize("named", [True, False])
+def test_images_that_nobody_annotated_are_not_drawn(named, tmp_path, monkeypatch):
+    images = load_synthetic_parts(train=24, test=12, size=16).test
+    unmarked = replace(images.parts, there=torch.zeros(12, dtype=torch.bool))
+    images = replace(images, parts=unmarked if named else None)
+    model = create(
+        "parts/pixel",
+        2,
+        image_size=16,
+        parts={"part_classes": [0, 1], "encoder": "timm/test_resnet", "depth": 3},
+    )
+    config = resolve(load("synthetic-parts/downsampled"), {"name": "run", "device": "cpu"}, source="test")
+    target = SimpleNamespace(model=model, images=images, config=config)
+    monkeypatch.setattr(part_pictures.jobs, "open_targets", lambda text, given: [target])
+    monkeypatch.setattr(part_pictures.build, "splits", lambda *_: SimpleNamespace(train=images))
+    drawn = drawing("part/figure-12", {}, configs={"Downsampled": config})
+    with pytest.raises(
+        UserError, match="Downsampled: parts are drawn of part models on images with annotated"
+    ):
+        part_pictures.draw_found_parts(drawn, tmp_path / "a.png")
+    with pytest.raises(UserError, match="the training images of synthetic-parts have no annotated parts"):
+        part_pictures.draw_labels(drawn, tmp_path / "a.png")
 
+
+def small(config):
     data = load_synthetic_parts(train=24, test=12)
     train = relabelled(data.train, config.data.labels)
     return Splits(train=train, validation=data.validation, test=data.test)

@@ -122,6 +122,11 @@ class ImageSet:
             mask_rows=None if self.mask_rows is None else self.mask_rows[positions.to(self.mask_rows.device)],
         )
 
+    def annotated(self) -> "ImageSet":
+        """The samples whose parts are annotated; none where the set has no parts."""
+        there = torch.zeros(len(self)) if self.parts is None else self.parts.there
+        return self.subset(there.nonzero()[:, 0])
+
     def to(self, device: torch.device | str) -> "ImageSet":
         """The set with its tensors on a device."""
         pixels = None if self.pixels is None else self.pixels.to(device)

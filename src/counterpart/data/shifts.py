@@ -38,7 +38,7 @@ def shifted(images: ImageSet, kind: str) -> ImageSet:
         return images
     if images.parts is None:
         raise UserError(f"data.shift {kind} needs images with part masks, and {images.name} has none.")
-    kept = images.subset(images.parts.there.nonzero()[:, 0])
+    kept = images.annotated()
     if len(torch.unique(kept.labels)) < 2:
         raise UserError(
             f"data.shift {kind} needs masks of two classes or more in the {images.split} split of {images.name}, "

@@ -137,7 +137,7 @@ def count_parts(
     """
     assert isinstance(model, PartModel)
     assert images.parts is not None
-    annotated = images.subset(images.parts.there.nonzero()[:, 0].to(images.labels.device))
+    annotated = images.annotated()
     names, (_, height, width) = part_names(images.parts.names), images.shape
     number = len(names)
     counts = torch.zeros(3, len(annotated), number, dtype=torch.float64, device=device)

@@ -45,9 +45,9 @@ def draw_found_parts(drawing: Drawing, file: Path) -> str:
     for name, run in drawing.runs.items():
         [target] = jobs.open_targets(str(run.path), drawing.settings)
         model, images, seed, eps = target.model, target.images, target.config.seed, target.config.attack.eps
-        if not isinstance(model, PartModel) or images.parts is None:
+        annotated = images.annotated()
+        if not isinstance(model, PartModel) or images.parts is None or len(annotated) == 0:
             raise UserError(f"{name}: parts are drawn of part models on images with annotated parts.")
-        annotated = images.subset(images.parts.there.nonzero()[:, 0].to(images.labels.device))
         chosen, clean = some_images(annotated, target.device, seed)
         labels = chosen.labels.to(target.device)
         allowed = build.budget(target.config.attack.norm, eps)
@@ -97,9 +97,9 @@ def draw_labels(drawing: Drawing, file: Path) -> str:
     for name, config in drawing.configs.items():
         device, seed = devices.resolve(config.device, config.threads), config.seed
         images = build.splits(config, device).train
-        if images.parts is None or not images.parts.there.any():
+        annotated = images.annotated()
+        if images.parts is None or len(annotated) == 0:
             raise UserError(f"the training images of {images.name} have no annotated parts to draw.")
-        annotated = images.subset(images.parts.there.nonzero()[:, 0].to(images.labels.device))
         chosen, clean = some_images(annotated, device, seed)
         labelled = chosen.read_parts(torch.arange(len(chosen)))
         if config.data.labels == "centroids":  # points of a pixel would not be seen
