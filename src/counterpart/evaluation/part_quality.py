@@ -55,13 +55,18 @@ def refuse_without_parts(name: str, model: nn.Module, images: ImageSet) -> None:
     """Before an hour of attacks, not after it, of ``evaluate.parts``.
 
     Raises:
-        UserError: the model finds no parts, or none are annotated to compare with.
+        UserError: the model finds no parts, or none are annotated to compare with, or others are.
     """
     if not isinstance(model, PartModel):
         raise UserError(f"evaluate.parts: {name} is no part model and finds no parts.")
     if images.parts is None or not bool(images.parts.there.any()):
         raise UserError(
             f"evaluate.parts: the {images.split} images of {images.name} have no annotated parts."
+        )
+    if (known := len(model.part_classes)) != images.parts.count:
+        raise UserError(
+            f"evaluate.parts: {name} was trained to find {known} parts, and {images.name} names {images.parts.count}: "
+            "judge it on the data and the data.labels that it was trained on."
         )
 
 
