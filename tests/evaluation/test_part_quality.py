@@ -188,5 +188,7 @@ def test_parts_are_measured_of_part_models_on_annotated_images_alone(images):
         with pytest.raises(UserError, match="the test images of drawn have no annotated parts"):
             refuse_without_parts("parts/pixel", Red(), replace(images, parts=parts))
     others = replace(images.parts, names={"cat": {"head": 1}, "dog": {}})
-    with pytest.raises(UserError, match="was trained to find 2 parts, and drawn names 1: judge it on the data"):
+    with pytest.raises(
+        UserError, match="was trained to find 2 parts, and drawn names 1: judge it on the data"
+    ):
         refuse_without_parts("parts/pixel", Red(), replace(images, parts=others))

@@ -218,3 +218,17 @@ def test_what_is_unknown_gets_the_nearest_name(tmp_path):
         UserError, match=r"rows ResNet-50 20K and Downsampled 2K \+ 18K pseudo train on other images"
     ):
         papers.run(papers.find("part/table-15"), "part-imagenet", "smoke", tmp_path)
+
+
+def test_what_to_run_is_named_with_commas_and_quoted_where_a_name_holds_one(tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(papers, "run", lambda *_, **options: asked.append(options))
+    run = ["papers", "run", "pixel/table-9", "--runs", str(tmp_path)]
+    assert main([*run, "--rows", "AT, PART", "--columns", '"peak memory, MB",seconds per epoch']) == 0
+    assert main([*run, "--seeds", "1,2"]) == 0
+    assert [(o["rows"], o["only"], o["seeds"]) for o in asked] == [
+        (["AT", "PART"], ["peak memory, MB", "seconds per epoch"], [0]), ([], [], [1, 2]),
+    ]  # fmt: skip
+    for option in ("--rows", "--columns", "--seeds"):
+        assert main(["papers", "show", "pixel/table-9", option, "1"]) == 2
+        assert f"{option} says what to run: counterpart papers run" in capsys.readouterr().err

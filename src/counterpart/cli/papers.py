@@ -5,6 +5,7 @@ pixel/table-1. Rows that are finished are not run again.
 """
 
 import argparse
+import csv
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("list", "run", "show"))
     parser.add_argument("experiment", nargs="?", help="such as pixel/table-1")
     parser.add_argument("--dataset", help="a folder of recipes; default: the first that the paper shows")
-    parser.add_argument("--rows", default="", help="names of rows, with commas between them; default: all")
-    parser.add_argument("--columns", default="", help="names of columns, likewise: what to measure now")
+    parser.add_argument(
+        "--rows",
+        default="",
+        help="run: names of rows, with commas between them, quoted where they hold one; default: all",
+    )
+    parser.add_argument("--columns", default="", help="run: names of columns, likewise: what to measure now")
     parser.add_argument("--scale", default="small", choices=("full", "small", "smoke"))
-    parser.add_argument("--seeds", default="0", help="such as 0,1,2")
+    parser.add_argument("--seeds", default="", help="run: such as 0,1,2; default: 0")
     parser.add_argument(
         "--best-by",
         metavar="COLUMN",
@@ -49,6 +54,9 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
         raise UserError(
             "--best-by chooses among measured rows: counterpart papers show EXPERIMENT --best-by COLUMN."
         )
+    for option in ("rows", "columns", "seeds"):
+        if getattr(arguments, option) and arguments.action != "run":
+            raise UserError(f"--{option} says what to run: counterpart papers run EXPERIMENT --{option} ...")
     if arguments.action == "list":
         for one in papers.EXPERIMENTS.values():
             console.print(f"{one.name:<16} {one.title} ({', '.join(one.datasets)})", highlight=False)
@@ -61,7 +69,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     if arguments.action == "run":
         changes = {k: v for k, v in settings.items() if k != "runs"}
         try:
-            seeds = [int(seed) for seed in arguments.seeds.split(",")]
+            seeds = [int(seed) for seed in (arguments.seeds or "0").split(",")]
         except ValueError:
             raise UserError(f"--seeds {arguments.seeds}: expected numbers such as 0,1,2.") from None
         rows, only = _names(arguments.rows), _names(arguments.columns)
@@ -76,7 +84,9 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Names with commas between them: AT,PART; or "peak memory, MB",natural."""
+    found = next(csv.reader([text], skipinitialspace=True), [])
+    return [name.strip() for name in found if name.strip()]
 
 
 def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) -> None:
