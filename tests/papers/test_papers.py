@@ -108,17 +108,18 @@ def test_a_training_in_a_process_of_its_own_that_fails_or_stops_is_told(tmp_path
 
 @pytest.mark.slow
 def test_figure_2_shows_the_images_their_maps_and_radii(tmp_path, capsys, monkeypatch):
-    seen, real = [], heat_maps._render
-    monkeypatch.setattr(heat_maps, "_render", lambda *given: (seen.append(given), real(*given))[1])
+    planes, grids, colour, write = [], [], heat_maps.coloured, heat_maps.write_grid
+    monkeypatch.setattr(heat_maps, "coloured", lambda values: (planes.append(values), colour(values))[1])
+    monkeypatch.setattr(heat_maps, "write_grid", lambda *given: (grids.append(given[1:]), write(*given))[1])
     words = ["papers", "run", "pixel/figure-2", "--dataset", "digits", "--rows", "AT,PART", "--scale", "smoke",
              "--runs", str(tmp_path), "--device", "cpu"]  # fmt: skip
     assert main(words) == 0
-    [(pictures, classes, shown)] = seen
-    assert sorted(classes) == [str(digit) for digit in range(10)]
-    assert [name for name, _, _ in shown] == ["AT\nmap", "PART\nmap", "PART\nradius"]
-    (_, maps, right), (_, radius, _) = shown[1:]
-    assert pictures.shape == (10, 16, 16, 1)
-    assert len(right) == 10
+    [(titles, lines)] = grids
+    assert sorted(titles) == [str(digit) for digit in range(10)]
+    assert [line.name for line in lines] == ["image", "AT\nmap", "PART\nmap", "PART\nradius"]
+    assert lines[0].pictures.shape == (10, 16, 16, 1)
+    assert [line.right is None or len(line.right) for line in lines] == [True, 10, 10, True]
+    _, maps, radius = planes
     for plane, radii in zip(maps, radius, strict=True):
         expected = (
             np.where(plane > plane.mean() + plane.std(), 1, 0) if plane.std() > 0 else np.ones_like(plane)

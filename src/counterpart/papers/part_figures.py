@@ -47,6 +47,10 @@ def _figure(
     number: int, title: str, rows: Sequence[Row], draw: Draw, *notes: str, **options: Any
 ) -> Experiment:
     given = {"columns": {}, "datasets": ("part-imagenet",), **options}
+    rows = [
+        replace(row, published={d: v for d, v in row.published.items() if d in given["datasets"]})
+        for row in rows
+    ]
     return Experiment(f"part/figure-{number}", title, rows, notes=notes, scales=SCALES, draw=draw, **given)
 
 
