@@ -47,6 +47,14 @@ def test_a_merged_model_answers_with_the_group_of_its_own_answer(name, options, 
     assert (probe.features is None) == ("vit" in name)  # which reads the class token alone
 
 
+def test_layers_of_a_merged_model_keep_their_names(generator):
+    model = create("timm/test_resnet", 6, image_size=32).eval()
+    images = torch.rand(2, 3, 32, 32, generator=generator)
+    own, seen = (InferenceView(one, layer="layer1").probe(images) for one in (model, merged(model, GROUPS)))
+    torch.testing.assert_close(seen.features, own.features)
+    assert seen.logits.shape == (2, 3)
+
+
 def test_code_of_the_user_is_merged_as_well(generator):
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 6))
     images = torch.rand(5, 3, 2, 2, generator=generator)

@@ -174,7 +174,7 @@ class InferenceView:
             assert isinstance(output, Tensor)
             return output
         with torch.autocast(output.device.type, enabled=False):
-            return self._classifier.backbone.forward_head(output)  # type: ignore[arg-type]  # its own features
+            return self._classifier.answer(output)
 
     def _final_layer(self) -> nn.Linear:
         assert self._classifier is not None
@@ -199,7 +199,7 @@ class InferenceView:
     def _look_at_head(self, output: Tensor, places: Places) -> "_Head":
         """What the head does, found out on random numbers; also of its last layer, which may be zero at first."""
         assert self._classifier is not None
-        layer, head = self._classifier.get_classifier(), self._classifier.backbone.forward_head
+        layer, head = self._classifier.get_classifier(), self._classifier.answer
         generator = torch.Generator().manual_seed(derive(0, "head"))
 
         def random(*shape: int) -> Tensor:

@@ -1,13 +1,13 @@
 """A model that is asked coarser questions than it was trained on: several of its outputs are one answer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .normalize import Backbone, ImageClassifier
-from .part_heads import PartFeatures
+from .normalize import ImageClassifier
 
 
 class Merged(nn.Module):
@@ -30,41 +30,26 @@ class Merged(nn.Module):
         return logits[:, self.members].amax(dim=2)
 
 
-class _MergedBackbone(nn.Module):
-    """A backbone with ``Merged`` behind its head."""
+class _MergedClassifier(ImageClassifier):
+    """A classifier, of a part model too, whose parts nobody asks for any more; its layers keep their names."""
 
-    def __init__(self, backbone: Backbone, last: Merged) -> None:
-        super().__init__()
-        self.backbone = backbone
+    def __init__(self, model: ImageClassifier, last: Merged) -> None:
+        super().__init__(model.backbone, len(last.members), model.in_channels)
+        self.mean, self.std = model.mean, model.std
         self.last = last
-        for name in ("output_fmt", "num_prefix_tokens"):  # how timm's networks lay out features
-            if hasattr(backbone, name):
-                setattr(self, name, getattr(backbone, name))
 
-    def forward_features(self, images: Tensor) -> Tensor | PartFeatures:
-        return self.backbone.forward_features(images)
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b g"]:
+        """The logit of each group."""
+        return self.answer(self.backbone.forward_features(self.normalise(images)))
 
-    def forward_head(self, features: Tensor | PartFeatures) -> Tensor:
-        logits: Tensor = self.last(self.backbone.forward_head(features))  # type: ignore[arg-type]  # its own features
+    def answer(self, output: Any) -> Float[Tensor, "b g"]:
+        """The logit of each group, of what the backbone returned."""
+        logits: Tensor = self.last(super().answer(output))
         return logits
 
     def get_classifier(self) -> nn.Module:
+        """No linear layer."""
         return self.last
-
-
-class _MergedClassifier(ImageClassifier):
-    """A classifier, of a part model too, whose parts nobody asks for any more."""
-
-    backbone: _MergedBackbone  # type: ignore[assignment]
-
-    def forward_features(self, images: Tensor) -> Tensor | PartFeatures:  # type: ignore[override]
-        found = self.backbone.forward_features(self.normalise(images))
-        return self.as_maps(found) if isinstance(found, Tensor) else found
-
-    def forward_head(self, features: Tensor | PartFeatures) -> Tensor:
-        if isinstance(features, PartFeatures):
-            return self.backbone.forward_head(features)
-        return super().forward_head(features)
 
 
 def merged(model: nn.Module, groups: Sequence[Sequence[int]]) -> nn.Module:
@@ -77,6 +62,4 @@ def merged(model: nn.Module, groups: Sequence[Sequence[int]]) -> nn.Module:
     last = Merged(groups)
     if not isinstance(model, ImageClassifier):
         return nn.Sequential(model, last).train(model.training)
-    made = _MergedClassifier(_MergedBackbone(model.backbone, last), len(groups), model.in_channels)  # type: ignore[arg-type]
-    made.mean, made.std = model.mean, model.std
-    return made.train(model.training)
+    return _MergedClassifier(model, last).train(model.training)

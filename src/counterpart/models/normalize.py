@@ -1,7 +1,7 @@
 """A classifier of images in [0, 1]: normalisation, backbone and head in one module."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -75,7 +75,11 @@ class ImageClassifier(nn.Module):
 
     def forward_head(self, features: Float[Tensor, "b ..."]) -> Float[Tensor, "b k"]:
         """Logits."""
-        return self.backbone.forward_head(features.permute(0, 2, 3, 1) if self._channels_last else features)
+        return self.answer(features.permute(0, 2, 3, 1) if self._channels_last else features)
+
+    def answer(self, output: Any) -> Float[Tensor, "b k"]:
+        """Logits of what the backbone returned, whatever it is and as it lays it out."""
+        return self.backbone.forward_head(output)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Logits."""
