@@ -76,8 +76,9 @@ def measure(
         slow = any(attack["attack"] == "autoattack" for attack in attacks)
         n = few(config, autoattack_n if slow else None)
         given = {"evaluate": {**settings, **own, "n": n}, "data": {"root": config.data.root, **shift}}
-        # A worst case is cheapest by itself, where each attack meets only what the one before left.
-        alone = slow or len(attacks) > 1
+        # A worst case is cheapest by itself, where each attack meets only what the one before left; and in bf16 every
+        # attack has a float32 end of its own.
+        alone = slow or len(attacks) > 1 or (bool(attacks) and config.evaluate.precision == "bf16")
         one = asked.setdefault(f"{given} {column if alone else ''}", _Evaluation(given))
         one.attacks += [attack for attack in attacks if attack not in one.attacks]
         if part is None:
@@ -118,7 +119,7 @@ def _at_scale(
     changes: dict[str, Any] = {}
     if scale == "smoke":
         options = {**ATTACK_OPTIONS[attack["attack"]], **attack}
-        changes = {k: min(options[k], few) for k, few in SMOKE_STEPS.items() if k in options}
+        changes = {k: min(options[k], most) for k, most in SMOKE_STEPS.items() if k in options}
     if data in STEP_SIZES and "step_size" in attack:
         changes["step_size"] = STEP_SIZES[data]
     if "surrogate" in attack:
