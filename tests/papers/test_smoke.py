@@ -27,7 +27,7 @@ def home(tmp_path_factory):
         }
         (folder / name).write_bytes(pickle.dumps(rows))
     for name in TEXTURES:
-        Image.fromarray(random.integers(0, 256, (200, 200, 3), dtype=np.uint8)).save(home / name)
+        Image.fromarray(random.integers(0, 256, (400, 400, 3), dtype=np.uint8)).save(home / name)
     return home
 
 

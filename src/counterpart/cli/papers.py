@@ -108,7 +108,7 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
         here = [_cell(found.get((row.name, column))) for column in shown]
         cells.append([f"{text}\n{one}" for text, one in zip(texts, here, strict=True)])
     across, down = shown, names
-    if len(shown) > MANY:  # a corruption a line, as the paper has it
+    if len(shown) > max(MANY, len(names)):  # a corruption a line, as the paper has it
         across, down, cells = names, shown, [list(line) for line in zip(*cells, strict=True)]
     for column in ("", *across):
         title = f"{column}\npaper\nhere" if column else ""
