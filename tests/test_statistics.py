@@ -48,7 +48,7 @@ def test_a_difference_of_one_seed_has_the_spread_of_its_images():
     one, other = [True] * 60 + [False] * 40, [True] * 50 + [False] * 50
     found = paired_difference([(one, other)])
     assert found.mean == pytest.approx(0.1)
-    half = 1.959964 * math.sqrt((0.1 - 0.01) / 100)  # ten images moved, all the same way
+    half = 1.959964 * math.sqrt((11 / 102 - (10 / 102) ** 2) / 102)  # ten images moved, all the same way
     assert found.interval == (pytest.approx(0.1 - half), pytest.approx(0.1 + half))
     assert found.decided
     assert not paired_difference(
@@ -56,10 +56,16 @@ def test_a_difference_of_one_seed_has_the_spread_of_its_images():
     ).decided  # as far apart, but 40 moved one way and 30 the other
 
 
+def test_a_hundred_images_without_a_difference_leave_room_for_one():
+    found = paired_difference([([True] * 100, [True] * 100)])
+    assert found.mean == 0
+    assert found.interval[1] == pytest.approx(1.959964 / 102)
+
+
 def test_a_difference_over_seeds_adds_students_t():
     pairs = [([True] * k + [False] * (100 - k), [True] * 50 + [False] * 50) for k in (60, 55, 50)]
     found = paired_difference(pairs)
-    images = 1.959964 * math.sqrt((0.09 + (0.05 - 0.0025) + 0) / 3 / 100)
+    images = 1.959964 * math.sqrt(sum((k + 1) / 102 - (k / 102) ** 2 for k in (10, 5, 0)) / 3 / 102)
     half = math.hypot(images, student_t.ppf(0.975, 2) * 0.05 / math.sqrt(3))
     assert found.mean == pytest.approx(0.05)
     assert found.interval == (pytest.approx(0.05 - half), pytest.approx(0.05 + half))

@@ -76,8 +76,9 @@ def paired_difference(pairs: Sequence[tuple[Sequence[bool], Sequence[bool]]]) ->
         pairs: per seed the outcomes of the one and the other on the same images.
 
     Returns:
-        The interval adds two spreads in squares, as ``over_seeds`` does: of which images were drawn (the normal
-        approximation of the paired difference, mean over seeds, since all seeds see the same images), and Student's t
+        The interval adds two spreads in squares, as ``over_seeds`` does: of which images were drawn (that of Agresti
+        and Min 2005, who add half an image to each of the four outcomes, so that few images on which nothing differs
+        do not prove that nothing does; mean over seeds, since all seeds see the same images), and Student's t
         over the seeds' differences (how training fell). With one seed it is the first alone, and says nothing of
         training.
 
@@ -89,9 +90,9 @@ def paired_difference(pairs: Sequence[tuple[Sequence[bool], Sequence[bool]]]) ->
         if len(one) != len(other) or not one:
             raise ValueError(f"paired outcomes need the same images, got {len(one)} and {len(other)}.")
         moves = [int(a) - int(b) for a, b in zip(one, other, strict=True)]
-        mean = fmean(moves)
-        differences.append(mean)
-        variances.append((fmean(move * move for move in moves) - mean * mean) / len(moves))
+        differences.append(fmean(moves))
+        n, moved = len(moves) + 2, sum(abs(move) for move in moves) + 1
+        variances.append((moved / n - (sum(moves) / n) ** 2) / n)
     images = float(ndtri(0.975)) * math.sqrt(fmean(variances))
     n, centre = len(differences), fmean(differences)
     training = float(stdtrit(n - 1, 0.975)) * stdev(differences) / math.sqrt(n) if n > 1 else 0.0
