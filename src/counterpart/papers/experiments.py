@@ -149,7 +149,7 @@ def run(
 
     Args:
         experiment: which.
-        dataset: folder of recipes: "cifar10", "svhn", "tiny-imagenet" or "digits".
+        dataset: a folder of recipes, such as "cifar10" or "synthetic-parts".
         scale: of ``SCALES``.
         home: where run folders and records go.
         rows: names of rows; all by default.
