@@ -82,30 +82,35 @@ def draw_curves(drawing: Drawing, file: Path, *, columns: Sequence[str], xlabel:
 
 
 def _measured(drawing: Drawing) -> Panel:
-    panel: dict[str, dict[str, dict[str, Value]]] = {}
-    for (row, column), records in drawing.found.items():
-        values = [r.value for r in records if r.value is not None]
-        if values:
-            mean, _, interval = over_seeds(values, [r.interval for r in records if r.interval])
-            series, _, point = row.partition(": ")
-            panel.setdefault(series, {}).setdefault(point, {})[column] = (mean, *(interval or (None, None)))
-    return _in_order(drawing, panel)
+    values: dict[tuple[str, str], Value] = {}
+    for cell, records in drawing.found.items():
+        shares = [r.value for r in records if r.value is not None]
+        if shares:
+            mean, _, interval = over_seeds(shares, [r.interval for r in records if r.interval])
+            values[cell] = (mean, *(interval or (None, None)))
+    return _panel(drawing, values)
 
 
 def _published(drawing: Drawing) -> Panel:
+    return _panel(
+        drawing,
+        {
+            (row.name, column): (value / 100, None, None)
+            for row in drawing.experiment.rows
+            for column, value in row.published.get(drawing.dataset, {}).items()
+        },
+    )
+
+
+def _panel(drawing: Drawing, values: Mapping[tuple[str, str], Value]) -> Panel:
+    """The points in the order of the rows: records are in the order in which they were made."""
     panel: dict[str, dict[str, dict[str, Value]]] = {}
     for row in drawing.experiment.rows:
         series, _, point = row.name.partition(": ")
-        for column, value in row.published.get(drawing.dataset, {}).items():
-            panel.setdefault(series, {}).setdefault(point, {})[column] = (value / 100, None, None)
+        here = {column: value for (name, column), value in values.items() if name == row.name}
+        if here:
+            panel.setdefault(series, {})[point] = here
     return panel
-
-
-def _in_order(drawing: Drawing, panel: Panel) -> Panel:
-    """The points in the order of the rows: records are in the order in which they were made."""
-    names = [row.name.partition(": ")[::2] for row in drawing.experiment.rows]
-    series = dict.fromkeys(series for series, _ in names if series in panel)
-    return {s: {p: panel[s][p] for one, p in names if one == s and p in panel[s]} for s in series}
 
 
 def _write(
