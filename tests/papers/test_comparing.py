@@ -5,7 +5,7 @@ import pytest
 from counterpart import papers
 from counterpart.cli import main
 from counterpart.errors import UserError
-from counterpart.papers.part_sweep import CLEAN_SWEEP
+from counterpart.papers.part_generalised import CLEAN_SWEEP
 from counterpart.records import Record, write
 from counterpart.statistics import welch
 

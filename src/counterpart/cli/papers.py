@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
             raise UserError(f"--{option} says what to run: counterpart papers run EXPERIMENT --{option} ...")
     if arguments.action == "list":
         for one in papers.EXPERIMENTS.values():
-            console.print(f"{one.name:<16} {one.title} ({', '.join(one.datasets)})", highlight=False)
+            console.print(f"{one.name:<20} {one.title} ({', '.join(one.datasets)})", highlight=False)
         return 0
     if arguments.experiment is None:
         raise UserError(f"counterpart papers {arguments.action} needs an experiment, such as pixel/table-1.")

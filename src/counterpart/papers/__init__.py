@@ -16,12 +16,19 @@ from .experiments import run as run
 from .part import EXPERIMENTS as _PART
 from .part_comparison import EXPERIMENTS as _COMPARISON
 from .part_figures import EXPERIMENTS as _FIGURES
-from .part_sweep import EXPERIMENTS as _SWEEP
+from .part_generalised import EXPERIMENTS as _GENERALISED
 from .pixel import EXPERIMENTS as _PIXEL
 
-EXPERIMENTS: dict[str, Experiment] = {
-    one.name: one for one in (*_PIXEL, *_PART, *_FIGURES, *_SWEEP, *_COMPARISON)
-}
+_ALL = (*_PIXEL, *_PART, *_GENERALISED, *_FIGURES, *_COMPARISON)
+
+
+def _by_number(experiment: Experiment) -> tuple[str, int]:
+    """Table 10 comes after table 9."""
+    name, _, number = experiment.name.rpartition("-")
+    return (name, int(number)) if number.isdigit() else (experiment.name, 0)
+
+
+EXPERIMENTS: dict[str, Experiment] = {one.name: one for one in sorted(_ALL, key=_by_number)}
 
 
 def find(name: str) -> Experiment:

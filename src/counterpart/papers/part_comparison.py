@@ -5,7 +5,8 @@ from typing import Any
 
 from .cells import Attacks, Column
 from .experiments import Experiment, Row
-from .part import AUTOATTACK, CORRUPTED, GENERALISED
+from .part import AUTOATTACK
+from .part_generalised import CORRUPTED, GENERALISED
 
 PGD_20: Attacks = [{"attack": "pgd", "steps": 20}]
 COLUMNS: Mapping[str, Column] = {

@@ -11,17 +11,15 @@ from typing import Any
 from .experiments import Draw, Experiment, Row
 from .part import (
     AUTOATTACK,
-    CORRUPTED,
     DATA_SETS,
-    GENERALISED,
     MAIN,
     SCALES,
-    STAND_INS,
     TABLE_1,
     TABLE_7,
     TABLE_8,
     TABLE_9,
 )  # fmt: skip
+from .part_generalised import CORRUPTED, GENERALISED, STAND_INS
 from .part_pictures import draw_found_parts, draw_labels
 from .plots import draw_curves, draw_tradeoff
 
