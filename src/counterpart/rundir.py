@@ -29,6 +29,9 @@ NOT_IDENTITY = (
     "train.stop_after", "train.checkpoint_every", "evaluate", "corruptions",
 )  # fmt: skip
 
+YAML_LOADER = getattr(
+    yaml, "CSafeLoader", yaml.SafeLoader
+)  # PyYAML in C, eight times as fast, where it was built
 OLD = 24 * 3600.0  # seconds; no single file takes this long to write
 
 
@@ -151,7 +154,7 @@ class RunDir:
         """The resolved configuration."""
         if not self.config_file.exists():
             raise UserError(f"{self.path} is no run folder: it has no config.yaml.")
-        loaded = yaml.safe_load(self.config_file.read_text())
+        loaded = yaml.load(self.config_file.read_text(), YAML_LOADER)
         assert isinstance(loaded, dict)
         return loaded
 

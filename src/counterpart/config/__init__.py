@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from ..errors import UserError, nearest
 from ..rundir import NOT_IDENTITY as NOT_IDENTITY
+from ..rundir import YAML_LOADER
 from .corruptions import Corruptions
 from .evaluation import ATTACK_OPTIONS as ATTACK_OPTIONS
 from .evaluation import SUITES as SUITES
@@ -178,7 +179,7 @@ def plain(config: Config) -> dict[str, Any]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """A mapping from a YAML file."""
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loaded = yaml.load(path.read_text(encoding="utf-8"), YAML_LOADER)
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

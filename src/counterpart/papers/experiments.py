@@ -270,7 +270,12 @@ def _corrupted(
     chosen = config.corruptions
     published = all(name.endswith("/severity 1") for name in experiment.corruptions.values())
     given = {
-        "corruptions": {"published": published, "source": chosen.source, "frost": chosen.frost},
+        "corruptions": {
+            "names": "all" if published else "benchmark",
+            "published": published,
+            "source": chosen.source,
+            "frost": chosen.frost,
+        },
         "evaluate": {
             **experiment.evaluate,
             "n": few(config, experiment.few.get(scale, {}).get("corruptions")),
@@ -279,8 +284,8 @@ def _corrupted(
     }
     [judged] = jobs.evaluate_corruptions(str(run.path), given)
     found = {record.name.removeprefix("corruption/"): record for record in judged.records}
-    names = {column: experiment.corruptions[column] for column in columns}
-    return {column: found[name] for column, name in names.items() if name in found}
+    wanted = {column: experiment.corruptions[column] for column in columns}
+    return {column: found[name] for column, name in wanted.items() if name in found}
 
 
 def differs(experiment: Experiment, scale: str) -> str:

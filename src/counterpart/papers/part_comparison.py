@@ -111,7 +111,6 @@ ADE = _comparison(
     "real photographs",
     {
         "small": {
-            "data": {"size": 64, "padding": 6},
             "train": {"clean_epochs": 30, "epochs": 10},
             "evaluate": {"n": None},
         }
