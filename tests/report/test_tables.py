@@ -35,7 +35,9 @@ def test_seeds_group_whatever_their_names_but_not_other_settings(make_run, recor
     assert (first.label, second.label) == ("AT (x and others)", "AT (z)")
 
 
-@pytest.mark.parametrize("change", [{"eps": 0.1}, {"split": "validation"}, {"weights": "last"}, {"n": 500}])
+@pytest.mark.parametrize(
+    "change", [{"eps": 0.1}, {"split": "validation"}, {"shape": [1, 8, 8]}, {"weights": "last"}, {"n": 500}]
+)
 def test_seeds_judged_differently_are_not_averaged(make_run, records, change):
     one = evaluated(make_run, records, "x", 0.5, 0)
     assert len(rows_of(one, evaluated(make_run, records, "y", 0.5, 1, **change))) == 2
@@ -83,11 +85,11 @@ def test_overlap_and_no_overlap_in_words(make_run, records):
     assert text == "no 95 % intervals overlap: “high” > “low”."
 
 
-def test_rows_of_different_settings_are_never_compared(make_run, records):
+@pytest.mark.parametrize("change", [{"eps": 0.1}, {"shape": [1, 8, 8]}])
+def test_rows_of_different_settings_are_never_compared(make_run, records, change):
     one = evaluated(make_run, records, "x", 0.5, method="A")
-    assert (
-        comparisons(rows_of(one, evaluated(make_run, records, "y", 0.9, method="B", eps=0.1)), "clean") == []
-    )
+    other = evaluated(make_run, records, "y", 0.9, method="B", **change)
+    assert comparisons(rows_of(one, other), "clean") == []
 
 
 def seeds_of(make_run, records, name, values, **details):
@@ -112,7 +114,7 @@ def test_methods_of_several_seeds_are_tested_over_them(make_run, records):
     assert text.endswith(": a difference)")
 
 
-@pytest.mark.parametrize("change", [{"eps": 0.1}, {"n": 500}])
+@pytest.mark.parametrize("change", [{"eps": 0.1}, {"shape": [1, 8, 8]}, {"n": 500}])
 def test_seeds_judged_otherwise_are_not_tested(make_run, records, change):
     one = seeds_of(make_run, records, "A", (0.5, 0.52))
     other = seeds_of(make_run, records, "B", (0.6, 0.64), **change)

@@ -10,7 +10,7 @@ from typing import Any
 from ..records import Record, fingerprint
 from ..rundir import NOT_IDENTITY
 from ..statistics import mcnemar, over_seeds, welch
-from .runs import CLEAN, WORST, Evaluation, Run
+from .runs import CLEAN, WORST, Evaluation, Run, size_text
 
 # Settings that do not make a run another method.
 NOT_METHOD = ("seed", *NOT_IDENTITY)
@@ -172,6 +172,7 @@ class Setting:
     split: str | None
     norm: str | None
     eps: float | None
+    size: str = ""
     search: str = ""
 
     @classmethod
@@ -179,7 +180,7 @@ class Setting:
         """The setting of an evaluation."""
         details = evaluation.details
         data, split, norm, eps = (details.get(name) for name in ("data", "split", "norm", "eps"))
-        return cls(data, split, norm, eps, _search(details))
+        return cls(data, split, norm, eps, size_text(details), _search(details))
 
     @property
     def budget(self) -> str:
@@ -190,7 +191,7 @@ class Setting:
         return "\N{NO-BREAK SPACE}".join(words)
 
     def __str__(self) -> str:
-        return f"{self.data} {self.split}, {self.budget}{self.search}"
+        return f"{self.data} {self.split}{self.size}, {self.budget}{self.search}"
 
 
 def _search(details: Mapping[str, Any]) -> str:
@@ -246,7 +247,7 @@ def _judged(evaluation: Evaluation | None) -> object:
         return None
     shared = [
         evaluation.details.get(k)
-        for k in ("method", "model", "data", "split", "norm", "eps", "eps_low", "weights")
+        for k in ("method", "model", "data", "split", "shape", "norm", "eps", "eps_low", "weights")
     ]
     return [shared, evaluation.n, sorted(evaluation.metrics), sorted(evaluation.parts)]
 
