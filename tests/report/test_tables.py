@@ -10,6 +10,7 @@ from counterpart.report.tables import (
     differences,
     group,
     metric_names,
+    paired,
     radius_text,
     seed_tests,
 )
@@ -119,6 +120,24 @@ def test_seeds_judged_otherwise_are_not_tested(make_run, records, change):
     one = seeds_of(make_run, records, "A", (0.5, 0.52))
     other = seeds_of(make_run, records, "B", (0.6, 0.64), **change)
     assert seed_tests(rows_of(*one, *other), "clean") == []
+
+
+@pytest.mark.parametrize(("count", "left_out"), [(4, None), (5, "4 of 10")])
+def test_of_many_pairs_the_first_are_told_and_the_others_counted(make_run, records, count, left_out):
+    def row(i, seeds):
+        runs = [make_run(f"m{i}/seed-{seed}", f"m{i}", seed) for seed in range(seeds)]
+        for seed, run in enumerate(runs):
+            run.add(records.metrics(f"m{i}", {"clean": 0.5 + 0.01 * seed, "worst case": 0.5}))
+        return runs
+
+    singles = rows_of(*(run for i in range(count) for run in row(i, 1)))
+    several = rows_of(*(run for i in range(10, 10 + count) for run in row(i, 2)))
+    told = [paired(singles, lambda row: {"0": "", "1": "PGD-20"}), seed_tests(several, "clean")]
+    for texts, first in zip(told, ("m0", "m10"), strict=True):
+        assert sum(" against " in text for text in texts) == 6
+        assert sum(text.startswith(f"“{first}”") for text in texts) == count - 1
+        more = [text for text in texts if " against " not in text]
+        assert more == ([f"{left_out} pairs left out; name fewer runs to see them"] if left_out else [])
 
 
 def test_differing_settings_are_listed_without_seed_and_place(make_run, records):

@@ -315,7 +315,7 @@ def paired(rows: Sequence[Row], read: Callable[[Row], Mapping[str, str] | None])
             f"“{one.label}” against “{other.label}” on the same {len(first):,} images: {only_first} stand only in the "
             f"first, {only_second} only in the second (McNemar p = {p:.2g}: {verdict})"
         )
-    return sentences
+    return _first_pairs(sentences)
 
 
 def seed_tests(rows: Sequence[Row], name: str) -> list[str]:
@@ -332,7 +332,14 @@ def seed_tests(rows: Sequence[Row], name: str) -> list[str]:
             f"“{one.label}” against “{other.label}” over {len(first)} and {len(second)} trainings: "
             f"{100 * test.mean:+.2f} points, {low:+.2f} to {high:+.2f} (Welch p = {test.p:.2g}: {verdict})"
         )
-    return sentences
+    return _first_pairs(sentences)
+
+
+def _first_pairs(sentences: Sequence[str]) -> list[str]:
+    """Those of the first pairs, chosen by the order of rows and not by result, and how many others there are."""
+    left_out = len(sentences) - MANY_PAIRS
+    more = f"{left_out} of {len(sentences)} pairs left out; name fewer runs to see them"
+    return [*sentences[:MANY_PAIRS], *([more] if left_out > 0 else [])]
 
 
 def _overlaps(overlapping: Mapping[str, list[str]], count: int) -> str:
