@@ -82,6 +82,7 @@ def test_evaluate_writes_records_table_and_panel(digits, capsys):
     assert worst.value <= min(r.value for r in found.values())
     assert clean.details["method"] == "PART"
     assert clean.details["eps"] == 0.05
+    assert clean.details["shape"] == [1, 16, 16]
     assert clean.provenance["torch"] == torch.__version__
     folder = digits.path / "evaluations" / clean.details["evaluation"]
     with (folder / "images.csv").open() as file:

@@ -226,6 +226,18 @@ def test_a_gap_between_the_first_gradient_attack_and_the_worst_case():
     assert found(both, "PGD-20", "apgd-t target 1", individual=True) == []
 
 
-def test_one_step_is_no_measure_of_a_gap():
-    rows = [row("FGSM")] * 20 + [row("PGD-20")] * 30 + [row()] * 50
-    assert found(rows, "FGSM", "PGD-20") == []
+@pytest.mark.parametrize("individual", [False, True])
+@pytest.mark.parametrize("name", ["FGSM", "PGD-1", "PGD-1x5 margin", "PGD-1 step 2/255", "MM3-1"])
+def test_one_step_is_no_measure_of_a_gap(name, individual):
+    rows = [row(name)] * 20 + [row("PGD-20")] * 30 + [row()] * 50
+    if individual:
+        rows[:20] = [row(name, "PGD-20")] * 20
+    assert found(rows, name, "PGD-20", individual=individual) == []
+    gap = [*rows[:-10], *[row("MM3-20")] * 10]  # which the attack of several steps is measured by
+    assert found(gap, name, "PGD-20", "MM3-20", individual=individual) == ["gap between attacks"]
+
+
+@pytest.mark.parametrize("name", ["PGD-10", "PGD-10x1 step 1/255", "APGD-11", "10-step apgd-ce"])
+def test_several_steps_are_a_measure_of_a_gap(name):
+    rows = [row(name)] * 20 + [row("PGD-20")] * 30 + [row()] * 50
+    assert found(rows, name, "PGD-20") == ["gap between attacks"]

@@ -60,6 +60,7 @@ def test_nothing_is_counted_or_recorded_twice_and_more_severities_go_on(run, mon
     made.clear()
     main(["corruptions", str(run.path), *CHEAP, "--severities", "1", "--data.size", "24"])
     assert len(set(made)) == 2
+    assert run.records()[-1].details["shape"] == [1, 24, 24]
 
 
 def test_published_is_severity_1_of_all_and_its_records_are_marked(run, monkeypatch):

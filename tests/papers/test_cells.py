@@ -71,7 +71,7 @@ def test_columns_that_share_an_evaluation_say_what_each_says_alone(tmp_path):
 def test_what_is_shared_has_equal_settings_and_one_attack(tmp_path, asked):
     config = resolve(load("cifar10/at"), {"evaluate": {"n": 2000}}, source="test")
     wanted = {
-        "natural": [], "weak": [WEAK], "same": [dict(WEAK)], "strong": [STRONG], "both": [WEAK, STRONG],
+        "natural": [], "weak": [WEAK], "same": [{**WEAK, "restarts": 1}], "strong": [STRONG], "both": [WEAK, STRONG],
         "AA": [{"attack": "autoattack"}], "far": {"attacks": [WEAK], "eps": "16/255"},
         "shift": {"attacks": [], "shift": "textures"},
     }  # fmt: skip
@@ -90,6 +90,24 @@ def test_what_is_shared_has_equal_settings_and_one_attack(tmp_path, asked):
     assert right == {
         "natural": "11", "weak": "11", "same": "11", "strong": "10", "both": "10", "AA": "10", "far": "10",
         "shift": "11",
+    }  # fmt: skip
+
+
+def test_an_attack_is_the_same_however_it_is_written(tmp_path, asked):
+    config = resolve(load("cifar10/at"), source="test")
+    wanted = {
+        "short": [{"attack": "pgd", "step_size": "2/255"}],
+        "long": [{"attack": "pgd", "steps": 20, "loss": "cross_entropy", "step_size": 2 / 255}],
+        "other": [{"attack": "pgd", "steps": 20, "loss": "margin", "step_size": 2 / 255}],
+        "from": [{"attack": "pgd", "step_size": "2/255", "surrogate": "model"}],
+    }
+    [found] = measured(wanted, RunDir(tmp_path), config)
+    names = {column: record.name for column, record in found.items()}
+    [(_, given)] = asked
+    assert given["evaluate"]["attacks"] == [wanted["short"][0], wanted["other"][0], wanted["from"][0]]
+    assert names == {
+        "short": "accuracy/attack 0", "long": "accuracy/attack 0", "other": "accuracy/attack 1",
+        "from": "accuracy/attack 2",
     }  # fmt: skip
 
 

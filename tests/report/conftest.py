@@ -21,8 +21,9 @@ def _interval(value, n):
 def metrics(method, accuracies, n=1000, key="k1", seconds=2.0, **details):
     """Metric records of one evaluation: {"clean": 0.8, "PGD-20": 0.5, "worst case": 0.5}."""
     shared = {
-        "method": method, "model": "resnet18", "data": "digits", "split": "test", "fingerprint": "abc123",
-        "norm": "linf", "eps": 8 / 255, "weights": "best", "evaluation": key, "forwards": n, "backwards": n,
+        "method": method, "model": "resnet18", "data": "digits", "split": "test", "shape": [1, 16, 16],
+        "fingerprint": "abc123", "norm": "linf", "eps": 8 / 255, "weights": "best", "evaluation": key,
+        "forwards": n, "backwards": n,
     } | details  # fmt: skip
     return [
         Record(

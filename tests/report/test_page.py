@@ -371,12 +371,28 @@ def test_the_latest_audit_and_verification_are_shown(make_run, records):
     assert "198 of 200 claims hold, 3 marginally" in text
 
 
-def corrupted(names, severities, left_out=(), published=False, key="c1", value=0.5):
+def test_images_of_another_size_are_another_setting(make_run, records):
+    runs = [make_run("small"), make_run("large"), make_run("old")]
+    for run, shape in zip(runs, ([1, 8, 8], [1, 16, 24], None), strict=True):
+        run.add(records.metrics(run.path.name, {"clean": 0.8, "worst case": 0.5}, shape=shape))
+        run.add(corrupted(["fog"], [5], key=run.path.name, shape=shape))
+    text = Page(write_report([run.path for run in runs])).text
+    assert "images of digits at 8x8 pixels, attacked within" in text
+    assert "images of digits at 16x24 pixels, attacked within" in text
+    assert "images of digits, attacked within" in text  # recorded before records had a size
+    assert "digits test at 16x24 pixels, ℓ∞" in text
+    assert "compare only rows of one setting" in text
+    assert "intervals overlap" not in text
+    assert "digits test at 8x8 pixels, n = 100" in text
+    assert "digits test at 16x24 pixels, n = 100" in text
+
+
+def corrupted(names, severities, left_out=(), published=False, key="c1", value=0.5, shape=(1, 16, 16)):
     """Records of one evaluation under corruptions."""
     counts = {("clean", 0): Count(80, 100, 1.0, "")}
     counts |= {(name, s): Count(round(100 * value) - s, 100, 1.0, "") for name in names for s in severities}
-    details = {"data": "digits", "split": "test", "source": "generated, cifar constants", "published": published,
-               "corruptions_key": key}  # fmt: skip
+    details = {"data": "digits", "split": "test", "shape": shape, "source": "generated, cifar constants",
+               "published": published, "corruptions_key": key}  # fmt: skip
     return corruption_records(counts, names, severities, dict.fromkeys(left_out, "no textures"), details)
 
 

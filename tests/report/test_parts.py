@@ -106,7 +106,7 @@ def test_part_metrics_of_another_evaluation_say_what_they_were_judged_on(make_ru
     run.add(records.metrics("AT", {"clean": 0.8, "worst case": 0.5}))
     page = page_of(run.path)
     assert table(page, "headline")[1][1].startswith("80.00")
-    assert table(page, "part-metrics")[2][0] == "AT parts judged on digits test, ℓ∞ ≤ 16/255"
+    assert table(page, "part-metrics")[2][0] == "AT parts judged on digits test at 16x16 pixels, ℓ∞ ≤ 16/255"
 
 
 def test_many_parts_are_folded_away(make_run, records):

@@ -10,6 +10,7 @@ from counterpart.report.tables import (
     differences,
     group,
     metric_names,
+    paired,
     radius_text,
     seed_tests,
 )
@@ -35,7 +36,9 @@ def test_seeds_group_whatever_their_names_but_not_other_settings(make_run, recor
     assert (first.label, second.label) == ("AT (x and others)", "AT (z)")
 
 
-@pytest.mark.parametrize("change", [{"eps": 0.1}, {"split": "validation"}, {"weights": "last"}, {"n": 500}])
+@pytest.mark.parametrize(
+    "change", [{"eps": 0.1}, {"split": "validation"}, {"shape": [1, 8, 8]}, {"weights": "last"}, {"n": 500}]
+)
 def test_seeds_judged_differently_are_not_averaged(make_run, records, change):
     one = evaluated(make_run, records, "x", 0.5, 0)
     assert len(rows_of(one, evaluated(make_run, records, "y", 0.5, 1, **change))) == 2
@@ -83,11 +86,11 @@ def test_overlap_and_no_overlap_in_words(make_run, records):
     assert text == "no 95 % intervals overlap: “high” > “low”."
 
 
-def test_rows_of_different_settings_are_never_compared(make_run, records):
+@pytest.mark.parametrize("change", [{"eps": 0.1}, {"shape": [1, 8, 8]}])
+def test_rows_of_different_settings_are_never_compared(make_run, records, change):
     one = evaluated(make_run, records, "x", 0.5, method="A")
-    assert (
-        comparisons(rows_of(one, evaluated(make_run, records, "y", 0.9, method="B", eps=0.1)), "clean") == []
-    )
+    other = evaluated(make_run, records, "y", 0.9, method="B", **change)
+    assert comparisons(rows_of(one, other), "clean") == []
 
 
 def seeds_of(make_run, records, name, values, **details):
@@ -112,11 +115,29 @@ def test_methods_of_several_seeds_are_tested_over_them(make_run, records):
     assert text.endswith(": a difference)")
 
 
-@pytest.mark.parametrize("change", [{"eps": 0.1}, {"n": 500}])
+@pytest.mark.parametrize("change", [{"eps": 0.1}, {"shape": [1, 8, 8]}, {"n": 500}])
 def test_seeds_judged_otherwise_are_not_tested(make_run, records, change):
     one = seeds_of(make_run, records, "A", (0.5, 0.52))
     other = seeds_of(make_run, records, "B", (0.6, 0.64), **change)
     assert seed_tests(rows_of(*one, *other), "clean") == []
+
+
+@pytest.mark.parametrize(("count", "left_out"), [(4, None), (5, "4 of 10")])
+def test_of_many_pairs_the_first_are_told_and_the_others_counted(make_run, records, count, left_out):
+    def row(i, seeds):
+        runs = [make_run(f"m{i}/seed-{seed}", f"m{i}", seed) for seed in range(seeds)]
+        for seed, run in enumerate(runs):
+            run.add(records.metrics(f"m{i}", {"clean": 0.5 + 0.01 * seed, "worst case": 0.5}))
+        return runs
+
+    singles = rows_of(*(run for i in range(count) for run in row(i, 1)))
+    several = rows_of(*(run for i in range(10, 10 + count) for run in row(i, 2)))
+    told = [paired(singles, lambda row: {"0": "", "1": "PGD-20"}), seed_tests(several, "clean")]
+    for texts, first in zip(told, ("m0", "m10"), strict=True):
+        assert sum(" against " in text for text in texts) == 6
+        assert sum(text.startswith(f"“{first}”") for text in texts) == count - 1
+        more = [text for text in texts if " against " not in text]
+        assert more == ([f"{left_out} pairs left out; name fewer runs to see them"] if left_out else [])
 
 
 def test_differing_settings_are_listed_without_seed_and_place(make_run, records):

@@ -3,6 +3,7 @@
 Each doubt has a name and a sentence; they travel with the records and stand in the report. They forbid nothing.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ BLACK_BOX = (
     "rays",
     "random search",
 )  # how their lines begin, in any case
+ONE_STEP = re.compile(r"FGSM|\S+-1(x\d+)?( |$)")  # "PGD-1", "PGD-1x5 step 2/255": one step may well miss much
 INPUTS = {
     "normalised with the statistics of ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "normalised with the statistics of CIFAR-10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
@@ -94,7 +96,7 @@ def result_doubts(
                     "before them had: gradients may be masked. Try: counterpart audit",
                 )
             )
-    iterative = [line for line in by_gradient if not line.startswith("FGSM")]  # one step may well miss much
+    iterative = [line for line in by_gradient if not ONE_STEP.match(line)]
     if iterative:
         plain = iterative[0]
         others = set(lines if individual else lines[lines.index(plain) + 1 :])

@@ -106,6 +106,7 @@ def _judge(target: Target) -> list[Record]:
         "model": config.model.name,
         "data": target.data,
         "split": images.split,
+        "shape": list(images.shape),
         "fingerprint": images.fingerprint,
         "corruptions_key": folder.name,
         "source": identity["source"],

@@ -250,6 +250,7 @@ def _details(case: Case, doubts: Sequence[Doubt]) -> dict[str, Any]:
         "model": target.config.model.name,
         "data": target.data,
         "split": case.images.split,
+        "shape": list(case.images.shape),
         "fingerprint": case.images.fingerprint,
         "norm": case.norm,
         "eps": case.eps,

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from .. import jobs
 from ..attacks import ATTACKS
 from ..config import Config
-from ..config.evaluation import ATTACK_OPTIONS
+from ..config.evaluation import ATTACK_OPTIONS, EvaluationAttack
 from ..records import Record
 from ..rundir import RunDir
 
@@ -30,7 +30,7 @@ class _Evaluation:
     """Settings of an evaluation, and the columns that it answers: by their attacks, or by a measure of parts."""
 
     settings: Mapping[str, Any]
-    attacks: list[Mapping[str, Any]] = field(default_factory=list)
+    attacks: dict[EvaluationAttack, Mapping[str, Any]] = field(default_factory=dict)
     by_attacks: dict[str, Attacks] = field(default_factory=dict)
     by_parts: dict[str, str] = field(default_factory=dict)
 
@@ -80,7 +80,8 @@ def measure(
         # attack has a float32 end of its own.
         alone = slow or len(attacks) > 1 or (bool(attacks) and config.evaluate.precision == "bf16")
         one = asked.setdefault(f"{given} {column if alone else ''}", _Evaluation(given))
-        one.attacks += [attack for attack in attacks if attack not in one.attacks]
+        for attack in attacks:
+            one.attacks.setdefault(_resolved(attack), attack)
         if part is None:
             one.by_attacks[column] = attacks
         else:
@@ -91,7 +92,7 @@ def measure(
 
 def _answer(asked: _Evaluation, run: RunDir) -> dict[str, Record]:
     shared = len(asked.by_attacks) > 1
-    own = {"attacks": asked.attacks, "individual": shared, "parts": bool(asked.by_parts)}
+    own = {"attacks": [*asked.attacks.values()], "individual": shared, "parts": bool(asked.by_parts)}
     given = {**asked.settings, "evaluate": {**asked.settings["evaluate"], **own}}
     [judged] = jobs.evaluate(str(run.path), given)
     by_name = {record.name: record for record in judged.records}
@@ -100,7 +101,7 @@ def _answer(asked: _Evaluation, run: RunDir) -> dict[str, Record]:
     for column, attacks in asked.by_attacks.items():
         name = worst
         if shared:
-            name = clean if not attacks else lines[asked.attacks.index(attacks[0])]
+            name = clean if not attacks else lines[[*asked.attacks].index(_resolved(attacks[0]))]
         attack = name.removeprefix("accuracy/")
         right = [
             row.right and attack not in row.fooled if shared else not row.fooled_by for row in judged.rows
@@ -108,6 +109,11 @@ def _answer(asked: _Evaluation, run: RunDir) -> dict[str, Record]:
         bits = "".join(str(int(one)) for one in right)
         found[column] = replace(by_name[name], details={**by_name[name].details, "right": bits})
     return found
+
+
+def _resolved(attack: Mapping[str, Any]) -> EvaluationAttack:
+    """An attack with its defaults filled in: equal to every other way of writing it."""
+    return EvaluationAttack(**{**ATTACK_OPTIONS[attack["attack"]], **attack})
 
 
 def _at_scale(

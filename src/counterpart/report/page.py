@@ -118,7 +118,7 @@ def _summary(rows: Sequence[Row], evaluated: Sequence[Row]) -> str:
 
 def _judged_on(row: Row) -> str:
     s = row.setting
-    return f"{row.n:,} {s.split} images of {s.data}, attacked within {s.budget}{s.search}"
+    return f"{row.n:,} {s.split} images of {s.data}{s.size}, attacked within {s.budget}{s.search}"
 
 
 def _notes(runs: Sequence[Run], evaluated: Sequence[Row]) -> list[tuple[str, str]]:

@@ -188,7 +188,7 @@ class Corrupted:
         label = self.means[0].name.rpartition("/")[2]
         if d["published"]:
             label = f"published protocol: {label}, 19 corruptions"
-        return f"{d['data']} {d['split']}, n = {n:,}, {d['source']}, {label}"
+        return f"{d['data']} {d['split']}{size_text(d)}, n = {n:,}, {d['source']}, {label}"
 
     @property
     def lines(self) -> dict[str, list[Record | None]]:
@@ -256,6 +256,12 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
         names = ", ".join(str(run.folder.path) for run in runs)
         raise UserError(f"Nothing to report yet: {names} holds neither a finished epoch nor an evaluation.")
     return runs
+
+
+def size_text(details: Mapping[str, Any]) -> str:
+    """The size of the images in words, such as " at 32x48 pixels", height first; "" where older records lack it."""
+    shape = details.get("shape")
+    return f" at {shape[1]}x{shape[2]} pixels" if shape else ""
 
 
 def _sum(seconds: Sequence[float | None]) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any
 from ..records import Record, fingerprint
 from ..rundir import NOT_IDENTITY
 from ..statistics import mcnemar, over_seeds, welch
-from .runs import CLEAN, WORST, Evaluation, Run
+from .runs import CLEAN, WORST, Evaluation, Run, size_text
 
 # Settings that do not make a run another method.
 NOT_METHOD = ("seed", *NOT_IDENTITY)
@@ -172,6 +172,7 @@ class Setting:
     split: str | None
     norm: str | None
     eps: float | None
+    size: str = ""
     search: str = ""
 
     @classmethod
@@ -179,7 +180,7 @@ class Setting:
         """The setting of an evaluation."""
         details = evaluation.details
         data, split, norm, eps = (details.get(name) for name in ("data", "split", "norm", "eps"))
-        return cls(data, split, norm, eps, _search(details))
+        return cls(data, split, norm, eps, size_text(details), _search(details))
 
     @property
     def budget(self) -> str:
@@ -190,7 +191,7 @@ class Setting:
         return "\N{NO-BREAK SPACE}".join(words)
 
     def __str__(self) -> str:
-        return f"{self.data} {self.split}, {self.budget}{self.search}"
+        return f"{self.data} {self.split}{self.size}, {self.budget}{self.search}"
 
 
 def _search(details: Mapping[str, Any]) -> str:
@@ -246,7 +247,7 @@ def _judged(evaluation: Evaluation | None) -> object:
         return None
     shared = [
         evaluation.details.get(k)
-        for k in ("method", "model", "data", "split", "norm", "eps", "eps_low", "weights")
+        for k in ("method", "model", "data", "split", "shape", "norm", "eps", "eps_low", "weights")
     ]
     return [shared, evaluation.n, sorted(evaluation.metrics), sorted(evaluation.parts)]
 
@@ -314,7 +315,7 @@ def paired(rows: Sequence[Row], read: Callable[[Row], Mapping[str, str] | None])
             f"“{one.label}” against “{other.label}” on the same {len(first):,} images: {only_first} stand only in the "
             f"first, {only_second} only in the second (McNemar p = {p:.2g}: {verdict})"
         )
-    return sentences
+    return _first_pairs(sentences)
 
 
 def seed_tests(rows: Sequence[Row], name: str) -> list[str]:
@@ -331,7 +332,14 @@ def seed_tests(rows: Sequence[Row], name: str) -> list[str]:
             f"“{one.label}” against “{other.label}” over {len(first)} and {len(second)} trainings: "
             f"{100 * test.mean:+.2f} points, {low:+.2f} to {high:+.2f} (Welch p = {test.p:.2g}: {verdict})"
         )
-    return sentences
+    return _first_pairs(sentences)
+
+
+def _first_pairs(sentences: Sequence[str]) -> list[str]:
+    """Those of the first pairs, chosen by the order of rows and not by result, and how many others there are."""
+    left_out = len(sentences) - MANY_PAIRS
+    more = f"{left_out} of {len(sentences)} pairs left out; name fewer runs to see them"
+    return [*sentences[:MANY_PAIRS], *([more] if left_out > 0 else [])]
 
 
 def _overlaps(overlapping: Mapping[str, list[str]], count: int) -> str:
