@@ -14,6 +14,7 @@ from counterpart.records import Record
 from counterpart.rundir import RunDir
 
 WEAK, STRONG = {"attack": "pgd", "steps": 1}, {"attack": "pgd", "steps": 4, "step_size": "20/255"}
+WEAKER = {"attack": "pgd", "steps": 2, "step_size": "0.5/255"}
 
 
 def measured(wanted, run, config, scale="small", settings=None, autoattack_n=None, surrogate=str):
@@ -51,9 +52,11 @@ def test_columns_that_share_an_evaluation_say_what_each_says_alone(tmp_path):
         source="test",
     )
     run = jobs.train(config).run
-    wanted = {"natural": [], "weak": [WEAK], "strong": [STRONG], "both": [WEAK, STRONG]}
+    wanted = {
+        "natural": [], "weak": [WEAK], "strong": [STRONG], "both": [WEAK, WEAKER], "three": [WEAK, WEAKER, STRONG],
+    }  # fmt: skip
     [together, worst] = measured(wanted, run, config)
-    assert (list(together), list(worst)) == (["natural", "weak", "strong"], ["both"])
+    assert (list(together), list(worst)) == (["natural", "weak", "strong"], ["both", "three"])
     alone = {}
     for column, what in wanted.items():
         [found] = measured({column: what}, run, config)
@@ -64,6 +67,7 @@ def test_columns_that_share_an_evaluation_say_what_each_says_alone(tmp_path):
     assert values == {name: (one.value, one.interval, one.details["right"]) for name, one in alone.items()}
     natural, weak, strong = (values[name][0] for name in ("natural", "weak", "strong"))
     assert natural > weak > strong  # or the test says nothing
+    assert values["both"][0] > values["three"][0]
     for value, _, right in values.values():
         assert right.count("1") == round(60 * value)
 
@@ -91,6 +95,35 @@ def test_what_is_shared_has_equal_settings_and_one_attack(tmp_path, asked):
         "natural": "11", "weak": "11", "same": "11", "strong": "10", "both": "10", "AA": "10", "far": "10",
         "shift": "11",
     }  # fmt: skip
+
+
+AUTO, AIMED = {"attack": "autoattack"}, {"attack": "two-staged"}
+LAST = {"attack": "single-staged"}
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"AA": [AUTO], "more": [AUTO, AIMED, LAST]},
+        {"more": [AUTO, AIMED, LAST], "AA": [AUTO]},
+        {"AA": [AUTO], "two": [AUTO, AIMED], "more": [AUTO, AIMED, LAST]},
+    ],
+    ids=["short first", "long first", "three"],
+)
+def test_a_worst_case_on_the_way_to_another_is_read_off_it(wanted, tmp_path, asked):
+    config = resolve(load("synthetic-parts/downsampled"), source="test")
+    [found] = measured(wanted, RunDir(tmp_path), config)
+    assert asked[0][1]["evaluate"]["attacks"] == [AUTO, AIMED, LAST]
+    names = {"AA": "accuracy/attack 0", "two": "accuracy/attack 1", "more": "accuracy/worst case"}
+    assert {column: record.name for column, record in found.items()} == {c: names[c] for c in wanted}
+    right = {column: record.details["right"] for column, record in found.items()}
+    assert right == {column: "10" if column == "more" else "11" for column in wanted}
+
+
+@pytest.mark.parametrize("other", [[AIMED, AUTO], [AUTO, {"attack": "minimum-margin"}]])
+def test_other_worst_cases_are_evaluated_by_themselves(other, tmp_path, asked):
+    config = resolve(load("synthetic-parts/downsampled"), source="test")
+    assert len(measured({"AA": [AUTO], "other": other}, RunDir(tmp_path), config)) == 2
 
 
 def test_an_attack_is_the_same_however_it_is_written(tmp_path, asked):

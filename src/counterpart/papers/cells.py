@@ -22,17 +22,34 @@ trained run, None where this has no such thing. ``parts`` among the settings nam
 STEP_SIZES = {"svhn": "1/255"}
 """Data sets on which the PART paper's PGD takes another step than 2/255."""
 
+SEVERAL_LINES = ("autoattack", "minimum-margin")
+"""Attacks that an evaluation reports in several lines, or under another name than their line's."""
+
 SMOKE_STEPS = {"steps": 2, "restarts": 2, "queries": 20, "draws": 2}
 
 
 @dataclass
 class _Evaluation:
-    """Settings of an evaluation, and the columns that it answers: by their attacks, or by a measure of parts."""
+    """Settings of an evaluation, and the columns that it answers: by their attacks, or by a measure of parts.
+
+    ``worst``: each attack meets what the ones before it left, and a column counts what its first attacks left.
+    """
 
     settings: Mapping[str, Any]
     attacks: dict[EvaluationAttack, Mapping[str, Any]] = field(default_factory=dict)
+    worst: bool = False
     by_attacks: dict[str, Attacks] = field(default_factory=dict)
     by_parts: dict[str, str] = field(default_factory=dict)
+
+    def takes(self, attacks: Attacks) -> bool:
+        """Whether these attacks are the first ones of its own, or its own the first of these.
+
+        What comes behind the first ones is told from them by its line, so that it must have one, called as itself.
+        """
+        given, own = [_resolved(one) for one in attacks], [*self.attacks]
+        shorter, longer = sorted((given, own), key=len)
+        behind = longer[len(shorter) :]
+        return longer[: len(shorter)] == shorter and not any(one.attack in SEVERAL_LINES for one in behind)
 
 
 def measure(
@@ -48,7 +65,8 @@ def measure(
     """Column -> its record, as they are found; what a run does not have, such as parts, is missing.
 
     Columns of a single attack and otherwise equal settings share an evaluation, in which each attack meets every image
-    that the model gets right: each says what it would by itself.
+    that the model gets right; and so do worst cases of which one is on the way to the other. Each column says what it
+    would by itself.
 
     Args:
         columns: what to measure.
@@ -62,7 +80,7 @@ def measure(
     read = {c: found for c, what in columns.items() if callable(what) and (found := what(run)) is not None}
     if read:
         yield read
-    asked: dict[str, _Evaluation] = {}
+    asked: list[_Evaluation] = []
     for column, what in columns.items():
         if callable(what):
             continue
@@ -78,37 +96,47 @@ def measure(
         given = {"evaluate": {**settings, **own, "n": n}, "data": {"root": config.data.root, **shift}}
         # A worst case is cheapest by itself, where each attack meets only what the one before left; and in bf16 every
         # attack has a float32 end of its own.
-        alone = slow or len(attacks) > 1 or (bool(attacks) and config.evaluate.precision == "bf16")
-        one = asked.setdefault(f"{given} {column if alone else ''}", _Evaluation(given))
+        bf16 = config.evaluate.precision == "bf16"
+        worst = slow or len(attacks) > 1 or (bool(attacks) and bf16)
+        alike = (one for one in asked if one.settings == given and one.worst == worst)
+        one = next((one for one in alike if not worst or (not bf16 and one.takes(attacks))), None)
+        if one is None:
+            asked.append(one := _Evaluation(given, worst=worst))
         for attack in attacks:
             one.attacks.setdefault(_resolved(attack), attack)
         if part is None:
             one.by_attacks[column] = attacks
         else:
             one.by_parts[column] = part
-    for one in asked.values():
+    for one in asked:
         yield _answer(one, run)
 
 
 def _answer(asked: _Evaluation, run: RunDir) -> dict[str, Record]:
-    shared = len(asked.by_attacks) > 1
-    own = {"attacks": [*asked.attacks.values()], "individual": shared, "parts": bool(asked.by_parts)}
+    individual = not asked.worst and len(asked.by_attacks) > 1
+    own = {"attacks": [*asked.attacks.values()], "individual": individual, "parts": bool(asked.by_parts)}
     given = {**asked.settings, "evaluate": {**asked.settings["evaluate"], **own}}
     [judged] = jobs.evaluate(str(run.path), given)
     by_name = {record.name: record for record in judged.records}
     clean, *lines, worst = (name for name in by_name if name.startswith("accuracy/"))
     found = {column: by_name[f"parts/{measure}"] for column, measure in asked.by_parts.items()}
     for column, attacks in asked.by_attacks.items():
-        name = worst
-        if shared:
+        if individual:
             name = clean if not attacks else lines[[*asked.attacks].index(_resolved(attacks[0]))]
-        attack = name.removeprefix("accuracy/")
-        right = [
-            row.right and attack not in row.fooled if shared else not row.fooled_by for row in judged.rows
-        ]
+            right = [row.right and _attack(name) not in row.fooled for row in judged.rows]
+        else:
+            behind = len(asked.attacks) - len(attacks)  # what this column does not have
+            name = lines[-1 - behind] if behind else worst
+            later = {_attack(line) for line in lines[len(lines) - behind :]}
+            right = [row.right and later.issuperset(row.fooled) for row in judged.rows]
         bits = "".join(str(int(one)) for one in right)
         found[column] = replace(by_name[name], details={**by_name[name].details, "right": bits})
     return found
+
+
+def _attack(name: str) -> str:
+    """What an accuracy is called without its prefix: a line of attacks, in most cases one attack."""
+    return name.removeprefix("accuracy/")
 
 
 def _resolved(attack: Mapping[str, Any]) -> EvaluationAttack:
