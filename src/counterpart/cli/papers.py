@@ -6,6 +6,7 @@ pixel/table-1. Rows that are finished are not run again.
 
 import argparse
 import csv
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ SETTINGS: Collection[str] = tuple(
 )
 
 MANY = 8  # columns; more become lines
+WIDE = (
+    200  # characters of what goes to a file or through a pipe, which would have rich's 80: words stay whole
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +54,8 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     from .. import papers
 
     console = Console(soft_wrap=True)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDE
     if arguments.best_by is not None and arguments.action != "show":
         raise UserError(
             "--best-by chooses among measured rows: counterpart papers show EXPERIMENT --best-by COLUMN."
@@ -90,7 +96,7 @@ def _names(text: str) -> list[str]:
 
 
 def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) -> None:
-    """Published beside measured, in per cent or the column's unit; what was not run is a dash."""
+    """Published, where there is something, beside measured, in per cent or the column's unit; a dash: not run."""
     from rich.table import Table
 
     from .. import papers
@@ -101,17 +107,18 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
     shown = list(papers.columns(experiment))
     found = papers.measured(experiment, dataset, scale, home)
     names = [row.name for row in experiment.rows]
+    told = any(row.published.get(dataset) for row in experiment.rows)
     cells = []
     for row in experiment.rows:
         stated = [row.published.get(dataset, {}).get(column) for column in shown]
         texts = ["—" if value is None else f"{value:.2f}" for value in stated]
         here = [_cell(found.get((row.name, column))) for column in shown]
-        cells.append([f"{text}\n{one}" for text, one in zip(texts, here, strict=True)])
+        cells.append([f"{text}\n{one}" if told else one for text, one in zip(texts, here, strict=True)])
     across, down = shown, names
     if len(shown) > max(MANY, len(names)):  # a corruption a line, as the paper has it
         across, down, cells = names, shown, [list(line) for line in zip(*cells, strict=True)]
     for column in ("", *across):
-        title = f"{column}\npaper\nhere" if column else ""
+        title = f"{column}\npaper\nhere" if column and told else column
         # Narrow terminals break words and lose nothing.
         table.add_column(title, justify="right" if column else "left", overflow="fold")
     for name, line in zip(down, cells, strict=True):
@@ -175,7 +182,8 @@ def _print_pairs(title: str, cells: Mapping[tuple[str, str, str], str], console:
     if not cells:
         return
     placed = {(f"{one}\nminus {other}", column): text for (one, other, column), text in cells.items()}
-    if len({column for _, column in placed}) > MANY:
+    pairs, columns = ({key[i] for key in placed} for i in (0, 1))
+    if len(columns) > max(MANY, len(pairs)):
         placed = {(column, pair): text for (pair, column), text in placed.items()}
     down, across = (list(dict.fromkeys(key[i] for key in placed)) for i in (0, 1))
     table = Table(title=title, title_justify="left")
