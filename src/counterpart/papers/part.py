@@ -28,7 +28,7 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
         "evaluate": {"n": 500},
     },
     "smoke": {
-        "data": {"size": 48, "limit": 48},
+        "data": {"size": 32, "limit": 48},
         "model": {"pretrained": False},
         "train": {
             "clean_epochs": 1,
@@ -37,7 +37,7 @@ SCALES: Mapping[str, Mapping[str, Any]] = {
             "validation_n": 16,
             "validation_steps": 1,
         },
-        "evaluate": {"n": 12},
+        "evaluate": {"n": 8},
     },
 }
 TUNED = (

@@ -5,7 +5,7 @@ from typing import Any
 
 from .cells import Attacks, Column
 from .experiments import Experiment, Row
-from .part import AUTOATTACK
+from .part import AUTOATTACK, SCALES
 from .part_generalised import CORRUPTED, GENERALISED
 
 PGD_20: Attacks = [{"attack": "pgd", "steps": 20}]
@@ -81,17 +81,11 @@ def _comparison(dataset: str, title: str, scales: Mapping[str, Mapping[str, Any]
             ("Downsampled full resolution", "Downsampled"),
             *((f"{one} TRADES", f"{other} TRADES") for one, other in _LEARNED),
         ),
-        scales={"full": {}, "smoke": _SMOKE, **scales},
+        scales={"full": {}, "smoke": SCALES["smoke"], **scales},
         corruptions=CORRUPTED,
         few={"small": {"autoattack": 60, "corruptions": 200}},
     )
 
-
-_SMOKE: Mapping[str, Any] = {
-    "data": {"size": 48, "limit": 48},
-    "train": {"clean_epochs": 1, "epochs": 1, "batch_size": 16, "validation_n": 16, "validation_steps": 1},
-    "evaluate": {"n": 12},
-}
 
 SYNTHETIC = _comparison(
     "synthetic-parts",
