@@ -11,7 +11,7 @@ from counterpart import build, devices, jobs
 from counterpart.batch import Batch
 from counterpart.budget import L2, Linf
 from counterpart.config import resolve
-from counterpart.config.training import OF_PARTS, SAME_FOR_ALL, Part
+from counterpart.config.part import OF_PARTS, SAME_FOR_ALL, Part
 from counterpart.data.image_sets import ImageSet
 from counterpart.errors import UserError
 from counterpart.importance import rules

@@ -16,13 +16,17 @@ from pydantic.fields import FieldInfo
 from ..errors import UserError, nearest
 from ..rundir import NOT_IDENTITY as NOT_IDENTITY
 from ..rundir import YAML_LOADER
+from .attack import Attack
 from .corruptions import Corruptions
+from .data import Data
 from .evaluation import ATTACK_OPTIONS as ATTACK_OPTIONS
 from .evaluation import SUITES as SUITES
 from .evaluation import Evaluate as Evaluate
 from .evaluation import EvaluationAttack as EvaluationAttack
-from .training import MAPLESS as MAPLESS
-from .training import Attack, Data, Model, Optimizer, Part, Train
+from .model import Model
+from .part import MAPLESS as MAPLESS
+from .part import Part
+from .training import Optimizer, Train
 from .values import Location, Section, setting
 from .values import readable as readable
 

@@ -1,0 +1,39 @@
+"""The settings of the attack in training, and of the budget."""
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from .values import Number, Section, setting
+
+
+class Attack(Section):
+    """The attack inside adversarial training, and the budget of every evaluation."""
+
+    norm: Literal["linf", "l2", "l1"] = setting("norm of the budget", default="linf")
+    eps: Number = setting("radius; images lie in [0, 1], so 8/255 and not 8 for linf", default=8 / 255, ge=0)
+    generation: Literal["pgd", "minimum-margin"] = setting(
+        "how methods at and part make their adversarial examples: PGD on cross-entropy, or PGD towards each of several "
+        "likely wrong classes, of which the one that comes closest counts (MMA)",
+        default="pgd",
+    )
+    targets: int = setting(
+        "minimum-margin: wrong classes, the likeliest of the clean image first", default=3, ge=1
+    )
+    steps: int = setting("PGD steps in training, towards each target", default=10, ge=1)
+    step_size: Number | None = setting("PGD step; default 2.5 eps / steps", default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _targets_count(self) -> "Attack":
+        if self.generation == "pgd":
+            self.without_effect("targets", reason="with attack.generation pgd: it is for minimum-margin")
+        return self
+
+    @model_validator(mode="after")
+    def _radius_in_range(self) -> "Attack":
+        for key, value in (("eps", self.eps), ("step_size", self.step_size or 0)):
+            if self.norm == "linf" and value > 1:
+                raise ValueError(
+                    f"attack.{key} {value:g} exceeds the image range [0, 1]. Did you mean {value:g}/255?"
+                )
+        return self
