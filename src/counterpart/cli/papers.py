@@ -107,18 +107,18 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
     shown = list(papers.columns(experiment))
     found = papers.measured(experiment, dataset, scale, home)
     names = [row.name for row in experiment.rows]
-    told = any(row.published.get(dataset) for row in experiment.rows)
+    published = any(row.published.get(dataset) for row in experiment.rows)
     cells = []
     for row in experiment.rows:
         stated = [row.published.get(dataset, {}).get(column) for column in shown]
         texts = ["—" if value is None else f"{value:.2f}" for value in stated]
         here = [_cell(found.get((row.name, column))) for column in shown]
-        cells.append([f"{text}\n{one}" if told else one for text, one in zip(texts, here, strict=True)])
+        cells.append([f"{text}\n{one}" if published else one for text, one in zip(texts, here, strict=True)])
     across, down = shown, names
     if len(shown) > max(MANY, len(names)):  # a corruption a line, as the paper has it
         across, down, cells = names, shown, [list(line) for line in zip(*cells, strict=True)]
     for column in ("", *across):
-        title = f"{column}\npaper\nhere" if column and told else column
+        title = f"{column}\npaper\nhere" if column and published else column
         # Narrow terminals break words and lose nothing.
         table.add_column(title, justify="right" if column else "left", overflow="fold")
     for name, line in zip(down, cells, strict=True):
