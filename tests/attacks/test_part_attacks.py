@@ -248,6 +248,16 @@ def test_choices_do_not_depend_on_the_batch():
     assert torch.equal(whole[:, :5], part)
 
 
+def test_images_of_the_only_class_that_masks_are_taken_for_stay_as_they_are(images, known, common):
+    guides = guides_of(known["parts"], [1] * 24, in_order=True)
+    attacked = two_staged(Bright(), images, **known, **common, guides=guides, strategy="sorted", restarts=2)
+    stays = known["labels"] == 1
+    moved = (attacked.images != images).flatten(1).any(dim=1)
+    assert torch.equal(moved, ~stays)
+    assert attacked.forwards[stays].unique().tolist() == [1]
+    assert attacked.backwards[stays].unique().tolist() == [0]
+
+
 def test_what_cannot_be_led_is_refused(images, known, common):
     go = partial(two_staged, Bright(), images, **known, **common)
     with pytest.raises(ValueError, match="needs masks to lead to"):

@@ -165,6 +165,7 @@ def two_staged(
     - ``sorted``: to the masks that the model takes most surely for the likeliest wrong class (``sorted_guides``).
 
     Only wrong classes that own a mask count; with fewer classes or masks than restarts, the first ones come again.
+    Where ``sorted`` finds no mask that the model takes for a wrong class, the image stays as it is.
 
     Args:
         model: a ``PartModel``, or a view of one.
@@ -208,6 +209,7 @@ def two_staged(
 
     length = _length(step_size, budget, images, steps)
     found, left = images.clone(), torch.arange(len(images), device=images.device)
+    left = left if choose is None else left[choose.leads]
     forwards, backwards = torch.full_like(labels, spent), torch.zeros_like(labels)
     for restart in range(restarts):
         if len(left) == 0:
@@ -247,8 +249,10 @@ class _Choice:
         self.classes = guides.classes.to(logits.device)
         owned = torch.bincount(self.classes, minlength=logits.shape[1]) > 0
         self.allowed = owned & (labels[:, None] != torch.arange(logits.shape[1], device=logits.device))
-        if not self.allowed.any(dim=1).all():
-            row = int((~self.allowed.any(dim=1)).nonzero()[0, 0])
+        self.leads = self.allowed.any(dim=1)
+        # Masks are sorted by what the model takes them for, which may be one class: no fault of the data.
+        if not guides.in_order and not self.leads.all():
+            row = int((~self.leads).nonzero()[0, 0])
             raise ValueError(
                 f"no mask of a class other than {int(labels[row])} to lead an image of that class to: a two-staged "
                 "attack needs annotated images of two classes."
