@@ -116,15 +116,28 @@ def write(path: Path, records: Iterable[Record]) -> None:
     lines = []
     for record in records:
         row = {k: v for k, v in asdict(record).items() if v is not None and v != {}}
-        lines.append(json.dumps({**row, "provenance": {**provenance, **record.provenance}}) + "\n")
+        lines.append(json.dumps({**row, "provenance": {**provenance, **record.provenance}}))
+    append(path, lines)
+
+
+def append(path: Path, lines: Iterable[str], flush: bool = True) -> None:
+    """Append lines to a file that grows, all or, on a full disk, none. A killed process leaves no line unfinished
+    that the next one does not cut.
+
+    Args:
+        path: made where it is not there.
+        lines: each without its end.
+        flush: wait until they are on the disk, where they outlast a loss of power.
+    """
     before = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         before = _cut_unfinished_line(path)
         with path.open("a", encoding="utf-8") as file:
-            file.write("".join(lines))
+            file.write("".join(line + "\n" for line in lines))
             file.flush()
-            os.fsync(file.fileno())
+            if flush:
+                os.fsync(file.fileno())
     except OSError as error:
         if before is not None and path.exists():
             os.truncate(path, before)

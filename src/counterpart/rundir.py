@@ -3,8 +3,9 @@
     runs/<name>/config.yaml  environment.json  records.jsonl  progress.log
                 checkpoints/{last,best}.safetensors  evaluations/<key>/  report/index.html
 
-Files are written to a temporary name, flushed, and renamed: a kill leaves the old file or the new one. Two grow
-instead: records.jsonl, whose reader passes over a last line that a kill tore, and progress.log, which nothing reads.
+Files are written to a temporary name, flushed, and renamed: a kill leaves the old file or the new one. Three
+grow instead: records.jsonl and the counts of corruptions, whose readers pass over a last line that a kill tore, and
+progress.log, which nothing reads.
 """
 
 import json

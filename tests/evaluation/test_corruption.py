@@ -44,6 +44,10 @@ def counted(images, folder, variants, corrupted=brighter, stamp="", model=None):
     )  # fmt: skip
 
 
+def lines(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
 def test_counts_are_those_of_hand(images, tmp_path):
     found = counted(images, tmp_path, [CLEAN, ("fog", 1), ("fog", 3)])
     # Levels 0, 25, ..., 225: dark are 0 to 125; 0.1 more makes 125 bright, 0.3 more 75, 100 and 125.
@@ -62,12 +66,16 @@ def test_what_is_counted_is_kept_and_the_rest_goes_on(images, tmp_path):
     variants = [CLEAN, ("fog", 1), ("fog", 2), ("fog", 3)]
     with pytest.raises(KeyboardInterrupt):
         counted(images, tmp_path, variants, dies)
-    assert {file.name for file in tmp_path.iterdir()} == {"clean-0.json", "fog-1.json"}
+    [file] = tmp_path.iterdir()
+    assert [(row["corruption"], row["severity"]) for row in lines(file)] == [("clean", 0), ("fog", 1)]
+    with file.open("a") as torn:  # by a kill in the middle of a line
+        torn.write('{"corruption": "fog", "sev')
     calls.clear()
     whole = counted(images, tmp_path, variants, lambda *given: calls.append(given[1:]) or brighter(*given))
     assert set(calls) == {("fog", 2), ("fog", 3)}
     fresh = counted(images, tmp_path / "fresh", variants)
     assert [(one.right, one.n) for one in whole.values()] == [(one.right, one.n) for one in fresh.values()]
+    assert len(lines(file)) == len(variants)
     again = counted(images, tmp_path, variants, lambda *_: pytest.fail("made again"))
     assert again == whole
 
@@ -76,8 +84,8 @@ def test_another_stamp_counts_again_and_a_damaged_file_is_named(images, tmp_path
     counted(images, tmp_path, [("frost", 1)], stamp="old")
     found = counted(images, tmp_path, [("frost", 1)], lambda b, *_: b.images, stamp="new")
     assert found["frost", 1].right == 10
-    (tmp_path / "frost-1.json").write_text("{")
-    with pytest.raises(UserError, match=r"frost-1\.json is damaged"):
+    (tmp_path / "counts.jsonl").write_text("{\n")
+    with pytest.raises(UserError, match=r"counts\.jsonl is damaged"):
         counted(images, tmp_path, [("frost", 1)])
 
 
@@ -102,7 +110,7 @@ class Learning(Bright):
 def test_what_cannot_be_judged_is_refused_and_not_kept(images, tmp_path, corrupted, model, message):
     with pytest.raises(UserError if message else ZeroDivisionError, match=message):
         counted(images, tmp_path, [("fog", 1)], corrupted, model=model)
-    assert not list(tmp_path.glob("*.json"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_labels_beyond_the_model_are_refused(images, tmp_path):
@@ -181,4 +189,4 @@ def test_processes_share_every_batch(images, tmp_path, monkeypatch):
         counted(images, tmp_path / str(rank), [("fog", 3)])
     assert sum(totals) == 7
     assert corruption.CLEAN == ("clean", 0)
-    assert json.loads((tmp_path / "0" / "fog-3.json").read_text())["n"] == 10
+    assert lines(tmp_path / "0" / "counts.jsonl")[0]["n"] == 10

@@ -8,7 +8,6 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,8 +23,7 @@ from ..data.image_sets import ImageSet
 from ..data.loaders import batches
 from ..errors import UserError
 from ..progress import track
-from ..records import Record
-from ..rundir import sweep, write_atomically
+from ..records import Record, append
 from ..statistics import wilson
 from .accuracy import logits_of
 from .ledger import weights_hash
@@ -83,15 +81,14 @@ def count(
         UserError: labels that the model does not have, answers that are not finite, no memory, a damaged file. What is
             counted stays.
     """
-    if distributed.is_main():
-        sweep(folder)
+    file = folder / "counts.jsonl"
+    kept = _read(file)
     counts: dict[Variant, Count] = {}
     weights = weights_hash(model)
     with track(title, len(variants) * len(images)) as bar:
         for name, severity in variants:
-            file = folder / f"{name}-{severity}.json"
             bar.describe(f"{title}: {name} {severity or ''}".rstrip())
-            known = _read(file)
+            known = kept.get((name, severity))
             if distributed.any_(known is None or known.stamp != stamp(name), device):
                 started = time.monotonic()
                 # ``batches`` shares every batch between the processes.
@@ -104,8 +101,9 @@ def count(
                     raise UserError("the model changed while it was evaluated: call eval() in it.")
                 known = Count(int(right), len(images), time.monotonic() - started, stamp(name))
                 if distributed.is_main():
-                    text = json.dumps(asdict(known))
-                    write_atomically(file, partial(Path.write_text, data=text, encoding="utf-8"))
+                    # Not flushed to disk one by one: with few images that is most of the time.
+                    row = {"corruption": name, "severity": severity, **asdict(known)}
+                    append(file, [json.dumps(row)], flush=False)
             assert known is not None
             counts[name, severity] = known
             bar.advance(len(images))
@@ -138,13 +136,17 @@ def _right(
     return int((logits.argmax(dim=1) == batch.labels).sum())
 
 
-def _read(file: Path) -> Count | None:
-    if not file.exists():
-        return None
+def _read(file: Path) -> dict[Variant, Count]:
+    """What is counted, the last count of a variant; an unfinished last line (a killed writer) is left out."""
+    whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n") if file.exists() else ("", "", "")
+    counts = {}
     try:
-        return Count(**json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
+        for row in map(json.loads, whole.splitlines()):
+            variant = row.pop("corruption"), row.pop("severity")
+            counts[variant] = Count(**row)
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise UserError(f"{file} is damaged. Remove it, and evaluate again.") from None
+    return counts
 
 
 def severities_text(severities: Sequence[int]) -> str:

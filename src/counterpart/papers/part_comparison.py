@@ -93,10 +93,11 @@ SYNTHETIC = _comparison(
     {
         "small": {
             "data": {"size": 32, "padding": 2, "limit": 1500},
-            "train": {"clean_epochs": 5, "epochs": 5, "validation_n": 120},
+            # After five adversarial epochs trainings still differ by up to 14 points.
+            "train": {"clean_epochs": 5, "epochs": 15, "validation_n": 120},
             "attack": {"eps": "16/255"},  # chosen on validation images, so that rows differ
             "part": {"eps_low": "14/255"},
-            "evaluate": {"n": 500},
+            "evaluate": {"n": 1000},
         }
     },
 )
