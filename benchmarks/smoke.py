@@ -3,7 +3,7 @@
     python benchmarks/smoke.py --root DIR --frost DIR        (CIFAR-10 and the textures of frost; 2 processes)
 
 Tables of a paper share their runs, so that a process takes a whole group: the part-model paper's figures, its tables,
-the other paper. The part-model paper runs on drawn objects.
+the other paper's, and what trains rows of its own to measure them. The part-model paper runs on drawn objects.
 """
 
 import argparse
@@ -51,13 +51,14 @@ def main() -> None:
 
 def groups() -> list[list[str]]:
     """Names of experiments, those that share runs together; the longest groups first."""
-    grouped: dict[str, list[str]] = {"part figures": [], "part tables": [], "pixel": []}
-    for name in papers.EXPERIMENTS:
+    grouped: dict[str, list[str]] = {"part figures": [], "part tables": [], "pixel": [], "pixel alone": []}
+    for name, experiment in papers.EXPERIMENTS.items():
         if name == "part/ade-parts":
             continue  # the rows of part/synthetic-parts, on photographs
         paper = name.partition("/")[0]
         part = " tables" if name.startswith("part/table") else " figures"
-        grouped[paper if paper == "pixel" else paper + part].append(name)
+        alone = " alone" if experiment.fresh else ""
+        grouped[paper + (alone if paper == "pixel" else part)].append(name)
     return list(grouped.values())
 
 
