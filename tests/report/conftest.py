@@ -51,13 +51,13 @@ def epochs(count, burn_in=0, phase="adversarial", wobble=0.0):
     ]  # fmt: skip
 
 
-def part_metrics(values, n=90, key="k1", per_part=None):
+def part_metrics(values, n=90, key="k1", per_part=None, **more):
     """Metric records of an evaluation's parts: {"mIoU clean": 0.5, ...}; {part: (IoU, n)} for each mIoU."""
     tables = {
         part: {"iou": iou, "n": shown, "interval": [iou - 0.1, iou + 0.1] if shown >= 10 else None}
         for part, (iou, shown) in (per_part or {}).items()
     }
-    shared = {"data": "digits", "split": "test", "norm": "linf", "eps": 8 / 255, "evaluation": key}
+    shared = {"data": "digits", "split": "test", "norm": "linf", "eps": 8 / 255, "evaluation": key, **more}
     return [
         Record(
             kind="metric", name=f"parts/{name}", value=value, n=n, interval=_interval(value, n),

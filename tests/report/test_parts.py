@@ -68,6 +68,15 @@ def test_part_metrics_stand_beside_the_accuracies(make_run, records):
     assert FOLDED not in page
 
 
+def test_parts_compared_with_other_labels_than_masks_say_so(make_run, records):
+    runs = [make_run(name, "at", 0) for name in ("masks", "boxes")]
+    for run, labels in zip(runs, ({}, {"labels": "boxes"}), strict=True):
+        run.add(records.metrics("AT", {"clean": 0.8, "worst case": 0.5}))
+        run.add(records.part_metrics(VALUES, **labels))
+    clean = table(page_of(*[run.path for run in runs]), "part-metrics")[2:4]
+    assert ["compared with boxes" in row[0] for row in clean] == [False, True]
+
+
 def test_runs_without_part_metrics_have_no_such_table(study, make_run, records):
     page = page_of(*study)
     assert not any(word in page for word in ('id="part-metrics"', 'id="per-part"', "mIoU"))

@@ -273,6 +273,8 @@ def _metrics(case: Case, rows: Sequence[Row], details: Mapping[str, Any]) -> lis
 def _part_metrics(case: Case, details: Mapping[str, Any]) -> list[Record]:
     """How well parts are found; read where the run has it."""
     target, wanted = case.target, case.target.config.evaluate
+    labels = target.config.data.labels
+    details = {**details, **({} if labels == "parts" else {"labels": labels})}
     known = {r.name: r for r in target.run.records() if r.details.get("evaluation") == case.key}
     if known.keys() >= set(part_quality.NAMES):
         return [known[name] for name in part_quality.NAMES]

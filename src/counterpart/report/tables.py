@@ -85,6 +85,12 @@ class Row:
         return Setting.of(self.of_parts[0])
 
     @property
+    def part_labels(self) -> str:
+        """What its parts were compared with, where that is not their masks: "boxes"; "" where it is."""
+        [*_, last] = self.of_parts[0].parts.values()
+        return str(last.details.get("labels", ""))
+
+    @property
     def eps_low(self) -> str | None:
         """What a search for eps_low had come to when training ended, of each seed; None where none searched."""
         last = [run.epochs[-1].details.get("eps_low") for run in self.runs if run.epochs]
