@@ -31,7 +31,7 @@ from counterpart.models.inference import InferenceView
 from counterpart.objectives import adversarial
 from counterpart.records import Record
 from counterpart.seeding import Keys, seeded
-from counterpart.training.loop import Phase, Settings, train_step
+from counterpart.training.step import Phase, Settings, train_step
 
 EPS, EPS_LOW, STEP, STEPS = 8 / 255, 7 / 255, 2 / 255, 10
 AT = "AT"

@@ -30,7 +30,7 @@ from counterpart.models.part_model import PartClassifier
 from counterpart.objectives import adversarial, with_parts
 from counterpart.records import Record
 from counterpart.seeding import seeded
-from counterpart.training.loop import Phase, Settings, train_step
+from counterpart.training.step import Phase, Settings, train_step
 
 EPS, STEP, C_SEG = 8 / 255, 2 / 255, 0.5
 PARTS, CLASSES = 40, 11  # Part-ImageNet's

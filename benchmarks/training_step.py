@@ -29,7 +29,7 @@ from counterpart.objectives import adversarial, mart, trades
 from counterpart.protocols import Objective
 from counterpart.records import Record
 from counterpart.seeding import Keys, seeded
-from counterpart.training.loop import Phase, Settings, train_step
+from counterpart.training.step import Phase, Settings, train_step
 
 EAGER = {"precision": "float32", "compiled": False}
 EPS, EPS_LOW, STEP, STEPS, BETA, AWP = 8 / 255, 7 / 255, 2 / 255, 10, 6.0, 5e-3

@@ -40,8 +40,8 @@ from .protocols import Attacked, Classifier, NamedAttack, Objective, PartModel, 
 from .records import fingerprint
 from .seeding import derive, seeded
 from .training.eps_low import eps_low_after
-from .training.loop import Phase, Settings
 from .training.optimizers import Schedule, schedule
+from .training.step import Phase, Settings
 
 # What each method minimises; "part" is the same under a rule drawn from maps.
 BASES: dict[str, Callable[..., Objective]] = {

@@ -21,9 +21,10 @@ from counterpart.models.inference import InferenceView
 from counterpart.objectives import standard
 from counterpart.protocols import Loss, Objective, Perturbed
 from counterpart.rundir import RunDir
-from counterpart.training import checkpoint, loop
-from counterpart.training.loop import Phase, Settings, fit
+from counterpart.training import checkpoint, loop, step
+from counterpart.training.loop import fit
 from counterpart.training.optimizers import sgd
+from counterpart.training.step import Phase, Settings
 from counterpart.training.weight_average import averaged
 
 CPU = torch.device("cpu")
@@ -275,7 +276,7 @@ from counterpart.importance.rules import constant
 from counterpart.models.inference import InferenceView
 from counterpart.objectives import adversarial, with_parts
 from counterpart.protocols import PartOutput
-from counterpart.training.loop import Phase, Settings, train_step
+from counterpart.training.step import Phase, Settings, train_step
 from counterpart.training.optimizers import sgd
 from functools import partial
 
@@ -477,7 +478,8 @@ def test_nothing_of_the_failed_step_is_alive_while_memory_is_probed(train, monke
             raise torch.OutOfMemoryError("CUDA out of memory")
         return Perturbed(batch.images), Loss(rest[2].body[4].bias.sum() * 0, {})
 
-    monkeypatch.setattr(loop, "_pass", greedy)
+    monkeypatch.setattr(loop, "one_pass", greedy)
+    monkeypatch.setattr(step, "one_pass", greedy)
     with pytest.raises(UserError, match=r"--train\.batch-size 2 fits"):
         train([Phase("p", 1, recording([]))])
     assert alive == [0, 0, 0]
@@ -523,10 +525,10 @@ def test_constant_buffers_are_not_averaged(monkeypatch):
     model = nn.Sequential(Net(), nn.BatchNorm2d(2))
     model.register_buffer("mean", torch.tensor([0.4914, 0.4822, 0.4465]))
     summed = []
-    monkeypatch.setattr(loop.distributed, "world_size", lambda: 3)
-    monkeypatch.setattr(loop.distributed, "sum_", lambda tensors: summed.extend(tensors))
-    loop._sum_gradients(model)
-    loop._average_statistics(model)
+    monkeypatch.setattr(step.distributed, "world_size", lambda: 3)
+    monkeypatch.setattr(step.distributed, "sum_", lambda tensors: summed.extend(tensors))
+    step._sum_gradients(model)
+    step._average_statistics(model)
     names = {n for n, b in [*model.named_buffers(), *((n, p.grad) for n, p in model.named_parameters())]
              if any(b is one for one in summed)}  # fmt: skip
     statistics = {n for n, _ in model.named_buffers() if n.endswith(("running_mean", "running_var"))}

@@ -16,8 +16,8 @@ from counterpart.config import plain
 from counterpart.errors import UserError
 from counterpart.objectives import standard
 from counterpart.rundir import RunDir
-from counterpart.training import checkpoint, loop
-from counterpart.training.loop import Phase
+from counterpart.training import checkpoint, loop, step
+from counterpart.training.step import Phase
 
 SOURCE = str(Path(__file__).parents[2] / "src")
 
@@ -214,9 +214,14 @@ def test_two_processes_that_stop_anywhere_keep_the_sums_of_the_epoch(tiny, tmp_p
         assert one.get("flat_maps") == other.get("flat_maps")
 
 
+def replace_pass(monkeypatch, run):
+    for module in (loop, step):
+        monkeypatch.setattr(module, "one_pass", run)
+
+
 def failing_after(steps, make_error):
     """The real pass for some steps, then something else."""
-    real, seen = loop._pass, []
+    real, seen = step.one_pass, []
 
     def run(*arguments):
         seen.append(1)
@@ -231,7 +236,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tiny, mon
         return perturbed, replace(loss, total=loss.total * math.nan)
 
     config = tiny()
-    monkeypatch.setattr(loop, "_pass", failing_after(4, broken))
+    replace_pass(monkeypatch, failing_after(4, broken))
     with pytest.raises(UserError, match=r"not finite \(loss nan\) at epoch 2, step 2"):
         jobs.train(config)
     state = checkpoint.read(RunDir(config.runs / "tiny").checkpoint("last"))[1]["state"]
@@ -266,20 +271,20 @@ def test_a_gradient_that_is_not_finite_stops_as_well(tiny, monkeypatch):
     def broken(perturbed, loss):
         return perturbed, replace(loss, total=loss.total + (loss.total - loss.total.detach()).sqrt() * 0)
 
-    monkeypatch.setattr(loop, "_pass", failing_after(0, broken))
+    replace_pass(monkeypatch, failing_after(0, broken))
     with pytest.raises(UserError, match="not finite"):
         jobs.train(tiny())
 
 
 def test_out_of_memory_names_the_batch_size_that_fits(tiny, monkeypatch):
-    real = loop._pass
+    real = step.one_pass
 
     def greedy(batch, *rest):
         if len(batch) > 10:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
         return real(batch, *rest)
 
-    monkeypatch.setattr(loop, "_pass", greedy)
+    replace_pass(monkeypatch, greedy)
     with pytest.raises(UserError, match=r"Out of memory with batches of 32: --train.batch-size 8 fits"):
         jobs.train(tiny())
 
@@ -288,7 +293,7 @@ def test_other_errors_are_not_taken_for_lack_of_memory(tiny, monkeypatch):
     def broken(perturbed, loss):
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(loop, "_pass", failing_after(0, broken))
+    replace_pass(monkeypatch, failing_after(0, broken))
     with pytest.raises(RuntimeError, match="something else"):
         jobs.train(tiny())
 

@@ -17,8 +17,8 @@ from counterpart.models.inference import InferenceView
 from counterpart.objectives import standard
 from counterpart.protocols import Loss, Objective, Perturbed
 from counterpart.seeding import seeded
-from counterpart.training.loop import Phase, Settings, train_step
 from counterpart.training.optimizers import sgd
+from counterpart.training.step import Phase, Settings, train_step
 from counterpart.training.weight_average import averaged
 from counterpart.training.weight_perturbation import adversarial_weights, buffers_kept
 

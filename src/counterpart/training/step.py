@@ -1,0 +1,160 @@
+"""One training step: perturb, loss, gradients, summed over processes; and the settings that it obeys."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import SGD
+
+from .. import distributed
+from ..batch import Batch
+from ..data.transforms import Augment
+from ..errors import NotFinite
+from ..models.inference import InferenceView
+from ..protocols import Loss, Objective, Perturbed, Rule
+from ..seeding import Keys, derive, seeded
+from . import checkpoint
+from .weight_perturbation import adversarial_weights, buffers_kept
+
+Adapt = Callable[[Sequence[Sequence[float]]], "Phase"]
+"""(clean, robust, masked) validation accuracy after each epoch of a phase so far -> the phase in its next epoch."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Some epochs under one objective.
+
+    Attributes:
+        name: for the records: "burn-in", "adversarial", "part", "clean".
+        epochs: how many.
+        objective: what to do with a batch.
+        refresh_epochs: draw the maps of all samples every so many epochs and store them; None: the objective
+            draws its own at every step.
+        map_class: the class that stored maps explain.
+        map_kind: of stored maps.
+        adapt: draws the next epoch's objective from the validations so far; None: it stays the same.
+        chosen: what ``adapt`` chose, for the epoch's record and the checkpoint.
+        masked: the budget rule that validation attacks under as well, for ``adapt``.
+    """
+
+    name: str
+    epochs: int
+    objective: Objective
+    refresh_epochs: int | None = None
+    map_class: str = "true"
+    map_kind: str = "grad-cam"
+    adapt: Adapt | None = None
+    chosen: Mapping[str, float] = field(default_factory=dict)
+    masked: Rule | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train, apart from what and on what."""
+
+    batch_size: int
+    seed: int
+    device: torch.device
+    augmentation: Augment | None
+    precision: str = "float32"  # never TF32; or "bf16": of the attack's view and of the training pass
+    compile: bool = False
+    clip_norm: float | None = None
+    ema: float | None = None
+    awp: float = 0.0  # share of each layer's norm that its weights are perturbed by; 0: off
+    awp_warmup: int = 0  # epochs before that begins
+    best_by_robust: bool = True
+    checkpoint_every: float = 300.0
+    deadline: float | None = None  # of time.monotonic: stop cleanly at the first step after it
+    shown: Mapping[str, Any] = field(default_factory=dict)  # options of the view: what maps are drawn from
+
+
+def train_step(
+    batch: Batch,
+    size: int,
+    epoch: int,
+    step: int,
+    model: nn.Module,
+    view: InferenceView,
+    phase: Phase,
+    optimizer: SGD,
+    settings: Settings,
+) -> dict[str, float]:
+    """One step on this process's share of a batch of ``size``; returns sums over the share.
+
+    Raises:
+        NotFinite: a loss or gradient that is not finite, on whatever process. The weights have not moved.
+    """
+
+    def backward(made: Perturbed | None = None) -> tuple[Perturbed, Loss]:
+        optimizer.zero_grad(set_to_none=True)
+        perturbed, loss = one_pass(batch, epoch, step, model, view, phase, settings, made)
+        torch.autograd.backward(loss.total * (len(batch) / size))
+        return perturbed, loss
+
+    if settings.awp and epoch >= settings.awp_warmup:
+        with buffers_kept(model):
+            perturbed, _ = backward()
+        _sum_gradients(model)  # or processes would perturb their weights differently
+        with adversarial_weights(model, settings.awp):
+            _, loss = backward(perturbed)
+    else:
+        perturbed, loss = backward()
+    measured = {"images": 1.0, "loss": float(loss.total.detach())} | {
+        k: float(v) for k, v in loss.terms.items()
+    }
+    measured = {name: value * len(batch) for name, value in measured.items()} | dict(perturbed.counts)
+    _sum_gradients(model)
+    _average_statistics(model)
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    healthy = math.isfinite(measured["loss"]) and checkpoint.finite(gradients)
+    if distributed.any_(not healthy, settings.device):
+        raise NotFinite(f"The loss or its gradient is not finite (loss {float(loss.total.detach()):.4g})")
+    if settings.clip_norm is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+    optimizer.step()
+    return measured
+
+
+def one_pass(
+    batch: Batch,
+    epoch: int,
+    step: int,
+    model: nn.Module,
+    view: InferenceView,
+    phase: Phase,
+    settings: Settings,
+    perturbed: Perturbed | None = None,
+) -> tuple[Perturbed, Loss]:
+    """The attack, unless its result is given, and the loss; both draw the same in every pass of a step."""
+    if perturbed is None:
+        keys = Keys(settings.seed, "train", batch.index).fold(epoch)
+        perturbed = phase.objective.perturb(view, batch, keys)
+    model.train()
+    bf16 = settings.precision == "bf16"
+    noise = derive(settings.seed, "dropout", epoch, step, distributed.rank())
+    with seeded(noise, settings.device), torch.autocast(settings.device.type, torch.bfloat16, enabled=bf16):
+        return perturbed, phase.objective.loss(model, batch, perturbed)
+
+
+def _sum_gradients(model: nn.Module) -> None:
+    """Make processes one: add up the gradients of their shares of the batch."""
+    if distributed.world_size() == 1:
+        return
+    for p in model.parameters():
+        if p.grad is None and p.requires_grad:
+            p.grad = torch.zeros_like(p)
+    distributed.sum_([p.grad for p in model.parameters() if p.grad is not None])
+
+
+def _average_statistics(model: nn.Module) -> None:
+    """Make processes one: average the batch-norm statistics of their shares of the batch."""
+    if distributed.world_size() == 1:
+        return
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
+    statistics = [s for norm in norms for s in (norm.running_mean, norm.running_var) if s is not None]
+    distributed.sum_(statistics)
+    for statistic in statistics:
+        statistic /= distributed.world_size()
