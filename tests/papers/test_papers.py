@@ -215,6 +215,8 @@ def test_what_is_unknown_gets_the_nearest_name(tmp_path):
     trades = papers.find("pixel/table-1").rows[3]
     with pytest.raises(UserError, match="no recipe 'trades'"):
         experiments.configuration(trades, "folder", "smoke", tmp_path, 0, {}, papers.SCALES)
+    with pytest.raises(UserError, match="Did you mean 'synthetic-parts'"):
+        papers.run(papers.find("part/table-12"), "syntetic-parts", "smoke", tmp_path)
     with pytest.raises(
         UserError, match=r"rows ResNet-50 20K and Downsampled 2K \+ 18K pseudo train on other images"
     ):
