@@ -97,8 +97,11 @@ def test_a_hole_takes_the_colour_around_it():
 
 def test_what_has_no_masks_is_refused(images):
     with pytest.raises(
-        UserError, match=r"data\.shift textures needs images with part masks, and levels has none"
+        UserError,
+        match=r"data\.shift textures needs images with part masks, and levels has none: use data\.name",
     ):
         shifted(replace(images, parts=None), "textures")
-    with pytest.raises(UserError, match="needs masks of two classes or more in the test split of levels"):
+    with pytest.raises(
+        UserError, match=r"needs masks of two classes or more in the test split of levels.*: add masks"
+    ):
         shifted(images.subset(torch.tensor([0, 3, 6])), "backgrounds")
