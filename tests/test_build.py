@@ -1,6 +1,7 @@
 """Every setting of a run reaches the part that it is meant for."""
 
 import re
+from functools import partial
 from typing import get_args
 
 import pytest
@@ -13,12 +14,13 @@ from counterpart.budget import L2, Linf
 from counterpart.config import resolve
 from counterpart.config.part import OF_PARTS, SAME_FOR_ALL, Part
 from counterpart.data.image_sets import ImageSet
+from counterpart.data.parts import Parts
 from counterpart.errors import UserError
 from counterpart.importance import rules
 from counterpart.losses.classification import margin
 from counterpart.losses.segmentation import PART_LOSSES
 from counterpart.objectives.standard import cross_entropy_loss
-from counterpart.protocols import Probe
+from counterpart.protocols import PartOutput, Probe
 from counterpart.recipes import load
 from counterpart.seeding import Keys
 
@@ -265,12 +267,12 @@ def no_other(text):
     raise AssertionError(f"{text} was asked for")
 
 
-def attacks(given, norm="linf", classes=10, load=no_other, model=None, **options):
+def attacks(given, norm="linf", classes=10, load=no_other, model=None, images=None, **options):
     evaluate = resolve({"evaluate": {"attacks": given, **options}}).evaluate
     pixels = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
-    images = ImageSet("dots", "test", ("a", "b"), torch.arange(2), torch.arange(2), "", (3, 8, 8), pixels)
+    dots = ImageSet("dots", "test", ("a", "b"), torch.arange(2), torch.arange(2), "", (3, 8, 8), pixels)
     return build.evaluation_attacks(
-        evaluate, norm, classes, load, model=model or nn.Identity(), images=images
+        evaluate, norm, classes, load, model=model or nn.Identity(), images=images or dots
     )
 
 
@@ -305,6 +307,34 @@ def test_attacks_on_parts_need_parts():
         UserError, match="attack single-staged needs images with annotated parts, and dots has"
     ):
         attacks("single-staged", model=Parted())
+
+
+def test_guides_that_cannot_be_had_are_refused_before_any_attack():
+    class Reader(Parted):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def forward_parts(self, images):
+            return PartOutput(torch.zeros(1, 2), torch.zeros(1, 3, 4, 4))
+
+        def classify_parts(self, part_logits):
+            raise UserError("Reader cannot classify from part logits alone: it reads the image as well.")
+
+    masks, there = torch.ones(4, 8, 8, dtype=torch.uint8), torch.ones(4, dtype=torch.bool)
+    parts = Parts({"cat": {"head": 1}, "dog": {"head": 2}}, 2, there, masks)
+    images = ImageSet(
+        "drawn", "test", ("cat", "dog"), torch.tensor([0, 1, 0, 1]), torch.arange(4), "0" * 12, (3, 8, 8),
+        torch.zeros(4, 3, 8, 8, dtype=torch.uint8), parts=parts,
+    )  # fmt: skip
+    ask = partial(attacks, model=Reader(), images=images)
+    with pytest.raises(UserError, match=r"strategy sorted: Reader cannot classify .* Use another strategy"):
+        ask([{"attack": "two-staged", "strategy": "sorted"}])
+    assert len(ask("two-staged")) == 1
+    images.parts.there[1::2] = False
+    with pytest.raises(UserError, match=r"only cat has masks: evaluate on images with masks of two classes"):
+        ask("two-staged")
+    assert len(ask([{"attack": "two-staged", "strategy": "untargeted"}])) == 1
 
 
 def test_the_names_of_staged_attacks_say_how():

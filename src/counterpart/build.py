@@ -349,11 +349,23 @@ def _part_options(spec: EvaluationAttack, model: nn.Module, images: ImageSet) ->
         return options
     there = images.parts.there.nonzero()[:, 0].cpu()
     guides = Guides(lambda rows: images.read_parts(there[rows.cpu()]), images.labels.cpu()[there])
+    owners = torch.unique(guides.classes).tolist()
     if spec.options["strategy"] == "sorted":
         device = next(model.parameters()).device
         with torch.no_grad():
             found = model.forward_parts(torch.zeros(1, *images.shape, device=device)).part_logits
-        guides = sorted_guides(guides, model, found.shape[1] - 1, (found.shape[2], found.shape[3]))
+        try:
+            guides = sorted_guides(guides, model, found.shape[1] - 1, (found.shape[2], found.shape[3]))
+        except UserError as error:
+            raise UserError(
+                f"attack two-staged, strategy sorted: {error} Use another strategy; of part-worst-case, list the "
+                "other attacks (docs/parts.md)."
+            ) from None
+    elif len(owners) == 1 and (images.labels == owners[0]).any():
+        raise UserError(  # before an hour of other attacks
+            f"attack two-staged leads to masks of wrong classes, and only {images.classes[owners[0]]} has masks: "
+            "evaluate on images with masks of two classes, use strategy untargeted, or leave the attack out."
+        )
     return options | {"guides": guides}
 
 

@@ -161,6 +161,19 @@ def test_the_class_falls_exactly_where_it_can_from_every_guide(images, known, co
     assert Linf(EPS).contains(attacked.images, images).all()
 
 
+@pytest.mark.parametrize("attack", [single_staged, partial(two_staged, strategy="untargeted")])
+def test_an_image_that_fell_stays_fallen_in_later_restarts(images, known, common, attack):
+    """Steps of next to nothing: an image falls by the luck of its start, in one restart and not in the next."""
+    model, labels = Bright(), torch.ones_like(known["labels"])
+    near = (images - images.mean(dim=(1, 2, 3), keepdim=True) + 0.5 + EPS / 20).clamp(0, 1)
+    given = {**known, **common, "labels": labels, "steps": 1, "step_size": 1e-9}
+    fell = [model(attack(model, near, **given, restarts=n).images).argmax(dim=1) != labels for n in (1, 2, 3)]
+    assert (fell[0] <= fell[1]).all()
+    assert (fell[1] <= fell[2]).all()
+    assert fell[0].any()
+    assert fell[0].sum() < fell[2].sum()
+
+
 class Ranked(nn.Module):
     """Four classes that are always alike likely, in falling order."""
 
@@ -202,7 +215,7 @@ def test_random_guides_are_of_every_wrong_class_that_has_one():
     rows, classes = chosen("random", 2)
     assert set(classes[0].tolist()) == {2, 3}
     assert len(set(rows[0].tolist())) > 10
-    assert not torch.equal(rows[0], rows[1])
+    assert not torch.equal(classes[0], classes[1])
 
 
 def test_likely_guides_go_down_the_ranks():

@@ -46,6 +46,15 @@ def test_an_object_stands_before_the_background_of_another_class(images):
     assert 5 not in lent
 
 
+def test_no_object_is_left_in_the_lent_background(images):
+    """Objects are white, all else is dark: what is white after the exchange is the image's own object."""
+    object_ = images.read_parts(torch.arange(N)) > 0
+    white = replace(images, pixels=torch.where(object_[:, None], 255, 40).expand(N, 3, SIZE, SIZE).byte())
+    made = shifted(white, "backgrounds")
+    rows = torch.arange(len(made))
+    assert torch.equal(made.read(rows)[:, 0] > 128, made.read_parts(rows) > 0)
+
+
 def test_a_surface_is_of_another_class_and_as_bright_as_the_part_was(images):
     made = shifted(images, "textures")
     # Levels are even, so that a part that is lit as before looks as before.
@@ -97,8 +106,11 @@ def test_a_hole_takes_the_colour_around_it():
 
 def test_what_has_no_masks_is_refused(images):
     with pytest.raises(
-        UserError, match=r"data\.shift textures needs images with part masks, and levels has none"
+        UserError,
+        match=r"data\.shift textures needs images with part masks, and levels has none: use data\.name",
     ):
         shifted(replace(images, parts=None), "textures")
-    with pytest.raises(UserError, match="needs masks of two classes or more in the test split of levels"):
+    with pytest.raises(
+        UserError, match=r"needs masks of two classes or more in the test split of levels.*: add masks"
+    ):
         shifted(images.subset(torch.tensor([0, 3, 6])), "backgrounds")

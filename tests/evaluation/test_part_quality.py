@@ -181,11 +181,11 @@ def test_parts_are_measured_clean_and_under_both_attacks(images):
 
 def test_parts_are_measured_of_part_models_on_annotated_images_alone(images):
     refuse_without_parts("parts/pixel", Red(), images)
-    with pytest.raises(UserError, match="resnet18 is no part model and finds no parts"):
+    with pytest.raises(UserError, match="resnet18 is no part model and finds no parts: evaluate a part"):
         refuse_without_parts("resnet18", nn.Identity(), images)
     unmarked = replace(images.parts, there=torch.zeros(5, dtype=torch.bool))
     for parts in (None, unmarked):
-        with pytest.raises(UserError, match="the test images of drawn have no annotated parts"):
+        with pytest.raises(UserError, match="the test images of drawn have no annotated parts: use data"):
             refuse_without_parts("parts/pixel", Red(), replace(images, parts=parts))
     others = replace(images.parts, names={"cat": {"head": 1}, "dog": {}})
     with pytest.raises(

@@ -37,12 +37,16 @@ def shifted(images: ImageSet, kind: str) -> ImageSet:
     if kind == "none":
         return images
     if images.parts is None:
-        raise UserError(f"data.shift {kind} needs images with part masks, and {images.name} has none.")
+        raise UserError(
+            f"data.shift {kind} needs images with part masks, and {images.name} has none: use data.name parts or "
+            "synthetic-parts."
+        )
     kept = images.annotated()
     if len(torch.unique(kept.labels)) < 2:
         raise UserError(
             f"data.shift {kind} needs masks of two classes or more in the {images.split} split of {images.name}, "
-            f"which has {len(kept)} annotated images of {len(torch.unique(kept.labels))}."
+            f"which has {len(kept)} annotated images of {len(torch.unique(kept.labels))}: add masks (counterpart data "
+            "check counts them), or name another data.root."
         )
     partners = _partners(kept.labels.cpu(), Keys(SPLIT_SEED, f"shift/{kind}", kept.index.cpu()))
     place = {index: position for position, index in enumerate(kept.index.tolist())}

@@ -58,10 +58,14 @@ def refuse_without_parts(name: str, model: nn.Module, images: ImageSet) -> None:
         UserError: the model finds no parts, or none are annotated to compare with, or others are.
     """
     if not isinstance(model, PartModel):
-        raise UserError(f"evaluate.parts: {name} is no part model and finds no parts.")
+        raise UserError(
+            f"evaluate.parts: {name} is no part model and finds no parts: evaluate a part model (model.name "
+            "parts/...), or leave it out."
+        )
     if images.parts is None or not bool(images.parts.there.any()):
         raise UserError(
-            f"evaluate.parts: the {images.split} images of {images.name} have no annotated parts."
+            f"evaluate.parts: the {images.split} images of {images.name} have no annotated parts: use data.name "
+            "parts or synthetic-parts, with masks of this split, or leave it out."
         )
     if (known := len(model.part_classes)) != images.parts.count:
         raise UserError(

@@ -372,7 +372,10 @@ def configuration(
     """The run of a row: its recipe, what the row changes, the scale, and what the user changes."""
     recipe = f"{dataset}/{row.recipe}"
     if recipe not in recipes.names():
-        raise UserError(f"data set {dataset} has no recipe {row.recipe!r}, which row {row.name} needs.")
+        known = [name.rpartition("/")[0] for name in recipes.names() if name.endswith(f"/{row.recipe}")]
+        raise UserError(
+            f"data set {dataset} has no recipe {row.recipe!r}, which row {row.name} needs. {nearest(dataset, known)}"
+        )
     own = "".join(f"+{key}={value}" for key, value in _flat(row.changes))
     own += f"+{row.images.replace(' ', '-')}" if row.images else ""
     name = f"{recipe.replace('/', '-')}{own.replace('/', 'of')}-seed-{seed}"
