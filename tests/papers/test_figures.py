@@ -79,6 +79,13 @@ def test_a_tradeoff_has_a_line_for_each_series_in_the_order_of_rows(tmp_path, ax
     assert len(published["Downsampled"]) == 9
 
 
+def test_other_data_stand_beside_what_the_paper_has_and_say_so(tmp_path, axes):
+    values = {("Downsampled: PGD", "natural"): [0.5], ("Downsampled: PGD", "AA"): [0.4]}
+    drawn = drawing("part/figure-2", values, "synthetic-parts")
+    plots.draw_tradeoff(drawn, tmp_path / "a.png", columns=["AA"])
+    assert set(axes) == {("paper, part-imagenet", "AA, %"), ("here", "AA, %")}
+
+
 def test_points_may_bear_another_columns_value_and_unpublished_figures_stand_alone(tmp_path, axes):
     values = {
         ("Downsampled: PGD", "natural"): [0.5], ("Downsampled: PGD", "AA"): [0.416],

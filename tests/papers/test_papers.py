@@ -248,3 +248,17 @@ def test_what_to_run_is_named_with_commas_and_quoted_where_a_name_holds_one(tmp_
     for option in ("--rows", "--columns", "--seeds"):
         assert main(["papers", "show", "pixel/table-9", option, "1"]) == 2
         assert f"{option} says what to run: counterpart papers run" in capsys.readouterr().err
+
+
+def test_other_data_stand_beside_what_the_paper_has(tmp_path, capsys):
+    words = ["papers", "show", "part/table-1", "--runs", str(tmp_path), "--dataset"]
+    assert main([*words, "synthetic-parts"]) == 0
+    other = capsys.readouterr().out
+    assert "74.70" in other
+    assert "Paper: on part-imagenet, which says little of synthetic-parts." in other
+    assert main([*words, "cityscapes"]) == 0
+    own = capsys.readouterr().out
+    assert "79.50" in own
+    assert "Paper: on" not in own
+    assert main(["papers", "show", "part/synthetic-parts", "--runs", str(tmp_path)]) == 0
+    assert "paper" not in capsys.readouterr().out.partition("- Not in the paper")[0]

@@ -107,23 +107,25 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
     shown = list(papers.columns(experiment))
     found = papers.measured(experiment, dataset, scale, home)
     names = [row.name for row in experiment.rows]
-    published = any(row.published.get(dataset) for row in experiment.rows)
+    stated_on = papers.stated_on(experiment, dataset)
     cells = []
     for row in experiment.rows:
-        stated = [row.published.get(dataset, {}).get(column) for column in shown]
+        stated = [row.published.get(stated_on or "", {}).get(column) for column in shown]
         texts = ["—" if value is None else f"{value:.2f}" for value in stated]
         here = [_cell(found.get((row.name, column))) for column in shown]
-        cells.append([f"{text}\n{one}" if published else one for text, one in zip(texts, here, strict=True)])
+        cells.append([f"{text}\n{one}" if stated_on else one for text, one in zip(texts, here, strict=True)])
     across, down = shown, names
     if len(shown) > max(MANY, len(names)):  # a corruption a line, as the paper has it
         across, down, cells = names, shown, [list(line) for line in zip(*cells, strict=True)]
     for column in ("", *across):
-        title = f"{column}\npaper\nhere" if column and published else column
+        title = f"{column}\npaper\nhere" if column and stated_on else column
         # Narrow terminals break words and lose nothing.
         table.add_column(title, justify="right" if column else "left", overflow="fold")
     for name, line in zip(down, cells, strict=True):
         table.add_row(name, *line)
     console.print(table)
+    if stated_on not in (None, dataset):
+        console.print(f"- Paper: on {stated_on}, which says little of {dataset}.", highlight=False)
     _print_differences(papers.differences(experiment, found), console)
     _print_seed_differences(papers.seed_differences(experiment, found), console)
     for (one, other, column), (told, extra) in papers.overheads(experiment, dataset, found).items():

@@ -13,6 +13,7 @@ from .experiments import differs as differs
 from .experiments import figure as figure
 from .experiments import measured as measured
 from .experiments import run as run
+from .experiments import stated_on as stated_on
 from .part import EXPERIMENTS as _PART
 from .part_comparison import EXPERIMENTS as _COMPARISON
 from .part_figures import EXPERIMENTS as _FIGURES

@@ -294,6 +294,14 @@ def differs(experiment: Experiment, scale: str) -> str:
     return f"differs from the paper in {changed}" if changed else "the paper's settings"
 
 
+def stated_on(experiment: Experiment, dataset: str) -> str | None:
+    """The data set whose published numbers stand beside those measured on ``dataset``: itself where the paper has it,
+    else the paper's first. None where the paper prints none.
+    """
+    known = [name for row in experiment.rows for name, values in row.published.items() if values]
+    return next((name for name in (dataset, *experiment.datasets) if name in known), None)
+
+
 def columns(experiment: Experiment) -> dict[str, Column]:
     """Natural accuracy, which no attack lowers, then the others, then the corruptions, which are none.
 

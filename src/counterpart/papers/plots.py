@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..report.figures import STYLE, bars, mark
 from ..rundir import write_atomically
 from ..statistics import over_seeds
-from .experiments import NATURAL, Drawing
+from .experiments import NATURAL, Drawing, stated_on
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,15 +91,17 @@ def _measured(drawing: Drawing) -> Panel:
     return _panel(drawing, values)
 
 
-def _published(drawing: Drawing) -> Panel:
-    return _panel(
-        drawing,
-        {
-            (row.name, column): (value / 100, None, None)
-            for row in drawing.experiment.rows
-            for column, value in row.published.get(drawing.dataset, {}).items()
-        },
-    )
+def _published(drawing: Drawing) -> dict[str, Panel]:
+    """The paper's panel by its title; none where it prints no number."""
+    name = stated_on(drawing.experiment, drawing.dataset)
+    if name is None:
+        return {}
+    values: dict[tuple[str, str], Value] = {
+        (row.name, column): (value / 100, None, None)
+        for row in drawing.experiment.rows
+        for column, value in row.published.get(name, {}).items()
+    }
+    return {"paper" if name == drawing.dataset else f"paper, {name}": _panel(drawing, values)}
 
 
 def _panel(drawing: Drawing, values: Mapping[tuple[str, str], Value]) -> Panel:
@@ -120,10 +122,10 @@ def _write(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    here, paper = _measured(drawing), _published(drawing)
+    here = _measured(drawing)
     if not here:
         raise UserError(f"{drawing.experiment.name}: nothing was measured that could be drawn.")
-    panels = {"paper": paper, "here": here} if paper else {"here": here}
+    panels = {**_published(drawing), "here": here}
     with rc_context(STYLE):
         size = (4.3 * len(columns) * len(panels), 3.9)
         figure = Figure(figsize=size, layout="constrained")
