@@ -179,6 +179,8 @@ def test_unknown_recipes_are_refused_with_the_nearest():
         recipes.load("cifar10/prt")
     with pytest.raises(UserError, match=r"Cannot read .*none\.yaml"):
         recipes.load("none.yaml")
+    with pytest.raises(UserError, match=r"The built-in recipe is called digits/at, without \.yaml"):
+        recipes.load("digits/at.yaml")
 
 
 def test_a_file_may_name_its_run(tmp_path):

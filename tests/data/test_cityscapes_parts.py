@@ -177,6 +177,9 @@ def test_ids_that_break_the_format_are_named(tmp_path, originals):
     Image.fromarray(np.zeros((20, 21), dtype=np.int32)).save(unit.ids)
     with pytest.raises(UserError, match=r"is 21 x 20 and .*png is 20 x 20"):
         city.extract(unit)
+    Image.fromarray(np.full((20, 20), 40_000, dtype=np.uint16)).save(unit.image)
+    with pytest.raises(UserError, match=r"Cannot read the image .*png: .* more than 8 bits"):
+        city.extract(unit)
     with pytest.raises(UserError, match="counterpart data describe cityscapes"):
         city.plan(tmp_path / "nothing", Options())
 

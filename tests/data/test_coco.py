@@ -78,6 +78,7 @@ def test_polygons_equal_a_walk_along_their_border():
         ({"size": [4, 4], "counts": [3, 4]}, "do not add up to 4 x 4"),
         ({"size": [4, 4], "counts": [-3, 19]}, "do not add up"),
         ({"size": [4, 4]}, "do not add up"),
+        ({"size": 4}, "run lengths of size 4 in an image"),
         ("polygon", "type str"),
         (None, "type NoneType"),
     ],
@@ -103,6 +104,8 @@ GOOD = {
         (lambda d: {**d, "annotations": d["annotations"] * 2}, "two of its annotations have the id 5"),
         (lambda d: {**d, "images": []}, "annotation 5 has image_id 1, which is not there"),
         (lambda d: {**d, "images": [{"id": 1, "file_name": "a.jpg", "width": 2}]}, "has no 'height'"),
+        (lambda d: {**d, "images": [{**d["images"][0], "id": [1]}]}, r"has id \[1\], which is no int"),
+        (lambda d: {**d, "images": [{**d["images"][0], "file_name": 5}]}, "has file_name 5, which is no str"),
     ],
 )
 def test_bad_tables_are_named(tmp_path, change, words):

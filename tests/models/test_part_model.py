@@ -124,6 +124,17 @@ def test_every_part_model_classifies_segments_trains_and_has_a_view(name, option
     assert gradient.abs().sum() > 0
 
 
+def test_the_baseline_trains(generator):
+    with seeded(0):
+        model = create(
+            "parts/baseline", 3, image_size=64, parts={"part_classes": [], "encoder": "timm/test_resnet"}
+        ).train()
+    logits = model(torch.rand(4, 3, 64, 64, generator=generator))
+    assert logits.shape == (4, 3)
+    F.cross_entropy(logits, torch.arange(4) % 3).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_the_view_of_a_part_model_takes_bf16_and_follows_the_model(images):
     model = small("downsampled").eval()
     view = InferenceView(model, precision="bf16")

@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from ..errors import UserError
 from ..seeding import derive
-from .decoding import DAMAGED
+from .decoding import DAMAGED, decode
 from .preparation import Extracted, Options, Plan, Sample
 
 NAMES = {
@@ -123,7 +123,7 @@ def extract(unit: Frame) -> Extracted:
     Raises:
         UserError: if a file is damaged, sizes differ, or ids break the format.
     """
-    image, ids = _read_image(unit.image), _read_ids(unit.ids)
+    image, ids = decode(unit.image).permute(1, 2, 0).numpy(), _read_ids(unit.ids)
     if image.shape[:2] != ids.shape:
         raise UserError(
             f"{unit.ids} is {ids.shape[1]} x {ids.shape[0]} and {unit.image} is {image.shape[1]} x {image.shape[0]}."
@@ -281,14 +281,6 @@ def _why_not(
     if not published and not masks[inside][own].any():
         return "without parts"
     return None
-
-
-def _read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    try:
-        with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
-    except DAMAGED as error:
-        raise UserError(f"Cannot read the image {path}: {error}. Replace it.") from None
 
 
 def _read_ids(path: Path) -> Int[np.ndarray, "h w"]:

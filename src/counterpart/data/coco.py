@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 
+KINDS: dict[str, type] = {  # of what is looked up or opened
+    "id": int, "image_id": int, "category_id": int, "height": int, "width": int, "file_name": str,
+}  # fmt: skip
 REFINED = 5  # polygons are drawn on a grid that is this much finer, so that a pixel is in if its middle is
 
 
@@ -39,6 +42,13 @@ def read(path: Path) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any
         for row in rows:
             if lacking := [key for key in needed if key not in row]:
                 raise UserError(f"{path}: one of its {name} (id {row.get('id')}) has no {lacking[0]!r}.")
+            for key in needed:
+                kind = KINDS.get(key)
+                if kind is not None and not isinstance(row[key], kind):
+                    raise UserError(
+                        f"{path}: one of its {name} (id {row['id']}) has {key} {row[key]!r}, "
+                        f"which is no {kind.__name__}."
+                    )
         tables[name] = rows
     by_id = {name: _by_id(path, name, rows) for name, rows in tables.items()}
     for row in tables["annotations"]:
@@ -64,7 +74,7 @@ def mask(segmentation: object, height: int, width: int) -> Bool[np.ndarray, "h w
         ValueError: if it is none of these, or run lengths have another size.
     """
     if isinstance(segmentation, Mapping):
-        if list(segmentation.get("size", ())) != [height, width]:
+        if segmentation.get("size") != [height, width]:
             raise ValueError(
                 f"run lengths of size {segmentation.get('size')} in an image of {[height, width]}"
             )

@@ -45,6 +45,10 @@ def load(recipe: str) -> dict[str, Any]:
     """
     path = Path(recipe).expanduser()
     if path.suffix in (".yaml", ".yml"):
+        if not path.exists() and (own := path.with_suffix("").as_posix()) in names():
+            raise UserError(
+                f"There is no file {recipe}. The built-in recipe is called {own}, without {path.suffix}."
+            )
         found, name = _on_base(path), path.stem
     elif recipe in names():
         found, name = _built_in(recipe), recipe.replace("/", "-")
