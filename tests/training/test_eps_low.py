@@ -136,7 +136,7 @@ distributed.stop()
 
 @pytest.mark.slow
 def test_two_processes_search_like_one(tiny, tmp_path):
-    """At a learning rate so small that batch norm's local statistics change no answer."""
+    """At a learning rate so small that rounding changes no answer."""
     settings = {**SEARCH, "optimizer": {"lr": 1e-6}}
     two = tiny(name="two", **settings)
     script = tmp_path / "run.py"

@@ -151,7 +151,7 @@ def test_ctrl_c_writes_a_checkpoint(tiny):
 
 @pytest.mark.slow
 def test_two_processes_train_like_one(tiny, tmp_path):
-    """Without batch norm's local statistics (here: at a tiny learning rate) both see the same sums."""
+    """At a learning rate so small that rounding, which turns the sign of a gradient near zero, does not add up."""
     config = tiny(name="two", train={"epochs": 1, "method": "at"}, optimizer={"lr": 1e-4})
     script = tmp_path / "run.py"
     script.write_text(

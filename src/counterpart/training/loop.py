@@ -72,11 +72,11 @@ def fit(
         KeyboardInterrupt: a stop was asked for; a checkpoint has been written. A run that was in its last
             validation is finished then, but whoever called shall not go on to the next one.
     """
-    least = 2 * distributed.world_size()  # batch norm cannot train on a single image
+    least = _least()
     if min(settings.batch_size, len(images)) < least:
         raise UserError(
-            f"Batches of {settings.batch_size} from {len(images)} training images are too small: every process "
-            f"needs two images a step, so train.batch_size and the training set must be at least {least}."
+            f"Batches of {settings.batch_size} from {len(images)} training images are too small: a step needs two "
+            f"images, and one on every process, so train.batch_size and the training set must be at least {least}."
         )
     model.to(memory_format=devices.memory_format(model))
     ema = None if settings.ema is None else averaged(model, settings.ema)
@@ -230,12 +230,17 @@ def _steps(length: int, batch_size: int) -> int:
 
 
 def _kept(length: int, batch_size: int) -> int:
-    """Images of an epoch: a last batch with fewer than two images per process is left out.
+    """Images of an epoch: a last batch that is too small is left out.
 
     Each epoch's order leaves out others.
     """
     rest = length % batch_size
-    return length - rest if rest < 2 * distributed.world_size() else length
+    return length - rest if rest < _least() else length
+
+
+def _least() -> int:
+    """Images of a step: batch norm cannot train on a single one, and every process needs one."""
+    return max(2, distributed.world_size())
 
 
 def _phase_at(phases: Sequence[Phase], epoch: int) -> tuple[int, int]:

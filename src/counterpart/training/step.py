@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..models.inference import InferenceView
 from ..protocols import Loss, Objective, Perturbed, Rule
 from ..seeding import Keys, derive, seeded
 from . import checkpoint
+from .shares import as_whole
 from .weight_perturbation import adversarial_weights, buffers_kept
 
 Adapt = Callable[[Sequence[Sequence[float]]], "Phase"]
@@ -90,7 +92,7 @@ def train_step(
 
     def backward(made: Perturbed | None = None) -> tuple[Perturbed, Loss]:
         optimizer.zero_grad(set_to_none=True)
-        perturbed, loss = one_pass(batch, epoch, step, model, view, phase, settings, made)
+        perturbed, loss = one_pass(batch, epoch, step, model, view, phase, settings, made, size)
         torch.autograd.backward(loss.total * (len(batch) / size))
         return perturbed, loss
 
@@ -107,7 +109,6 @@ def train_step(
     }
     measured = {name: value * len(batch) for name, value in measured.items()} | dict(perturbed.counts)
     _sum_gradients(model)
-    _average_statistics(model)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     healthy = math.isfinite(measured["loss"]) and checkpoint.finite(gradients)
     if distributed.any_(not healthy, settings.device):
@@ -127,15 +128,19 @@ def one_pass(
     phase: Phase,
     settings: Settings,
     perturbed: Perturbed | None = None,
+    size: int | None = None,
 ) -> tuple[Perturbed, Loss]:
-    """The attack, unless its result is given, and the loss; both draw the same in every pass of a step."""
+    """The attack, unless its result is given, and the loss; both draw the same in every pass of a step.
+
+    A share of a batch of ``size`` passes while other processes pass theirs; without it, the batch is the whole.
+    """
     if perturbed is None:
         keys = Keys(settings.seed, "train", batch.index).fold(epoch)
         perturbed = phase.objective.perturb(view, batch, keys)
     model.train()
-    bf16 = settings.precision == "bf16"
-    noise = derive(settings.seed, "dropout", epoch, step, distributed.rank())
-    with seeded(noise, settings.device), torch.autocast(settings.device.type, torch.bfloat16, enabled=bf16):
+    cast = torch.autocast(settings.device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+    whole = nullcontext() if size is None else as_whole(size)
+    with seeded(derive(settings.seed, "dropout", epoch, step, 0), settings.device), cast, whole:
         return perturbed, phase.objective.loss(model, batch, perturbed)
 
 
@@ -147,14 +152,3 @@ def _sum_gradients(model: nn.Module) -> None:
         if p.grad is None and p.requires_grad:
             p.grad = torch.zeros_like(p)
     distributed.sum_([p.grad for p in model.parameters() if p.grad is not None])
-
-
-def _average_statistics(model: nn.Module) -> None:
-    """Make processes one: average the batch-norm statistics of their shares of the batch."""
-    if distributed.world_size() == 1:
-        return
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
-    statistics = [s for norm in norms for s in (norm.running_mean, norm.running_var) if s is not None]
-    distributed.sum_(statistics)
-    for statistic in statistics:
-        statistic /= distributed.world_size()

@@ -1,0 +1,107 @@
+"""A process's share of a batch is trained as if it were within the whole: batch norm and dropout over processes.
+
+Otherwise a step would depend on the number of processes. ``nn.SyncBatchNorm`` does the first, but not on a CPU, and it
+has to replace modules, of which timm has others.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from .. import distributed
+
+
+def as_whole(size: int) -> AbstractContextManager[object]:
+    """While it lasts, what mixes images or draws numbers in a pass does so as if the shares were one batch of ``size``.
+
+    All processes must make the same passes. Batch norms in training mode take the statistics of the whole; dropout
+    draws for the whole and takes its part, so that random numbers must be in the same state everywhere.
+    """
+    return nullcontext() if distributed.world_size() == 1 else _AsWhole(size)
+
+
+class _AsWhole(TorchFunctionMode):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size, self.share = size, distributed.share(size)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is F.batch_norm:
+            func = batch_norm
+        elif func is F.dropout:
+            func = self.dropout
+        return func(*args, **(kwargs or {}))
+
+    def dropout(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        """``F.dropout`` of a share, or of several that follow one another, as of clean and of attacked images."""
+        several, rest = divmod(len(input), self.share.stop - self.share.start)
+        if not training or p == 0 or rest:
+            return F.dropout(input, p, training, inplace)
+        whole = input.new_empty((several * self.size, *input.shape[1:]))
+        if input.dim() == 4 and not input.is_contiguous():
+            whole = whole.to(memory_format=torch.channels_last)  # numbers are drawn in the order of memory
+        kept = torch.cat([batch[self.share] for batch in torch.split(whole.bernoulli_(1 - p), self.size)])
+        return input * (kept / (1 - p))
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """``F.batch_norm`` of a share (b, C, ...), in float32 at least, by the mean and variance over all shares."""
+    if not training:
+        return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    images = input.to(torch.promote_types(input.dtype, torch.float32))
+    over = [0, *range(2, images.dim())]
+    places = (1, -1, *(1 for _ in over[1:]))
+    here = images.new_tensor([images.numel() / images.shape[1]])
+    total = _sum(torch.cat([images.sum(over), here]))
+    mean, count = total[:-1] / total[-1], total[-1].detach()
+    centred = images - mean.view(places)
+    variance = _sum(centred.square().sum(over)) / count
+    with torch.no_grad():
+        if running_mean is not None and running_var is not None:
+            running_mean.lerp_(mean, momentum)
+            running_var.lerp_(variance * (count / (count - 1)), momentum)
+    scale = (variance + eps).rsqrt()
+    result = centred * (scale if weight is None else scale * weight).view(places)
+    return (result if bias is None else result + bias.view(places)).to(input.dtype)
+
+
+class _Sum(torch.autograd.Function):
+    """A sum over processes, whose gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        distributed.sum_([total])
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        distributed.sum_([total])
+        return total
+
+
+def _sum(value: Tensor) -> Tensor:
+    return _Sum.apply(value)  # type: ignore[no-any-return]
