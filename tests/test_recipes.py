@@ -16,7 +16,8 @@ TABLE_1 = {"at", "trades", "mart"} | {f"part{m}{s}" for m in ("", "-t", "-m") fo
 PAPER = ("cifar10", "svhn", "tiny-imagenet")
 ON = ("part-imagenet", "cityscapes", "pascal-part", "ade-parts", "synthetic-parts")
 PART_MODELS = {f"{m}{s}" for m in ("baseline", "downsampled", "bounding-box") for s in ("", "-trades", "-clean")} | {
-    "two-headed", "pixel", "segmenter", "part-budget", "part-budget-annotated", "bounding-box-no-part-labels", "bounding-box-centroids",
+    "two-headed", "pixel", "segmenter", "part-budget", "part-budget-annotated",
+    "bounding-box-no-part-labels", "bounding-box-centroids",
     *(f"downsampled-{s}" for s in ("no-part-labels", "boxes", "objects", "tenth", "no-background", "see-image")),
     *(f"{m}-{s}" for m in ("baseline", "downsampled") for s in ("efficientnet-b4", "resnext50")),
 }  # fmt: skip
