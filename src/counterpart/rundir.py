@@ -141,11 +141,13 @@ class RunDir:
             if changed:
                 raise UserError(
                     f"{self.path} holds a run with another configuration ({'; '.join(changed[:3])}). "
-                    "Give this run a name of its own with --name, or remove the folder."
+                    "Give this run a name of its own with --name, or another folder with --runs, or remove the old one."
                 )
             return
         if self.path.exists() and any(self.path.iterdir()):
-            raise UserError(f"{self.path} exists, is not empty and is no run folder. Choose another --name.")
+            raise UserError(
+                f"{self.path} exists, is not empty and is no run folder. Choose another --name or --runs."
+            )
         environment = json.dumps(records.environment(), indent=1)
         text = yaml.safe_dump(dict(config), sort_keys=False)
         write_atomically(self.config_file, lambda p: p.write_text(text))  # first: its presence makes it a run
