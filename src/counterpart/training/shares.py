@@ -47,7 +47,7 @@ class _AsWhole(TorchFunctionMode):
     def dropout(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         """``F.dropout`` of a share, or of several that follow one another, as of clean and of attacked images."""
         several, rest = divmod(len(input), self.share.stop - self.share.start)
-        if not training or p == 0 or rest:
+        if not training or p in (0, 1) or rest:
             return F.dropout(input, p, training, inplace)
         whole = input.new_empty((several * self.size, *input.shape[1:]))
         if input.dim() == 4 and not input.is_contiguous():
