@@ -3,7 +3,8 @@
     counterpart papers run pixel/controls --scale small --data.root DIR --seeds 0,1,2       (a quarter of an hour a row)
     python benchmarks/keep_papers.py runs/papers/small/pixel-controls-cifar10.jsonl
 
-What ``results/`` has of that experiment is replaced.
+What ``results/`` has of the same row, column and seed is replaced, the rest stays: an experiment may be continued on
+another machine. Delete the file first where its settings have changed.
 """
 
 import argparse
@@ -30,9 +31,10 @@ def main() -> None:
         if one.name.rpartition("/")[2] not in out
     ]
     target, fresh = RESULTS / given.file.name, RESULTS / f".{given.file.name}"
-    records.write(fresh, kept)
+    merged = {(one.name, one.seed): one for one in [*records.read(target), *kept]}
+    records.write(fresh, list(merged.values()))
     fresh.replace(target)
-    print(f"Kept {len(kept)} records in results/{target.name}")
+    print(f"Kept {len(kept)} records in results/{target.name}, which now holds {len(merged)}")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from counterpart import papers
+from counterpart import papers, recipes
 from counterpart.cli import main
+from counterpart.config import plain, resolve
 from counterpart.data.corruptions import CORRUPTIONS
 from counterpart.errors import UserError
 from counterpart.evaluation import corruption
@@ -209,6 +210,18 @@ def test_differences_pair_the_seeds_and_images_that_both_rows_have():
     assert set(shown) == {("PART", "AT", "natural")}  # no MART; no PGD-20; seed 2 saw other images
     difference, seeds, n = shown["PART", "AT", "natural"]
     assert (difference.mean, seeds, n) == (0.25, 2, 4)
+
+
+@pytest.mark.parametrize("number", [1, 5, 6, 14, 15, 17, 18, 19, 20])
+def test_every_row_of_a_table_that_trains_is_a_recipe(number, tmp_path):
+    def settings(values):
+        return {key: value for key, value in plain(values).items() if key not in ("name", "runs", "seed")}
+
+    table = papers.find(f"part/table-{number}")
+    own = [settings(resolve(recipes.load(n))) for n in recipes.names() if n.startswith("part-imagenet/")]
+    for row in table.rows:
+        config = experiments.configuration(row, "part-imagenet", "full", tmp_path, 0, {}, table.scales)
+        assert settings(config) in own, row.name
 
 
 def test_rows_win_over_the_scale_except_in_smoke(tmp_path):
