@@ -190,6 +190,7 @@ def test_corruptions_are_columns_and_what_lacks_its_textures_is_missing(tmp_path
     told = capsys.readouterr()
     assert "severity 1" in told.out
     assert "Left out: frost" in told.err
+    assert "Frost needs its textures" in told.out
 
 
 def test_differences_pair_the_seeds_and_images_that_both_rows_have():

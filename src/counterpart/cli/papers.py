@@ -21,6 +21,10 @@ SETTINGS: Collection[str] = tuple(
     or key in ("device", "threads", "evaluate.n", "runs", "corruptions.frost", "corruptions.source")
 )
 
+FROST = (
+    "Frost needs its textures (--corruptions.frost DIR) or the official files (--corruptions.source DIR): without them "
+    "it is missing here, and so is a mean of corruptions."
+)
 MANY = 8  # columns; more become lines
 WIDE = (
     200  # characters of what goes to a file or through a pipe, which would have rich's 80: words stay whole
@@ -131,7 +135,7 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
     for (one, other, column), (told, extra) in papers.overheads(experiment, dataset, found).items():
         paper = "not in the paper" if told is None else f"paper {told:+.1%}"
         console.print(f"- {one} over {other}, {column}: {extra:+.1%} ({paper})", highlight=False)
-    for note in experiment.notes:
+    for note in (*experiment.notes, *([FROST] if experiment.corruptions else [])):
         console.print(f"- {note}", highlight=False)
     drawn = papers.figure(experiment, dataset, scale, home)
     if drawn is not None:

@@ -164,8 +164,6 @@ TABLE_4 = Experiment(
     notes=(
         "The paper does not say which severity: its numbers fit severity 1. For all five: counterpart corruptions.",
         "Its Gaussian Noise equals its Gaussian Blur in all six columns: a copy error there, or the wrong file.",
-        "Frost needs its textures (--corruptions.frost DIR) or the official files (--corruptions.source DIR); without "
-        "them it is missing here.",
     ),
     corruptions={column: f"{name}/severity 1" for column, name in _CORRUPTIONS.items()},
 )  # fmt: skip
