@@ -189,6 +189,15 @@ def test_recipes_list_names_all(capsys):
     assert all(len(line.split()) > 5 for line in lines)
 
 
+def test_recipes_list_names_those_of_one_data_set(capsys):
+    assert main(["recipes", "list", "svhn"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = cli.recipes.recipes.names()
+    assert [line.split()[0] for line in lines] == [name for name in names if name.startswith("svhn/")]
+    assert main(["recipes", "list", "cifar100"]) == 2
+    assert "no recipes are for 'cifar100'. Did you mean 'cifar10'?" in capsys.readouterr().err
+
+
 def test_a_reader_that_has_seen_enough_causes_no_traceback():
     command = f"{sys.executable} -m counterpart recipes show cifar10/part | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], cwd=SOURCE, capture_output=True, text=True, check=False)

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from .. import recipes
+from ..errors import UserError, nearest
 
 SETTINGS: Collection[str] = ()
 
@@ -12,7 +13,8 @@ SETTINGS: Collection[str] = ()
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     actions = parser.add_subparsers(dest="action", metavar="list|show", required=True)
-    actions.add_parser("list", help="every built-in recipe and what it is")
+    every = actions.add_parser("list", help="the built-in recipes and what they are")
+    every.add_argument("data", metavar="DATA", nargs="?", help="those of one data set, such as cifar10")
     show = actions.add_parser(
         "show", help="one recipe with every setting, to edit: counterpart recipes show cifar10/part > my.yaml"
     )
@@ -24,7 +26,11 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     if arguments.action == "show":
         print(recipes.show(arguments.recipe), end="")
         return 0
-    width = max(map(len, recipes.names()))
-    for name in recipes.names():
+    names = [name for name in recipes.names() if arguments.data in (None, name.partition("/")[0])]
+    if not names:
+        known = {name.partition("/")[0] for name in recipes.names()}
+        raise UserError(f"no recipes are for {arguments.data!r}. {nearest(arguments.data, known)}")
+    width = max(map(len, names))
+    for name in names:
         print(f"{name:{width}}  {recipes.headline(name)}")
     return 0
