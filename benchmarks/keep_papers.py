@@ -1,4 +1,5 @@
-"""Copy an experiment's records to ``results/``, absolute paths in their commands cut to their last part.
+"""Copy an experiment's records to ``results/``: absolute paths in their commands cut to their last part, and numbers in
+their details to six digits.
 
     counterpart papers run pixel/controls --scale small --data.root DIR --seeds 0,1,2       (a quarter of an hour a row)
     python benchmarks/keep_papers.py runs/papers/small/pixel-controls-cifar10.jsonl
@@ -10,6 +11,7 @@ another machine. Delete the file first where its settings have changed.
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from timing import RESULTS, shortened
 
@@ -32,9 +34,19 @@ def main() -> None:
     ]
     target, fresh = RESULTS / given.file.name, RESULTS / f".{given.file.name}"
     merged = {(one.name, one.seed): one for one in [*records.read(target), *kept]}
-    records.write(fresh, list(merged.values()))
+    fresh.unlink(missing_ok=True)  # of a run that was killed here
+    records.write(fresh, [replace(one, details=six_digits(one.details)) for one in merged.values()])
     fresh.replace(target)
     print(f"Kept {len(kept)} records in results/{target.name}, which now holds {len(merged)}")
+
+
+def six_digits(value: Any) -> Any:
+    """A JSON value whose fractions have six digits: parts by the dozen would fill megabytes."""
+    if isinstance(value, dict):
+        return {key: six_digits(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [six_digits(one) for one in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 from ..errors import UserError, nearest
 from .comparing import best_rows as best_rows
+from .comparing import differences as differences
 from .comparing import seed_differences as seed_differences
 from .cost import overheads as overheads
 from .experiments import SCALES as SCALES
 from .experiments import Experiment as Experiment
 from .experiments import Row as Row
 from .experiments import columns as columns
-from .experiments import differences as differences
 from .experiments import differs as differs
 from .experiments import figure as figure
 from .experiments import measured as measured

@@ -1,4 +1,4 @@
-"""What the records of an experiment say of its rows together: tests over seeds, and the best of a sweep."""
+"""What the records of an experiment say of its rows together: tests over images and seeds, and the best of a sweep."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -6,10 +6,35 @@ from statistics import fmean
 
 from ..errors import UserError, nearest
 from ..records import Record
-from ..statistics import Welch, welch
+from ..statistics import Difference, Welch, paired_difference, welch
 from .experiments import Experiment, Row, columns
 
 Found = Mapping[tuple[str, str], Sequence[Record]]
+
+
+def differences(
+    experiment: Experiment, found: Found
+) -> dict[tuple[str, str, str], tuple[Difference, int, int]]:
+    """(one row, other row, column) -> their difference, its seeds and its images, for the experiment's pairs.
+
+    Seeds that only one row of a pair has, or that saw other images, do not count.
+    """
+    result = {}
+    for one, other in experiment.pairs:
+        for column in columns(experiment):
+            first, second = (
+                {
+                    (r.seed, r.n): r.details["right"]
+                    for r in found.get((row, column), ())
+                    if "right" in r.details
+                }
+                for row in (one, other)
+            )
+            both = [key for key in first if key in second]
+            if both:
+                outcomes = [([c == "1" for c in first[k]], [c == "1" for c in second[k]]) for k in both]
+                result[one, other, column] = paired_difference(outcomes), len(both), len(outcomes[0][0])
+    return result
 
 
 def seed_differences(

@@ -20,7 +20,6 @@ from ..errors import UserError, nearest
 from ..recipes import load
 from ..records import Record, file_hash, read, write
 from ..rundir import RunDir
-from ..statistics import Difference, paired_difference
 from .cells import SMOKE_STEPS, Column, few, measure
 
 NATURAL = "natural"
@@ -324,31 +323,6 @@ def measured(
         if record.kind != "artifact":
             found.setdefault((row, column), []).append(record)
     return found
-
-
-def differences(
-    experiment: Experiment, found: Mapping[tuple[str, str], Sequence[Record]]
-) -> dict[tuple[str, str, str], tuple[Difference, int, int]]:
-    """(one row, other row, column) -> their difference, its seeds and its images, for the experiment's pairs.
-
-    Seeds that only one row of a pair has, or that saw other images, do not count.
-    """
-    result = {}
-    for one, other in experiment.pairs:
-        for column in columns(experiment):
-            first, second = (
-                {
-                    (r.seed, r.n): r.details["right"]
-                    for r in found.get((row, column), ())
-                    if "right" in r.details
-                }
-                for row in (one, other)
-            )
-            both = [key for key in first if key in second]
-            if both:
-                outcomes = [([c == "1" for c in first[k]], [c == "1" for c in second[k]]) for k in both]
-                result[one, other, column] = paired_difference(outcomes), len(both), len(outcomes[0][0])
-    return result
 
 
 def chosen_rows(experiment: Experiment, names: Sequence[str]) -> list[Row]:

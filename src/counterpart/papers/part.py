@@ -69,7 +69,10 @@ def _three(name: str, recipe: str, *texts: str) -> Row:
 
 
 def _sweep(name: str, recipe: str, *texts: str) -> list[Row]:
-    """Rows of five values of c_seg."""
+    """Rows of five values of c_seg.
+
+    Each is a recipe as well, but rows that share theirs are what ``--best-by`` chooses from.
+    """
     return [
         _one(f"{name} c_seg {c}", recipe, text, train={"c_seg": c})
         for c, text in zip((0.1, 0.3, 0.5, 0.7, 0.9), texts, strict=True)
