@@ -1,4 +1,4 @@
-"""Does ``part.eps_low auto`` pay? On the digits: AT, PART at 7/8 of eps, its matched-mean control, and the search.
+"""Does ``mask.eps_low auto`` pay? On the digits: AT, PART at 7/8 of eps, its matched-mean control, and the search.
 
     python benchmarks/eps_low_auto.py --seeds 0,1,2    (minutes a run on a slow core; it goes on where it was)
 
@@ -24,7 +24,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "AT": ("digits/at", {}),
     "PART 7/8": ("digits/part", {}),
     "PART 7/8 uniform": ("digits/part-uniform", {}),
-    "PART auto": ("digits/part", {"part": {"eps_low": "auto"}}),
+    "PART auto": ("digits/part", {"mask": {"eps_low": "auto"}}),
 }
 AUTO = "PART auto"
 ATTACKS = [{"steps": 20}, {"attack": "minimum-margin", "targets": 9, "steps": 20}]

@@ -53,10 +53,10 @@ def groups() -> list[list[str]]:
     """Names of experiments, those that share runs together; the longest groups first."""
     grouped: dict[str, list[str]] = {"part figures": [], "part tables": [], "pixel": [], "pixel alone": []}
     for name, experiment in papers.EXPERIMENTS.items():
-        if name == "part/ade-parts":
-            continue  # the rows of part/synthetic-parts, on photographs
+        if name == "parts/ade-parts":
+            continue  # the rows of parts/synthetic-parts, on photographs
         paper = name.partition("/")[0]
-        part = " tables" if name.startswith("part/table") else " figures"
+        part = " tables" if name.startswith("parts/table") else " figures"
         alone = " alone" if experiment.fresh else ""
         grouped[paper + (alone if paper == "pixel" else part)].append(name)
     return list(grouped.values())

@@ -132,7 +132,7 @@ def our_objectives(method: str) -> dict[str, Objective]:
     make = partial(make, step_size=STEP, **({} if method == "at" else {"beta": BETA}))
     made = {base: make(rule=constant), part: make(rule=masked)}
     if method == "at":
-        made["PART, clean map"] = make(rule=masked, mask_from="clean")
+        made["PART, clean map"] = make(rule=masked, drawn_from="clean")
     return made
 
 

@@ -12,7 +12,7 @@ from counterpart import build, devices, jobs
 from counterpart.batch import Batch
 from counterpart.budget import L2, Linf
 from counterpart.config import resolve
-from counterpart.config.part import OF_PARTS, SAME_FOR_ALL, Part
+from counterpart.config.mask import OF_PARTS, SAME_FOR_ALL, MaskSettings
 from counterpart.data.image_sets import ImageSet
 from counterpart.data.parts import Parts
 from counterpart.errors import UserError
@@ -29,9 +29,9 @@ PART = {"train": {"method": "part"}, "attack": {"eps": 0.03, "steps": 7, "step_s
 
 
 def test_settings_of_part_reach_its_rule_and_objective():
-    changes = {"eps_low": 0.01, "control": "uniform", "map_class": "predicted", "mask_from": "clean"}
-    changes |= {"mask": "quantile", "quantile": 0.3, "map": "layer-cam"}
-    config = resolve(PART, {"part": changes})
+    changes = {"eps_low": 0.01, "control": "uniform", "map_class": "predicted", "drawn_from": "clean"}
+    changes |= {"rule": "quantile", "quantile": 0.3, "map": "layer-cam"}
+    config = resolve(PART, {"mask": changes})
     wanted = {
         "eps": 0.03,
         "eps_low": 0.01,
@@ -44,69 +44,69 @@ def test_settings_of_part_reach_its_rule_and_objective():
     burn_in, main = build.phases(config)
     given = main.objective.perturb.keywords
     assert given["rule"].keywords == wanted
-    assert (given["steps"], given["step_size"], given["mask_from"]) == (7, 0.004, "clean")
+    assert (given["steps"], given["step_size"], given["drawn_from"]) == (7, 0.004, "clean")
     assert given["budget"] == Linf(0.03)
     assert (main.refresh_epochs, main.map_class, main.map_kind) == (None, "predicted", "layer-cam")
-    corner = resolve(PART, {"part": {"mask": "quadrant", "quadrant": "lower-left"}})
+    corner = resolve(PART, {"mask": {"rule": "quadrant", "quadrant": "lower-left"}})
     assert build.rule(corner).keywords["quadrant"] == "lower-left"
-    assert build.phases(resolve(PART, {"part": {"refresh_epochs": 4}}))[1].refresh_epochs == 4
-    with pytest.raises(UserError, match=r"mask_from clean has no effect"):
-        resolve(PART, {"part": {"refresh_epochs": 4, "mask_from": "clean"}})
-    assert (burn_in.refresh_epochs, burn_in.objective.perturb.keywords["mask_from"]) == (None, "start")
+    assert build.phases(resolve(PART, {"mask": {"refresh_epochs": 4}}))[1].refresh_epochs == 4
+    with pytest.raises(UserError, match=r"drawn_from clean has no effect"):
+        resolve(PART, {"mask": {"refresh_epochs": 4, "drawn_from": "clean"}})
+    assert (burn_in.refresh_epochs, burn_in.objective.perturb.keywords["drawn_from"]) == (None, "start")
     assert build.rule(resolve(PART)).keywords["mask"] == "paper"
-    assert build.phases(resolve(PART))[1].objective.perturb.keywords["mask_from"] == "start"
+    assert build.phases(resolve(PART))[1].objective.perturb.keywords["drawn_from"] == "start"
 
 
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ({"mask": "jet"}, "part.mask = jet: input should be 'paper', 'quantile'"),
-        ({"control": "half"}, "part.control = half: input should be 'none', 'uniform'"),
-        ({"map": "cam"}, "part.map = cam: input should be 'grad-cam'"),
-        ({"map_class": "wrong"}, "part.map_class = wrong: input should be 'true', 'predicted' or 'margin'"),
-        ({"mask": "quantile", "quantile": 0}, "part.quantile = 0: input should be greater than 0"),
-        ({"mask": "quantile", "quantile": 1}, "part.quantile = 1: input should be less than 1"),
-        ({"mask": "quadrant", "quadrant": "middle"}, "part.quadrant = middle: input should be 'upper-left'"),
-        ({"quantile": 0.5}, "part.quantile 0.5 has no effect with part.mask paper"),
+        ({"rule": "jet"}, "mask.rule = jet: input should be 'paper', 'quantile'"),
+        ({"control": "half"}, "mask.control = half: input should be 'none', 'uniform'"),
+        ({"map": "cam"}, "mask.map = cam: input should be 'grad-cam'"),
+        ({"map_class": "wrong"}, "mask.map_class = wrong: input should be 'true', 'predicted' or 'margin'"),
+        ({"rule": "quantile", "quantile": 0}, "mask.quantile = 0: input should be greater than 0"),
+        ({"rule": "quantile", "quantile": 1}, "mask.quantile = 1: input should be less than 1"),
+        ({"rule": "quadrant", "quadrant": "middle"}, "mask.quadrant = middle: input should be 'upper-left'"),
+        ({"quantile": 0.5}, "mask.quantile 0.5 has no effect with mask.rule paper"),
         (
-            {"mask": "soft", "quadrant": "lower-left"},
-            "part.quadrant lower-left has no effect with part.mask soft",
+            {"rule": "soft", "quadrant": "lower-left"},
+            "mask.quadrant lower-left has no effect with mask.rule soft",
         ),
-        ({"mask": "centre", "map": "layer-cam"}, "part.map layer-cam has no effect with part.mask centre"),
-        ({"mask": "centre", "layer": "layer3"}, "part.layer layer3 has no effect with part.mask centre"),
+        ({"rule": "centre", "map": "layer-cam"}, "mask.map layer-cam has no effect with mask.rule centre"),
+        ({"rule": "centre", "layer": "layer3"}, "mask.layer layer3 has no effect with mask.rule centre"),
         (
             {"map": "attention-gradient", "layer": "blocks.1"},
-            "part.layer blocks.1 has no effect with part.map attention-gradient",
+            "mask.layer blocks.1 has no effect with mask.map attention-gradient",
         ),
         (
             {"map": "attention-rollout", "map_class": "predicted"},
-            "part.map_class predicted has no effect with part.map attention-rollout",
+            "mask.map_class predicted has no effect with mask.map attention-rollout",
         ),
-        ({"mask": "centre", "map_class": "margin"}, "part.map_class margin has no effect"),
+        ({"rule": "centre", "map_class": "margin"}, "mask.map_class margin has no effect"),
         (
-            {"mask": "quadrant", "refresh_epochs": 3},
-            "part.refresh_epochs 3 has no effect with part.mask quadrant",
+            {"rule": "quadrant", "refresh_epochs": 3},
+            "mask.refresh_epochs 3 has no effect with mask.rule quadrant",
         ),
-        ({"mask": "quadrant", "mask_from": "clean"}, "part.mask_from clean has no effect"),
-        ({"mask": "file"}, "part.mask file needs the folder of your masks: part.masks DIR"),
-        ({"masks": "DIR"}, "part.masks DIR has no effect with part.mask paper"),
-        ({"mask": "file", "masks": "DIR", "refresh_epochs": 3}, "part.refresh_epochs 3 has no effect"),
-        ({"mask": "centre", "control": "shuffled"}, "all images share one plane under part.mask centre"),
-        ({"mask": "mean-preserving", "eps_low": 0, "quantile": 0.01}, "a radius of 3, outside [0, 1]"),
+        ({"rule": "quadrant", "drawn_from": "clean"}, "mask.drawn_from clean has no effect"),
+        ({"rule": "file"}, "mask.rule file needs the folder of your masks: mask.files DIR"),
+        ({"files": "DIR"}, "mask.files DIR has no effect with mask.rule paper"),
+        ({"rule": "file", "files": "DIR", "refresh_epochs": 3}, "mask.refresh_epochs 3 has no effect"),
+        ({"rule": "centre", "control": "shuffled"}, "all images share one plane under mask.rule centre"),
+        ({"rule": "mean-preserving", "eps_low": 0, "quantile": 0.01}, "a radius of 3, outside [0, 1]"),
         (
-            {"mask": "mean-preserving", "eps_low": 0, "control": "inverse"},
-            "a radius of -0.06, outside [0, 1]: use a larger part.quantile or a part.eps_low nearer to attack.eps",
+            {"rule": "mean-preserving", "eps_low": 0, "control": "inverse"},
+            "a radius of -0.06, outside [0, 1]: use a larger mask.quantile or a mask.eps_low nearer to attack.eps",
         ),
     ],
 )
 def test_masks_that_cannot_be_are_refused(part, message):
     with pytest.raises(UserError, match=re.escape(message)):
-        resolve(PART, {"part": part})
+        resolve(PART, {"mask": part})
 
 
 def test_a_recipe_of_part_takes_a_mask_without_a_map():
-    for part in ({"mask": "centre"}, {"mask": "file", "masks": "DIR"}):
-        assert resolve(load("cifar10/part"), {"part": part}).part.mask == part["mask"]
+    for part in ({"rule": "centre"}, {"rule": "file", "files": "DIR"}):
+        assert resolve(load("cifar10/part"), {"mask": part}).mask.rule == part["rule"]
 
 
 MARGIN = {"attack": {"generation": "minimum-margin", "targets": 2}}
@@ -117,9 +117,9 @@ def test_minimum_margin_generation_reaches_both_phases(method):
     """Masks are drawn on the clean pass that it makes anyway, unless another is asked for."""
     config = resolve({"train": {"method": method}}, MARGIN)
     given = [phase.objective.perturb.keywords for phase in build.phases(config)]
-    assert [(g["targets"], g["loss"], g["mask_from"]) for g in given] == [(2, margin, "clean")] * len(given)
-    started = build.phases(resolve(PART, MARGIN, {"part": {"mask_from": "start"}}))[1]
-    assert started.objective.perturb.keywords["mask_from"] == "start"
+    assert [(g["targets"], g["loss"], g["drawn_from"]) for g in given] == [(2, margin, "clean")] * len(given)
+    started = build.phases(resolve(PART, MARGIN, {"mask": {"drawn_from": "start"}}))[1]
+    assert started.objective.perturb.keywords["drawn_from"] == "start"
     assert build.phases(resolve(PART))[1].objective.perturb.keywords["targets"] is None
 
 
@@ -147,20 +147,20 @@ def test_options_are_part_of_a_methods_name():
 
 def test_methods_are_named_by_mask_map_and_control():
     assert build.method_name(resolve(PART)) == "PART"
-    assert build.method_name(resolve(PART, {"part": {"control": "shuffled"}})) == "PART, shuffled control"
-    changes = {"mask": "soft", "map": "layer-cam", "layer": "layer3", "control": "inverse"}
+    assert build.method_name(resolve(PART, {"mask": {"control": "shuffled"}})) == "PART, shuffled control"
+    changes = {"rule": "soft", "map": "layer-cam", "layer": "layer3", "control": "inverse"}
     name = "PART, soft mask, layer-cam map, layer layer3, inverse control"
-    assert build.method_name(resolve(PART, {"part": changes})) == name
-    assert build.method_name(resolve({"part": {"control": "shuffled"}})) == "AT"
+    assert build.method_name(resolve(PART, {"mask": changes})) == name
+    assert build.method_name(resolve({"mask": {"control": "shuffled"}})) == "AT"
 
 
 def test_views_show_what_the_map_is_drawn_from():
-    layer = {"part": {"layer": "layer3"}}
+    layer = {"mask": {"layer": "layer3"}}
     assert build.shown(resolve(PART, layer)) == {"layer": "layer3", "attention": False}
     assert build.settings(resolve(PART, layer), CPU).shown == {"layer": "layer3", "attention": False}
-    gradient = {"part": {"map": "attention-gradient"}}
+    gradient = {"mask": {"map": "attention-gradient"}}
     assert build.shown(resolve(PART, gradient)) == {"layer": None, "attention": True}
-    mapless = {"part": {"mask": "centre"}}
+    mapless = {"mask": {"rule": "centre"}}
     for plain in (resolve(layer), resolve(PART, mapless), resolve({"evaluate": {"eps_low": 0.01}}, mapless)):
         assert build.shown(plain) == {}
     attacked = resolve(layer, {"evaluate": {"eps_low": 0.01}})  # AT, under a mask-aware attack
@@ -172,15 +172,15 @@ def test_every_mask_and_control_of_the_schema_makes_a_budget():
     maps = {"features": torch.rand(4, 5, 4, 4), "part_logits": torch.randn(4, 3, 4, 4)}
     probe = Probe(torch.rand(4, 3, 8, 8), torch.rand(4, 2), weights=torch.rand(2, 5), **maps)
     batch = Batch(probe.images, torch.tensor([0, 1, 0, 1]), torch.arange(4), torch.randint(0, 3, (4, 8, 8)))
-    fields = Part.model_fields
-    for mask in get_args(fields["mask"].annotation):
+    fields = MaskSettings.model_fields
+    for mask in get_args(fields["rule"].annotation):
         for control in get_args(fields["control"].annotation):
             if mask in SAME_FOR_ALL and control == "shuffled":
                 continue
-            own = {"masks": "DIR"} if mask == "file" else {}
+            own = {"files": "DIR"} if mask == "file" else {}
             model = {"model": {"name": "parts/pixel"}} if mask in OF_PARTS else {}
-            given = {"mask": mask, "control": control, "eps_low": 0.025, **own}
-            rule = build.rule(resolve(PART, model, {"part": given}))
+            given = {"rule": mask, "control": control, "eps_low": 0.025, **own}
+            rule = build.rule(resolve(PART, model, {"mask": given}))
             budget = rule(probe, batch, Keys(0, "all", batch.index))
             assert budget.contains(batch.images, batch.images).all(), (mask, control)
 
@@ -190,7 +190,7 @@ def test_part_refuses_models_and_images_that_a_mask_cannot_use(tmp_path):
     with pytest.raises(
         UserError, match="published-code colours red, green and blue, but the images have 1 channel"
     ):
-        jobs.train(resolve(PART, changes, {"part": {"mask": "published-code"}}))
+        jobs.train(resolve(PART, changes, {"mask": {"rule": "published-code"}}))
     assert not (tmp_path / "n").exists()
 
 
@@ -338,7 +338,7 @@ def test_guides_that_cannot_be_had_are_refused_before_any_attack():
 
 
 def test_the_names_of_staged_attacks_say_how():
-    evaluate = resolve({"evaluate": {"attacks": "part-worst-case"}}).evaluate
+    evaluate = resolve({"evaluate": {"attacks": "parts-worst-case"}}).evaluate
     names = [build._name(spec) for spec in evaluate.attacks if "staged" in spec.attack]
     assert names == [
         "single-staged-100x5", "two-staged-100x5 untargeted", "two-staged-100x5", "two-staged-100x5 likely",
@@ -421,21 +421,21 @@ def test_the_hash_of_a_configuration_forgets_what_does_not_matter():
     assert build.config_hash(base) != build.config_hash(resolve(PART, {"seed": 1}))
 
 
-@pytest.mark.parametrize(("method", "base", "mask_from"), [
+@pytest.mark.parametrize(("method", "base", "drawn_from"), [
     ("trades", "trades", None), ("part-t", "trades", "clean"), ("mart", "mart", None), ("part-m", "mart", "start"),
 ])  # fmt: skip
-def test_part_t_and_part_m_are_trades_and_mart_under_the_rule(method, base, mask_from):
+def test_part_t_and_part_m_are_trades_and_mart_under_the_rule(method, base, drawn_from):
     config = resolve({"train": {"method": method, "beta": 5, "bn_batches": "joint", "epochs": 8}})
     *before, main = build.phases(config)
     assert main.objective.loss.func.__name__ == f"{base}_loss"
     assert main.objective.loss.keywords == {"beta": 5, "bn_batches": "joint", "label_smoothing": 0}
     given = main.objective.perturb.keywords
-    if mask_from is None:
+    if drawn_from is None:
         assert before == []
         assert given["rule"].func is rules.constant
     else:
         assert (before[0].name, before[0].epochs, main.epochs) == ("burn-in", 2, 6)
-        assert given["mask_from"] == mask_from
+        assert given["drawn_from"] == drawn_from
         assert given["rule"].func is rules.part
     assert build.method_name(config) == method.upper()
     with pytest.raises(UserError, match=r"train.beta 5 has no effect with method at"):
@@ -471,7 +471,7 @@ def test_settings_of_part_models_reach_model_and_loss():
     assert (loss["c_seg"], loss["part_loss"]) == (0.5, PART_LOSSES["centroids"])
     assert loss["base"].keywords["beta"] == 2
     assert build.phases(resolve(parted(c_seg=0)))[0].objective.loss.func is cross_entropy_loss
-    masked = resolve(parted(method="part"), {"part": {"mask": "predicted-parts"}})
+    masked = resolve(parted(method="part"), {"mask": {"rule": "predicted-parts"}})
     assert [phase.objective.loss.keywords["c_seg"] for phase in build.phases(masked)] == [0.5, 0.5]
     plain = resolve({"model": {"name": "parts/baseline", "encoder": "resnet50"}})
     assert plain.model.part_options() == {"encoder": "resnet50"}
@@ -508,12 +508,12 @@ def test_a_part_of_several_classes_has_no_class_of_its_own():
         ),
         ({"model": {"name": "parts/pixel", "output_stride": 12}}, "model.output_stride = 12"),
         (
-            {"train": {"method": "part"}, "part": {"mask": "predicted-parts"}},
-            "part.mask predicted-parts needs a part model, and resnet18 is none",
+            {"train": {"method": "part"}, "mask": {"rule": "predicted-parts"}},
+            "mask.rule predicted-parts needs a part model, and resnet18 is none",
         ),
         (
-            {"part": {"mask": "annotated-parts", "mask_from": "clean"}},
-            "part.mask_from clean has no effect with part.mask annotated-parts",
+            {"mask": {"rule": "annotated-parts", "drawn_from": "clean"}},
+            "mask.drawn_from clean has no effect with mask.rule annotated-parts",
         ),
         (
             {**parted(), "data": {"name": "synthetic-parts", "labels": "centroids"}},
@@ -531,7 +531,7 @@ def test_what_part_models_cannot_do_is_refused_in_one_line(layer, message):
 def test_clean_epochs_come_first_with_a_schedule_of_their_own():
     given = {"clean_epochs": 4, "epochs": 8, "method": "part"}
     config = resolve(
-        {"train": given, "optimizer": {"lr": 1, "schedule": "cosine"}, "part": {"burn_in": 0.25}}
+        {"train": given, "optimizer": {"lr": 1, "schedule": "cosine"}, "mask": {"burn_in": 0.25}}
     )
     phases = build.phases(config)
     assert [(phase.name, phase.epochs) for phase in phases] == [("clean", 4), ("burn-in", 2), ("part", 6)]

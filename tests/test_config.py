@@ -105,35 +105,35 @@ def test_what_is_impossible_is_refused_in_one_line(layer, words):
 
 def test_part_needs_a_smaller_eps_low():
     part = {"train": {"method": "part"}, "attack": {"eps": "8/255"}}
-    assert "part.eps_low 9/255 exceeds attack.eps 8/255" in refusal(part, {"part": {"eps_low": "9/255"}})
-    assert "Did you mean 7/255?" in refusal(part, {"part": {"eps_low": 7}})
-    resolve(part, {"part": {"eps_low": "8/255"}})  # equal: the same as AT
+    assert "mask.eps_low 9/255 exceeds attack.eps 8/255" in refusal(part, {"mask": {"eps_low": "9/255"}})
+    assert "Did you mean 7/255?" in refusal(part, {"mask": {"eps_low": 7}})
+    resolve(part, {"mask": {"eps_low": "8/255"}})  # equal: the same as AT
     resolve({"attack": {"eps": "4/255"}})  # eps_low says nothing to another method
 
 
 def test_eps_low_is_a_number_or_auto():
     part = {"train": {"method": "part"}, "attack": {"eps": "8/255"}}
-    assert resolve(part, {"part": {"eps_low": "auto"}}).part.eps_low == "auto"
-    assert resolve(part, {"part": {"eps_low": "6/255"}}).part.eps_low == 6 / 255
+    assert resolve(part, {"mask": {"eps_low": "auto"}}).mask.eps_low == "auto"
+    assert resolve(part, {"mask": {"eps_low": "6/255"}}).mask.eps_low == 6 / 255
     for wrong in ("atuo", -1, "nan", "inf", True, None):
-        text = refusal(part, {"part": {"eps_low": wrong}})
-        assert f"part.eps_low = {wrong}: input should be a number of at least 0, or auto" in text
-    config = resolve(part, {"part": {"eps_low": "auto"}})
+        text = refusal(part, {"mask": {"eps_low": wrong}})
+        assert f"mask.eps_low = {wrong}: input should be a number of at least 0, or auto" in text
+    config = resolve(part, {"mask": {"eps_low": "auto"}})
     assert resolve(yaml.safe_load(yaml.safe_dump(plain(config)))) == config
 
 
 @pytest.mark.parametrize("mask", ["file", "annotated-parts"])
 def test_a_search_needs_masks_of_any_image(mask):
-    part = {"eps_low": "auto", "mask": mask, **({"masks": "m"} if mask == "file" else {})}
-    assert f"part.eps_low auto draws masks on validation images, and part.mask {mask}" in refusal(
-        {"part": part}
+    part = {"eps_low": "auto", "rule": mask, **({"files": "m"} if mask == "file" else {})}
+    assert f"mask.eps_low auto draws masks on validation images, and mask.rule {mask}" in refusal(
+        {"mask": part}
     )
 
 
 def test_a_search_must_stay_in_range_as_far_as_it_may_go():
-    wide = {"train": {"method": "part"}, "attack": {"eps": 0.5}, "part": {"mask": "mean-preserving"}}
-    resolve(wide, {"part": {"eps_low": 0.4}})
-    assert "radius of 2" in refusal(wide, {"part": {"eps_low": "auto"}})
+    wide = {"train": {"method": "part"}, "attack": {"eps": 0.5}, "mask": {"rule": "mean-preserving"}}
+    resolve(wide, {"mask": {"eps_low": 0.4}})
+    assert "radius of 2" in refusal(wide, {"mask": {"eps_low": "auto"}})
 
 
 def test_part_needs_a_norm_with_a_radius_per_pixel():

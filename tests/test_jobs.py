@@ -43,7 +43,7 @@ def digits(tmp_path_factory):
         "data": {"flip": False, "padding": 1, "limit": 600},
         "model": {"name": "wrn-10-1", "width": 8},
         "attack": {"eps": 0.05, "steps": 3},
-        "part": {"eps_low": 0.03},
+        "mask": {"eps_low": 0.03},
         "train": {
             "method": "part",
             "epochs": 6,

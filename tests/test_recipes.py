@@ -91,9 +91,9 @@ def test_cifar_recipes_have_the_papers_values():
     assert (o.lr, o.momentum, o.weight_decay, o.gamma) == (0.01, 0.9, 2e-4, 0.1)
     assert (t.epochs, t.batch_size, t.method) == (80, 128, "part")
     assert (config.attack.eps, config.attack.steps, config.attack.step_size) == (8 / 255, 10, 2 / 255)
-    assert (config.part.eps_low, config.part.mask, config.part.mask_from) == (7 / 255, "paper", "start")
+    assert (config.mask.eps_low, config.mask.rule, config.mask.drawn_from) == (7 / 255, "paper", "start")
     assert [m * t.epochs for m in o.milestones] == [60]
-    assert config.part.burn_in * t.epochs == 20
+    assert config.mask.burn_in * t.epochs == 20
     assert (config.data.padding, config.data.flip) == (4, True)
 
 
@@ -118,15 +118,15 @@ def test_rows_of_table_1_have_the_papers_values(data, model, lr, batch, decay, s
         if t.method not in ("at", "part"):
             assert t.beta == 6
         if t.masked:
-            part = config.part
-            assert (part.eps_low, part.mask, part.control, part.map_class) == (
+            mask = config.mask
+            assert (mask.eps_low, mask.rule, mask.control, mask.map_class) == (
                 7 / 255,
                 "paper",
                 "none",
                 "true",
             )
-            assert part.burn_in * t.epochs == 20
-            assert part.refresh_epochs == (10 if name.endswith("-every-10") else None)
+            assert mask.burn_in * t.epochs == 20
+            assert mask.refresh_epochs == (10 if name.endswith("-every-10") else None)
 
 
 def test_part_models_have_the_papers_values():
@@ -160,10 +160,10 @@ def test_methods_differ_by_nothing_but_the_method(data):
     def rest(name):
         values = plain(resolve(recipes.load(f"{data}/{name}")))
         values["train"].pop("method")
-        return {key: value for key, value in values.items() if key not in ("name", "part")}
+        return {key: value for key, value in values.items() if key not in ("name", "mask")}
 
     assert rest("at") == rest("part") == rest("part-uniform") == rest("clean")
-    part, uniform = (plain(resolve(recipes.load(f"{data}/{n}")))["part"] for n in ("part", "part-uniform"))
+    part, uniform = (plain(resolve(recipes.load(f"{data}/{n}")))["mask"] for n in ("part", "part-uniform"))
     assert {key for key in part if part[key] != uniform[key]} == {"control"}
 
 
@@ -171,8 +171,8 @@ def test_recipes_of_controls_differ_by_the_control():
     part = plain(resolve(recipes.load("cifar10/part")))
     for name in ("shuffled", "random", "inverse"):
         control = plain(resolve(recipes.load(f"cifar10/part-{name}")))
-        assert control["part"].pop("control") == name
-        assert {**control, "name": "", "part": {"control": "none", **control["part"]}} == {**part, "name": ""}
+        assert control["mask"].pop("control") == name
+        assert {**control, "name": "", "mask": {"control": "none", **control["mask"]}} == {**part, "name": ""}
 
 
 @pytest.mark.parametrize("method", ["at", "part"])
@@ -180,8 +180,8 @@ def test_recipes_of_minimum_margin_differ_by_how_examples_are_made(method):
     pgd, mma = (plain(resolve(recipes.load(f"cifar10/{name}"))) for name in (method, f"{method}-mma"))
     assert (mma["attack"].pop("generation"), mma["attack"]["targets"]) == ("minimum-margin", 3)
     assert pgd["attack"].pop("generation") == "pgd"
-    assert mma["part"].pop("mask_from") is None
-    pgd["part"].pop("mask_from")
+    assert mma["mask"].pop("drawn_from") is None
+    pgd["mask"].pop("drawn_from")
     assert {**mma, "name": ""} == {**pgd, "name": ""}
 
 
@@ -201,11 +201,11 @@ def test_a_file_may_name_its_run(tmp_path):
 
 def test_a_file_may_hold_only_what_differs_from_a_built_in_recipe(tmp_path):
     file = tmp_path / "mine.yaml"
-    file.write_text("base: svhn/part-uniform\npart: {eps_low: 6/255}\ntrain: {epochs: 3}\n")
+    file.write_text("base: svhn/part-uniform\nmask: {eps_low: 6/255}\ntrain: {epochs: 3}\n")
     mine, theirs = plain(resolve(recipes.load(str(file)))), plain(resolve(recipes.load("svhn/part-uniform")))
     assert mine.pop("name") == "mine"
-    assert (mine["part"].pop("eps_low"), mine["train"].pop("epochs")) == (6 / 255, 3)
-    theirs["part"].pop("eps_low"), theirs["train"].pop("epochs"), theirs.pop("name")
+    assert (mine["mask"].pop("eps_low"), mine["train"].pop("epochs")) == (6 / 255, 3)
+    theirs["mask"].pop("eps_low"), theirs["train"].pop("epochs"), theirs.pop("name")
     assert mine == theirs
     assert "control: uniform" in recipes.show(str(file))
     for wrong, hint in (("svnh/part", "Did you mean 'svhn/part'"), ("[1]", "is no built-in recipe")):

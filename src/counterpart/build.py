@@ -11,7 +11,7 @@ from torch import nn
 from . import devices, distributed
 from .attacks import ATTACKS, official, transfer
 from .attacks.auto_attack import suite as autoattack_suite
-from .attacks.part_attacks import Guides, sorted_guides
+from .attacks.on_parts import Guides, sorted_guides
 from .budget import NORMS, Budget
 from .config import (
     ATTACK_OPTIONS,
@@ -64,12 +64,12 @@ def method_name(config: Config) -> str:
 
 def _variant(config: Config) -> str:
     """How a PART run differs from the paper's mask: ", soft mask, shuffled control"."""
-    part = config.part
-    words = [f"{part.mask} mask"] if part.mask != "paper" else []
-    words += [f"{part.map} map"] if part.map != "grad-cam" else []
-    words += [f"layer {part.layer}"] if part.layer is not None else []
-    words += [f"{part.control} control"] if part.control != "none" else []
-    words += ["eps_low auto"] if part.eps_low == "auto" else []
+    mask = config.mask
+    words = [f"{mask.rule} mask"] if mask.rule != "paper" else []
+    words += [f"{mask.map} map"] if mask.map != "grad-cam" else []
+    words += [f"layer {mask.layer}"] if mask.layer is not None else []
+    words += [f"{mask.control} control"] if mask.control != "none" else []
+    words += ["eps_low auto"] if mask.eps_low == "auto" else []
     return "".join(f", {word}" for word in words)
 
 
@@ -91,8 +91,8 @@ def splits(config: Config, device: torch.device, masks_for: str | None = None, *
     data = config.data
     given = {"validation": data.validation, "size": data.size, "download": data.download}
     loaded = DATA_SETS[data.name](data.root, **{**given, **options})
-    if masks_for is not None and config.part.masks is not None:
-        loaded = with_masks(loaded, config.part.masks, masks_for)
+    if masks_for is not None and config.mask.files is not None:
+        loaded = with_masks(loaded, config.mask.files, masks_for)
     train = loaded.train if data.limit is None else balanced_subset(loaded.train, data.limit, seed=0)
     if train.parts is not None:
         train = keep_labels(train, data.labelled)
@@ -155,10 +155,10 @@ def training_budget(config: Config) -> Budget:
 
 
 def rule(config: Config, chosen: float | None = None) -> Rule:
-    """The budget rule of the method; ``chosen`` is the radius that ``part.eps_low auto`` has come to, eps at first."""
+    """The budget rule of the method; ``chosen`` is the radius that ``mask.eps_low auto`` has come to, eps at first."""
     if not config.train.masked:
         return partial(rules.constant, budget=training_budget(config))
-    low, eps = config.part.eps_low, config.attack.eps
+    low, eps = config.mask.eps_low, config.attack.eps
     if low == "auto":
         low = eps if chosen is None else chosen
     return mask_rule(config, eps, low)
@@ -166,25 +166,25 @@ def rule(config: Config, chosen: float | None = None) -> Rule:
 
 def mask_rule(config: Config, eps: float, eps_low: float) -> Rule:
     """The mask of the settings ``part``, with these two radii."""
-    part = config.part
+    mask = config.mask
     return partial(
         rules.part,
         eps=eps,
         eps_low=eps_low,
-        mask=part.mask,
-        control=part.control,
-        kind=part.map,
-        map_class=part.map_class,
-        quantile=part.quantile,
-        quadrant=part.quadrant,
+        mask=mask.rule,
+        control=mask.control,
+        kind=mask.map,
+        map_class=mask.map_class,
+        quantile=mask.quantile,
+        quadrant=mask.quadrant,
     )
 
 
 def shown(config: Config) -> dict[str, Any]:
     """What a view has to show in its probes for the mask of the settings ``part``: options of ``InferenceView``."""
-    part = config.part
-    mapped = (config.train.masked or config.evaluate.eps_low is not None) and part.mask not in MAPLESS
-    return {"layer": part.layer, "attention": part.attention} if mapped else {}
+    mask = config.mask
+    mapped = (config.train.masked or config.evaluate.eps_low is not None) and mask.rule not in MAPLESS
+    return {"layer": mask.layer, "attention": mask.attention} if mapped else {}
 
 
 def phases(config: Config, validation: int = 0) -> list[Phase]:
@@ -192,7 +192,7 @@ def phases(config: Config, validation: int = 0) -> list[Phase]:
 
     Args:
         config: the run.
-        validation: how many validation images it has; only ``part.eps_low auto`` asks.
+        validation: how many validation images it has; only ``mask.eps_low auto`` asks.
     """
     epochs, method, attack = config.train.epochs, config.train.method, config.attack
     smoothing, part_loss = config.train.label_smoothing, PART_LOSSES[config.train.part_loss]
@@ -216,13 +216,13 @@ def phases(config: Config, validation: int = 0) -> list[Phase]:
     if not config.train.masked:
         last = Phase("adversarial" if method == "at" else method, epochs, unmasked)
         return [phase for phase in (clean, last) if phase.epochs]
-    part = config.part
-    burn_in = round(part.burn_in * epochs)
-    if 0 < part.burn_in < 1 and epochs > 1:  # short runs have both phases too
+    mask = config.mask
+    burn_in = round(mask.burn_in * epochs)
+    if 0 < mask.burn_in < 1 and epochs > 1:  # short runs have both phases too
         burn_in = min(max(1, burn_in), epochs - 1)
-    chosen = {} if part.mask_from is None else {"mask_from": part.mask_from}
+    chosen = {} if mask.drawn_from is None else {"drawn_from": mask.drawn_from}
     main = make(rule=rule(config), **chosen)
-    last = Phase(method, epochs - burn_in, main, part.refresh_epochs, part.map_class, part.map)
+    last = Phase(method, epochs - burn_in, main, mask.refresh_epochs, mask.map_class, mask.map)
 
     def adapt(validated: Sequence[Sequence[float]]) -> Phase:
         low = eps_low_after(
@@ -231,7 +231,7 @@ def phases(config: Config, validation: int = 0) -> list[Phase]:
         drawn = rule(config, low)
         return replace(last, objective=make(rule=drawn, **chosen), chosen={"eps_low": low}, masked=drawn)
 
-    if part.eps_low == "auto":
+    if mask.eps_low == "auto":
         last = replace(last, adapt=adapt)
     return [phase for phase in (clean, Phase("burn-in", burn_in, unmasked), last) if phase.epochs]
 
@@ -358,7 +358,7 @@ def _part_options(spec: EvaluationAttack, model: nn.Module, images: ImageSet) ->
             guides = sorted_guides(guides, model, found.shape[1] - 1, (found.shape[2], found.shape[3]))
         except UserError as error:
             raise UserError(
-                f"attack two-staged, strategy sorted: {error} Use another strategy; of part-worst-case, list the "
+                f"attack two-staged, strategy sorted: {error} Use another strategy; of parts-worst-case, list the "
                 "other attacks (docs/parts.md)."
             ) from None
     elif len(owners) == 1 and (images.labels == owners[0]).any():

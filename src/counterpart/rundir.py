@@ -23,10 +23,11 @@ from safetensors import SafetensorError
 from . import records
 from .errors import UserError
 from .records import Record
+from .wording import in_current_words
 
 # What may change between two starts of the same run without making it another run.
 NOT_IDENTITY = (
-    "name", "runs", "device", "data.root", "data.download", "part.masks",
+    "name", "runs", "device", "data.root", "data.download", "mask.files",
     "train.stop_after", "train.checkpoint_every", "evaluate", "corruptions",
 )  # fmt: skip
 
@@ -137,7 +138,8 @@ class RunDir:
             identity: keeps the part of a configuration that must not differ.
         """
         if self.config_file.exists():
-            changed = _differences(identity(self.config()), identity(config))
+            there, now = (in_current_words(identity(known)) for known in (self.config(), config))
+            changed = _differences(there, now)
             if changed:
                 raise UserError(
                     f"{self.path} holds a run with another configuration ({'; '.join(changed[:3])}). "
@@ -154,12 +156,12 @@ class RunDir:
         write_atomically(self.path / "environment.json", lambda p: p.write_text(environment))
 
     def config(self) -> dict[str, Any]:
-        """The resolved configuration."""
+        """The resolved configuration, in today's words whenever it was written."""
         if not self.config_file.exists():
             raise UserError(f"{self.path} is no run folder: it has no config.yaml.")
         loaded = yaml.load(self.config_file.read_text(), YAML_LOADER)
         assert isinstance(loaded, dict)
-        return loaded
+        return in_current_words(loaded)
 
     def records(self) -> list[Record]:
         """Every record so far."""

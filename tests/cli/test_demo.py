@@ -60,7 +60,7 @@ def test_the_quick_demo(monkeypatch, tmp_path):
     assert [str(config.runs / config.name) for config, _ in trained] == [target for target, _ in judged]
     assert judged[0][0] == "runs/demo/digits-at"
     assert [a["attack"] for a in judged[0][1]["evaluate"]["attacks"]] == ["pgd", "autoattack"]
-    methods = [(config.train.method, config.part.control) for config, _ in trained]
+    methods = [(config.train.method, config.mask.control) for config, _ in trained]
     assert methods == [("at", "none"), ("part", "none"), ("part", "uniform")]
 
 

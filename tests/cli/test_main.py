@@ -179,7 +179,7 @@ def test_a_shown_recipe_trains(calls, capsys, tmp_path):
     (tmp_path / "my.yaml").write_text(capsys.readouterr().out)
     assert main(["train", str(tmp_path / "my.yaml"), "--train.epochs", "5"]) == 0
     (config,) = calls.train
-    assert (config.name, config.train.epochs, config.part.eps_low) == ("my", 5, 7 / 255)
+    assert (config.name, config.train.epochs, config.mask.eps_low) == ("my", 5, 7 / 255)
 
 
 def test_recipes_list_names_all(capsys):

@@ -71,6 +71,6 @@ def test_help_shows_name_meaning_choices_and_default():
     assert [key for key in ALL if f"--{key.replace('_', '-')}" not in text] == []
     assert "(default: 8/255)" in text
     assert "[clean, at, trades, mart, part, part-t, part-m]" in text
-    assert "--part.mask-from [start, clean]\n" in text
+    assert "--mask.drawn-from [start, clean]\n" in text
     assert "typing" not in text
     assert "--evaluate.n" not in describe(["seed"])

@@ -204,7 +204,7 @@ def test_other_files_that_are_no_masks(places):
 
 def test_no_masks_where_they_are_needed(places, tmp_path):
     images, masks = places
-    with pytest.raises(UserError, match=r"part\.masks: .*nowhere is missing"):
+    with pytest.raises(UserError, match=r"mask\.files: .*nowhere is missing"):
         with_masks(load_folder(images), tmp_path / "nowhere", "train")
     (tmp_path / "empty").mkdir()
     with pytest.raises(

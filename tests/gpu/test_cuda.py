@@ -56,7 +56,7 @@ def test_the_view_agrees_and_pgd_fools(precision, compile_it, generator):
 def test_a_run_trains_and_evaluates(tmp_path):
     settings = {
         "name": "cuda", "runs": str(tmp_path), "device": "cuda", "data": {"flip": False, "limit": 300},
-        "model": {"name": "wrn-10-1", "width": 8}, "attack": {"eps": 0.1, "steps": 3}, "part": {"eps_low": 0.05},
+        "model": {"name": "wrn-10-1", "width": 8}, "attack": {"eps": 0.1, "steps": 3}, "mask": {"eps_low": 0.05},
         "train": {"method": "part", "epochs": 4, "batch_size": 50}, "optimizer": {"lr": 0.1},
     }  # fmt: skip
     trained = jobs.train(resolve(settings))

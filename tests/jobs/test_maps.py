@@ -18,7 +18,7 @@ def settings(runs, **changes):
         "device": "cpu",
         "data": {"flip": False, "padding": 0, "limit": 20},
         "attack": {"eps": 0.05, "steps": 1},
-        "part": {"eps_low": 0.03, "burn_in": 0},
+        "mask": {"eps_low": 0.03, "burn_in": 0},
         "train": {
             "method": "part",
             "epochs": 1,
@@ -39,7 +39,7 @@ def settings(runs, **changes):
     ],
 )
 def test_a_network_is_trained_and_attacked_under_its_map(tmp_path, model, part, method, shape):
-    config = settings(tmp_path, model=model, part=part, train={"method": method})
+    config = settings(tmp_path, model=model, mask=part, train={"method": method})
     run = jobs.train(config).run
     [epoch] = [r for r in run.records() if r.kind == "epoch"]
     assert epoch.details["flat_maps"] < 10
@@ -58,7 +58,7 @@ def test_a_network_is_trained_and_attacked_under_its_map(tmp_path, model, part, 
 
 def test_networks_that_do_not_have_the_map_are_refused_before_anything_is_written(tmp_path):
     refused = [
-        (VIT, {}, r"timm/test_vit shows no feature map before its head.*--part.map attention-rollout or"),
+        (VIT, {}, r"timm/test_vit shows no feature map before its head.*--mask.map attention-rollout or"),
         (CNN, {"map": "attention-gradient"}, "WideResNet has no attention to draw a map from: use grad-cam"),
         (CNN, {"layer": "blok2"}, "WideResNet has no layer 'blok2'. It has: block2, "),
         (CNN, {"layer": "fc"}, "layer 'fc' of WideResNet does not run before the head"),
@@ -68,5 +68,5 @@ def test_networks_that_do_not_have_the_map_are_refused_before_anything_is_writte
     ]
     for model, part, message in refused:
         with pytest.raises(UserError, match=message):
-            jobs.train(settings(tmp_path, model=model, part=part))
+            jobs.train(settings(tmp_path, model=model, mask=part))
     assert not list(tmp_path.iterdir())

@@ -32,7 +32,7 @@ def home(tmp_path_factory):
         data: {{name: folder, root: {home}/images, padding: 1}}
         model: {{name: wrn-10-1, width: 2}}
         attack: {{eps: {EPS}, steps: 1}}
-        part: {{mask: file, masks: {home}/masks, eps_low: {LOW}, burn_in: 0}}
+        mask: {{rule: file, files: {home}/masks, eps_low: {LOW}, burn_in: 0}}
         train: {{method: part, epochs: 2, batch_size: 16, precision: float32, validation_n: 2, validation_steps: 1}}
     """
     (home / "own.yaml").write_text(settings)
@@ -62,7 +62,7 @@ def panel(path):
 
 def again(home, copied, *words):
     folder = copied.path.parent.parent
-    return ["train", home / "own.yaml", "--runs", folder / "runs", "--part.masks", folder / "masks", *words]
+    return ["train", home / "own.yaml", "--runs", folder / "runs", "--mask.files", folder / "masks", *words]
 
 
 def test_training_sees_the_masks_and_counts_who_has_none(home):
@@ -89,9 +89,9 @@ def test_an_evaluation_needs_no_masks_and_a_mask_aware_one_those_of_its_split(ho
     try:
         assert main([str(word) for word in words]) == 0
         assert "mask is a file for each training image, which these images lack" in panel(run)
-        assert f"part.masks: {masks} is missing" in refused(capsys, *words, "--eps-low", "0.1")
+        assert f"mask.files: {masks} is missing" in refused(capsys, *words, "--eps-low", "0.1")
         mine = run.parent.parent / "masks"
-        assert main([str(word) for word in [*words, "--eps-low", "0.1", "--part.masks", mine]]) == 0
+        assert main([str(word) for word in [*words, "--eps-low", "0.1", "--mask.files", mine]]) == 0
         assert "lack" not in panel(run)
         [file] = run.glob("evaluations/*/radii.safetensors")
         radii = load_file(file)["radii"][:, 0]
@@ -103,16 +103,16 @@ def test_an_evaluation_needs_no_masks_and_a_mask_aware_one_those_of_its_split(ho
         assert main(["verify", str(run)]) == 0  # by the planes that were kept
         shutil.rmtree(mine / "test")
         assert "no mask for any test image" in refused(
-            capsys, *words, "--eps-low", "0.1", "--part.masks", mine
+            capsys, *words, "--eps-low", "0.1", "--mask.files", mine
         )
-        assert "--part.mask has no effect here" in refused(capsys, *words, "--part.mask", "paper")
+        assert "--mask.rule has no effect here" in refused(capsys, *words, "--mask.rule", "paper")
     finally:
         shutil.move(masks.with_name("moved"), masks)
 
 
 @pytest.mark.parametrize("control", ["uniform", "shuffled"])
 def test_controls_of_own_masks_train(home, copied, control):
-    words = again(home, copied, "--name", control, "--part.control", control, "--train.epochs", 1)
+    words = again(home, copied, "--name", control, "--mask.control", control, "--train.epochs", 1)
     assert main([str(word) for word in words]) == 0
     [row] = [r.details for r in RunDir(copied.path.parent / control).records() if r.kind == "epoch"]
     assert LOW < row["mean_radius"] < EPS
@@ -121,7 +121,7 @@ def test_controls_of_own_masks_train(home, copied, control):
 def test_two_evaluations_differ_where_masks_do(home, copied):
     mine = copied.path.parent.parent / "masks"
     words = ["evaluate", copied.path, "--attacks", "[{steps: 1}]", "--device", "cpu", "--eps-low", "0.02",
-             "--part.masks", mine]  # fmt: skip
+             "--mask.files", mine]  # fmt: skip
     for value in (0, 255):
         Image.new("L", (SIDE, SIDE), value).save(mine / "test" / "a" / "0.png")
         assert main([str(word) for word in words]) == 0

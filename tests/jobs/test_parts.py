@@ -16,7 +16,7 @@ TINY = {
     "data": {"name": "synthetic-parts", "size": 16, "limit": 25, "padding": 1},
     "model": {"name": "parts/bounding-box", "encoder": "timm/test_resnet", "depth": 3, "resolution": "full"},
     "attack": {"eps": 0.05, "steps": 1},
-    "part": {"mask": "annotated-parts", "eps_low": 0.02, "burn_in": 0.5},
+    "mask": {"rule": "annotated-parts", "eps_low": 0.02, "burn_in": 0.5},
     "train": {
         "method": "part", "c_seg": 0.4, "epochs": 2, "batch_size": 12, "precision": "float32",
         "validation_steps": 1, "validation_n": 12,
@@ -90,9 +90,9 @@ def test_what_training_cannot_do_is_refused_before_anything_is_written(tmp_path)
     with pytest.raises(UserError, match="parts/pixel needs images with annotated parts"):
         jobs.train(digits)
     unknown = resolve(
-        base, {"model": {"width": 8}, "train": {"method": "part"}, "part": {"mask": "annotated-parts"}}
+        base, {"model": {"width": 8}, "train": {"method": "part"}, "mask": {"rule": "annotated-parts"}}
     )
-    with pytest.raises(UserError, match=r"part\.mask annotated-parts: digits has no annotated parts"):
+    with pytest.raises(UserError, match=r"mask\.rule annotated-parts: digits has no annotated parts"):
         jobs.train(unknown)
     shifted = resolve(base, {"data": {"name": "synthetic-parts", "shift": "textures"}, "model": {"width": 8}})
     with pytest.raises(UserError, match=r"data\.shift is for judging a model"):

@@ -46,7 +46,7 @@ def test_a_run_folder(run, capsys):
 
 def test_a_run_that_is_older_than_a_setting_is_still_judged(run):
     config = yaml.safe_load(run.config_file.read_text())
-    del config["model"]["pretrained"], config["part"]["map_class"]
+    del config["model"]["pretrained"], config["mask"]["map_class"]
     run.config_file.write_text(yaml.safe_dump(config))
     assert main(["evaluate", str(run.path), *CHEAP]) == 0
 

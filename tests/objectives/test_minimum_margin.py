@@ -121,19 +121,19 @@ def test_the_rest_of_the_batch_does_not_matter(generator, batch):
     torch.testing.assert_close(some, whole[keep])
 
 
-@pytest.mark.parametrize("mask_from", [None, "clean", "start"])
-def test_the_clean_pass_finds_targets_and_mask_and_no_pass_is_made_twice(generator, batch, mask_from):
+@pytest.mark.parametrize("drawn_from", [None, "clean", "start"])
+def test_the_clean_pass_finds_targets_and_mask_and_no_pass_is_made_twice(generator, batch, drawn_from):
     model, seen = Net(generator, hidden=6), []
 
     def rule(probe, batch, keys):
         seen.append(probe.images.detach())
         return Linf(0.08)
 
-    objective(rule, steps=4, mask_from=mask_from).perturb(model, batch, KEYS)
+    objective(rule, steps=4, drawn_from=drawn_from).perturb(model, batch, KEYS)
     assert model.passes == 1 + 3 * 4 + 3  # clean, three attacks, three ends
     assert torch.equal(model.probed[0], batch.images)
     assert torch.equal(seen[0], model.probed[-1])
-    assert torch.equal(seen[0], batch.images) == (mask_from != "start")
+    assert torch.equal(seen[0], batch.images) == (drawn_from != "start")
 
 
 def test_classes_that_are_not_there_are_refused(generator, batch):

@@ -56,29 +56,29 @@ def at():
 
 
 def test_what_a_map_was_drawn_from_is_gone_before_the_second_step(model, batch):
-    drawn_from = []
+    features_seen = []
 
     def rule(probe, batch, keys):
-        drawn_from.append(weakref.ref(probe.features))
+        features_seen.append(weakref.ref(probe.features))
         return Linf(EPS)
 
     class Attacked(CountingView):
         def __call__(self, images):
-            assert drawn_from[0]() is None
+            assert features_seen[0]() is None
             return super().__call__(images)
 
-    for mask_from in ("start", "clean"):
+    for drawn_from in ("start", "clean"):
         view = Attacked(InferenceView(model))
-        objective = adversarial(budget=Linf(EPS), rule=rule, steps=2, mask_from=mask_from)
+        objective = adversarial(budget=Linf(EPS), rule=rule, steps=2, drawn_from=drawn_from)
         objective.perturb(view, batch, KEYS)
-        assert view.passes == 1 + (mask_from == "clean")
-        drawn_from.clear()
+        assert view.passes == 1 + (drawn_from == "clean")
+        features_seen.clear()
 
 
 def part(**options):
-    mask_from = options.pop("mask_from", "start")
+    drawn_from = options.pop("drawn_from", "start")
     return adversarial(
-        budget=Linf(EPS), rule=part_rule(**options), steps=3, step_size=4 / 255, mask_from=mask_from
+        budget=Linf(EPS), rule=part_rule(**options), steps=3, step_size=4 / 255, drawn_from=drawn_from
     )
 
 
@@ -122,14 +122,14 @@ def test_the_mask_costs_no_pass(model, batch):
 
 def test_a_clean_mask_costs_one_pass(model, batch):
     view = CountingView(InferenceView(model))
-    part(mask_from="clean").perturb(view, batch, KEYS)
+    part(drawn_from="clean").perturb(view, batch, KEYS)
     assert (len(view.probes), view.passes) == (1, 3)
     assert torch.equal(view.probes[0], batch.images)
 
 
-@pytest.mark.parametrize("mask_from", ["start", "clean"])
-def test_the_attack_stays_in_the_drawn_budget_and_uses_it(model, batch, mask_from):
-    perturbed = part(mask_from=mask_from).perturb(InferenceView(model), batch, KEYS)
+@pytest.mark.parametrize("drawn_from", ["start", "clean"])
+def test_the_attack_stays_in_the_drawn_budget_and_uses_it(model, batch, drawn_from):
+    perturbed = part(drawn_from=drawn_from).perturb(InferenceView(model), batch, KEYS)
     assert perturbed.budget.contains(perturbed.images, batch.images).all()
     moved = (perturbed.images - batch.images).abs().amax(dim=1, keepdim=True)
     high = perturbed.budget.eps == torch.tensor(EPS)

@@ -152,16 +152,16 @@ class Counting:
         return probe
 
 
-@pytest.mark.parametrize(("make", "mask_from", "passes"), [
+@pytest.mark.parametrize(("make", "drawn_from", "passes"), [
     (trades, "clean", 1 + 3), (trades, "start", 1 + 3), (mart, "start", 3), (mart, "clean", 1 + 3),
 ])  # fmt: skip
-def test_no_pass_is_made_twice(model, batch, make, mask_from, passes):
+def test_no_pass_is_made_twice(model, batch, make, drawn_from, passes):
     view = Counting(InferenceView(model))
-    made = make(budget=Linf(EPS), rule=PART, steps=3, mask_from=mask_from).perturb(view, batch, KEYS)
+    made = make(budget=Linf(EPS), rule=PART, steps=3, drawn_from=drawn_from).perturb(view, batch, KEYS)
     assert view.calls + len(view.probes) == passes
     assert made.budget.contains(made.images, batch.images).all()
     clean = [torch.equal(images, batch.images) for images in view.probes]
-    assert clean.count(True) == (make is trades or mask_from == "clean")
+    assert clean.count(True) == (make is trades or drawn_from == "clean")
 
 
 @pytest.mark.parametrize("make", [trades, mart])

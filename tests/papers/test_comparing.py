@@ -5,7 +5,7 @@ import pytest
 from counterpart import papers
 from counterpart.cli import main
 from counterpart.errors import UserError
-from counterpart.papers.part_generalised import CLEAN_SWEEP
+from counterpart.papers.parts_generalised import CLEAN_SWEEP
 from counterpart.records import Record, write
 from counterpart.statistics import welch
 
@@ -27,7 +27,7 @@ def measured(values, column="textures", n=100, **details):
 
 
 def experiment(**options):
-    return papers.Experiment("part/sweep", "", ROWS, {"textures": [], "cost": []}, **options)
+    return papers.Experiment("parts/sweep", "", ROWS, {"textures": [], "cost": []}, **options)
 
 
 def test_seeds_are_tested_where_both_rows_have_two():
@@ -71,7 +71,7 @@ def test_the_best_row_of_each_recipe_is_chosen_on_the_seeds_that_all_have():
     ("found", "column", "message"),
     [
         ({}, "texture", "has no column 'texture'. Did you mean 'textures'"),
-        ({}, "textures", "no row of part/sweep has been measured on textures: run it first"),
+        ({}, "textures", "no row of parts/sweep has been measured on textures: run it first"),
         (
             measured({"ResNet-50": {0: 0.4}, "ResNet-50 slow": {1: 0.4}}),
             "textures",
@@ -94,7 +94,7 @@ def test_the_sweep_is_that_of_the_paper():
     counts = {name: sum(row.recipe == recipe for row in CLEAN_SWEEP.rows)
               for name, recipe in (("ResNet-50", "baseline-clean"), ("Downsampled", "downsampled-clean"))}  # fmt: skip
     assert counts == {"ResNet-50": 6, "Downsampled": 6 + 9 - 1}
-    table = papers.find("part/table-21").rows
+    table = papers.find("parts/table-21").rows
     assert [row.changes for row in table] == [
         CLEAN_SWEEP.rows[at].changes for at in (0, 6, 20)
     ]  # trained once
@@ -117,7 +117,7 @@ def test_the_best_of_a_sweep_is_shown_with_both_tests(tmp_path, capsys):
                 for seed, value in enumerate(values)
             ],
         )  # fmt: skip
-    words = ["papers", "show", "part/clean-sweep", "--runs", str(tmp_path)]
+    words = ["papers", "show", "parts/clean-sweep", "--runs", str(tmp_path)]
     assert main([*words, "--best-by", "textures"]) == 0
     told = capsys.readouterr().out
     assert "c_seg 0.9" not in told

@@ -14,7 +14,7 @@ from counterpart.data.labels import relabelled
 from counterpart.data.synthetic_parts import load_synthetic_parts
 from counterpart.errors import UserError
 from counterpart.models import create
-from counterpart.papers import grid, part_pictures, plots
+from counterpart.papers import grid, parts_pictures, plots
 from counterpart.papers.experiments import Drawing
 from counterpart.papers.grid import Line
 from counterpart.recipes import load
@@ -62,7 +62,7 @@ def test_a_tradeoff_has_a_line_for_each_series_in_the_order_of_rows(tmp_path, ax
         ("ResNet-50: PGD", "natural"): [0.5], ("ResNet-50: PGD", "AA"): [0.25],
         ("ResNet-50: TRADES 0.1", "natural"): [0.9],  # its attack is missing: no point
     }  # fmt: skip
-    drawn = drawing("part/figure-2", values)
+    drawn = drawing("parts/figure-2", values)
     caption = plots.draw_tradeoff(drawn, tmp_path / "a.png", columns=["AA"])
     assert "95 %" in caption
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
@@ -81,7 +81,7 @@ def test_a_tradeoff_has_a_line_for_each_series_in_the_order_of_rows(tmp_path, ax
 
 def test_other_data_stand_beside_what_the_paper_has_and_say_so(tmp_path, axes):
     values = {("Downsampled: PGD", "natural"): [0.5], ("Downsampled: PGD", "AA"): [0.4]}
-    drawn = drawing("part/figure-2", values, "synthetic-parts")
+    drawn = drawing("parts/figure-2", values, "synthetic-parts")
     plots.draw_tradeoff(drawn, tmp_path / "a.png", columns=["AA"])
     assert set(axes) == {("paper, part-imagenet", "AA, %"), ("here", "AA, %")}
 
@@ -92,7 +92,7 @@ def test_points_may_bear_another_columns_value_and_unpublished_figures_stand_alo
         ("Downsampled: PGD", "textures"): [0.3], ("Bounding-Box: PGD", "natural"): [0.5],
         ("Bounding-Box: PGD", "textures"): [0.2],
     }  # fmt: skip
-    drawn = drawing("part/figure-11", values)
+    drawn = drawing("parts/figure-11", values)
     plots.draw_tradeoff(drawn, tmp_path / "a.png", columns=["corruptions", "textures"], label="AA")
     assert set(axes) == {("here", "corruptions, %"), ("here", "textures, %")}
     assert [text.get_text() for text in axes["here", "textures, %"].texts] == ["42", ""]
@@ -101,29 +101,33 @@ def test_points_may_bear_another_columns_value_and_unpublished_figures_stand_alo
 
 def test_a_curve_goes_over_the_number_that_names_a_point(tmp_path, axes):
     values = {(f"Downsampled: {share}", "AA"): [share / 200] for share in (100, 10, 50)}
-    plots.draw_curves(drawing("part/figure-6", values), tmp_path / "a.png", columns=["AA"], xlabel="share, %")
+    plots.draw_curves(
+        drawing("parts/figure-6", values), tmp_path / "a.png", columns=["AA"], xlabel="share, %"
+    )
     [found] = lines_of(axes["here", "AA, %"]).values()
     assert found == [pytest.approx((x, x / 2)) for x in (10, 50, 100)]
 
 
 def test_nothing_measured_is_no_plot(tmp_path):
     with pytest.raises(UserError, match="nothing was measured"):
-        plots.draw_curves(drawing("part/figure-6", {}), tmp_path / "a.png", columns=["AA"], xlabel="share, %")
+        plots.draw_curves(
+            drawing("parts/figure-6", {}), tmp_path / "a.png", columns=["AA"], xlabel="share, %"
+        )
 
 
 def test_labels_are_drawn_of_the_same_images_and_points_can_be_seen(tmp_path, monkeypatch):
     drawn = {}
     monkeypatch.setattr(
-        part_pictures,
+        parts_pictures,
         "write_grid",
         lambda file, titles, lines, legend: drawn.update(t=titles, l=lines, g=legend),
     )
-    monkeypatch.setattr(part_pictures.build, "splits", lambda config, device: small(config))
+    monkeypatch.setattr(parts_pictures.build, "splits", lambda config, device: small(config))
     configs = {
         row.name: resolve(load(f"synthetic-parts/{row.recipe}"), {"device": "cpu"}, source="test")
-        for row in papers.find("part/figure-10").rows
+        for row in papers.find("parts/figure-10").rows
     }
-    part_pictures.draw_labels(drawing("part/figure-10", {}, configs=configs), tmp_path / "a.png")
+    parts_pictures.draw_labels(drawing("parts/figure-10", {}, configs=configs), tmp_path / "a.png")
     names = [line.name for line in drawn["l"]]
     assert names == ["image", "Segmentation", "Bounding boxes", "Centroids"]
     assert len(drawn["t"]) == 10
@@ -149,15 +153,15 @@ def test_images_that_nobody_annotated_are_not_drawn(named, tmp_path, monkeypatch
     )
     config = resolve(load("synthetic-parts/downsampled"), {"name": "run", "device": "cpu"}, source="test")
     target = SimpleNamespace(model=model, images=images, config=config)
-    monkeypatch.setattr(part_pictures.jobs, "open_targets", lambda text, given: [target])
-    monkeypatch.setattr(part_pictures.build, "splits", lambda *_: SimpleNamespace(train=images))
-    drawn = drawing("part/figure-12", {}, configs={"Downsampled": config})
+    monkeypatch.setattr(parts_pictures.jobs, "open_targets", lambda text, given: [target])
+    monkeypatch.setattr(parts_pictures.build, "splits", lambda *_: SimpleNamespace(train=images))
+    drawn = drawing("parts/figure-12", {}, configs={"Downsampled": config})
     with pytest.raises(
         UserError, match="Downsampled: parts are drawn of part models on images with annotated"
     ):
-        part_pictures.draw_found_parts(drawn, tmp_path / "a.png")
+        parts_pictures.draw_found_parts(drawn, tmp_path / "a.png")
     with pytest.raises(UserError, match="the training images of synthetic-parts have no annotated parts"):
-        part_pictures.draw_labels(drawn, tmp_path / "a.png")
+        parts_pictures.draw_labels(drawn, tmp_path / "a.png")
 
 
 def small(config):

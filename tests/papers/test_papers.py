@@ -43,29 +43,29 @@ def test_published_numbers_of_table_1():
 def test_published_numbers_of_part_models():
     """Spot checks against the paper, one per table: numbers that stand nowhere else in it."""
     expected = {
-        ("part/table-1", "Bounding-Box TRADES", "pascal-part", "natural"): 88.5,
-        ("part/table-1", "Downsampled", "cityscapes", "AA"): 70.2,
-        ("part/table-2", "Bounding-Box", "part-imagenet", "corruptions"): 85.8,
-        ("part/table-3", "ResNet-50", "part-imagenet", "backgrounds"): 58.6,
-        ("part/table-4", "Bounding-Box", "part-imagenet", "textures"): 45.7,
-        ("part/table-5", "Bounding-Box no labels", "part-imagenet", "natural"): 78.1,
-        ("part/table-6", "Bounding boxes", "pascal-part", "natural"): 66.2,
-        ("part/table-7", "TRADES beta 0.15", "part-imagenet", "AA"): 13.0,
-        ("part/table-8", "PGD lr 0.05 wd 0.0001", "part-imagenet", "PGD"): 43.7,
-        ("part/table-9", "TRADES beta 0.8", "part-imagenet", "AA"): 37.4,
-        ("part/table-10", "Bounding-Box", "cityscapes", "eps 16"): 16.6,
-        ("part/table-11", "Downsampled", "part-imagenet", "c 0.7"): 53.7,
-        ("part/table-12", "Bounding-Box", "pascal-part", "MC (Sorted) published"): 43.2,
-        ("part/table-13", "Bounding-Box without defence", "part-imagenet", "pixels"): 7.8,
-        ("part/table-14", "Objects c_seg 0.3", "part-imagenet", "PGD"): 44.2,
-        ("part/table-15", "Downsampled 2K + 38K pseudo", "part-imagenet", "AA"): 44.5,
-        ("part/table-16", "Downsampled without background", "part-imagenet", "backgrounds"): 64.2,
-        ("part/table-17", "128 x 128", "part-imagenet", "AA"): 40.0,
-        ("part/table-18", "Downsampled EfficientNet-B4", "part-imagenet", "natural"): 88.4,
-        ("part/table-19", "Pixel c_seg 0.7", "part-imagenet", "PGD"): 46.0,
-        ("part/table-20", "Image c_seg 0.9", "part-imagenet", "natural"): 72.7,
-        ("part/table-21", "Bounding-Box", "part-imagenet", "textures"): 44.4,
-        ("part/table-22", "Downsampled", "part-imagenet", "glass_blur"): 84.0,
+        ("parts/table-1", "Bounding-Box TRADES", "pascal-part", "natural"): 88.5,
+        ("parts/table-1", "Downsampled", "cityscapes", "AA"): 70.2,
+        ("parts/table-2", "Bounding-Box", "part-imagenet", "corruptions"): 85.8,
+        ("parts/table-3", "ResNet-50", "part-imagenet", "backgrounds"): 58.6,
+        ("parts/table-4", "Bounding-Box", "part-imagenet", "textures"): 45.7,
+        ("parts/table-5", "Bounding-Box no labels", "part-imagenet", "natural"): 78.1,
+        ("parts/table-6", "Bounding boxes", "pascal-part", "natural"): 66.2,
+        ("parts/table-7", "TRADES beta 0.15", "part-imagenet", "AA"): 13.0,
+        ("parts/table-8", "PGD lr 0.05 wd 0.0001", "part-imagenet", "PGD"): 43.7,
+        ("parts/table-9", "TRADES beta 0.8", "part-imagenet", "AA"): 37.4,
+        ("parts/table-10", "Bounding-Box", "cityscapes", "eps 16"): 16.6,
+        ("parts/table-11", "Downsampled", "part-imagenet", "c 0.7"): 53.7,
+        ("parts/table-12", "Bounding-Box", "pascal-part", "MC (Sorted) published"): 43.2,
+        ("parts/table-13", "Bounding-Box without defence", "part-imagenet", "pixels"): 7.8,
+        ("parts/table-14", "Objects c_seg 0.3", "part-imagenet", "PGD"): 44.2,
+        ("parts/table-15", "Downsampled 2K + 38K pseudo", "part-imagenet", "AA"): 44.5,
+        ("parts/table-16", "Downsampled without background", "part-imagenet", "backgrounds"): 64.2,
+        ("parts/table-17", "128 x 128", "part-imagenet", "AA"): 40.0,
+        ("parts/table-18", "Downsampled EfficientNet-B4", "part-imagenet", "natural"): 88.4,
+        ("parts/table-19", "Pixel c_seg 0.7", "part-imagenet", "PGD"): 46.0,
+        ("parts/table-20", "Image c_seg 0.9", "part-imagenet", "natural"): 72.7,
+        ("parts/table-21", "Bounding-Box", "part-imagenet", "textures"): 44.4,
+        ("parts/table-22", "Downsampled", "part-imagenet", "glass_blur"): 84.0,
     }
     for (table, name, dataset, column), value in expected.items():
         [row] = [row for row in papers.find(table).rows if row.name == name]
@@ -218,7 +218,7 @@ def test_every_row_of_a_table_that_trains_is_a_recipe(number, tmp_path):
     def settings(values):
         return {key: value for key, value in plain(values).items() if key not in ("name", "runs", "seed")}
 
-    table = papers.find(f"part/table-{number}")
+    table = papers.find(f"parts/table-{number}")
     own = [settings(resolve(recipes.load(n))) for n in recipes.names() if n.startswith("part-imagenet/")]
     for row in table.rows:
         config = experiments.configuration(row, "part-imagenet", "full", tmp_path, 0, {}, table.scales)
@@ -243,11 +243,11 @@ def test_what_is_unknown_gets_the_nearest_name(tmp_path):
     with pytest.raises(UserError, match="no recipe 'trades'"):
         experiments.configuration(trades, "folder", "smoke", tmp_path, 0, {}, papers.SCALES)
     with pytest.raises(UserError, match="Did you mean 'synthetic-parts'"):
-        papers.run(papers.find("part/table-12"), "syntetic-parts", "smoke", tmp_path)
+        papers.run(papers.find("parts/table-12"), "syntetic-parts", "smoke", tmp_path)
     with pytest.raises(
         UserError, match=r"rows ResNet-50 20K and Downsampled 2K \+ 18K pseudo train on other images"
     ):
-        papers.run(papers.find("part/table-15"), "part-imagenet", "smoke", tmp_path)
+        papers.run(papers.find("parts/table-15"), "part-imagenet", "smoke", tmp_path)
 
 
 def test_what_to_run_is_named_with_commas_and_quoted_where_a_name_holds_one(tmp_path, monkeypatch, capsys):
@@ -265,7 +265,7 @@ def test_what_to_run_is_named_with_commas_and_quoted_where_a_name_holds_one(tmp_
 
 
 def test_other_data_stand_beside_what_the_paper_has(tmp_path, capsys):
-    words = ["papers", "show", "part/table-1", "--runs", str(tmp_path), "--dataset"]
+    words = ["papers", "show", "parts/table-1", "--runs", str(tmp_path), "--dataset"]
     assert main([*words, "synthetic-parts"]) == 0
     other = capsys.readouterr().out
     assert "74.70" in other
@@ -274,5 +274,5 @@ def test_other_data_stand_beside_what_the_paper_has(tmp_path, capsys):
     own = capsys.readouterr().out
     assert "79.50" in own
     assert "Paper: on" not in own
-    assert main(["papers", "show", "part/synthetic-parts", "--runs", str(tmp_path)]) == 0
+    assert main(["papers", "show", "parts/synthetic-parts", "--runs", str(tmp_path)]) == 0
     assert "paper" not in capsys.readouterr().out.partition("- Not in the paper")[0]

@@ -15,7 +15,7 @@ def tiny(tmp_path):
             "data": {"limit": 96, "flip": False, "padding": 1},
             "model": {"name": "wrn-10-1", "width": 4},
             "attack": {"eps": 0.1, "steps": 2},
-            "part": {"eps_low": 0.05, "burn_in": 0.34},
+            "mask": {"eps_low": 0.05, "burn_in": 0.34},
             "train": {
                 "method": "part",
                 "epochs": 3,

@@ -95,14 +95,14 @@ def test_masks_follow_their_images_with_one_and_two_processes(tmp_path, monkeypa
         "train": {"method": "part", "epochs": 3, "batch_size": 8, "precision": "float32",
                   "validation_n": 2, "validation_steps": 1},
     }  # fmt: skip
-    own = {"mask": "file", "masks": str(tmp_path / "masks")}
+    own = {"rule": "file", "files": str(tmp_path / "masks")}
     parts = {"own": own, "stored": {"refresh_epochs": 2}}
     script = tmp_path / "run.py"
     script.write_text(WATCHED)
     arguments = {
         processes: [str(tmp_path)] + [
             json.dumps({**base, "name": name, "runs": f"{base['runs']}-{processes}",
-                        "part": {"eps_low": 0.05, "burn_in": 0, **part}})
+                        "mask": {"eps_low": 0.05, "burn_in": 0, **part}})
             for name, part in parts.items()
         ]
         for processes in (1, 2)

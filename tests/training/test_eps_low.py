@@ -63,7 +63,7 @@ def test_no_images_are_no_evidence():
 
 
 def test_the_phase_draws_its_rule_from_the_validations(tiny):
-    burn_in, main = build.phases(tiny(part={"eps_low": "auto"}), 100)
+    burn_in, main = build.phases(tiny(mask={"eps_low": "auto"}), 100)
     assert burn_in.adapt is None
     following = main.adapt([[0.9, 0.5, 0.5], [0.9, 0.5, 0.5]])
     assert following.chosen == {"eps_low": 0.1 * 6 / 8}
@@ -76,7 +76,7 @@ def test_the_phase_draws_its_rule_from_the_validations(tiny):
 
 
 SEARCH = {
-    "part": {"eps_low": "auto", "burn_in": 0.2},
+    "mask": {"eps_low": "auto", "burn_in": 0.2},
     "data": {"limit": 48},
     "train": {"epochs": 5, "batch_size": 24},
     "optimizer": {"lr": 1e-3},
@@ -117,7 +117,7 @@ def test_a_run_that_stops_anywhere_searches_the_same_and_ends_with_the_same_bits
 def test_a_search_that_never_leaves_eps_is_adversarial_training_bit_for_bit(tiny):
     short = {"epochs": 2}  # one of burn-in, and the first of the search
     at = jobs.train(tiny(name="at", train={**short, "method": "at"})).run
-    auto = jobs.train(tiny(name="auto", train=short, part={"eps_low": "auto"})).run
+    auto = jobs.train(tiny(name="auto", train=short, mask={"eps_low": "auto"})).run
     (one, _), (other, _) = (checkpoint.read(run.checkpoint("last")) for run in (at, auto))
     assert lows(auto) == [None, 0.1]
     assert all((one[name] == other[name]).all() for name in one if name.startswith("model."))

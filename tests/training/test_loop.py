@@ -66,8 +66,8 @@ def test_the_loss_falls_and_weights_move(tiny):
 
 def test_equal_radii_train_the_weights_of_at_bit_for_bit(tiny):
     at = jobs.train(tiny(name="at", train={"method": "at"})).run
-    part = jobs.train(tiny(name="part", part={"eps_low": 0.1})).run
-    low = jobs.train(tiny(name="low", part={"eps_low": 0.01})).run
+    part = jobs.train(tiny(name="part", mask={"eps_low": 0.1})).run
+    low = jobs.train(tiny(name="low", mask={"eps_low": 0.01})).run
     assert_same(last_weights(at), last_weights(part))
     with pytest.raises(AssertionError):
         assert_same(last_weights(at), last_weights(low))
@@ -81,7 +81,7 @@ def test_equal_radii_train_the_weights_of_at_bit_for_bit(tiny):
             "train": {"ema": 0.9, "precision": "bf16", "awp": 0.01, "awp_warmup": 1},
             "optimizer": {"clip_norm": 1.0, "schedule": "cosine"},
         },
-        {"part": {"refresh_epochs": 2}},
+        {"mask": {"refresh_epochs": 2}},
     ],
     ids=["plain", "ema, bf16, weight perturbation, clipping", "stored maps"],
 )
@@ -390,12 +390,12 @@ def test_phases_are_shares_of_the_epochs(tiny):
     def split(**changes):
         return [(p.name, p.epochs) for p in build.phases(tiny(**changes))]
 
-    assert split(train={"epochs": 80}, part={"burn_in": 0.25}) == [("burn-in", 20), ("part", 60)]
-    assert split(train={"epochs": 2}, part={"burn_in": 0.25}) == [("burn-in", 1), ("part", 1)]
-    assert split(train={"epochs": 2}, part={"burn_in": 0.9}) == [("burn-in", 1), ("part", 1)]
-    assert split(train={"epochs": 1}, part={"burn_in": 0.9}) == [("burn-in", 1)]
-    assert split(part={"burn_in": 0}) == [("part", 3)]
-    assert split(part={"burn_in": 1}) == [("burn-in", 3)]
+    assert split(train={"epochs": 80}, mask={"burn_in": 0.25}) == [("burn-in", 20), ("part", 60)]
+    assert split(train={"epochs": 2}, mask={"burn_in": 0.25}) == [("burn-in", 1), ("part", 1)]
+    assert split(train={"epochs": 2}, mask={"burn_in": 0.9}) == [("burn-in", 1), ("part", 1)]
+    assert split(train={"epochs": 1}, mask={"burn_in": 0.9}) == [("burn-in", 1)]
+    assert split(mask={"burn_in": 0}) == [("part", 3)]
+    assert split(mask={"burn_in": 1}) == [("burn-in", 3)]
     assert split(train={"method": "at"}) == [("adversarial", 3)]
     assert split(train={"method": "clean"}) == [("clean", 3)]
 

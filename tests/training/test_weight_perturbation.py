@@ -171,7 +171,7 @@ def test_smoothing_perturbation_and_averaging_combine_with_every_method(method, 
         if method == "minimum-margin":
             changes["method"] = "part"
         attack = {"steps": 1, "generation": method if method == "minimum-margin" else "pgd"}
-        config = resolve({"train": changes, "attack": attack, "part": {"burn_in": 0}})
+        config = resolve({"train": changes, "attack": attack, "mask": {"burn_in": 0}})
         one = copy.deepcopy(model)
         average = averaged(one, 0.9)
         average.update_parameters(one)

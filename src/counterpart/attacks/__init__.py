@@ -9,8 +9,8 @@ from .auto_pgd import apgd as apgd
 from .ensemble import worst_case as worst_case
 from .fast_adaptive_boundary import fab as fab
 from .minimum_margin import minimum_margin as minimum_margin
-from .part_attacks import single_staged as single_staged
-from .part_attacks import two_staged as two_staged
+from .on_parts import single_staged as single_staged
+from .on_parts import two_staged as two_staged
 from .projected_gradient import fgsm as fgsm
 from .projected_gradient import pgd as pgd
 from .random_search import random_search as random_search

@@ -16,7 +16,7 @@ _OUTSIDE = ("runs", "name", "model.init", "model.normalisation")
 SETTINGS: Collection[str] = tuple(
     key
     for key, _ in settings()
-    if key.startswith("evaluate.") or key in ("seed", "device", "threads", "part.masks", *_DATA, *_OUTSIDE)
+    if key.startswith("evaluate.") or key in ("seed", "device", "threads", "mask.files", *_DATA, *_OUTSIDE)
 )
 SECTIONS = ("evaluate",)  # its settings may be written without it
 

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from ..errors import UserError, nearest
 from ..rundir import NOT_IDENTITY as NOT_IDENTITY
 from ..rundir import YAML_LOADER
+from ..wording import current_name, in_first_words, old_words_in
 from .attack import Attack
 from .corruptions import Corruptions
 from .data import Data
@@ -23,9 +24,9 @@ from .evaluation import ATTACK_OPTIONS as ATTACK_OPTIONS
 from .evaluation import SUITES as SUITES
 from .evaluation import Evaluate as Evaluate
 from .evaluation import EvaluationAttack as EvaluationAttack
+from .mask import MAPLESS as MAPLESS
+from .mask import MaskSettings
 from .model import Model
-from .part import MAPLESS as MAPLESS
-from .part import Part
 from .training import Optimizer, Train
 from .values import Location, Section, setting
 from .values import readable as readable
@@ -44,7 +45,7 @@ class Config(Section):
     data: Data = Field(default_factory=Data)
     model: Model = Field(default_factory=Model)
     attack: Attack = Field(default_factory=Attack)
-    part: Part = Field(default_factory=Part)
+    mask: MaskSettings = Field(default_factory=MaskSettings)
     optimizer: Optimizer = Field(default_factory=Optimizer)
     train: Train = Field(default_factory=Train)
     evaluate: Evaluate = Field(default_factory=Evaluate)
@@ -70,18 +71,18 @@ class Config(Section):
                     f"attack.norm {self.attack.norm}: method {self.train.method} needs linf, the norm with a radius "
                     "per pixel"
                 )
-            if self.part.refresh_epochs is not None and self.part.mask_from == "clean":
+            if self.mask.refresh_epochs is not None and self.mask.drawn_from == "clean":
                 raise ValueError(
-                    "part.mask_from clean has no effect with part.refresh_epochs: stored maps are clean"
+                    "mask.drawn_from clean has no effect with mask.refresh_epochs: stored maps are clean"
                 )
-            low = self.part.eps_low
+            low = self.mask.eps_low
             if low != "auto" and low > self.attack.eps:
                 hint = f". Did you mean {readable(low)}/255?" if low > 1 else ""
                 raise ValueError(
-                    f"part.eps_low {readable(low)} exceeds attack.eps {readable(self.attack.eps)}: "
+                    f"mask.eps_low {readable(low)} exceeds attack.eps {readable(self.attack.eps)}: "
                     f"the pixels that matter less get the smaller radius{hint}"
                 )
-            _radii_in_range(self.part, self.attack.eps)
+            _radii_in_range(self.mask, self.attack.eps)
         return self
 
     @property
@@ -99,8 +100,8 @@ class Config(Section):
                     f"train.c_seg {readable(train.c_seg)} needs a part model, and {name} is none"
                 )
             masked = train.masked or self.evaluate.eps_low is not None
-            if masked and self.part.mask == "predicted-parts":
-                raise ValueError(f"part.mask predicted-parts needs a part model, and {name} is none")
+            if masked and self.mask.rule == "predicted-parts":
+                raise ValueError(f"mask.rule predicted-parts needs a part model, and {name} is none")
         if self.c_seg == 0 and train.part_loss != "segmentation":
             raise ValueError(f"train.part_loss {train.part_loss} has no effect without train.c_seg")
         if self.data.labels == "centroids" and self.c_seg > 0 and train.part_loss == "segmentation":
@@ -131,22 +132,25 @@ class Config(Section):
         return self
 
 
-def _radii_in_range(part: Part, eps: float) -> None:
+def _radii_in_range(mask: MaskSettings, eps: float) -> None:
     """Mask mean-preserving lifts the important pixels above eps, and its inverse lowers them under eps_low."""
-    if part.mask != "mean-preserving":
+    if mask.rule != "mean-preserving":
         return
-    low = 0.0 if part.eps_low == "auto" else part.eps_low  # as far as the search may go
-    gap = (eps - low) / part.quantile
-    peak = 2 * eps - low - gap if part.control == "inverse" else low + gap
+    low = 0.0 if mask.eps_low == "auto" else mask.eps_low  # as far as the search may go
+    gap = (eps - low) / mask.quantile
+    peak = 2 * eps - low - gap if mask.control == "inverse" else low + gap
     if not 0 <= peak <= 1:
         raise ValueError(
-            f"part.mask mean-preserving would give important pixels a radius of {peak:.3g}, outside [0, 1]: "
-            "use a larger part.quantile or a part.eps_low nearer to attack.eps"
+            f"mask.rule mean-preserving would give important pixels a radius of {peak:.3g}, outside [0, 1]: "
+            "use a larger mask.quantile or a mask.eps_low nearer to attack.eps"
         )
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a resolved configuration that makes the run what it is."""
+    """What makes the run what it is, of a resolved configuration; in the words that were stored first.
+
+    So a hash of it, or a comparison with what an old folder holds, means the same today as when the folder was made.
+    """
     kept = {k: dict(v) if isinstance(v, Mapping) else v for k, v in config.items()}
     for dotted in NOT_IDENTITY:
         head, _, tail = dotted.partition(".")
@@ -154,13 +158,16 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
             kept.get(head, {}).pop(tail, None)
         else:
             kept.pop(head, None)
-    return kept
+    return in_first_words(kept)
 
 
 def resolve(*layers: Mapping[str, Any], source: str = "the configuration") -> Config:
     """Merge nested mappings, later ones winning, and check the result."""
+    merged = merge(*layers)
+    if renamed := old_words_in(merged):
+        raise UserError(f"{source}: {'; '.join(renamed)}.")
     try:
-        return Config.model_validate(merge(*layers))
+        return Config.model_validate(merged)
     except ValidationError as error:
         raise UserError(f"{source}: {explain(error)}") from None
 
@@ -222,6 +229,8 @@ def explain(error: ValidationError) -> str:
 def nearest_key(dotted: str) -> str:
     """A hint for an unknown setting."""
     *_, leaf = dotted.split(".")
+    if (renamed := current_name(dotted)) is not None:
+        return f"It is called {renamed!r} now."
     if dotted.startswith("evaluate.attacks."):
         return nearest(leaf, EvaluationAttack.model_fields)
     known = [key for key, _ in settings()]

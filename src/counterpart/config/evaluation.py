@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import field_validator, model_validator
 
 from ..errors import nearest
+from ..wording import RENAMED_SUITES
 from .values import Number, Section, setting
 
 # The attacks of an evaluation, and the options of each with their defaults.
@@ -112,7 +113,7 @@ SUITES: dict[str, list[dict[str, object]]] = {
         {"attack": "autoattack", "version": "ten-steps"},
     ],
     # Whether anything beats AutoAttack on a part model: each meets what it left.
-    "part-worst-case": [
+    "parts-worst-case": [
         {"attack": "autoattack"},
         {"attack": "single-staged"},
         {"attack": "two-staged", "strategy": "untargeted"},
@@ -133,7 +134,7 @@ class Evaluate(Section):
     attacks: tuple[EvaluationAttack, ...] = setting(
         "attacks, cheapest first: names with commas between them, such as pgd,autoattack (also apgd, fab, square, "
         "mm3, mm9, mm+, rays, random-search, fgsm, autoattack-plus, autoattack-rand, autoattack-few-classes, quick, "
-        "published-part, or none; for part models single-staged, two-staged, part-worst-case), "
+        "published-part, or none; for part models single-staged, two-staged, parts-worst-case), "
         "or a list with options such as '[{attack: pgd, loss: margin, steps: 50, restarts: 5}]'",
         default_factory=lambda: (EvaluationAttack(),),
     )
@@ -185,6 +186,10 @@ class Evaluate(Section):
             return value
         found: list[dict[str, object]] = []
         for name in value.split(","):
+            if name.strip() in RENAMED_SUITES:
+                raise ValueError(
+                    f"evaluate.attacks {name.strip()!r} is called {RENAMED_SUITES[name.strip()]!r} now"
+                )
             if name.strip() not in SUITES:
                 raise ValueError(
                     f"evaluate.attacks {name.strip()!r} is unknown. {nearest(name.strip(), SUITES)}"

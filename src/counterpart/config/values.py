@@ -74,4 +74,5 @@ class Section(BaseModel):
             shown = value if isinstance(value, tuple) else (value,)
             text = ",".join(readable(v) if isinstance(v, float) else str(v) for v in shown)
             text = text.lower() if isinstance(value, bool) else text
-            raise ValueError(f"{type(self).__name__.lower()}.{name} {text} has no effect {reason}")
+            section = type(self).__name__.removesuffix("Settings").lower()
+            raise ValueError(f"{section}.{name} {text} has no effect {reason}")

@@ -44,7 +44,7 @@ def with_masks(splits: Splits, folder: Path, needed: str) -> Splits:
     """
     folder = folder.expanduser()
     if not folder.is_dir():
-        raise UserError(f"part.masks: {folder} is {'no folder' if folder.exists() else 'missing'}.")
+        raise UserError(f"mask.files: {folder} is {'no folder' if folder.exists() else 'missing'}.")
     given = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     owners: dict[str, str] = {}
     for images in (splits.train, splits.validation, splits.test):

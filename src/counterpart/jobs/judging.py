@@ -29,6 +29,7 @@ from ..models.inference import InferenceView
 from ..protocols import Classifier, NamedAttack
 from ..records import Record, fingerprint
 from ..rundir import RunDir, write_atomically
+from ..wording import in_first_words
 from .seeds import aggregate
 from .targets import Target, claim, open_targets, surrogate
 
@@ -119,7 +120,8 @@ def case_of(target: Target) -> Case:
             f"evaluate.norm {norm} differs from training's {config.attack.norm}: give its radius with --evaluate.eps."
         )
     eps = config.attack.eps if wanted.eps is None else wanted.eps
-    mask = {**config.part.model_dump(exclude={"masks"}), "eps_low": wanted.eps_low}
+    drawn = {**config.mask.model_dump(exclude={"files"}), "eps_low": wanted.eps_low}
+    mask = in_first_words({"mask": drawn})["part"]
     if (own := masks_fingerprint(images)) is not None:
         mask["masks"] = own
     elsewhere = {"data": config.data.model_dump(exclude_unset=True)}
@@ -332,7 +334,7 @@ def _write_panel(case: Case, path: Path, rows: Sequence[Row]) -> None:
         rows,
         case.attacks[:1],
         seen=case.seen,
-        kind=config.part.map,
+        kind=config.mask.map,
         fooling=fooling,
         budget=case.budget,
         rule=trained if config.train.masked and same else partial(constant, budget=case.budget),
@@ -344,7 +346,7 @@ def _write_panel(case: Case, path: Path, rows: Sequence[Row]) -> None:
 def _lacking(case: Case) -> str | None:
     """What training's mask was drawn from, where the images that are judged do not have it."""
     if case.target.config.train.masked:
-        match case.target.config.part.mask:
+        match case.target.config.mask.rule:
             case "file" if case.images.masks is None:
                 return "a file for each training image"
             case "annotated-parts" if case.images.parts is None:

@@ -151,7 +151,7 @@ def load_checkpoint(path: Path) -> tuple[ImageClassifier, dict[str, Any]]:
 def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) -> Target:
     """A run of ours, by its best or last weights, or by those in a file."""
     for section in changes:
-        if section not in JUDGING and not (section == "part" and set(changes[section]) == {"masks"}):
+        if section not in JUDGING and not (section == "mask" and set(changes[section]) == {"files"}):
             raise UserError(
                 f"{section} is a setting of training, and {run.path} has been trained. To judge it, set "
                 f"{', '.join(JUDGING)}; another radius is --evaluate.eps, another norm --evaluate.norm."
@@ -182,7 +182,7 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
         said = f"the data ({data.fingerprint}) is not what the model was trained on ({about['fingerprint']})"
         notes = (f"{said[0].upper()}{said[1:]}.",)
     who = {"config": about["config"], "weights": which, "method": build.method_name(config)}
-    if "eps_low" in about:  # what part.eps_low auto had come to
+    if "eps_low" in about:  # what mask.eps_low auto had come to
         who["trained_eps_low"] = about["eps_low"]
     return Target(text, run, config, judged.to(device).eval(), classes, images, device, who, notes)
 

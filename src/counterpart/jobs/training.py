@@ -157,25 +157,25 @@ def _check_saliency(config: Config, model: nn.Module, images: ImageSet, device: 
     """Refuse, before anything is written, a model that maps cannot be drawn from."""
     if not config.train.masked:
         return
-    channels, mask = images.shape[0], config.part.mask
+    channels, mask = images.shape[0], config.mask.rule
     if mask == "published-code" and channels != 3:
         raise UserError(
-            f"part.mask published-code colours red, green and blue, but the images have {channels} channel"
+            f"mask.rule published-code colours red, green and blue, but the images have {channels} channel"
             f"{'s' if channels > 1 else ''}. Use another mask, such as paper."
         )
     if mask == "annotated-parts" and images.parts is None:
         raise UserError(
-            f"part.mask annotated-parts: {images.name} has no annotated parts. Use another mask or data set."
+            f"mask.rule annotated-parts: {images.name} has no annotated parts. Use another mask or data set."
         )
     if mask in MAPLESS:
         return
     first = as_floats(images.read(torch.arange(min(2, len(images)))).to(device))
     view = InferenceView(model, **build.shown(config))
-    if view.probe(first).features is None and not config.part.attention:
-        maps = "--part.map attention-rollout or attention-gradient, " if view.attends else ""
+    if view.probe(first).features is None and not config.mask.attention:
+        maps = "--mask.map attention-rollout or attention-gradient, " if view.attends else ""
         raise UserError(
             f"{config.model.name} shows no feature map before its head, so method {config.train.method} cannot "
-            f"draw a class activation map there. Use {maps}an inner layer with --part.layer, --part.mask centre or "
+            f"draw a class activation map there. Use {maps}an inner layer with --mask.layer, --mask.rule centre or "
             "--train.method at."
         )
 

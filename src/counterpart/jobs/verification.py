@@ -16,6 +16,7 @@ from ..evaluation.verify import Verified, verify
 from ..protocols import NamedAttack
 from ..records import Record, fingerprint
 from ..rundir import RunDir, members
+from ..wording import in_current_words
 from .judging import budgets_of
 from .targets import open_targets
 
@@ -52,6 +53,7 @@ def verify_run(path: Path, changes: Mapping[str, Any], *, eight_bits: bool = Fal
 def _verify(run: RunDir, folder: Path, changes: Mapping[str, Any], eight_bits: bool) -> Verified:
     identity = Ledger(folder, 0).identity()
     asked = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    asked["config"] = in_current_words(asked["config"])
     if not asked["config"]["evaluate"]["save_images"]:
         raise UserError(
             f"{folder} was made with --save-images false: evaluate again without that, then verify."

@@ -16,7 +16,7 @@ def adversarial(
     steps: int,
     step_size: float | None = None,
     targets: int | None = None,
-    mask_from: str | None = None,
+    drawn_from: str | None = None,
     label_smoothing: float = 0.0,
 ) -> Objective:
     """Cross-entropy on the last iterate of PGD, or of a minimum-margin attack.
@@ -38,19 +38,19 @@ def adversarial(
         step_size: absolute step length; default 2.5 / steps of the full budget.
         targets: wrong classes of the minimum-margin attack, fewer than there are classes; the paper's are 3. None:
             PGD on cross-entropy.
-        mask_from: "start": the rule sees the attack's own first pass; "clean": it sees a pass on the clean images.
+        drawn_from: "start": the rule sees the attack's own first pass; "clean": it sees a pass on the clean images.
             Default: the one that costs nothing, which is "start" for PGD and "clean" with targets.
         label_smoothing: share of the labels spread over all classes, in the training loss alone.
     """
-    if mask_from is None:
-        mask_from = "start" if targets is None else "clean"
+    if drawn_from is None:
+        drawn_from = "start" if targets is None else "clean"
     perturb = partial(
         craft,
         budget=budget,
         rule=rule,
         steps=steps,
         step_size=step_size,
-        mask_from=mask_from,
+        drawn_from=drawn_from,
         start="ball",
         loss=cross_entropy if targets is None else margin,
         targets=targets,

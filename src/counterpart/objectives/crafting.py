@@ -23,7 +23,7 @@ def craft(
     rule: Rule,
     steps: int,
     step_size: float | None,
-    mask_from: str,
+    drawn_from: str,
     start: str,
     loss: AttackLoss,
     targets: int | None = None,
@@ -38,7 +38,7 @@ def craft(
         rule: draws what the attack may do from a pass on the start or on the clean images.
         steps: PGD steps, towards each target.
         step_size: absolute step length; default 2.5 / steps of the full budget.
-        mask_from: "start": the rule sees the attack's own first pass; "clean": a pass on the clean images, which the
+        drawn_from: "start": the rule sees the attack's own first pass; "clean": a pass on the clean images, which the
             KL loss and targets need anyway.
         start: "ball": a random point of the full budget; "noise": the image plus normal noise of 0.001.
         loss: what the attack increases; the KL loss is measured from the clean probabilities, computed once.
@@ -50,10 +50,10 @@ def craft(
     begin: Tensor | Probe = first
     aims: list[Tensor | None] = [None]
     allowed: Budget | None = None
-    if mask_from == "clean" or loss is kl_divergence or targets is not None:
+    if drawn_from == "clean" or loss is kl_divergence or targets is not None:
         clean = view.probe(images)
         aims = _aims(clean.logits.detach(), batch.labels, loss, targets)
-        allowed = rule(clean, batch, keys) if mask_from == "clean" else None
+        allowed = rule(clean, batch, keys) if drawn_from == "clean" else None
         del clean  # and with it a graph that nobody needs any more
     if allowed is None:
         probe = view.probe(first)

@@ -19,7 +19,7 @@ def mart(
     rule: Rule,
     steps: int,
     step_size: float | None = None,
-    mask_from: str = "start",
+    drawn_from: str = "start",
     beta: float = 6.0,
     bn_batches: str = "separate",
     label_smoothing: float = 0.0,
@@ -34,7 +34,7 @@ def mart(
         rule: draws what the attack may do.
         steps: PGD steps on cross-entropy, from the image plus normal noise of 0.001.
         step_size: absolute step length; default 2.5 / steps of the full budget.
-        mask_from: "start": the rule sees the attack's first pass; "clean": one more pass on the clean images.
+        drawn_from: "start": the rule sees the attack's first pass; "clean": one more pass on the clean images.
         beta: weight of the KL term.
         bn_batches: "separate" or "joint", as for ``trades``.
         label_smoothing: of the cross-entropy within the boosted one, as in ``standard``. Its other term keeps its form:
@@ -47,7 +47,7 @@ def mart(
         rule=rule,
         steps=steps,
         step_size=step_size,
-        mask_from=mask_from,
+        drawn_from=drawn_from,
         start="noise",
         loss=cross_entropy,
     )

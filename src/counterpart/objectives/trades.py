@@ -19,7 +19,7 @@ def trades(
     rule: Rule,
     steps: int,
     step_size: float | None = None,
-    mask_from: str = "clean",
+    drawn_from: str = "clean",
     beta: float = 6.0,
     bn_batches: str = "separate",
     label_smoothing: float = 0.0,
@@ -35,7 +35,7 @@ def trades(
         rule: draws what the attack may do.
         steps: PGD steps, from the image plus normal noise of 0.001.
         step_size: absolute step length; default 2.5 / steps of the full budget.
-        mask_from: "clean": the rule sees the clean pass that TRADES makes anyway; "start": the attack's first pass.
+        drawn_from: "clean": the rule sees the clean pass that TRADES makes anyway; "start": the attack's first pass.
         beta: weight of the robust term.
         bn_batches: "separate": clean and attacked images are two passes, each with its own batch-norm statistics;
             "joint": one pass on both together, as in the code of part-based models.
@@ -47,7 +47,7 @@ def trades(
         rule=rule,
         steps=steps,
         step_size=step_size,
-        mask_from=mask_from,
+        drawn_from=drawn_from,
         start="noise",
         loss=kl_divergence,
     )

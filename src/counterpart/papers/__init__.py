@@ -1,6 +1,7 @@
 """Tables and figures of the papers as named experiments, published numbers beside measured ones."""
 
 from ..errors import UserError, nearest
+from ..wording import current_experiment_name
 from .comparing import best_rows as best_rows
 from .comparing import differences as differences
 from .comparing import seed_differences as seed_differences
@@ -14,10 +15,10 @@ from .experiments import figure as figure
 from .experiments import measured as measured
 from .experiments import run as run
 from .experiments import stated_on as stated_on
-from .part import EXPERIMENTS as _PART
-from .part_comparison import EXPERIMENTS as _COMPARISON
-from .part_figures import EXPERIMENTS as _FIGURES
-from .part_generalised import EXPERIMENTS as _GENERALISED
+from .parts import EXPERIMENTS as _PART
+from .parts_comparison import EXPERIMENTS as _COMPARISON
+from .parts_figures import EXPERIMENTS as _FIGURES
+from .parts_generalised import EXPERIMENTS as _GENERALISED
 from .pixel import EXPERIMENTS as _PIXEL
 
 _ALL = (*_PIXEL, *_PART, *_GENERALISED, *_FIGURES, *_COMPARISON)
@@ -34,6 +35,8 @@ EXPERIMENTS: dict[str, Experiment] = {one.name: one for one in sorted(_ALL, key=
 
 def find(name: str) -> Experiment:
     """The experiment of a name such as "pixel/table-1"."""
+    if (renamed := current_experiment_name(name)) in EXPERIMENTS and name not in EXPERIMENTS:
+        raise UserError(f"experiment {name!r} is called {renamed!r} now.")
     if name not in EXPERIMENTS:
         raise UserError(f"no experiment is called {name!r}. {nearest(name, EXPERIMENTS)}")
     return EXPERIMENTS[name]

@@ -20,6 +20,7 @@ from ..errors import UserError, nearest
 from ..recipes import load
 from ..records import Record, file_hash, read, write
 from ..rundir import RunDir
+from ..wording import first_experiment_name, in_first_words
 from .cells import SMOKE_STEPS, Column, few, measure
 
 NATURAL = "natural"
@@ -358,7 +359,7 @@ def configuration(
         raise UserError(
             f"data set {dataset} has no recipe {row.recipe!r}, which row {row.name} needs. {nearest(dataset, known)}"
         )
-    own = "".join(f"+{key}={value}" for key, value in _flat(row.changes))
+    own = "".join(f"+{key}={value}" for key, value in _flat(in_first_words(row.changes)))
     own += f"+{row.images.replace(' ', '-')}" if row.images else ""
     name = f"{recipe.replace('/', '-')}{own.replace('/', 'of')}-seed-{seed}"
     smoke: dict[str, Any] = {}
@@ -392,7 +393,10 @@ def _key(row: Row, column: str) -> str:
 
 
 def _file(experiment: Experiment, dataset: str, scale: str, home: Path) -> Path:
-    return home / scale / f"{experiment.name.replace('/', '-')}-{dataset}.jsonl"
+    """Where an experiment's records lie; one that was begun under the experiment's first name goes on there."""
+    names = [experiment.name, first_experiment_name(experiment.name)]
+    files = [home / scale / f"{name.replace('/', '-')}-{dataset}.jsonl" for name in names]
+    return files[1] if files[1].exists() and not files[0].exists() else files[0]
 
 
 def _records(experiment: Experiment, dataset: str, scale: str, home: Path) -> list[Record]:

@@ -174,9 +174,9 @@ TABLE_6 = Experiment(
     (
         _cifar("Grad-CAM", "part", "natural,PGD-20,MMA,AA", "83.42/43.65/41.98/41.74"),
         _cifar("XGrad-CAM", "part", "natural,PGD-20,MMA,AA", "83.34/43.53/41.97/41.74",
-               part={"map": "xgrad-cam"}),
+               mask={"map": "xgrad-cam"}),
         _cifar("LayerCAM", "part", "natural,PGD-20,MMA,AA", "83.38/43.67/42.07/42.03",
-               part={"map": "layer-cam"}),
+               mask={"map": "layer-cam"}),
     ),
     MAIN,
     notes=(WEAK_AA, MMA_NOTE,
@@ -221,8 +221,8 @@ def _cost(name: str, recipe: str, clock: str, megabytes: float) -> Row:
         "seconds per epoch": (3600 * hours + 60 * minutes + seconds) / 80,
         "peak memory, MB": megabytes,
     }
-    part = {"part": {"burn_in": 0}} if "part" in recipe else {}
-    return Row(name, recipe, {"cifar10": published}, {"train": {"epochs": EPOCHS_TIMED}, **part})
+    masked = {"mask": {"burn_in": 0}} if "part" in recipe else {}
+    return Row(name, recipe, {"cifar10": published}, {"train": {"epochs": EPOCHS_TIMED}, **masked})
 
 
 TABLE_9 = Experiment(
@@ -304,10 +304,10 @@ FIGURE_1 = Experiment(
     "pixel/figure-1",
     "One quarter of the image at 6/255, the rest at 12/255",
     (
-        _cifar("lower right", "part-quadrant", "natural,PGD-20", "76.77/46.75", part={"quadrant": "lower-right"}),
-        _cifar("upper left", "part-quadrant", "natural,PGD-20", "78.00/47.69", part={"quadrant": "upper-left"}),
-        Row("upper right", "part-quadrant", {}, {"part": {"quadrant": "upper-right"}}),
-        Row("lower left", "part-quadrant", {}, {"part": {"quadrant": "lower-left"}}),
+        _cifar("lower right", "part-quadrant", "natural,PGD-20", "76.77/46.75", mask={"quadrant": "lower-right"}),
+        _cifar("upper left", "part-quadrant", "natural,PGD-20", "78.00/47.69", mask={"quadrant": "upper-left"}),
+        Row("upper right", "part-quadrant", {}, {"mask": {"quadrant": "upper-right"}}),
+        Row("lower left", "part-quadrant", {}, {"mask": {"quadrant": "lower-left"}}),
     ),
     {"PGD-20": _pgd(20)},
     notes=("Single runs; the paper shows two of four quadrants, and evaluates at 8/255 as far as can be told.",),
@@ -318,7 +318,7 @@ def _sweep(eps: int) -> list[Row]:
     lows = [low for low in (eps, eps - 1, eps - 2, eps - 4, eps - 6, 0) if low >= 0]
     return [
         Row(f"eps {eps}/255 with eps_low {low}/255", "part", {},
-            {"attack": {"eps": f"{eps}/255"}, "part": {"eps_low": f"{low}/255"}, "evaluate": {"eps": "8/255"}})
+            {"attack": {"eps": f"{eps}/255"}, "mask": {"eps_low": f"{low}/255"}, "evaluate": {"eps": "8/255"}})
         for low in lows
     ]  # fmt: skip
 

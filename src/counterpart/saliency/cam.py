@@ -74,7 +74,7 @@ def probe_map(probe: Probe, score: Float[Tensor, "b k"], kind: str = "grad-cam")
     if probe.features is None:
         raise ValueError(
             "This model shows no feature map (its head reads no (B, A, h, w) and no tokens of places), so no class "
-            "activation map can be drawn of it. Name an inner layer with part.layer; of a transformer, use part.map "
+            "activation map can be drawn of it. Name an inner layer with mask.layer; of a transformer, use mask.map "
             "attention-rollout or attention-gradient; or use method at."
         )
     if probe.weights is not None:

@@ -1,4 +1,4 @@
-"""``part.eps_low auto``: the smaller radius, chosen epoch by epoch by what it costs the attack on validation images.
+"""``mask.eps_low auto``: the smaller radius, chosen epoch by epoch by what it costs the attack on validation images.
 
 Zhang et al. 2024 fix eps_low and leave an efficient search open (section 3.2). Here the validation after each epoch
 attacks twice: within the full budget, as always, and within the mask's, which is the attack that training meets. Both

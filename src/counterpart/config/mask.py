@@ -11,7 +11,7 @@ OF_PARTS = ("predicted-parts", "annotated-parts")
 MAPLESS = (*SAME_FOR_ALL, "file", *OF_PARTS)  # masks that look at no map
 
 
-class Part(Section):
+class MaskSettings(Section):
     """Pixel-reweighted budgets (methods part, part-t and part-m)."""
 
     eps_low: RadiusOrAuto = setting(
@@ -20,7 +20,7 @@ class Part(Section):
         "epoch",
         default=7 / 255,
     )
-    mask: Literal[
+    rule: Literal[
         "paper",
         "quantile",
         "soft",
@@ -34,23 +34,23 @@ class Part(Section):
     ] = setting(
         "paper: eps where the standardised map exceeds 1, eps_low elsewhere; quantile: eps on the same number of "
         "pixels in every image; soft: the radius grows with the pixel's rank; mean-preserving: top pixels above "
-        "eps, so that the mean is eps; quadrant, centre: no map; file: your own masks, of part.masks; "
+        "eps, so that the mean is eps; quadrant, centre: no map; file: your own masks, of mask.files; "
         "published-code: per colour channel, as the paper's code does (it also gives images each other's masks: "
         "control shuffled); predicted-parts: eps where a part model sees the object; annotated-parts: eps where the "
         "data say that it is",
         default="paper",
     )
-    masks: Location | None = setting(
-        "mask file: folder of your masks, an 8-bit grey PNG per image (0: eps_low, 255: eps) named as the image is: "
+    files: Location | None = setting(
+        "rule file: folder of your masks, an 8-bit grey PNG per image (0: eps_low, 255: eps) named as the image is: "
         "train/cat/7.png for train/cat/7.jpg of the data set, train/00012.png for row 12 where it has no files; an "
         "image without one gets eps everywhere",
         default=None,
     )
     quantile: Number = setting(
-        "share of important pixels in masks quantile, mean-preserving and centre", default=0.25, gt=0, lt=1
+        "share of important pixels in rules quantile, mean-preserving and centre", default=0.25, gt=0, lt=1
     )
     quadrant: Literal["upper-left", "upper-right", "lower-left", "lower-right"] = setting(
-        "the quarter of the image that mask quadrant gives eps_low", default="upper-left"
+        "the quarter of the image that rule quadrant gives eps_low", default="upper-left"
     )
     control: Literal["none", "uniform", "shuffled", "random", "inverse"] = setting(
         "what is done to the mask, so that a claim can be read: uniform: each image's radius is the mean of its mask; "
@@ -68,7 +68,7 @@ class Part(Section):
         "enters the head",
         default=None,
     )
-    mask_from: Literal["start", "clean"] | None = setting(
+    drawn_from: Literal["start", "clean"] | None = setting(
         "take the map from the attack's own first pass, or from a pass on the clean image; default: start, and clean "
         "for part-t and attack.generation minimum-margin, which make that pass anyway",
         default=None,
@@ -86,39 +86,39 @@ class Part(Section):
     )
 
     @model_validator(mode="after")
-    def _a_search_can_draw_masks(self) -> "Part":
-        if self.eps_low == "auto" and self.mask in ("file", "annotated-parts"):
+    def _a_search_can_draw_masks(self) -> "MaskSettings":
+        if self.eps_low == "auto" and self.rule in ("file", "annotated-parts"):
             raise ValueError(
-                f"part.eps_low auto draws masks on validation images, and part.mask {self.mask} gives those without "
+                f"mask.eps_low auto draws masks on validation images, and mask.rule {self.rule} gives those without "
                 "one the full radius: give a number, or take another mask"
             )
         return self
 
     @model_validator(mode="after")
-    def _every_setting_counts(self) -> "Part":
+    def _every_setting_counts(self) -> "MaskSettings":
         idle = []
-        if self.mask in MAPLESS:
+        if self.rule in MAPLESS:
             idle = ["map", "layer", "map_class", "refresh_epochs"]
-            looks = self.mask == "predicted-parts"
+            looks = self.rule == "predicted-parts"
             idle += (
-                ["mask_from"] if self.mask_from == "clean" and not looks else []
+                ["drawn_from"] if self.drawn_from == "clean" and not looks else []
             )  # start is what recipes say
-            if self.control == "shuffled" and self.mask in SAME_FOR_ALL:
+            if self.control == "shuffled" and self.rule in SAME_FOR_ALL:
                 raise ValueError(
-                    f"part.control shuffled: all images share one plane under part.mask {self.mask}"
+                    f"mask.control shuffled: all images share one plane under mask.rule {self.rule}"
                 )
-        if self.mask not in ("quantile", "mean-preserving", "centre"):
+        if self.rule not in ("quantile", "mean-preserving", "centre"):
             idle.append("quantile")
-        if self.mask != "quadrant":
+        if self.rule != "quadrant":
             idle.append("quadrant")
-        if self.mask != "file":
-            idle.append("masks")
-        elif self.masks is None:
-            raise ValueError("part.mask file needs the folder of your masks: part.masks DIR")
+        if self.rule != "file":
+            idle.append("files")
+        elif self.files is None:
+            raise ValueError("mask.rule file needs the folder of your masks: mask.files DIR")
         whole = ["layer"] if self.attention else []  # such maps run through all blocks
         classless = ["map_class"] if self.map == "attention-rollout" else []
-        self.without_effect(*idle, reason=f"with part.mask {self.mask}")
-        self.without_effect(*whole, *classless, reason=f"with part.map {self.map}")
+        self.without_effect(*idle, reason=f"with mask.rule {self.rule}")
+        self.without_effect(*whole, *classless, reason=f"with mask.map {self.map}")
         return self
 
     @property

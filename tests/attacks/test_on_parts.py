@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from counterpart.attacks.part_attacks import STRATEGIES, Guides, single_staged, sorted_guides, two_staged
+from counterpart.attacks.on_parts import STRATEGIES, Guides, single_staged, sorted_guides, two_staged
 from counterpart.budget import Linf
 from counterpart.part_maps import predicted_parts
 from counterpart.protocols import PartModel, PartOutput, Probe

@@ -1,4 +1,4 @@
-"""Tables of "Part-Based Models Improve Adversarial Robustness", but for those of section 5.1 (``part_generalised``).
+"""Tables of "Part-Based Models Improve Adversarial Robustness", but for those of section 5.1 (``parts_generalised``).
 
 Sitawarin et al. 2023 (ICLR), arXiv 2209.09117.
 """
@@ -82,7 +82,7 @@ def _sweep(name: str, recipe: str, *texts: str) -> list[Row]:
 def table(number: int, title: str, rows: Sequence[Row], *notes: str, **options: Any) -> Experiment:
     """A table of the paper: clean accuracy and AutoAttack on Part-ImageNet, unless ``options`` say otherwise."""
     given = {"columns": MAIN, "datasets": ("part-imagenet",), **options}
-    return Experiment(f"part/table-{number}", title, rows, notes=notes, scales=SCALES, **given)
+    return Experiment(f"parts/table-{number}", title, rows, notes=notes, scales=SCALES, **given)
 
 
 BEST = _one("Downsampled", "downsampled", "85.6/39.4/45.4")

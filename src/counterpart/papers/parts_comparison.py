@@ -5,8 +5,8 @@ from typing import Any
 
 from .cells import Attacks, Column
 from .experiments import Experiment, Row
-from .part import AUTOATTACK, SCALES
-from .part_generalised import CORRUPTED, GENERALISED
+from .parts import AUTOATTACK, SCALES
+from .parts_generalised import CORRUPTED, GENERALISED
 
 PGD_20: Attacks = [{"attack": "pgd", "steps": 20}]
 COLUMNS: Mapping[str, Column] = {
@@ -43,17 +43,17 @@ _LEARNED = (  # what the labels bring, what the architecture brings, and both
 def _comparison(dataset: str, title: str, scales: Mapping[str, Mapping[str, Any]]) -> Experiment:
     """Part models, with labels of parts and without, beside their baseline, by PGD and by TRADES; budgets by parts."""
     return Experiment(
-        f"part/{dataset}",
+        f"parts/{dataset}",
         f"Do part models and part labels help on {title}? Does a budget that follows the parts?",
         (
             *(Row(name, recipe) for name, recipe in _MODELS.items()),
             Row("part-budget", "part-budget"),
-            Row("part-budget uniform", "part-budget", changes={"part": {"control": "uniform"}}),
+            Row("part-budget uniform", "part-budget", changes={"mask": {"control": "uniform"}}),
             Row("Downsampled PART", "downsampled", changes=_PART),
             Row(
                 "Downsampled PART uniform",
                 "downsampled",
-                changes={**_PART, "part": {"control": "uniform"}},
+                changes={**_PART, "mask": {"control": "uniform"}},
             ),
             Row("Baseline PART", "baseline", changes=_PART),
             Row("Downsampled full resolution", "downsampled", changes={"model": {"resolution": "full"}}),
@@ -96,7 +96,7 @@ SYNTHETIC = _comparison(
             # After five adversarial epochs trainings still differ by up to 14 points.
             "train": {"clean_epochs": 5, "epochs": 15, "validation_n": 120},
             "attack": {"eps": "16/255"},  # chosen on validation images, so that rows differ
-            "part": {"eps_low": "14/255"},
+            "mask": {"eps_low": "14/255"},
             "evaluate": {"n": 1000},
         }
     },

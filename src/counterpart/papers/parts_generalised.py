@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from .cells import Column
 from .experiments import Experiment, Row
-from .part import NO_ATTACK, RATES, SCALES, table, values_of
+from .parts import NO_ATTACK, RATES, SCALES, table, values_of
 
 GENERALISED: Mapping[str, Column] = {
     "backgrounds": {"attacks": [], "shift": "backgrounds"},
@@ -84,7 +84,7 @@ TABLE_21 = table(
     TEN_SEEDS,
     STAND_INS,
     "Published: models (B), the best of the sweep on corruptions. Models (A), best on textures, have 81.5/57.7/40.6, "
-    "84.3/62.9/44.7 and 82.0/60.0/45.7. The sweep is part/clean-sweep; all rows here have its lr 0.1, wd 0.0005.",
+    "84.3/62.9/44.7 and 82.0/60.0/45.7. The sweep is parts/clean-sweep; all rows here have its lr 0.1, wd 0.0005.",
     columns=GENERALISED,
     corruptions=CORRUPTED,
     pairs=_BEYOND,
@@ -134,7 +134,7 @@ def _rows(name: str, recipe: str) -> list[Row]:
 
 
 CLEAN_SWEEP = Experiment(
-    "part/clean-sweep",
+    "parts/clean-sweep",
     "Hyperparameters of models without any defence, for the benchmarks of generalised robustness",
     [row for name, recipe in CLEAN.items() for row in _rows(name, recipe)],
     columns=GENERALISED,

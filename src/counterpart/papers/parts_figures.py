@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from .experiments import Draw, Experiment, Row
-from .part import (
+from .parts import (
     AUTOATTACK,
     DATA_SETS,
     MAIN,
@@ -19,8 +19,8 @@ from .part import (
     TABLE_8,
     TABLE_9,
 )  # fmt: skip
-from .part_generalised import CORRUPTED, GENERALISED, STAND_INS
-from .part_pictures import draw_found_parts, draw_labels
+from .parts_generalised import CORRUPTED, GENERALISED, STAND_INS
+from .parts_pictures import draw_found_parts, draw_labels
 from .plots import draw_curves, draw_tradeoff
 
 
@@ -49,7 +49,7 @@ def _figure(
         replace(row, published={d: v for d, v in row.published.items() if d in given["datasets"]})
         for row in rows
     ]
-    return Experiment(f"part/figure-{number}", title, rows, notes=notes, scales=SCALES, draw=draw, **given)
+    return Experiment(f"parts/figure-{number}", title, rows, notes=notes, scales=SCALES, draw=draw, **given)
 
 
 BASELINE, DOWNSAMPLED, BOXES = (
