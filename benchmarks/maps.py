@@ -136,9 +136,10 @@ def case(
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=2e-4)
     view = InferenceView(model, precision=precision, **shown)
     full = Linf(EPS)
-    rule = partial(rules.constant, budget=full)
+    rule = rules.constant
     if kind is not None:
-        rule = partial(rules.part, eps=EPS, eps_low=EPS_LOW, kind=kind)
+        mask = rules.Standardised(rules.MapSource(kind))
+        rule = partial(rules.draw_budget, eps_low=EPS_LOW, mask=mask)
     phase = Phase(name, 1, adversarial(rule=rule, budget=full, steps=STEPS, step_size=STEP))
     settings = Settings(size, 0, device, None, precision=precision)
 
@@ -151,7 +152,7 @@ def case(
 
     def draw() -> object:
         probes[:] = probes or [view.probe(images)]
-        return rule(probes[0], batch, keys)
+        return rule(probes[0], batch, keys, Linf(EPS))
 
     return step, draw
 

@@ -112,7 +112,7 @@ def our_step(
     model.to(memory_format=devices.memory_format(model))  # type: ignore[call-overload]
     view = InferenceView(model, precision=precision, compile=compiled)
     full = Linf(EPS)
-    rule = partial(rules.constant, budget=full)
+    rule = rules.constant
     objective = with_parts(adversarial(budget=full, rule=rule, steps=steps, step_size=STEP), c_seg=C_SEG)
     settings = Settings(len(batch), 0, batch.images.device, None, precision=precision, compile=compiled)
     optimizer = sgd(model)

@@ -126,8 +126,8 @@ def our_objectives(method: str) -> dict[str, Objective]:
     """Our objective of a method, and PART on it, whose masks are its own."""
     base, part = PAIRS[method]
     full = Linf(EPS)
-    constant = partial(rules.constant, budget=full)
-    masked = partial(rules.part, eps=EPS, eps_low=EPS_LOW)
+    constant = rules.constant
+    masked = partial(rules.draw_budget, eps_low=EPS_LOW)
     make = partial({"at": adversarial, "trades": trades, "mart": mart}[method], budget=full, steps=STEPS)
     make = partial(make, step_size=STEP, **({} if method == "at" else {"beta": BETA}))
     made = {base: make(rule=constant), part: make(rule=masked)}
@@ -146,13 +146,13 @@ def mask_rows(
 ) -> list[Record]:
     """What the mask adds to a step: drawing it, and the tensor radius instead of a number in ten projections."""
     images, full = batch.images, Linf(EPS)
-    part = partial(rules.part, eps=EPS, eps_low=EPS_LOW)
+    part = partial(rules.draw_budget, eps_low=EPS_LOW)
     keys = Keys(0, "train", batch.index)
     probe = view.probe(full.sample(images, keys))
-    plane = part(probe, batch, keys)
+    plane = part(probe, batch, keys, full)
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(1)).to(device)
     times = 30
-    drawing = [seconds(lambda: part(probe, batch, keys), device) for _ in range(times)]
+    drawing = [seconds(lambda: part(probe, batch, keys, full), device) for _ in range(times)]
     tensor = [seconds(lambda: plane.project(noise, images), device) for _ in range(times)]
     number = [seconds(lambda: full.project(noise, images), device) for _ in range(times)]
     own_pass = [seconds(lambda: view.probe(images), device) for _ in range(max(5, repeats))]

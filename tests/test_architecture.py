@@ -14,7 +14,17 @@ PACKAGE = ROOT / "src" / "counterpart"
 # A module imports itself or earlier rows only, never a sibling in its row.
 ROWS = [
     {"errors"},
-    {"checks", "seeding", "distributed", "records", "devices", "statistics", "part_maps", "wording"},
+    {
+        "catalogue",
+        "checks",
+        "seeding",
+        "distributed",
+        "records",
+        "devices",
+        "statistics",
+        "part_maps",
+        "wording",
+    },
     {"batch", "budget", "rundir", "progress"},
     {"protocols"},
     {"losses", "models", "data", "report"},

@@ -2,7 +2,6 @@
 
 import re
 from functools import partial
-from typing import get_args
 
 import pytest
 import torch
@@ -11,12 +10,13 @@ from torch import nn
 from counterpart import build, devices, jobs
 from counterpart.batch import Batch
 from counterpart.budget import L2, Linf
+from counterpart.build.attacks import Victim, _name_attack
+from counterpart.catalogue import CONTROLS, MASK_RULES
 from counterpart.config import resolve
-from counterpart.config.mask import OF_PARTS, SAME_FOR_ALL, MaskSettings
 from counterpart.data.image_sets import ImageSet
 from counterpart.data.parts import Parts
 from counterpart.errors import UserError
-from counterpart.importance import rules
+from counterpart.importance import controls, rules
 from counterpart.losses.classification import margin
 from counterpart.losses.segmentation import PART_LOSSES
 from counterpart.objectives.standard import cross_entropy_loss
@@ -33,36 +33,33 @@ def test_settings_of_part_reach_its_rule_and_objective():
     changes |= {"rule": "quantile", "quantile": 0.3, "map": "layer-cam"}
     config = resolve(PART, {"mask": changes})
     wanted = {
-        "eps": 0.03,
         "eps_low": 0.01,
-        "mask": "quantile",
-        "control": "uniform",
-        "map_class": "predicted",
+        "mask": rules.Quantile(0.3, rules.MapSource("layer-cam", "predicted")),
+        "control": controls.uniform,
     }
-    wanted |= {"quantile": 0.3, "kind": "layer-cam", "quadrant": "upper-left"}
-    assert build.rule(config).keywords == wanted
-    burn_in, main = build.phases(config)
+    assert build.build_rule(config).keywords == wanted
+    burn_in, main = build.build_phases(config)
     given = main.objective.perturb.keywords
     assert given["rule"].keywords == wanted
     assert (given["steps"], given["step_size"], given["drawn_from"]) == (7, 0.004, "clean")
     assert given["budget"] == Linf(0.03)
     assert (main.refresh_epochs, main.map_class, main.map_kind) == (None, "predicted", "layer-cam")
     corner = resolve(PART, {"mask": {"rule": "quadrant", "quadrant": "lower-left"}})
-    assert build.rule(corner).keywords["quadrant"] == "lower-left"
-    assert build.phases(resolve(PART, {"mask": {"refresh_epochs": 4}}))[1].refresh_epochs == 4
+    assert build.build_rule(corner).keywords["mask"] == rules.Quadrant("lower-left")
+    assert build.build_phases(resolve(PART, {"mask": {"refresh_epochs": 4}}))[1].refresh_epochs == 4
     with pytest.raises(UserError, match=r"drawn_from clean has no effect"):
         resolve(PART, {"mask": {"refresh_epochs": 4, "drawn_from": "clean"}})
     assert (burn_in.refresh_epochs, burn_in.objective.perturb.keywords["drawn_from"]) == (None, "start")
-    assert build.rule(resolve(PART)).keywords["mask"] == "paper"
-    assert build.phases(resolve(PART))[1].objective.perturb.keywords["drawn_from"] == "start"
+    assert build.build_rule(resolve(PART)).keywords["mask"] == rules.Standardised()
+    assert build.build_phases(resolve(PART))[1].objective.perturb.keywords["drawn_from"] == "start"
 
 
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ({"rule": "jet"}, "mask.rule = jet: input should be 'paper', 'quantile'"),
-        ({"control": "half"}, "mask.control = half: input should be 'none', 'uniform'"),
-        ({"map": "cam"}, "mask.map = cam: input should be 'grad-cam'"),
+        ({"rule": "jet"}, "mask.rule = jet: no mask rule is called 'jet'. Known: annotated-parts, centre"),
+        ({"control": "half"}, "mask.control = half: no control is called 'half'. Known: inverse, none"),
+        ({"map": "cam"}, "mask.map = cam: no map is called 'cam'. Did you mean 'grad-cam'?"),
         ({"map_class": "wrong"}, "mask.map_class = wrong: input should be 'true', 'predicted' or 'margin'"),
         ({"rule": "quantile", "quantile": 0}, "mask.quantile = 0: input should be greater than 0"),
         ({"rule": "quantile", "quantile": 1}, "mask.quantile = 1: input should be less than 1"),
@@ -116,11 +113,11 @@ MARGIN = {"attack": {"generation": "minimum-margin", "targets": 2}}
 def test_minimum_margin_generation_reaches_both_phases(method):
     """Masks are drawn on the clean pass that it makes anyway, unless another is asked for."""
     config = resolve({"train": {"method": method}}, MARGIN)
-    given = [phase.objective.perturb.keywords for phase in build.phases(config)]
+    given = [phase.objective.perturb.keywords for phase in build.build_phases(config)]
     assert [(g["targets"], g["loss"], g["drawn_from"]) for g in given] == [(2, margin, "clean")] * len(given)
-    started = build.phases(resolve(PART, MARGIN, {"mask": {"drawn_from": "start"}}))[1]
+    started = build.build_phases(resolve(PART, MARGIN, {"mask": {"drawn_from": "start"}}))[1]
     assert started.objective.perturb.keywords["drawn_from"] == "start"
-    assert build.phases(resolve(PART))[1].objective.perturb.keywords["targets"] is None
+    assert build.build_phases(resolve(PART))[1].objective.perturb.keywords["targets"] is None
 
 
 def test_more_targets_than_wrong_classes_are_refused_before_anything_is_written(tmp_path):
@@ -135,53 +132,52 @@ def test_more_targets_than_wrong_classes_are_refused_before_anything_is_written(
 @pytest.mark.parametrize("method", ["clean", "at", "trades", "mart", "part", "part-t", "part-m"])
 def test_smoothing_reaches_the_loss_of_every_phase(method):
     config = resolve({"train": {"method": method, "label_smoothing": 0.1}})
-    assert {phase.objective.loss.keywords["label_smoothing"] for phase in build.phases(config)} == {0.1}
+    assert {phase.objective.loss.keywords["label_smoothing"] for phase in build.build_phases(config)} == {0.1}
 
 
 def test_options_are_part_of_a_methods_name():
     options = {"label_smoothing": 0.1, "awp": "5e-3", "ema": 0.995}
     name = "PART, minimum margin, label smoothing 0.1, AWP, EMA"
-    assert build.method_name(resolve(PART, MARGIN, {"train": options})) == name
-    assert build.method_name(resolve({"train": {"method": "clean", "awp": 0.01}})) == "clean, AWP"
+    assert build.name_method(resolve(PART, MARGIN, {"train": options})) == name
+    assert build.name_method(resolve({"train": {"method": "clean", "awp": 0.01}})) == "clean, AWP"
 
 
 def test_methods_are_named_by_mask_map_and_control():
-    assert build.method_name(resolve(PART)) == "PART"
-    assert build.method_name(resolve(PART, {"mask": {"control": "shuffled"}})) == "PART, shuffled control"
+    assert build.name_method(resolve(PART)) == "PART"
+    assert build.name_method(resolve(PART, {"mask": {"control": "shuffled"}})) == "PART, shuffled control"
     changes = {"rule": "soft", "map": "layer-cam", "layer": "layer3", "control": "inverse"}
     name = "PART, soft mask, layer-cam map, layer layer3, inverse control"
-    assert build.method_name(resolve(PART, {"mask": changes})) == name
-    assert build.method_name(resolve({"mask": {"control": "shuffled"}})) == "AT"
+    assert build.name_method(resolve(PART, {"mask": changes})) == name
+    assert build.name_method(resolve({"mask": {"control": "shuffled"}})) == "AT"
 
 
 def test_views_show_what_the_map_is_drawn_from():
     layer = {"mask": {"layer": "layer3"}}
-    assert build.shown(resolve(PART, layer)) == {"layer": "layer3", "attention": False}
-    assert build.settings(resolve(PART, layer), CPU).shown == {"layer": "layer3", "attention": False}
+    assert build.choose_view_options(resolve(PART, layer)) == {"layer": "layer3", "attention": False}
+    assert build.build_loop_options(resolve(PART, layer), CPU).view == {"layer": "layer3", "attention": False}
     gradient = {"mask": {"map": "attention-gradient"}}
-    assert build.shown(resolve(PART, gradient)) == {"layer": None, "attention": True}
+    assert build.choose_view_options(resolve(PART, gradient)) == {"layer": None, "attention": True}
     mapless = {"mask": {"rule": "centre"}}
     for plain in (resolve(layer), resolve(PART, mapless), resolve({"evaluate": {"eps_low": 0.01}}, mapless)):
-        assert build.shown(plain) == {}
+        assert build.choose_view_options(plain) == {}
     attacked = resolve(layer, {"evaluate": {"eps_low": 0.01}})  # AT, under a mask-aware attack
-    assert build.shown(attacked) == {"layer": "layer3", "attention": False}
-    assert build.settings(attacked, CPU).shown == {}
+    assert build.choose_view_options(attacked) == {"layer": "layer3", "attention": False}
+    assert build.build_loop_options(attacked, CPU).view == {}
 
 
 def test_every_mask_and_control_of_the_schema_makes_a_budget():
     maps = {"features": torch.rand(4, 5, 4, 4), "part_logits": torch.randn(4, 3, 4, 4)}
     probe = Probe(torch.rand(4, 3, 8, 8), torch.rand(4, 2), weights=torch.rand(2, 5), **maps)
     batch = Batch(probe.images, torch.tensor([0, 1, 0, 1]), torch.arange(4), torch.randint(0, 3, (4, 8, 8)))
-    fields = MaskSettings.model_fields
-    for mask in get_args(fields["rule"].annotation):
-        for control in get_args(fields["control"].annotation):
-            if mask in SAME_FOR_ALL and control == "shuffled":
+    for mask, entry in MASK_RULES.items():
+        for control in CONTROLS:
+            if entry.facts.same_for_all and control == "shuffled":
                 continue
             own = {"files": "DIR"} if mask == "file" else {}
-            model = {"model": {"name": "parts/pixel"}} if mask in OF_PARTS else {}
+            model = {"model": {"name": "parts/pixel"}} if entry.facts.parts else {}
             given = {"rule": mask, "control": control, "eps_low": 0.025, **own}
-            rule = build.rule(resolve(PART, model, {"mask": given}))
-            budget = rule(probe, batch, Keys(0, "all", batch.index))
+            rule = build.build_rule(resolve(PART, model, {"mask": given}))
+            budget = rule(probe, batch, Keys(0, "all", batch.index), Linf(8 / 255))
             assert budget.contains(batch.images, batch.images).all(), (mask, control)
 
 
@@ -209,13 +205,15 @@ def test_settings_of_training_reach_the_loop():
         "optimizer": {"clip_norm": 2.0},
         "data": {"padding": 3, "flip": False},
     }
-    settings = build.settings(resolve(changes), CPU, deadline=3600.0)
+    settings = build.build_loop_options(resolve(changes), CPU, deadline=3600.0)
     assert (settings.seed, settings.batch_size, settings.precision, settings.compile) == (5, 40, "bf16", True)
     assert (settings.awp, settings.awp_warmup) == (0.005, 4)
     assert (settings.ema, settings.clip_norm, settings.best_by_robust) == (0.99, 2.0, True)
     assert (settings.checkpoint_every, settings.deadline) == (120, 3600)
     assert (settings.augmentation.padding, settings.augmentation.flip) == (3, False)
-    none = build.settings(resolve({"data": {"padding": 0, "flip": False}, "train": {"method": "clean"}}), CPU)
+    none = build.build_loop_options(
+        resolve({"data": {"padding": 0, "flip": False}, "train": {"method": "clean"}}), CPU
+    )
     assert none.augmentation is None
     assert not none.best_by_robust
 
@@ -257,10 +255,10 @@ def test_threads_are_set_on_request_only(monkeypatch):
 
 
 def test_budgets_by_name():
-    assert build.budget("l2", 0.5) == L2(0.5)
-    assert build.training_budget(resolve({"attack": {"norm": "l2", "eps": 2}})) == L2(2.0)
+    assert build.build_budget("l2", 0.5) == L2(0.5)
+    assert build.build_training_budget(resolve({"attack": {"norm": "l2", "eps": 2}})) == L2(2.0)
     with pytest.raises(UserError, match="Did you mean 8/255"):
-        build.budget("linf", 8)
+        build.build_budget("linf", 8)
 
 
 def no_other(text):
@@ -271,9 +269,7 @@ def attacks(given, norm="linf", classes=10, load=no_other, model=None, images=No
     evaluate = resolve({"evaluate": {"attacks": given, **options}}).evaluate
     pixels = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
     dots = ImageSet("dots", "test", ("a", "b"), torch.arange(2), torch.arange(2), "", (3, 8, 8), pixels)
-    return build.evaluation_attacks(
-        evaluate, norm, classes, load, model=model or nn.Identity(), images=images or dots
-    )
+    return build.build_attacks(evaluate, Victim(norm, classes, model or nn.Identity(), images or dots, load))
 
 
 def test_every_attack_has_a_name_and_its_options():
@@ -339,14 +335,14 @@ def test_guides_that_cannot_be_had_are_refused_before_any_attack():
 
 def test_the_names_of_staged_attacks_say_how():
     evaluate = resolve({"evaluate": {"attacks": "parts-worst-case"}}).evaluate
-    names = [build._name(spec) for spec in evaluate.attacks if "staged" in spec.attack]
+    names = [_name_attack(spec) for spec in evaluate.attacks if "staged" in spec.attack]
     assert names == [
         "single-staged-100x5", "two-staged-100x5 untargeted", "two-staged-100x5", "two-staged-100x5 likely",
         "two-staged-100x5 most-confident", "two-staged-100x5 sorted",
     ]  # fmt: skip
     odd = [{"attack": "two-staged", "aimed": False, "published": True}]
     [spec] = resolve({"evaluate": {"attacks": odd}}).evaluate.attacks
-    assert build._name(spec) == "two-staged-100x5 unaimed published"
+    assert _name_attack(spec) == "two-staged-100x5 unaimed published"
 
 
 def test_autoattack_becomes_its_attacks():
@@ -377,7 +373,11 @@ def test_a_surrogate_makes_a_transfer_attack():
         ("mm9", {"classes": 4}, "targets 9 of 3 wrong classes"),
         ("autoattack,autoattack", {}, "names the same attack twice: apgd-ce"),
         ([{"attack": "square", "steps": 5}], {}, "attack square has no steps. It has: queries"),
-        ([{"attack": "square", "surrogate": "x"}], {}, "attack square has no surrogate"),
+        (
+            [{"attack": "square", "surrogate": "x"}],
+            {},
+            "attack square cannot search on a surrogate. These can: pgd, fgsm, apgd, fab",
+        ),
         ("pgd,autoatack", {}, "'autoatack' is unknown. Did you mean 'autoattack'?"),
         ("pgd", {"engine": "official"}, "engine official runs autoattack only, not pgd"),
         ("autoattack", {"engine": "official", "precision": "bf16"}, "official searches in float32 only"),
@@ -404,7 +404,7 @@ def test_attacks_are_named_by_what_they_do():
 def test_the_seed_decides_the_first_weights_and_nothing_global_moves():
     about = {"name": "wrn-10-1", "num_classes": 3, "width": 4}
     before = torch.random.get_rng_state()
-    first, again, other = (build.model(about, seed).get_classifier().weight for seed in (0, 0, 1))
+    first, again, other = (build.build_model(about, seed).get_classifier().weight for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -416,9 +416,9 @@ def test_the_hash_of_a_configuration_forgets_what_does_not_matter():
         PART, {"name": "x", "device": "cpu", "runs": "y", "evaluate": {"n": 3}, "data": {"root": "z"}}
     )
     other = resolve(PART, {"optimizer": {"lr": 0.02}})
-    assert build.config_hash(base) == build.config_hash(same)
-    assert build.config_hash(base) != build.config_hash(other)
-    assert build.config_hash(base) != build.config_hash(resolve(PART, {"seed": 1}))
+    assert build.hash_config(base) == build.hash_config(same)
+    assert build.hash_config(base) != build.hash_config(other)
+    assert build.hash_config(base) != build.hash_config(resolve(PART, {"seed": 1}))
 
 
 @pytest.mark.parametrize(("method", "base", "drawn_from"), [
@@ -426,18 +426,18 @@ def test_the_hash_of_a_configuration_forgets_what_does_not_matter():
 ])  # fmt: skip
 def test_part_t_and_part_m_are_trades_and_mart_under_the_rule(method, base, drawn_from):
     config = resolve({"train": {"method": method, "beta": 5, "bn_batches": "joint", "epochs": 8}})
-    *before, main = build.phases(config)
+    *before, main = build.build_phases(config)
     assert main.objective.loss.func.__name__ == f"{base}_loss"
     assert main.objective.loss.keywords == {"beta": 5, "bn_batches": "joint", "label_smoothing": 0}
     given = main.objective.perturb.keywords
     if drawn_from is None:
         assert before == []
-        assert given["rule"].func is rules.constant
+        assert given["rule"] is rules.constant
     else:
         assert (before[0].name, before[0].epochs, main.epochs) == ("burn-in", 2, 6)
         assert given["drawn_from"] == drawn_from
-        assert given["rule"].func is rules.part
-    assert build.method_name(config) == method.upper()
+        assert given["rule"].func is rules.draw_budget
+    assert build.name_method(config) == method.upper()
     with pytest.raises(UserError, match=r"train.beta 5 has no effect with method at"):
         resolve({"train": {"method": "at", "beta": 5}})
 
@@ -455,24 +455,24 @@ def test_settings_of_part_models_reach_model_and_loss():
             "train": {"c_seg": 0.3},
         }
     )
-    about = build.about_model(config, build.splits(config, CPU))
+    about = build.describe_model(config, build.load_splits(config, CPU))
     parts = about["parts"]
     assert parts.pop("part_classes")[:4] == [0, 0, 0, 1]
     assert parts == {
         "encoder": "timm/test_resnet", "decoder": "deeplabv3plus", "depth": None, "output_stride": None,
         "resolution": "own", "pool": 2, "background": True, "see_image": True,
     }  # fmt: skip
-    (phase,) = build.phases(config)
+    (phase,) = build.build_phases(config)
     loss = phase.objective.loss.keywords
     assert (loss["c_seg"], loss["part_loss"]) == (0.3, PART_LOSSES["segmentation"])
     centroids = resolve(parted(method="trades", part_loss="centroids", beta=2))
-    (phase,) = build.phases(centroids)
+    (phase,) = build.build_phases(centroids)
     loss = phase.objective.loss.keywords
     assert (loss["c_seg"], loss["part_loss"]) == (0.5, PART_LOSSES["centroids"])
     assert loss["base"].keywords["beta"] == 2
-    assert build.phases(resolve(parted(c_seg=0)))[0].objective.loss.func is cross_entropy_loss
+    assert build.build_phases(resolve(parted(c_seg=0)))[0].objective.loss.func is cross_entropy_loss
     masked = resolve(parted(method="part"), {"mask": {"rule": "predicted-parts"}})
-    assert [phase.objective.loss.keywords["c_seg"] for phase in build.phases(masked)] == [0.5, 0.5]
+    assert [phase.objective.loss.keywords["c_seg"] for phase in build.build_phases(masked)] == [0.5, 0.5]
     plain = resolve({"model": {"name": "parts/baseline", "encoder": "resnet50"}})
     assert plain.model.part_options() == {"encoder": "resnet50"}
     assert plain.c_seg == 0
@@ -480,11 +480,11 @@ def test_settings_of_part_models_reach_model_and_loss():
 
 def test_a_part_of_several_classes_has_no_class_of_its_own():
     config = resolve({"data": {"name": "synthetic-parts", "size": 16, "limit": 12, "labels": "foreground"}})
-    assert build.part_classes(build.splits(config, CPU).train) == [-1]
+    assert build.list_part_classes(build.load_splits(config, CPU).train) == [-1]
     with pytest.raises(UserError, match="centroids needs parts that belong to one class each"):
-        build.about_model(resolve(parted(part_loss="centroids")), build.splits(config, CPU))
+        build.describe_model(resolve(parted(part_loss="centroids")), build.load_splits(config, CPU))
     digits = resolve({"data": {"limit": 12}})
-    assert build.part_classes(build.splits(digits, CPU).train) == []
+    assert build.list_part_classes(build.load_splits(digits, CPU).train) == []
 
 
 @pytest.mark.parametrize(
@@ -533,10 +533,10 @@ def test_clean_epochs_come_first_with_a_schedule_of_their_own():
     config = resolve(
         {"train": given, "optimizer": {"lr": 1, "schedule": "cosine"}, "mask": {"burn_in": 0.25}}
     )
-    phases = build.phases(config)
+    phases = build.build_phases(config)
     assert [(phase.name, phase.epochs) for phase in phases] == [("clean", 4), ("burn-in", 2), ("part", 6)]
     assert phases[0].objective.perturb is not phases[1].objective.perturb
-    rate = build.rate(config)
+    rate = build.build_schedule(config)
     assert [rate(e) for e in (0, 2, 4, 8, 12)] == pytest.approx([1, 0.5, 1, 0.5, 0])
     assert rate(3.999) < 1e-3
     assert config.train.all_epochs == 12

@@ -3,7 +3,8 @@
 import pytest
 import yaml
 
-from counterpart.config import SUITES, identity, plain, read_yaml, readable, resolve, settings
+from counterpart.catalogue import ATTACKS, SUITES
+from counterpart.config import identity, plain, read_yaml, readable, resolve, settings
 from counterpart.errors import UserError
 
 
@@ -54,7 +55,10 @@ def test_durations(text, seconds):
         ({"attack": {"step_size": 2}}, ["attack.step_size 2", "Did you mean 2/255?"]),
         ({"train": {"epochs": 0}}, ["train.epochs = 0", "greater than or equal to 1"]),
         ({"train": {"epochs": 2.5}}, ["train.epochs = 2.5", "integer"]),
-        ({"train": {"method": "prat"}}, ["train.method = prat", "'trades', 'mart'"]),
+        (
+            {"train": {"method": "prat"}},
+            ["train.method = prat: no method is called 'prat'.", "Did you mean 'part'?"],
+        ),
         ({"train": {"epoch": 3}}, ["unknown setting 'train.epoch'", "Did you mean 'train.epochs'?"]),
         ({"epochs": 3}, ["unknown setting 'epochs'", "Did you mean 'train.epochs'?"]),
         ({"trian": {"epochs": 3}}, ["unknown setting 'trian'", "Did you mean 'train'?"]),
@@ -68,7 +72,7 @@ def test_durations(text, seconds):
             ["data.padding 2 has no effect with data.crop resized"],
         ),
         ({"evaluate": {"attacks": "quik"}}, ["'quik'", "Did you mean 'quick'?"]),
-        ({"evaluate": {"attacks": [{"stps": 3}]}}, ["evaluate.attacks.0.stps", "Did you mean 'steps'?"]),
+        ({"evaluate": {"attacks": [{"stps": 3}]}}, ["attack pgd has no stps. Did you mean 'steps'?"]),
         ({"optimizer": {"milestones": [0.9, 0.5]}}, ["optimizer.milestones 0.9, 0.5", "rise"]),
         (
             {"optimizer": {"schedule": "cosine", "milestones": [0.5, 0.9]}},
@@ -151,9 +155,10 @@ def test_every_problem_is_named():
 
 
 def test_suites_are_lists_of_attacks():
-    for name in SUITES:
+    rows = {**{name: [{"attack": name}] for name in ATTACKS}, **SUITES}
+    for name, listed in rows.items():
         attacks = resolve({"evaluate": {"attacks": name}}).evaluate.attacks
-        assert attacks == resolve({"evaluate": {"attacks": SUITES[name]}}).evaluate.attacks
+        assert attacks == resolve({"evaluate": {"attacks": listed}}).evaluate.attacks
     both = resolve({"evaluate": {"attacks": "quick, square"}}).evaluate.attacks
     assert [a.attack for a in both] == ["pgd", "pgd", "square"]
     quick = resolve({"evaluate": {"attacks": "quick"}}).evaluate.attacks

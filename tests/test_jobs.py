@@ -144,7 +144,7 @@ def test_another_norm_is_another_evaluation_and_training_settings_are_refused(di
 
 
 def test_predict_names_class_and_probability(digits, tmp_path):
-    data = build.splits(resolve(digits.config()), torch.device("cpu")).test
+    data = build.load_splits(resolve(digits.config()), torch.device("cpu")).test
     model, _ = load_run(digits, "best")
     with torch.no_grad():
         expected = model.eval()(data.pixels[:5].float() / 255).softmax(dim=1)
@@ -282,7 +282,7 @@ def test_init_continues_from_weights_and_swaps_the_head(digits, tmp_path, photos
 
 def test_a_checkpoint_of_another_number_of_classes_is_named(digits):
     tensors, about = checkpoint.read(digits.checkpoint("best"))
-    model = build.model({**about["model"], "num_classes": 7}, seed=0)
+    model = build.build_model({**about["model"], "num_classes": 7}, seed=0)
     with pytest.raises(UserError, match="has 10 classes, the data has 7"):
         load_weights(model, tensors, "best.safetensors")
 
@@ -355,7 +355,7 @@ def test_a_group_says_what_its_seeds_agree_on_and_says_it_once(tmp_path, capsys)
 def test_the_validation_split_can_be_judged(digits):
     jobs.evaluate(str(digits.path), {"evaluate": {"split": "validation", "attacks": [{"steps": 1}]}})
     clean = [r for r in digits.records() if r.name == "accuracy/clean"][-1]
-    data = build.splits(resolve(digits.config()), torch.device("cpu"))
+    data = build.load_splits(resolve(digits.config()), torch.device("cpu"))
     assert clean.details["split"] == "validation"
     assert clean.n == len(data.validation) != len(data.test)
 
@@ -363,7 +363,7 @@ def test_the_validation_split_can_be_judged(digits):
 def test_the_share_of_validation_images_is_the_configured_one(digits):
     def sizes(share):
         config = resolve(digits.config(), {"data": {"validation": share, "limit": None}})
-        data = build.splits(config, torch.device("cpu"))
+        data = build.load_splits(config, torch.device("cpu"))
         return len(data.train), len(data.validation), len(data.test)
 
     small, large = sizes(0.1), sizes(0.3)

@@ -161,12 +161,14 @@ class NamedAttack:
         attack: what runs, an ``Attack``; with ``parts`` it takes ``parts`` (B, H, W) and ``annotated`` (B,) as well.
         line: the line of a table that it counts for: all targets and restarts of an attack share one.
         parts: whether it wants the true parts of the images as well.
+        by_gradient: whether it follows gradients of the attacked model.
     """
 
     name: str
     attack: Callable[..., Attacked]
     line: str
     parts: bool = False
+    by_gradient: bool = True
 
     def on(self, model: Classifier, batch: Batch, *, budget: Budget, keys: Keys) -> Attacked:
         """Attack a batch, which holds its parts if they are wanted."""
@@ -174,8 +176,8 @@ class NamedAttack:
         return self.attack(model, batch.images, batch.labels, budget=budget, keys=keys, **known)
 
 
-Rule: TypeAlias = Callable[[Probe, Batch, Keys], Budget]
-"""Draws the budget of a batch from one forward pass on it; the keys are for rules that draw at random."""
+Rule: TypeAlias = Callable[[Probe, Batch, Keys, Budget], Budget]
+"""Narrows the full budget of a batch by one forward pass on it; the keys are for rules that draw at random."""
 
 
 @dataclass(frozen=True)

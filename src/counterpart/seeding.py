@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -45,6 +46,18 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
         for one in cuda:
             torch.cuda.default_generators[one.index or 0].manual_seed(seed)
         yield
+
+
+@contextmanager
+def seeded_everywhere(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """As ``seeded``, and numpy's global generator as well. For code of the user's own, which may draw from either."""
+    state = numpy.random.get_state()  # noqa: NPY002 - other people's code draws from the global generator
+    numpy.random.seed(seed % 2**32)  # noqa: NPY002
+    try:
+        with seeded(seed, device):
+            yield
+    finally:
+        numpy.random.set_state(state)  # noqa: NPY002
 
 
 @dataclass(frozen=True)

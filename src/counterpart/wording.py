@@ -23,6 +23,9 @@ FIRST_WORDS = {
     "mask.refresh_epochs": "part.refresh_epochs",
     "mask.burn_in": "part.burn_in",
 }
+# Settings that are younger than stored hashes, and their defaults: at these, a hash does not know them.
+YOUNGER = {"data.options": None, "mask.options": None, "model.options": None}
+
 CURRENT_WORDS = {first: current for current, first in FIRST_WORDS.items()}
 
 # Suites of attacks that were renamed; nothing stored depends on a suite's name.
@@ -38,8 +41,20 @@ def in_current_words(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def in_first_words(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings under the names that they were first stored with: the form of hashes and of folder names."""
-    return _translate(settings, FIRST_WORDS)
+    """Nested settings under the names that they were first stored with: the form of hashes and of folder names.
+
+    A setting that is younger than the first stored hashes is left out where it has its default.
+    """
+    old_enough: dict[str, Any] = {}
+    for section, values in settings.items():
+        if isinstance(values, Mapping):
+            values = {
+                leaf: value
+                for leaf, value in values.items()
+                if f"{section}.{leaf}" not in YOUNGER or value != YOUNGER[f"{section}.{leaf}"]
+            }
+        old_enough[section] = values
+    return _translate(old_enough, FIRST_WORDS)
 
 
 def current_name(dotted: str) -> str | None:

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -70,8 +69,8 @@ def panel_of(tmp_path, model, images):
     rows = [Row(index, label, label, (), label, 0, 0) for index, label in enumerate(images.labels.tolist())]
     budget, file = Linf(EPS), tmp_path / "panel.safetensors"
     write_panel(
-        file, model, model, images, rows, [NamedAttack("darker", darker, "darker")], seen=model,
-        kind="grad-cam", fooling=lambda position: None, budget=budget, rule=partial(constant, budget=budget),
+        file, model, model, images, rows, [NamedAttack("darker", darker, "darker")], map_view=model,
+        kind="grad-cam", fooling=lambda position: None, budget=budget, rule=constant, full=budget,
         device=torch.device("cpu"), seed=0,
     )  # fmt: skip
     with safe_open(file, framework="pt") as opened:

@@ -3,6 +3,7 @@ from functools import partial
 import pytest
 import torch
 
+from counterpart.budget import Linf
 from counterpart.data.image_sets import ImageSet
 from counterpart.errors import UserError
 from counterpart.evaluation.accuracy import read_batch
@@ -13,7 +14,7 @@ from counterpart.models.inference import InferenceView
 from counterpart.seeding import Keys, seeded
 
 CPU = torch.device("cpu")
-RULE = partial(rules.part, eps=12 / 255, eps_low=8 / 255)
+RULE, FULL = partial(rules.draw_budget, eps_low=8 / 255), Linf(12 / 255)
 
 
 @pytest.fixture
@@ -30,11 +31,11 @@ def view():
 
 
 def test_planes_are_those_of_the_rule_on_clean_images(images, view, tmp_path):
-    radii, flat = draw_radii(view, images, RULE, batch_size=3, device=CPU, seed=0)
+    radii, flat = draw_radii(view, images, RULE, FULL, batch_size=3, device=CPU, seed=0)
     assert radii.shape == (7, 1, 32, 32)
     assert set(radii.unique().tolist()) == {torch.tensor(12 / 255).item(), torch.tensor(8 / 255).item()}
     batch = read_batch(images, torch.arange(7), CPU)
-    whole = RULE(view.probe(batch.images), batch, Keys(0, "radii", batch.index))
+    whole = RULE(view.probe(batch.images), batch, Keys(0, "radii", batch.index), FULL)
     assert flat == int(whole.flat.sum()) > 0
     assert (radii == whole.eps).float().mean() > 0.999  # but for pixels at the threshold
 

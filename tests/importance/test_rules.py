@@ -5,12 +5,15 @@ import pytest
 import torch
 
 from counterpart.batch import Batch
-from counterpart.budget import Linf
+from counterpart.budget import L2, Linf
+from counterpart.catalogue import CONTROLS as CONTROL_ENTRIES
+from counterpart.catalogue import MASK_RULES
 from counterpart.data.image_sets import ImageSet
 from counterpart.data.loaders import batches, epoch_order
 from counterpart.data.transforms import Augmentation
 from counterpart.importance import store
-from counterpart.importance.rules import constant, explain, part
+from counterpart.importance.masks import Mask
+from counterpart.importance.rules import MapSource, Quantile, Standardised, constant, draw_budget, explain
 from counterpart.protocols import Probe
 from counterpart.seeding import Keys
 
@@ -18,6 +21,28 @@ EPS, LOW = 8 / 255, 7 / 255
 KEYS = Keys(0, "rules", torch.arange(8))
 OF_MAPS = ("paper", "quantile", "soft", "mean-preserving", "published-code")
 CONTROLS = ("none", "uniform", "shuffled", "random", "inverse")
+
+
+def part(
+    probe,
+    batch,
+    keys,
+    *,
+    eps,
+    eps_low,
+    mask="paper",
+    control="none",
+    kind="grad-cam",
+    map_class="true",
+    **options,
+):
+    """The budget under a mask rule and a control, by their names in the catalogue."""
+    entry = MASK_RULES[mask]
+    rule = entry.load()(**options)
+    if entry.facts.needs_map:
+        rule = replace(rule, source=MapSource(kind, map_class))
+    control = CONTROL_ENTRIES[control].load()
+    return draw_budget(probe, batch, keys, Linf(eps), eps_low=eps_low, mask=rule, control=control)
 
 
 @pytest.fixture
@@ -64,7 +89,7 @@ def test_the_uniform_control_has_the_same_means(probe, batch):
 def test_equal_radii_are_the_constant_rule(probe, batch):
     plane, number = (
         part(probe, batch, KEYS, eps=EPS, eps_low=EPS),
-        constant(probe, batch, KEYS, budget=Linf(EPS)),
+        constant(probe, batch, KEYS, Linf(EPS)),
     )
     noise = torch.rand(8, 3, 16, 16)
     assert torch.equal(plane.project(noise, batch.images), number.project(noise, batch.images))
@@ -121,15 +146,14 @@ def test_every_control_of_every_mask_keeps_what_it_promises(probe, batch, mask, 
 @pytest.mark.parametrize("mask", ["quadrant", "centre"])
 def test_masks_without_a_map_need_no_features(probe, batch, mask):
     bare = Probe(probe.images, probe.logits)
-    budget = part(bare, batch, KEYS, eps=EPS, eps_low=LOW, mask=mask, quadrant="lower-right")
+    options = {"quadrant": "lower-right"} if mask == "quadrant" else {}
+    budget = part(bare, batch, KEYS, eps=EPS, eps_low=LOW, mask=mask, **options)
     assert not budget.flat.any()
     assert (
         (budget.eps == torch.tensor(LOW)).flatten(1).float().mean(dim=1)
         == (0.25 if mask == "quadrant" else 0.75)
     ).all()
-    inverse = part(
-        bare, batch, KEYS, eps=EPS, eps_low=LOW, mask=mask, quadrant="lower-right", control="inverse"
-    )
+    inverse = part(bare, batch, KEYS, eps=EPS, eps_low=LOW, mask=mask, control="inverse", **options)
     assert torch.equal(inverse.eps == torch.tensor(EPS), budget.eps == torch.tensor(LOW))
 
 
@@ -181,8 +205,8 @@ def test_settings_of_a_mask_are_heeded(probe, batch):
         return part(probe, batch, KEYS, eps=EPS, eps_low=LOW, **options).eps == torch.tensor(EPS)
 
     told = ~part(probe, batch, KEYS, eps=EPS, eps_low=LOW).flat
-    assert (high(mask="quantile", quantile=0.5).flatten(1).sum(dim=1)[told] == 128).all()
-    assert (high(mask="centre", quantile=0.125).flatten(1).sum(dim=1) == 32).all()
+    assert (high(mask="quantile", share=0.5).flatten(1).sum(dim=1)[told] == 128).all()
+    assert (high(mask="centre", share=0.125).flatten(1).sum(dim=1) == 32).all()
     assert not high(mask="quadrant", quadrant="lower-left")[:, :, 8:, :8].any()
     assert not torch.equal(high(mask="quantile"), high(mask="quantile", kind="layer-cam"))
 
@@ -191,10 +215,24 @@ def test_what_cannot_be_drawn_is_refused(probe, batch):
     grey = Batch(batch.images[:, :1], batch.labels, batch.index)
     with pytest.raises(ValueError, match="three channels, the images have 1"):
         part(probe, grey, KEYS, eps=EPS, eps_low=LOW, mask="published-code")
-    with pytest.raises(ValueError, match="mask 'jet' is unknown"):
-        part(probe, batch, KEYS, eps=EPS, eps_low=LOW, mask="jet")
-    with pytest.raises(ValueError, match="control 'half' is unknown"):
-        part(probe, batch, KEYS, eps=EPS, eps_low=LOW, control="half")
+    for full in (L2(1.0), Linf(torch.full((8,), EPS))):
+        with pytest.raises(ValueError, match="one radius for all pixels"):
+            draw_budget(probe, batch, KEYS, full, eps_low=LOW)
+
+    def wrong(probe, batch, keys):
+        return Mask(torch.ones(8, 16, 16), torch.zeros(8, dtype=torch.bool))
+
+    with pytest.raises(ValueError, match=r"must return Mask\(share \(8, 1, 16, 16\), flat \(8,\)\)"):
+        draw_budget(probe, batch, KEYS, Linf(EPS), eps_low=LOW, mask=wrong)
+
+
+def test_a_rule_is_an_object_with_its_own_options(probe, batch):
+    half = draw_budget(probe, batch, KEYS, Linf(EPS), eps_low=LOW, mask=Quantile(share=0.5))
+    assert ((half.eps == torch.tensor(EPS)).flatten(1).sum(dim=1)[~half.flat] == 128).all()
+    default = draw_budget(probe, batch, KEYS, Linf(EPS), eps_low=LOW)
+    assert torch.equal(
+        default.eps, draw_budget(probe, batch, KEYS, Linf(EPS), eps_low=LOW, mask=Standardised()).eps
+    )
 
 
 class IndexView:
@@ -324,8 +362,8 @@ def test_a_store_survives_nan_maps_and_absent_samples():
 
 
 def test_rules_are_bound_with_partial(probe, batch):
-    rule = partial(part, eps=EPS, eps_low=LOW)
-    assert isinstance(rule(probe, batch, KEYS), Linf)
+    rule = partial(draw_budget, eps_low=LOW)
+    assert isinstance(rule(probe, batch, KEYS, Linf(EPS)), Linf)
 
 
 def test_parts_draw_the_budget_on_the_object(probe, batch, generator):

@@ -49,7 +49,7 @@ def batch(generator):
 def per_pixel(generator, dtype=torch.float32):
     """A rule whose radius differs from pixel to pixel, and the radius."""
     radius = 0.02 + 0.06 * torch.rand(COUNT, 1, *SHAPE[1:], generator=generator, dtype=dtype)
-    return lambda probe, batch, keys: Linf(radius[batch.index]), radius
+    return lambda probe, batch, keys, full: Linf(radius[batch.index]), radius
 
 
 def objective(rule, **options):
@@ -125,7 +125,7 @@ def test_the_rest_of_the_batch_does_not_matter(generator, batch):
 def test_the_clean_pass_finds_targets_and_mask_and_no_pass_is_made_twice(generator, batch, drawn_from):
     model, seen = Net(generator, hidden=6), []
 
-    def rule(probe, batch, keys):
+    def rule(probe, batch, keys, full):
         seen.append(probe.images.detach())
         return Linf(0.08)
 
@@ -144,11 +144,11 @@ def test_classes_that_are_not_there_are_refused(generator, batch):
 @pytest.mark.parametrize("make", [objective, partial(trades, budget=Linf(0.08), steps=3)])
 def test_the_graph_of_the_clean_pass_is_gone_when_the_attack_begins(generator, batch, make, monkeypatch):
     model, alive, real = Net(generator, hidden=6), [], crafting.pgd
-    rule, refs = partial(rules.constant, budget=Linf(0.08)), []
+    rule, refs = rules.constant, []
 
-    def watched(probe, batch, keys):
+    def watched(probe, batch, keys, full):
         refs.append(weakref.ref(probe.logits))
-        return rule(probe, batch, keys)
+        return rule(probe, batch, keys, full)
 
     def pgd(*arguments, **options):
         gc.collect()

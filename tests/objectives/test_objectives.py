@@ -8,7 +8,7 @@ import torch
 from counterpart.attacks import pgd
 from counterpart.batch import Batch
 from counterpart.budget import Linf
-from counterpart.importance import rules
+from counterpart.importance import controls, rules
 from counterpart.models import create
 from counterpart.models.inference import InferenceView
 from counterpart.objectives import adversarial, standard
@@ -45,20 +45,18 @@ def batch(generator):
     return Batch(torch.rand(6, 3, 32, 32, generator=generator), torch.arange(6) % 4, torch.arange(6))
 
 
-def part_rule(eps_low=LOW, control="none"):
-    return partial(rules.part, eps=EPS, eps_low=eps_low, control=control)
+def part_rule(eps_low=LOW, control=controls.none):
+    return partial(rules.draw_budget, eps_low=eps_low, control=control)
 
 
 def at():
-    return adversarial(
-        budget=Linf(EPS), rule=partial(rules.constant, budget=Linf(EPS)), steps=3, step_size=2 / 255
-    )
+    return adversarial(budget=Linf(EPS), rule=rules.constant, steps=3, step_size=2 / 255)
 
 
 def test_what_a_map_was_drawn_from_is_gone_before_the_second_step(model, batch):
     features_seen = []
 
-    def rule(probe, batch, keys):
+    def rule(probe, batch, keys, full):
         features_seen.append(weakref.ref(probe.features))
         return Linf(EPS)
 
@@ -160,10 +158,10 @@ def test_equal_radii_reproduce_at_bit_for_bit(model, batch):
     view = InferenceView(model)
     both = [
         adversarial(budget=Linf(EPS), rule=rule, steps=3, step_size=2 / 255).perturb(view, batch, KEYS).images
-        for rule in (part_rule(eps_low=EPS), partial(rules.constant, budget=Linf(EPS)))
+        for rule in (part_rule(eps_low=EPS), rules.constant)
     ]
     assert torch.equal(*both)
-    control = part_rule(eps_low=EPS, control="uniform")
+    control = part_rule(eps_low=EPS, control=controls.uniform)
     objective = adversarial(budget=Linf(EPS), rule=control, steps=3, step_size=2 / 255)
     assert torch.equal(objective.perturb(view, batch, KEYS).images, both[0])
 

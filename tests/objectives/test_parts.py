@@ -1,7 +1,5 @@
 """Losses of parts beside every objective: the paper's equations, whose images, and what it does not change."""
 
-from functools import partial
-
 import pytest
 import torch
 from torch import nn
@@ -15,7 +13,7 @@ from counterpart.objectives import adversarial, standard, trades, with_parts
 from counterpart.protocols import Loss, Objective, PartModel, PartOutput, Perturbed
 
 FULL = Linf(0.1)
-CONSTANT = partial(rules.constant, budget=FULL)
+CONSTANT = rules.constant
 OPTIONS = {"budget": FULL, "rule": CONSTANT, "steps": 2}
 
 

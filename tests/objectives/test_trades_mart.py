@@ -20,8 +20,8 @@ from counterpart.seeding import Keys, seeded
 
 EPS = 8 / 255
 KEYS = Keys(0, "train", torch.arange(6))
-CONSTANT = partial(rules.constant, budget=Linf(EPS))
-PART = partial(rules.part, eps=EPS, eps_low=4 / 255)
+CONSTANT = rules.constant
+PART = partial(rules.draw_budget, eps_low=4 / 255)
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_no_pass_is_made_twice(model, batch, make, drawn_from, passes):
 @pytest.mark.parametrize("make", [trades, mart])
 def test_equal_radii_reproduce_the_base_method_bit_for_bit(model, batch, make):
     view = InferenceView(model)
-    equal = partial(rules.part, eps=EPS, eps_low=EPS)
+    equal = partial(rules.draw_budget, eps_low=EPS)
     both = [
         make(budget=Linf(EPS), rule=r, steps=3).perturb(view, batch, KEYS).images for r in (equal, CONSTANT)
     ]

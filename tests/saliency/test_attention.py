@@ -5,6 +5,7 @@ import torch
 from timm.models import VisionTransformer, VisionTransformerRelPos
 
 from counterpart.batch import Batch
+from counterpart.budget import Linf
 from counterpart.importance import rules, store
 from counterpart.models.inference import InferenceView
 from counterpart.models.normalize import ImageClassifier
@@ -157,7 +158,8 @@ def test_flat_and_nan_maps_keep_the_full_budget_and_are_counted(kind, images):
     options = {"attention": True} if kind in ATTENTION_MAPS else {"layer": "blocks.0"}
     probe = InferenceView(model, **options).probe(images)
     batch = Batch(images, LABELS, torch.arange(4))
-    budget = rules.part(probe, batch, Keys(0, "flat", batch.index), eps=0.2, eps_low=0.1, kind=kind)
+    mask = rules.Standardised(rules.MapSource(kind))
+    budget = rules.draw_budget(probe, batch, Keys(0, "flat", batch.index), Linf(0.2), eps_low=0.1, mask=mask)
     expected = [False, True, kind != "attention-rollout", False]
     assert budget.flat.tolist() == expected
     radius = budget.radius(images)
@@ -171,9 +173,8 @@ def test_uniform_attention_of_a_whole_network_is_flat():
     images = torch.rand(1, 3, 16, 16)
     probe = Probe(images, torch.rand(1, 3), attention=attention)
     batch = Batch(images, torch.tensor([0]), torch.arange(1))
-    budget = rules.part(
-        probe, batch, Keys(0, "flat", batch.index), eps=0.2, eps_low=0.1, kind="attention-rollout"
-    )
+    mask = rules.Standardised(rules.MapSource("attention-rollout"))
+    budget = rules.draw_budget(probe, batch, Keys(0, "flat", batch.index), Linf(0.2), eps_low=0.1, mask=mask)
     assert budget.flat.tolist() == [True]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from counterpart import build, jobs
+from counterpart.budget import Linf
 from counterpart.config import plain
 from counterpart.importance import rules
 from counterpart.rundir import RunDir
@@ -63,16 +64,17 @@ def test_no_images_are_no_evidence():
 
 
 def test_the_phase_draws_its_rule_from_the_validations(tiny):
-    burn_in, main = build.phases(tiny(mask={"eps_low": "auto"}), 100)
+    burn_in, main = build.build_phases(tiny(mask={"eps_low": "auto"}), 100)
     assert burn_in.adapt is None
     following = main.adapt([[0.9, 0.5, 0.5], [0.9, 0.5, 0.5]])
     assert following.chosen == {"eps_low": 0.1 * 6 / 8}
     rule = following.objective.perturb.keywords["rule"]
-    assert rule.func is rules.part
-    assert (rule.keywords["eps"], rule.keywords["eps_low"]) == (0.1, 0.1 * 6 / 8)
+    assert rule.func is rules.draw_budget
+    assert rule.keywords["eps_low"] == 0.1 * 6 / 8
+    assert following.objective.perturb.keywords["budget"] == Linf(0.1)
     assert following.masked is rule
     assert main.adapt([]).objective.perturb.keywords["rule"].keywords["eps_low"] == 0.1
-    assert build.phases(tiny(), 100)[1].adapt is None
+    assert build.build_phases(tiny(), 100)[1].adapt is None
 
 
 SEARCH = {

@@ -307,9 +307,9 @@ for kind in ("plain", "norm", "dropout", "awp", "joint", "parts", "segmenter"):
     middle = middle.get(kind, [])
     model = nn.Sequential(nn.Conv2d(1, 4, 3), *middle, nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
     full = Linf(0.1)
-    objective = adversarial(budget=full, rule=partial(constant, budget=full), steps=3)
+    objective = adversarial(budget=full, rule=constant, steps=3)
     if kind == "joint":
-        objective = trades(budget=full, rule=partial(constant, budget=full), steps=2, bn_batches="joint")
+        objective = trades(budget=full, rule=constant, steps=2, bn_batches="joint")
     shape, parts = (1, 8, 8), {}
     if kind == "parts":
         model, objective = Parted(), with_parts(objective, c_seg=0.7)

@@ -352,7 +352,7 @@ def test_a_model_without_maps_is_refused_before_anything_is_written(tiny):
 def test_a_run_does_not_continue_on_other_data(tiny):
     config = tiny(train={"epochs": 2, "stop_after": 1e-9})
     assert not jobs.train(config).finished
-    real = build.splits
+    real = build.load_splits
 
     def other(*arguments, **options):
         data = real(*arguments, **options)
@@ -388,7 +388,7 @@ def test_seeds_differ_and_are_aggregated(tiny):
 
 def test_phases_are_shares_of_the_epochs(tiny):
     def split(**changes):
-        return [(p.name, p.epochs) for p in build.phases(tiny(**changes))]
+        return [(p.name, p.epochs) for p in build.build_phases(tiny(**changes))]
 
     assert split(train={"epochs": 80}, mask={"burn_in": 0.25}) == [("burn-in", 20), ("part", 60)]
     assert split(train={"epochs": 2}, mask={"burn_in": 0.25}) == [("burn-in", 1), ("part", 1)]

@@ -176,7 +176,7 @@ def test_smoothing_perturbation_and_averaging_combine_with_every_method(method, 
         average = averaged(one, 0.9)
         average.update_parameters(one)
         precision = "bf16" if smoothing and awp else "float32"
-        objective = build.phases(config)[0].objective
+        objective = build.build_phases(config)[0].objective
         measured = take_step(one, batch, objective, view=view, awp=awp, precision=precision, clip_norm=0.5)
         average.update_parameters(one)
         now, then, mean = (m.state_dict()["backbone.fc.weight"] for m in (one, model, average.module))

@@ -1,9 +1,8 @@
-"""Attacks: pure functions of a model, a batch and a budget. To add one: a file, a row in the table, a test."""
+"""Attacks: pure functions of a model, a batch and a budget.
 
-from collections.abc import Callable
-from typing import NamedTuple
+To add one: a file, a row of ``catalogue/attacks.py``, a test.
+"""
 
-from ..protocols import Attacked
 from .auto_attack import auto_attack as auto_attack
 from .auto_pgd import apgd as apgd
 from .ensemble import worst_case as worst_case
@@ -17,27 +16,3 @@ from .random_search import random_search as random_search
 from .rays_search import rays as rays
 from .square_search import square as square
 from .transfer import transfer as transfer
-
-ALL = ("linf", "l2", "l1")
-
-
-class Entry(NamedTuple):
-    """An ``Attack``, the norms that it has, and whether it aims at parts, and so takes those of the images as well."""
-
-    attack: Callable[..., Attacked]
-    norms: tuple[str, ...] = ALL
-    parts: bool = False
-
-
-ATTACKS = {
-    "apgd": Entry(apgd),
-    "fab": Entry(fab),
-    "fgsm": Entry(fgsm),
-    "minimum-margin": Entry(minimum_margin),
-    "pgd": Entry(pgd),
-    "random-search": Entry(random_search),
-    "rays": Entry(rays, ("linf",)),
-    "single-staged": Entry(single_staged, parts=True),
-    "square": Entry(square),
-    "two-staged": Entry(two_staged, parts=True),
-}

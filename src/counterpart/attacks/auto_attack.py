@@ -44,8 +44,8 @@ def suite(version: str, norm: str, classes: int) -> list[NamedAttack]:
     ratio = dlr if classes >= 3 else margin
     aimed = dlr if classes >= 4 else margin
 
-    def one(name: str, attack: Attack) -> NamedAttack:
-        return NamedAttack(name, attack, name)
+    def alone(name: str, attack: Attack, by_gradient: bool = True) -> NamedAttack:
+        return NamedAttack(name, attack, name, by_gradient=by_gradient)
 
     def each_target(name: str, attack: Callable[..., Attacked], count: int) -> list[NamedAttack]:
         return [
@@ -53,17 +53,17 @@ def suite(version: str, norm: str, classes: int) -> list[NamedAttack]:
         ]
 
     if version == "rand":
-        return [one("apgd-ce", partial(apgd, eot=20)), one("apgd-dlr", partial(apgd, loss=ratio, eot=20))]
+        return [alone("apgd-ce", partial(apgd, eot=20)), alone("apgd-dlr", partial(apgd, loss=ratio, eot=20))]
     if version == "ten-steps":
         short = partial(square, rescale_schedule=True)
         return [
-            one("10-step apgd-ce", partial(apgd, steps=10)),
+            alone("10-step apgd-ce", partial(apgd, steps=10)),
             *each_target("10-step apgd-t", partial(apgd, loss=aimed, steps=10), wrong),
             *each_target("10-step fab-t", partial(fab, steps=10), wrong),
-            one("10-step square", short),
+            alone("10-step square", short, False),
         ]
     if version == "few-classes":
-        return [one("apgd-ce", apgd), one("fab", fab), one("square", square)]
+        return [alone("apgd-ce", apgd), alone("fab", fab), alone("square", square, False)]
     apgd_t = each_target(
         "apgd-t",
         partial(apgd, loss=aimed),
@@ -72,15 +72,20 @@ def suite(version: str, norm: str, classes: int) -> list[NamedAttack]:
     fab_t = each_target("fab-t", fab, wrong)
     if version == "plus":
         return [
-            one("apgd-ce", partial(apgd, restarts=5)),
-            one("apgd-dlr", partial(apgd, loss=ratio, restarts=5)),
-            one("fab", partial(fab, restarts=5)),
-            one("square", square),
+            alone("apgd-ce", partial(apgd, restarts=5)),
+            alone("apgd-dlr", partial(apgd, loss=ratio, restarts=5)),
+            alone("fab", partial(fab, restarts=5)),
+            alone("square", square, False),
             *apgd_t,
             *fab_t,
         ]
     restarts = 5 if norm == "l1" else 1
-    return [one("apgd-ce", partial(apgd, restarts=restarts)), *apgd_t, *fab_t, one("square", square)]
+    return [
+        alone("apgd-ce", partial(apgd, restarts=restarts)),
+        *apgd_t,
+        *fab_t,
+        alone("square", square, False),
+    ]
 
 
 def finish(view: Classifier, norm: str, classes: int) -> list[NamedAttack]:
@@ -92,11 +97,11 @@ def finish(view: Classifier, norm: str, classes: int) -> list[NamedAttack]:
         classes: K, the number of classes.
     """
     standard = suite("standard", norm, classes)
-    chosen = [one for one in standard if one.line == "apgd-ce"]
-    chosen += [one for one in standard if one.line == "apgd-t"][:3]
+    chosen = [named for named in standard if named.line == "apgd-ce"]
+    chosen += [named for named in standard if named.line == "apgd-t"][:3]
     return [
-        NamedAttack(f"float32 {one.name}", partial(_search_on, view, one.attack), f"float32 {one.line}")
-        for one in chosen
+        NamedAttack(f"float32 {named.name}", partial(_search_on, view, named.attack), f"float32 {named.line}")
+        for named in chosen
     ]
 
 

@@ -42,7 +42,12 @@ def suite(version: str, classes: int) -> list[NamedAttack]:
             "use autoattack-few-classes, or --evaluate.engine counterpart."
         )
     return [
-        NamedAttack(f"official {name}", partial(official, attack=name, version=version), f"official {name}")
+        NamedAttack(
+            f"official {name}",
+            partial(official, attack=name, version=version),
+            f"official {name}",
+            by_gradient=name != "square",
+        )
         for name in names
     ]
 

@@ -23,6 +23,7 @@ from . import (
     train,
     verify,
 )
+from . import list as list_
 from .settings import describe, from_arguments, unknown
 
 
@@ -53,6 +54,7 @@ COMMANDS: dict[str, Command] = {
     "recipes": recipes,
     "data": data,
     "models": models,
+    "list": list_,
     "doctor": doctor,
     "demo": demo,
 }

@@ -93,12 +93,13 @@ def _machine() -> None:
 
 
 def _data(root: Path | None) -> None:
-    from ..data import DATA_SETS, OFFICIAL, found
+    from ..catalogue import DATA_SETS
+    from ..data import say_whether_there
 
-    for name in DATA_SETS:
-        line = found(name, root)
+    for name, entry in DATA_SETS.items():
+        line = say_whether_there(name, root)
         _row(f"data {name}", line.removeprefix(f"{name}: "))
-        if name in OFFICIAL and root is not None and " lacks " in line:
+        if entry.facts.missing and root is not None and " lacks " in line:
             _row("", f"fetch it with: counterpart train {name}/part --data.root {root} --data.download true")
 
 

@@ -6,7 +6,9 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
+from ..catalogue import KINDS
 from ..config import nearest_key, readable, settings
+from ..config.values import OfKind
 from ..errors import UserError, nearest
 
 _IN_WORDS = {"evaluate.attacks": "PGD-20", "corruptions.names": "all"}  # defaults of many values
@@ -92,7 +94,8 @@ def describe(accepted: Collection[str]) -> str:
         shown = readable(default) if isinstance(default, float) else str(default).lower()
         if isinstance(default, tuple):
             shown = _IN_WORDS[key] if key in _IN_WORDS else ",".join(map(readable, default))
-        choices = _choices(info.annotation)
+        kinds = [mark.kind for mark in info.metadata if isinstance(mark, OfKind)]
+        choices = (*KINDS[kinds[0]].entries,) if kinds else _choices(info.annotation)
         names = f" [{', '.join(map(str, choices))}]" if choices else ""
         ending = "" if default is None else f" (default: {shown})"
         rows.append(

@@ -13,6 +13,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from ..catalogue import METHODS
 from ..errors import UserError, nearest
 from ..rundir import NOT_IDENTITY as NOT_IDENTITY
 from ..rundir import YAML_LOADER
@@ -20,12 +21,9 @@ from ..wording import current_name, in_first_words, old_words_in
 from .attack import Attack
 from .corruptions import Corruptions
 from .data import Data
-from .evaluation import ATTACK_OPTIONS as ATTACK_OPTIONS
-from .evaluation import SUITES as SUITES
 from .evaluation import Evaluate as Evaluate
 from .evaluation import EvaluationAttack as EvaluationAttack
-from .mask import MAPLESS as MAPLESS
-from .mask import MaskSettings
+from .mask import MaskSettings as MaskSettings
 from .model import Model
 from .training import Optimizer, Train
 from .values import Location, Section, setting
@@ -60,10 +58,14 @@ class Config(Section):
             raise ValueError(
                 "model.normalisation is for ARCHITECTURE@WEIGHTS; our own networks learn from [0, 1]"
             )
-        if self.attack.generation != "pgd" and self.train.method not in ("at", "part"):
+        facts = self.train.facts
+        if self.attack.generation != "pgd" and self.attack.generation not in facts.generations:
+            able = [
+                key for key, entry in METHODS.items() if self.attack.generation in entry.facts.generations
+            ]
             raise ValueError(
-                f"attack.generation {self.attack.generation} is for methods at and part: {self.train.method} "
-                f"{'has no attack' if self.train.method == 'clean' else 'comes with an attack of its own'}"
+                f"attack.generation {self.attack.generation} is for methods {' and '.join(able)}: {self.train.method} "
+                f"{'comes with an attack of its own' if facts.attacked else 'has no attack'}"
             )
         if self.train.masked:
             if self.attack.norm != "linf":
@@ -100,15 +102,15 @@ class Config(Section):
                     f"train.c_seg {readable(train.c_seg)} needs a part model, and {name} is none"
                 )
             masked = train.masked or self.evaluate.eps_low is not None
-            if masked and self.mask.rule == "predicted-parts":
-                raise ValueError(f"mask.rule predicted-parts needs a part model, and {name} is none")
+            if masked and self.mask.entry.facts.parts == "predicted":
+                raise ValueError(f"mask.rule {self.mask.rule} needs a part model, and {name} is none")
         if self.c_seg == 0 and train.part_loss != "segmentation":
             raise ValueError(f"train.part_loss {train.part_loss} has no effect without train.c_seg")
         if self.data.labels == "centroids" and self.c_seg > 0 and train.part_loss == "segmentation":
             raise ValueError(
                 "data.labels centroids leaves one pixel of each part, which is no mask: use train.part_loss centroids"
             )
-        if self.c_seg > 0 and train.method in ("mart", "part-m"):
+        if self.c_seg > 0 and not train.facts.part_labels:
             raise ValueError(
                 f"train.method {train.method} has no loss of parts: use at, trades, part or part-t, or train.c_seg 0"
             )
@@ -134,14 +136,14 @@ class Config(Section):
 
 def _radii_in_range(mask: MaskSettings, eps: float) -> None:
     """Mask mean-preserving lifts the important pixels above eps, and its inverse lowers them under eps_low."""
-    if mask.rule != "mean-preserving":
+    if not mask.entry.facts.above_eps:
         return
     low = 0.0 if mask.eps_low == "auto" else mask.eps_low  # as far as the search may go
     gap = (eps - low) / mask.quantile
     peak = 2 * eps - low - gap if mask.control == "inverse" else low + gap
     if not 0 <= peak <= 1:
         raise ValueError(
-            f"mask.rule mean-preserving would give important pixels a radius of {peak:.3g}, outside [0, 1]: "
+            f"mask.rule {mask.rule} would give important pixels a radius of {peak:.3g}, outside [0, 1]: "
             "use a larger mask.quantile or a mask.eps_low nearer to attack.eps"
         )
 

@@ -6,19 +6,20 @@ from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
-from .values import Location, Number, Section, setting
+from ..catalogue import DATA_SETS, sentences
+from .values import Location, Number, Section, entry_of, named, setting
 
-WITH_PARTS = ("parts", "synthetic-parts")  # data sets with part masks
+WITH_PARTS = [key for key, entry in DATA_SETS.items() if entry.facts.has_parts]
 
 
 class Data(Section):
     """Which images."""
 
-    name: Literal["digits", "cifar10", "svhn", "tiny-imagenet", "folder", "parts", "synthetic-parts"] = (
-        setting(
-            "data set; parts: images with part masks in one folder format (docs/parts-data.md)",
-            default="digits",
-        )
+    name: named("data") = setting(  # type: ignore[valid-type]
+        f"data set. {sentences('data')}. Or your own, as module:function", default="digits"
+    )
+    options: dict[str, Any] | None = setting(
+        "what your own data set takes beside its folder, such as '{year: 2024}'", default=None
     )
     root: Location | None = setting(
         "folder that holds the data set; digits and synthetic-parts need none", default=None
@@ -79,7 +80,11 @@ class Data(Section):
     def _every_setting_counts(self) -> "Data":
         if self.crop == "resized" and self.padding:
             self.without_effect("padding", reason="with data.crop resized: set it to 0")
-        if self.name not in WITH_PARTS:
+        if entry_of("data", self.name).inside:
+            self.without_effect(
+                "options", reason=f"with data.name {self.name}: they are for your own data sets"
+            )
+        if entry_of("data", self.name).inside and self.name not in WITH_PARTS:
             reason = f"with data.name {self.name}, which has no parts: it is for {' and '.join(WITH_PARTS)}"
             self.without_effect("labels", "labelled", "shift", reason=reason)
         return self

@@ -1,141 +1,80 @@
 """The settings of an evaluation: attacks with their options, and suites of them."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import ConfigDict, field_validator, model_validator
 
+from ..catalogue import ATTACKS, SUITES, is_users_code, known_names
+from ..catalogue.attacks import AttackFacts
+from ..catalogue.entries import Entry
 from ..errors import nearest
 from ..wording import RENAMED_SUITES
-from .values import Number, Section, setting
-
-# The attacks of an evaluation, and the options of each with their defaults.
-ATTACK_OPTIONS: dict[str, dict[str, object]] = {
-    "pgd": {"loss": "cross_entropy", "target": None, "steps": 20, "restarts": 1, "step_size": None},
-    "fgsm": {"loss": "cross_entropy", "target": None},
-    "apgd": {"loss": "cross_entropy", "target": None, "steps": 100, "restarts": 1, "eot": 1},
-    "fab": {"target": None, "steps": 100, "restarts": 1},
-    "square": {"queries": 5000},
-    "minimum-margin": {"targets": 3, "steps": 20},
-    "rays": {"queries": 10000},
-    "random-search": {"draws": 100},
-    "single-staged": {"share": 0.5, "steps": 100, "restarts": 5, "step_size": None},
-    "two-staged": {
-        "strategy": "random",
-        "aimed": True,
-        "published": False,
-        "steps": 100,
-        "restarts": 5,
-        "step_size": None,
-    },
-    "autoattack": {"version": "standard"},
-}
-TRANSFERABLE = ("pgd", "fgsm", "apgd", "fab")
+from .values import Number, Section, check_options, entry_of, named, setting
 
 
 class EvaluationAttack(Section):
-    """One attack of an evaluation; options that it does not have are refused."""
+    """One attack of an evaluation, its options beside it; options that it does not have are refused."""
 
-    attack: Literal[
-        "pgd", "fgsm", "apgd", "fab", "square", "minimum-margin", "rays", "random-search", "single-staged",
-        "two-staged", "autoattack",
-    ] = setting("which attack; the staged ones aim at the parts of a part model", default="pgd")  # fmt: skip
-    loss: Literal["cross_entropy", "margin", "dlr", "kl_divergence"] | None = setting(
-        "what it increases", default=None
-    )
-    target: int | None = setting(
-        "aim at the wrong class of this rank, 1 being the most likely; default: untargeted",
-        default=None,
-        ge=1,
-    )
-    targets: int | None = setting("how many wrong classes, likeliest first", default=None, ge=1)
-    steps: int | None = setting("gradient steps", default=None, ge=1)
-    restarts: int | None = setting("independent starts", default=None, ge=1)
-    step_size: Number | None = setting("step; default 2.5 eps / steps", default=None, gt=0)
-    eot: int | None = setting("passes that a gradient is averaged over", default=None, ge=1)
-    queries: int | None = setting("questions to the model", default=None, ge=1)
-    draws: int | None = setting("random points", default=None, ge=1)
-    version: Literal["standard", "plus", "rand", "few-classes", "ten-steps"] | None = setting(
-        "of AutoAttack", default=None
-    )
-    share: float | None = setting(
-        "single-staged: weight of the loss of parts, beside 1 - share of the class; 1: the segmenter alone",
-        default=None,
-        ge=0,
-        le=1,
-    )
-    strategy: Literal["untargeted", "random", "likely", "most-confident", "sorted"] | None = setting(
-        "two-staged: what stage one leads the masks to: away from the true one; a mask of a random wrong class, of the "
-        "wrong classes from the likeliest on, of the likeliest, or the masks that the model takes most surely for it",
-        default=None,
-    )
-    aimed: bool | None = setting(
-        "two-staged: stage two moves towards the class of that mask, not only away from the true one",
-        default=None,
-    )
-    published: bool | None = setting(
-        "two-staged: stage two starts at the clean image, the slip of the published code", default=None
-    )
+    model_config = ConfigDict(extra="allow")
+
+    attack: named("attacks") = setting("which attack", default="pgd")  # type: ignore[valid-type]
     surrogate: str | None = setting(
         "search on this model instead (a transfer attack): any TARGET of counterpart evaluate", default=None
     )
 
-    @model_validator(mode="after")
-    def _has_these_options(self) -> "EvaluationAttack":
-        known = ATTACK_OPTIONS[self.attack]
-        given = {name for name, value in self if value is not None} - {"attack"}
-        known_here = {*known, "surrogate"} if self.attack in TRANSFERABLE else set(known)
-        for name in sorted(given - known_here):
-            raise ValueError(f"attack {self.attack} has no {name}. It has: {', '.join(sorted(known_here))}")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _options_of_this_attack(cls, given: object) -> object:
+        if not isinstance(given, Mapping):
+            return given
+        values = {name: value for name, value in given.items() if value is not None}
+        name = str(values.get("attack", "pgd"))
+        entry: Entry[AttackFacts] = entry_of("attacks", name)
+        options = {key: value for key, value in values.items() if key not in ("attack", "surrogate")}
+        if "surrogate" in values and not entry.facts.transferable and entry.inside:
+            able = ", ".join(key for key, one in ATTACKS.items() if one.facts.transferable)
+            raise ValueError(f"attack {name} cannot search on a surrogate. These can: {able}")
+        return {**values, **check_options(f"attack {name}", entry, options)}
+
+    @property
+    def entry(self) -> Entry[AttackFacts]:
+        """Its row of the catalogue."""
+        return entry_of("attacks", self.attack)
 
     @property
     def options(self) -> dict[str, Any]:
         """Its options, as given or by default."""
-        return {
-            name: default if getattr(self, name) is None else getattr(self, name)
-            for name, default in ATTACK_OPTIONS[self.attack].items()
-        }
+        return {**self.entry.defaults, **(self.model_extra or {})}
 
 
-# Suites that ``evaluate.attacks`` knows by name, beside the names of single attacks.
-SUITES: dict[str, list[dict[str, object]]] = {
-    "none": [],
-    "quick": [{"steps": 20}, {"loss": "margin", "steps": 50, "restarts": 5}],
-    "mm3": [{"attack": "minimum-margin"}],
-    "mm9": [{"attack": "minimum-margin", "targets": 9}],
-    "mm+": [{"attack": "minimum-margin", "targets": 9, "steps": 100}],
-    "autoattack-plus": [{"attack": "autoattack", "version": "plus"}],
-    "autoattack-rand": [{"attack": "autoattack", "version": "rand"}],
-    # What the tables of the PART paper most likely show: see docs/evaluation.md.
-    "published-part": [
-        {"attack": "pgd", "steps": 20, "step_size": 2 / 255},
-        {"attack": "minimum-margin", "targets": 3, "steps": 20},
-        {"attack": "autoattack", "version": "ten-steps"},
-    ],
-    # Whether anything beats AutoAttack on a part model: each meets what it left.
-    "parts-worst-case": [
-        {"attack": "autoattack"},
-        {"attack": "single-staged"},
-        {"attack": "two-staged", "strategy": "untargeted"},
-        {"attack": "two-staged", "strategy": "random"},
-        {"attack": "two-staged", "strategy": "likely"},
-        {"attack": "two-staged", "strategy": "most-confident"},
-        {"attack": "two-staged", "strategy": "sorted"},
-        {"attack": "rays"},
-    ],
-    "autoattack-few-classes": [{"attack": "autoattack", "version": "few-classes"}],
-    **{name: [{"attack": name}] for name in ATTACK_OPTIONS},
-}
+def attacks_named(names: str) -> list[Mapping[str, object]]:
+    """What names with commas between them ask for: suites and single attacks.
+
+    Raises:
+        ValueError: one is unknown.
+    """
+    asked: list[Mapping[str, object]] = []
+    for name in (part.strip() for part in names.split(",")):
+        if name in RENAMED_SUITES:
+            raise ValueError(f"evaluate.attacks {name!r} is called {RENAMED_SUITES[name]!r} now")
+        if name in SUITES:
+            asked += SUITES[name]
+        elif name in known_names("attacks") or is_users_code(name):
+            asked.append({"attack": name})
+        else:
+            raise ValueError(f"evaluate.attacks {name!r} is unknown. {nearest(name, known_names('attacks'))}")
+    return asked
 
 
 class Evaluate(Section):
     """How to evaluate."""
 
     attacks: tuple[EvaluationAttack, ...] = setting(
-        "attacks, cheapest first: names with commas between them, such as pgd,autoattack (also apgd, fab, square, "
-        "mm3, mm9, mm+, rays, random-search, fgsm, autoattack-plus, autoattack-rand, autoattack-few-classes, quick, "
-        "published-part, or none; for part models single-staged, two-staged, parts-worst-case), "
-        "or a list with options such as '[{attack: pgd, loss: margin, steps: 50, restarts: 5}]'",
+        "the attacks, cheapest first: names with commas between them, such as pgd,autoattack; or a list with options, "
+        "such as '[{attack: pgd, loss: margin, steps: 50, restarts: 5}]'; or your own code as "
+        "module:function. All names "
+        "and options: counterpart list attacks",
         default_factory=lambda: (EvaluationAttack(),),
     )
     norm: Literal["linf", "l2", "l1"] | None = setting(
@@ -182,28 +121,15 @@ class Evaluate(Section):
     @field_validator("attacks", mode="before")
     @classmethod
     def _suite(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        found: list[dict[str, object]] = []
-        for name in value.split(","):
-            if name.strip() in RENAMED_SUITES:
-                raise ValueError(
-                    f"evaluate.attacks {name.strip()!r} is called {RENAMED_SUITES[name.strip()]!r} now"
-                )
-            if name.strip() not in SUITES:
-                raise ValueError(
-                    f"evaluate.attacks {name.strip()!r} is unknown. {nearest(name.strip(), SUITES)}"
-                )
-            found += SUITES[name.strip()]
-        return found
+        return attacks_named(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _official_runs_autoattack(self) -> "Evaluate":
         if self.engine == "official":
-            others = [one.attack for one in self.attacks if one.attack != "autoattack"]
+            others = [asked.attack for asked in self.attacks if asked.attack != "autoattack"]
             if others:
                 raise ValueError(f"evaluate.engine official runs autoattack only, not {', '.join(others)}")
-            if any(one.version == "ten-steps" for one in self.attacks):
+            if any(asked.options["version"] == "ten-steps" for asked in self.attacks):
                 raise ValueError(
                     "evaluate.engine official has no AutoAttack of ten steps: that is torchattacks'"
                 )

@@ -1,44 +1,31 @@
-"""The settings of pixel-reweighted budgets: masks, and the maps that they are drawn from."""
+"""The settings of budgets per pixel: the rule that draws masks, and the maps that they are drawn from."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import model_validator
 
-from .values import Location, Number, RadiusOrAuto, Section, setting
-
-SAME_FOR_ALL = ("quadrant", "centre")  # masks that are one plane for all images
-OF_PARTS = ("predicted-parts", "annotated-parts")
-MAPLESS = (*SAME_FOR_ALL, "file", *OF_PARTS)  # masks that look at no map
+from ..catalogue import MAPS, MASK_RULES, Entry, MaskFacts, sentences
+from ..catalogue.masks import QUADRANTS
+from .values import Location, Number, RadiusOrAuto, Section, entry_of, named, setting
 
 
 class MaskSettings(Section):
-    """Pixel-reweighted budgets (methods part, part-t and part-m)."""
+    """Budgets per pixel, for methods part, part-t and part-m and for mask-aware attacks."""
 
     eps_low: RadiusOrAuto = setting(
-        "radius of the pixels that matter less; at most eps. auto: from eps in eighths, an epoch each, down while the "
-        "attack on the validation images loses less than they can tell by it, else up; a second validation attack an "
-        "epoch",
+        "radius of the pixels that matter less; at most eps. auto: start at eps. After each epoch lower it by "
+        "eps/8 if the "
+        "masked attack fools at most one standard error fewer validation images than the full one; otherwise raise it. "
+        "This costs a second validation attack an epoch",
         default=7 / 255,
     )
-    rule: Literal[
-        "paper",
-        "quantile",
-        "soft",
-        "mean-preserving",
-        "quadrant",
-        "centre",
-        "file",
-        "published-code",
-        "predicted-parts",
-        "annotated-parts",
-    ] = setting(
-        "paper: eps where the standardised map exceeds 1, eps_low elsewhere; quantile: eps on the same number of "
-        "pixels in every image; soft: the radius grows with the pixel's rank; mean-preserving: top pixels above "
-        "eps, so that the mean is eps; quadrant, centre: no map; file: your own masks, of mask.files; "
-        "published-code: per colour channel, as the paper's code does (it also gives images each other's masks: "
-        "control shuffled); predicted-parts: eps where a part model sees the object; annotated-parts: eps where the "
-        "data say that it is",
+    rule: named("masks") = setting(  # type: ignore[valid-type]
+        f"how a map becomes a radius for each pixel. {sentences('masks')}. Or your own, as module:function",
         default="paper",
+    )
+    options: dict[str, Any] | None = setting(
+        "what your own mask rule takes beside its arguments, such as '{threshold: 0.5}'", default=None
     )
     files: Location | None = setting(
         "rule file: folder of your masks, an 8-bit grey PNG per image (0: eps_low, 255: eps) named as the image is: "
@@ -49,19 +36,14 @@ class MaskSettings(Section):
     quantile: Number = setting(
         "share of important pixels in rules quantile, mean-preserving and centre", default=0.25, gt=0, lt=1
     )
-    quadrant: Literal["upper-left", "upper-right", "lower-left", "lower-right"] = setting(
+    quadrant: Literal[QUADRANTS] = setting(  # type: ignore[valid-type]
         "the quarter of the image that rule quadrant gives eps_low", default="upper-left"
     )
-    control: Literal["none", "uniform", "shuffled", "random", "inverse"] = setting(
-        "what is done to the mask, so that a claim can be read: uniform: each image's radius is the mean of its mask; "
-        "shuffled: the next image's mask (within a process); random: radii on random pixels; "
-        "inverse: the important pixels get the smaller radius",
-        default="none",
+    control: named("controls") = setting(  # type: ignore[valid-type]
+        f"what is done to the mask, so that a claim can be read. {sentences('controls')}", default="none"
     )
-    map: Literal["grad-cam", "xgrad-cam", "layer-cam", "attention-rollout", "attention-gradient"] = setting(
-        "which map: a class activation map (before pooling and a linear layer, grad-cam and xgrad-cam are the same), "
-        "or, of vision transformers, attention rollout or attention weighted by its gradient",
-        default="grad-cam",
+    map: named("maps") = setting(  # type: ignore[valid-type]
+        f"which map the rule looks at. {sentences('maps')}", default="grad-cam"
     )
     layer: str | None = setting(
         "draw the class activation map at the output of this module, such as layer3 or blocks.8; default: at what "
@@ -85,9 +67,31 @@ class MaskSettings(Section):
         "share of the epochs with the full budget before masks begin", default=0.25, ge=0, le=1
     )
 
+    @property
+    def entry(self) -> Entry[MaskFacts]:
+        """The rule's row of the catalogue."""
+        return entry_of("masks", self.rule)
+
+    @property
+    def needs_map(self) -> bool:
+        """Whether the rule looks at a map of the model."""
+        return self.entry.facts.needs_map
+
+    @property
+    def attention(self) -> bool:
+        """Whether the map is one of attention."""
+        return MAPS[self.map].facts.of_attention
+
+    @property
+    def rule_options(self) -> Mapping[str, Any]:
+        """What the rule takes: its options in the catalogue, or those of the user's own rule."""
+        if not self.entry.inside:
+            return self.options or {}
+        return {option.name: getattr(self, option.setting or option.name) for option in self.entry.options}
+
     @model_validator(mode="after")
     def _a_search_can_draw_masks(self) -> "MaskSettings":
-        if self.eps_low == "auto" and self.rule in ("file", "annotated-parts"):
+        if self.eps_low == "auto" and self.entry.facts.of_training_images:
             raise ValueError(
                 f"mask.eps_low auto draws masks on validation images, and mask.rule {self.rule} gives those without "
                 "one the full radius: give a number, or take another mask"
@@ -96,32 +100,27 @@ class MaskSettings(Section):
 
     @model_validator(mode="after")
     def _every_setting_counts(self) -> "MaskSettings":
-        idle = []
-        if self.rule in MAPLESS:
-            idle = ["map", "layer", "map_class", "refresh_epochs"]
-            looks = self.rule == "predicted-parts"
-            idle += (
-                ["drawn_from"] if self.drawn_from == "clean" and not looks else []
-            )  # start is what recipes say
-            if self.control == "shuffled" and self.rule in SAME_FOR_ALL:
-                raise ValueError(
-                    f"mask.control shuffled: all images share one plane under mask.rule {self.rule}"
-                )
-        if self.rule not in ("quantile", "mean-preserving", "centre"):
-            idle.append("quantile")
-        if self.rule != "quadrant":
-            idle.append("quadrant")
-        if self.rule != "file":
-            idle.append("files")
-        elif self.files is None:
+        facts = self.entry.facts
+        idle = self._options_of_other_rules()
+        if not facts.needs_map:
+            idle += ["map", "layer", "map_class", "refresh_epochs"]
+            if (
+                self.drawn_from == "clean" and facts.parts != "predicted"
+            ):  # recipes say start: that is no wish
+                idle.append("drawn_from")
+        if self.control == "shuffled" and facts.same_for_all:
+            raise ValueError(f"mask.control shuffled: all images share one plane under mask.rule {self.rule}")
+        if self.rule == "file" and self.files is None:
             raise ValueError("mask.rule file needs the folder of your masks: mask.files DIR")
-        whole = ["layer"] if self.attention else []  # such maps run through all blocks
-        classless = ["map_class"] if self.map == "attention-rollout" else []
         self.without_effect(*idle, reason=f"with mask.rule {self.rule}")
+        whole = ["layer"] if self.attention else []  # such maps run through all blocks
+        classless = [] if MAPS[self.map].facts.of_a_class else ["map_class"]
         self.without_effect(*whole, *classless, reason=f"with mask.map {self.map}")
         return self
 
-    @property
-    def attention(self) -> bool:
-        """Whether the map is one of attention."""
-        return self.map.startswith("attention-")
+    def _options_of_other_rules(self) -> list[str]:
+        every = {option.setting or option.name for entry in MASK_RULES.values() for option in entry.options}
+        taken = {option.setting or option.name for option in self.entry.options}
+        idle = sorted(every - taken)
+        idle += [] if self.rule == "file" else ["files"]
+        return idle + (["options"] if self.entry.inside else [])

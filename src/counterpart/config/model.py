@@ -1,9 +1,10 @@
 """The settings of the network, part models included."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import model_validator
 
+from ..catalogue import MODELS, is_users_code, sentences
 from .values import Section, setting
 
 
@@ -11,10 +12,11 @@ class Model(Section):
     """Which network."""
 
     name: str = setting(
-        "resnet18, preact-resnet18, wrn-D-K such as wrn-28-10, or timm/NAME; for images with annotated parts also "
-        "parts/downsampled, parts/bounding-box, parts/two-headed, parts/pixel, and parts/baseline, the plain "
-        "classifier of the same encoder",
-        default="resnet18",
+        f"which network. {sentences('models')}. Or your own, as module:function", default="resnet18"
+    )
+    options: dict[str, Any] | None = setting(
+        "what your own network takes beside classes, channels and size of the images, such as '{depth: 3}'",
+        default=None,
     )
     width: int | None = setting(
         "channels of the first stage (64 in resnet18, 16 K in wrn-D-K)", default=None, ge=1
@@ -76,7 +78,7 @@ class Model(Section):
     @property
     def segments(self) -> bool:
         """Whether it is a part model."""
-        return self.name.startswith("parts/") and self.name != "parts/baseline"
+        return self.name in MODELS and MODELS[self.name].facts.predicts_parts
 
     def part_options(self) -> dict[str, object]:
         """The settings of a part model that its kind has, by name."""
@@ -85,20 +87,17 @@ class Model(Section):
     @model_validator(mode="after")
     def _has_these_options(self) -> "Model":
         others = [name for name in PART_SETTINGS if name not in _part_settings(self.name)]
+        others += [] if is_users_code(self.name) else ["options"]
         self.without_effect(*others, reason=f"with model.name {self.name}")
         return self
 
 
-# Settings of part models, and the only kind that has each; "": every kind.
-PART_SETTINGS = {
-    "encoder": "", "decoder": "", "depth": "", "output_stride": "", "resolution": "",
-    "pool": "downsampled", "background": "downsampled", "see_image": "downsampled", "branch": "two-headed",
-}  # fmt: skip
+# The settings that some part models have.
+PART_SETTINGS = tuple(dict.fromkeys(name for entry in MODELS.values() for name in entry.facts.options))
 
 
-def _part_settings(model: str) -> list[str]:
-    """Those that a model has."""
-    if not model.startswith("parts/"):
-        return []
-    kind = model.removeprefix("parts/")
-    return ["encoder"] if kind == "baseline" else [k for k, v in PART_SETTINGS.items() if v in ("", kind)]
+def _part_settings(model: str) -> tuple[str, ...]:
+    """Those that a model has; a name that is none here is refused where the network is made."""
+    if model in MODELS:
+        return MODELS[model].facts.options
+    return PART_SETTINGS if model.startswith("parts/") else ()

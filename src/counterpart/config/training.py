@@ -4,7 +4,9 @@ from typing import Literal
 
 from pydantic import field_validator, model_validator
 
-from .values import Duration, Number, Section, readable, setting
+from ..catalogue import METHODS, sentences
+from ..catalogue.methods import MethodFacts
+from .values import Duration, Number, Section, named, readable, setting
 
 
 class Optimizer(Section):
@@ -59,9 +61,8 @@ class Optimizer(Section):
 class Train(Section):
     """How to train."""
 
-    method: Literal["clean", "at", "trades", "mart", "part", "part-t", "part-m"] = setting(
-        "clean, adversarial (AT, TRADES, MART), or one of these three under a pixel-reweighted budget",
-        default="at",
+    method: named("methods") = setting(  # type: ignore[valid-type]
+        f"what is minimised. {sentences('methods')}", default="at"
     )
     beta: Number = setting("TRADES and MART: weight of the robust term", default=6, ge=0)
     bn_batches: Literal["separate", "joint"] = setting(
@@ -118,9 +119,14 @@ class Train(Section):
     )
 
     @property
+    def facts(self) -> MethodFacts:
+        """What the catalogue says of the method."""
+        return METHODS[self.method].facts
+
+    @property
     def masked(self) -> bool:
         """Whether budgets are pixel-reweighted."""
-        return self.method.startswith("part")
+        return self.facts.masked
 
     @property
     def all_epochs(self) -> int:
@@ -129,7 +135,7 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _has_these_terms(self) -> "Train":
-        if self.method not in ("trades", "mart", "part-t", "part-m"):
+        if not self.facts.robust_term:
             reason = f"with method {self.method}: it is for TRADES and MART"
             self.without_effect("beta", "bn_batches", reason=reason)
         return self

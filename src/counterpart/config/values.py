@@ -2,11 +2,24 @@
 
 import math
 import re
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+)
 from pydantic_core import PydanticCustomError
+
+from ..catalogue import Entry, Option, find
+from ..errors import UserError, nearest
 
 
 def _fraction(value: object) -> object:
@@ -76,3 +89,75 @@ class Section(BaseModel):
             text = text.lower() if isinstance(value, bool) else text
             section = type(self).__name__.removesuffix("Settings").lower()
             raise ValueError(f"{section}.{name} {text} has no effect {reason}")
+
+
+class OfKind:
+    """Marks a setting whose value is a name of the catalogue, so that its help can list the names."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+
+def named(kind: str) -> Any:
+    """The type of a setting that takes a name of the catalogue."""
+
+    def known(name: str) -> str:
+        entry_of(kind, name)
+        return name
+
+    return Annotated[str, AfterValidator(known), OfKind(kind)]
+
+
+def entry_of(kind: str, name: str) -> Entry[Any]:
+    """The catalogue's entry of a name.
+
+    Raises:
+        PydanticCustomError: there is none.
+    """
+    try:
+        return find(kind, name)
+    except UserError as error:
+        raise PydanticCustomError("unknown_name", "{reason}", {"reason": str(error)}) from None
+
+
+def check_options(what: str, entry: Entry[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of an entry, read as the schema reads its settings: fractions, ranges and choices.
+
+    Options of code that is not ours are left as they are; they are checked where it is called.
+
+    Raises:
+        ValueError: an option that it does not have, or a value out of range.
+    """
+    if not entry.inside:
+        return dict(given)
+    known = entry.defaults
+    for name in given:
+        if name not in known:
+            has = f"It has: {', '.join(sorted(known))}" if known else "It has no options"
+            close = nearest(name, known) if known else ""
+            raise ValueError(f"{what} has no {name}. {close if close.startswith('Did') else has}")
+    try:
+        checked = _options_of(entry).model_validate(dict(given))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where, message = problem["loc"][0], problem["msg"]
+        raise ValueError(f"{what}: {where} = {problem['input']}: {message[0].lower()}{message[1:]}") from None
+    return {name: getattr(checked, name) for name in given}
+
+
+@cache
+def _options_of(entry: Entry[Any]) -> type[BaseModel]:
+    fields: dict[str, Any] = {
+        option.name: (
+            _type_of(option) | None,
+            Field(default=None, ge=option.low, le=option.high, gt=option.above),
+        )
+        for option in entry.options
+    }
+    return create_model(f"Options of {entry.key}", **fields)
+
+
+def _type_of(option: Option) -> Any:
+    if option.choices:
+        return Literal[option.choices]
+    return Number if option.type is float else option.type

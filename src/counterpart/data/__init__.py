@@ -1,10 +1,9 @@
 """Images with the identity of each: data sets, augmentation, batches."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import UserError, nearest
-from .cifar import cifar_folder, load_cifar10, missing_files
+from ..catalogue import find, load_code
+from .cifar import load_cifar10
 from .digits import load_digits
 from .folder import class_folders, load_folder, split_layout
 from .image_sets import ImageSet, Splits, balanced_subset, stratified
@@ -13,38 +12,20 @@ from .loaders import batches, epoch_order
 from .parts import Parts
 from .parts_folder import IMAGES, MASKS, TABLE, load_parts
 from .svhn import load_svhn
-from .svhn import missing_files as missing_svhn
 from .synthetic_parts import load_synthetic_parts
-from .tiny_imagenet import load_tiny_imagenet, tiny_folder
-from .tiny_imagenet import missing_files as missing_tiny_imagenet
+from .tiny_imagenet import load_tiny_imagenet
 from .transforms import Augmentation, ResizedCrop, resize_maps
 
-DATA_SETS: dict[str, Callable[..., Splits]] = {
-    "digits": load_digits,
-    "cifar10": load_cifar10,
-    "svhn": load_svhn,
-    "tiny-imagenet": load_tiny_imagenet,
-    "folder": load_folder,
-    "parts": load_parts,
-    "synthetic-parts": load_synthetic_parts,
-}
 
-# Data sets that can be fetched -> their folder below a root, and what that lacks.
-OFFICIAL: dict[str, tuple[Callable[[Path], Path], Callable[[Path], list[str]]]] = {
-    "cifar10": (cifar_folder, missing_files),
-    "svhn": (Path, missing_svhn),
-    "tiny-imagenet": (tiny_folder, missing_tiny_imagenet),
-}
-
-
-def found(name: str, root: Path | None) -> str:
+def say_whether_there(name: str, root: Path | None) -> str:
     """One line for ``doctor``: whether a data set is there. Looks at names of files only.
 
     Raises:
         UserError: if there is no data set of that name.
     """
-    if name not in DATA_SETS:
-        raise UserError(f"Unknown data set {name!r}. {nearest(name, DATA_SETS)}")
+    entry = find("data", name)
+    if not entry.inside:
+        return f"{name}: your own code"
     if name == "digits":
         return "digits: there, it comes with scikit-learn"
     if name == "synthetic-parts":
@@ -52,14 +33,10 @@ def found(name: str, root: Path | None) -> str:
     if root is None:
         return f"{name}: not looked for, --data.root names no folder"
     root = Path(root).expanduser()
-    if name in OFFICIAL:
-        folder, lacks = OFFICIAL[name]
-        missing = lacks(folder(root))
-        return (
-            f"{name}: {folder(root)} lacks {', '.join(missing)}"
-            if missing
-            else f"{name}: there, in {folder(root)}"
-        )
+    if entry.facts.missing:
+        folder = load_code(entry.facts.folder)(root)
+        missing = load_code(entry.facts.missing)(folder)
+        return f"{name}: {folder} lacks {', '.join(missing)}" if missing else f"{name}: there, in {folder}"
     if name == "parts":
         missing = [part for part in (IMAGES, MASKS, TABLE) if not (root / part).exists()]
         return f"parts: {root} has no {', '.join(missing)}" if missing else f"parts: there, in {root}"
@@ -71,7 +48,24 @@ def found(name: str, root: Path | None) -> str:
 
 
 __all__ = [
-    "DATA_SETS", "OFFICIAL", "Augmentation", "ImageSet", "Parts", "ResizedCrop", "Splits", "balanced_subset", "batches",
-    "epoch_order", "found", "keep_labels", "load_cifar10", "load_digits", "load_folder", "load_parts", "load_svhn",
-    "load_synthetic_parts", "load_tiny_imagenet", "relabelled", "resize_maps", "stratified",
+    "Augmentation",
+    "ImageSet",
+    "Parts",
+    "ResizedCrop",
+    "Splits",
+    "balanced_subset",
+    "batches",
+    "epoch_order",
+    "keep_labels",
+    "load_cifar10",
+    "load_digits",
+    "load_folder",
+    "load_parts",
+    "load_svhn",
+    "load_synthetic_parts",
+    "load_tiny_imagenet",
+    "relabelled",
+    "resize_maps",
+    "say_whether_there",
+    "stratified",
 ]  # fmt: skip

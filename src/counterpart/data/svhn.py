@@ -24,6 +24,11 @@ FILES = {"train": "train_32x32.mat", "test": "test_32x32.mat"}
 _log = logging.getLogger(__name__)
 
 
+def svhn_folder(root: Path) -> Path:
+    """Where the files lie: in the root itself."""
+    return root
+
+
 def load_svhn(
     root: Path | None = None, *, validation: float = 0.1, size: int | None = None, download: bool = False
 ) -> Splits:

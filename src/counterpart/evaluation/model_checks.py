@@ -22,13 +22,6 @@ BETTER = 0.1  # gain in clean accuracy by another input range that float noise a
 GAP = 0.08  # between a plain gradient attack and the worst case: seldom more where gradients are honest
 BLACK_BOX_GAIN = 0.002  # as in the published AutoAttack
 
-BLACK_BOX = (
-    "square",
-    "official square",
-    "10-step square",
-    "rays",
-    "random search",
-)  # how their lines begin, in any case
 ONE_STEP = re.compile(r"FGSM|\S+-1(x\d+)?( |$)")  # "PGD-1", "PGD-1x5 step 2/255": one step may well miss much
 INPUTS = {
     "normalised with the statistics of ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -80,13 +73,14 @@ def result_doubts(
         individual: whether each met all images that the model gets right. Otherwise one that falls is not met by
             later attacks, and says nothing about these.
     """
-    doubts, lines = [], list(dict.fromkeys(one.line for one in attacks))
-    line_of = {one.name: one.line for one in attacks}
+    doubts, lines = [], list(dict.fromkeys(attack.line for attack in attacks))
+    line_of = {attack.name: attack.line for attack in attacks}
+    black_box = {attack.line for attack in attacks if not attack.by_gradient}
     fallen = [{line_of[name] for name in row.fooled} for row in rows]
-    by_gradient = [line for line in lines if not _black_box(line)]
+    by_gradient = [line for line in lines if line not in black_box]
     if by_gradient:
         start = 0 if individual else lines.index(by_gradient[0])
-        late = {line for line in lines[start:] if _black_box(line)}
+        late = black_box.intersection(lines[start:])
         alone = sum(not f.isdisjoint(late) and f.isdisjoint(by_gradient) for f in fallen)
         if alone > BLACK_BOX_GAIN * len(rows):
             doubts.append(
@@ -111,10 +105,6 @@ def result_doubts(
                 )
             )
     return doubts
-
-
-def _black_box(line: str) -> bool:
-    return line.lower().startswith(BLACK_BOX) or " from " in line  # the latter searched on another model
 
 
 def _training_mode(model: nn.Module) -> Doubt | None:

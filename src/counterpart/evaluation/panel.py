@@ -33,11 +33,12 @@ def write_panel(
     rows: Sequence[Row],
     attacks: Sequence[NamedAttack],
     *,
-    seen: View,
+    map_view: View,
     kind: str,
     fooling: Callable[[int], Tensor | None],
     budget: Budget,
     rule: Rule,
+    full: Budget,
     device: torch.device,
     seed: int,
 ) -> None:
@@ -53,11 +54,12 @@ def write_panel(
         images: that were evaluated.
         rows: their results, in the same order.
         attacks: the one to show where nothing fooled an image, or none.
-        seen: what maps are drawn from.
+        map_view: what maps are drawn from.
         kind: of map.
         fooling: position -> the image (C, H, W) that fooled the model first, where it was kept.
         budget: of the attack.
-        rule: of training; the radius that it gives each pixel is shown.
+        rule: of training; the radius that it gives each pixel of ``full`` is shown.
+        full: the budget that the rule narrows.
         device: where to compute.
         seed: of the evaluation.
     """
@@ -74,8 +76,8 @@ def write_panel(
     adversarial = torch.stack(
         [tried if found is None else found.to(device) for tried, found in zip(adversarial, kept, strict=True)]
     )
-    probe = seen.probe(clean)
-    allowed = rule(probe, batch, Keys(seed, "panel", batch.index))
+    probe = map_view.probe(clean)
+    allowed = rule(probe, batch, Keys(seed, "panel", batch.index), full)
     tensors = {"clean": clean, "adversarial": adversarial, "radius": _plane(allowed, clean)}
     if (probe.attention if kind in ATTENTION_MAPS else probe.features) is not None:
         tensors["importance"] = explain(probe, batch.labels, "true", kind)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..batch import Batch
-from ..budget import Linf
+from ..budget import Budget, Linf
 from ..data.image_sets import ImageSet
 from ..errors import UserError
 from ..importance.rules import Masked
@@ -27,14 +27,22 @@ from .accuracy import BudgetOf, read_batch
 
 
 def draw_radii(
-    view: View, images: ImageSet, rule: Rule, *, batch_size: int, device: torch.device, seed: int
+    view: View,
+    images: ImageSet,
+    rule: Rule,
+    full: Budget,
+    *,
+    batch_size: int,
+    device: torch.device,
+    seed: int,
 ) -> tuple[Float[Tensor, "n c h w"], int]:
     """The radius of every pixel, from one clean pass on each image; and how many images had a flat map.
 
     Args:
         view: of the model that will be attacked.
         images: what will be attacked.
-        rule: draws the budget; its radii have to be per pixel or image.
+        rule: narrows the full budget; its radii have to be per pixel or image.
+        full: what the attacker may do at most.
         batch_size: images of a pass.
         device: where to compute.
         seed: of rules that draw at random.
@@ -46,7 +54,7 @@ def draw_radii(
     planes, flat = [], 0
     for positions in torch.split(torch.arange(len(images)), batch_size):
         batch = read_batch(images, positions, device, with_parts=True)
-        budget = rule(view.probe(batch.images), batch, Keys(seed, "radii", batch.index))
+        budget = rule(view.probe(batch.images), batch, Keys(seed, "radii", batch.index), full)
         planes.append(budget.radius(batch.images).float().cpu())
         flat += int(budget.flat.sum()) if isinstance(budget, Masked) else 0
     return torch.cat(planes), flat

@@ -1,15 +1,22 @@
 """Controls: what is done to a mask, so that a claim about *where* the budget lies can be read.
 
-Each keeps the mask's ``flat`` images out: they have the full radius everywhere, under any control.
+All are called as ``control(mask, keys, middle)``: the keys are for those that draw at random, and ``middle`` is the
+share that ``inverse`` reflects at. Each keeps the mask's ``flat`` images out: they have the full radius everywhere,
+under any control.
 """
 
 import torch
 
 from ..seeding import Keys
-from .masks import Mask, random_order
+from .masks import MIDDLE, Mask, random_order
 
 
-def uniform(mask: Mask) -> Mask:
+def none(mask: Mask, keys: Keys | None = None, middle: float = MIDDLE) -> Mask:
+    """The mask as it is."""
+    return mask
+
+
+def uniform(mask: Mask, keys: Keys | None = None, middle: float = MIDDLE) -> Mask:
     """Each image's plane replaced by its own mean.
 
     A smaller budget raises clean accuracy by itself; only what is left over against this control is due to
@@ -19,7 +26,7 @@ def uniform(mask: Mask) -> Mask:
     return Mask(mean.expand_as(mask.share[:, :1]).contiguous(), mask.flat)
 
 
-def shuffled(mask: Mask) -> Mask:
+def shuffled(mask: Mask, keys: Keys | None = None, middle: float = MIDDLE) -> Mask:
     """Each image gets the plane of the next image of the batch (the last one that of the first).
 
     An epoch's order is shuffled, so the next image is another random one in every epoch, always the same for the
@@ -32,7 +39,7 @@ def shuffled(mask: Mask) -> Mask:
     return Mask(share, mask.flat)
 
 
-def random(mask: Mask, keys: Keys) -> Mask:
+def random(mask: Mask, keys: Keys, middle: float = MIDDLE) -> Mask:
     """Each plane's values on random pixels, the same permutation for all channels; drawn from ``keys``."""
     flattened = mask.share.flatten(2)
     order = random_order(keys.fold("random mask"), flattened.shape[2])
@@ -40,7 +47,7 @@ def random(mask: Mask, keys: Keys) -> Mask:
     return Mask(moved.view_as(mask.share), mask.flat)
 
 
-def inverse(mask: Mask, middle: float = 0.5) -> Mask:
+def inverse(mask: Mask, keys: Keys | None = None, middle: float = MIDDLE) -> Mask:
     """Salient pixels are spared: the share reflected at ``middle``, so 0 becomes 1 and 1 becomes 0.
 
     The direction of SIP-AT (salient pixels get the smaller radius). At ``middle`` 1, the mean of

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..data.transforms import resize_maps
 from ..seeding import Keys
 
+MIDDLE = 0.5  # the share halfway between eps_low and eps
 THRESHOLD = 1.0  # standard deviations above the image's mean
 
 

@@ -1,9 +1,14 @@
 """Budget rules: from one forward pass on a batch to the budget of each of its images.
 
-A rule is ``rule(probe, batch, keys) -> Budget``; bind its options with ``functools.partial``.
+A budget rule is ``rule(probe, batch, keys, full) -> Budget``: it narrows the full budget of an attack. It is
+``draw_budget`` with its options bound by ``functools.partial``, or ``constant``. What ``draw_budget`` needs is a
+mask rule, ``rule(probe, batch, keys) -> Mask``: one of the classes below with options of its
+own, such as ``Quantile(share=0.25)``, or any function of that form.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Bool
 from torch import Tensor
@@ -29,64 +34,191 @@ class Masked(Linf):
     flat: Bool[Tensor, " b"]
 
 
-def constant(probe: Probe, batch: Batch, keys: Keys, *, budget: Budget) -> Budget:
-    """The same budget for every image: plain adversarial training."""
-    return budget
+@runtime_checkable
+class MaskRule(Protocol):
+    """Draws the mask of a batch from one forward pass on it; the keys are for rules that draw at random."""
+
+    def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
+        """The mask of each image."""
+        ...
 
 
-def part(
+Control: TypeAlias = Callable[[Mask, Keys, float], Mask]
+"""What is done to a mask: (mask, keys, the share that "inverse" reflects at) -> mask."""
+
+
+@dataclass(frozen=True)
+class MapSource:
+    """Where a mask rule takes its maps from: the batch where it holds stored ones, else the probe.
+
+    Attributes:
+        kind: of map: one of ``saliency.MAPS``.
+        map_class: what the map explains: the "true" class, the "predicted" one, or the "margin" between the true class
+            and the best other.
+    """
+
+    kind: str = "grad-cam"
+    map_class: str = "true"
+
+    def __call__(self, probe: Probe, batch: Batch) -> Tensor:
+        """Maps (B, h, w)."""
+        if batch.importance is not None:
+            return batch.importance
+        return explain(probe, batch.labels, self.map_class, self.kind)
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """``masks.paper_mask``: eps where the standardised map exceeds 1."""
+
+    source: MapSource = field(default_factory=MapSource)
+
+    def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
+        """The mask of each image."""
+        return masks.paper_mask(self.source(probe, batch), _size(batch))
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """``masks.quantile_mask``: eps on a fixed share of the pixels."""
+
+    share: float = 0.25
+    source: MapSource = field(default_factory=MapSource)
+
+    def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
+        """The mask of each image."""
+        return masks.quantile_mask(self.source(probe, batch), _size(batch), keys, self.share)
+
+
+@dataclass(frozen=True)
+class Soft:
+    """``masks.soft_mask``: the radius grows with the pixel's rank."""
+
+    source: MapSource = field(default_factory=MapSource)
+
+    def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
+        """The mask of each image."""
+        return masks.soft_mask(self.source(probe, batch), _size(batch))
+
+
+@dataclass(frozen=True)
+class MeanPreserving:
+    """``masks.mean_preserving_mask``: a share of the pixels gets more than eps, so that the mean is eps."""
+
+    share: float = 0.25
+    source: MapSource = field(default_factory=MapSource)
+    middle = 1.0  # the mean of such a mask, which the control "inverse" keeps
+
+    def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
+        """The mask of each image."""
+        return masks.mean_preserving_mask(self.source(probe, batch), _size(batch), keys, self.share)
+
+
+@dataclass(frozen=True)
+class PublishedCode:
+    """``masks.published_mask``: a mask per colour channel, as the paper's published code draws it."""
+
+    source: MapSource = field(default_factory=MapSource)
+
+    def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
+        """The mask of each image, of three channels."""
+        return masks.published_mask(self.source(probe, batch), _size(batch))
+
+
+@dataclass(frozen=True)
+class Quadrant:
+    """``masks.quadrant_mask``: one quarter of every image gets eps_low. Looks at no map."""
+
+    quadrant: str = "upper-left"
+
+    def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
+        """The mask of each image."""
+        return masks.quadrant_mask(batch.images, self.quadrant)
+
+
+@dataclass(frozen=True)
+class Centre:
+    """``masks.centre_mask``: a share of the pixels, those nearest to the centre, gets eps. Looks at no map."""
+
+    share: float = 0.25
+
+    def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
+        """The mask of each image."""
+        return masks.centre_mask(batch.images, self.share)
+
+
+@dataclass(frozen=True)
+class OwnMasks:
+    """``masks.file_mask``: the masks that a user drew, which the batch holds as its importance."""
+
+    def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
+        """The mask of each image."""
+        return masks.file_mask(batch.images, batch.importance)
+
+
+@dataclass(frozen=True)
+class PredictedParts:
+    """eps where a part model sees the object."""
+
+    def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
+        """The mask of each image."""
+        if probe.part_logits is None:
+            raise ValueError("Mask rule predicted-parts needs a part model, such as parts/downsampled.")
+        return masks.foreground_mask(predicted_parts(probe.part_logits, _size(batch)))
+
+
+@dataclass(frozen=True)
+class AnnotatedParts:
+    """eps where the data say that the object is; an image without annotation is flat."""
+
+    def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
+        """The mask of each image."""
+        if batch.parts is None:
+            raise ValueError("Mask rule annotated-parts needs images with annotated parts.")
+        return masks.foreground_mask(batch.parts)
+
+
+def constant(probe: Probe, batch: Batch, keys: Keys, full: Budget) -> Budget:
+    """The full budget, for every image alike: plain adversarial training."""
+    return full
+
+
+def draw_budget(
     probe: Probe,
     batch: Batch,
     keys: Keys,
+    full: Budget,
     *,
-    eps: float,
     eps_low: float,
-    mask: str = "paper",
-    control: str = "none",
-    kind: str = "grad-cam",
-    map_class: str = "true",
-    quantile: float = 0.25,
-    quadrant: str = "upper-left",
+    mask: MaskRule | None = None,
+    control: Control = controls.none,
 ) -> Masked:
-    """The PART budget: ``eps`` where the class activation map is high, ``eps_low`` elsewhere.
+    """The PART budget: the full radius where the mask is 1, ``eps_low`` where it is 0.
 
     Args:
         probe: a forward pass on the images, clean or at a random start; masks without a map do not look at it.
-        batch: where it holds stored importance, that is used instead of a map of the probe; for mask "file" it is
-            the mask itself.
+        batch: where it holds stored importance, rules take that instead of a map of the probe.
         keys: of the batch's samples, for what is random.
-        eps: radius of important pixels, in image units.
-        eps_low: radius of the others.
-        mask: "paper", "quantile", "soft", "mean-preserving" or "published-code" (see ``importance.masks``); or,
-            without a map, "quadrant", "centre", "file", "predicted-parts" of a part model's probe, or
-            "annotated-parts" of the batch (an image without annotation is flat).
-        control: "none", "uniform", "shuffled", "random" or "inverse" (see ``importance.controls``).
-        kind: of map: one of ``saliency.MAPS``.
-        map_class: what the map explains: the "true" class, the "predicted" one, or the "margin" between the true
-            class and the best other.
-        quantile: share of important pixels, for masks that count them.
-        quadrant: the quarter with the small radius, for mask "quadrant".
+        full: ``Linf`` with one radius for all, which important pixels keep.
+        eps_low: radius of the others, in image units.
+        mask: the rule that draws the mask; by default the paper's, ``Standardised()``.
+        control: what is done to the mask, one of ``importance.controls``.
 
     Returns:
-        One plane (B, 1, H, W), or (B, 3, H, W) for "published-code". A flat or NaN map, or no mask in a file,
-        means ``eps`` everywhere, whatever mask and control, and its image is ``flat``.
+        One plane (B, 1, H, W), or one per channel where the rule draws that. A flat or NaN map, or no mask in a file,
+        means the full radius everywhere, whatever mask and control, and its image is ``flat``.
 
     Raises:
-        ValueError: an unknown name, "published-code" for images without three channels, or parts that nobody
+        ValueError: a budget without a radius per pixel, a mask of another form than the images, or parts that nobody
             predicts or annotated.
     """
-    size = (batch.images.shape[2], batch.images.shape[3])
-    found = _without_map(mask, probe, batch, quantile, quadrant)
-    if found is None:
-        stored = batch.importance
-        maps = stored if stored is not None else explain(probe, batch.labels, map_class, kind)
-        found = _of_map(mask, maps, size, keys, quantile)
-    if found.share.shape[1] not in (1, batch.images.shape[1]):
-        raise ValueError(
-            f"Mask {mask} has three channels, the images have {batch.images.shape[1]}. Use another mask."
-        )
-    middle = 1.0 if mask == "mean-preserving" else 0.5
-    return Masked(masks.radius_plane(_controlled(found, control, keys, middle), eps, eps_low), found.flat)
+    if not isinstance(full, Linf) or isinstance(full.eps, Tensor):
+        raise ValueError(f"a mask narrows Linf(eps) with one radius for all pixels, got {full!r}.")
+    rule = Standardised() if mask is None else mask
+    drawn = rule(probe, batch, keys)
+    _check_form(drawn, batch, rule)
+    changed = control(drawn, keys, getattr(rule, "middle", masks.MIDDLE))
+    return Masked(masks.radius_plane(changed, full.eps, eps_low), drawn.flat)
 
 
 def explain(probe: Probe, labels: Tensor, map_class: str, kind: str = "grad-cam") -> Tensor:
@@ -94,51 +226,19 @@ def explain(probe: Probe, labels: Tensor, map_class: str, kind: str = "grad-cam"
     return probe_map(probe, score_weights(probe.logits, labels, map_class), kind)
 
 
-def _without_map(mask: str, probe: Probe, batch: Batch, quantile: float, quadrant: str) -> Mask | None:
-    match mask:
-        case "file":
-            return masks.file_mask(batch.images, batch.importance)
-        case "quadrant":
-            return masks.quadrant_mask(batch.images, quadrant)
-        case "centre":
-            return masks.centre_mask(batch.images, quantile)
-        case "predicted-parts":
-            if probe.part_logits is None:
-                raise ValueError("Mask predicted-parts needs a part model, such as parts/downsampled.")
-            size = (batch.images.shape[2], batch.images.shape[3])
-            return masks.foreground_mask(predicted_parts(probe.part_logits, size))
-        case "annotated-parts":
-            if batch.parts is None:
-                raise ValueError("Mask annotated-parts needs images with annotated parts.")
-            return masks.foreground_mask(batch.parts)
-    return None
+def _check_form(mask: Mask, batch: Batch, rule: MaskRule) -> None:
+    channels = batch.images.shape[1]
+    if isinstance(rule, PublishedCode) and channels != mask.share.shape[1]:
+        raise ValueError(
+            f"Mask rule published-code has three channels, the images have {channels}. Use another mask rule."
+        )
+    allowed = [(len(batch), count, *_size(batch)) for count in (1, channels)]
+    if tuple(mask.share.shape) not in allowed or tuple(mask.flat.shape) != (len(batch),):
+        raise ValueError(
+            f"a mask rule must return Mask(share {allowed[0]}, flat ({len(batch)},)) for these images; "
+            f"{type(rule).__name__} returned shapes {tuple(mask.share.shape)} and {tuple(mask.flat.shape)}."
+        )
 
 
-def _of_map(mask: str, maps: Tensor, size: tuple[int, int], keys: Keys, quantile: float) -> Mask:
-    match mask:
-        case "paper":
-            return masks.paper_mask(maps, size)
-        case "quantile":
-            return masks.quantile_mask(maps, size, keys, quantile)
-        case "soft":
-            return masks.soft_mask(maps, size)
-        case "mean-preserving":
-            return masks.mean_preserving_mask(maps, size, keys, quantile)
-        case "published-code":
-            return masks.published_mask(maps, size)
-    raise ValueError(f"mask {mask!r} is unknown.")
-
-
-def _controlled(mask: Mask, control: str, keys: Keys, middle: float) -> Mask:
-    match control:
-        case "none":
-            return mask
-        case "uniform":
-            return controls.uniform(mask)
-        case "shuffled":
-            return controls.shuffled(mask)
-        case "random":
-            return controls.random(mask, keys)
-        case "inverse":
-            return controls.inverse(mask, middle)
-    raise ValueError(f"control {control!r} is unknown.")
+def _size(batch: Batch) -> tuple[int, int]:
+    return batch.images.shape[2], batch.images.shape[3]

@@ -55,7 +55,7 @@ def _rows(
     if distributed.is_main():
         ledger.open(identity)
     distributed.barrier()
-    budget = build.budget(case.norm, eps)
+    budget = build.build_budget(case.norm, eps)
     return accuracy.evaluate(
         target.model,
         case.view,

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from .. import build, devices, distributed
 from ..attacks.auto_attack import finish
 from ..budget import Budget
+from ..build.attacks import Victim
 from ..config import plain
 from ..data.image_sets import ImageSet, balanced_subset
 from ..data.mask_files import masks_fingerprint
@@ -26,10 +27,11 @@ from ..evaluation.panel import write_panel
 from ..evaluation.radii import budgets_from, draw_radii, keep_radii
 from ..importance.rules import constant
 from ..models.inference import InferenceView
-from ..protocols import Classifier, NamedAttack
+from ..protocols import Classifier, NamedAttack, Rule
 from ..records import Record, fingerprint
 from ..rundir import RunDir, write_atomically
 from ..wording import in_first_words
+from .notes import say
 from .seeds import aggregate
 from .targets import Target, claim, open_targets, surrogate
 
@@ -70,12 +72,12 @@ class Case:
         return fingerprint(self.identity)
 
     @cached_property
-    def seen(self) -> InferenceView:
+    def map_view(self) -> InferenceView:
         """What maps are drawn from: another view where they need more than the attacks do."""
-        shown = build.shown(self.target.config)
-        if not any(shown.values()):
+        options = build.choose_view_options(self.target.config)
+        if not any(options.values()):
             return self.view
-        return InferenceView(self.target.model, precision=self.target.config.evaluate.precision, **shown)
+        return InferenceView(self.target.model, precision=self.target.config.evaluate.precision, **options)
 
     @property
     def ledger(self) -> Ledger:
@@ -132,7 +134,7 @@ def case_of(target: Target) -> Case:
         surrogates[text] = weights_hash(model)
         return model
 
-    attacks = build.evaluation_attacks(wanted, norm, target.classes, load, model=target.model, images=images)
+    attacks = build.build_attacks(wanted, Victim(norm, target.classes, target.model, images, load))
     if wanted.precision == "bf16" and attacks:
         attacks += finish(InferenceView(target.model), norm, target.classes)
     identity = {
@@ -144,6 +146,7 @@ def case_of(target: Target) -> Case:
         "norm": norm,
         "eps": eps,
         **({} if wanted.eps_low is None else {"mask": mask}),
+        **({} if not (code := build.hash_users_code(config)) else {"code": code}),
         "data": [images.name, images.split, images.fingerprint],
         "shape": images.shape,
         "labels": config.data.labels,
@@ -159,7 +162,7 @@ def case_of(target: Target) -> Case:
         "device": target.device.type,
     }
     view = InferenceView(target.model, precision=wanted.precision)
-    return Case(target, images, norm, eps, build.budget(norm, eps), attacks, view, identity)
+    return Case(target, images, norm, eps, build.build_budget(norm, eps), attacks, view, identity)
 
 
 def _judge(target: Target) -> Judged:
@@ -174,7 +177,14 @@ def _judge(target: Target) -> Judged:
     except ValueError as error:
         raise UserError(f"{target.text}: {error}") from error
     slow = [SLOW_BF16] if wanted.precision == "bf16" and not devices.has_bf16(target.device) else []
-    _say([*target.notes, *slow, *(f"{doubt.name}: {doubt.text}" for doubt in doubts)])
+    say(
+        [
+            *build.name_users_code(target.config, wanted.attacks),
+            *target.notes,
+            *slow,
+            *(f"{doubt.name}: {doubt.text}" for doubt in doubts),
+        ]
+    )
     claim(target)
     if distributed.is_main():
         _keep_settings(ledger.folder, target)
@@ -198,7 +208,7 @@ def _judge(target: Target) -> Judged:
         title=f"evaluating {run.name}",
     )
     later = result_doubts(rows, case.attacks, wanted.individual)
-    _say([f"{doubt.name}: {doubt.text}" for doubt in later])
+    say([f"{doubt.name}: {doubt.text}" for doubt in later])
     details = _details(case, [*doubts, *later])
     made = [*_metrics(case, rows, details), *(_part_metrics(case, details) if wanted.parts else ())]
     if distributed.is_main():
@@ -214,16 +224,16 @@ def _draw_radii(case: Case) -> None:
     config = target.config
     if path.exists():
         return
-    rule = build.mask_rule(config, case.eps, config.evaluate.eps_low or 0.0)
+    rule = build.build_mask_rule(config, config.evaluate.eps_low or 0.0)
     try:
         planes, flat = draw_radii(
-            case.seen, case.images, rule,
+            case.map_view, case.images, rule, case.budget,
             batch_size=config.evaluate.batch_size, device=target.device, seed=config.seed,
         )  # fmt: skip
     except ValueError as error:  # no feature map to draw from
         raise UserError(f"evaluate.eps_low: {error}") from error
     if flat:
-        _say(
+        say(
             [
                 f"{flat} of {len(planes)} images have a flat map or no mask: they get the full radius everywhere."
             ]
@@ -235,7 +245,7 @@ def budgets_of(ledger: Ledger, identity: Mapping[str, Any]) -> accuracy.BudgetOf
     """What an evaluation's attacks may do: the planes of its ledger, or the same radius for all."""
     if "mask" in identity:
         return budgets_from(ledger.folder / RADII)
-    budget = build.budget(identity["norm"], identity["eps"])
+    budget = build.build_budget(identity["norm"], identity["eps"])
     return lambda _: budget
 
 
@@ -318,8 +328,10 @@ def _keep(case: Case, rows: Sequence[Row], made: Sequence[Record]) -> None:
 def _write_panel(case: Case, path: Path, rows: Sequence[Row]) -> None:
     config = case.target.config
     same = case.norm == config.attack.norm  # the radii of training mean nothing in another norm
-    full = partial(constant, budget=build.training_budget(config))
-    trained = full if _lacking(case) else build.rule(config, case.target.who.get("trained_eps_low"))
+    narrowed = config.train.masked and same
+    rule: Rule = constant
+    if narrowed and _lacking(case) is None:
+        rule = build.build_rule(config, case.target.who.get("trained_eps_low"))
     size = config.evaluate.chunk_size
 
     def fooling(position: int) -> Tensor | None:
@@ -333,11 +345,12 @@ def _write_panel(case: Case, path: Path, rows: Sequence[Row]) -> None:
         case.images,
         rows,
         case.attacks[:1],
-        seen=case.seen,
+        map_view=case.map_view,
         kind=config.mask.map,
         fooling=fooling,
         budget=case.budget,
-        rule=trained if config.train.masked and same else partial(constant, budget=case.budget),
+        rule=rule,
+        full=build.build_training_budget(config) if narrowed else case.budget,
         device=case.target.device,
         seed=config.seed,
     )
@@ -382,12 +395,6 @@ def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:
             "identity": case.identity,
         },
     }
-
-
-def _say(sentences: Sequence[str]) -> None:
-    if distributed.is_main():
-        for sentence in sentences:
-            Console(stderr=True).print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_accuracies(run: RunDir, made: Sequence[Record]) -> None:

@@ -103,8 +103,8 @@ def pseudo_label(
     if target.resolve().is_relative_to(root.resolve()):
         raise UserError(f"{target} lies within {root}, the folder that is copied: name another --target.")
     device = devices.resolve(config.device, config.threads)
-    data = build.splits(config, torch.device("cpu"))
-    owners = build.part_classes(data.train)
+    data = build.load_splits(config, torch.device("cpu"))
+    owners = build.list_part_classes(data.train)
     if owners != model.part_classes.tolist() or list(data.train.classes) != about["classes"]:
         raise UserError(f"{root} has other classes or parts than {run.path} was trained on.")
     made = {

@@ -26,6 +26,7 @@ from ..models.user_code import load_user
 from ..records import fingerprint
 from ..rundir import RunDir, members
 from ..training import checkpoint
+from ..wording import in_first_words
 
 JUDGING = (
     "evaluate",
@@ -126,7 +127,7 @@ def weights_of(source: str) -> tuple[dict[str, Tensor], str]:
     return read_weights(path)[0], str(path)
 
 
-def load_run(run: RunDir, which: str) -> tuple[ImageClassifier, dict[str, Any]]:
+def load_run(run: RunDir, which: str) -> tuple[nn.Module, dict[str, Any]]:
     """A run's "best" or "last" model, and what its checkpoint's header says of it."""
     run.config()  # says that the folder is no run, before a checkpoint is missed
     path = run.checkpoint(which)
@@ -137,13 +138,13 @@ def load_run(run: RunDir, which: str) -> tuple[ImageClassifier, dict[str, Any]]:
     return load_checkpoint(path)
 
 
-def load_checkpoint(path: Path) -> tuple[ImageClassifier, dict[str, Any]]:
+def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The model of a checkpoint, rebuilt from its header; averaged weights where it has some."""
     tensors, about = checkpoint.read(path)
     if "state" in about:  # a whole training, of which the weights are a part
         prefix = "ema.module." if "ema.n_averaged" in tensors else "model."
         tensors = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    model = build.model(about["model"], seed=0)
+    model = build.build_model(about["model"], seed=0)
     load_weights(model, tensors, str(path))
     return model, about
 
@@ -181,7 +182,7 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
     if data.fingerprint != about["fingerprint"]:
         said = f"the data ({data.fingerprint}) is not what the model was trained on ({about['fingerprint']})"
         notes = (f"{said[0].upper()}{said[1:]}.",)
-    who = {"config": about["config"], "weights": which, "method": build.method_name(config)}
+    who = {"config": about["config"], "weights": which, "method": build.name_method(config)}
     if "eps_low" in about:  # what mask.eps_low auto had come to
         who["trained_eps_low"] = about["eps_low"]
     return Target(text, run, config, judged.to(device).eval(), classes, images, device, who, notes)
@@ -206,10 +207,12 @@ def _timm(text: str, changes: Mapping[str, Any]) -> Target:
     def load(config: Config) -> tuple[nn.Module, tuple[str, ...]]:
         about: dict[str, Any] = {"name": text, "num_classes": outputs(text), "image_size": way.crop}
         if config.model.init is None:
-            return build.model(about, seed=0, pretrained=True), ()
+            return build.build_model(about, seed=0, pretrained=True), ()
         weights, source = weights_of(config.model.init)
-        about["num_classes"] = classes_in(build.model(about, seed=0), weights)
-        model = build.model(about, seed=0)
+        fresh = build.build_model(about, seed=0)
+        assert isinstance(fresh, ImageClassifier)
+        about["num_classes"] = classes_in(fresh, weights)
+        model = build.build_model(about, seed=0)
         start_from(model, weights, source)
         return model, (f"weights of {source}",)
 
@@ -281,7 +284,11 @@ def _outside(
         model, answers = merged(model, groups), len(groups)
     run = RunDir(config.runs / (config.name or name))
     weights = "pretrained" if config.model.init is None and text.startswith("timm/") else text
-    who = {"config": fingerprint(plain(config)["model"]), "weights": weights, "method": config.model.name}
+    who = {
+        "config": fingerprint(in_first_words(plain(config))["model"]),
+        "weights": weights,
+        "method": config.model.name,
+    }
     return Target(text, run, config, model, answers, images, device, who, notes)
 
 
@@ -309,5 +316,5 @@ def _split(config: Config, device: torch.device, trained_on: str | None, **optio
     if config.data.name == "folder":
         options["trained_on"] = trained_on
     masks_for = None if config.evaluate.eps_low is None else config.evaluate.split
-    data = build.splits(config, device, masks_for, **options)
+    data = build.load_splits(config, device, masks_for, **options)
     return data.test if config.evaluate.split == "test" else data.validation

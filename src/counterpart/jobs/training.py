@@ -13,7 +13,7 @@ from .. import build, devices, distributed
 from ..attacks import pgd
 from ..batch import Batch
 from ..budget import Budget
-from ..config import MAPLESS, Config, identity, plain, resolve
+from ..config import Config, identity, plain, resolve
 from ..data.image_sets import ImageSet, balanced_subset
 from ..data.mask_files import masks_fingerprint
 from ..data.transforms import as_floats
@@ -28,6 +28,7 @@ from ..seeding import Keys
 from ..training import checkpoint
 from ..training.loop import Validate, fit
 from ..training.optimizers import sgd
+from .notes import say
 from .seeds import aggregate
 from .targets import weights_of
 
@@ -65,10 +66,11 @@ def train(config: Config, deadline: float | None = None) -> Trained:
         raise UserError(
             "data.class_map is for evaluating a model on other classes; training gives it the data's own."
         )
-    data = build.splits(config, device, masks_for="train" if config.train.masked else None)
+    say(build.name_users_code(config))
+    data = build.load_splits(config, device, masks_for="train" if config.train.masked else None)
     _check_targets(config, len(data.train.classes))
-    about_model = build.about_model(config, data)
-    model = build.model(about_model, config.seed, pretrained=config.model.pretrained)
+    about_model = build.describe_model(config, data)
+    model = build.build_model(about_model, config.seed, pretrained=config.model.pretrained)
     if config.model.init is not None:
         weights, source = weights_of(config.model.init)
         start_from(model, weights, source)
@@ -88,13 +90,13 @@ def train(config: Config, deadline: float | None = None) -> Trained:
         "classes": list(data.train.classes),
         "data": data.train.name,
         "fingerprint": data.train.fingerprint,
-        "config": build.config_hash(config),
+        "config": build.hash_config(config),
         **({} if masks is None else {"masks": masks}),
     }
     o = config.optimizer
     finished = fit(
         model,
-        build.phases(config, len(validation)),
+        build.build_phases(config, len(validation)),
         data.train,
         run=run,
         optimizer=sgd(
@@ -106,9 +108,9 @@ def train(config: Config, deadline: float | None = None) -> Trained:
             decay_norm=o.decay_norm,
             no_decay=o.no_decay,
         ),
-        rate=build.rate(config),
+        rate=build.build_schedule(config),
         validate=_validator(config, validation, device),
-        settings=build.settings(config, device, deadline),
+        settings=build.build_loop_options(config, device, deadline),
         about=about,
     )
     return Trained(run, finished)
@@ -157,20 +159,20 @@ def _check_saliency(config: Config, model: nn.Module, images: ImageSet, device: 
     """Refuse, before anything is written, a model that maps cannot be drawn from."""
     if not config.train.masked:
         return
-    channels, mask = images.shape[0], config.mask.rule
-    if mask == "published-code" and channels != 3:
+    channels, rule, facts = images.shape[0], config.mask.rule, config.mask.entry.facts
+    if facts.channels not in (None, channels):
         raise UserError(
-            f"mask.rule published-code colours red, green and blue, but the images have {channels} channel"
-            f"{'s' if channels > 1 else ''}. Use another mask, such as paper."
+            f"mask.rule {rule} colours red, green and blue, but the images have {channels} channel"
+            f"{'s' if channels > 1 else ''}. Use another rule, such as paper."
         )
-    if mask == "annotated-parts" and images.parts is None:
+    if facts.parts == "annotated" and images.parts is None:
         raise UserError(
-            f"mask.rule annotated-parts: {images.name} has no annotated parts. Use another mask or data set."
+            f"mask.rule {rule}: {images.name} has no annotated parts. Use another rule or data set."
         )
-    if mask in MAPLESS:
+    if not build.mask_needs_map(config):
         return
     first = as_floats(images.read(torch.arange(min(2, len(images)))).to(device))
-    view = InferenceView(model, **build.shown(config))
+    view = InferenceView(model, **build.choose_view_options(config))
     if view.probe(first).features is None and not config.mask.attention:
         maps = "--mask.map attention-rollout or attention-gradient, " if view.attends else ""
         raise UserError(
@@ -181,7 +183,7 @@ def _check_saliency(config: Config, model: nn.Module, images: ImageSet, device: 
 
 
 def _validator(config: Config, images: ImageSet, device: torch.device) -> Validate:
-    full = build.training_budget(config)
+    full = build.build_training_budget(config)
 
     def validate(model: nn.Module, view: InferenceView, rule: Rule | None = None, /) -> tuple[float, ...]:
         quick = partial(
@@ -199,7 +201,8 @@ def _validator(config: Config, images: ImageSet, device: torch.device) -> Valida
             return clean, robust
 
         def drawn(batch: Batch) -> Budget:
-            return rule(view.probe(batch.images), batch, Keys(config.seed, "validation mask", batch.index))
+            keys = Keys(config.seed, "validation mask", batch.index)
+            return rule(view.probe(batch.images), batch, keys, full)
 
         return clean, robust, quick(budget_of=drawn)[1]
 

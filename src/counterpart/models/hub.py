@@ -117,7 +117,7 @@ def classes_in(model: ImageClassifier, weights: Mapping[str, Tensor]) -> int:
     return found[0] if found else model.num_classes
 
 
-def start_from(model: ImageClassifier, weights: Mapping[str, Tensor], source: str) -> bool:
+def start_from(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> bool:
     """Start fine-tuning from these weights; a final layer for another number of classes stays as it is.
 
     Args:
@@ -129,7 +129,8 @@ def start_from(model: ImageClassifier, weights: Mapping[str, Tensor], source: st
         Whether the final layer was kept because its number of classes differs.
     """
     own = model.state_dict()
-    if not any(name.startswith("backbone.") for name in weights):
+    bare = not any(name.startswith("backbone.") for name in weights)
+    if bare and isinstance(model, ImageClassifier):
         weights = {f"backbone.{name}": tensor for name, tensor in weights.items()}
         weights |= {name: own[name] for name in ("mean", "std")}
     head = _classifier_names(model)

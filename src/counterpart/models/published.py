@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..catalogue.models import NAMES
 from ..errors import UserError
 from ..seeding import seeded
-from . import MODELS, builder
+from . import builder
 from .hub import load_weights, read_file, unwrap
 from .normalisations import check_name, set_normalisation
 from .normalize import ImageClassifier
@@ -147,7 +148,7 @@ def _checked(found: Shape | None, architecture: str, weights: Mapping[str, Tenso
         first = ", ".join(list(weights)[:3])
         raise UserError(
             f"{file} fits no architecture that is known here: its names start with {first}. Known: "
-            f"{', '.join(sorted(MODELS))}, wrn-D-K, dm-wrn-D-K, timm/NAME; for any other use module:function."
+            f"{', '.join(name for name in NAMES if not name.startswith('parts/'))}; for any other use module:function."
         )
     if architecture not in found.architectures:
         nearby = " or ".join(found.architectures)

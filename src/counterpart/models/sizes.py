@@ -28,7 +28,7 @@ def size_of(about: Mapping[str, Any]) -> Size:
     """The size of the network that ``models.create(**about)`` makes; nothing is computed or downloaded."""
     with torch.device("meta"), torch.no_grad():
         model = create(**about).eval()
-        image = torch.zeros(1, model.in_channels, about["image_size"], about["image_size"])
+        image = torch.zeros(1, about.get("in_channels", 3), about["image_size"], about["image_size"])
         with FlopCounterMode(display=False) as counter:
             model(image)
     parameters = sum(parameter.numel() for parameter in model.parameters())

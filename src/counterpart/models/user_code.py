@@ -1,18 +1,20 @@
-"""A network from a user's own code: ``module:function``."""
+"""A network from a user's own code: ``module:function`` or ``module:Class``."""
 
-import importlib
-import sys
-from pathlib import Path
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import nn
 
+from ..catalogue import KINDS, Entry, load_users_object, refuse_signature
+from ..catalogue.user_code import reason
 from ..errors import UserError, nearest
+
+NEW_NETWORK = ("num_classes", "in_channels", "image_size")
 
 
 def load_user(target: str) -> nn.Module:
     """What ``function()`` of ``module`` returns. This runs the user's code: the module's, then the function's.
-
-    The module is found as ``python -m`` finds one: in the current folder first, then on Python's path.
 
     Args:
         target: ``module:function``, such as ``my_models:robust`` or ``package.nets:load``. The function takes no
@@ -24,47 +26,45 @@ def load_user(target: str) -> nn.Module:
     Raises:
         UserError: for whatever goes wrong in it, in one line; the cause is attached.
     """
-    name, _, function = target.partition(":")
-    if not all(part.isidentifier() for part in [*name.split("."), function]):
-        raise UserError(
-            f"{target!r} names no function: expected module:function, such as my_models:load, without .py."
-        )
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    importlib.invalidate_caches()
-    try:
-        module = importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # a script's top level may raise anything, or parse arguments
-        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
-            raise UserError(
-                f"no module {name!r} in {here} or on Python's path. {_files_here(name)}"
-            ) from error
-        raise UserError(f"importing {name} failed: {_reason(error)}") from error
-    made = getattr(module, function, None)
+    made = load_users_object(target)
     if not callable(made):
-        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        hint = nearest(function, known) if known else "It defines none."
-        raise UserError(f"{name} has no function {function!r}. {hint}")
+        raise UserError(f"{target} is {type(made).__name__}: expected a function that returns a model.")
+    return _call(target, made, {}, "It is called without arguments and returns a model.").eval()
+
+
+def create_users_model(
+    entry: Entry[Any], num_classes: int, in_channels: int, image_size: int, options: Mapping[str, Any]
+) -> nn.Module:
+    """A new network of the user's own, for training. This runs the user's code.
+
+    The function or class is called with those of ``num_classes``, ``in_channels`` and ``image_size`` that it takes, and
+    with the options.
+
+    Raises:
+        UserError: for whatever goes wrong in it, in one line; the cause is attached.
+    """
+    made, expected = load_users_object(entry.code), f"a network {KINDS['models'].expects}"
+    if not callable(made):
+        raise UserError(f"{entry.code} is {type(made).__name__}: expected {expected}.")
+    given = dict(zip(NEW_NETWORK, (num_classes, in_channels, image_size), strict=True))
+    parameters = inspect.signature(made).parameters
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    for name in options:
+        if name not in parameters and not takes_all:
+            raise UserError(f"{entry.code} takes no option {name!r}. {nearest(name, parameters)}")
+    fitting = {name: value for name, value in given.items() if name in parameters or takes_all}
+    refuse_signature(entry.code, made, expected, **fitting, **options)
+    return _call(entry.code, made, {**fitting, **options}, f"Expected {expected}.")
+
+
+def _call(target: str, made: Callable[..., Any], given: Mapping[str, Any], expected: str) -> nn.Module:
     try:
-        model = made()
-    except (Exception, SystemExit) as error:  # so may the function
-        raise UserError(
-            f"{target} failed: {_reason(error)}. It is called without arguments and returns a model."
-        ) from error
+        model = made(**given)
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
+        raise UserError(f"{target} failed: {reason(error)}. {expected}") from error
     if not isinstance(model, nn.Module):
         raise UserError(
             f"{target} returned {type(model).__name__}: expected a torch.nn.Module that maps images in [0, 1] to "
             "logits."
         )
-    return model.eval()
-
-
-def _files_here(name: str) -> str:
-    files = [path.stem for path in Path.cwd().glob("*.py") if path.stem.isidentifier()]
-    return nearest(name, files) if files else "The current folder has no .py files."
-
-
-def _reason(error: BaseException) -> str:
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first}".rstrip(": .")
+    return model

@@ -22,7 +22,7 @@ def adversarial(
     """Cross-entropy on the last iterate of PGD, or of a minimum-margin attack.
 
     AT: Madry et al. 2018, arXiv 1706.06083. PART: Zhang et al. 2024 (ICML), algorithm 1, when the rule is
-    ``importance.rules.part``. Differs from the published PART code: the map is the image's own, and is read off
+    ``importance.rules.draw_budget``. Differs from the published PART code: the map is the image's own, and is read off
     a forward pass that the attack makes anyway.
 
     Minimum margin: Gao et al. 2022 (ICML), in the form of fixed steps that the PART paper trains with: from one random

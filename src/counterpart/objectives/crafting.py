@@ -53,11 +53,11 @@ def craft(
     if drawn_from == "clean" or loss is kl_divergence or targets is not None:
         clean = view.probe(images)
         aims = _aims(clean.logits.detach(), batch.labels, loss, targets)
-        allowed = rule(clean, batch, keys) if drawn_from == "clean" else None
+        allowed = rule(clean, batch, keys, budget) if drawn_from == "clean" else None
         del clean  # and with it a graph that nobody needs any more
     if allowed is None:
         probe = view.probe(first)
-        allowed = rule(probe, batch, keys)
+        allowed = rule(probe, batch, keys, budget)
         begin = Probe(probe.images, probe.logits)  # the rest was for the rule
         del probe
     ends: list[Tensor] = []

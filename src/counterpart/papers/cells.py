@@ -5,9 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from .. import jobs
-from ..attacks import ATTACKS
-from ..config import Config
-from ..config.evaluation import ATTACK_OPTIONS, EvaluationAttack
+from ..catalogue import ATTACKS
+from ..config import Config, EvaluationAttack
 from ..records import Record
 from ..rundir import RunDir
 
@@ -87,7 +86,7 @@ def measure(
         own: dict[str, Any] = dict(what) if isinstance(what, Mapping) else {"attacks": what}
         attacks = [_at_scale(attack, scale, config.data.name, surrogate) for attack in own.pop("attacks", ())]
         part = own.pop("parts", None)
-        aimed = any(a["attack"] != "autoattack" and ATTACKS[a["attack"]].parts for a in attacks)
+        aimed = any(ATTACKS[attack["attack"]].facts.of_parts for attack in attacks)
         if (part is not None or aimed) and not config.model.segments:
             continue
         shift = {"shift": own.pop("shift")} if "shift" in own else {}
@@ -141,7 +140,7 @@ def _attack(name: str) -> str:
 
 def _resolved(attack: Mapping[str, Any]) -> EvaluationAttack:
     """An attack with its defaults filled in: equal to every other way of writing it."""
-    return EvaluationAttack(**{**ATTACK_OPTIONS[attack["attack"]], **attack})
+    return EvaluationAttack(**{**ATTACKS[attack["attack"]].defaults, **attack})
 
 
 def _at_scale(
@@ -152,7 +151,7 @@ def _at_scale(
         return {"attack": "apgd", "steps": SMOKE_STEPS["steps"]} if scale == "smoke" else attack
     changes: dict[str, Any] = {}
     if scale == "smoke":
-        options = {**ATTACK_OPTIONS[attack["attack"]], **attack}
+        options = {**ATTACKS[attack["attack"]].defaults, **attack}
         changes = {k: min(options[k], most) for k, most in SMOKE_STEPS.items() if k in options}
     if data in STEP_SIZES and "step_size" in attack:
         changes["step_size"] = STEP_SIZES[data]

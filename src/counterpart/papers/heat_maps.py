@@ -48,10 +48,12 @@ def draw_maps(drawing: Drawing, file: Path) -> str:
         right = (probe.logits.argmax(dim=1) == batch.labels).tolist()
         lines.append(Line(f"{name}\nmap", coloured(stretched(maps.cpu().numpy())), right))
         if target.config.train.masked:
-            share = build.mask_rule(target.config, eps=1.0, eps_low=0.0)  # from dark to bright
-            drawn = build.shown(target.config)  # its mask may be drawn elsewhere than the map here
-            seen = InferenceView(target.model, **drawn).probe(clean) if any(drawn.values()) else probe
-            allowed = share(seen, batch, Keys(seed, "figure", batch.index))
+            rule = build.build_mask_rule(target.config, eps_low=0.0)
+            options = build.choose_view_options(
+                target.config
+            )  # its mask may be drawn elsewhere than the map here
+            drawn = InferenceView(target.model, **options).probe(clean) if any(options.values()) else probe
+            allowed = rule(drawn, batch, Keys(seed, "figure", batch.index), Linf(1.0))  # from dark to bright
             assert isinstance(allowed, Linf)
             radii = allowed.radius(clean).expand_as(clean)[:, 0].cpu().numpy()
             lines.append(Line(f"{name}\nradius", coloured(radii)))

@@ -50,7 +50,7 @@ def draw_found_parts(drawing: Drawing, file: Path) -> str:
             raise UserError(f"{name}: parts are drawn of part models on images with annotated parts.")
         chosen, clean = some_images(annotated, target.device, seed)
         labels = chosen.labels.to(target.device)
-        allowed = build.budget(target.config.attack.norm, eps)
+        allowed = build.build_budget(target.config.attack.norm, eps)
         keys = Keys(seed, "figure", chosen.index.to(target.device))
         view = InferenceView(model)
         attacked = pgd(view, clean, labels, budget=allowed, keys=keys, steps=20, last_iterate=True).images
@@ -96,7 +96,7 @@ def draw_labels(drawing: Drawing, file: Path) -> str:
     titles, names, seed = [""], [""], 0
     for name, config in drawing.configs.items():
         device, seed = devices.resolve(config.device, config.threads), config.seed
-        images = build.splits(config, device).train
+        images = build.load_splits(config, device).train
         annotated = images.annotated()
         if images.parts is None or len(annotated) == 0:
             raise UserError(f"the training images of {images.name} have no annotated parts to draw.")

@@ -26,7 +26,7 @@ from . import checkpoint
 from .checkpoint import State
 from .optimizers import Schedule
 from .signals import stop_requests
-from .step import Phase, Settings, one_pass, train_step
+from .step import LoopOptions, Phase, one_pass, train_step
 from .weight_average import averaged
 
 Validate = Callable[..., tuple[float, ...]]
@@ -47,7 +47,7 @@ def fit(
     optimizer: SGD,
     rate: Schedule,
     validate: Validate,
-    settings: Settings,
+    settings: LoopOptions,
     about: Mapping[str, Any],
 ) -> bool:
     """Train ``model`` in place, from where the run folder's last checkpoint stands.
@@ -98,11 +98,11 @@ def fit(
         return True
     if distributed.is_main():
         run.drop_epochs_from(state.epoch)
-    view = InferenceView(model, precision=settings.precision, compile=settings.compile, **settings.shown)
+    view = InferenceView(model, precision=settings.precision, compile=settings.compile, **settings.view)
     judged = model if ema is None else ema.module
     # Validation attacks what it judges: a bf16 view stops at images that fool it and not the float32 model. And
     # uncompiled, since a last small batch would compile the view once more.
-    judged_view = InferenceView(judged, **(settings.shown if any(p.adapt for p in phases) else {}))
+    judged_view = InferenceView(judged, **(settings.view if any(p.adapt for p in phases) else {}))
     saved = epoch_started = time.monotonic()
     steps = _steps(len(images), settings.batch_size)
 
@@ -253,7 +253,7 @@ def _phase_at(phases: Sequence[Phase], epoch: int) -> tuple[int, int]:
     raise ValueError(f"epoch {epoch} lies behind the last phase, which ends at {first}.")
 
 
-def _draw_maps(view: InferenceView, images: ImageSet, phase: Phase, settings: Settings) -> Tensor:
+def _draw_maps(view: InferenceView, images: ImageSet, phase: Phase, settings: LoopOptions) -> Tensor:
     """Maps of all samples, one clean pass each; each process draws its share."""
     # Not in larger batches: a probe keeps its graph, and that of a step is what memory is known to hold.
     loader = batches(images, batch_size=settings.batch_size, device=settings.device)
@@ -276,7 +276,7 @@ def _share_totals(state: State, device: torch.device) -> None:
 def _epoch_record(
     state: State,
     phase: Phase,
-    settings: Settings,
+    settings: LoopOptions,
     about: Mapping[str, Any],
     lr: float,
     validated: Sequence[float],
@@ -347,7 +347,7 @@ def _diverged(run: RunDir, what: str, state: State) -> UserError:
 
 
 def _no_memory(
-    batch: Batch, model: nn.Module, view: InferenceView, phase: Phase, settings: Settings
+    batch: Batch, model: nn.Module, view: InferenceView, phase: Phase, settings: LoopOptions
 ) -> UserError:
     """Find out which batch size fits, and say so. Not inside an except block: its error keeps memory alive."""
 

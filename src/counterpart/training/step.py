@@ -54,7 +54,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Settings:
+class LoopOptions:
     """How to train, apart from what and on what."""
 
     batch_size: int
@@ -70,7 +70,7 @@ class Settings:
     best_by_robust: bool = True
     checkpoint_every: float = 300.0
     deadline: float | None = None  # of time.monotonic: stop cleanly at the first step after it
-    shown: Mapping[str, Any] = field(default_factory=dict)  # options of the view: what maps are drawn from
+    view: Mapping[str, Any] = field(default_factory=dict)  # options of the view: what maps are drawn from
 
 
 def train_step(
@@ -82,7 +82,7 @@ def train_step(
     view: InferenceView,
     phase: Phase,
     optimizer: SGD,
-    settings: Settings,
+    settings: LoopOptions,
 ) -> dict[str, float]:
     """One step on this process's share of a batch of ``size``; returns sums over the share.
 
@@ -126,7 +126,7 @@ def one_pass(
     model: nn.Module,
     view: InferenceView,
     phase: Phase,
-    settings: Settings,
+    settings: LoopOptions,
     perturbed: Perturbed | None = None,
     size: int | None = None,
 ) -> tuple[Perturbed, Loss]:

@@ -1,0 +1,196 @@
+"""The attacks of an evaluation, from their names and options."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..attacks import official, transfer
+from ..attacks.on_parts import Guides, sorted_guides
+from ..attacks.users_attacks import call_users_attack
+from ..catalogue import Entry, load_code, load_users_object
+from ..catalogue.attacks import AttackFacts
+from ..config import Evaluate, EvaluationAttack, readable
+from ..data.image_sets import ImageSet
+from ..errors import UserError
+from ..losses.classification import LOSSES
+from ..protocols import Attacked, Classifier, NamedAttack, PartModel
+
+
+@dataclass(frozen=True)
+class Victim:
+    """What attacks must know of whom they attack.
+
+    Attributes:
+        norm: of the budget; AutoAttack's suites depend on it.
+        classes: K, of the model.
+        model: the attacked one; attacks on parts ask how it predicts them.
+        images: the evaluated ones, whose masks attacks on parts may lead to.
+        load: the model of a target, for transfer attacks.
+    """
+
+    norm: str
+    classes: int
+    model: nn.Module
+    images: ImageSet
+    load: Callable[[str], Classifier]
+
+
+def build_attacks(evaluate: Evaluate, victim: Victim) -> list[NamedAttack]:
+    """The attacks of an evaluation, named by what they do: "PGD-20", "PGD-50x5 margin", "apgd-t target 3".
+
+    Raises:
+        UserError: an attack does not have the norm or so many classes, two are the same, or one aims at parts of a
+            model or of images that have none.
+    """
+    made: list[NamedAttack] = []
+    for asked in _expand_users_suites(evaluate.attacks):
+        if asked.entry.facts.suite:
+            made += _build_suite(asked, evaluate.engine, victim)
+        else:
+            made.append(_build_attack(asked, victim))
+    names = [attack.name for attack in made]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"evaluate.attacks names the same attack twice: {twice}.")
+    return made
+
+
+def _expand_users_suites(asked: Iterable[EvaluationAttack]) -> list[EvaluationAttack]:
+    """A user's ``module:name`` may be a list of attacks: each is asked for in its place."""
+    expanded: list[EvaluationAttack] = []
+    for attack in asked:
+        code = None if attack.entry.inside else load_users_object(attack.entry.code)
+        if isinstance(code, Sequence) and not isinstance(code, str):
+            expanded += [_read_suite_row(attack.attack, row) for row in code]
+        else:
+            expanded.append(attack)
+    return expanded
+
+
+def _read_suite_row(suite: str, row: object) -> EvaluationAttack:
+    given = {"attack": row} if isinstance(row, str) else row
+    if not isinstance(given, Mapping):
+        raise UserError(
+            f"{suite} is a list, so each of its rows must name an attack, such as {{'attack': 'pgd', 'steps': 50}}; "
+            f"one is {row!r}."
+        )
+    try:
+        return EvaluationAttack.model_validate(dict(given))
+    except ValueError as error:
+        raise UserError(f"{suite}: {' '.join(str(error).split())}") from None
+
+
+def _build_suite(asked: EvaluationAttack, engine: str, victim: Victim) -> list[NamedAttack]:
+    """The attacks of AutoAttack, ours or the published package's."""
+    version = asked.options["version"]
+    if engine == "official":
+        return official.suite(version, victim.classes)
+    suite: Callable[..., list[NamedAttack]] = load_code(asked.entry.facts.suite)
+    return suite(version, victim.norm, victim.classes)
+
+
+def _build_attack(asked: EvaluationAttack, victim: Victim) -> NamedAttack:
+    entry, options = asked.entry, dict(asked.options)
+    _refuse_what_does_not_fit(entry, options, victim)
+    if "loss" in options and entry.inside:
+        options["loss"] = LOSSES[options["loss"]]
+    if entry.facts.of_parts:
+        options |= _build_part_options(asked, victim)
+    attack: Callable[..., Attacked]
+    attack = partial(entry.load(), **options) if entry.inside else call_users_attack(entry, options)
+    if asked.surrogate is not None:
+        attack = partial(transfer, surrogate=victim.load(asked.surrogate), attack=attack)
+    name = _name_attack(asked)
+    return NamedAttack(
+        name,
+        attack,
+        name,
+        parts=entry.facts.of_parts,
+        by_gradient=entry.facts.by_gradient and asked.surrogate is None,
+    )
+
+
+def _refuse_what_does_not_fit(entry: Entry[AttackFacts], options: Mapping[str, Any], victim: Victim) -> None:
+    """An attack that lacks the norm, or aims at more wrong classes than there are."""
+    if victim.norm not in entry.facts.norms:
+        raise UserError(f"attack {entry.key} has no {victim.norm}: it has {', '.join(entry.facts.norms)}.")
+    for name in ("target", "targets"):
+        if entry.inside and (options.get(name) or 1) > victim.classes - 1:
+            raise UserError(
+                f"attack {entry.key}: {name} {options[name]} of {victim.classes - 1} wrong classes; "
+                f"the model has {victim.classes}."
+            )
+
+
+def _build_part_options(asked: EvaluationAttack, victim: Victim) -> dict[str, Any]:
+    """What an attack on parts must know of the model, and the masks that it may lead to."""
+    model, images = victim.model, victim.images
+    if not isinstance(model, PartModel):
+        raise UserError(
+            f"attack {asked.attack} aims at parts, and this model predicts none: evaluate a part model (model.name "
+            "parts/...), or leave the attack out."
+        )
+    if images.parts is None or not images.parts.there.any():
+        raise UserError(
+            f"attack {asked.attack} needs images with annotated parts, and {images.name} has none: use data.name parts "
+            "or synthetic-parts, or leave the attack out."
+        )
+    options: dict[str, Any] = {"full_resolution": model.full_resolution}
+    if asked.options.get("strategy", "untargeted") == "untargeted":
+        return options
+    return options | {"guides": _build_guides(asked, model, images)}
+
+
+def _build_guides(asked: EvaluationAttack, model: PartModel, images: ImageSet) -> Guides:
+    """The masks that stage one may lead to.
+
+    Raises:
+        UserError: a strategy that this model or these images cannot serve, before an hour of other attacks.
+    """
+    assert images.parts is not None
+    assert isinstance(model, nn.Module)
+    there = images.parts.there.nonzero()[:, 0].cpu()
+    guides = Guides(lambda rows: images.read_parts(there[rows.cpu()]), images.labels.cpu()[there])
+    owners = torch.unique(guides.classes).tolist()
+    if asked.options["strategy"] == "sorted":
+        return _sort_guides(guides, model, images)
+    if len(owners) == 1 and (images.labels == owners[0]).any():
+        raise UserError(
+            f"attack two-staged leads to masks of wrong classes, and only {images.classes[owners[0]]} has masks: "
+            "evaluate on images with masks of two classes, use strategy untargeted, or leave the attack out."
+        )
+    return guides
+
+
+def _sort_guides(guides: Guides, model: PartModel, images: ImageSet) -> Guides:
+    assert isinstance(model, nn.Module)
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        predicted = model.forward_parts(torch.zeros(1, *images.shape, device=device)).part_logits
+    cells = (predicted.shape[2], predicted.shape[3])
+    try:
+        return sorted_guides(guides, model, predicted.shape[1] - 1, cells)
+    except UserError as error:
+        raise UserError(
+            f"attack two-staged, strategy sorted: {error} Use another strategy; of parts-worst-case, list the "
+            "other attacks (docs/parts.md)."
+        ) from None
+
+
+def _name_attack(asked: EvaluationAttack) -> str:
+    """What an attack is called in tables; its random draws are named so too, so that no name may ever change."""
+    if asked.entry.inside:
+        name = asked.entry.named(asked.options, _show)
+    else:
+        name = asked.attack + "".join(
+            f" {key} {_show(value)}" for key, value in sorted(asked.options.items())
+        )
+    return name if asked.surrogate is None else f"{name} from {asked.surrogate}"
+
+
+def _show(value: object) -> str:
+    return readable(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,79 @@
+"""The images and the network of a configuration."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..catalogue import find
+from ..config import Config
+from ..data.image_sets import ImageSet, Splits, balanced_subset
+from ..data.labels import keep_labels, relabelled
+from ..data.mask_files import with_masks
+from ..data.shifts import shifted
+from ..data.users_data import load_users_data
+from ..errors import UserError
+from ..models import create
+from ..seeding import derive, seeded
+
+
+def load_splits(config: Config, device: torch.device, masks_for: str | None = None, **options: Any) -> Splits:
+    """The data set; small ones live on the device. ``options`` go to its reader.
+
+    ``masks_for`` names the split that needs the user's own masks, if the settings ``mask`` ask for them.
+    """
+    data, entry = config.data, find("data", config.data.name)
+    given = {"validation": data.validation, "size": data.size, "download": data.download}
+    if entry.inside:
+        loaded = entry.load()(data.root, **{**given, **options})
+    else:
+        loaded = load_users_data(entry, data.root, data.options or {}, validation=data.validation)
+    if masks_for is not None and config.mask.files is not None:
+        loaded = with_masks(loaded, config.mask.files, masks_for)
+    train = loaded.train if data.limit is None else balanced_subset(loaded.train, data.limit, seed=0)
+    if train.parts is not None:
+        train = keep_labels(train, data.labelled)
+    judged = [shifted(split, data.shift) for split in (loaded.validation, loaded.test)]
+    splits = [relabelled(split, data.labels) for split in (train, *judged)]
+    return Splits(*(split if split.pixels is None else split.to(device) for split in splits))
+
+
+def describe_model(config: Config, data: Splits) -> dict[str, Any]:
+    """What is needed to rebuild a run's model."""
+    channels, height, _ = data.train.shape
+    about: dict[str, Any] = {
+        "name": config.model.name,
+        "num_classes": len(data.train.classes),
+        "width": config.model.width,
+        "in_channels": channels,
+        "image_size": height,
+        **({} if config.model.patch_size is None else {"patch_size": config.model.patch_size}),
+        **({} if config.model.options is None else {"options": config.model.options}),
+    }
+    if config.model.name.startswith("parts/"):
+        owners = list_part_classes(data.train)
+        if config.train.part_loss != "segmentation" and min(owners, default=0) < 0:
+            raise UserError(
+                f"train.part_loss {config.train.part_loss} needs parts that belong to one class each: use "
+                "segmentation, or other data.labels."
+            )
+        about["parts"] = {"part_classes": owners, **config.model.part_options()}
+    return about
+
+
+def list_part_classes(images: ImageSet) -> list[int]:
+    """The class of each part, from part 1 on; -1 for a part of several classes. Empty if there are no parts."""
+    names = {} if images.parts is None else images.parts.names
+    owners: dict[int, set[int]] = {}
+    for name, parts in names.items():
+        for number in parts.values():
+            owners.setdefault(number, set()).add(images.classes.index(name))
+    classes = [owners.get(number, set()) for number in range(1, max(owners, default=0) + 1)]
+    return [next(iter(shared)) if len(shared) == 1 else -1 for shared in classes]
+
+
+def build_model(about: Mapping[str, Any], seed: int, pretrained: bool = False) -> nn.Module:
+    """A network, freshly initialised from the seed."""
+    with seeded(derive(seed, "initialisation")):
+        return create(**about, pretrained=pretrained)

@@ -1,0 +1,37 @@
+"""What a run is called: the hash of its configuration, and its method in words."""
+
+from ..catalogue import METHODS
+from ..config import Config, identity, plain
+from ..records import fingerprint
+
+
+def hash_config(config: Config) -> str:
+    """What makes a run what it is, in twelve hex digits."""
+    return fingerprint(identity(plain(config)))
+
+
+def name_method(config: Config) -> str:
+    """The method as tables name it: "PART, soft mask, AWP". Part of a ledger's identity, so it never changes."""
+    masked = _mask_in_words(config) if config.train.masked else ""
+    return METHODS[config.train.method].title + masked + _options_in_words(config)
+
+
+def _mask_in_words(config: Config) -> str:
+    """How a PART run differs from the paper's mask: ", soft mask, shuffled control"."""
+    mask = config.mask
+    words = [f"{mask.rule} mask"] if mask.rule != "paper" else []
+    words += [f"{mask.map} map"] if mask.map != "grad-cam" else []
+    words += [f"layer {mask.layer}"] if mask.layer is not None else []
+    words += [f"{mask.control} control"] if mask.control != "none" else []
+    words += ["eps_low auto"] if mask.eps_low == "auto" else []
+    return "".join(f", {word}" for word in words)
+
+
+def _options_in_words(config: Config) -> str:
+    """What else a run has that a user picks models by: ", minimum margin, AWP"."""
+    train = config.train
+    words = ["minimum margin"] if config.attack.generation == "minimum-margin" else []
+    words += [f"label smoothing {train.label_smoothing:g}"] if train.label_smoothing else []
+    words += ["AWP"] if train.awp else []
+    words += ["EMA"] if train.ema is not None else []
+    return "".join(f", {word}" for word in words)

@@ -1,0 +1,209 @@
+"""The training of a configuration: its budget and mask rule, its phases, its schedule and how its loop runs."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from .. import devices, distributed
+from ..budget import NORMS, Budget
+from ..catalogue import CONTROLS, METHODS
+from ..config import Config
+from ..data.transforms import Augment, Augmentation, ResizedCrop
+from ..errors import UserError
+from ..importance import rules
+from ..importance.users_rules import call_users_rule
+from ..losses.segmentation import PART_LOSSES
+from ..objectives import standard, with_parts
+from ..protocols import Objective, Rule
+from ..training.eps_low import eps_low_after
+from ..training.optimizers import Schedule, schedule
+from ..training.step import LoopOptions, Phase
+
+
+def build_budget(norm: str, eps: float) -> Budget:
+    """The same radius for every image and pixel."""
+    try:
+        made: Budget = NORMS[norm](eps)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return made
+
+
+def build_training_budget(config: Config) -> Budget:
+    """What the attack inside training may do at most."""
+    return build_budget(config.attack.norm, config.attack.eps)
+
+
+def build_rule(config: Config, chosen: float | None = None) -> Rule:
+    """How the method narrows the full budget.
+
+    ``chosen`` is the radius that ``mask.eps_low auto`` has come to; at first that is eps.
+    """
+    if not config.train.masked:
+        return rules.constant
+    low = config.mask.eps_low
+    if low == "auto":
+        low = config.attack.eps if chosen is None else chosen
+    return build_mask_rule(config, low)
+
+
+def build_mask_rule(config: Config, eps_low: float) -> Rule:
+    """The budget rule of the settings ``mask``, with this smaller radius."""
+    control = CONTROLS[config.mask.control].load()
+    return partial(rules.draw_budget, eps_low=eps_low, mask=build_mask(config), control=control)
+
+
+def build_mask(config: Config) -> rules.MaskRule:
+    """What draws the masks of the settings ``mask``: a rule of ours with its options, or the user's own."""
+    mask = config.mask
+    if not mask.entry.inside:
+        return call_users_rule(mask.entry, mask.rule_options)
+    rule: rules.MaskRule = mask.entry.load()(**mask.rule_options)
+    if mask.entry.facts.needs_map:
+        return replace(rule, source=rules.MapSource(mask.map, mask.map_class))  # type: ignore[type-var]
+    return rule
+
+
+def mask_needs_map(config: Config) -> bool:
+    """Whether the rule looks at a map of the model; one of the user's own says so by its attribute ``needs_map``."""
+    facts = config.mask.entry.facts
+    return facts.needs_map if config.mask.entry.inside else getattr(build_mask(config), "needs_map", True)
+
+
+def choose_view_options(config: Config) -> dict[str, Any]:
+    """What a view has to offer in its probes for the mask of the settings ``mask``: options of ``InferenceView``."""
+    mask = config.mask
+    masked = config.train.masked or config.evaluate.eps_low is not None
+    return {"layer": mask.layer, "attention": mask.attention} if masked and mask.needs_map else {}
+
+
+def build_phases(config: Config, validation: int = 0) -> list[Phase]:
+    """Clean epochs, burn-in and main phase; shares of the epochs are rounded to whole ones.
+
+    Args:
+        config: the run.
+        validation: how many validation images it has; only ``mask.eps_low auto`` asks.
+    """
+    train = config.train
+    clean = Phase("clean", train.clean_epochs, _with_parts(config, standard(**_smoothing(config))))
+    if not train.facts.attacked:
+        return [replace(clean, epochs=train.epochs)]
+    unmasked = _build_objective(config, rules.constant)
+    if not train.masked:
+        name = "adversarial" if train.method == "at" else train.method  # as stored records name it
+        phases = [clean, Phase(name, train.epochs, unmasked)]
+    else:
+        burn_in = _count_burn_in(config)
+        masked = _build_masked_phase(config, train.epochs - burn_in, validation)
+        phases = [clean, Phase("burn-in", burn_in, unmasked), masked]
+    return [phase for phase in phases if phase.epochs]
+
+
+def _build_masked_phase(config: Config, epochs: int, validation: int) -> Phase:
+    """The phase whose budgets a mask draws."""
+    mask, full = config.mask, config.attack.eps
+    chosen = {} if mask.drawn_from is None else {"drawn_from": mask.drawn_from}
+    objective = _build_objective(config, build_rule(config), **chosen)
+    phase = Phase(config.train.method, epochs, objective, mask.refresh_epochs, mask.map_class, mask.map)
+
+    def adapt(validated: Sequence[Sequence[float]]) -> Phase:
+        accuracies = [(robust, masked) for _, robust, masked in validated]
+        low = eps_low_after(accuracies, images=validation, eps=full)
+        rule = build_rule(config, low)
+        objective = _build_objective(config, rule, **chosen)
+        return replace(phase, objective=objective, chosen={"eps_low": low}, masked=rule)
+
+    return replace(phase, adapt=adapt) if mask.eps_low == "auto" else phase
+
+
+def _count_burn_in(config: Config) -> int:
+    """Epochs with the full budget before masks begin."""
+    share, epochs = config.mask.burn_in, config.train.epochs
+    whole = round(share * epochs)
+    if 0 < share < 1 and epochs > 1:  # short runs have both phases too
+        return min(max(1, whole), epochs - 1)
+    return whole
+
+
+def _build_objective(config: Config, rule: Rule, **chosen: Any) -> Objective:
+    """The objective of the method under a budget rule."""
+    train, attack = config.train, config.attack
+    options: dict[str, Any] = _smoothing(config)
+    if train.facts.robust_term:
+        options |= {"beta": train.beta, "bn_batches": train.bn_batches}
+    if attack.generation == "minimum-margin":
+        options["targets"] = attack.targets
+    objective = METHODS[train.method].load()(
+        budget=build_training_budget(config),
+        rule=rule,
+        steps=attack.steps,
+        step_size=attack.step_size,
+        **options,
+        **chosen,
+    )
+    return _with_parts(config, objective)
+
+
+def _with_parts(config: Config, objective: Objective) -> Objective:
+    """The objective, with the loss of parts beside it where the run has one."""
+    return with_parts(
+        objective,
+        c_seg=config.c_seg,
+        part_loss=PART_LOSSES[config.train.part_loss],
+        **_smoothing(config),
+    )
+
+
+def _smoothing(config: Config) -> dict[str, Any]:
+    return {"label_smoothing": config.train.label_smoothing}
+
+
+def build_schedule(config: Config) -> Schedule:
+    """The learning rate by absolute epoch; the clean epochs before have a schedule of their own."""
+    optimizer, clean = config.optimizer, config.train.clean_epochs
+    of_length = partial(
+        schedule,
+        optimizer.schedule,
+        lr=optimizer.lr,
+        milestones=optimizer.milestones,
+        gamma=optimizer.gamma,
+        warmup_epochs=optimizer.warmup_epochs,
+    )
+    before, main = of_length(epochs=clean), of_length(epochs=config.train.epochs)
+    return lambda epoch: before(epoch) if epoch < clean else main(epoch - clean)
+
+
+def build_loop_options(config: Config, device: torch.device, deadline: float | None = None) -> LoopOptions:
+    """How to train, and until when."""
+    train = config.train
+    precision = train.precision
+    if precision == "auto":
+        precision = "bf16" if devices.has_bf16(device) else "float32"
+    if device.type == "mps" and distributed.world_size() > 1:
+        raise UserError("mps runs one process only; start without torchrun, or with --device cpu.")
+    return LoopOptions(
+        batch_size=train.batch_size,
+        seed=config.seed,
+        device=device,
+        augmentation=_build_augmentation(config),
+        precision=precision,
+        compile=train.compile,
+        clip_norm=config.optimizer.clip_norm,
+        ema=train.ema,
+        awp=train.awp,
+        awp_warmup=train.awp_warmup,
+        best_by_robust=train.facts.attacked,
+        checkpoint_every=train.checkpoint_every,
+        deadline=deadline,
+        view=choose_view_options(config) if train.masked else {},
+    )
+
+
+def _build_augmentation(config: Config) -> Augment | None:
+    data = config.data
+    if data.crop == "resized":
+        return ResizedCrop(flip=data.flip)
+    return Augmentation(data.padding, data.flip) if data.padding or data.flip else None

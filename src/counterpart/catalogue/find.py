@@ -1,0 +1,103 @@
+"""From a name to its entry: ours, one that an installed package adds, or ``module:function`` of the user's own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from ..errors import UserError, nearest
+from .attacks import ATTACKS, SUITES, AttackFacts
+from .data import DATA_SETS, DataFacts
+from .entries import Entry
+from .masks import CONTROLS, MAPS, MASK_RULES, MaskFacts
+from .methods import METHODS
+from .models import MODELS, NAMES, ModelFacts
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of thing that has names.
+
+    Attributes:
+        what: what one of them is called in a sentence.
+        entries: those of this package.
+        suggestions: the names that a hint may suggest.
+        facts: of one that is not ours, which may say otherwise by attributes of the same names; None: nobody can add
+            one.
+        expects: how one of the user's own is called, in words.
+    """
+
+    what: str
+    entries: Mapping[str, Entry[Any]]
+    suggestions: tuple[str, ...]
+    facts: Any = None
+    expects: str = ""
+
+    @property
+    def open(self) -> bool:
+        """Whether packages and users can add to it."""
+        return self.facts is not None
+
+
+KINDS: dict[str, Kind] = {
+    "attacks": Kind(
+        "attack", ATTACKS, (*SUITES, *ATTACKS), AttackFacts(),
+        "(model, images, labels, *, budget, keys, **options) -> the perturbed images, or Attacked",
+    ),
+    "masks": Kind(
+        "mask rule", MASK_RULES, (*MASK_RULES,), MaskFacts(), "(probe, batch, keys, **options) -> Mask"
+    ),
+    "controls": Kind("control", CONTROLS, (*CONTROLS,)),
+    "maps": Kind("map", MAPS, (*MAPS,)),
+    "methods": Kind("method", METHODS, (*METHODS,)),
+    "data": Kind("data set", DATA_SETS, (*DATA_SETS,), DataFacts(needs_root=False), "(root, **options) -> Splits"),
+    "models": Kind(
+        "network", MODELS, NAMES, ModelFacts(), "(num_classes, in_channels, image_size, **options) -> torch.nn.Module"
+    ),
+}  # fmt: skip
+
+
+def find(kind: str, name: str) -> Entry[Any]:
+    """The entry of a name.
+
+    Raises:
+        UserError: nothing of this kind has that name; with the nearest one that exists.
+    """
+    known = KINDS[kind]
+    if name in known.entries:
+        return known.entries[name]
+    if known.open and is_users_code(name):
+        return Entry(name, name, name, "your own code", known.facts, inside=False)
+    if known.open and name in (added := _added(kind)):
+        point = added[name]
+        return Entry(name, name, point.value, f"of the package {_package(point)}", known.facts, inside=False)
+    own = f" Or name your own: module:function, called as {known.expects}." if known.open else ""
+    raise UserError(f"no {known.what} is called {name!r}. {nearest(name, known_names(kind))}{own}")
+
+
+def known_names(kind: str) -> list[str]:
+    """Every name of a kind, those of installed packages included."""
+    known = KINDS[kind]
+    return [*dict.fromkeys([*known.suggestions, *(_added(kind) if known.open else ())])]
+
+
+def is_users_code(name: str) -> bool:
+    """Whether a name has the form ``module:function``."""
+    module, colon, function = name.partition(":")
+    return bool(colon) and all(part.isidentifier() for part in [*module.split("."), function])
+
+
+def sentences(kind: str) -> str:
+    """What each entry of a kind is, for the help of a setting."""
+    return "; ".join(f"{entry.key}: {entry.sentence}" for entry in KINDS[kind].entries.values())
+
+
+@cache
+def _added(kind: str) -> dict[str, EntryPoint]:
+    """What installed packages add to a kind, by the entry points of the group ``counterpart.<kind>``."""
+    return {point.name: point for point in entry_points(group=f"counterpart.{kind}")}
+
+
+def _package(point: EntryPoint) -> str:
+    return point.value if point.dist is None else point.dist.name

@@ -1,0 +1,163 @@
+"""The rules that turn a map into a radius for each pixel, what is done to a mask as a control, and the maps."""
+
+from dataclasses import dataclass
+
+from .entries import Entry, Option
+
+
+@dataclass(frozen=True)
+class MaskFacts:
+    """What others must know of a mask rule.
+
+    Attributes:
+        needs_map: whether it is drawn from a map of the model.
+        same_for_all: whether all images get the same plane.
+        parts: "predicted" by a part model, or "annotated" with the images; empty: it looks at no parts.
+        of_training_images: whether it exists only for images that a user annotated, such as those of training.
+        channels: how many channels images must have; None: any.
+        middle: the share that the control "inverse" reflects at.
+        above_eps: whether important pixels may get more than eps.
+    """
+
+    needs_map: bool = True
+    same_for_all: bool = False
+    parts: str = ""
+    of_training_images: bool = False
+    channels: int | None = None
+    middle: float = 0.5
+    above_eps: bool = False
+
+
+def _share(sentence: str) -> Option:
+    return Option("share", float, 0.25, sentence, above=0, high=1, setting="quantile")
+
+
+QUADRANTS = ("upper-left", "upper-right", "lower-left", "lower-right")
+
+_RULES = (
+    Entry(
+        "paper", "paper", "importance.rules:Standardised",
+        "eps where the map exceeds the image's mean by more than one standard deviation, eps_low elsewhere",
+        MaskFacts(),
+    ),
+    Entry(
+        "quantile", "quantile", "importance.rules:Quantile",
+        "eps on the same number of pixels in every image, those of the highest map",
+        MaskFacts(),
+        (_share("share of the pixels that get eps"),),
+    ),
+    Entry(
+        "soft", "soft", "importance.rules:Soft",
+        "the radius grows evenly with the pixel's rank in the map",
+        MaskFacts(),
+    ),
+    Entry(
+        "mean-preserving", "mean-preserving", "importance.rules:MeanPreserving",
+        "the top pixels get more than eps, so that the mean radius is eps",
+        MaskFacts(middle=1.0, above_eps=True),
+        (_share("share of the pixels that get more than eps"),),
+    ),
+    Entry(
+        "quadrant", "quadrant", "importance.rules:Quadrant",
+        "one quarter of every image gets eps_low; no map is looked at",
+        MaskFacts(needs_map=False, same_for_all=True),
+        (Option("quadrant", str, "upper-left", "the quarter that gets eps_low", choices=QUADRANTS),),
+    ),
+    Entry(
+        "centre", "centre", "importance.rules:Centre",
+        "the pixels nearest to the centre get eps; no map is looked at",
+        MaskFacts(needs_map=False, same_for_all=True),
+        (_share("share of the pixels that get eps"),),
+    ),
+    Entry(
+        "file", "file", "importance.rules:OwnMasks",
+        "your own masks, of the folder mask.files",
+        MaskFacts(needs_map=False, of_training_images=True),
+    ),
+    Entry(
+        "published-code", "published-code", "importance.rules:PublishedCode",
+        "per colour channel, as the paper's published code does it (that code also gives images each other's masks: "
+        "mask.control shuffled)",
+        MaskFacts(channels=3),
+    ),
+    Entry(
+        "predicted-parts", "predicted-parts", "importance.rules:PredictedParts",
+        "eps where a part model sees the object",
+        MaskFacts(needs_map=False, parts="predicted"),
+    ),
+    Entry(
+        "annotated-parts", "annotated-parts", "importance.rules:AnnotatedParts",
+        "eps where the data say that the object is",
+        MaskFacts(needs_map=False, parts="annotated", of_training_images=True),
+    ),
+)  # fmt: skip
+MASK_RULES = {entry.key: entry for entry in _RULES}
+
+
+_CONTROLS: tuple[Entry[None], ...] = (
+    Entry("none", "none", "importance.controls:none", "the mask as it is", None),
+    Entry(
+        "uniform", "uniform", "importance.controls:uniform",
+        "each image's radius is the mean of its mask, everywhere",
+        None,
+    ),
+    Entry(
+        "shuffled", "shuffled", "importance.controls:shuffled",
+        "each image gets the mask of the next image of the batch (within a process)",
+        None,
+    ),
+    Entry(
+        "random", "random", "importance.controls:random",
+        "the mask's radii lie on random pixels",
+        None,
+    ),
+    Entry(
+        "inverse", "inverse", "importance.controls:inverse",
+        "the important pixels get the smaller radius",
+        None,
+    ),
+)  # fmt: skip
+CONTROLS = {entry.key: entry for entry in _CONTROLS}
+
+
+@dataclass(frozen=True)
+class MapFacts:
+    """What others must know of a map.
+
+    Attributes:
+        of_attention: whether it is drawn from a transformer's attention, not from features of a layer.
+        of_a_class: whether it explains one class; otherwise it is the same for all.
+    """
+
+    of_attention: bool = False
+    of_a_class: bool = True
+
+
+_MAPS = (
+    Entry(
+        "grad-cam", "Grad-CAM", "saliency.cam:probe_map",
+        "a class activation map: the layer's channels, weighted by their mean gradient",
+        MapFacts(),
+    ),
+    Entry(
+        "xgrad-cam", "XGrad-CAM", "saliency.cam:probe_map",
+        "the same, weighted by gradients where the channel is active; before pooling and a linear layer it is Grad-CAM",
+        MapFacts(),
+    ),
+    Entry(
+        "layer-cam", "LayerCAM", "saliency.cam:probe_map",
+        "each place of the layer weighted by its own gradient",
+        MapFacts(),
+    ),
+    Entry(
+        "attention-rollout", "attention rollout", "saliency.attention:attention_rollout",
+        "of vision transformers: where attention leads through all blocks, the same for every class",
+        MapFacts(of_attention=True, of_a_class=False),
+    ),
+    Entry(
+        "attention-gradient", "attention gradient", "saliency.attention:attention_gradient",
+        "of vision transformers: attention, weighted by its gradient",
+        MapFacts(of_attention=True),
+    ),
+)  # fmt: skip
+MAPS = {entry.key: entry for entry in _MAPS}

@@ -1,0 +1,66 @@
+"""The training methods: an objective, under the full budget or under one that a mask draws."""
+
+from dataclasses import dataclass
+
+from .entries import Entry
+
+
+@dataclass(frozen=True)
+class MethodFacts:
+    """What others must know of a method.
+
+    Attributes:
+        attacked: whether it trains on adversarial images.
+        masked: whether its budget is drawn by a mask: ``mask.*``.
+        robust_term: whether its loss has a second term for attacked images: ``train.beta``, ``train.bn_batches``.
+        generations: the ways of ``attack.generation`` that it has.
+        part_labels: whether a loss of parts can stand beside it.
+    """
+
+    attacked: bool = True
+    masked: bool = False
+    robust_term: bool = False
+    generations: tuple[str, ...] = ("pgd",)
+    part_labels: bool = True
+
+
+_BOTH_GENERATIONS = ("pgd", "minimum-margin")
+
+_ENTRIES = (
+    Entry(
+        "clean", "clean", "objectives:standard",
+        "training on clean images, without an attack",
+        MethodFacts(attacked=False),
+    ),
+    Entry(
+        "at", "AT", "objectives:adversarial",
+        "adversarial training: on images that an attack perturbed",
+        MethodFacts(generations=_BOTH_GENERATIONS),
+    ),
+    Entry(
+        "trades", "TRADES", "objectives:trades",
+        "clean images, and answers that an attack should not change",
+        MethodFacts(robust_term=True),
+    ),
+    Entry(
+        "mart", "MART", "objectives:mart",
+        "adversarial training that weighs images by how wrong their clean answer is",
+        MethodFacts(robust_term=True, part_labels=False),
+    ),
+    Entry(
+        "part", "PART", "objectives:adversarial",
+        "adversarial training under a radius per pixel",
+        MethodFacts(masked=True, generations=_BOTH_GENERATIONS),
+    ),
+    Entry(
+        "part-t", "PART-T", "objectives:trades",
+        "TRADES under a radius per pixel",
+        MethodFacts(masked=True, robust_term=True),
+    ),
+    Entry(
+        "part-m", "PART-M", "objectives:mart",
+        "MART under a radius per pixel",
+        MethodFacts(masked=True, robust_term=True, part_labels=False),
+    ),
+)  # fmt: skip
+METHODS = {entry.key: entry for entry in _ENTRIES}

@@ -1,0 +1,93 @@
+"""Code of the user's own, named as ``module:function``: found, loaded, and checked for how it can be called."""
+
+import hashlib
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError, nearest
+
+
+def load_users_object(target: str) -> Any:
+    """What ``module:function`` names. This runs the module's code.
+
+    The module is found as ``python -m`` finds one: in the current folder first, then on Python's path.
+
+    Args:
+        target: such as ``my_models:robust`` or ``package.nets:load``; also a class, or a list.
+
+    Raises:
+        UserError: for whatever goes wrong in it, in one line; the cause is attached.
+    """
+    name, _, attribute = target.partition(":")
+    if not all(part.isidentifier() for part in [*name.split("."), attribute]):
+        raise UserError(
+            f"{target!r} names no function: expected module:function, such as my_models:load, without .py."
+        )
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # a script's top level may raise anything, or parse arguments
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            raise UserError(
+                f"no module {name!r} in {here} or on Python's path. {_files_here(name)}"
+            ) from error
+        raise UserError(f"importing {name} failed: {reason(error)}") from error
+    if not hasattr(module, attribute):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        hint = nearest(attribute, known) if known else "It defines none."
+        raise UserError(f"{name} has no function {attribute!r}. {hint}")
+    return getattr(module, attribute)
+
+
+def refuse_signature(
+    target: str, function: Callable[..., Any], expected: str, *given: Any, **named: Any
+) -> None:
+    """Refuse a function that cannot be called with these arguments.
+
+    Raises:
+        UserError: with the signature that is expected, and the one that it has.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some functions of extension modules have none to look at
+        return
+    try:
+        signature.bind(*given, **named)
+    except TypeError as error:
+        raise UserError(
+            f"{target} cannot be called as it would be: {error}. Expected {expected}; it has {signature}."
+        ) from None
+
+
+def source_hash(thing: Any) -> str:
+    """Twelve hex digits of the file that a function or class of the user's own was written in."""
+    written = thing if inspect.isclass(thing) or inspect.isfunction(thing) else type(thing)
+    try:
+        file = Path(inspect.getsourcefile(written) or "")
+    except TypeError:  # built in: it has no file
+        file = Path()
+    source = file.read_bytes() if file.is_file() else repr(thing).encode()
+    return hashlib.sha256(source).hexdigest()[:12]
+
+
+def describe_source(target: str) -> str:
+    """A sentence for whoever reads the output: whose code is run."""
+    return f"{target} runs your own code: the file of the module {target.partition(':')[0]}."
+
+
+def reason(error: BaseException) -> str:
+    """An error of somebody else's code in one line."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}".rstrip(": .")
+
+
+def _files_here(name: str) -> str:
+    files = [path.stem for path in Path.cwd().glob("*.py") if path.stem.isidentifier()]
+    return nearest(name, files) if files else "The current folder has no .py files."

@@ -1,0 +1,33 @@
+"""Data sets of the user's own: ``module:function``, or what an installed package adds."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..catalogue import KINDS, Entry, load_users_object, refuse_signature
+from ..errors import UserError
+from .image_sets import Splits
+
+
+def load_users_data(
+    entry: Entry[Any], root: Path | None, options: Mapping[str, Any], *, validation: float
+) -> Splits:
+    """What the user's own function returns for a folder and its options.
+
+    Args:
+        entry: where the function is.
+        root: ``data.root``.
+        options: ``data.options``.
+        validation: share of the training images that is kept for validation where the function returns no such split.
+
+    Raises:
+        UserError: it cannot be called so, or returns something else.
+    """
+    code, expected = load_users_object(entry.code), f"a data set {KINDS['data'].expects}"
+    if not callable(code):
+        raise UserError(f"{entry.code} is {type(code).__name__}: expected {expected}.")
+    refuse_signature(entry.code, code, expected, root, **options)
+    loaded = code(root, **options)
+    if not isinstance(loaded, Splits):
+        raise UserError(f"{entry.code} returned {type(loaded).__name__}: expected {expected}.")
+    return loaded
