@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import yaml
+from safetensors.torch import load_file, save_file
 
 HERE = Path(__file__).resolve().parent
 COMMANDS = yaml.safe_load((HERE / "commands.yaml").read_text())
@@ -89,7 +90,9 @@ def _make(source: Path, folder: Path) -> None:
     run("train", *stopped)
     ends = folder / "ends"
     ends.mkdir()
-    (folder / "runs" / "stopped" / "checkpoints" / "best.safetensors").replace(ends / "stopped-best.safetensors")
+    whole = load_file(folder / "runs" / "stopped" / "checkpoints" / "last.safetensors")
+    weights = {name: value for name, value in whole.items() if name.startswith("model.")}
+    save_file(weights, ends / "stopped.safetensors")
     shutil.rmtree(folder / "runs" / "stopped")
     run("train", *stopped, "--train.stop-after", "1h", program=("-c", STOPPED))
     for name, line in COMMANDS["evaluate"].items():
