@@ -317,60 +317,12 @@ def test_the_records_of_a_row_of_a_paper_on_parts_are_found_again(stored, capsys
 
 # Numbers ----------------------------------------------------------------------------------------------------------
 
-# fmt: off
-CONFIGURATIONS = [
-    ("nothing set", {}, "8819bcf15c93", "AT"),
-    ("another place", {"name": "x", "runs": "elsewhere", "device": "cpu", "data": {"root": "there"}, "train": {"stop_after": 60}, "evaluate": {"n": 3}}, "8819bcf15c93", "AT"),
-    ("seed and threads", {"seed": 3, "threads": 1}, "8d70c8a59a9e", "AT"),
-    ("clean", {"train": {"method": "clean"}}, "62a5bd0aeb02", "clean"),
-    ("trades", {"train": {"method": "trades", "beta": 3}}, "bf38d69f5d25", "TRADES"),
-    ("mart", {"train": {"method": "mart", "bn_batches": "joint"}}, "05ef23f66769", "MART"),
-    ("minimum margin", {"attack": {"generation": "minimum-margin", "targets": 2}}, "96bc545d0e12", "AT, minimum margin"),
-    ("smoothed, AWP, EMA", {"train": {"label_smoothing": 0.1, "awp": 0.005, "ema": 0.995, "epochs": 5}}, "b75428fed4ba", "AT, label smoothing 0.1, AWP, EMA"),
-    ("l2", {"attack": {"norm": "l2", "eps": 0.5}}, "ee5936b9dfd4", "AT"),
-    ("part", {"train": {"method": "part"}, "part": {}}, "e8a4d2a53cf6", "PART"),
-    ("part-t", {"train": {"method": "part-t"}, "part": {"eps_low": 0.02}}, "fd3f18aa1890", "PART-T"),
-    ("part-m", {"train": {"method": "part-m"}}, "8397289ef712", "PART-M"),
-    ("part of minimum margin", {"train": {"method": "part"}, "part": {}, "attack": {"generation": "minimum-margin"}}, "3161bb9bcd61", "PART, minimum margin"),
-    ("eps_low", {"train": {"method": "part"}, "part": {"eps_low": "6/255"}}, "1ec48d38f367", "PART"),
-    ("eps_low auto", {"train": {"method": "part"}, "part": {"eps_low": "auto"}}, "6fd2f45fe8fc", "PART, eps_low auto"),
-    ("mask quantile", {"train": {"method": "part"}, "part": {"mask": "quantile", "quantile": 0.4}}, "08441caab0ab", "PART, quantile mask"),
-    ("mask soft", {"train": {"method": "part"}, "part": {"mask": "soft"}}, "2b2e5323d498", "PART, soft mask"),
-    ("mask mean-preserving", {"train": {"method": "part"}, "part": {"mask": "mean-preserving", "quantile": 0.3}}, "f98723a8d620", "PART, mean-preserving mask"),
-    ("mask quadrant", {"train": {"method": "part"}, "part": {"mask": "quadrant", "quadrant": "lower-right"}}, "7ce4feaa7a53", "PART, quadrant mask"),
-    ("mask centre", {"train": {"method": "part"}, "part": {"mask": "centre", "quantile": 0.5}}, "319c697b057c", "PART, centre mask"),
-    ("mask file", {"train": {"method": "part"}, "part": {"mask": "file", "masks": "my-masks"}}, "db80d8b23646", "PART, file mask"),
-    ("mask file, elsewhere", {"train": {"method": "part"}, "part": {"mask": "file", "masks": "other-masks"}}, "db80d8b23646", "PART, file mask"),
-    ("mask published-code", {"train": {"method": "part"}, "part": {"mask": "published-code"}}, "15d8da2bdb45", "PART, published-code mask"),
-    ("mask predicted-parts", {"data": {"name": "synthetic-parts"}, "model": {"name": "parts/bounding-box"}, "train": {"method": "part"}, "part": {"mask": "predicted-parts"}}, "0afe28eb8ec8", "PART, predicted-parts mask"),
-    ("mask annotated-parts", {"data": {"name": "synthetic-parts"}, "model": {"name": "parts/downsampled", "encoder": "timm/test_resnet"}, "train": {"method": "part"}, "part": {"mask": "annotated-parts"}}, "5eaee7b18180", "PART, annotated-parts mask"),
-    ("control uniform", {"train": {"method": "part"}, "part": {"control": "uniform"}}, "20a8b4204e03", "PART, uniform control"),
-    ("control shuffled", {"train": {"method": "part"}, "part": {"control": "shuffled", "mask": "soft"}}, "415e1f39bdcf", "PART, soft mask, shuffled control"),
-    ("control random", {"train": {"method": "part"}, "part": {"control": "random"}}, "082e144842c7", "PART, random control"),
-    ("control inverse", {"train": {"method": "part"}, "part": {"control": "inverse"}}, "a63af940acf9", "PART, inverse control"),
-    ("map xgrad-cam", {"train": {"method": "part"}, "part": {"map": "xgrad-cam"}}, "3b44f4f28ae8", "PART, xgrad-cam map"),
-    ("map layer-cam", {"train": {"method": "part"}, "part": {"map": "layer-cam"}}, "3ffc5279d004", "PART, layer-cam map"),
-    ("map attention-rollout", {"train": {"method": "part"}, "part": {"map": "attention-rollout"}}, "c352e2985c6b", "PART, attention-rollout map"),
-    ("map attention-gradient", {"train": {"method": "part"}, "part": {"map": "attention-gradient", "map_class": "predicted"}}, "28812232609c", "PART, attention-gradient map"),
-    ("layer", {"train": {"method": "part"}, "part": {"layer": "layer3", "map_class": "margin"}}, "605ace151f41", "PART, layer layer3"),
-    ("mask_from clean", {"train": {"method": "part"}, "part": {"mask_from": "clean"}}, "3bb50f7a25da", "PART"),
-    ("mask_from start", {"train": {"method": "part"}, "part": {"mask_from": "start"}}, "27f7ec9ee466", "PART"),
-    ("refresh_epochs", {"train": {"method": "part"}, "part": {"refresh_epochs": 10}}, "0d3f06408650", "PART"),
-    ("burn_in", {"train": {"method": "part"}, "part": {"burn_in": 0}}, "c62ad22d4456", "PART"),
-    ("part settings without part", {"part": {"mask": "soft", "control": "uniform"}}, "adaa60acfde9", "AT"),
-    ("downsampled", {"data": {"name": "synthetic-parts"}, "model": {"name": "parts/downsampled", "pool": 2, "see_image": True}}, "47db37cdcc7b", "AT"),
-    ("bounding-box", {"data": {"name": "synthetic-parts", "labels": "centroids"}, "model": {"name": "parts/bounding-box"}, "train": {"part_loss": "centroids", "c_seg": 0.3}}, "932dc660be4f", "AT"),
-    ("two-headed", {"data": {"name": "synthetic-parts"}, "model": {"name": "parts/two-headed", "branch": "encoder", "resolution": "full"}, "train": {"method": "trades", "clean_epochs": 2}}, "f8ad48e2e7aa", "TRADES"),
-    ("pixel", {"data": {"name": "synthetic-parts"}, "model": {"name": "parts/pixel", "decoder": "unet"}}, "b56ab84f2fba", "AT"),
-    ("baseline", {"data": {"name": "synthetic-parts"}, "model": {"name": "parts/baseline", "encoder": "efficientnet-b4"}}, "ef0e8e23c748", "AT"),
-]
-# fmt: on
+CONFIGURATIONS = yaml.safe_load((STORED / "configurations.yaml").read_text())
 
 
-@pytest.mark.parametrize(
-    ("old", "key", "method"), [row[1:] for row in CONFIGURATIONS], ids=[r[0] for r in CONFIGURATIONS]
-)
-def test_a_configuration_keeps_its_hash_and_its_method(old, key, method):
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_configuration_keeps_its_hash_and_its_method(name):
+    old, key, method = CONFIGURATIONS[name]
     config = resolved(old)
     assert config_hash(config) == key
     assert method_in_identity(config) == method
