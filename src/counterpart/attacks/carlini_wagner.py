@@ -3,7 +3,7 @@
 Carlini and Wagner 2017, arXiv 1608.04644, section VI-A with the objective f6: minimise
 ``||x' - x||^2 + c * max(0, true logit - largest other + confidence)`` over w, where ``x' = (tanh(w) + 1) / 2``.
 
-Differs from the paper in these ways. Pixels may be frozen. 200 steps are the default, of 10,000. No search ends early:
+Differs from the paper in these ways. Pixels may be frozen. 1,000 steps are the default, of 10,000. No search ends early:
 the published code ends one where the loss of the whole batch has stalled, so that images depend on each other. The last
 search does not repeat the largest weight, which the published code does from ten searches on.
 """
@@ -30,7 +30,7 @@ def carlini_wagner(
     keys: Keys,
     start: Tensor | Probe | None = None,
     search_steps: int = 9,
-    steps: int = 200,
+    steps: int = 1000,
     learning_rate: float = 0.01,
     initial_weight: float = 1e-3,
     confidence: float = 0.0,
@@ -49,7 +49,8 @@ def carlini_wagner(
             between the largest that failed and the smallest that succeeded.
         steps: of Adam for each weight; each costs one forward and one backward pass. A forward pass on the clean
             images comes first.
-        learning_rate: of Adam, in units of w.
+        learning_rate: of Adam, in units of w. Pixels at 0 or 1 begin far out, where tanh is flat: few steps need a
+            higher rate, such as 0.1 for 200.
         initial_weight: the first weight c.
         confidence: how far a wrong logit must exceed the true one; what does not reach that counts as no success.
 

@@ -60,8 +60,6 @@ def deepfool(
     search, logits = search_of("deepfool", ("linf", "l2"), model, images, labels, budget)
     met, norm = search.met, search.norm
     count = min(candidates, logits.shape[1]) - 1
-    if count == 0:
-        return met.attacked(images, budget)
     others = logits.scatter(1, search.labels[:, None], -torch.inf)
     rivals = others.topk(count, dim=1).indices
     current = search.begin(start)

@@ -156,7 +156,7 @@ def search_of(
         budget: says which pixels move, and how far in relation to each other.
 
     Raises:
-        ValueError: the budget has another norm, or images or labels are none.
+        ValueError: the budget has another norm, the model one class, or images or labels are none.
     """
     if budget.norm not in norms:
         raise ValueError(f"{name} has no {budget.norm} budget: it has {', '.join(norms)}.")
@@ -164,6 +164,8 @@ def search_of(
     with torch.no_grad():
         logits = model(images)
     check_labels(labels, logits.shape[1])
+    if logits.shape[1] < 2:
+        raise ValueError(f"{name} needs a model of 2 classes or more, got {logits.shape[1]}.")
     met, wrong = nothing_met(images, forwards=1), logits.argmax(dim=1) != labels
     met.distances[wrong] = 0
     everything = torch.arange(len(images), device=images.device)
