@@ -3,9 +3,9 @@
 Carlini and Wagner 2017, arXiv 1608.04644, section VI-A with the objective f6: minimise
 ``||x' - x||^2 + c * max(0, true logit - largest other + confidence)`` over w, where ``x' = (tanh(w) + 1) / 2``.
 
-Differs from the paper in these ways. Pixels may be frozen. 1,000 steps are the default, of 10,000. No search ends early:
-the published code ends one where the loss of the whole batch has stalled, so that images depend on each other. The last
-search does not repeat the largest weight, which the published code does from ten searches on.
+Differs from the paper in these ways. Pixels may be frozen. 1,000 steps are the default, of 10,000. No search ends
+early: the published code ends one where the loss of the whole batch has stalled, so that images depend on each other.
+The last search does not repeat the largest weight, which the published code does from ten searches on.
 """
 
 import torch

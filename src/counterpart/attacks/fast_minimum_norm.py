@@ -5,8 +5,8 @@ Pintor, Roli, Brendel and Biggio 2021, arXiv 2102.12827, algorithm 1.
 Differs from the paper in these ways. The radius may differ from pixel to pixel. l0 is left out. For l1 and l2 the
 projection is the exact one onto ball and box together, where the paper projects onto the ball and clips afterwards. A
 given start is taken as it is, without the paper's bisection between it and the clean image. Until the
-first success the ball grows by gamma at least: where it ends at the linearised boundary, as in the paper, rounding alone
-decides whether a linear model is ever fooled. The last iterate is judged, too.
+first success the ball grows by gamma at least: where it ends at the linearised boundary, as in the paper, rounding
+alone decides whether a linear model is ever fooled. The last iterate is judged, too.
 """
 
 import math
