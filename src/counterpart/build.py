@@ -373,15 +373,18 @@ def _name(spec: EvaluationAttack) -> str:
     options, defaults = spec.options, ATTACK_OPTIONS[spec.attack]
     short = {
         "minimum-margin": "MM", "random-search": "random search", "square": "Square", "rays": "RayS",
-        "single-staged": "single-staged", "two-staged": "two-staged",
+        "single-staged": "single-staged", "two-staged": "two-staged", "deepfool": "DeepFool", "carlini-wagner": "C&W",
     }  # fmt: skip
     name = short.get(spec.attack, spec.attack.upper())
     name += f"{options['targets']}" if "targets" in options else ""
     count = next((options[k] for k in ("steps", "queries", "draws") if k in options), None)
-    name += f"-{count}" if count is not None else ""
+    searches = f"{options['search_steps']}x" if "search_steps" in options else ""
+    name += f"-{searches}{count}" if count is not None else ""
     name += f"x{options['restarts']}" if options.get("restarts", 1) > 1 else ""
     words = {
         "loss": "", "target": "target ", "eot": "eot ", "step_size": "step ", "share": "share ", "strategy": "",
+        "overshoot": "overshoot ", "candidates": "candidates ", "gamma": "gamma ", "initial_norm": "from ",
+        "learning_rate": "rate ", "initial_weight": "weight ", "confidence": "confidence ",
     }  # fmt: skip
     for option, word in words.items():
         if option in options and options[option] != defaults[option]:

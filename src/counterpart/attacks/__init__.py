@@ -6,8 +6,12 @@ from typing import NamedTuple
 from ..protocols import Attacked
 from .auto_attack import auto_attack as auto_attack
 from .auto_pgd import apgd as apgd
+from .carlini_wagner import carlini_wagner as carlini_wagner
+from .decoupled_direction_norm import ddn as ddn
+from .deepfool import deepfool as deepfool
 from .ensemble import worst_case as worst_case
 from .fast_adaptive_boundary import fab as fab
+from .fast_minimum_norm import fmn as fmn
 from .minimum_margin import minimum_margin as minimum_margin
 from .on_parts import single_staged as single_staged
 from .on_parts import two_staged as two_staged
@@ -31,8 +35,12 @@ class Entry(NamedTuple):
 
 ATTACKS = {
     "apgd": Entry(apgd),
+    "carlini-wagner": Entry(carlini_wagner, ("l2",)),
+    "ddn": Entry(ddn, ("l2",)),
+    "deepfool": Entry(deepfool, ("linf", "l2")),
     "fab": Entry(fab),
     "fgsm": Entry(fgsm),
+    "fmn": Entry(fmn),
     "minimum-margin": Entry(minimum_margin),
     "pgd": Entry(pgd),
     "random-search": Entry(random_search),

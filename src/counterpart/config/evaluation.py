@@ -18,6 +18,16 @@ ATTACK_OPTIONS: dict[str, dict[str, object]] = {
     "minimum-margin": {"targets": 3, "steps": 20},
     "rays": {"queries": 10000},
     "random-search": {"draws": 100},
+    "deepfool": {"steps": 50, "overshoot": 0.02, "candidates": 10},
+    "ddn": {"steps": 100, "gamma": 0.05, "initial_norm": 1.0},
+    "fmn": {"steps": 100, "step_size": 1.0, "gamma": 0.05},
+    "carlini-wagner": {
+        "search_steps": 9,
+        "steps": 1000,
+        "learning_rate": 0.01,
+        "initial_weight": 1e-3,
+        "confidence": 0.0,
+    },
     "single-staged": {"share": 0.5, "steps": 100, "restarts": 5, "step_size": None},
     "two-staged": {
         "strategy": "random",
@@ -37,7 +47,7 @@ class EvaluationAttack(Section):
 
     attack: Literal[
         "pgd", "fgsm", "apgd", "fab", "square", "minimum-margin", "rays", "random-search", "single-staged",
-        "two-staged", "autoattack",
+        "two-staged", "autoattack", "deepfool", "ddn", "fmn", "carlini-wagner",
     ] = setting("which attack; the staged ones aim at the parts of a part model", default="pgd")  # fmt: skip
     loss: Literal["cross_entropy", "margin", "dlr", "kl_divergence"] | None = setting(
         "what it increases", default=None
@@ -50,7 +60,7 @@ class EvaluationAttack(Section):
     targets: int | None = setting("how many wrong classes, likeliest first", default=None, ge=1)
     steps: int | None = setting("gradient steps", default=None, ge=1)
     restarts: int | None = setting("independent starts", default=None, ge=1)
-    step_size: Number | None = setting("step; default 2.5 eps / steps", default=None, gt=0)
+    step_size: Number | None = setting("step; default 2.5 eps / steps, of fmn 1", default=None, gt=0)
     eot: int | None = setting("passes that a gradient is averaged over", default=None, ge=1)
     queries: int | None = setting("questions to the model", default=None, ge=1)
     draws: int | None = setting("random points", default=None, ge=1)
@@ -74,6 +84,27 @@ class EvaluationAttack(Section):
     )
     published: bool | None = setting(
         "two-staged: stage two starts at the clean image, the slip of the published code", default=None
+    )
+    overshoot: float | None = setting(
+        "deepfool: how far to go beyond a boundary, as a share of the way to it", default=None, ge=0
+    )
+    candidates: int | None = setting(
+        "deepfool: how many classes count, likeliest first, the true one among them", default=None, ge=2
+    )
+    gamma: float | None = setting(
+        "ddn, fmn: share by which the length shrinks after a success and grows after a failure",
+        default=None,
+        gt=0,
+        lt=1,
+    )
+    initial_norm: float | None = setting("ddn: the first length", default=None, gt=0)
+    search_steps: int | None = setting(
+        "carlini-wagner: how many weights of the margin are tried", default=None, ge=1
+    )
+    learning_rate: float | None = setting("carlini-wagner: of Adam", default=None, gt=0)
+    initial_weight: float | None = setting("carlini-wagner: the first weight", default=None, gt=0)
+    confidence: float | None = setting(
+        "carlini-wagner: by how much a wrong logit must exceed the true one", default=None, ge=0
     )
     surrogate: str | None = setting(
         "search on this model instead (a transfer attack): any TARGET of counterpart evaluate", default=None
@@ -133,7 +164,8 @@ class Evaluate(Section):
 
     attacks: tuple[EvaluationAttack, ...] = setting(
         "attacks, cheapest first: names with commas between them, such as pgd,autoattack (also apgd, fab, square, "
-        "mm3, mm9, mm+, rays, random-search, fgsm, autoattack-plus, autoattack-rand, autoattack-few-classes, quick, "
+        "mm3, mm9, mm+, rays, random-search, fgsm, deepfool, ddn, fmn, carlini-wagner, autoattack-plus, "
+        "autoattack-rand, autoattack-few-classes, quick, "
         "published-part, or none; for part models single-staged, two-staged, parts-worst-case), "
         "or a list with options such as '[{attack: pgd, loss: margin, steps: 50, restarts: 5}]'",
         default_factory=lambda: (EvaluationAttack(),),
