@@ -89,7 +89,23 @@ def test_draws_a_direction_where_the_model_is_flat():
     assert torch.equal(search(0).nearest, attacked.nearest)
     assert torch.equal(search(0, slice(3, 4)).nearest, attacked.nearest[3:4])
     assert not torch.equal(search(1).nearest, attacked.nearest)
+    labels[0] = 1  # wrong already, so that the others are searched without it
+    assert torch.equal(search(0).nearest[1:], attacked.nearest[1:])
     assert not torch.equal(attacked.nearest[0], attacked.nearest[1])
+
+
+def test_frozen_pixels_take_no_part_in_the_length(keys):
+    seen = []
+
+    def model(x):
+        seen.append(x.detach().flatten())
+        score = x.flatten(1) @ torch.tensor([3.0, 4.0, 12.0]) - 20
+        return torch.stack([-score, score], dim=1)
+
+    image, label = torch.full((1, 1, 1, 3), 0.5), torch.zeros(1, dtype=torch.int64)
+    budget = L2(1.0, torch.tensor([1.0, 1.0, 0.0]).view(1, 1, 1, 3))
+    ddn(model, image, label, budget=budget, keys=keys[:1], steps=1, initial_norm=0.1)
+    assert (seen[2] - 0.5).tolist() == pytest.approx([0.063, 0.084, 0], abs=1e-6)  # of length .105
 
 
 def test_has_l2_only(linear_problem, keys):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from counterpart.attacks.fast_minimum_norm import fmn
-from counterpart.budget import L1, L2, NORMS
+from counterpart.budget import L1, L2, NORMS, Linf
 
 
 @pytest.mark.parametrize("problem", ["away_from_plane", "away_from_planes"])
@@ -60,6 +60,21 @@ def test_steps_have_their_length_and_fall_along_a_cosine(keys):
     fmn(model, image, label, budget=L2(1.0), keys=keys[:1], steps=2, step_size=0.2)
     second = 0.2 * (0.01 + 0.99 / 2)
     assert [float(x[0]) for x in seen[1:]] == pytest.approx([0, 0.2, 0.2 + second], abs=1e-6)
+
+
+def test_the_first_ball_reaches_the_boundary_in_shares_of_the_radius(keys):
+    seen = []
+
+    def model(x):
+        seen.append(x.detach().flatten())
+        score = x.flatten(1) @ torch.tensor([1.0, 2.0, 5.0]) - 4.1
+        return torch.stack([-score, score], dim=1)
+
+    image, label = torch.full((1, 1, 1, 3), 0.5), torch.zeros(1, dtype=torch.int64)
+    budget = Linf(torch.tensor([0.2, 0.1, 0.0]).view(1, 1, 1, 3))
+    fmn(model, image, label, budget=budget, keys=keys[:1], steps=1)
+    # 4 now; a largest change of t brings t by the first pixel, and by the second t / 2 twice.
+    assert (seen[2] - 0.5).tolist() == pytest.approx([0.05, 0.025, 0], abs=1e-6)
 
 
 def test_l1_projects_onto_ball_and_box_together(keys):
