@@ -1,5 +1,6 @@
 """Every setting of a run reaches the part that it is meant for."""
 
+import inspect
 import re
 from functools import partial
 
@@ -283,6 +284,37 @@ def test_every_attack_has_a_name_and_its_options():
     assert aimed.name == "APGD-100x2 dlr target 3"
     assert aimed.attack.keywords["target"] == 3
     assert attacks("square")[0].attack.keywords == {"queries": 5000}
+
+
+def test_minimum_norm_attacks_have_names_and_their_published_options():
+    made = attacks("deepfool,ddn,fmn,carlini-wagner", norm="l2")
+    assert [a.name for a in made] == ["DeepFool-50", "DDN-100", "FMN-100", "C&W-9x1000"]
+    for one in made:  # the defaults of the settings are those of the functions
+        parameters = inspect.signature(one.attack.func).parameters
+        assert all(parameters[name].default == value for name, value in one.attack.keywords.items())
+    changed = attacks(
+        [
+            {"attack": "deepfool", "overshoot": 0.1, "candidates": 3},
+            {"attack": "ddn", "gamma": 0.1, "initial_norm": 0.5},
+            {"attack": "fmn", "steps": 30, "step_size": 10},
+            {
+                "attack": "carlini-wagner",
+                "search_steps": 3,
+                "steps": 200,
+                "learning_rate": 0.1,
+                "confidence": 2,
+            },
+        ],
+        norm="l2",
+    )
+    assert [a.name for a in changed] == [
+        "DeepFool-50 overshoot 0.1 candidates 3", "DDN-100 gamma 0.1 from 0.5", "FMN-30 step 10",
+        "C&W-3x200 rate 0.1 confidence 2",
+    ]  # fmt: skip
+    assert changed[3].attack.keywords["learning_rate"] == 0.1
+    for name, norm in (("deepfool", "l1"), ("ddn", "linf"), ("carlini-wagner", "l1")):
+        with pytest.raises(UserError, match=f"attack {name} has no {norm}"):
+            attacks(name, norm=norm)
 
 
 class Parted(nn.Identity):

@@ -11,8 +11,8 @@ import counterpart
 
 NAMES = {
     "Attacked", "Batch", "Config", "ImageClassifier", "InferenceView", "Keys", "L1", "L2", "Linf", "Objective",
-    "Probe", "__version__", "apgd", "auto_attack", "fab", "fgsm", "minimum_margin", "pgd", "random_search", "rays",
-    "square", "transfer", "worst_case", "write_report",
+    "Probe", "__version__", "apgd", "auto_attack", "carlini_wagner", "ddn", "deepfool", "fab", "fgsm", "fmn",
+    "minimum_margin", "pgd", "random_search", "rays", "square", "transfer", "worst_case", "write_report",
 }  # fmt: skip
 
 

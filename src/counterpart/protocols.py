@@ -127,11 +127,27 @@ class View(Protocol):
 
 @dataclass(frozen=True)
 class Attacked:
-    """What an attack returns: images, and the passes that each of them cost."""
+    """What an attack returns.
+
+    Attributes:
+        images: (B, C, H, W) within the budget.
+        forwards: (B,) the passes that each of them cost.
+        backwards: (B,) likewise.
+        distances: (B,) of attacks that look for the nearest adversarial image: the length of the smallest adversarial
+            perturbation met, inside the budget or not; 0 where the clean image is misclassified, inf where none was
+            met. It is the plain norm of the perturbation, in the budget's norm and in units of [0, 1] pixels: largest
+            change, Euclidean length or sum of changes. Where the radius of ``Linf`` differs from pixel to pixel, it is
+            the share of the budget that is used, ``budget.distance``, times the image's largest radius. So in any
+            case an image would fall to the budget scaled by t exactly where its distance is at most
+            ``t * budget.size``.
+        nearest: (B, C, H, W) the image at that distance; the clean one where none was met.
+    """
 
     images: Float[Tensor, "b c h w"]
     forwards: Int[Tensor, " b"]
     backwards: Int[Tensor, " b"]
+    distances: Float[Tensor, " b"] | None = None
+    nearest: Float[Tensor, "b c h w"] | None = None
 
 
 @runtime_checkable

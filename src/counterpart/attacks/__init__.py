@@ -5,8 +5,12 @@ To add one: a file, a row of ``catalogue/attacks.py``, a test.
 
 from .auto_attack import auto_attack as auto_attack
 from .auto_pgd import apgd as apgd
+from .carlini_wagner import carlini_wagner as carlini_wagner
+from .decoupled_direction_norm import ddn as ddn
+from .deepfool import deepfool as deepfool
 from .ensemble import worst_case as worst_case
 from .fast_adaptive_boundary import fab as fab
+from .fast_minimum_norm import fmn as fmn
 from .minimum_margin import minimum_margin as minimum_margin
 from .on_parts import single_staged as single_staged
 from .on_parts import two_staged as two_staged

@@ -115,7 +115,7 @@ _ENTRIES = (
     Entry(
         "fab", "FAB", "attacks.fast_adaptive_boundary:fab",
         "The fast adaptive boundary attack: it looks for the nearest adversarial image.",
-        AttackFacts(transferable=True),
+        AttackFacts(transferable=True, nearest=True),
         (_steps(100), _restarts(1), TARGET),
     ),
     Entry(
@@ -147,6 +147,66 @@ _ENTRIES = (
         "Random points of the budget: what an attack must beat to be one.",
         AttackFacts(by_gradient=False),
         (_count("draws", 100, "random points that are tried for each image"),),
+    ),
+    Entry(
+        "deepfool", "DeepFool", "attacks.deepfool:deepfool",
+        "A few steps towards the nearest boundary, as if the model were linear: fast, and an upper bound.",
+        AttackFacts(norms=("linf", "l2"), nearest=True),
+        (
+            _steps(50),
+            Option(
+                "overshoot", float, 0.02, "how far to go beyond a boundary, as a share of the way to it",
+                low=0, in_name=" overshoot {}",
+            ),
+            Option(
+                "candidates", int, 10, "how many classes count, the likeliest first and the true one among them",
+                low=2, in_name=" candidates {}",
+            ),
+        ),
+    ),
+    Entry(
+        "ddn", "DDN", "attacks.decoupled_direction_norm:ddn",
+        "Looks for the nearest adversarial image on a sphere that shrinks after a success and grows after a failure.",
+        AttackFacts(norms=("l2",), nearest=True),
+        (
+            _steps(100),
+            Option(
+                "gamma", float, 0.05, "share by which the sphere shrinks or grows", above=0, below=1,
+                in_name=" gamma {}",
+            ),
+            Option("initial_norm", float, 1.0, "radius of the first sphere", above=0, in_name=" from {}"),
+        ),
+    ),
+    Entry(
+        "fmn", "FMN", "attacks.fast_minimum_norm:fmn",
+        "The fast minimum-norm attack: as DDN, in every norm, with a radius that follows the boundary.",
+        AttackFacts(nearest=True),
+        (
+            _steps(100),
+            Option("step_size", float, 1.0, "length of the first step", above=0, in_name=" step {}"),
+            Option(
+                "gamma", float, 0.05, "share by which the ball shrinks or grows at first", above=0, below=1,
+                in_name=" gamma {}",
+            ),
+        ),
+    ),
+    Entry(
+        "carlini-wagner", "C&W", "attacks.carlini_wagner:carlini_wagner",
+        "Minimises the distance and a margin of the logits together, for several weights of the margin: slow "
+        "and strong.",
+        AttackFacts(norms=("l2",), nearest=True),
+        (
+            Option(
+                "search_steps", int, 9, "how many weights of the margin are tried", low=1, in_name="-{}x", unless=None
+            ),
+            Option("steps", int, 1000, "gradient steps for each weight", low=1, in_name="{}", unless=None),
+            Option("learning_rate", float, 0.01, "learning rate of Adam", above=0, in_name=" rate {}"),
+            Option("initial_weight", float, 1e-3, "the first weight of the margin", above=0, in_name=" weight {}"),
+            Option(
+                "confidence", float, 0.0, "by how much a wrong logit must exceed the true one", low=0,
+                in_name=" confidence {}",
+            ),
+        ),
     ),
     Entry(
         "single-staged", "single-staged", "attacks.on_parts:single_staged",

@@ -22,6 +22,7 @@ class Option:
         low: the smallest value allowed.
         high: the largest value allowed.
         above: values must be larger than this.
+        below: values must be smaller than this.
         choices: the texts allowed, if it is one of some.
         in_name: how an attack's name shows the value, such as "-{}" for "PGD-20". Empty: it does not.
         unless: the value that a name leaves out; by default the option's default. Part of stored names: never change.
@@ -35,6 +36,7 @@ class Option:
     low: float | None = None
     high: float | None = None
     above: float | None = None
+    below: float | None = None
     choices: tuple[str, ...] = ()
     in_name: str = ""
     unless: object = ...

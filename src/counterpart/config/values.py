@@ -150,7 +150,7 @@ def _options_of(entry: Entry[Any]) -> type[BaseModel]:
     fields: dict[str, Any] = {
         option.name: (
             _type_of(option) | None,
-            Field(default=None, ge=option.low, le=option.high, gt=option.above),
+            Field(default=None, ge=option.low, le=option.high, gt=option.above, lt=option.below),
         )
         for option in entry.options
     }
