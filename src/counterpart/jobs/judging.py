@@ -31,6 +31,7 @@ from ..records import Record, fingerprint
 from ..rundir import RunDir, write_atomically
 from .seeds import aggregate
 from .targets import Target, claim, open_targets, surrogate
+from .views import keep_form, settle_form, with_form
 
 RADII = "radii.safetensors"
 CHECKED = 64  # images that a model is checked on before it is attacked
@@ -52,6 +53,7 @@ class Case:
         attacks: in order.
         view: what they search on.
         identity: everything that decides the ledger's rows.
+        why: why the view is not of the fast form.
     """
 
     target: Target
@@ -62,6 +64,7 @@ class Case:
     attacks: Sequence[NamedAttack]
     view: InferenceView
     identity: Mapping[str, Any]
+    why: str | None = None
 
     @property
     def key(self) -> str:
@@ -74,7 +77,8 @@ class Case:
         shown = build.shown(self.target.config)
         if not any(shown.values()):
             return self.view
-        return InferenceView(self.target.model, precision=self.target.config.evaluate.precision, **shown)
+        precision = self.target.config.evaluate.precision
+        return InferenceView(self.target.model, precision=precision, form=self.view.form, **shown)
 
     @property
     def ledger(self) -> Ledger:
@@ -107,8 +111,8 @@ def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
     return judged
 
 
-def case_of(target: Target) -> Case:
-    """What to evaluate, and how."""
+def case_of(target: Target, kind: str = "evaluations") -> Case:
+    """What to evaluate, and how; ``kind`` names the folder of the run that keeps which form its view has."""
     config, images = target.config, target.images
     wanted = config.evaluate
     if wanted.n is not None:
@@ -131,12 +135,12 @@ def case_of(target: Target) -> Case:
         return model
 
     attacks = build.evaluation_attacks(wanted, norm, target.classes, load, model=target.model, images=images)
-    if wanted.precision == "bf16" and attacks:
-        attacks += finish(InferenceView(target.model), norm, target.classes)
+    in_float32 = wanted.precision == "bf16" and bool(attacks)
+    names = [*attacks, *(finish(target.model, norm, target.classes) if in_float32 else ())]
     identity = {
         "model": weights_hash(target.model),
         "who": dict(target.who),
-        "attacks": [[one.name, one.line] for one in attacks],
+        "attacks": [[one.name, one.line] for one in names],
         "surrogates": surrogates,
         "options": [spec.model_dump(exclude_none=True) for spec in wanted.attacks],
         "norm": norm,
@@ -156,8 +160,12 @@ def case_of(target: Target) -> Case:
         "threads": torch.get_num_threads(),
         "device": target.device.type,
     }
-    view = InferenceView(target.model, precision=wanted.precision)
-    return Case(target, images, norm, eps, build.budget(norm, eps), attacks, view, identity)
+    form, why = settle_form(target.run.path / kind, identity, target.model, images, target.device)
+    if in_float32:
+        attacks += finish(InferenceView(target.model, form=form), norm, target.classes)
+    view = InferenceView(target.model, precision=wanted.precision, form=form)
+    budget = build.budget(norm, eps)
+    return Case(target, images, norm, eps, budget, attacks, view, with_form(identity, form), why)
 
 
 def _judge(target: Target) -> Judged:
@@ -172,11 +180,13 @@ def _judge(target: Target) -> Judged:
     except ValueError as error:
         raise UserError(f"{target.text}: {error}") from error
     slow = [SLOW_BF16] if wanted.precision == "bf16" and not devices.has_bf16(target.device) else []
-    _say([*target.notes, *slow, *(f"{doubt.name}: {doubt.text}" for doubt in doubts)])
+    fallen_back = [] if case.why is None else [case.why]
+    say([*target.notes, *slow, *fallen_back, *(f"{doubt.name}: {doubt.text}" for doubt in doubts)])
     claim(target)
     if distributed.is_main():
         _keep_settings(ledger.folder, target)
         ledger.open(case.identity)
+        keep_form(ledger.folder, target.model, case.view.form, case.why)
         if wanted.eps_low is not None:
             _draw_radii(case)
     distributed.barrier()
@@ -196,7 +206,7 @@ def _judge(target: Target) -> Judged:
         title=f"evaluating {run.name}",
     )
     later = result_doubts(rows, case.attacks, wanted.individual)
-    _say([f"{doubt.name}: {doubt.text}" for doubt in later])
+    say([f"{doubt.name}: {doubt.text}" for doubt in later])
     details = _details(case, [*doubts, *later])
     made = [*_metrics(case, rows, details), *(_part_metrics(case, details) if wanted.parts else ())]
     if distributed.is_main():
@@ -221,7 +231,7 @@ def _draw_radii(case: Case) -> None:
     except ValueError as error:  # no feature map to draw from
         raise UserError(f"evaluate.eps_low: {error}") from error
     if flat:
-        _say(
+        say(
             [
                 f"{flat} of {len(planes)} images have a flat map or no mask: they get the full radius everywhere."
             ]
@@ -258,6 +268,7 @@ def _details(case: Case, doubts: Sequence[Doubt]) -> dict[str, Any]:
         "precision": wanted.precision,
         "engine": wanted.engine,
         "evaluation": case.key,
+        **({} if case.view.form == "fast" else {"view": {"form": case.view.form, "reason": case.why}}),
         "doubts": {doubt.name: doubt.text for doubt in doubts},
         **{k: v for k, v in target.who.items() if k != "config"},
     }
@@ -382,7 +393,8 @@ def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def _say(sentences: Sequence[str]) -> None:
+def say(sentences: Sequence[str]) -> None:
+    """Print notes, from the main process."""
     if distributed.is_main():
         for sentence in sentences:
             Console(stderr=True).print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
