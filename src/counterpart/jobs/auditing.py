@@ -13,9 +13,9 @@ from ..evaluation.ledger import Ledger, Row
 from ..evaluation.masking_checks import Behaviour, audit
 from ..protocols import NamedAttack
 from ..records import Record, fingerprint
-from .judging import Case, case_of, say
+from .judging import Case, case_of
 from .targets import claim, open_targets
-from .views import keep_form
+from .views import keep_form, say
 
 
 def audit_target(

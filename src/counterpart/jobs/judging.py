@@ -31,7 +31,7 @@ from ..records import Record, fingerprint
 from ..rundir import RunDir, write_atomically
 from .seeds import aggregate
 from .targets import Target, claim, open_targets, surrogate
-from .views import keep_form, settle_form, with_form
+from .views import keep_form, say, settle_form, with_form
 
 RADII = "radii.safetensors"
 CHECKED = 64  # images that a model is checked on before it is attacked
@@ -391,13 +391,6 @@ def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:
             "identity": case.identity,
         },
     }
-
-
-def say(sentences: Sequence[str]) -> None:
-    """Print notes, from the main process."""
-    if distributed.is_main():
-        for sentence in sentences:
-            Console(stderr=True).print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_accuracies(run: RunDir, made: Sequence[Record]) -> None:

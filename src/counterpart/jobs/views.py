@@ -1,21 +1,23 @@
-"""The form of an evaluation's view, settled once: an evaluation that goes on must search on what it began with."""
+"""The form of a run's or an evaluation's view, settled once: what goes on must search on what it began with."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from torch import nn
 
 from .. import distributed
 from ..data.image_sets import ImageSet
 from ..evaluation.accuracy import read_batch
-from ..models.forms import SOME, decide_form, is_own
-from ..models.inference import FORMS, Form
+from ..models.forms import FORMS, SOME, Form, is_own
+from ..models.inference import decide_form
 from ..records import fingerprint
-from ..rundir import write_atomically
+from ..rundir import RunDir, write_atomically
+from ..training import checkpoint
 
 FILE = "view.json"
 
@@ -37,16 +39,48 @@ def settle_form(
     """
     form: Form = "fast"
     reason: str | None = None
+    if is_own(model):
+        return "fast", None
     if distributed.is_main():
         files = [folder / fingerprint(with_form(identity, known)) / FILE for known in FORMS]
         settled = next((file for file in files if file.exists()), None)
         if settled is not None:
             kept = json.loads(settled.read_text(encoding="utf-8"))
             form, reason = kept["form"], kept["reason"]
-        elif len(images):
-            some = torch.arange(min(SOME, len(images)))
-            form, reason = decide_form(model, read_batch(images, some, device).images)
-    return FORMS[int(distributed.from_main(FORMS.index(form), device))], reason
+        else:
+            form, reason = _decided(model, images, device)
+    return _from_main(form, device), reason
+
+
+def training_form(
+    run: RunDir, model: nn.Module, images: ImageSet, device: torch.device
+) -> tuple[Form, str | None]:
+    """The form that the run's last checkpoint was made with, or else the one decided on the first images.
+
+    Returns:
+        The form, the same on every process, and on the main one why it is not ``fast``, where that was decided now.
+    """
+    if is_own(model):
+        return "fast", None
+    form: Form = "fast"
+    reason: str | None = None
+    if distributed.is_main():
+        if run.checkpoint("last").exists():
+            form = checkpoint.read(run.checkpoint("last"))[1].get("view", "fast")
+        else:
+            form, reason = _decided(model, images, device)
+    return _from_main(form, device), reason
+
+
+def _decided(model: nn.Module, images: ImageSet, device: torch.device) -> tuple[Form, str | None]:
+    if len(images) == 0:  # refused later, by who needs them
+        return "fast", None
+    some = torch.arange(min(SOME, len(images)))
+    return decide_form(model, read_batch(images, some, device).images)
+
+
+def _from_main(form: Form, device: torch.device) -> Form:
+    return FORMS[int(distributed.from_main(FORMS.index(form), device))]
 
 
 def with_form(identity: Mapping[str, Any], form: Form) -> dict[str, Any]:
@@ -59,6 +93,13 @@ def keep_form(folder: Path, model: nn.Module, form: Form, reason: str | None) ->
     if not is_own(model) and not (folder / FILE).exists():
         text = json.dumps({"form": form, "reason": reason}, indent=1)
         write_atomically(folder / FILE, partial(_write, text=text))
+
+
+def say(sentences: Sequence[str]) -> None:
+    """Print notes, from the main process."""
+    if distributed.is_main():
+        for sentence in sentences:
+            Console(stderr=True).print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _write(path: Path, text: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -13,8 +13,15 @@ from torch import Tensor, nn
 from .. import devices
 from ..seeding import derive, seeded
 from .borrowed import borrowed
-from .inference import FORMS, Form, InferenceView, has_hooks
 from .normalize import ImageClassifier
+
+Form = Literal["fast", "contiguous", "unfolded", "original"]
+"""What a view makes of a model, the fastest first: ``fast``, a copy whose tensors are channels-last and whose batch
+norms are folded; ``contiguous``, the same in torch's plain layout; ``unfolded``, a copy in that layout that computes
+as the model does; ``original``, no copy: the model itself, with its hooks.
+"""
+
+FORMS: tuple[Form, ...] = get_args(Form)
 
 SAME_LOGITS = 1e-4  # of the logits' range: the order of additions changes a few millionths of it
 SAME_GRADIENTS = 0.01  # of a gradient's norm
@@ -53,7 +60,11 @@ class Difference:
         return None
 
 
-def decide_form(model: nn.Module, images: Float[Tensor, "b c h w"]) -> tuple[Form, str | None]:
+def faithful_form(
+    model: nn.Module,
+    images: Float[Tensor, "b c h w"],
+    build: Callable[[Form], Callable[[Tensor], Tensor]],
+) -> tuple[Form, str | None]:
     """The fastest form that is faithful to a model, in float32, and a sentence that says why it is not ``fast``.
 
     The project's own networks are ``fast``, without a look: tests hold their views to them.
@@ -62,9 +73,10 @@ def decide_form(model: nn.Module, images: Float[Tensor, "b c h w"]) -> tuple[For
         model: maps images in [0, 1] to logits (B, K). Its modes, gradients and hooks are left alone, but hooks see the
             passes that are made here.
         images: some of those that it is for, on its device; the first ``SOME`` are looked at.
+        build: makes the model's view of a form.
 
     Returns:
-        The form, one of ``inference.FORMS``, and the sentence, None with ``fast``.
+        The form, and the sentence, None with ``fast``.
     """
     if is_own(model):
         return "fast", None
@@ -72,15 +84,22 @@ def decide_form(model: nn.Module, images: Float[Tensor, "b c h w"]) -> tuple[For
     for form in FORMS[:-1]:
         try:
             with redirect_stderr(StringIO()):  # torch.fx prints the generated code that an error came from
-                reason = difference(model, InferenceView(model, form=form), images[:SOME]).reason
-        except Exception as error:  # copies of the model's own code meet tensors of another kind: anything may happen
+                reason = difference(model, build(form), images[:SOME]).reason
+        except (
+            Exception
+        ) as error:  # copies of the model's own code meet tensors of another kind: anything may happen
             if devices.is_out_of_memory(error):
                 raise
-            reason = f"fails: {(str(error).splitlines() or [type(error).__name__])[0].rstrip('.')}"
+            reason = f"fails: {first_line(error)}"
         if reason is None:
-            return form, None if form == "fast" else _sentence(form, reasons)
+            return form, None if form == "fast" else sentence(form, reasons)
         reasons.append(reason)
-    return "original", _sentence("original", reasons)
+    return "original", sentence("original", reasons)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, as a part of a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def is_own(model: nn.Module) -> bool:
@@ -90,6 +109,16 @@ def is_own(model: nn.Module) -> bool:
         type(module).__module__.startswith(known) and not has_hooks(module) and "forward" not in vars(module)
         for module in model.modules()
     )
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether somebody looks at, or changes, what goes into this module, comes out of it, or their gradients."""
+    return any(value for name, value in vars(module).items() if holds_hooks(name, value))
+
+
+def holds_hooks(name: str, value: object) -> bool:
+    """Whether an attribute of a module is one of torch's dictionaries of hooks."""
+    return name.startswith(("_forward", "_backward")) and isinstance(value, dict)
 
 
 def difference(
@@ -110,7 +139,7 @@ def difference(
     for point in range(POINTS):
         generator = torch.Generator().manual_seed(derive(0, "view", point))
         noise = torch.rand(images.shape, generator=generator).to(images.device)
-        nudged = (1 - NOISE) * images.float() + NOISE * noise
+        nudged = (1 - NOISE) * images.detach().float() + NOISE * noise
         with (
             torch.autocast(images.device.type, enabled=False),
             devices.exact_float32(),
@@ -147,9 +176,12 @@ def _turned(gradient: Tensor | None, other: Tensor | None) -> Tensor:
     if gradient is None or other is None:
         return torch.tensor([0.0 if gradient is other else float("inf")])
     norms = gradient.flatten(1).norm(dim=1)
-    return (other - gradient).flatten(1).norm(dim=1) / norms.clamp_min(1e-12)
+    apart: Tensor = (other - gradient).flatten(1).norm(dim=1) / norms.clamp_min(1e-12)
+    return apart
 
 
-def _sentence(form: Form, reasons: list[str]) -> str:
-    """Each reason once, that of the fast copy first."""
-    return f"Attacks search on {SEARCHED_ON[form]}: the fast copy {'; another '.join(dict.fromkeys(reasons))}."
+def sentence(form: Form, reasons: list[str]) -> str:
+    """What attacks search on and why: each reason once, that of the fast copy first."""
+    return (
+        f"Attacks search on {SEARCHED_ON[form]}: the fast copy {'; another '.join(dict.fromkeys(reasons))}."
+    )

@@ -2,7 +2,7 @@
 
 The trunk is everything before the head. The head runs in float32 whatever the precision, so that logits, maps and
 gradients keep their resolution. A model that such a copy would not be faithful to has a view of a plainer form, which
-``forms.decide_form`` names.
+``decide_form`` finds.
 """
 
 import logging
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -23,20 +23,13 @@ from ..protocols import Attended, Attention, PartModel, Probe
 from ..seeding import derive
 from .borrowed import borrowed
 from .folding import Fold, copy_into, fold, refold, state_of, trace
+from .forms import FORMS, Form, faithful_form, first_line, has_hooks, holds_hooks, is_own, sentence
 from .normalize import ImageClassifier
 from .part_heads import PartFeatures
 from .places import Places, places_of
 from .shown import Attending, Seen, Shown, attending_modules, expose, watched
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
-
-Form = Literal["fast", "contiguous", "unfolded", "original"]
-"""What a view makes of a model, the fastest first: ``fast``, a copy whose tensors are channels-last and whose batch
-norms are folded; ``contiguous``, the same in torch's plain layout; ``unfolded``, a copy in that layout that computes
-as the model does; ``original``, no copy: the model itself, with its hooks.
-"""
-
-FORMS: tuple[Form, ...] = get_args(Form)
 
 _log = logging.getLogger(__name__)
 
@@ -55,18 +48,19 @@ class InferenceView:
         layer: the module, by its name in the network, whose output probes show as ``features``. By default what
             enters the head.
         attention: probes show the attention of every block, of timm's networks. Their passes are never compiled.
-        form: what the view makes of the model, one of ``FORMS``. Whoever does not know the model asks
-            ``forms.decide_form`` which of them is faithful to it.
+        form: what the view makes of the model, one of ``forms.FORMS``. None: ``fast`` for the project's own networks;
+            any other model is held against its view at the first pass, on the images of that pass (``decide_form``).
+            What has to be repeated bit for bit decides once and names the form from then on.
 
     Attributes:
-        form: likewise.
+        form: likewise; "fast" as long as it is not decided.
         folded: whether the trunk was traced, and so its batch norms folded.
         reason: why not.
         attends: whether the network has attention that could be shown.
 
     Raises:
-        UserError: no such layer, no attention, or a model that cannot be copied. A layer without maps is refused by
-            the first probe.
+        UserError: no such layer, or no attention. A layer without maps is refused by the first probe.
+        ValueError: a model that no copy of the named form can be made of.
     """
 
     def __init__(
@@ -77,20 +71,34 @@ class InferenceView:
         compile: bool = False,
         layer: str | None = None,
         attention: bool = False,
-        form: Form = "fast",
+        form: Form | None = None,
     ) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
-        if form not in FORMS:
+        if form not in (None, *FORMS):
             raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}.")
-        self.form = form
+        self._given, self._dtype = model, PRECISIONS[precision]
+        self._compile, self._layer, self._attention = compile, layer, attention
+        self._undecided = form is None and not is_own(model)
+        try:
+            self._build(form or "fast")
+        except UserError:
+            raise
+        except Exception as error:  # a user's module may be of a kind that no copy can be made of
+            if not self._undecided:
+                raise
+            self._fall_back("original", sentence("original", [f"fails: {first_line(error)}"]))
+
+    def _build(self, form: Form) -> None:
+        """Make all that passes are made with."""
+        model, layer, attention = self._given, self._layer, self._attention
         copied = form != "original"
+        self.form: Form = form
         self._model = _unwrapped(model) if copied else model
         self._copy = _bare_copy(self._model).eval().requires_grad_(False) if copied else model
         self._classifier = self._copy if isinstance(self._copy, ImageClassifier) else None
         if not copied and not _is_two_halves(model):
             self._classifier = None
-        self._dtype = PRECISIONS[precision]
         self._head: _Head | None = None  # decided at the first probe, which knows the shape of features
 
         body = self._copy if self._classifier is None else self._classifier.backbone
@@ -103,11 +111,12 @@ class InferenceView:
             raise UserError(
                 f"{type(body).__name__} has no attention to draw a map from: use grad-cam, xgrad-cam or layer-cam."
             )
-        self._attending = attending if attention else []  # whatever timm was told: only the fused kernel is seen
+        self._attending = attending if attention else []
+        # Whatever timm was told: only the fused kernel is seen. The model itself is told so for each pass.
         for module in self._attending if copied else ():
             module.fused_attn = True  # type: ignore[assignment]  # a module's attributes are typed as tensors
         shown = Shown(layer, self._order, self._prefix, headed=self._classifier is not None)
-        self._attention, self._inner = attention, layer is not None
+        self._inner = layer is not None
 
         trunk: Callable[[Tensor], Seen]
         self._folds: list[Fold] = []
@@ -134,11 +143,12 @@ class InferenceView:
         self.folded = self.reason is None
         # An untraced trunk keeps its float32 weights: what to cast where is for autocast to find out.
         self._autocast = not self.folded and self._dtype != torch.float32
-        self._eager, self._trunk = trunk, torch.compile(trunk) if compile and copied else trunk
+        self._eager, self._trunk = trunk, torch.compile(trunk) if self._compile and copied else trunk
         self.refresh()
 
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Logits in float32."""
+        self._decide(images)
         with self._at_rest():
             return self._logits(self._run(images, self._trunk)[0])
 
@@ -149,6 +159,7 @@ class InferenceView:
         what its head reads: the part logits, or maps that they are made from. ``weights`` is given where the head is
         global average pooling and a linear layer, which is verified on numbers, not on names.
         """
+        self._decide(images)
         with self._at_rest():
             return self._probe(images.detach().clone().requires_grad_())
 
@@ -189,8 +200,23 @@ class InferenceView:
         if self._folds:
             refold(self._folds, source)
         folded = {name for taken in self._folds for name in taken.names}
-        pairs = [(target, source[name]) for name, target in state_of(self._copy).items() if name not in folded]
+        pairs = [
+            (target, source[name]) for name, target in state_of(self._copy).items() if name not in folded
+        ]
         copy_into([target for target, _ in pairs], [value for _, value in pairs])
+
+    def _decide(self, images: Tensor) -> None:
+        """Which form it is, if nobody said and no pass was made yet."""
+        if self._undecided:
+            form, reason = decide_form(self._given, images)
+            self._undecided = False
+            if form != "fast":
+                self._fall_back(form, reason)
+
+    def _fall_back(self, form: Form, reason: str | None) -> None:
+        self._undecided = False
+        _log.warning("%s: %s", type(self._given).__name__, reason)
+        self._build(form)
 
     def _at_rest(self) -> AbstractContextManager[None]:
         """A copy is in eval mode and without gradients for good; the model itself for the time of a pass."""
@@ -265,6 +291,11 @@ class InferenceView:
         return _Head(gap_linear, sees_maps, reads.float() / reads.sum())
 
 
+def decide_form(model: nn.Module, images: Float[Tensor, "b c h w"]) -> tuple[Form, str | None]:
+    """The fastest form of view that is faithful to a model, and why it is not ``fast``: see ``faithful_form``."""
+    return faithful_form(model, images, lambda form: InferenceView(model, form=form))
+
+
 @dataclass(frozen=True)
 class _Head:
     """What a head makes of the trunk's output.
@@ -297,36 +328,25 @@ def _is_two_halves(model: nn.Module) -> bool:
     return ours and not has_hooks(model) and "forward" not in vars(model)
 
 
-def has_hooks(module: nn.Module) -> bool:
-    """Whether somebody looks at, or changes, what goes into this module, comes out of it, or their gradients."""
-    return any(value for name, value in vars(module).items() if _holds_hooks(name, value))
-
-
-def _holds_hooks(name: str, value: object) -> bool:
-    return name.startswith(("_forward", "_backward")) and isinstance(value, dict)
-
-
 def _bare_copy(model: nn.Module) -> nn.Module:
     """A copy without hooks: they belong to the model's owner, who wants to see the model's passes only."""
     memo: dict[int, Any] = {}
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
-            raise UserError("TorchScript cannot be copied into a view (form='original' makes no copy).")
+            raise ValueError("TorchScript cannot be copied into a view (form='original' makes no copy).")
         made = [key for key, value in vars(module).items() if isinstance(value, Tensor)]
         if made and has_hooks(module):  # a copy without the hooks would keep them for ever
-            raise UserError(
-                f"hooks of {name or type(module).__name__} make its {made[0]} anew in every pass as pruning, weight norm "
-                "and spectral norm do, and no copy follows them (form='original' makes no copy)."
+            raise ValueError(
+                f"hooks of {name or type(module).__name__} make its {made[0]} anew in every pass, as pruning, weight "
+                "norm and spectral norm do, and no copy follows them (form='original' makes no copy)."
             )
         for key, value in vars(module).items():
-            if _holds_hooks(key, value):
+            if holds_hooks(key, value):
                 memo[id(value)] = OrderedDict()
     return deepcopy(model, memo)
 
 
-def _set_layout(
-    copy: nn.Module, trunk: nn.Module, dtype: torch.dtype, layout: torch.memory_format
-) -> None:
+def _set_layout(copy: nn.Module, trunk: nn.Module, dtype: torch.dtype, layout: torch.memory_format) -> None:
     """This layout, and ``dtype`` in the trunk except in its batch norms, which take mixed input.
 
     Changes each tensor's data and not the tensor, because the trunk's graph and the copy hold the same ones.
