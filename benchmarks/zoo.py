@@ -6,7 +6,8 @@
 Each network has fresh weights, and batch norms as after training: their statistics are those of a few pictures, their
 scales have both signs. The picture is the smallest that the network takes, of 64 pixels at least. A line of the record
 is one network: the form that its view takes and why, the largest difference of logits (of their range) and of the
-gradient with respect to the image (in norm), and whether one step of PGD moves. Networks of more than 150 million
+gradient with respect to the image (in norm), how much the network's own gradient turns where the image is moved by a
+millionth (``kinks``: no view is nearer than that), and whether one step of PGD moves. Networks of more than 150 million
 parameters are left out, by a line that says so.
 """
 
@@ -97,6 +98,7 @@ def look(model: nn.Module, images: Tensor) -> dict[str, Any]:
         "folded": view.folded,
         "logits": apart.logits,
         "gradients": apart.gradients,
+        "kinks": apart.kinks,
         "faithful": apart.reason is None,
         "moved": moved,
         "size": images.shape[2],
