@@ -30,6 +30,7 @@ from tutorial_networks import NETWORKS
 from counterpart import devices, records
 from counterpart.attacks import pgd
 from counterpart.budget import Linf
+from counterpart.errors import UserError
 from counterpart.models import MODELS, create
 from counterpart.models.forms import difference
 from counterpart.models.inference import InferenceView, decide_form
@@ -37,7 +38,7 @@ from counterpart.records import Record
 from counterpart.seeding import Keys, derive, seeded
 
 CLASSES = 10
-SIZES = (64, 96, 128, 224, 256, 299, 384, 512, 768)
+SIZES = (64, 96, 128, 224, 240, 256, 299, 384, 512)
 MOST = 150e6  # parameters
 BUDGET = Linf(8 / 255)
 LARGE = ("large", "huge", "giant", "gigantic", "xxl", "enormous")  # never the smallest of a family
@@ -106,21 +107,24 @@ def look(model: nn.Module, images: Tensor) -> dict[str, Any]:
     }
 
 
+class LeftOut(Exception):
+    """A network that is too large for this tour."""
+
+
 def ready(build: Build, sizes: tuple[int, ...], device: torch.device) -> tuple[nn.Module, Tensor]:
     """A network in eval mode that looks trained, and two pictures of the smallest size that it takes."""
     for size in sizes:
         try:
             with seeded(derive(0, "zoo")), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                model = build(size).to(device)
-                if (count := sum(parameter.numel() for parameter in model.parameters())) > MOST:
-                    raise MemoryError(f"left out: {count / 1e6:.0f} million parameters")
-                images = pictures(size).to(device)
+                refuse_large(build, size)
+                model, images = build(size).to(device), pictures(size).to(device)
+                refuse_large(lambda _, model=model: model, size)
                 settle(model, images)
                 model.eval()
                 with torch.no_grad():
                     model(images[:2])
-        except MemoryError:
+        except LeftOut:
             raise
         except Exception:
             if size == sizes[-1]:
@@ -130,23 +134,43 @@ def ready(build: Build, sizes: tuple[int, ...], device: torch.device) -> tuple[n
     raise ValueError("no size was given.")
 
 
+def refuse_large(build: Build, size: int) -> None:
+    """Count parameters without making any, where the network allows that."""
+    try:
+        with torch.device("meta"):
+            model = build(size)
+        count = sum(parameter.numel() for parameter in model.parameters())
+    except Exception:  # not every network can be made without memory
+        return
+    if count > MOST:
+        raise LeftOut(f"{count / 1e6:.0f} million parameters")
+
+
+@torch.no_grad()
 def settle(model: nn.Module, images: Tensor) -> None:
-    """Give batch norms the statistics of these images, and scales of both signs."""
+    """Give batch norms the statistics of these images, and scales of both signs; wake up what starts asleep.
+
+    Biases, the scales of branches and their last batch norms often start at 0 or nearly so.
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        return
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     norms = [norm for norm in norms if norm.running_mean is not None and norm.affine]
-    if not norms or isinstance(model, torch.jit.ScriptModule):
+    for parameter in model.parameters():
+        if parameter.abs().max() <= 1e-4:
+            parameter.uniform_(-0.2, 0.2)
+    for norm in norms:
+        norm.weight.mul_(torch.empty_like(norm.weight).uniform_(0.5, 1.5))
+        norm.weight.mul_(1 - 2 * torch.bernoulli(torch.full_like(norm.weight, 0.1)))
+        norm.bias.normal_(0, 0.1)
+    if not norms:
         return
-    with torch.no_grad():
-        for norm in norms:
-            norm.weight.mul_(torch.empty_like(norm.weight).uniform_(0.5, 1.5))
-            norm.weight.mul_(1 - 2 * torch.bernoulli(torch.full_like(norm.weight, 0.1)))
-            norm.bias.normal_(0, 0.1)
-        momenta = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.momentum = 1.0
-        model.train()(images)
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    model.train()(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def pictures(size: int) -> Tensor:
@@ -184,8 +208,12 @@ def timm_networks() -> Iterator[tuple[str, tuple[tuple[int, ...], Build]]]:
 
 
 def timm_network(name: str, size: int) -> nn.Module:
-    """One of them, as this project makes it."""
-    return create(f"timm/{name}", CLASSES, image_size=size)
+    """One of them, as this project makes it, or as timm does where this project refuses it."""
+    try:
+        return create(f"timm/{name}", CLASSES, image_size=size)
+    except UserError:
+        network: nn.Module = timm.create_model(name, pretrained=False, num_classes=CLASSES)
+        return network
 
 
 def smallest(family: str) -> str | None:
