@@ -31,6 +31,11 @@ from ..seeding import Keys
 from ..statistics import wilson
 from .ledger import CLEAN, Ledger, Row, Unit, weights_hash
 
+NO_GRADIENT = (
+    "does not require grad",
+    "appears to not have been used in the graph",
+)  # what autograd says then
+
 BudgetOf = Callable[[Batch], Budget]
 """Clean images -> what the attacker may do to them."""
 
@@ -234,10 +239,10 @@ def _run(work: _Work, positions: Tensor, batch_size: int) -> list[_Found]:
         except ValueError as error:  # of what comes from outside: labels, pixels, answers
             raise UserError(f"{name}: {error}") from error
         except (RuntimeError, MemoryError) as error:
-            if "does not require grad" in str(error):
+            if any(words in str(error) for words in NO_GRADIENT):
                 raise UserError(
-                    f"{name}: the model's answers have no gradient (detach, no_grad or integers in its forward?). Mend "
-                    "it, or ask for attacks without gradients, such as --attacks square,rays."
+                    f"{name}: the model's answers have no gradient (detach, no_grad, integers or quantised layers in "
+                    "its forward?). Mend it, or ask for attacks without gradients, such as --attacks square,rays."
                 ) from error
             if not devices.is_out_of_memory(error):
                 raise

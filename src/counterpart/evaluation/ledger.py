@@ -197,9 +197,31 @@ def weights_hash(model: nn.Module) -> str:
     """Twelve hex digits of a model's weights and buffers, the same on every device."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        _digest_into(digest, name, value)
     return digest.hexdigest()[:12]
+
+
+def _digest_into(digest: "hashlib._Hash", name: str, value: Any) -> None:
+    """A tensor, or what a quantised layer's state holds: tuples of quantised tensors, types and None."""
+    if isinstance(value, (tuple, list)):
+        for number, member in enumerate(value):
+            _digest_into(digest, f"{name}.{number}", member)
+    elif not isinstance(value, Tensor):
+        digest.update(f"{name} {value}".encode())
+    else:
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        if value.is_quantized:
+            digest.update(repr(_scales(value)).encode())
+            value = value.int_repr()
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+
+
+def _scales(value: Tensor) -> list[float]:
+    """What the integers of a quantised tensor are multiples of, and where they are zero."""
+    if value.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
+        return [value.q_scale(), value.q_zero_point()]
+    scales, zeros = value.q_per_channel_scales(), value.q_per_channel_zero_points()
+    return [*scales.tolist(), *zeros.tolist()]
 
 
 def _parse(file: Path) -> Any:

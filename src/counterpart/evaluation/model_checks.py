@@ -198,8 +198,9 @@ def _zero_gradients(view: Classifier, batch: Batch, logits: Tensor) -> list[Doub
             searched = view(leaf)
         zero = len(batch)  # where the model cuts the graph, by detach() or integers
         if searched.requires_grad:
-            (gradient,) = torch.autograd.grad(loss(searched, batch.labels).sum(), leaf)
-            zero = int((gradient.flatten(1) == 0).all(dim=1).sum())
+            (gradient,) = torch.autograd.grad(loss(searched, batch.labels).sum(), leaf, allow_unused=True)
+            if gradient is not None:  # a quantised layer passes none on, though its answer has a graph
+                zero = int((gradient.flatten(1) == 0).all(dim=1).sum())
         if zero:
             doubts.append(
                 Doubt(

@@ -14,7 +14,9 @@ from ..evaluation.masking_checks import Behaviour, audit
 from ..protocols import NamedAttack
 from ..records import Record, fingerprint
 from .judging import Case, case_of
+from .notes import say
 from .targets import claim, open_targets
+from .views import keep_form
 
 
 def audit_target(
@@ -26,11 +28,14 @@ def audit_target(
     search = {"precision": "float32", "engine": "counterpart"}  # whatever the run's own evaluation asks for
     changes = {**changes, "evaluate": {**changes.get("evaluate", {}), **search}}
     for target in open_targets(text, changes):
-        case = case_of(target)
+        case = case_of(target, "audits")
         claim(target)
+        if distributed.is_main():
+            keep_form(target.run.path / "audits" / case.key, target.model, case.view.form, case.why)
         effort = {"steps": steps, "queries": queries, "draws": draws}
         behaviours = audit(partial(_rows, case, effort), case.norm, case.eps, **effort)
         if distributed.is_main():
+            say([] if case.why is None else [case.why])
             _keep(case, behaviours)
             _print(case, behaviours)
         distributed.barrier()

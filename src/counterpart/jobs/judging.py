@@ -34,6 +34,7 @@ from ..wording import in_first_words
 from .notes import say
 from .seeds import aggregate
 from .targets import Target, claim, open_targets, surrogate
+from .views import keep_form, settle_form, with_form
 
 RADII = "radii.safetensors"
 CHECKED = 64  # images that a model is checked on before it is attacked
@@ -55,6 +56,7 @@ class Case:
         attacks: in order.
         view: what they search on.
         identity: everything that decides the ledger's rows.
+        why: why the view is not of the fast form.
     """
 
     target: Target
@@ -65,6 +67,7 @@ class Case:
     attacks: Sequence[NamedAttack]
     view: InferenceView
     identity: Mapping[str, Any]
+    why: str | None = None
 
     @property
     def key(self) -> str:
@@ -77,7 +80,8 @@ class Case:
         options = build.choose_view_options(self.target.config)
         if not any(options.values()):
             return self.view
-        return InferenceView(self.target.model, precision=self.target.config.evaluate.precision, **options)
+        precision = self.target.config.evaluate.precision
+        return InferenceView(self.target.model, precision=precision, form=self.view.form, **options)
 
     @property
     def ledger(self) -> Ledger:
@@ -110,8 +114,8 @@ def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
     return judged
 
 
-def case_of(target: Target) -> Case:
-    """What to evaluate, and how."""
+def case_of(target: Target, kind: str = "evaluations") -> Case:
+    """What to evaluate, and how; ``kind`` names the folder of the run that keeps which form its view has."""
     config, images = target.config, target.images
     wanted = config.evaluate
     if wanted.n is not None:
@@ -135,12 +139,12 @@ def case_of(target: Target) -> Case:
         return model
 
     attacks = build.build_attacks(wanted, Victim(norm, target.classes, target.model, images, load))
-    if wanted.precision == "bf16" and attacks:
-        attacks += finish(InferenceView(target.model), norm, target.classes)
+    in_float32 = wanted.precision == "bf16" and bool(attacks)
+    names = [*attacks, *(finish(target.model, norm, target.classes) if in_float32 else ())]
     identity = {
         "model": weights_hash(target.model),
         "who": dict(target.who),
-        "attacks": [[one.name, one.line] for one in attacks],
+        "attacks": [[one.name, one.line] for one in names],
         "surrogates": surrogates,
         "options": [spec.model_dump(exclude_none=True) for spec in wanted.attacks],
         "norm": norm,
@@ -161,8 +165,12 @@ def case_of(target: Target) -> Case:
         "threads": torch.get_num_threads(),
         "device": target.device.type,
     }
-    view = InferenceView(target.model, precision=wanted.precision)
-    return Case(target, images, norm, eps, build.build_budget(norm, eps), attacks, view, identity)
+    form, why = settle_form(target.run.path / kind, identity, target.model, images, target.device)
+    if in_float32:
+        attacks += finish(InferenceView(target.model, form=form), norm, target.classes)
+    view = InferenceView(target.model, precision=wanted.precision, form=form)
+    budget = build.build_budget(norm, eps)
+    return Case(target, images, norm, eps, budget, attacks, view, with_form(identity, form), why)
 
 
 def _judge(target: Target) -> Judged:
@@ -177,18 +185,15 @@ def _judge(target: Target) -> Judged:
     except ValueError as error:
         raise UserError(f"{target.text}: {error}") from error
     slow = [SLOW_BF16] if wanted.precision == "bf16" and not devices.has_bf16(target.device) else []
-    say(
-        [
-            *build.name_users_code(target.config, wanted.attacks),
-            *target.notes,
-            *slow,
-            *(f"{doubt.name}: {doubt.text}" for doubt in doubts),
-        ]
-    )
+    running = build.name_users_code(target.config, wanted.attacks)
+    fallen_back = [] if case.why is None else [case.why]
+    doubted = [f"{doubt.name}: {doubt.text}" for doubt in doubts]
+    say([*running, *target.notes, *slow, *fallen_back, *doubted])
     claim(target)
     if distributed.is_main():
         _keep_settings(ledger.folder, target)
         ledger.open(case.identity)
+        keep_form(ledger.folder, target.model, case.view.form, case.why)
         if wanted.eps_low is not None:
             _draw_radii(case)
     distributed.barrier()
@@ -270,6 +275,7 @@ def _details(case: Case, doubts: Sequence[Doubt]) -> dict[str, Any]:
         "precision": wanted.precision,
         "engine": wanted.engine,
         "evaluation": case.key,
+        **({} if case.view.form == "fast" else {"view": {"form": case.view.form, "reason": case.why}}),
         "doubts": {doubt.name: doubt.text for doubt in doubts},
         **{k: v for k, v in target.who.items() if k != "config"},
     }

@@ -19,6 +19,7 @@ from ..data.mask_files import masks_fingerprint
 from ..data.transforms import as_floats
 from ..errors import UserError
 from ..evaluation import accuracy
+from ..models.forms import Form
 from ..models.hub import start_from
 from ..models.inference import InferenceView
 from ..protocols import Rule
@@ -31,6 +32,7 @@ from ..training.optimizers import sgd
 from .notes import say
 from .seeds import aggregate
 from .targets import weights_of
+from .views import training_form
 
 VALIDATION_BATCH = 256
 
@@ -75,7 +77,9 @@ def train(config: Config, deadline: float | None = None) -> Trained:
         weights, source = weights_of(config.model.init)
         start_from(model, weights, source)
     model.to(device)
-    _check_saliency(config, model, data.train, device)
+    form, why = training_form(run, model, data.train, device)
+    say([] if why is None else [why])
+    _check_saliency(config, model, data.train, device, form)
     if distributed.is_main():
         run.create(plain(config), partial(_identity, run=run))
         run.sweep()
@@ -92,6 +96,7 @@ def train(config: Config, deadline: float | None = None) -> Trained:
         "fingerprint": data.train.fingerprint,
         "config": build.hash_config(config),
         **({} if masks is None else {"masks": masks}),
+        **({} if form == "fast" else {"view": form}),
     }
     o = config.optimizer
     finished = fit(
@@ -155,7 +160,9 @@ def _check_targets(config: Config, classes: int) -> None:
         )
 
 
-def _check_saliency(config: Config, model: nn.Module, images: ImageSet, device: torch.device) -> None:
+def _check_saliency(
+    config: Config, model: nn.Module, images: ImageSet, device: torch.device, form: Form
+) -> None:
     """Refuse, before anything is written, a model that maps cannot be drawn from."""
     if not config.train.masked:
         return
@@ -172,7 +179,7 @@ def _check_saliency(config: Config, model: nn.Module, images: ImageSet, device: 
     if not build.mask_needs_map(config):
         return
     first = as_floats(images.read(torch.arange(min(2, len(images)))).to(device))
-    view = InferenceView(model, **build.choose_view_options(config))
+    view = InferenceView(model, form=form, **build.choose_view_options(config))
     if view.probe(first).features is None and not config.mask.attention:
         maps = "--mask.map attention-rollout or attention-gradient, " if view.attends else ""
         raise UserError(

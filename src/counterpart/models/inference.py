@@ -1,31 +1,33 @@
 """A frozen, fast copy of a model for attacks: batch norm folded into convolutions, reduced precision, compiled.
 
-The trunk (everything before the head) is traced with torch.fx, so that each convolution whose output enters
-nothing but a batch norm takes that batch norm into its own weights. The head runs in float32 whatever the
-precision, so that logits, maps and gradients keep their resolution.
+The trunk is everything before the head. The head runs in float32 whatever the precision, so that logits, maps and
+gradients keep their resolution. A model that such a copy would not be faithful to has a view of a plainer form, which
+``decide_form`` finds.
 """
 
 import logging
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-import jaxtyping
 import torch
 from jaxtyping import Float
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from .. import devices
 from ..errors import UserError
 from ..protocols import Attended, Attention, PartModel, Probe
 from ..seeding import derive
+from .borrowed import borrowed
+from .folding import Fold, copy_into, fold, refold, state_of, trace
+from .forms import FORMS, Form, faithful_form, first_line, has_hooks, holds_hooks, is_own, sentence
 from .normalize import ImageClassifier
 from .part_heads import PartFeatures
 from .places import Places, places_of
-from .shown import Attending, Outputs, Seen, Shown, attending_modules, expose, watched
+from .shown import Attending, Seen, Shown, attending_modules, expose, watched
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
@@ -35,8 +37,9 @@ _log = logging.getLogger(__name__)
 class InferenceView:
     """A view of a model as it is in eval mode. Satisfies ``protocols.View``.
 
-    The model's mode, gradients and hooks are left alone, and no storage is shared with it. Gradients reach the
-    images only.
+    The model's mode, gradients and hooks are left alone, and no storage is shared with it, unless the form is
+    ``original``: then every pass is one of the model itself, whose hooks see it, and whose modes and gradients are put
+    back after it. Gradients reach the images only.
 
     Args:
         model: an ``ImageClassifier``; of any other module the view gives logits, but features of a ``layer`` only.
@@ -45,14 +48,19 @@ class InferenceView:
         layer: the module, by its name in the network, whose output probes show as ``features``. By default what
             enters the head.
         attention: probes show the attention of every block, of timm's networks. Their passes are never compiled.
+        form: what the view makes of the model, one of ``forms.FORMS``. None: ``fast`` for the project's own networks;
+            any other model is held against its view at the first pass, on the images of that pass (``decide_form``).
+            What has to be repeated bit for bit decides once and names the form from then on.
 
     Attributes:
-        folded: whether the trunk could be traced, and so its batch norms folded.
+        form: likewise; "fast" as long as it is not decided.
+        folded: whether the trunk was traced, and so its batch norms folded.
         reason: why not.
         attends: whether the network has attention that could be shown.
 
     Raises:
         UserError: no such layer, or no attention. A layer without maps is refused by the first probe.
+        ValueError: a model that no copy of the named form can be made of.
     """
 
     def __init__(
@@ -63,13 +71,34 @@ class InferenceView:
         compile: bool = False,
         layer: str | None = None,
         attention: bool = False,
+        form: Form | None = None,
     ) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
-        self._model = model
-        self._copy = _bare_copy(model).eval().requires_grad_(False)
+        if form not in (None, *FORMS):
+            raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}.")
+        self._given, self._dtype = model, PRECISIONS[precision]
+        self._compile, self._layer, self._attention = compile, layer, attention
+        self._undecided = form is None and not is_own(model)
+        try:
+            self._build(form or "fast")
+        except UserError:
+            raise
+        except Exception as error:  # a user's module may be of a kind that no copy can be made of
+            if not self._undecided:
+                raise
+            self._fall_back("original", sentence("original", [f"fails: {first_line(error)}"]))
+
+    def _build(self, form: Form) -> None:
+        """Make all that passes are made with."""
+        model, layer, attention = self._given, self._layer, self._attention
+        copied = form != "original"
+        self.form: Form = form
+        self._model = _unwrapped(model) if copied else model
+        self._copy = _bare_copy(self._model).eval().requires_grad_(False) if copied else model
         self._classifier = self._copy if isinstance(self._copy, ImageClassifier) else None
-        self._dtype = PRECISIONS[precision]
+        if not copied and not _is_two_halves(model):
+            self._classifier = None
         self._head: _Head | None = None  # decided at the first probe, which knows the shape of features
 
         body = self._copy if self._classifier is None else self._classifier.backbone
@@ -82,39 +111,46 @@ class InferenceView:
             raise UserError(
                 f"{type(body).__name__} has no attention to draw a map from: use grad-cam, xgrad-cam or layer-cam."
             )
-        for module in attending if attention else ():  # whatever timm was told: only that kernel is seen
+        self._attending = attending if attention else []
+        # Whatever timm was told: only the fused kernel is seen. The model itself is told so for each pass.
+        for module in self._attending if copied else ():
             module.fused_attn = True  # type: ignore[assignment]  # a module's attributes are typed as tensors
         shown = Shown(layer, self._order, self._prefix, headed=self._classifier is not None)
-        self._attention, self._inner = attention, layer is not None
+        self._inner = layer is not None
 
         trunk: Callable[[Tensor], Seen]
-        self._folds: list[_Fold] = []
-        self.reason: str | None = None
-        try:
-            graph, outputs = _trace(self._copy)
-        except Exception as error:  # tracing runs the model's own code on stand-ins: anything may happen
-            self.reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            _log.warning(
-                "%s is used unfolded, since it cannot be traced: %s", type(model).__name__, self.reason
-            )
-            forward = self._classifier.backbone.forward_features if self._classifier else self._copy
-            trunk = watched(body, forward, shown)
-            _set_layout(self._copy, self._copy, torch.float32)
-        else:
+        self._folds: list[Fold] = []
+        self._layout = devices.memory_format(self._copy) if form == "fast" else torch.contiguous_format
+        self.reason: str | None = None if form in ("fast", "contiguous") else f"the form {form} was asked for"
+        if self.reason is None:
+            try:
+                graph, outputs = trace(self._copy)
+            except Exception as error:  # tracing runs the model's own code on stand-ins: anything may happen
+                self.reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                _log.warning(
+                    "%s is used unfolded, since it cannot be traced: %s", type(model).__name__, self.reason
+                )
+        if self.reason is None:
             self._inner = expose(graph, outputs, body, shown)
             trunk = graph
-            self._folds = _fold(graph, self._copy)
-            _set_layout(self._copy, graph, self._dtype)
+            self._folds = fold(graph, self._copy)
+            _set_layout(self._copy, graph, self._dtype, self._layout)
+        else:
+            forward = self._classifier.backbone.forward_features if self._classifier else self._copy
+            trunk = watched(body, forward, shown)
+            if copied:
+                _set_layout(self._copy, self._copy, torch.float32, self._layout)
         self.folded = self.reason is None
         # An untraced trunk keeps its float32 weights: what to cast where is for autocast to find out.
         self._autocast = not self.folded and self._dtype != torch.float32
-        self._layout = devices.memory_format(self._copy)
-        self._eager, self._trunk = trunk, torch.compile(trunk) if compile else trunk
+        self._eager, self._trunk = trunk, torch.compile(trunk) if self._compile and copied else trunk
         self.refresh()
 
     def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Logits in float32."""
-        return self._logits(self._run(images, self._trunk)[0])
+        self._decide(images)
+        with self._at_rest():
+            return self._logits(self._run(images, self._trunk)[0])
 
     def probe(self, images: Float[Tensor, "b c h w"]) -> Probe:
         """One forward pass from a fresh leaf, its graph kept.
@@ -123,7 +159,11 @@ class InferenceView:
         what its head reads: the part logits, or maps that they are made from. ``weights`` is given where the head is
         global average pooling and a linear layer, which is verified on numbers, not on names.
         """
-        images = images.detach().clone().requires_grad_()
+        self._decide(images)
+        with self._at_rest():
+            return self._probe(images.detach().clone().requires_grad_())
+
+    def _probe(self, images: Tensor) -> Probe:
         size = (images.shape[2], images.shape[3])
         seen = Attending()
         with torch.enable_grad():
@@ -154,12 +194,33 @@ class InferenceView:
     @torch.no_grad()
     def refresh(self) -> None:
         """Take over the model's current weights and running statistics, in place."""
-        source = _state(self._model)
+        if self.form == "original":
+            return
+        source = state_of(self._model)
         if self._folds:
-            _refold(self._folds, source)
-        folded = {name for fold in self._folds for name in fold.names}
-        pairs = [(target, source[name]) for name, target in _state(self._copy).items() if name not in folded]
-        _copy_into([target for target, _ in pairs], [value for _, value in pairs])
+            refold(self._folds, source)
+        folded = {name for taken in self._folds for name in taken.names}
+        pairs = [
+            (target, source[name]) for name, target in state_of(self._copy).items() if name not in folded
+        ]
+        copy_into([target for target, _ in pairs], [value for _, value in pairs])
+
+    def _decide(self, images: Tensor) -> None:
+        """Which form it is, if nobody said and no pass was made yet."""
+        if self._undecided:
+            form, reason = decide_form(self._given, images)
+            self._undecided = False
+            if form != "fast":
+                self._fall_back(form, reason)
+
+    def _fall_back(self, form: Form, reason: str | None) -> None:
+        self._undecided = False
+        _log.warning("%s: %s", type(self._given).__name__, reason)
+        self._build(form)
+
+    def _at_rest(self) -> AbstractContextManager[None]:
+        """A copy is in eval mode and without gradients for good; the model itself for the time of a pass."""
+        return nullcontext() if self.form != "original" else borrowed(self._model, self._attending)
 
     def _run(self, images: Tensor, trunk: Callable[[Tensor], Seen]) -> Seen:
         """What enters the head (the logits, of a model without one) in float32, and what the view has to show."""
@@ -230,6 +291,11 @@ class InferenceView:
         return _Head(gap_linear, sees_maps, reads.float() / reads.sum())
 
 
+def decide_form(model: nn.Module, images: Float[Tensor, "b c h w"]) -> tuple[Form, str | None]:
+    """The fastest form of view that is faithful to a model, and why it is not ``fast``: see ``faithful_form``."""
+    return faithful_form(model, images, lambda form: InferenceView(model, form=form))
+
+
 @dataclass(frozen=True)
 class _Head:
     """What a head makes of the trunk's output.
@@ -245,149 +311,43 @@ class _Head:
     reads: Tensor
 
 
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The module inside ``torch.compile``, ``DataParallel`` and their kind, which compute what it does."""
+    while True:
+        inside = getattr(model, "_orig_mod", None)
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            inside = model.module
+        if not isinstance(inside, nn.Module):
+            return model
+        model = inside
+
+
+def _is_two_halves(model: nn.Module) -> bool:
+    """Whether calling a model is calling its trunk and then its head, and nothing of its owner's beside."""
+    ours = isinstance(model, ImageClassifier) and type(model).__module__.startswith(__package__ + ".")
+    return ours and not has_hooks(model) and "forward" not in vars(model)
+
+
 def _bare_copy(model: nn.Module) -> nn.Module:
     """A copy without hooks: they belong to the model's owner, who wants to see the model's passes only."""
     memo: dict[int, Any] = {}
-    for module in model.modules():
-        for name, value in vars(module).items():
-            if name.startswith(("_forward", "_backward")) and isinstance(value, dict):
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError("TorchScript cannot be copied into a view (form='original' makes no copy).")
+        made = [key for key, value in vars(module).items() if isinstance(value, Tensor)]
+        if made and has_hooks(module):  # a copy without the hooks would keep them for ever
+            raise ValueError(
+                f"hooks of {name or type(module).__name__} make its {made[0]} anew in every pass, as pruning, weight "
+                "norm and spectral norm do, and no copy follows them (form='original' makes no copy)."
+            )
+        for key, value in vars(module).items():
+            if holds_hooks(key, value):
                 memo[id(value)] = OrderedDict()
     return deepcopy(model, memo)
 
 
-def _state(model: nn.Module) -> dict[str, Tensor]:
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    return parameters | dict(model.named_buffers(remove_duplicate=False))
-
-
-@contextmanager
-def _shapes_unchecked() -> Iterator[None]:
-    """Shapes in signatures are not checked inside the block: the stand-ins of a trace have none."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    try:
-        yield
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", before)
-
-
-def _trace(copy: nn.Module) -> tuple[fx.GraphModule, Outputs]:
-    """The trunk as a graph whose modules are those of ``copy``, and what each of them returned in it."""
-    body = copy.backbone if isinstance(copy, ImageClassifier) else copy
-    assert isinstance(body, nn.Module)
-    outputs: Outputs = {}
-    leaves: tuple[type[nn.Module], ...] = (nn.modules.batchnorm._BatchNorm,)
-    functions: list[Callable[..., Any]] = []
-    if _uses_timm(copy):
-        from timm.layers import get_notrace_functions, get_notrace_modules
-
-        leaves += tuple(get_notrace_modules())
-        functions += get_notrace_functions()
-
-    class Tracer(fx.Tracer):
-        traced_func_name = "forward_features" if isinstance(copy, ImageClassifier) else "forward"
-
-        def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-            return isinstance(m, leaves) or super().is_leaf_module(m, module_qualified_name)
-
-        def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-            output = super().call_module(m, forward, args, kwargs)
-            outputs.setdefault(m, []).append(output.node if isinstance(output, fx.Proxy) else output)
-            return output
-
-    with _shapes_unchecked():
-        graph = Tracer(autowrap_functions=tuple(functions)).trace(body)
-    return fx.GraphModule(body, graph), outputs
-
-
-def _uses_timm(model: nn.Module) -> bool:
-    return any(type(module).__module__.startswith("timm.") for module in model.modules())
-
-
-@dataclass(frozen=True)
-class _Fold:
-    """A convolution of the view, and the names in the model of the two layers that it stands for."""
-
-    target: nn.Conv2d
-    conv: str
-    norm: str
-    eps: float
-
-    @property
-    def names(self) -> set[str]:
-        norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-        return {f"{self.conv}.weight", f"{self.conv}.bias", *(f"{self.norm}.{name}" for name in norm)}
-
-
-def _fold(graph: fx.GraphModule, copy: nn.Module) -> list[_Fold]:
-    """Take every batch norm that can go out of the graph; the convolution before it gets a bias for it."""
-    names = {module: name for name, module in copy.named_modules()}
-    convolutions, norms = _foldable(copy)
-    modules = dict(graph.named_modules())
-    calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
-    folds = []
-    for node in list(graph.graph.nodes):
-        norm, before = modules.get(str(node.target)), node.args[0] if node.args else None
-        if node.op != "call_module" or type(norm) not in norms or not isinstance(before, fx.Node):
-            continue
-        conv = modules.get(str(before.target)) if before.op == "call_module" else None
-        if type(conv) not in convolutions or len(before.users) > 1:
-            continue
-        if calls[node.target] > 1 or calls[before.target] > 1 or conv not in names or norm not in names:
-            continue
-        assert isinstance(conv, nn.Conv2d)
-        assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
-        if norm.running_mean is None or not norm.affine:
-            continue
-        folds.append(_Fold(conv, names[conv], names[norm], norm.eps))
-        if conv.bias is None:
-            conv.bias = nn.Parameter(torch.zeros_like(norm.bias), requires_grad=False)
-        graph.set_submodule(str(node.target), norms[type(norm)](norm))
-    graph.recompile()
-    return folds
-
-
-def _foldable(model: nn.Module) -> tuple[set[type], dict[type, Callable[[Any], nn.Module]]]:
-    """Types of convolution, and of batch norm with what is left of it. Subclasses may do more: no fold."""
-    convolutions: set[type] = {nn.Conv2d}
-    norms: dict[type, Callable[[Any], nn.Module]] = {
-        kind: lambda norm: nn.Identity() for kind in (nn.BatchNorm2d, nn.SyncBatchNorm)
-    }
-    if _uses_timm(model):
-        from timm.layers import BatchNormAct2d, Conv2dSame
-
-        convolutions.add(Conv2dSame)
-        norms[BatchNormAct2d] = lambda norm: norm.act
-    return convolutions, norms
-
-
-def _refold(folds: list[_Fold], source: dict[str, Tensor]) -> None:
-    """norm(conv(x)) = scale conv(x) + bias - scale mean, with scale = weight / sqrt(var + eps)."""
-
-    def gather(name: str) -> list[Tensor]:
-        return [source[f"{fold.norm}.{name}"] for fold in folds]
-
-    deviations = torch._foreach_sqrt(torch._foreach_add(gather("running_var"), [fold.eps for fold in folds]))
-    scales = torch._foreach_div(gather("weight"), deviations)
-    weights = [source[f"{fold.conv}.weight"] for fold in folds]
-    kernels = torch._foreach_mul(weights, [scale.view(-1, 1, 1, 1) for scale in scales])
-    means = [
-        mean - source[f"{fold.conv}.bias"] if f"{fold.conv}.bias" in source else mean
-        for fold, mean in zip(folds, gather("running_mean"), strict=True)
-    ]
-    biases = torch._foreach_sub(gather("bias"), torch._foreach_mul(means, scales))
-    targets = [(fold.target.weight, fold.target.bias) for fold in folds]
-    _copy_into([weight for weight, _ in targets], kernels)
-    _copy_into([bias for _, bias in targets if bias is not None], biases)
-
-
-def _copy_into(targets: list[Tensor], values: list[Tensor] | tuple[Tensor, ...]) -> None:
-    if targets:
-        torch._foreach_copy_(targets, values)
-
-
-def _set_layout(copy: nn.Module, trunk: nn.Module, dtype: torch.dtype) -> None:
-    """Channels last, ``dtype`` in the trunk except in its batch norms, which take mixed input.
+def _set_layout(copy: nn.Module, trunk: nn.Module, dtype: torch.dtype, layout: torch.memory_format) -> None:
+    """This layout, and ``dtype`` in the trunk except in its batch norms, which take mixed input.
 
     Changes each tensor's data and not the tensor, because the trunk's graph and the copy hold the same ones.
     """
@@ -395,12 +355,11 @@ def _set_layout(copy: nn.Module, trunk: nn.Module, dtype: torch.dtype) -> None:
         id(tensor)
         for module in trunk.modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm)
-        for tensor in _state(module).values()
+        for tensor in state_of(module).values()
     }
-    for tensor in _state(trunk).values():
+    for tensor in state_of(trunk).values():
         if tensor.is_floating_point() and id(tensor) not in exact:
             tensor.data = tensor.data.to(dtype)
-    layout = devices.memory_format(copy)
-    for tensor in _state(copy).values():
+    for tensor in state_of(copy).values():
         if tensor.ndim == 4:
             tensor.data = tensor.data.contiguous(memory_format=layout)

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -85,7 +86,7 @@ def expose(graph: fx.GraphModule, outputs: Outputs, body: nn.Module, shown: Show
 def watched(
     body: nn.Module, forward: Callable[[Tensor], Tensor | PartFeatures], shown: Shown
 ) -> Callable[[Tensor], Seen]:
-    """The same for a trunk that cannot be traced, by hooks on ``body``, which has to be a copy."""
+    """The same for a trunk that cannot be traced, by a hook on ``body`` for the time of a pass."""
     size: list[Tensor] = []
     inner: list[Tensor] = []
 
@@ -95,16 +96,16 @@ def watched(
         inner.append(maps_at(output, *about, shown.layer))
         return go_on(inner[-1], output, *about)
 
-    if shown.layer is not None:
-        modules = dict(body.named_modules())
-        if shown.layer not in modules or not shown.layer:
-            raise _unknown(shown.layer, modules, body)
-        modules[shown.layer].register_forward_hook(at_layer)
+    modules = dict(body.named_modules())
+    if shown.layer is not None and (shown.layer not in modules or not shown.layer):
+        raise _unknown(shown.layer, modules, body)
 
     def run(images: Tensor) -> Seen:
+        layer = None if shown.layer is None else modules[shown.layer]
         size.append(images)
         try:
-            output = forward(images)
+            with nullcontext() if layer is None else layer.register_forward_hook(at_layer):
+                output = forward(images)
             if shown.layer is not None and len(inner) != 1:
                 raise _called(shown.layer, len(inner), body)
             return output, inner[0] if inner else None

@@ -18,6 +18,7 @@ from ..data.image_sets import ImageSet
 from ..data.loaders import batches, epoch_order
 from ..errors import NotFinite, UserError
 from ..importance import store
+from ..models.forms import Form
 from ..models.inference import InferenceView
 from ..progress import Bar, track
 from ..records import Record
@@ -61,7 +62,8 @@ def fit(
         rate: learning rate by absolute epoch.
         validate: called after each epoch.
         settings: everything else.
-        about: what is needed to rebuild the model; goes into every checkpoint.
+        about: what is needed to rebuild the model; goes into every checkpoint. Its "view" is the form of the attack's
+            view, where that is not ``fast``; it has to be the same at every start.
 
     Returns:
         Whether the run is finished; False where the deadline ended it.
@@ -78,7 +80,8 @@ def fit(
             f"Batches of {settings.batch_size} from {len(images)} training images are too small: a step needs two "
             f"images, and one on every process, so train.batch_size and the training set must be at least {least}."
         )
-    model.to(memory_format=devices.memory_format(model))
+    form: Form = about.get("view", "fast")
+    model.to(memory_format=devices.memory_format(model) if form == "fast" else torch.contiguous_format)
     ema = None if settings.ema is None else averaged(model, settings.ema)
     state, maps = State(), None
     if run.checkpoint("last").exists():
@@ -98,11 +101,13 @@ def fit(
         return True
     if distributed.is_main():
         run.drop_epochs_from(state.epoch)
-    view = InferenceView(model, precision=settings.precision, compile=settings.compile, **settings.view)
+    view = InferenceView(
+        model, precision=settings.precision, compile=settings.compile, form=form, **settings.view
+    )
     judged = model if ema is None else ema.module
     # Validation attacks what it judges: a bf16 view stops at images that fool it and not the float32 model. And
     # uncompiled, since a last small batch would compile the view once more.
-    judged_view = InferenceView(judged, **(settings.view if any(p.adapt for p in phases) else {}))
+    judged_view = InferenceView(judged, form=form, **(settings.view if any(p.adapt for p in phases) else {}))
     saved = epoch_started = time.monotonic()
     steps = _steps(len(images), settings.batch_size)
 

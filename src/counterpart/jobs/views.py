@@ -1,0 +1,98 @@
+"""The form of a run's or an evaluation's view, settled once: what goes on must search on what it began with."""
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import distributed
+from ..data.image_sets import ImageSet
+from ..evaluation.accuracy import read_batch
+from ..models.forms import FORMS, SOME, Form, is_own
+from ..models.inference import decide_form
+from ..records import fingerprint
+from ..rundir import RunDir, write_atomically
+from ..training import checkpoint
+
+FILE = "view.json"
+
+
+def settle_form(
+    folder: Path, identity: Mapping[str, Any], model: nn.Module, images: ImageSet, device: torch.device
+) -> tuple[Form, str | None]:
+    """The form that an earlier start with this identity kept, or else the one decided on the first images.
+
+    Args:
+        folder: holds a folder for each evaluation, named after its identity.
+        identity: what decides the rows, the form excepted.
+        model: the original.
+        images: what is evaluated.
+        device: where the model lies.
+
+    Returns:
+        The form, the same on every process, and on the main one the sentence that says why it is not ``fast``.
+    """
+    form: Form = "fast"
+    reason: str | None = None
+    if is_own(model):
+        return "fast", None
+    if distributed.is_main():
+        files = [folder / fingerprint(with_form(identity, known)) / FILE for known in FORMS]
+        settled = next((file for file in files if file.exists()), None)
+        if settled is not None:
+            kept = json.loads(settled.read_text(encoding="utf-8"))
+            form, reason = kept["form"], kept["reason"]
+        else:
+            form, reason = _decided(model, images, device)
+    return _from_main(form, device), reason
+
+
+def training_form(
+    run: RunDir, model: nn.Module, images: ImageSet, device: torch.device
+) -> tuple[Form, str | None]:
+    """The form that the run's last checkpoint was made with, or else the one decided on the first images.
+
+    Returns:
+        The form, the same on every process, and on the main one why it is not ``fast``, where that was decided now.
+    """
+    if is_own(model):
+        return "fast", None
+    form: Form = "fast"
+    reason: str | None = None
+    if distributed.is_main():
+        if run.checkpoint("last").exists():
+            form = checkpoint.read(run.checkpoint("last"))[1].get("view", "fast")
+        else:
+            form, reason = _decided(model, images, device)
+    return _from_main(form, device), reason
+
+
+def _decided(model: nn.Module, images: ImageSet, device: torch.device) -> tuple[Form, str | None]:
+    if len(images) == 0:  # refused later, by who needs them
+        return "fast", None
+    some = torch.arange(min(SOME, len(images)))
+    return decide_form(model, read_batch(images, some, device).images)
+
+
+def _from_main(form: Form, device: torch.device) -> Form:
+    return FORMS[int(distributed.from_main(FORMS.index(form), device))]
+
+
+def with_form(identity: Mapping[str, Any], form: Form) -> dict[str, Any]:
+    """The identity of what was searched on a view of this form; the fast one has always been the default."""
+    return {**identity, **({} if form == "fast" else {"view": form})}
+
+
+def keep_form(folder: Path, model: nn.Module, form: Form, reason: str | None) -> None:
+    """Write the form into the folder of an evaluation, for its next start; the project's own networks need none."""
+    if not is_own(model) and not (folder / FILE).exists():
+        text = json.dumps({"form": form, "reason": reason}, indent=1)
+        write_atomically(folder / FILE, partial(_write, text=text))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,35 @@
+"""A model that is used as it is, for a while: what had to be changed for that is put back."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from torch import nn
+
+
+@contextmanager
+def borrowed(model: nn.Module, fused: Sequence[nn.Module] = ()) -> Iterator[None]:
+    """Inside the block the model is in eval mode, and its parameters take no gradients.
+
+    A graph that was made inside leads to the images alone, and may be followed after the block has ended.
+
+    Args:
+        model: whose modes and parameters are put back at the end, whatever happens.
+        fused: its modules that shall attend by a fused kernel inside the block.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    needs = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    kernels = [(module, module.fused_attn) for module in fused]
+    model.eval()
+    for parameter, _ in needs:
+        parameter.requires_grad_(False)
+    for module in fused:
+        module.fused_attn = True  # type: ignore[assignment]  # a module's attributes are typed as tensors
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, needed in needs:
+            parameter.requires_grad_(needed)
+        for module, kernel in kernels:
+            module.fused_attn = kernel
