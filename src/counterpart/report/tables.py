@@ -10,6 +10,7 @@ from typing import Any
 from ..records import Record, fingerprint
 from ..rundir import NOT_IDENTITY
 from ..statistics import mcnemar, over_seeds, welch
+from ..wording import in_current_words, in_first_words
 from .runs import CLEAN, WORST, Evaluation, Run, size_text
 
 # Settings that do not make a run another method.
@@ -241,7 +242,9 @@ def _row(runs: Sequence[Run]) -> Row:
 
 
 def _method(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in flatten(config).items() if not _ignored(key)}
+    # In today's words, without younger settings at their defaults: so runs of any age are compared.
+    settings = in_current_words(in_first_words(config))
+    return {key: value for key, value in flatten(settings).items() if not _ignored(key)}
 
 
 def _ignored(key: str) -> bool:
