@@ -233,3 +233,8 @@ def test_the_published_evaluation_is_a_suite_of_its_own():
     with pytest.raises(UserError, match="no AutoAttack of ten steps"):
         resolve({"evaluate": {"attacks": "autoattack", "engine": "official"}},
                 {"evaluate": {"attacks": [{"attack": "autoattack", "version": "ten-steps"}]}})  # fmt: skip
+
+
+def test_a_byte_order_mark_in_a_file_is_passed_over(tmp_path):
+    (tmp_path / "x.yaml").write_bytes(b"\xef\xbb\xbfname: x\r\nseed: 3\r\n")
+    assert read_yaml(tmp_path / "x.yaml") == {"name": "x", "seed": 3}

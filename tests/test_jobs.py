@@ -159,6 +159,19 @@ def test_predict_names_class_and_probability(digits, tmp_path):
     )
 
 
+def test_predict_passes_over_what_is_no_image_in_a_folder(digits, tmp_path):
+    image = Image.new("L", (16, 16), 90)
+    (tmp_path / "sub" / ".hidden").mkdir(parents=True)
+    for name in ("b.png", "sub/a.PNG", "sub/._a.png", "sub/.hidden/x.png"):
+        image.save(tmp_path / name, "PNG")
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "notes.txt"):
+        (tmp_path / name).write_text("no image")
+    found = jobs.predict(str(digits.path), [tmp_path], "cpu")
+    assert [p.file.relative_to(tmp_path).as_posix() for p in found] == ["b.png", "sub/a.PNG"]
+    with pytest.raises(UserError, match=r"Cannot read the image .*notes\.txt"):  # named by its own name
+        jobs.predict(str(digits.path), [tmp_path / "notes.txt"])
+
+
 def test_predict_says_what_is_wrong(digits, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"Cannot read the image .*broken\.png"):

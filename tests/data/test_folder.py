@@ -2,6 +2,8 @@
 
 import logging
 import shutil
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -166,7 +168,29 @@ def test_the_exif_orientation_is_ignored(tmp_path):
     assert decode(tmp_path / "x.jpg").shape == (3, 8, 12)
 
 
-def test_16_bit_images_are_refused(tmp_path):
+def write_png(path, values, colour_type):
+    """A PNG of 16 bits per channel, which Pillow reads and does not write."""
+    height, width = values.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("colour_type", "channels", "values"),
+    [(2, [0x12F0, 0xFFFF, 0x80FF], [0x12, 0xFF, 0x80]), (4, [0x12F0, 0x80FF], [0x12, 0x12, 0x12])],
+)
+def test_16_bit_colours_and_grey_with_alpha_lose_their_lower_byte(tmp_path, colour_type, channels, values):
+    write_png(tmp_path / "deep.png", np.full((2, 3, len(channels)), channels), colour_type)
+    image = decode(tmp_path / "deep.png")
+    assert image.shape == (3, 2, 3)
+    assert image[:, 1, 2].tolist() == values
+
+
+def test_16_bit_grey_images_are_refused(tmp_path):
     Image.fromarray(np.full((4, 4), 40000, dtype=np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(UserError, match=r"deep\.png: .*more than 8 bits per channel"):
         decode(tmp_path / "deep.png")

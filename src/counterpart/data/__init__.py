@@ -6,9 +6,10 @@ from pathlib import Path
 from ..errors import UserError, nearest
 from .cifar import cifar_folder, load_cifar10, missing_files
 from .digits import load_digits
-from .folder import class_folders, load_folder, split_layout
+from .folder import load_folder
 from .image_sets import ImageSet, Splits, balanced_subset, stratified
 from .labels import keep_labels, relabelled
+from .listing import class_folders, split_layout
 from .loaders import batches, epoch_order
 from .parts import Parts
 from .parts_folder import IMAGES, MASKS, TABLE, load_parts

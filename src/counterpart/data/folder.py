@@ -1,6 +1,5 @@
 """Any folder of images, one folder per class, as torchvision's ImageFolder has it."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +7,10 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError
-from .decoding import SUFFIXES, Prepare, common_size, decode_all
+from .decoding import Prepare, common_size, decode_all
 from .image_sets import ImageSet, Splits, content_fingerprint, hold_out
+from .listing import class_folders, files_by_class, split_layout, split_of
 
-SPLIT_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 TEST_SHARE = 0.2
 IN_MEMORY_BYTES = 2**31  # decoded; beyond this, images are decoded on demand
 HASHED_BYTES = 2**31  # on disk; beyond this, the fingerprint covers names and sizes only
@@ -27,6 +26,8 @@ def load_folder(
     trained_on: str | None = None,
 ) -> Splits:
     """Images from ``root/{train,val,test}/CLASS/*``, or from ``root/CLASS/*`` without split folders.
+
+    Split folders may have any of the names of ``listing.SPLIT_NAMES``, in any case.
 
     Without split folders 20 % become test images, or all where a model that never saw them is judged (``trained_on``).
     A missing validation split is drawn from train. Where test is missing, val is the test split (and validation is
@@ -46,8 +47,8 @@ def load_folder(
             certain; None for a set to be trained on, or judged as it was trained on.
 
     Raises:
-        UserError: if there are no images, a class folder is empty, splits have different classes, images
-            differ in size and ``size`` is not given, or an image is damaged.
+        UserError: if there are no images, a folder beside the splits is none, a class folder is empty, splits have
+            different classes, images differ in size and ``size`` is not given, or an image is damaged.
     """
     if root is None:
         raise UserError("Where are the images? Name their folder with --data.root DIR.")
@@ -134,16 +135,6 @@ def _splits(sets: dict[str, ImageSet], share: float) -> Splits:
     return Splits(train=sets["train"], validation=held, test=sets["test"])
 
 
-def split_layout(root: Path) -> dict[str, Path]:
-    """The split folders that ``root`` has; empty where it has none."""
-    return {split: root / name for name, split in SPLIT_FOLDERS.items() if (root / name).is_dir()}
-
-
-def class_folders(folder: Path) -> list[Path]:
-    """The class folders of one split, sorted; hidden ones are passed over."""
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
 def split_folders(root: Path) -> dict[str, Path]:
     """The folder of each split, or the root as train where there are none.
 
@@ -155,49 +146,28 @@ def split_folders(root: Path) -> dict[str, Path]:
             f"{root} is {'no folder' if root.exists() else 'missing'}: --data.root must name a folder."
         )
     folders = split_layout(root)
-    sets = [] if folders else [path for path in class_folders(root) if split_layout(path)]
+    sets = (
+        []
+        if folders
+        else [path for path in class_folders(root) if any(split_of(p.name) for p in class_folders(path))]
+    )
     if sets and len(sets) == len(class_folders(root)):
         names = ", ".join(path.name for path in sets)
         raise UserError(
             f"{root} holds data sets with splits of their own ({names}): name one of them, --data.root {sets[0]}."
         )
-    if (root / "val").is_dir() and (root / "validation").is_dir():
-        raise UserError(f"{root} has both val and validation: keep one of them.")
     if set(folders) == {"train"}:
+        train = folders["train"].name
         raise UserError(
-            f"{root} has train and no test: create {root / 'test'} with the same class folders "
-            f"(or {root / 'val'}, which then serves as test), or point --data.root at {root / 'train'} "
+            f"{root} has {train} and no test: create {root / 'test'} with the same class folders "
+            f"(or {root / 'val'}, which then serves as test), or point --data.root at {root / train} "
             f"to have {TEST_SHARE:.0%} of it drawn."
         )
     return folders or {"train": root}
 
 
-def files_by_class(folder: Path) -> dict[str, list[Path]]:
-    """The image files under each class folder, sorted by name as text, which is the same on every platform."""
-    found = {}
-    for class_folder in class_folders(folder):
-        files = image_files(class_folder)
-        if not files:
-            raise UserError(
-                f"The class folder {class_folder} holds no images ({', '.join(SUFFIXES)}): fill or remove it."
-            )
-        found[class_folder.name] = files
-    if not found:
-        raise UserError(f"{folder} has no class folders: expected {folder / 'CLASS' / 'IMAGE.jpg'}.")
-    return found
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Image files in a folder and below it, sorted by path as text; hidden ones are passed over."""
-    return sorted(_images(folder), key=Path.as_posix)
-
-
-def _images(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                yield Path(parent) / name
+def _has_splits(folder: Path) -> bool:
+    return any(split_of(path.name) for path in class_folders(folder))
 
 
 def files_fingerprint(root: Path, files: Sequence[Path]) -> str:

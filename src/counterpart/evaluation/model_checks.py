@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import Batch
+from ..data.image_sets import ImageSet
+from ..data.twins import count_twins
 from ..losses.classification import cross_entropy, dlr
 from ..protocols import Classifier, NamedAttack
 from .accuracy import logits_of
@@ -67,6 +69,25 @@ def model_doubts(model: nn.Module, view: Classifier, batch: Batch) -> list[Doubt
         *_zero_gradients(view, batch, logits),
     )
     return [doubt for doubt in checks if doubt is not None]
+
+
+def data_doubts(judged: ImageSet, seen: ImageSet) -> list[Doubt]:
+    """What the files tell about the images: whether a model that learned from one set is judged on some of them.
+
+    Args:
+        judged: the images that it is judged on.
+        seen: the training images of the same data set.
+    """
+    twins = count_twins(judged, seen)
+    if not twins:
+        return []
+    return [
+        Doubt(
+            "images seen in training",
+            f"{twins:,} of {len(judged):,} {judged.split} images have the same content as a training image: what is "
+            "measured on them says nothing about new images.",
+        )
+    ]
 
 
 def result_doubts(

@@ -170,7 +170,7 @@ def _judge(target: Target) -> Judged:
         part_quality.refuse_without_parts(target.config.model.name, target.model, case.images)
     first = accuracy.read_batch(case.images, torch.arange(min(CHECKED, len(case.images))), target.device)
     try:
-        doubts = model_doubts(target.model, case.view, first)
+        doubts = [*target.doubts, *model_doubts(target.model, case.view, first)]
     except ValueError as error:
         raise UserError(f"{target.text}: {error}") from error
     slow = [SLOW_BF16] if wanted.precision == "bf16" and not devices.has_bf16(target.device) else []

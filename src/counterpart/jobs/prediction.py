@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import devices
 from ..data.decoding import decode
+from ..data.listing import image_files
 from ..data.transforms import as_floats
 from ..errors import UserError
 from ..rundir import RunDir
@@ -27,12 +28,14 @@ class Prediction:
 def predict(target: str, images: Sequence[Path], device: str = "auto") -> list[Prediction]:
     """The most probable class of each image file, by the best weights of a run.
 
+    Folders stand for the image files in and below them; hidden files and files of other types are passed over there.
+
     Images are resized and cropped to the size that the model was trained at.
     """
     run, place = RunDir(Path(target)), devices.resolve(device)
     model, about = load_run(run, "best")
     model.to(place).eval()
-    files = [f for path in images for f in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    files = [f for path in images for f in (image_files(path) if path.is_dir() else [path])]
     if not files:
         raise UserError("no images: give image files, or a folder that holds some.")
     answers = []

@@ -17,6 +17,7 @@ from ..data.image_sets import ImageSet
 from ..errors import UserError
 from ..evaluation.accuracy import logits_of, read_batch
 from ..evaluation.ledger import weights_hash
+from ..evaluation.model_checks import Doubt, data_doubts
 from ..models.backbones import imagenet_names, outputs, preprocessing
 from ..models.hub import classes_in, load_weights, read_weights, start_from
 from ..models.merged import merged
@@ -52,6 +53,7 @@ class Target:
         device: where it lies.
         who: what records say of it: hash of the configuration, which weights, and the method's name.
         notes: sentences that a reader of its numbers should know.
+        doubts: about its images.
     """
 
     text: str
@@ -63,6 +65,7 @@ class Target:
     device: torch.device
     who: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def data(self) -> str:
@@ -171,7 +174,7 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
         which = str(file.resolve().relative_to(run.path))
     elsewhere = str(config.data.root) != str(own_data.get("root"))
     size = {"size": about["model"]["image_size"]} if others and config.data.size is None else {}
-    data = _split(config, device, about["fingerprint"] if elsewhere else None, **size)
+    data, doubts = _split(config, device, about["fingerprint"] if elsewhere else None, **size)
     images, groups = mapped(data, config.data.class_map, about["classes"])
     classes = int(about["model"]["num_classes"])
     judged: nn.Module = model
@@ -184,7 +187,7 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
     who = {"config": about["config"], "weights": which, "method": build.method_name(config)}
     if "eps_low" in about:  # what mask.eps_low auto had come to
         who["trained_eps_low"] = about["eps_low"]
-    return Target(text, run, config, judged.to(device).eval(), classes, images, device, who, notes)
+    return Target(text, run, config, judged.to(device).eval(), classes, images, device, who, notes, doubts)
 
 
 def _checkpoint(file: Path, text: str, changes: Mapping[str, Any]) -> Target:
@@ -269,7 +272,7 @@ def _outside(
             f"{text} prepares images as it was trained to, at {size} pixels: leave --data.size out."
         )
     prepared = {} if size is None else {"size": size, "prepare": prepare}
-    images = _split(config, device, trained_on, **prepared)
+    images, doubts = _split(config, device, trained_on, **prepared)
     model, notes = load(config)
     model = model.to(device).eval()
     answers = _answers(model, images, device)
@@ -282,7 +285,7 @@ def _outside(
     run = RunDir(config.runs / (config.name or name))
     weights = "pretrained" if config.model.init is None and text.startswith("timm/") else text
     who = {"config": fingerprint(plain(config)["model"]), "weights": weights, "method": config.model.name}
-    return Target(text, run, config, model, answers, images, device, who, notes)
+    return Target(text, run, config, model, answers, images, device, who, notes, doubts)
 
 
 def _answers(model: nn.Module, images: ImageSet, device: torch.device) -> int:
@@ -304,10 +307,16 @@ def _answers(model: nn.Module, images: ImageSet, device: torch.device) -> int:
     return int(logits.shape[1])
 
 
-def _split(config: Config, device: torch.device, trained_on: str | None, **options: Any) -> ImageSet:
-    """The images to judge on; a folder without split folders is judged as a whole by a model that never saw it."""
+def _split(
+    config: Config, device: torch.device, trained_on: str | None, **options: Any
+) -> tuple[ImageSet, tuple[Doubt, ...]]:
+    """The images to judge on, and doubts about them.
+
+    A folder without split folders is judged as a whole by a model that never saw it.
+    """
     if config.data.name == "folder":
         options["trained_on"] = trained_on
     masks_for = None if config.evaluate.eps_low is None else config.evaluate.split
     data = build.splits(config, device, masks_for, **options)
-    return data.test if config.evaluate.split == "test" else data.validation
+    images = data.test if config.evaluate.split == "test" else data.validation
+    return images, tuple(data_doubts(images, data.train))
