@@ -56,6 +56,11 @@ def test_durations(text, seconds):
         ({"train": {"epochs": 2.5}}, ["train.epochs = 2.5", "integer"]),
         ({"train": {"method": "prat"}}, ["train.method = prat", "'trades', 'mart'"]),
         ({"train": {"epoch": 3}}, ["unknown setting 'train.epoch'", "Did you mean 'train.epochs'?"]),
+        (
+            {"data": {"channels": 1}},
+            ["data.channels 1 has no effect with data.name digits: it is for folder"],
+        ),
+        ({"data": {"name": "folder", "channels": 2}}, ["data.channels = 2", "1 or 3"]),
         ({"epochs": 3}, ["unknown setting 'epochs'", "Did you mean 'train.epochs'?"]),
         ({"trian": {"epochs": 3}}, ["unknown setting 'trian'", "Did you mean 'train'?"]),
         ({"train.epochs": 3}, ["unknown setting 'train.epochs'", "Nest it: 'train: {epochs: ...}'"]),

@@ -172,6 +172,25 @@ def test_predict_passes_over_what_is_no_image_in_a_folder(digits, tmp_path):
         jobs.predict(str(digits.path), [tmp_path / "notes.txt"])
 
 
+def test_grey_files_are_judged_as_grey_by_a_model_of_one_channel(digits, tmp_path):
+    test = build.splits(resolve(digits.config()), torch.device("cpu")).test
+    for i in range(60):
+        path = tmp_path / "set" / "test" / str(int(test.labels[i])) / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(test.pixels[i, 0].numpy()).save(path)
+    with torch.no_grad():
+        answers = load_run(digits, "best")[0].eval()(test.pixels[:60].float() / 255).argmax(dim=1)
+    right = (answers == test.labels[:60]).sum().item()
+    for channels in (None, 1):  # what the model learned from, and what was asked for
+        data = {"name": "folder", "root": tmp_path / "set", "channels": channels}
+        (judged,) = jobs.evaluate(str(digits.path), {"data": data, "evaluate": {"attacks": []}})
+        assert judged.records[0].value == right / 60
+    with pytest.raises(
+        UserError, match=r"wants images of 1 channel, and those of folder have 3: --data\.channels 1"
+    ):
+        jobs.evaluate(str(digits.path), {"data": {**data, "channels": 3}, "evaluate": {"attacks": []}})
+
+
 def test_predict_says_what_is_wrong(digits, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"Cannot read the image .*broken\.png"):

@@ -90,6 +90,7 @@ def splits(config: Config, device: torch.device, masks_for: str | None = None, *
     """
     data = config.data
     given = {"validation": data.validation, "size": data.size, "download": data.download}
+    given |= {} if data.channels is None else {"channels": data.channels}
     loaded = DATA_SETS[data.name](data.root, **{**given, **options})
     if masks_for is not None and config.mask.files is not None:
         loaded = with_masks(loaded, config.mask.files, masks_for)

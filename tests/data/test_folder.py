@@ -333,3 +333,28 @@ def test_a_folder_of_data_sets_is_no_data_set(tmp_path):
         load_folder(tmp_path)
     fill(tmp_path / "plain", {"00_dog": 2})
     assert load_folder(tmp_path).train.classes == ("mixed_rand", "original", "plain")
+
+
+@pytest.mark.parametrize("on_demand", [False, True])
+def test_grey_images_stay_grey_where_that_is_asked(tmp_path, monkeypatch, on_demand):
+    fill(tmp_path, {"a": 6, "b": 6}, mode="L")
+    paint(tmp_path / "b" / "10.png", 50, mode="LA")
+    paint(tmp_path / "b" / "11.png", 255, mode="P")
+    Image.new("RGB", (10, 10), (200, 100, 0)).save(tmp_path / "b" / "12.png")
+    if on_demand:
+        monkeypatch.setattr(folder, "IN_MEMORY_BYTES", 0)
+    grey, colour = load_folder(tmp_path, size=8, channels=1), load_folder(tmp_path, size=8)
+    assert grey.train.shape == (1, 8, 8)
+    assert colour.train.shape == (3, 8, 8)
+    assert grey.train.fingerprint == colour.train.fingerprint
+    assert (grey.train.pixels is None) == on_demand
+    values = {}
+    for images in (grey.train, grey.validation, grey.test):
+        pixels = images.read(torch.arange(len(images)))
+        assert pixels.shape[1:] == (1, 8, 8)
+        values |= dict(zip(images.names, pixels[:, 0, 4, 4].tolist(), strict=True))
+    assert [values[f"a/{i:02d}.png"] for i in range(6)] == list(range(6))
+    assert [values[f"b/{i}.png"] for i in (10, 11)] == [50, 255]
+    assert values["b/12.png"] == 118  # 0.299 * 200 + 0.587 * 100
+    with pytest.raises(UserError, match=r"data\.channels 1: this model prepares images in colour"):
+        load_folder(tmp_path, size=8, channels=1, prepare=lambda image: image)

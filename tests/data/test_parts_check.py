@@ -82,7 +82,9 @@ def test_masks_that_fit_no_image_are_refused_by_check_and_training(parts_root):
     masks = parts_root / "parts" / "train" / "cat"
     for i in range(4):
         (masks / f"{i}.png").rename(masks / f"{i}_mask.png")
-    words = r"4 of the 21 masks in .* belong to no image, such as .*0_mask\.png: they look like x_mask\.png, and the mask"
+    words = (
+        r"4 of the 21 masks in .* belong to no image, .*0_mask\.png: they look like x_mask\.png, and the mask"
+    )
     with pytest.raises(UserError, match=words):
         load_parts(parts_root)
     (problem,) = check(parts_root).problems

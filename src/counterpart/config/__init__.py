@@ -31,6 +31,9 @@ from .training import Optimizer, Train
 from .values import Location, Section, setting
 from .values import readable as readable
 
+# Settings that are younger than stored runs, and their defaults: written only where they differ, so that hashes stay.
+YOUNGER = (("data", "channels", None),)
+
 
 class Config(Section):
     """A complete run."""
@@ -181,9 +184,12 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain(config: Config) -> dict[str, Any]:
-    """The configuration as plain YAML-able values."""
+    """The configuration as plain YAML-able values; settings that are younger than stored runs if they are set."""
     dumped = config.model_dump(mode="json")
     assert isinstance(dumped, dict)
+    for section, name, default in YOUNGER:
+        if dumped[section][name] == default:
+            del dumped[section][name]
     return dumped
 
 

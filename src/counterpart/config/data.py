@@ -34,6 +34,9 @@ class Data(Section):
         "use only this many training images, the same share of each class", default=None, ge=1
     )
     size: int | None = setting("side in pixels that images are resized and cropped to", default=None, ge=8)
+    channels: Literal[1, 3] | None = setting(
+        "read the images of a folder as grey (1) or in colour (3); default: in colour", default=None
+    )
     crop: Literal["padded", "resized"] = setting(
         "padded: random crops after padding; resized: a random region of 8 to 100 % of the image, resized",
         default="padded",
@@ -79,6 +82,8 @@ class Data(Section):
     def _every_setting_counts(self) -> "Data":
         if self.crop == "resized" and self.padding:
             self.without_effect("padding", reason="with data.crop resized: set it to 0")
+        if self.name != "folder":
+            self.without_effect("channels", reason=f"with data.name {self.name}: it is for folder")
         if self.name not in WITH_PARTS:
             reason = f"with data.name {self.name}, which has no parts: it is for {' and '.join(WITH_PARTS)}"
             self.without_effect("labels", "labelled", "shift", reason=reason)

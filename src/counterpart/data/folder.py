@@ -24,6 +24,7 @@ def load_folder(
     download: bool = False,
     prepare: Prepare | None = None,
     trained_on: str | None = None,
+    channels: int = 3,
 ) -> Splits:
     """Images from ``root/{train,val,test}/CLASS/*``, or from ``root/CLASS/*`` without split folders.
 
@@ -45,6 +46,7 @@ def load_folder(
         prepare: makes ``size`` x ``size`` pixels of each image instead.
         trained_on: fingerprint of the data that the judged model was trained on, "" where it was on other data for
             certain; None for a set to be trained on, or judged as it was trained on.
+        channels: 3, or 1 to read grey images as grey, and others by their luma.
 
     Raises:
         UserError: if there are no images, a folder beside the splits is none, a class folder is empty, splits have
@@ -54,6 +56,10 @@ def load_folder(
         raise UserError("Where are the images? Name their folder with --data.root DIR.")
     if download:
         raise UserError("data.download: a folder of your own images cannot be downloaded. Leave it out.")
+    if prepare is not None and channels != 3:
+        raise UserError(
+            f"data.channels {channels}: this model prepares images in colour. Leave data.channels out."
+        )
     root = Path(root).expanduser()
     listed = {split: files_by_class(folder) for split, folder in split_folders(root).items()}
     reference = next(iter(listed))
@@ -73,7 +79,7 @@ def load_folder(
         for split, files in listed.items()
     }
     fingerprint = files_fingerprint(root, every_file)
-    sets = set_of_files("folder", root, samples, classes, (3, height, width), fingerprint, prepare)
+    sets = set_of_files("folder", root, samples, classes, (channels, height, width), fingerprint, prepare)
     if set(sets) == {"train"} and trained_on not in (None, fingerprint):
         sets = {"test": replace(sets["train"], split="test")}
     return _splits(sets, validation)
@@ -95,7 +101,7 @@ def set_of_files(
         root: folder that the files lie in.
         samples: split -> each sample's file and class, in the order of their index.
         classes: name of each class.
-        shape: (3, H, W) of every image.
+        shape: (C, H, W) of every image.
         fingerprint: of the data set.
         prepare: makes pixels of an image, if not in the ordinary way.
     """

@@ -136,7 +136,7 @@ def mask_of(root: Path, image: Path) -> Path:
 def misplaced_masks(root: Path, images: Sequence[Path]) -> str | None:
     """What is wrong with the names of the masks, in a sentence: there is none, or some belong to no image."""
     folder = root / MASKS
-    example = mask_of(root, images[0]) if images else folder / "train" / "CLASS" / "IMAGE.png"
+    example = mask_of(root, min(images)) if images else folder / "train" / "CLASS" / "IMAGE.png"
     there = visible_files(folder) if folder.is_dir() else []
     files = [path for path in there if path.name.lower().endswith(MASK_SUFFIXES)]
     if not files:

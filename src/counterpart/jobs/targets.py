@@ -173,8 +173,9 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
         model, about = load_checkpoint(file)
         which = str(file.resolve().relative_to(run.path))
     elsewhere = str(config.data.root) != str(own_data.get("root"))
-    size = {"size": about["model"]["image_size"]} if others and config.data.size is None else {}
-    data, doubts = _split(config, device, about["fingerprint"] if elsewhere else None, **size)
+    shape = _shape_of(about["model"], config) if others else {}
+    data, doubts = _split(config, device, about["fingerprint"] if elsewhere else None, **shape)
+    _check_channels(data, about["model"]["in_channels"])
     images, groups = mapped(data, config.data.class_map, about["classes"])
     classes = int(about["model"]["num_classes"])
     judged: nn.Module = model
@@ -188,6 +189,23 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
     if "eps_low" in about:  # what mask.eps_low auto had come to
         who["trained_eps_low"] = about["eps_low"]
     return Target(text, run, config, judged.to(device).eval(), classes, images, device, who, notes, doubts)
+
+
+def _shape_of(model: Mapping[str, Any], config: Config) -> dict[str, int]:
+    """The size and channels in which other data are read for a model, where the settings do not say."""
+    shape = {} if config.data.size is not None else {"size": int(model["image_size"])}
+    if config.data.name == "folder" and config.data.channels is None:
+        shape["channels"] = int(model["in_channels"])
+    return shape
+
+
+def _check_channels(images: ImageSet, wanted: int) -> None:
+    if images.shape[0] != wanted:
+        advice = f": --data.channels {wanted}" if images.name == "folder" else ""
+        raise UserError(
+            f"the model wants images of {wanted} channel{'s' * (wanted != 1)}, and those of {images.name} have "
+            f"{images.shape[0]}{advice}."
+        )
 
 
 def _checkpoint(file: Path, text: str, changes: Mapping[str, Any]) -> Target:
@@ -298,7 +316,9 @@ def _answers(model: nn.Module, images: ImageSet, device: torch.device) -> int:
     except Exception as error:  # the user's own code may raise anything
         shape = "x".join(map(str, images.shape))
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"the model does not answer for an image of {shape}: {reason}") from error
+        grey = images.name == "folder" and images.shape[0] == 3
+        advice = " (a model of grey images wants --data.channels 1)" if grey else ""
+        raise UserError(f"the model does not answer for an image of {shape}: {reason}{advice}") from error
     if weights_hash(model) != before:
         raise UserError(
             "the model changes while it answers (a forward pass writes into its weights or buffers, such as batch "
