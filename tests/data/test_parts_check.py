@@ -103,7 +103,7 @@ def test_one_lonely_mask_is_refused_and_notes_are_passed_over(parts_root):
     (problem,) = check(parts_root).problems
     assert "1 of the 22 masks" in problem
     assert "they look like" not in problem
-    assert f"({masks / 'cat' / '0.png'})" in problem
+    assert f"({parts_root / 'parts' / 'test' / 'cat' / '0.png'})" in problem
 
 
 def test_a_missing_and_an_empty_folder_of_masks(parts_root):
