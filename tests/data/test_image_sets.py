@@ -146,7 +146,10 @@ def test_a_process_that_finds_all_files_there_waits_for_the_others_all_the_same(
 
 
 def test_found_answers_in_one_line(tmp_path):
-    named = {"digits", "cifar10", "folder", "svhn", "tiny-imagenet", "parts", "synthetic-parts"}
+    named = {
+        "digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn", "tiny-imagenet", "imagenet", "folder",
+        "parts", "synthetic-parts",
+    }  # fmt: skip
     assert set(DATA_SETS) == named
     assert "drawn when it is needed" in found("synthetic-parts", None)
     assert "has no images, parts, parts.json" in found("parts", tmp_path)

@@ -98,8 +98,8 @@ def _data(root: Path | None) -> None:
     for name in DATA_SETS:
         line = found(name, root)
         _row(f"data {name}", line.removeprefix(f"{name}: "))
-        if name in OFFICIAL and root is not None and " lacks " in line:
-            _row("", f"fetch it with: counterpart train {name}/part --data.root {root} --data.download true")
+        if name in OFFICIAL and root is not None and " lacks " in line and name != "imagenet":
+            _row("", f"fetch it with: counterpart train {name}/at --data.root {root} --data.download true")
 
 
 def _row(name: str, finding: str) -> None:

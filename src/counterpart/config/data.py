@@ -14,12 +14,13 @@ WITH_PARTS = ("parts", "synthetic-parts")  # data sets with part masks
 class Data(Section):
     """Which images."""
 
-    name: Literal["digits", "cifar10", "svhn", "tiny-imagenet", "folder", "parts", "synthetic-parts"] = (
-        setting(
-            "data set; parts: images with part masks in one folder format (docs/parts-data.md)",
-            default="digits",
-        )
-    )
+    name: Literal[
+        "digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn", "tiny-imagenet", "imagenet", "folder",
+        "parts", "synthetic-parts",
+    ] = setting(
+        "data set; parts: images with part masks in one folder format (docs/parts-data.md)",
+        default="digits",
+    )  # fmt: skip
     root: Location | None = setting(
         "folder that holds the data set; digits and synthetic-parts need none", default=None
     )

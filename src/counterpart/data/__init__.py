@@ -1,16 +1,21 @@
 """Images with the identity of each: data sets, augmentation, batches."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ..errors import UserError, nearest
-from .cifar import cifar_folder, load_cifar10, missing_files
+from . import cifar, mnist
+from .cifar import cifar_folder, load_cifar10, load_cifar100, missing_files
 from .digits import load_digits
 from .folder import load_folder
 from .image_sets import ImageSet, Splits, balanced_subset, stratified
+from .imagenet import load_imagenet
+from .imagenet import missing_files as missing_imagenet
 from .labels import keep_labels, relabelled
 from .listing import class_folders, split_layout
 from .loaders import batches, epoch_order
+from .mnist import load_fashion_mnist, load_mnist, mnist_folder
 from .parts import Parts
 from .parts_folder import IMAGES, MASKS, TABLE, load_parts
 from .svhn import load_svhn
@@ -22,19 +27,30 @@ from .transforms import Augmentation, ResizedCrop, resize_maps
 
 DATA_SETS: dict[str, Callable[..., Splits]] = {
     "digits": load_digits,
+    "mnist": load_mnist,
+    "fashion-mnist": load_fashion_mnist,
     "cifar10": load_cifar10,
+    "cifar100": load_cifar100,
     "svhn": load_svhn,
     "tiny-imagenet": load_tiny_imagenet,
+    "imagenet": load_imagenet,
     "folder": load_folder,
     "parts": load_parts,
     "synthetic-parts": load_synthetic_parts,
 }
 
-# Data sets that can be fetched -> their folder below a root, and what that lacks.
+# Data sets with official files -> their folder below a root, and what that lacks.
 OFFICIAL: dict[str, tuple[Callable[[Path], Path], Callable[[Path], list[str]]]] = {
+    "mnist": (partial(mnist_folder, official=mnist.MNIST), mnist.missing_files),
+    "fashion-mnist": (partial(mnist_folder, official=mnist.FASHION_MNIST), mnist.missing_files),
     "cifar10": (cifar_folder, missing_files),
+    "cifar100": (
+        partial(cifar_folder, official=cifar.CIFAR100),
+        partial(missing_files, official=cifar.CIFAR100),
+    ),
     "svhn": (Path, missing_svhn),
     "tiny-imagenet": (tiny_folder, missing_tiny_imagenet),
+    "imagenet": (Path, missing_imagenet),
 }
 
 
@@ -73,6 +89,7 @@ def found(name: str, root: Path | None) -> str:
 
 __all__ = [
     "DATA_SETS", "OFFICIAL", "Augmentation", "ImageSet", "Parts", "ResizedCrop", "Splits", "balanced_subset", "batches",
-    "epoch_order", "found", "keep_labels", "load_cifar10", "load_digits", "load_folder", "load_parts", "load_svhn",
-    "load_synthetic_parts", "load_tiny_imagenet", "relabelled", "resize_maps", "stratified",
+    "epoch_order", "found", "keep_labels", "load_cifar10", "load_cifar100", "load_digits", "load_fashion_mnist",
+    "load_folder", "load_imagenet", "load_mnist", "load_parts", "load_svhn", "load_synthetic_parts",
+    "load_tiny_imagenet", "relabelled", "resize_maps", "stratified",
 ]  # fmt: skip

@@ -113,7 +113,7 @@ def set_of_files(
             name=name,
             split=split,
             classes=classes,
-            labels=torch.tensor([label for _, label in samples[split]]),
+            labels=torch.tensor([label for _, label in samples[split]], dtype=torch.int64),
             index=torch.arange(len(paths)),
             fingerprint=fingerprint,
             shape=shape,

@@ -167,7 +167,7 @@ def read_mat(path: Path) -> list[Thing]:
     try:
         (annotation,) = read_variables(path.read_bytes())["anno"]
         things = [_thing(entry) for entry in _structures(annotation["objects"])]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(
             f"{path} is damaged, cut off or no PASCAL-Part annotation ({type(error).__name__}). Replace it."
         ) from error
