@@ -551,7 +551,7 @@ def test_clean_epochs_come_first_with_a_schedule_of_their_own():
 
 
 def test_hashes_of_runs_that_are_older_than_a_setting_stay():
-    """As they were before data.channels; --data.channels 1 is another run."""
+    """As they were before data.channels and data.split_of; --data.channels 1 is another run."""
     folder = {"data": {"name": "folder", "root": "x"}}
     assert build.config_hash(resolve({})) == "8819bcf15c93"
     assert build.config_hash(resolve(folder)) == "4587e4006295"

@@ -32,7 +32,7 @@ from .values import Location, Section, setting
 from .values import readable as readable
 
 # Settings that are younger than stored runs, and their defaults: written only where they differ, so that hashes stay.
-YOUNGER = (("data", "channels", None),)
+YOUNGER = (("data", "channels", None), ("data", "split_of", None))
 
 
 class Config(Section):

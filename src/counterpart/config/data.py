@@ -35,6 +35,10 @@ class Data(Section):
         "use only this many training images, the same share of each class", default=None, ge=1
     )
     size: int | None = setting("side in pixels that images are resized and cropped to", default=None, ge=8)
+    split_of: Location | None = setting(
+        "judge on the images that this run is judged on: its data set, size and split, whatever model is judged",
+        default=None,
+    )
     channels: Literal[1, 3] | None = setting(
         "read the images of a folder as grey (1) or in colour (3); default: in colour", default=None
     )

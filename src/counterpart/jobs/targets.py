@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from .. import build, devices, distributed
 from ..config import Config, plain, resolve
 from ..data.class_map import mapped
-from ..data.decoding import Prepare
-from ..data.image_sets import ImageSet
+from ..data.decoding import Prepare, fit
+from ..data.image_sets import ImageSet, Splits
 from ..errors import UserError
 from ..evaluation.accuracy import logits_of, read_batch
 from ..evaluation.ledger import weights_hash
 from ..evaluation.model_checks import Doubt, data_doubts
-from ..models.backbones import imagenet_names, outputs, preprocessing
+from ..models.backbones import Preprocessing, imagenet_names, outputs, preprocessing
 from ..models.hub import classes_in, load_weights, read_weights, start_from
 from ..models.merged import merged
 from ..models.normalize import ImageClassifier
@@ -36,6 +36,14 @@ JUDGING = (
     "threads",
     "seed",
 )  # what may change when a trained run is evaluated
+OF_IMAGES = (
+    "name",
+    "root",
+    "validation",
+    "size",
+    "channels",
+)  # of the settings data, what decides the images
+PREPARED = ("folder", "parts", "imagenet")  # data sets whose readers let a network prepare each image
 FORMS = "a run folder, a checkpoint (.safetensors), timm/NAME, ARCHITECTURE@WEIGHTS.pt, or module:function of your own"
 
 
@@ -84,7 +92,7 @@ def open_targets(text: str, changes: Mapping[str, Any]) -> Iterator[Target]:
     Raises:
         UserError: the text names nothing, or model and images do not belong together.
     """
-    path = Path(text).expanduser()
+    path, changes = Path(text).expanduser(), _on_the_images_of_a_run(changes)
     if path.is_dir():
         for run in members(path):
             yield _run(run, text, None, changes)
@@ -98,6 +106,16 @@ def open_targets(text: str, changes: Mapping[str, Any]) -> Iterator[Target]:
         yield _user(text, changes)
     else:
         raise UserError(f"{text} does not exist, and is no model either. A target is {FORMS}.")
+
+
+def _on_the_images_of_a_run(changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The changes with what ``data.split_of`` stands for: the settings that decide which images a run is judged on."""
+    data = changes.get("data") or {}
+    if data.get("split_of") is None:
+        return changes
+    theirs = RunDir(Path(data["split_of"]).expanduser()).config()["data"]
+    images = {name: theirs[name] for name in OF_IMAGES if theirs.get(name) is not None}
+    return {**changes, "data": {**images, **data}}
 
 
 def claim(target: Target) -> None:
@@ -220,7 +238,7 @@ def _checkpoint(file: Path, text: str, changes: Mapping[str, Any]) -> Target:
 
 
 def _timm(text: str, changes: Mapping[str, Any]) -> Target:
-    """One of timm's networks on an image folder, with its own resize, crop and normalisation."""
+    """One of timm's networks; images in files get its own resize and crop, and all its normalisation."""
     own = {"data": {"name": "folder"}, "model": {"name": text, "pretrained": True}}
     way = preprocessing(text)
 
@@ -234,10 +252,8 @@ def _timm(text: str, changes: Mapping[str, Any]) -> Target:
         start_from(model, weights, source)
         return model, (f"weights of {source}",)
 
-    if (changes.get("data") or {}).get("name", "folder") != "folder":
-        raise UserError(f"{text} is evaluated on a folder of images, not on {changes['data']['name']}.")
     known = imagenet_names(text) if (changes.get("model") or {}).get("init") is None else None
-    return _outside(text, text, own, changes, load, classes=known, size=way.crop, prepare=way.apply)
+    return _outside(text, text, own, changes, load, classes=known, way=way)
 
 
 def _published(text: str, changes: Mapping[str, Any]) -> Target:
@@ -252,11 +268,8 @@ def _published(text: str, changes: Mapping[str, Any]) -> Target:
         return model, tuple(notes)
 
     own = {"model": {"name": architecture, "init": str(file)}}
-    options: dict[str, Any] = {}
-    if architecture.startswith("timm/"):
-        way = preprocessing(architecture)
-        options = {"size": way.crop, "prepare": way.apply}
-    return _outside(text, f"{architecture}-{file.stem}", own, changes, load, **options)
+    way = preprocessing(architecture) if architecture.startswith("timm/") else None
+    return _outside(text, f"{architecture}-{file.stem}", own, changes, load, way=way)
 
 
 def _user(text: str, changes: Mapping[str, Any]) -> Target:
@@ -273,8 +286,7 @@ def _outside(
     *,
     classes: list[str] | None = None,
     trained_on: str = "",
-    size: int | None = None,
-    prepare: Prepare | None = None,
+    way: Preprocessing | None = None,
 ) -> Target:
     """A model that no run of ours trained; its results go into a folder of its own."""
     if "name" not in {**own.get("data", {}), **changes.get("data", {})}:
@@ -285,11 +297,9 @@ def _outside(
     name = re.sub(r"[^\w.-]+", "-", name)
     config = resolve({"name": name, "train": {"method": "clean"}}, own, changes, source=text)
     device = devices.resolve(config.device, config.threads)
-    if size is not None and config.data.size is not None:
-        raise UserError(
-            f"{text} prepares images as it was trained to, at {size} pixels: leave --data.size out."
-        )
-    prepared = {} if size is None else {"size": size, "prepare": prepare}
+    prepared: dict[str, Any] = {}
+    if way is not None and config.data.name in PREPARED:
+        prepared = {"size": way.crop, "prepare": _prepared(way, config.data.size)}
     images, doubts = _split(config, device, trained_on, **prepared)
     model, notes = load(config)
     model = model.to(device).eval()
@@ -304,6 +314,13 @@ def _outside(
     weights = "pretrained" if config.model.init is None and text.startswith("timm/") else text
     who = {"config": fingerprint(plain(config)["model"]), "weights": weights, "method": config.model.name}
     return Target(text, run, config, model, answers, images, device, who, notes, doubts)
+
+
+def _prepared(way: Preprocessing, size: int | None) -> Prepare:
+    """How a network of timm prepares an image; with a size, one that was resized and cropped to that before."""
+    if size is None:
+        return way.apply
+    return lambda image: way.apply(fit(image.convert("RGB"), size))
 
 
 def _answers(model: nn.Module, images: ImageSet, device: torch.device) -> int:
@@ -335,8 +352,20 @@ def _split(
     A folder without split folders is judged as a whole by a model that never saw it.
     """
     if config.data.name == "folder":
-        options["trained_on"] = trained_on
+        options["trained_on"] = trained_on if config.data.split_of is None else None
     masks_for = None if config.evaluate.eps_low is None else config.evaluate.split
     data = build.splits(config, device, masks_for, **options)
+    if config.data.split_of is not None:
+        _check_same_files(config.data.split_of, data)
     images = data.test if config.evaluate.split == "test" else data.validation
     return images, tuple(data_doubts(images, data.train))
+
+
+def _check_same_files(path: Path, data: Splits) -> None:
+    """Refuse images other than those that a run learned from and is judged on."""
+    known = load_run(RunDir(path), "best")[1]["fingerprint"]
+    if data.test.fingerprint != known:
+        raise UserError(
+            f"data.split_of: the images ({data.test.fingerprint}) are not those of {path} ({known}): they were "
+            "changed, or --data.root names others."
+        )

@@ -68,11 +68,15 @@ def train(config: Config, deadline: float | None = None) -> Trained:
         raise UserError(
             "data.class_map is for evaluating a model on other classes; training gives it the data's own."
         )
+    if config.data.split_of is not None:
+        raise UserError("data.split_of is for judging a model: training takes data.name and data.root.")
     data = build.splits(config, device, masks_for="train" if config.train.masked else None)
     _say_what_is_shared(data)
     _check_targets(config, len(data.train.classes))
     about_model = build.about_model(config, data)
-    model = build.model(about_model, config.seed, pretrained=config.model.pretrained)
+    model = build.model(
+        about_model, config.seed, pretrained=config.model.pretrained and config.model.init is None
+    )
     if config.model.init is not None:
         weights, source = weights_of(config.model.init)
         start_from(model, weights, source)
