@@ -393,6 +393,17 @@ def test_doubts_and_the_way_of_searching_are_told(make_run, records):
     assert "each on what the earlier ones left" not in text
 
 
+def test_doubts_stand_at_the_head_of_the_page(make_run, records):
+    runs = [make_run(name) for name in ("doubted", "later")]
+    doubts = {"answers hardly vary": "the model answers 95 of 100 with 'cat'."}
+    runs[0].add(records.metrics("AT", {"clean": 0.1}, doubts=doubts))
+    runs[1].add([Record("epoch", "epoch", details={"epoch": 0, "phase": "adversarial", "loss": 1.0})])
+    html = write_report([run.path for run in runs]).read_text()
+    notes = html[html.index('class="notes"') :]
+    assert notes.index("answers hardly vary") < notes.index("is not evaluated yet")
+    assert html.index("answers hardly vary") < html.index('id="headline"')
+
+
 def test_the_latest_audit_and_verification_are_shown(make_run, records):
     run = make_run("at")
     run.add(records.metrics("AT", {"clean": 0.8, "worst case": 0.5}))

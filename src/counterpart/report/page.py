@@ -138,7 +138,12 @@ def _judged_on(row: Row) -> str:
 
 def _notes(runs: Sequence[Run], evaluated: Sequence[Row]) -> list[tuple[str, str]]:
     """(sentence, command or ""): whatever is missing or must not be compared."""
-    notes = [(f"{run.name} is not evaluated yet:", run.evaluate_command) for run in runs if not run.shown]
+    notes = [  # doubts first: they say whether the numbers below mean anything
+        (f"“{r.label}”, {name}: {text}", "")
+        for r in evaluated
+        for name, text in (r.shown[0].details.get("doubts") or {}).items()
+    ]
+    notes += [(f"{run.name} is not evaluated yet:", run.evaluate_command) for run in runs if not run.shown]
     if len({row.setting for row in evaluated}) > 1:
         notes.append(("The methods were judged in different settings: compare only rows of one setting.", ""))
     if len({row.n for row in evaluated}) > 1:
@@ -147,11 +152,6 @@ def _notes(runs: Sequence[Run], evaluated: Sequence[Row]) -> list[tuple[str, str
         notes.append(("Some rows show the best weights of a run, others the last ones (see Provenance).", ""))
     notes += [
         (f"“{r.label}” was judged on clean images only.", "") for r in evaluated if not r.accuracy(WORST)
-    ]
-    notes += [
-        (f"“{r.label}”, {name}: {text}", "")
-        for r in evaluated
-        for name, text in (r.shown[0].details.get("doubts") or {}).items()
     ]
     notes += [
         (f"{run.name}: {a.problem}; it is left out.", "") for run in runs for a in run.artifacts if a.problem
