@@ -13,7 +13,7 @@ from counterpart.batch import Batch
 from counterpart.budget import L2, Linf
 from counterpart.build.attacks import Victim, _name_attack
 from counterpart.catalogue import CONTROLS, MASK_RULES
-from counterpart.config import resolve
+from counterpart.config import plain, resolve
 from counterpart.data.image_sets import ImageSet
 from counterpart.data.parts import Parts
 from counterpart.errors import UserError
@@ -159,8 +159,12 @@ def test_views_show_what_the_map_is_drawn_from():
     gradient = {"mask": {"map": "attention-gradient"}}
     assert build.choose_view_options(resolve(PART, gradient)) == {"layer": None, "attention": True}
     mapless = {"mask": {"rule": "centre"}}
-    for plain in (resolve(layer), resolve(PART, mapless), resolve({"evaluate": {"eps_low": 0.01}}, mapless)):
-        assert build.choose_view_options(plain) == {}
+    for unmapped in (
+        resolve(layer),
+        resolve(PART, mapless),
+        resolve({"evaluate": {"eps_low": 0.01}}, mapless),
+    ):
+        assert build.choose_view_options(unmapped) == {}
     attacked = resolve(layer, {"evaluate": {"eps_low": 0.01}})  # AT, under a mask-aware attack
     assert build.choose_view_options(attacked) == {"layer": "layer3", "attention": False}
     assert build.build_loop_options(attacked, CPU).view == {}
@@ -576,3 +580,14 @@ def test_clean_epochs_come_first_with_a_schedule_of_their_own():
         resolve({"train": given | {"method": "clean"}})
     with pytest.raises(UserError, match="an empty part of a name"):
         resolve({"optimizer": {"no_decay": "bias,"}})
+
+
+def test_hashes_of_runs_that_are_older_than_a_setting_stay():
+    """As they were before data.channels and data.split_of; --data.channels 1 is another run."""
+    folder = {"data": {"name": "folder", "root": "x"}}
+    assert build.hash_config(resolve({})) == "8819bcf15c93"
+    assert build.hash_config(resolve(folder)) == "4587e4006295"
+    assert "channels" not in plain(resolve(folder))["data"]
+    grey = resolve(folder, {"data": {"channels": 1}})
+    assert plain(grey)["data"]["channels"] == 1
+    assert build.hash_config(grey) != build.hash_config(resolve(folder))

@@ -60,6 +60,11 @@ def test_durations(text, seconds):
             ["train.method = prat: no method is called 'prat'.", "Did you mean 'part'?"],
         ),
         ({"train": {"epoch": 3}}, ["unknown setting 'train.epoch'", "Did you mean 'train.epochs'?"]),
+        (
+            {"data": {"channels": 1}},
+            ["data.channels 1 has no effect with data.name digits: it is for folder"],
+        ),
+        ({"data": {"name": "folder", "channels": 2}}, ["data.channels = 2", "1 or 3"]),
         ({"epochs": 3}, ["unknown setting 'epochs'", "Did you mean 'train.epochs'?"]),
         ({"trian": {"epochs": 3}}, ["unknown setting 'trian'", "Did you mean 'train'?"]),
         ({"train.epochs": 3}, ["unknown setting 'train.epochs'", "Nest it: 'train: {epochs: ...}'"]),
@@ -238,3 +243,8 @@ def test_the_published_evaluation_is_a_suite_of_its_own():
     with pytest.raises(UserError, match="no AutoAttack of ten steps"):
         resolve({"evaluate": {"attacks": "autoattack", "engine": "official"}},
                 {"evaluate": {"attacks": [{"attack": "autoattack", "version": "ten-steps"}]}})  # fmt: skip
+
+
+def test_a_byte_order_mark_in_a_file_is_passed_over(tmp_path):
+    (tmp_path / "x.yaml").write_bytes(b"\xef\xbb\xbfname: x\r\nseed: 3\r\n")
+    assert read_yaml(tmp_path / "x.yaml") == {"name": "x", "seed": 3}

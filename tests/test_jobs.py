@@ -159,6 +159,38 @@ def test_predict_names_class_and_probability(digits, tmp_path):
     )
 
 
+def test_predict_passes_over_what_is_no_image_in_a_folder(digits, tmp_path):
+    image = Image.new("L", (16, 16), 90)
+    (tmp_path / "sub" / ".hidden").mkdir(parents=True)
+    for name in ("b.png", "sub/a.PNG", "sub/._a.png", "sub/.hidden/x.png"):
+        image.save(tmp_path / name, "PNG")
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "notes.txt"):
+        (tmp_path / name).write_text("no image")
+    found = jobs.predict(str(digits.path), [tmp_path], "cpu")
+    assert [p.file.relative_to(tmp_path).as_posix() for p in found] == ["b.png", "sub/a.PNG"]
+    with pytest.raises(UserError, match=r"Cannot read the image .*notes\.txt"):  # named by its own name
+        jobs.predict(str(digits.path), [tmp_path / "notes.txt"])
+
+
+def test_grey_files_are_judged_as_grey_by_a_model_of_one_channel(digits, tmp_path):
+    test = build.load_splits(resolve(digits.config()), torch.device("cpu")).test
+    for i in range(60):
+        path = tmp_path / "set" / "test" / str(int(test.labels[i])) / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(test.pixels[i, 0].numpy()).save(path)
+    with torch.no_grad():
+        answers = load_run(digits, "best")[0].eval()(test.pixels[:60].float() / 255).argmax(dim=1)
+    right = (answers == test.labels[:60]).sum().item()
+    for channels in (None, 1):  # what the model learned from, and what was asked for
+        data = {"name": "folder", "root": tmp_path / "set", "channels": channels}
+        (judged,) = jobs.evaluate(str(digits.path), {"data": data, "evaluate": {"attacks": []}})
+        assert judged.records[0].value == right / 60
+    with pytest.raises(
+        UserError, match=r"wants images of 1 channel, and those of folder have 3: --data\.channels 1"
+    ):
+        jobs.evaluate(str(digits.path), {"data": {**data, "channels": 3}, "evaluate": {"attacks": []}})
+
+
 def test_predict_says_what_is_wrong(digits, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"Cannot read the image .*broken\.png"):

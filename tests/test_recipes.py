@@ -40,6 +40,7 @@ def test_the_built_in_recipes():
         "cifar10/part-vit",
     }
     expected |= {f"{data}/{name}" for data in ON for name in PART_MODELS}
+    expected |= {"mnist/at", "fashion-mnist/at", "cifar100/at", "cifar100/part"}
     assert set(NAMES) == expected | {"folder/finetune"}
 
 
@@ -220,3 +221,14 @@ def _dotted(nested):
         for key, value in nested.items()
         for leaf in (value if isinstance(value, dict) else [None])
     ]
+
+
+def test_recipes_of_grey_and_of_a_hundred_classes():
+    mnist, fashion = (resolve(recipes.load(f"{name}/at")) for name in ("mnist", "fashion-mnist"))
+    assert (mnist.attack.eps, mnist.attack.steps, mnist.attack.step_size) == (0.3, 40, 0.01)
+    assert (fashion.attack.eps, fashion.attack.steps, fashion.model.name) == (0.1, 20, "small-cnn")
+    assert not mnist.data.flip
+    assert not mnist.data.padding
+    for name in ("at", "part"):
+        ten, hundred = (resolve(recipes.load(f"{data}/{name}")) for data in ("cifar10", "cifar100"))
+        assert hundred.model_copy(update={"data": ten.data, "name": ten.name}) == ten

@@ -24,7 +24,13 @@ FIRST_WORDS = {
     "mask.burn_in": "part.burn_in",
 }
 # Settings that are younger than stored hashes, and their defaults: at these, a hash does not know them.
-YOUNGER = {"data.options": None, "mask.options": None, "model.options": None}
+YOUNGER = {
+    "data.options": None,
+    "data.channels": None,
+    "data.split_of": None,
+    "mask.options": None,
+    "model.options": None,
+}
 
 CURRENT_WORDS = {first: current for current, first in FIRST_WORDS.items()}
 

@@ -28,8 +28,8 @@ def test_a_healthy_machine(capsys, tmp_path):
     assert "pytest" not in first
     assert any(row.startswith("data digits") and "there" in row for row in rows)
     fetch = [row.split("counterpart train ")[1] for row in rows if "fetch it with" in row]
-    sets = ("cifar10", "svhn", "tiny-imagenet")
-    assert fetch == [f"{name}/part --data.root {tmp_path} --data.download true" for name in sets]
+    sets = ("mnist", "fashion-mnist", "cifar10", "cifar100", "svhn", "tiny-imagenet")
+    assert fetch == [f"{name}/at --data.root {tmp_path} --data.download true" for name in sets]
     assert rows[-1] == "Everything that is needed is there."
 
 

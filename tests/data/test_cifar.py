@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from counterpart.data import batches, found, load_cifar10
+from counterpart.data import batches, found, load_cifar10, load_cifar100
 from counterpart.data.cifar import ARCHIVE, FOLDER, TEST_FILES, TRAIN_FILES, read_batch
 from counterpart.errors import UserError
 
@@ -289,3 +289,92 @@ def test_reads_the_real_images(shared, tmp_path):
         assert torch.equal(splits.test.labels, torch.from_numpy(original["y_test"]).long())
     batch = next(batches(splits.test, batch_size=8, device=torch.device("cpu")))
     assert splits.test.classes[int(batch.labels[0])] == "cat"  # the first official test image
+
+
+NAMES_100 = [f"class {k:02d}" for k in range(100)]
+
+
+def cifar100(root):
+    """The official layout of CIFAR-100, with few images."""
+    folder = root / "cifar-100-python"
+    folder.mkdir()
+    made = {}
+    for number, (name, n) in enumerate((("train", 200), ("test", 100))):
+        data = np.random.default_rng(number).integers(0, 256, (n, 3072), dtype=np.uint8)
+        fine = [(7 * i) % 100 for i in range(n)]
+        entries = {b"data": data, b"fine_labels": fine, b"coarse_labels": [label // 5 for label in fine]}
+        (folder / name).write_bytes(pickle.dumps(entries, 2))
+        made[name] = data, fine
+    names = {b"fine_label_names": [name.encode() for name in NAMES_100], b"coarse_label_names": [b"x"] * 20}
+    (folder / "meta").write_bytes(pickle.dumps(names, 2))
+    return folder, made
+
+
+def test_cifar_100_has_the_fine_classes_under_their_names(tmp_path, caplog):
+    folder, made = cifar100(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        splits = load_cifar100(tmp_path, validation=0.25)
+    assert "2 of 2 files differ from the official checksums (train, test)" in caplog.text
+    assert [len(s) for s in (splits.train, splits.validation, splits.test)] == [150, 50, 100]
+    assert splits.test.classes == tuple(NAMES_100)
+    assert splits.test.name == "cifar100"
+    assert splits.test.labels.tolist() == made["test"][1]
+    assert torch.equal(splits.test.pixels.flatten(1), torch.from_numpy(made["test"][0]))
+    assert torch.equal(load_cifar100(folder).test.pixels, splits.test.pixels)
+    assert found("cifar100", tmp_path) == f"cifar100: there, in {folder}"
+    (folder / "meta").unlink()
+    with pytest.raises(UserError, match=r"meta is missing\. .*cifar-100-python\.tar\.gz"):
+        load_cifar100(tmp_path)
+
+
+class Harmful:
+    def __reduce__(self):
+        return os.system, ("touch harmed",)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "train",
+            pickle.dumps({"data": np.zeros((5, 3072), np.uint8), "labels": [1] * 5}),
+            "no CIFAR-100 batch: .*fine",
+        ),
+        (
+            "test",
+            pickle.dumps({"data": np.zeros((5, 3072), np.uint8), "fine_labels": [100] * 5}),
+            r"not within 0\.\.99",
+        ),
+        ("meta", pickle.dumps({"fine_label_names": ["a"] * 100}), "does not name 100 classes"),
+        ("meta", pickle.dumps({"fine_label_names": 7}), "does not name 100 classes"),
+        ("meta", pickle.dumps(Harmful()), "which no CIFAR-100 file does: refused, nothing was run"),
+        ("train", b"\x80\x02}", "is damaged or cut off"),
+    ],
+)
+def test_wrong_files_of_cifar_100_are_refused_in_one_line(tmp_path, monkeypatch, name, content, message):
+    monkeypatch.chdir(tmp_path)
+    folder, _ = cifar100(tmp_path)
+    (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=message) as refusal:
+        load_cifar100(tmp_path)
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_cifar_100_is_fetched_from_its_own_archive(tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    folder, _ = cifar100(tmp_path / "there")
+    asked = []
+
+    def download_url(url, target, name, md5):
+        asked.append((url.rsplit("/", 1)[1], name, md5))
+        with tarfile.open(target / name, "w:gz") as archive:
+            archive.add(folder, "cifar-100-python")
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", download_url)
+    (tmp_path / "here").mkdir()
+    splits = load_cifar100(tmp_path / "here", download=True)
+    assert splits.test.fingerprint == load_cifar100(tmp_path / "there").test.fingerprint
+    assert asked == [
+        ("cifar-100-python.tar.gz", "cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85")
+    ]

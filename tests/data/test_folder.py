@@ -2,6 +2,8 @@
 
 import logging
 import shutil
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -166,7 +168,29 @@ def test_the_exif_orientation_is_ignored(tmp_path):
     assert decode(tmp_path / "x.jpg").shape == (3, 8, 12)
 
 
-def test_16_bit_images_are_refused(tmp_path):
+def write_png(path, values, colour_type):
+    """A PNG of 16 bits per channel, which Pillow reads and does not write."""
+    height, width = values.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("colour_type", "channels", "values"),
+    [(2, [0x12F0, 0xFFFF, 0x80FF], [0x12, 0xFF, 0x80]), (4, [0x12F0, 0x80FF], [0x12, 0x12, 0x12])],
+)
+def test_16_bit_colours_and_grey_with_alpha_lose_their_lower_byte(tmp_path, colour_type, channels, values):
+    write_png(tmp_path / "deep.png", np.full((2, 3, len(channels)), channels), colour_type)
+    image = decode(tmp_path / "deep.png")
+    assert image.shape == (3, 2, 3)
+    assert image[:, 1, 2].tolist() == values
+
+
+def test_16_bit_grey_images_are_refused(tmp_path):
     Image.fromarray(np.full((4, 4), 40000, dtype=np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(UserError, match=r"deep\.png: .*more than 8 bits per channel"):
         decode(tmp_path / "deep.png")
@@ -309,3 +333,28 @@ def test_a_folder_of_data_sets_is_no_data_set(tmp_path):
         load_folder(tmp_path)
     fill(tmp_path / "plain", {"00_dog": 2})
     assert load_folder(tmp_path).train.classes == ("mixed_rand", "original", "plain")
+
+
+@pytest.mark.parametrize("on_demand", [False, True])
+def test_grey_images_stay_grey_where_that_is_asked(tmp_path, monkeypatch, on_demand):
+    fill(tmp_path, {"a": 6, "b": 6}, mode="L")
+    paint(tmp_path / "b" / "10.png", 50, mode="LA")
+    paint(tmp_path / "b" / "11.png", 255, mode="P")
+    Image.new("RGB", (10, 10), (200, 100, 0)).save(tmp_path / "b" / "12.png")
+    if on_demand:
+        monkeypatch.setattr(folder, "IN_MEMORY_BYTES", 0)
+    grey, colour = load_folder(tmp_path, size=8, channels=1), load_folder(tmp_path, size=8)
+    assert grey.train.shape == (1, 8, 8)
+    assert colour.train.shape == (3, 8, 8)
+    assert grey.train.fingerprint == colour.train.fingerprint
+    assert (grey.train.pixels is None) == on_demand
+    values = {}
+    for images in (grey.train, grey.validation, grey.test):
+        pixels = images.read(torch.arange(len(images)))
+        assert pixels.shape[1:] == (1, 8, 8)
+        values |= dict(zip(images.names, pixels[:, 0, 4, 4].tolist(), strict=True))
+    assert [values[f"a/{i:02d}.png"] for i in range(6)] == list(range(6))
+    assert [values[f"b/{i}.png"] for i in (10, 11)] == [50, 255]
+    assert values["b/12.png"] == 118  # 0.299 * 200 + 0.587 * 100
+    with pytest.raises(UserError, match=r"data\.channels 1: this model prepares images in colour"):
+        load_folder(tmp_path, size=8, channels=1, prepare=lambda image: image)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from counterpart import distributed
-from counterpart.data import DATA_SETS, ImageSet, balanced_subset, found, load_digits, stratified
+from counterpart.catalogue import DATA_SETS
+from counterpart.data import ImageSet, balanced_subset, load_digits, say_whether_there, stratified
 from counterpart.data.image_sets import content_fingerprint, hold_out, provide
 from counterpart.errors import UserError
 
@@ -146,15 +147,18 @@ def test_a_process_that_finds_all_files_there_waits_for_the_others_all_the_same(
 
 
 def test_found_answers_in_one_line(tmp_path):
-    named = {"digits", "cifar10", "folder", "svhn", "tiny-imagenet", "parts", "synthetic-parts"}
+    named = {
+        "digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn", "tiny-imagenet", "imagenet", "folder",
+        "parts", "synthetic-parts",
+    }  # fmt: skip
     assert set(DATA_SETS) == named
-    assert "drawn when it is needed" in found("synthetic-parts", None)
-    assert "has no images, parts, parts.json" in found("parts", tmp_path)
-    assert "comes with scikit-learn" in found("digits", None)
-    assert "--data.root" in found("cifar10", None)
-    assert "lacks data_batch_1, data_batch_2" in found("cifar10", tmp_path)
-    assert "is no folder" in found("folder", tmp_path / "nothing")
+    assert "drawn when it is needed" in say_whether_there("synthetic-parts", None)
+    assert "has no images, parts, parts.json" in say_whether_there("parts", tmp_path)
+    assert "comes with scikit-learn" in say_whether_there("digits", None)
+    assert "--data.root" in say_whether_there("cifar10", None)
+    assert "lacks data_batch_1, data_batch_2" in say_whether_there("cifar10", tmp_path)
+    assert "is no folder" in say_whether_there("folder", tmp_path / "nothing")
     (tmp_path / "train" / "cat").mkdir(parents=True)
-    assert "train: 1 classes" in found("folder", tmp_path)
+    assert "train: 1 classes" in say_whether_there("folder", tmp_path)
     with pytest.raises(UserError, match="Did you mean 'cifar10'"):
-        found("cifar", None)
+        say_whether_there("cifar", None)

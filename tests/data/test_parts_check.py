@@ -1,6 +1,7 @@
 """The check of a folder: it counts what is there, and goes on after everything that is wrong."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 
 from counterpart.data import load_parts
 from counterpart.data.parts_check import check
+from counterpart.data.parts_folder import read_table
 from counterpart.errors import UserError
 
 
@@ -45,7 +47,6 @@ def test_what_one_should_know_is_noted(parts_root):
     masks = parts_root / "parts" / "test"
     Image.fromarray(np.zeros((10, 12), np.uint8)).save(masks / "cat" / "0.png")
     Image.fromarray(np.full((10, 12), 3, np.uint8)).save(masks / "cat" / "1.png")
-    Image.fromarray(np.zeros((10, 12), np.uint8)).save(masks / "cat" / "lonely.png")
     Image.new("RGB", (20, 20)).save(parts_root / "images" / "test" / "dog" / "3.png")
     table = {"parts": {"cat": {"head": 1, "body": 2, "tail": 4}, "dog": {"head": 3}}}
     (parts_root / "parts.json").write_text(json.dumps(table))
@@ -54,7 +55,7 @@ def test_what_one_should_know_is_noted(parts_root):
     notes = "\n".join(found.notes)
     for words in (
         "1 masks are all background; the first is", "1 masks show parts of other classes alone",
-        "1 files in parts belong to no image; the first is", "no image of cat shows its part 'tail'",
+        "no image of cat shows its part 'tail'",
         "images have 2 sizes: --data.size PIXELS",
     ):  # fmt: skip
         assert words in notes
@@ -75,3 +76,52 @@ def test_greyscale_and_cmyk_images_are_read(parts_root):
     (images / "1.png").unlink()
     Image.new("CMYK", (12, 10)).save(images / "1.jpg")
     assert check(parts_root).problems == []
+
+
+def test_masks_that_fit_no_image_are_refused_by_check_and_training(parts_root):
+    masks = parts_root / "parts" / "train" / "cat"
+    for i in range(4):
+        (masks / f"{i}.png").rename(masks / f"{i}_mask.png")
+    words = (
+        r"4 of the 21 masks in .* belong to no image, .*0_mask\.png: they look like x_mask\.png, and the mask"
+    )
+    with pytest.raises(UserError, match=words):
+        load_parts(parts_root)
+    (problem,) = check(parts_root).problems
+    with pytest.raises(UserError) as raised:
+        load_parts(parts_root)
+    assert str(raised.value) == problem
+
+
+def test_one_lonely_mask_is_refused_and_notes_are_passed_over(parts_root):
+    masks = parts_root / "parts" / "train"
+    (masks / "readme.txt").touch()
+    (masks / ".DS_Store").touch()
+    (masks / "Thumbs.db").touch()
+    assert check(parts_root).problems == []
+    Image.fromarray(np.zeros((10, 12), np.uint8)).save(masks / "cat" / "lonely.png")
+    (problem,) = check(parts_root).problems
+    assert "1 of the 22 masks" in problem
+    assert "they look like" not in problem
+    assert f"({parts_root / 'parts' / 'test' / 'cat' / '0.png'})" in problem
+
+
+def test_a_missing_and_an_empty_folder_of_masks(parts_root):
+    shutil.rmtree(parts_root / "parts")
+    for words in ("parts is missing: expected files such as", "parts holds no masks: expected files such as"):
+        with pytest.raises(UserError, match=words):
+            load_parts(parts_root)
+        assert any(words in line for line in check(parts_root).problems)
+        (parts_root / "parts").mkdir(exist_ok=True)
+
+
+def test_a_byte_order_mark_in_the_table(parts_root):
+    table = parts_root / "parts.json"
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
+    assert read_table(parts_root) == {"cat": {"head": 1, "body": 2}, "dog": {"head": 3}}
+
+
+def test_a_table_nested_without_end(parts_root):
+    (parts_root / "parts.json").write_text("[" * 200_000)
+    with pytest.raises(UserError, match=r"Cannot read .*parts\.json: its brackets are nested too deeply"):
+        read_table(parts_root)

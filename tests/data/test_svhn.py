@@ -42,7 +42,7 @@ def test_pixels_and_labels_are_those_of_the_files(root):
         ({"y": np.zeros((40, 1), np.uint8)}, "within 1..10"),
         ({"y": np.full((40, 1), 1.5)}, "within 1..10"),
         ({"y": np.ones((39, 1), np.uint8)}, "40 images and labels"),
-        ({"y": np.array([[{"a": 1}]] * 40, dtype=object)}, "type object"),
+        ({"y": np.array([[{"a": 1}]] * 40, dtype=object)}, "it has no array 'y'"),
     ],
 )
 def test_wrong_content_is_refused_in_one_line(root, changed, message):

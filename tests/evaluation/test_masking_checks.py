@@ -74,6 +74,17 @@ def test_honest_rows():
     assert asked[0][0] == ["FGSM", "PGD", "APGD", "Square", "random search"]
 
 
+@pytest.mark.parametrize(("n", "told"), [(29, False), (30, True)])
+def test_a_verdict_rests_on_at_least_thirty_images(n, told):
+    found, _ = measured(bounded={("FGSM", "APGD"): n})  # one step fools all of them, and PGD none
+    assert {one.n for one in found.values()} == {n}
+    assert found[ITERATIVE].numbers == {"FGSM": 1.0, "PGD": 0.0}
+    assert found[ITERATIVE].honest is (False if told else None)
+    if not told:
+        assert {one.verdict for one in found.values()} == {"not enough images to tell: 29 of at least 30"}
+        assert {one.honest for one in found.values()} == {None}
+
+
 def test_one_step_that_finds_more_than_many():
     assert suspicious(bounded={**HONEST, ("FGSM", "APGD"): 12}) == [ITERATIVE]
     assert "more than many" in measured(bounded={**HONEST, ("FGSM", "APGD"): 20})[0][ITERATIVE].verdict

@@ -8,7 +8,7 @@ from torch import nn
 
 from counterpart.batch import Batch
 from counterpart.evaluation.ledger import Row
-from counterpart.evaluation.model_checks import INPUTS, model_doubts, result_doubts
+from counterpart.evaluation.model_checks import INPUTS, classifier_doubts, model_doubts, result_doubts
 from counterpart.models.inference import InferenceView
 from counterpart.protocols import NamedAttack
 
@@ -241,3 +241,51 @@ def test_one_step_is_no_measure_of_a_gap(name, individual):
 def test_several_steps_are_a_measure_of_a_gap(name):
     rows = [row(name)] * 20 + [row("PGD-20")] * 30 + [row()] * 50
     assert found(rows, name, "PGD-20") == ["gap between attacks"]
+
+
+TEN = tuple("0123456789")
+
+
+def answered(*pairs):
+    """((label, answer, how many), ...) -> rows."""
+    return [Row(0, label, answer, (), answer, 1, 0) for label, answer, n in pairs for _ in range(n)]
+
+
+def doubted(rows, classes=TEN):
+    return [doubt.name for doubt in classifier_doubts(rows, classes)]
+
+
+def test_a_classifier_that_always_answers_the_same():
+    rows = answered(*((label, 3, 10) for label in range(10)))
+    first, second = classifier_doubts(rows, TEN)
+    assert first.name == "answers hardly vary"
+    assert first.text.startswith("the model answers 100 of 100 clean images with '3', which 10 of them are")
+    assert second.name == "clean accuracy near chance"
+    words = "10 of 100 clean images are right (10.0%, interval 5.5% to 17.4%), and guessing reaches 10.0%"
+    assert second.text.startswith(words)
+    nearly = answered(*((label, 3, 10) for label in range(9)), (9, 3, 5), (9, 9, 5))
+    assert "answers hardly vary" in doubted(nearly)
+    varied = answered(*((label, 3, 10) for label in range(9)), (9, 3, 4), (9, 9, 6))
+    assert "answers hardly vary" not in doubted(varied)
+
+
+def test_images_that_hardly_vary_raise_no_doubt():
+    assert doubted(answered((0, 0, 200))) == []  # of one class alone
+    assert doubted(answered((0, 0, 90), (1, 0, 10)), ("a", "b")) == ["clean accuracy near chance"]
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "near"),
+    [(15, 100, True), (16, 100, False), (200, 1000, False), (110, 1000, True)],
+)
+def test_an_accuracy_whose_interval_reaches_chance(right, n, near):
+    """Chance is 0.1: Wilson's lower bound for 16 of 100 is 0.101, for 110 of 1,000 0.092."""
+    labels = [k % 10 for k in range(n)]
+    rows = [Row(0, y, y if k < right else (y + 1 + k % 8) % 10, (), 0, 1, 0) for k, y in enumerate(labels)]
+    assert doubted(rows) == (["clean accuracy near chance"] if near else [])
+
+
+def test_chance_is_the_most_frequent_class_where_classes_differ_in_size():
+    rows = answered((0, 0, 70), (0, 1, 10), (1, 0, 12), (1, 1, 8))  # 78 % right, and 80 % are of one class
+    assert doubted(rows, ("a", "b")) == ["clean accuracy near chance"]
+    assert doubted(answered((0, 0, 46), (0, 1, 4), (1, 0, 4), (1, 1, 46)), ("a", "b")) == []

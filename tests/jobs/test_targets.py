@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from counterpart import jobs
 from counterpart.cli import main
+from counterpart.config import resolve
 from counterpart.data.transforms import as_floats
 from counterpart.errors import UserError
 from counterpart.jobs.targets import open_targets
@@ -161,7 +162,7 @@ def test_a_function_of_the_user_s_is_evaluated_verified_and_audited(here, capsys
     assert main(user("robust")) == 0
     run = RunDir(here / "runs" / "usernets-robust")
     assert accuracies(run)["accuracy/clean"].details["method"] == "usernets:robust"
-    assert accuracies(run)["accuracy/clean"].details["doubts"] == {}
+    assert accuracies(run)["accuracy/clean"].details["doubts"].keys() == {"clean accuracy near chance"}
     shutil.move(run.path, here / "elsewhere")
     assert main(["verify", str(here / "elsewhere"), "--eight-bits"]) == 0
     assert "images still fool after rounding to 8 bits" in capsys.readouterr().out
@@ -179,7 +180,7 @@ def test_doubts_are_said_and_kept(here, capsys):
     assert "Note: probabilities: the model answers with probabilities" in capsys.readouterr().err
     run = RunDir(here / "runs" / "usernets-softmax")
     clean = accuracies(run)["accuracy/clean"]
-    assert list(clean.details["doubts"]) == ["probabilities"]
+    assert list(clean.details["doubts"]) == ["clean accuracy near chance", "probabilities"]
     summary = json.loads((run.path / "evaluations" / clean.details["evaluation"] / "result.json").read_text())
     assert summary["unreliable"] is True
 
@@ -276,7 +277,91 @@ def test_a_surrogate_makes_no_run_and_belongs_to_the_identity(here, run):
     assert len(list(open_targets("usernets:robust", {"data": {"name": "digits"}}))) == 1
 
 
-def test_a_timm_network_prepares_images_itself(photos, tmp_path, capsys):
-    words = [*timm(tmp_path, photos, "timm/test_resnet"), "--data.size", "64"]
-    assert "prepares images as it was trained to, at 160 pixels: leave --data.size out" in told(words, capsys)
-    assert not (tmp_path / "runs").exists()
+def opened(target, **data):
+    return next(open_targets(str(target), {"device": "cpu", "data": data}))
+
+
+def test_a_timm_network_prepares_images_after_they_were_resized(photos, tmp_path):
+    torch.save(randomly("timm/test_resnet", image_size=160).backbone.state_dict(), tmp_path / "w.pt")
+    names = {"cat": 3, "dog": 5}
+    for target in (f"timm/test_resnet@{tmp_path / 'w.pt'}", "timm/test_resnet"):
+        init = {} if "@" in target else {"model": {"init": str(tmp_path / "w.pt")}}
+        changes = {
+            "device": "cpu",
+            "data": {"name": "folder", "root": photos, "class_map": names, "size": 32},
+            **init,
+        }
+        images = next(open_targets(target, changes)).images
+        small = Image.open(photos / "test" / "cat" / "0.png").resize((32, 32), Image.Resampling.BILINEAR)
+        assert torch.equal(images.read(torch.tensor([0]))[0], preprocessing("timm/test_resnet").apply(small))
+
+
+def test_weights_of_a_timm_network_on_a_named_data_set(tmp_path, capsys):
+    """At the set's own size, or at data.size: as any other ARCHITECTURE@FILE."""
+    grey, colour = (
+        create("timm/test_resnet", 10, in_channels=channels, image_size=160) for channels in (1, 3)
+    )
+    for name, model in (("grey", grey), ("colour", colour)):
+        torch.save(model.backbone.state_dict(), tmp_path / f"{name}.pt")
+    for size, data in ((16, {}), (64, {"size": 64})):
+        target = opened(f"timm/test_resnet@{tmp_path / 'grey.pt'}", name="digits", **data)
+        assert target.images.shape == (1, size, size)
+        assert target.classes == 10
+        expected = grey.eval()(as_floats(target.images.pixels[:4]))
+        torch.testing.assert_close(target.model(as_floats(target.images.pixels[:4])), expected)
+    words = [
+        "evaluate",
+        f"timm/test_resnet@{tmp_path / 'colour.pt'}",
+        "--data.name",
+        "digits",
+        "--runs",
+        tmp_path / "r",
+    ]
+    assert "does not answer for an image of 1x16x16" in told(words, capsys)
+
+
+def test_models_are_compared_on_the_images_of_a_run(photos, tmp_path, capsys):
+    """A folder without splits, of which a run holds back a fifth; another model is judged on that fifth as well."""
+    root = photos / "test"
+    for name in ("cat", "dog"):
+        for i in range(4, 10):
+            shutil.copy(root / name / f"{i - 4}.png", root / name / f"{i}.png")
+    settings = {
+        "name": "own", "runs": str(tmp_path / "runs"), "device": "cpu",
+        "data": {"name": "folder", "root": str(root), "size": 24, "padding": 0, "validation": 0.25},
+        "model": {"name": "wrn-10-1", "width": 4},
+        "train": {"method": "clean", "epochs": 1, "batch_size": 12, "precision": "float32"},
+    }  # fmt: skip
+    run = jobs.train(resolve(settings)).run
+    own = opened(run.path).images
+    assert len(own) == 4
+    torch.save(randomly("timm/test_resnet", image_size=160).backbone.state_dict(), tmp_path / "w.pt")
+    text, names = f"timm/test_resnet@{tmp_path / 'w.pt'}", {"cat": 3, "dog": 5}
+    assert len(opened(text, name="folder", root=root, class_map=names).images) == 20
+    other = opened(text, split_of=run.path, class_map=names).images
+    assert other.names == own.names
+    assert torch.equal(other.index, own.index)
+    small = Image.open(other.files[0]).resize((24, 24), Image.Resampling.BILINEAR)
+    assert torch.equal(other.read(torch.tensor([0]))[0], preprocessing("timm/test_resnet").apply(small))
+
+    words = [
+        "evaluate",
+        text,
+        "--data.split-of",
+        run.path,
+        "--data.class-map",
+        "{cat: 3, dog: 5}",
+        *CHEAP[:2],
+    ]
+    words += ["--eps", "0.1", "--device", "cpu", "--runs", tmp_path / "runs", "--name", "other"]
+    assert main([str(word) for word in words]) == 0
+    made = RunDir(tmp_path / "runs" / "other")
+    assert accuracies(made)["accuracy/clean"].n == 4
+    assert jobs.verify_run(made.path, {})[0].mismatches == []
+
+    with pytest.raises(UserError, match=r"data\.split_of is for judging a model"):
+        jobs.train(resolve(settings, {"name": "new", "data": {"split_of": str(run.path)}}))
+    Image.new("RGB", (170, 170)).save(root / "cat" / "0.png")
+    assert "are not those of" in told(words, capsys)
+    words[3] = tmp_path / "nowhere"
+    assert "nowhere is no run folder" in told(words, capsys)

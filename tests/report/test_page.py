@@ -186,10 +186,46 @@ def test_the_panel_of_another_evaluation_is_not_shown(make_run, records):
 def test_where_the_page_goes(study, make_run, tmp_path):
     assert write_report([study[0]]) == study[0] / "report" / "index.html"
     assert write_report([study[1]]) == study[1] / "report" / "index.html"  # a group of seeds
-    assert write_report(study) == tmp_path / "report" / "index.html"
+    names = "+".join(sorted(path.name for path in study))
+    assert write_report(study) == tmp_path / "report" / f"{names}.html"
     assert write_report(study, tmp_path / "deep" / "page.html").exists()
     with pytest.raises(UserError, match="is a folder; name the file"):
         write_report(study, tmp_path)
+
+
+def test_pages_about_other_runs_stay(make_run, records, tmp_path):
+    runs = {}
+    for name in ("a", "b", "c", "deep/a"):
+        runs[name] = make_run(name)
+        runs[name].add(records.metrics("AT", {"clean": 0.5}))
+    folder = tmp_path / "report"
+    a, b, c, deep = (run.path for run in runs.values())
+    assert write_report([a, b]) == folder / "a+b.html"
+    first = (folder / "a+b.html").read_text()
+    assert write_report([a, c]) == folder / "a+c.html"
+    assert write_report([a, deep]) == folder / "a+deep-a.html"
+    assert (folder / "a+b.html").read_text() == first
+    assert write_report([b, a, b]) == folder / "a+b.html"
+    long = make_run("x" * 150)
+    long.add(records.metrics("AT", {"clean": 0.5}))
+    page = write_report([a, long.path])
+    assert page.name.startswith("a+xxx")
+    assert "-and-more-" in page.name
+    assert len(page.name) < 140
+
+
+def test_an_audit_without_a_verdict_says_how_few_images_it_had(make_run):
+    run = make_run("at")
+    details = {
+        "audit": "a",
+        "numbers": {"FGSM": 0.25},
+        "verdict": "not enough images to tell: 4 of at least 30",
+    }
+    run.add([Record("metric", "audit/iterative attacks beat one step", None, 4, details=details)])
+    run.add([Record("epoch", "epoch", details={"epoch": 0, "phase": "adversarial", "loss": 1.0})])
+    text = Page(write_report([run.path])).text
+    assert "not enough images to tell: 4 of at least 30" in text
+    assert "suspicious" not in text
 
 
 def test_paths_that_are_no_runs_are_refused(tmp_path, make_run):
@@ -355,6 +391,17 @@ def test_doubts_and_the_way_of_searching_are_told(make_run, records):
     text = Page(write_report([other.path])).text
     assert "by the published AutoAttack" in text
     assert "each on what the earlier ones left" not in text
+
+
+def test_doubts_stand_at_the_head_of_the_page(make_run, records):
+    runs = [make_run(name) for name in ("doubted", "later")]
+    doubts = {"answers hardly vary": "the model answers 95 of 100 with 'cat'."}
+    runs[0].add(records.metrics("AT", {"clean": 0.1}, doubts=doubts))
+    runs[1].add([Record("epoch", "epoch", details={"epoch": 0, "phase": "adversarial", "loss": 1.0})])
+    html = write_report([run.path for run in runs]).read_text()
+    notes = html[html.index('class="notes"') :]
+    assert notes.index("answers hardly vary") < notes.index("is not evaluated yet")
+    assert html.index("answers hardly vary") < html.index('id="headline"')
 
 
 def test_the_latest_audit_and_verification_are_shown(make_run, records):

@@ -25,6 +25,7 @@ def load_splits(config: Config, device: torch.device, masks_for: str | None = No
     """
     data, entry = config.data, find("data", config.data.name)
     given = {"validation": data.validation, "size": data.size, "download": data.download}
+    given |= {} if data.channels is None else {"channels": data.channels}
     if entry.inside:
         loaded = entry.load()(data.root, **{**given, **options})
     else:

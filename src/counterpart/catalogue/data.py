@@ -14,14 +14,18 @@ class DataFacts:
         has_parts: whether its images come with part masks.
         folder: where it lies below ``data.root``: a function of that folder.
         missing: what that folder lacks: a function of it.
+        downloads: whether it can be fetched.
         of_files: whether its images are files of the user's own, prepared as a network wants them.
+        takes_channels: whether its images can be read as grey ones: ``data.channels``.
     """
 
     needs_root: bool = True
     has_parts: bool = False
     folder: str = ""
     missing: str = ""
+    downloads: bool = False
     of_files: bool = False
+    takes_channels: bool = False
 
 
 _ENTRIES = (
@@ -31,24 +35,46 @@ _ENTRIES = (
         DataFacts(needs_root=False),
     ),
     Entry(
+        "mnist", "MNIST", "data.mnist:load_mnist",
+        "70,000 handwritten digits of 28 pixels",
+        DataFacts(folder="data.mnist:mnist_folder", missing="data.mnist:missing_files", downloads=True),
+    ),
+    Entry(
+        "fashion-mnist", "Fashion-MNIST", "data.mnist:load_fashion_mnist",
+        "70,000 pieces of clothing of 28 pixels",
+        DataFacts(folder="data.mnist:fashion_mnist_folder", missing="data.mnist:missing_files", downloads=True),
+    ),
+    Entry(
         "cifar10", "CIFAR-10", "data.cifar:load_cifar10",
         "60,000 photographs of 32 pixels in ten classes",
-        DataFacts(folder="data.cifar:cifar_folder", missing="data.cifar:missing_files"),
+        DataFacts(folder="data.cifar:cifar_folder", missing="data.cifar:missing_files", downloads=True),
+    ),
+    Entry(
+        "cifar100", "CIFAR-100", "data.cifar:load_cifar100",
+        "60,000 photographs of 32 pixels in a hundred classes",
+        DataFacts(folder="data.cifar:cifar100_folder", missing="data.cifar:missing_cifar100_files", downloads=True),
     ),
     Entry(
         "svhn", "SVHN", "data.svhn:load_svhn",
         "99,289 house numbers of 32 pixels",
-        DataFacts(folder="data.svhn:svhn_folder", missing="data.svhn:missing_files"),
+        DataFacts(folder="data.svhn:svhn_folder", missing="data.svhn:missing_files", downloads=True),
     ),
     Entry(
         "tiny-imagenet", "Tiny-ImageNet", "data.tiny_imagenet:load_tiny_imagenet",
         "110,000 photographs of 64 pixels in 200 classes",
-        DataFacts(folder="data.tiny_imagenet:tiny_folder", missing="data.tiny_imagenet:missing_files"),
+        DataFacts(
+            folder="data.tiny_imagenet:tiny_folder", missing="data.tiny_imagenet:missing_files", downloads=True
+        ),
+    ),
+    Entry(
+        "imagenet", "ImageNet", "data.imagenet:load_imagenet",
+        "the ILSVRC 2012 photographs in a thousand classes, from their official files",
+        DataFacts(folder="data.imagenet:imagenet_folder", missing="data.imagenet:missing_files"),
     ),
     Entry(
         "folder", "folder", "data.folder:load_folder",
         "your own images: a folder for each class, below train, val and test if you like",
-        DataFacts(of_files=True),
+        DataFacts(of_files=True, takes_channels=True),
     ),
     Entry(
         "parts", "parts", "data.parts_folder:load_parts",

@@ -99,8 +99,8 @@ def _data(root: Path | None) -> None:
     for name, entry in DATA_SETS.items():
         line = say_whether_there(name, root)
         _row(f"data {name}", line.removeprefix(f"{name}: "))
-        if entry.facts.missing and root is not None and " lacks " in line:
-            _row("", f"fetch it with: counterpart train {name}/part --data.root {root} --data.download true")
+        if entry.facts.downloads and root is not None and " lacks " in line:
+            _row("", f"fetch it with: counterpart train {name}/at --data.root {root} --data.download true")
 
 
 def _row(name: str, finding: str) -> None:

@@ -11,7 +11,10 @@ from typing import Any
 from ..config import settings
 from ..errors import UserError
 
-_DATA = ("data.name", "data.root", "data.download", "data.size", "data.class_map", "data.shift")
+_DATA = (
+    "data.name", "data.root", "data.download", "data.size", "data.channels", "data.class_map", "data.split_of",
+    "data.shift",
+)  # fmt: skip
 _OUTSIDE = ("runs", "name", "model.init", "model.normalisation")
 SETTINGS: Collection[str] = tuple(
     key

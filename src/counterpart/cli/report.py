@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="FILE",
         type=Path,
-        help="default: report/index.html in the run folder, or in the folder that holds all of them",
+        help="default: report/index.html in the run folder; of several, report/A+B.html in the folder around them",
     )
 
 

@@ -192,7 +192,7 @@ def plain(config: Config) -> dict[str, Any]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """A mapping from a YAML file."""
     try:
-        loaded = yaml.load(path.read_text(encoding="utf-8"), YAML_LOADER)
+        loaded = yaml.load(path.read_text(encoding="utf-8-sig"), YAML_LOADER)
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -35,6 +35,13 @@ class Data(Section):
         "use only this many training images, the same share of each class", default=None, ge=1
     )
     size: int | None = setting("side in pixels that images are resized and cropped to", default=None, ge=8)
+    split_of: Location | None = setting(
+        "judge on the images that this run is judged on: its data set, size and split, whatever model is judged",
+        default=None,
+    )
+    channels: Literal[1, 3] | None = setting(
+        "read the images of a folder as grey (1) or in colour (3); default: in colour", default=None
+    )
     crop: Literal["padded", "resized"] = setting(
         "padded: random crops after padding; resized: a random region of 8 to 100 % of the image, resized",
         default="padded",
@@ -80,11 +87,13 @@ class Data(Section):
     def _every_setting_counts(self) -> "Data":
         if self.crop == "resized" and self.padding:
             self.without_effect("padding", reason="with data.crop resized: set it to 0")
-        if entry_of("data", self.name).inside:
-            self.without_effect(
-                "options", reason=f"with data.name {self.name}: they are for your own data sets"
-            )
-        if entry_of("data", self.name).inside and self.name not in WITH_PARTS:
+        entry = entry_of("data", self.name)
+        if not entry.inside:
+            return self
+        self.without_effect("options", reason=f"with data.name {self.name}: they are for your own data sets")
+        if not entry.facts.takes_channels:
+            self.without_effect("channels", reason=f"with data.name {self.name}: it is for folder")
+        if self.name not in WITH_PARTS:
             reason = f"with data.name {self.name}, which has no parts: it is for {' and '.join(WITH_PARTS)}"
             self.without_effect("labels", "labelled", "shift", reason=reason)
         return self

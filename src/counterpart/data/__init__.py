@@ -3,12 +3,15 @@
 from pathlib import Path
 
 from ..catalogue import find, load_code
-from .cifar import load_cifar10
+from .cifar import load_cifar10, load_cifar100
 from .digits import load_digits
-from .folder import class_folders, load_folder, split_layout
+from .folder import load_folder
 from .image_sets import ImageSet, Splits, balanced_subset, stratified
+from .imagenet import load_imagenet
 from .labels import keep_labels, relabelled
+from .listing import class_folders, split_layout
 from .loaders import batches, epoch_order
+from .mnist import load_fashion_mnist, load_mnist
 from .parts import Parts
 from .parts_folder import IMAGES, MASKS, TABLE, load_parts
 from .svhn import load_svhn
@@ -48,24 +51,8 @@ def say_whether_there(name: str, root: Path | None) -> str:
 
 
 __all__ = [
-    "Augmentation",
-    "ImageSet",
-    "Parts",
-    "ResizedCrop",
-    "Splits",
-    "balanced_subset",
-    "batches",
-    "epoch_order",
-    "keep_labels",
-    "load_cifar10",
-    "load_digits",
-    "load_folder",
-    "load_parts",
-    "load_svhn",
-    "load_synthetic_parts",
-    "load_tiny_imagenet",
-    "relabelled",
-    "resize_maps",
-    "say_whether_there",
-    "stratified",
+    "Augmentation", "ImageSet", "Parts", "ResizedCrop", "Splits", "balanced_subset", "batches", "epoch_order",
+    "keep_labels", "load_cifar10", "load_cifar100", "load_digits", "load_fashion_mnist", "load_folder", "load_imagenet",
+    "load_mnist", "load_parts", "load_svhn", "load_synthetic_parts", "load_tiny_imagenet", "relabelled", "resize_maps",
+    "say_whether_there", "stratified",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""CIFAR-10 from its official files, which are pickles: read here without executing anything in them.
+"""CIFAR-10 and CIFAR-100 from their official files, which are pickles: read here without executing anything in them.
 
 Source: Krizhevsky 2009, "Learning multiple layers of features from tiny images".
 """
@@ -8,8 +8,10 @@ import io
 import logging
 import pickle
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,6 +32,48 @@ FOLDER = "cifar-10-batches-py"
 TRAIN_FILES = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST_FILES = ("test_batch",)
 ARCHIVE = "cifar-10-python.tar.gz"
+
+
+@dataclass(frozen=True)
+class Official:
+    """One of the two sets as it is published.
+
+    Attributes:
+        name: what it is called in settings.
+        title: what it is called in sentences; without its hyphen, its class in torchvision.
+        folder: of the files.
+        archive: that holds the folder.
+        files: split -> its files.
+        labels: their entry that holds the labels.
+        classes: their names, or None where they stand in the file "meta".
+    """
+
+    name: str
+    title: str
+    folder: str
+    archive: str
+    files: Mapping[str, tuple[str, ...]]
+    labels: str
+    classes: tuple[str, ...] | None = None
+
+    @property
+    def count(self) -> int:
+        """How many classes."""
+        return 100 if self.classes is None else len(self.classes)
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The files without which the set cannot be read."""
+        return (*chain(*self.files.values()), *(("meta",) if self.classes is None else ()))
+
+
+CIFAR10 = Official(
+    "cifar10", "CIFAR-10", FOLDER, ARCHIVE, {"train": TRAIN_FILES, "test": TEST_FILES}, "labels", CLASSES
+)
+CIFAR100 = Official(
+    "cifar100", "CIFAR-100", "cifar-100-python", "cifar-100-python.tar.gz",
+    {"train": ("train",), "test": ("test",)}, "fine_labels",
+)  # fmt: skip
 _log = logging.getLogger(__name__)
 
 
@@ -48,26 +92,43 @@ def load_cifar10(
         UserError: if files are missing, damaged or not CIFAR-10. Files whose checksums differ from the
             official ones are accepted, with a warning in the log.
     """
-    folder = cifar_folder(root)
-    provide(folder, missing_files, fetch if download else None, _how_to_get(folder))
+    return _load(CIFAR10, root, validation, size, download)
 
+
+def load_cifar100(
+    root: Path | None = None, *, validation: float = 0.1, size: int | None = None, download: bool = False
+) -> Splits:
+    """As ``load_cifar10``, from ``cifar-100-python``: the 100 fine classes, named as in its file ``meta``."""
+    return _load(CIFAR100, root, validation, size, download)
+
+
+def _load(
+    official: Official, root: Path | None, validation: float, size: int | None, download: bool
+) -> Splits:
+    folder = cifar_folder(root, official)
+    provide(
+        folder, partial(missing_files, official=official), partial(fetch, official=official) if download else None,
+        _how_to_get(folder, official),
+    )  # fmt: skip
     sets: dict[str, tuple[Tensor, Tensor]] = {}
     changed: list[str] = []
-    official = _official_checksums()
-    for split, names in (("train", TRAIN_FILES), ("test", TEST_FILES)):
+    checksums = _official_checksums(official)
+    for split, names in official.files.items():
         read = []
         for name in names:
             content = (folder / name).read_bytes()
-            if hashlib.md5(content, usedforsecurity=False).hexdigest() != official[name]:
+            if hashlib.md5(content, usedforsecurity=False).hexdigest() != checksums[name]:
                 changed.append(name)
-            read.append(read_batch(content, folder / name))
+            read.append(read_batch(content, folder / name, official))
         sets[split] = torch.cat([pixels for pixels, _ in read]), torch.cat([labels for _, labels in read])
 
+    classes = official.classes or _class_names(folder / "meta", official)
     fingerprint = content_fingerprint([*sets["train"], *sets["test"]])
     if changed and distributed.is_main():
         _log.warning(
-            "%s: %d of 6 files differ from the official checksums (%s): results do not compare with published "
-            "ones. Fingerprint %s.", folder, len(changed), ", ".join(changed), fingerprint,
+            "%s: %d of %d files differ from the official checksums (%s): results do not compare with published "
+            "ones. Fingerprint %s.",
+            folder, len(changed), sum(map(len, official.files.values())), ", ".join(changed), fingerprint,
         )  # fmt: skip
 
     def as_set(split: str) -> ImageSet:
@@ -75,71 +136,99 @@ def load_cifar10(
         pixels = pixels if size is None else resized(pixels, size)
         names = numbered(split, len(labels))
         index, shape = torch.arange(len(labels)), (3, pixels.shape[2], pixels.shape[3])
-        return ImageSet("cifar10", split, CLASSES, labels, index, fingerprint, shape, pixels, names=names)
+        return ImageSet(official.name, split, classes, labels, index, fingerprint, shape, pixels, names=names)
 
     train, held = hold_out(as_set("train"), validation, "validation")
     return Splits(train=train, validation=held, test=as_set("test"))
 
 
-def missing_files(folder: Path) -> list[str]:
-    """The batches that a folder lacks."""
-    return [name for name in (*TRAIN_FILES, *TEST_FILES) if not (folder / name).is_file()]
+def missing_files(folder: Path, official: Official = CIFAR10) -> list[str]:
+    """The official files that a folder lacks."""
+    return [name for name in official.needed if not (folder / name).is_file()]
 
 
-def fetch(folder: Path) -> None:
+def fetch(folder: Path, official: Official = CIFAR10) -> None:
     """Download the official archive beside ``folder`` and put the files that are missing there, each atomically.
 
     An archive that is there already is not fetched again.
     """
-    from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import download_url
 
+    source, archive_name = _torchvision(official), official.archive
     try:
-        download_url(CIFAR10.url, folder.parent, ARCHIVE, CIFAR10.tgz_md5)
-        with tarfile.open(folder.parent / ARCHIVE) as archive:
-            for name in _official_checksums():
-                member = archive.extractfile(f"{FOLDER}/{name}")
+        download_url(source.url, folder.parent, archive_name, source.tgz_md5)
+        with tarfile.open(folder.parent / archive_name) as archive:
+            for name in _official_checksums(official):
+                member = archive.extractfile(f"{official.folder}/{name}")
                 if member is not None and not (folder / name).is_file():
                     write_atomically(folder / name, partial(Path.write_bytes, data=member.read()))
     except (OSError, RuntimeError, KeyError, EOFError, tarfile.TarError) as error:
         raise UserError(
-            f"Could not fetch CIFAR-10 from {CIFAR10.url}: {error}. "
-            f"Put {ARCHIVE} into {folder.parent} by other means and run the same command again."
+            f"Could not fetch {official.title} from {source.url}: {error}. "
+            f"Put {archive_name} into {folder.parent} by other means and run the same command again."
         ) from error
 
 
-def read_batch(content: bytes, path: Path) -> tuple[UInt8[Tensor, "n 3 32 32"], Int[Tensor, " n"]]:
+def read_batch(
+    content: bytes, path: Path, official: Official = CIFAR10
+) -> tuple[UInt8[Tensor, "n 3 32 32"], Int[Tensor, " n"]]:
     """Images and labels of one batch file, checked.
 
     Raises:
-        UserError: if the content is damaged, no CIFAR-10 batch, or asks for anything but arrays.
+        UserError: if the content is damaged, no batch of the set, or asks for anything but arrays.
     """
+    entries = _entries(content, path, official)
+    for key in ("data", official.labels):
+        if key not in entries:
+            _refuse(path, f"it has no {key!r}", official)
     try:
-        batch = _ArrayReader(io.BytesIO(content), path).load()
+        data, labels = _as_numpy(entries["data"]), _as_numpy(entries[official.labels])
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        _refuse(path, str(error), official)
+    if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072 or len(data) == 0:
+        _refuse(path, f"its images are {data.dtype} of shape {data.shape} and not uint8 (n, 3072)", official)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != len(data):
+        _refuse(
+            path,
+            f"it has {len(data)} images and labels of shape {labels.shape} and type {labels.dtype}",
+            official,
+        )
+    if labels.min() < 0 or labels.max() >= official.count:
+        _refuse(
+            path,
+            f"its labels run from {labels.min()} to {labels.max()} and not within 0..{official.count - 1}",
+            official,
+        )
+    pixels = torch.from_numpy(data.reshape(-1, 3, 32, 32).copy())
+    return pixels, torch.from_numpy(labels.astype(np.int64))
+
+
+def _class_names(path: Path, official: Official) -> tuple[str, ...]:
+    """The names of the fine classes, from the file "meta"."""
+    listed = _entries(path.read_bytes(), path, official).get("fine_label_names")
+    names = [name.decode("latin1") if isinstance(name, bytes) else name for name in _as_list(listed)]
+    if len(set(names)) != official.count or not all(isinstance(name, str) for name in names):
+        _refuse(path, f"it does not name {official.count} classes", official)
+    return tuple(names)
+
+
+def _as_list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _entries(content: bytes, path: Path, official: Official) -> dict[object, Any]:
+    """What a pickle of plain values and arrays holds, by name."""
+    try:
+        batch = _ArrayReader(io.BytesIO(content), path, official).load()
     except UserError:
         raise
     except Exception as error:  # a damaged pickle raises nearly anything
         raise UserError(
-            f"{path} is damaged or cut off ({type(error).__name__}). Delete it. {_how_to_get(path.parent)}"
+            f"{path} is damaged or cut off ({type(error).__name__}). Delete it. {_how_to_get(path.parent, official)}"
         ) from error
     if not isinstance(batch, dict):
-        _refuse(path, f"it holds a {type(batch).__name__}")
-    entries = {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in batch.items()}
-    for key in ("data", "labels"):
-        if key not in entries:
-            _refuse(path, f"it has no {key!r}")
-    try:
-        data, labels = _as_numpy(entries["data"]), _as_numpy(entries["labels"])
-    except (TypeError, ValueError, AttributeError, LookupError) as error:
-        _refuse(path, str(error))
-    if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072 or len(data) == 0:
-        _refuse(path, f"its images are {data.dtype} of shape {data.shape} and not uint8 (n, 3072)")
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != len(data):
-        _refuse(path, f"it has {len(data)} images and labels of shape {labels.shape} and type {labels.dtype}")
-    if labels.min() < 0 or labels.max() > 9:
-        _refuse(path, f"its labels run from {labels.min()} to {labels.max()} and not within 0..9")
-    pixels = torch.from_numpy(data.reshape(-1, 3, 32, 32).copy())
-    return pixels, torch.from_numpy(labels.astype(np.int64))
+        _refuse(path, f"it holds a {type(batch).__name__}", official)
+    return {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in batch.items()}
 
 
 class _Inert:
@@ -183,16 +272,16 @@ for _core in ("numpy.core", "numpy._core"):  # before and since numpy 2
 class _ArrayReader(pickle.Unpickler):
     """Reads pickles of plain values and numpy arrays. Every other name is refused, and none is looked up."""
 
-    def __init__(self, file: io.BytesIO, path: Path) -> None:
+    def __init__(self, file: io.BytesIO, path: Path, official: Official) -> None:
         super().__init__(file, encoding="bytes")
-        self.path = path
+        self.path, self.official = path, official
 
     def find_class(self, module: str, name: str) -> Callable[..., object]:
         """An inert stand-in for an admitted name."""
         if (module, name) not in _ADMITTED:
             raise UserError(
-                f"{self.path} asks to run {module + '.' + name!r}, which no CIFAR-10 file does: refused, nothing was "
-                f"run. Do not trust this file. {_how_to_get(self.path.parent)}"
+                f"{self.path} asks to run {module + '.' + name!r}, which no {self.official.title} file does: refused, "
+                f"nothing was run. Do not trust this file. {_how_to_get(self.path.parent, self.official)}"
             )
         return _ADMITTED[module, name]
 
@@ -215,31 +304,50 @@ def _dtype(stand_in: _Inert) -> np.dtype[np.generic]:
     return np.dtype(f"{order}{name}")
 
 
-def _refuse(path: Path, reason: str) -> NoReturn:
-    raise UserError(f"{path} is no CIFAR-10 batch: {reason}. {_how_to_get(path.parent)}")
+def _refuse(path: Path, reason: str, official: Official) -> NoReturn:
+    raise UserError(f"{path} is no {official.title} batch: {reason}. {_how_to_get(path.parent, official)}")
 
 
-def _how_to_get(folder: Path) -> str:
+def _how_to_get(folder: Path, official: Official) -> str:
     return (
-        f"Pass --data.download true to fetch it, or unpack the official {ARCHIVE} into {folder.parent}, "
+        f"Pass --data.download true to fetch it, or unpack the official {official.archive} into {folder.parent}, "
         "which --data.root must name."
     )
 
 
-def cifar_folder(root: Path | None) -> Path:
-    """The folder of the batches, given the one around it or itself."""
+def cifar_folder(root: Path | None, official: Official = CIFAR10) -> Path:
+    """The folder of the official files, given the one around it or itself."""
     if root is None:
-        raise UserError("Where does CIFAR-10 lie? Name the folder that holds it with --data.root DIR.")
+        raise UserError(
+            f"Where does {official.title} lie? Name the folder that holds it with --data.root DIR."
+        )
     root = Path(root).expanduser()
-    return root if root.name == FOLDER or (root / TRAIN_FILES[0]).is_file() else root / FOLDER
+    itself = root.name == official.folder or (root / official.files["train"][0]).is_file()
+    return root if itself else root / official.folder
 
 
-def _official_checksums() -> dict[str, str]:
+def cifar100_folder(root: Path | None) -> Path:
+    """The folder of the official files of CIFAR-100."""
+    return cifar_folder(root, CIFAR100)
+
+
+def missing_cifar100_files(folder: Path) -> list[str]:
+    """The official files of CIFAR-100 that a folder lacks."""
+    return missing_files(folder, CIFAR100)
+
+
+def _official_checksums(official: Official) -> dict[str, str]:
     """MD5 of each official file."""
-    from torchvision.datasets import CIFAR10
+    source = _torchvision(official)
+    listed = {name: md5 for name, md5 in source.train_list + source.test_list}
+    return {**listed, source.meta["filename"]: source.meta["md5"]}
 
-    listed = {name: md5 for name, md5 in CIFAR10.train_list + CIFAR10.test_list}
-    return {**listed, CIFAR10.meta["filename"]: CIFAR10.meta["md5"]}
+
+def _torchvision(official: Official) -> Any:
+    """torchvision's class of the set, which knows its address and checksums."""
+    from torchvision import datasets
+
+    return getattr(datasets, official.title.replace("-", ""))
 
 
 def resized(pixels: Tensor, size: int) -> Tensor:

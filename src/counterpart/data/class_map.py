@@ -11,6 +11,7 @@ import torch
 
 from ..errors import UserError, nearest
 from .image_sets import ImageSet, content_fingerprint
+from .json_files import read_json
 
 OTHERS = "*"  # in a map: every class that neither it nor a name places
 FORM = '{"cat": "Cat", "dog": [207, 208], "insect": null}'
@@ -144,10 +145,10 @@ def _indices(name: str, value: Any, outputs: Sequence[str], source: str) -> tupl
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        loaded = json.loads(path.expanduser().read_text(encoding="utf-8"))
+        loaded = read_json(path.expanduser())
     except OSError as error:
         raise UserError(f"Cannot read the class map {path}: {error.strerror}.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UserError(f"The class map {path} is not valid JSON: {error}.") from None
     if not isinstance(loaded, dict):
         raise UserError(f"The class map {path} must look like {FORM}.")

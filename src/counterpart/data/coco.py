@@ -3,7 +3,6 @@
 Source: Lin et al. 2014, "Microsoft COCO: common objects in context", and the format's own API (its mask routines).
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from jaxtyping import Bool
 from numpy.typing import NDArray
 
 from ..errors import UserError
+from .json_files import read_json
 
 KINDS: dict[str, type] = {  # of what is looked up or opened
     "id": int, "image_id": int, "category_id": int, "height": int, "width": int, "file_name": str,
@@ -27,7 +27,7 @@ def read(path: Path) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any
         UserError: if the file is missing, damaged, or names an id twice or one that is not there.
     """
     try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
+        loaded = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
     tables: dict[str, list[dict[str, Any]]] = {}

@@ -1,7 +1,7 @@
 """Image files as uint8 tensors.
 
 Files are read as torchvision's ``ImageFolder`` and timm read them, so that numbers compare: the first frame,
-converted to RGB; an alpha channel is dropped; the EXIF orientation is ignored.
+converted to RGB (or to grey, if asked); an alpha channel is dropped; the EXIF orientation is ignored.
 """
 
 import os
@@ -32,33 +32,37 @@ DAMAGED = (
 )  # fmt: skip
 
 
-def decode(path: Path, size: int | None = None, prepare: Prepare | None = None) -> UInt8[Tensor, "3 h w"]:
-    """An image file as RGB.
+def decode(
+    path: Path, size: int | None = None, prepare: Prepare | None = None, channels: int = 3
+) -> UInt8[Tensor, "c h w"]:
+    """An image file as RGB, or as grey.
 
     Args:
         path: the file.
         size: resize the shorter side to this many pixels (bilinear, antialiased) and crop the centre square.
         prepare: resize and crop with this instead.
+        channels: 3, or 1: grey images as they are, colours by their luma (ITU-R BT.601), transparency dropped.
 
     Raises:
         UserError: if the file is missing, damaged, or no 8-bit image.
     """
     try:
         with Image.open(path) as opened:
-            image = _rgb(opened)
+            image = _in_channels(opened, channels)
         if prepare is not None:
             return prepare(image)
         if size is not None:
             image = fit(image, size)
     except DAMAGED as error:
         raise UserError(f"Cannot read the image {path}: {error}. Replace or remove it.") from None
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    pixels = torch.from_numpy(np.array(image))
+    return pixels[None] if channels == 1 else pixels.permute(2, 0, 1).contiguous()
 
 
 def decode_all(
     paths: Sequence[Path], shape: tuple[int, int, int], prepare: Prepare | None = None
 ) -> UInt8[Tensor, "n c h w"]:
-    """Image files of one shape (3, H, W), decoded by several threads.
+    """Image files of one shape (C, H, W), decoded by several threads.
 
     Others are fitted to that shape by ``prepare``, or, where H = W, by ``decode``.
     """
@@ -66,7 +70,7 @@ def decode_all(
     size = shape[1] if shape[1] == shape[2] else None
 
     def put(position: int) -> None:
-        image = decode(paths[position], size, prepare)
+        image = decode(paths[position], size, prepare, shape[0])
         if image.shape != images.shape[1:]:
             raise UserError(_size_changed(paths[position], image.shape, shape))
         images[position] = image
@@ -103,12 +107,12 @@ def header_size(path: Path) -> tuple[int, int]:
         raise UserError(f"Cannot read the image {path}: {error}. Replace or remove it.") from None
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _in_channels(image: Image.Image, channels: int) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
         raise ValueError(f"mode {image.mode} has more than 8 bits per channel, convert it to 8")
     if image.mode == "P":  # Pillow warns about a palette with transparency that goes to RGB directly
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image.convert("RGB" if channels == 3 else "L")
 
 
 def fit(image: Image.Image, size: int, resample: Image.Resampling = Image.Resampling.BILINEAR) -> Image.Image:

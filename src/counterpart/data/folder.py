@@ -1,6 +1,5 @@
 """Any folder of images, one folder per class, as torchvision's ImageFolder has it."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +7,10 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError
-from .decoding import SUFFIXES, Prepare, common_size, decode_all
+from .decoding import Prepare, common_size, decode_all
 from .image_sets import ImageSet, Splits, content_fingerprint, hold_out
+from .listing import class_folders, files_by_class, split_layout, split_of
 
-SPLIT_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 TEST_SHARE = 0.2
 IN_MEMORY_BYTES = 2**31  # decoded; beyond this, images are decoded on demand
 HASHED_BYTES = 2**31  # on disk; beyond this, the fingerprint covers names and sizes only
@@ -25,8 +24,11 @@ def load_folder(
     download: bool = False,
     prepare: Prepare | None = None,
     trained_on: str | None = None,
+    channels: int = 3,
 ) -> Splits:
     """Images from ``root/{train,val,test}/CLASS/*``, or from ``root/CLASS/*`` without split folders.
+
+    Split folders may have any of the names of ``listing.SPLIT_NAMES``, in any case.
 
     Without split folders 20 % become test images, or all where a model that never saw them is judged (``trained_on``).
     A missing validation split is drawn from train. Where test is missing, val is the test split (and validation is
@@ -44,15 +46,20 @@ def load_folder(
         prepare: makes ``size`` x ``size`` pixels of each image instead.
         trained_on: fingerprint of the data that the judged model was trained on, "" where it was on other data for
             certain; None for a set to be trained on, or judged as it was trained on.
+        channels: 3, or 1 to read grey images as grey, and others by their luma.
 
     Raises:
-        UserError: if there are no images, a class folder is empty, splits have different classes, images
-            differ in size and ``size`` is not given, or an image is damaged.
+        UserError: if there are no images, a folder beside the splits is none, a class folder is empty, splits have
+            different classes, images differ in size and ``size`` is not given, or an image is damaged.
     """
     if root is None:
         raise UserError("Where are the images? Name their folder with --data.root DIR.")
     if download:
         raise UserError("data.download: a folder of your own images cannot be downloaded. Leave it out.")
+    if prepare is not None and channels != 3:
+        raise UserError(
+            f"data.channels {channels}: this model prepares images in colour. Leave data.channels out."
+        )
     root = Path(root).expanduser()
     listed = {split: files_by_class(folder) for split, folder in split_folders(root).items()}
     reference = next(iter(listed))
@@ -72,7 +79,7 @@ def load_folder(
         for split, files in listed.items()
     }
     fingerprint = files_fingerprint(root, every_file)
-    sets = set_of_files("folder", root, samples, classes, (3, height, width), fingerprint, prepare)
+    sets = set_of_files("folder", root, samples, classes, (channels, height, width), fingerprint, prepare)
     if set(sets) == {"train"} and trained_on not in (None, fingerprint):
         sets = {"test": replace(sets["train"], split="test")}
     return _splits(sets, validation)
@@ -94,7 +101,7 @@ def set_of_files(
         root: folder that the files lie in.
         samples: split -> each sample's file and class, in the order of their index.
         classes: name of each class.
-        shape: (3, H, W) of every image.
+        shape: (C, H, W) of every image.
         fingerprint: of the data set.
         prepare: makes pixels of an image, if not in the ordinary way.
     """
@@ -106,7 +113,7 @@ def set_of_files(
             name=name,
             split=split,
             classes=classes,
-            labels=torch.tensor([label for _, label in samples[split]]),
+            labels=torch.tensor([label for _, label in samples[split]], dtype=torch.int64),
             index=torch.arange(len(paths)),
             fingerprint=fingerprint,
             shape=shape,
@@ -134,16 +141,6 @@ def _splits(sets: dict[str, ImageSet], share: float) -> Splits:
     return Splits(train=sets["train"], validation=held, test=sets["test"])
 
 
-def split_layout(root: Path) -> dict[str, Path]:
-    """The split folders that ``root`` has; empty where it has none."""
-    return {split: root / name for name, split in SPLIT_FOLDERS.items() if (root / name).is_dir()}
-
-
-def class_folders(folder: Path) -> list[Path]:
-    """The class folders of one split, sorted; hidden ones are passed over."""
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
 def split_folders(root: Path) -> dict[str, Path]:
     """The folder of each split, or the root as train where there are none.
 
@@ -155,49 +152,28 @@ def split_folders(root: Path) -> dict[str, Path]:
             f"{root} is {'no folder' if root.exists() else 'missing'}: --data.root must name a folder."
         )
     folders = split_layout(root)
-    sets = [] if folders else [path for path in class_folders(root) if split_layout(path)]
+    sets = (
+        []
+        if folders
+        else [path for path in class_folders(root) if any(split_of(p.name) for p in class_folders(path))]
+    )
     if sets and len(sets) == len(class_folders(root)):
         names = ", ".join(path.name for path in sets)
         raise UserError(
             f"{root} holds data sets with splits of their own ({names}): name one of them, --data.root {sets[0]}."
         )
-    if (root / "val").is_dir() and (root / "validation").is_dir():
-        raise UserError(f"{root} has both val and validation: keep one of them.")
     if set(folders) == {"train"}:
+        train = folders["train"].name
         raise UserError(
-            f"{root} has train and no test: create {root / 'test'} with the same class folders "
-            f"(or {root / 'val'}, which then serves as test), or point --data.root at {root / 'train'} "
+            f"{root} has {train} and no test: create {root / 'test'} with the same class folders "
+            f"(or {root / 'val'}, which then serves as test), or point --data.root at {root / train} "
             f"to have {TEST_SHARE:.0%} of it drawn."
         )
     return folders or {"train": root}
 
 
-def files_by_class(folder: Path) -> dict[str, list[Path]]:
-    """The image files under each class folder, sorted by name as text, which is the same on every platform."""
-    found = {}
-    for class_folder in class_folders(folder):
-        files = image_files(class_folder)
-        if not files:
-            raise UserError(
-                f"The class folder {class_folder} holds no images ({', '.join(SUFFIXES)}): fill or remove it."
-            )
-        found[class_folder.name] = files
-    if not found:
-        raise UserError(f"{folder} has no class folders: expected {folder / 'CLASS' / 'IMAGE.jpg'}.")
-    return found
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Image files in a folder and below it, sorted by path as text; hidden ones are passed over."""
-    return sorted(_images(folder), key=Path.as_posix)
-
-
-def _images(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                yield Path(parent) / name
+def _has_splits(folder: Path) -> bool:
+    return any(split_of(path.name) for path in class_folders(folder))
 
 
 def files_fingerprint(root: Path, files: Sequence[Path]) -> str:

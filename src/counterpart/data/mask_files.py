@@ -7,8 +7,6 @@ network's input, and is then taken as it is.
 """
 
 import logging
-import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -23,6 +21,7 @@ from .. import distributed
 from ..errors import UserError
 from .decoding import DAMAGED, WORKERS, fit, header_size
 from .image_sets import ImageSet, Splits, content_fingerprint
+from .listing import visible_files
 
 MOST_BYTES = 2**33  # of the masks of a split, which are kept in memory
 SHOWN = 3
@@ -45,7 +44,7 @@ def with_masks(splits: Splits, folder: Path, needed: str) -> Splits:
     folder = folder.expanduser()
     if not folder.is_dir():
         raise UserError(f"mask.files: {folder} is {'no folder' if folder.exists() else 'missing'}.")
-    given = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
+    given = {path.relative_to(folder).as_posix(): path for path in visible_files(folder)}
     owners: dict[str, str] = {}
     for images in (splits.train, splits.validation, splits.test):
         for name in _names(images):
@@ -148,12 +147,6 @@ def _names(images: ImageSet) -> tuple[str, ...]:
     if images.names is None:
         raise ValueError(f"The images of {images.name} have no names to find masks by.")
     return images.names
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent) / name for name in names if not name.startswith("."))
 
 
 def _some(names: list[str]) -> str:

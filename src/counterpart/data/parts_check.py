@@ -11,9 +11,10 @@ import numpy as np
 from .. import progress
 from ..errors import UserError
 from .decoding import WORKERS, decode
-from .folder import files_by_class, split_folders
+from .folder import split_folders
+from .listing import files_by_class
 from .parts import PartNames, decode_mask
-from .parts_folder import IMAGES, MASKS, mask_of, read_table, require_images
+from .parts_folder import IMAGES, mask_of, misplaced_masks, read_table, require_images
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,12 @@ def check(root: Path) -> Findings:
                 empty.append(mask)
             elif not own and names.get(label):
                 foreign.append(mask)
-    orphans = [path for path in _files(root / MASKS) if path not in owner]
+    if (misplaced := misplaced_masks(root, [path for _, path in images])) is not None:
+        problems.append(misplaced)
     notes = [
         *_counted(unlabelled, "images have no mask: nobody annotated their parts"),
         *_counted(empty, "masks are all background"),
         *_counted(foreign, "masks show parts of other classes alone"),
-        *_counted(orphans, f"files in {MASKS} belong to no image"),
         *(f"class {name} has no parts" for name, parts in names.items() if not parts),
         *(
             f"no image of {name} shows its part {part!r}"
@@ -123,12 +124,6 @@ def _classes(root: Path, names: PartNames, listed: Mapping[str, Mapping[str, obj
         for name in sorted(set(files) ^ set(names)):
             there, absent = ("parts.json", split) if name in names else (split, "parts.json")
             yield f"{root}: class {name!r} is in {there} and not in {absent}: every split needs all of them."
-
-
-def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
 
 
 def _counted(paths: Sequence[Path], what: str) -> list[str]:

@@ -3,8 +3,7 @@
 DIR/images/train/cat/7.jpg    DIR/parts/train/cat/7.png    DIR/parts.json
 """
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -12,12 +11,15 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError, nearest
-from .decoding import Prepare
+from .decoding import SUFFIXES, Prepare
 from .folder import files_fingerprint, load_folder
 from .image_sets import ImageSet, Splits, content_fingerprint
+from .json_files import read_json
+from .listing import visible_files
 from .parts import MOST, PartNames, Parts, decode_masks, largest
 
 IMAGES, MASKS, TABLE = "images", "parts", "parts.json"
+MASK_SUFFIXES = (*SUFFIXES, ".tif", ".tiff", ".gif")  # what may be meant as a mask; read are .png alone
 
 
 def load_parts(
@@ -42,7 +44,8 @@ def load_parts(
 
     Raises:
         UserError: as ``load_folder``; and if ``parts.json`` is missing, wrong or has other classes than the folders,
-            two images share a mask, or a mask does not fit its image or holds ids that mean nothing.
+            there is no mask, a mask belongs to no image or to two, does not fit its image or holds ids that mean
+            nothing.
     """
     if root is None:
         raise UserError(f"Where are images and masks? Name the folder of {TABLE} with --data.root DIR.")
@@ -55,6 +58,8 @@ def load_parts(
     sets = (loaded.train, loaded.validation, loaded.test)
     masks = [[mask_of(root, image) for image in s.files or ()] for s in sets]
     _no_shared_masks(zip(chain(*masks), chain(*(s.files or () for s in sets)), strict=True))
+    if prepare is None and (problem := misplaced_masks(root, list(chain(*(s.files or () for s in sets))))):
+        raise UserError(problem)
     of_masks = files_fingerprint(
         root, [root / TABLE, *sorted(mask for mask in chain(*masks) if mask.is_file())]
     )
@@ -80,11 +85,11 @@ def read_table(root: Path) -> PartNames:
     path = root / TABLE
     form = '{"classes": ["cat", ...], "parts": {"cat": {"head": 1, ...}, ...}}'
     try:
-        table = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_twins)
+        table = read_json(path, object_pairs_hook=_no_twins)
     except FileNotFoundError:
         raise UserError(f"{path} is missing. It names the parts of each class: {form}.") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"Cannot read {path}: {error}.") from None
+        raise UserError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
     if not isinstance(table, dict) or not isinstance(table.get("parts"), dict):
         raise UserError(f"{path} must hold {form}.")
     parts, classes = table["parts"], table.get("classes", sorted(table["parts"]))
@@ -126,6 +131,40 @@ def require_images(root: Path) -> None:
 def mask_of(root: Path, image: Path) -> Path:
     """Where the mask of an image is expected."""
     return root / MASKS / image.relative_to(root / IMAGES).with_suffix(".png")
+
+
+def misplaced_masks(root: Path, images: Sequence[Path]) -> str | None:
+    """What is wrong with the names of the masks, in a sentence: there is none, or some belong to no image."""
+    folder = root / MASKS
+    example = mask_of(root, min(images)) if images else folder / "train" / "CLASS" / "IMAGE.png"
+    there = visible_files(folder) if folder.is_dir() else []
+    files = [path for path in there if path.name.lower().endswith(MASK_SUFFIXES)]
+    if not files:
+        return (
+            f"{folder} {'holds no masks' if folder.is_dir() else 'is missing'}: expected files such as {example}. "
+            f"Images without part masks are --data.name folder --data.root {root / IMAGES}."
+        )
+    strangers = sorted(set(files) - {mask_of(root, image) for image in images})
+    if not strangers:
+        return None
+    pattern = _pattern(strangers[0], root, images)
+    form = f"they look like {pattern}, and " if pattern else ""
+    return (
+        f"{len(strangers):,} of the {len(files):,} masks in {folder} belong to no image, such as {strangers[0]}: {form}"
+        f"the mask of x.jpg is x.png, in the same folder of {MASKS} ({example}). Rename or remove them."
+    )
+
+
+def _pattern(stranger: Path, root: Path, images: Sequence[Path]) -> str | None:
+    """How a mask is named after an image of its folder: "x_mask.png" of 7_mask.png for 7.jpg; None if it is not."""
+    folder = root / IMAGES / stranger.relative_to(root / MASKS).parent
+    stems = [image.stem for image in images if image.parent == folder]
+    within = [stem for stem in stems if stranger.stem.startswith(stem) or stranger.stem.endswith(stem)]
+    if not within:
+        return None
+    stem = max(within, key=len)
+    before, _, after = stranger.stem.partition(stem)
+    return f"{before}x{after}{stranger.suffix}"
 
 
 def _annotated(images: ImageSet, root: Path, names: PartNames, masks: list[Path]) -> ImageSet:

@@ -5,16 +5,16 @@ Sources: Chen et al. 2014, "Detect what you can"; Everingham et al. 2010 (VOC 20
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from scipy.io import loadmat
 
 from ..errors import UserError
 from .decoding import decode
+from .mat_files import read_variables
 from .preparation import Extracted, Options, Plan, Sample
 
 _LEGS = ("lfleg", "rfleg", "lbleg", "rbleg", "lfpa", "rfpa", "lbpa", "rbpa")
@@ -165,10 +165,9 @@ def read_mat(path: Path) -> list[Thing]:
         UserError: if the file is damaged or no PASCAL-Part annotation.
     """
     try:
-        # Reading builds arrays and runs nothing: scipy does not unpickle .mat files.
-        loaded = loadmat(path, variable_names=("anno",), squeeze_me=True, struct_as_record=False)
-        things = [_thing(entry) for entry in np.atleast_1d(loaded["anno"].objects)]
-    except Exception as error:  # a damaged file raises nearly anything
+        (annotation,) = read_variables(path.read_bytes())["anno"]
+        things = [_thing(entry) for entry in _structures(annotation["objects"])]
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(
             f"{path} is damaged, cut off or no PASCAL-Part annotation ({type(error).__name__}). Replace it."
         ) from error
@@ -178,9 +177,27 @@ def read_mat(path: Path) -> list[Thing]:
     return things
 
 
-def _thing(entry: object) -> Thing:
-    label, mask, parts = (getattr(entry, name) for name in ("class", "mask", "parts"))
-    listed: Sequence[Any] = [] if np.size(parts) == 0 else list(np.atleast_1d(parts))
-    return Thing(
-        str(label), np.asarray(mask), [(str(part.part_name), np.asarray(part.mask)) for part in listed]
-    )
+def _thing(entry: Mapping[str, Any]) -> Thing:
+    parts = [(_text(part["part_name"]), _numbers(part["mask"])) for part in _structures(entry["parts"])]
+    return Thing(_text(entry["class"]), _numbers(entry["mask"]), parts)
+
+
+def _structures(value: object) -> list[dict[str, Any]]:
+    """Structures; MATLAB writes an empty array of numbers where there is none."""
+    if isinstance(value, np.ndarray) and value.size == 0:
+        return []
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise TypeError("structures were expected")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text was expected")
+    return value
+
+
+def _numbers(value: object) -> np.ndarray:
+    if not isinstance(value, np.ndarray):
+        raise TypeError("numbers were expected")
+    return value

@@ -4,7 +4,6 @@ Source: Netzer et al. 2011, "Reading digits in natural images with unsupervised 
 """
 
 import hashlib
-import io
 import logging
 from pathlib import Path
 from typing import NoReturn
@@ -18,6 +17,7 @@ from .. import distributed
 from ..errors import UserError
 from .cifar import resized
 from .image_sets import ImageSet, Splits, content_fingerprint, hold_out, numbered, provide
+from .mat_files import read_variables
 
 CLASSES = tuple("0123456789")
 FILES = {"train": "train_32x32.mat", "test": "test_32x32.mat"}
@@ -101,14 +101,11 @@ def read_mat(content: bytes, path: Path) -> tuple[UInt8[Tensor, "n 3 32 32"], In
     Raises:
         UserError: if the content is damaged or no SVHN file.
     """
-    from scipy.io import loadmat
-
     try:
-        # Only X and y are read. Reading builds arrays and runs nothing: scipy does not unpickle .mat files.
-        entries = loadmat(io.BytesIO(content), variable_names=("X", "y"))
-    except Exception as error:  # a damaged file raises nearly anything
+        entries = read_variables(content)
+    except ValueError as error:
         raise UserError(
-            f"{path} is damaged or cut off ({type(error).__name__}). Delete it. {_how_to_get(path.parent)}"
+            f"{path} is damaged or cut off: {error}. Delete it. {_how_to_get(path.parent)}"
         ) from error
     for key in ("X", "y"):
         if not isinstance(entries.get(key), np.ndarray):
@@ -123,7 +120,7 @@ def read_mat(content: bytes, path: Path) -> tuple[UInt8[Tensor, "n 3 32 32"], In
         )
     if not np.isin(labels, np.arange(1, 11)).all():
         _refuse(path, "its labels are not all whole numbers within 1..10")
-    pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(3, 2, 0, 1)))
+    pixels = torch.from_numpy(images.transpose(3, 2, 0, 1).copy())
     return pixels, torch.from_numpy(labels[:, 0].astype(np.int64) % 10)
 
 

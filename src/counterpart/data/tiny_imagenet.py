@@ -15,8 +15,9 @@ from pathlib import Path
 from .. import distributed
 from ..errors import UserError
 from .decoding import common_size
-from .folder import files_fingerprint, image_files, set_of_files
+from .folder import files_fingerprint, set_of_files
 from .image_sets import Splits, hold_out, provide
+from .listing import image_files
 
 FOLDER = "tiny-imagenet-200"
 WNIDS, WORDS, ANNOTATIONS = "wnids.txt", "words.txt", "val/val_annotations.txt"
@@ -163,7 +164,7 @@ def _names(path: Path, wnids: list[str]) -> tuple[str, ...]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is damaged: {error}. {_how_to_get(path.parent)}") from None
     return [line.strip() for line in lines if line.strip()]

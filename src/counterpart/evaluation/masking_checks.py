@@ -6,7 +6,7 @@ do not; success does not grow with the radius.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
@@ -18,6 +18,7 @@ from ..protocols import Attack, NamedAttack
 from .ledger import Row
 
 RADII = (0.25, 0.5, 1.0, 2.0, 4.0)
+FEWEST = 30  # images that a verdict may rest on: fewer can neither clear nor convict
 NOISE = 0.01  # share of images that luck alone may move
 UNBOUNDED = {"linf": 1.0, "l2": 1e3, "l1": 1e6}  # the whole of [0, 1] lies within, whatever the image size
 
@@ -32,20 +33,22 @@ class Behaviour:
     Attributes:
         name: what honest gradients do.
         numbers: what was measured, by name: shares of the correctly classified images that fell.
-        honest: whether it looks so.
+        honest: whether it looks so; None where there are not enough images to tell.
         verdict: a sentence.
+        n: how many images it rests on.
     """
 
     name: str
     numbers: dict[str, float]
-    honest: bool
+    honest: bool | None
     verdict: str
+    n: int = 0
 
 
 def audit(
     evaluate: Evaluate, norm: str, eps: float, *, steps: int, queries: int, draws: int
 ) -> list[Behaviour]:
-    """Measure the five behaviours.
+    """Measure the five behaviours, on the images that the model gets right; without a verdict on fewer than ``FEWEST``.
 
     Args:
         evaluate: runs attacks under a radius.
@@ -71,13 +74,22 @@ def audit(
         radius = min(factor * eps, UNBOUNDED[norm])
         here = evaluate(white[:1], radius, f"radius {factor:g}") if factor != 1 else rows
         sweep[f"{factor:g} eps"] = _share([row for row in here if row.right], "PGD")
-    return [
+    behaviours = [
         _iterative(rows),
         _white_box(rows),
         _reaches_all(unbounded),
         _random_finds_nothing(rows),
         _grows(sweep),
     ]
+    return [_with_its_basis(behaviour, len(rows)) for behaviour in behaviours]
+
+
+def _with_its_basis(behaviour: Behaviour, n: int) -> Behaviour:
+    """A behaviour with the number of images it was seen on, and without a verdict where these are too few."""
+    if n >= FEWEST:
+        return replace(behaviour, n=n)
+    verdict = f"not enough images to tell: {n} of at least {FEWEST}"
+    return replace(behaviour, n=n, honest=None, verdict=verdict)
 
 
 def _named(name: str, attack: Attack) -> NamedAttack:

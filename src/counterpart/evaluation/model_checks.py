@@ -4,6 +4,7 @@ Each doubt has a name and a sentence; they travel with the records and stand in 
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,14 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import Batch
+from ..data.image_sets import ImageSet
+from ..data.twins import count_twins
 from ..losses.classification import cross_entropy, dlr
 from ..protocols import Classifier, NamedAttack
+from ..statistics import wilson
 from .accuracy import logits_of
 from .ledger import Row
 
 SAME = 1e-4  # of the logits' range: what floating-point order may change
 FAITHFUL = 0.1  # of the logits' range: bf16 stays within a few hundredths
 BETTER = 0.1  # gain in clean accuracy by another input range that float noise and luck do not explain
+ALWAYS = 0.95  # share of one answer, of a classifier whose answers hardly vary
+SURPLUS = (
+    0.25  # by how much that share must exceed the class's own, so that it is not the data that hardly vary
+)
 GAP = 0.08  # between a plain gradient attack and the worst case: seldom more where gradients are honest
 BLACK_BOX_GAIN = 0.002  # as in the published AutoAttack
 
@@ -60,6 +68,61 @@ def model_doubts(model: nn.Module, view: Classifier, batch: Batch) -> list[Doubt
         *_zero_gradients(view, batch, logits),
     )
     return [doubt for doubt in checks if doubt is not None]
+
+
+def data_doubts(judged: ImageSet, seen: ImageSet) -> list[Doubt]:
+    """What the files tell about the images: whether a model that learned from one set is judged on some of them.
+
+    Args:
+        judged: the images that it is judged on.
+        seen: the training images of the same data set.
+    """
+    twins = count_twins(judged, seen)
+    if not twins:
+        return []
+    return [
+        Doubt(
+            "images seen in training",
+            f"{twins:,} of {len(judged):,} {judged.split} images have the same content as a training image: what is "
+            "measured on them says nothing about new images.",
+        )
+    ]
+
+
+def classifier_doubts(rows: Sequence[Row], classes: Sequence[str]) -> list[Doubt]:
+    """What the clean answers tell: whether there is a classifier at all whose robustness could be measured.
+
+    Chance is what the better of two blind guesses reaches: one of the K classes at random, or, where the images are of
+    several classes, always the most frequent one.
+
+    Args:
+        rows: of an evaluation.
+        classes: names of the K answers.
+    """
+    n, doubts = len(rows), []
+    answers, labels = Counter(row.clean for row in rows), Counter(row.label for row in rows)
+    answer, count = answers.most_common(1)[0]
+    if count >= ALWAYS * n and count - labels[answer] >= SURPLUS * n:
+        doubts.append(
+            Doubt(
+                "answers hardly vary",
+                f"the model answers {count:,} of {n:,} clean images with {classes[answer]!r}, which {labels[answer]:,} "
+                "of them are: what hardly depends on the image stands every attack, and is no robustness.",
+            )
+        )
+    right = sum(row.right for row in rows)
+    low, high = wilson(right, n)
+    chance = max(1 / len(classes), max(labels.values()) / n if len(labels) > 1 else 0)
+    if low <= chance and len(classes) > 1:
+        doubts.append(
+            Doubt(
+                "clean accuracy near chance",
+                f"{right:,} of {n:,} clean images are right ({right / n:.1%}, interval {low:.1%} to {high:.1%}), and "
+                f"guessing reaches {chance:.1%}: the model is not shown to classify at all, so its robust accuracy "
+                "says nothing.",
+            )
+        )
+    return doubts
 
 
 def result_doubts(

@@ -90,8 +90,8 @@ def _keep(case: Case, behaviours: Sequence[Behaviour]) -> None:
         Record(
             "metric",
             f"audit/{one.name}",
-            float(one.honest),
-            len(case.images),
+            None if one.honest is None else float(one.honest),
+            one.n,
             seed=case.target.config.seed,
             config=case.target.who["config"],
             details={**details, "numbers": one.numbers, "verdict": one.verdict},
@@ -107,10 +107,10 @@ def _print(case: Case, behaviours: Sequence[Behaviour]) -> None:
         Console().print(f"{title}: the model classifies none correctly; there is nothing to audit.")
         return
     table = Table(title=title, title_justify="left", show_lines=True)
-    for column in ("behaviour", "share of images that fell", "verdict"):
+    for column in ("behaviour", "share of images that fell", "images", "verdict"):
         table.add_column(column)
+    marks = {True: "as it should be: ", False: "SUSPICIOUS: ", None: ""}
     for one in behaviours:
         numbers = "\n".join(f"{name}: {value:.1%}" for name, value in one.numbers.items())
-        mark = "as it should be" if one.honest else "SUSPICIOUS"
-        table.add_row(one.name, numbers, f"{mark}: {one.verdict}")
+        table.add_row(one.name, numbers, f"{one.n:,}", f"{marks[one.honest]}{one.verdict}")
     Console().print(table)

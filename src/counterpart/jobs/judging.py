@@ -22,7 +22,7 @@ from ..data.mask_files import masks_fingerprint
 from ..errors import UserError
 from ..evaluation import accuracy, part_quality
 from ..evaluation.ledger import Ledger, Row, weights_hash
-from ..evaluation.model_checks import Doubt, model_doubts, result_doubts
+from ..evaluation.model_checks import Doubt, classifier_doubts, model_doubts, result_doubts
 from ..evaluation.panel import write_panel
 from ..evaluation.radii import budgets_from, draw_radii, keep_radii
 from ..importance.rules import constant
@@ -181,7 +181,7 @@ def _judge(target: Target) -> Judged:
         part_quality.refuse_without_parts(target.config.model.name, target.model, case.images)
     first = accuracy.read_batch(case.images, torch.arange(min(CHECKED, len(case.images))), target.device)
     try:
-        doubts = model_doubts(target.model, case.view, first)
+        doubts = [*target.doubts, *model_doubts(target.model, case.view, first)]
     except ValueError as error:
         raise UserError(f"{target.text}: {error}") from error
     slow = [SLOW_BF16] if wanted.precision == "bf16" and not devices.has_bf16(target.device) else []
@@ -212,9 +212,10 @@ def _judge(target: Target) -> Judged:
         save_images=wanted.save_images,
         title=f"evaluating {run.name}",
     )
+    first_of_all = classifier_doubts(rows, case.images.classes)
     later = result_doubts(rows, case.attacks, wanted.individual)
-    say([f"{doubt.name}: {doubt.text}" for doubt in later])
-    details = _details(case, [*doubts, *later])
+    say([f"{doubt.name}: {doubt.text}" for doubt in (*first_of_all, *later)])
+    details = _details(case, [*first_of_all, *doubts, *later])
     made = [*_metrics(case, rows, details), *(_part_metrics(case, details) if wanted.parts else ())]
     if distributed.is_main():
         _keep(case, rows, made)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from .. import devices
 from ..data.decoding import decode
+from ..data.listing import image_files
 from ..data.transforms import as_floats
 from ..errors import UserError
 from ..rundir import RunDir
@@ -27,24 +27,22 @@ class Prediction:
 def predict(target: str, images: Sequence[Path], device: str = "auto") -> list[Prediction]:
     """The most probable class of each image file, by the best weights of a run.
 
-    Images are resized and cropped to the size that the model was trained at.
+    Folders stand for the image files in and below them; hidden files and files of other types are passed over there.
+
+    Images are resized and cropped to the size that the model was trained at, and read as grey where it learned from
+    grey images.
     """
     run, place = RunDir(Path(target)), devices.resolve(device)
     model, about = load_run(run, "best")
     model.to(place).eval()
-    files = [f for path in images for f in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    files = [f for path in images for f in (image_files(path) if path.is_dir() else [path])]
     if not files:
         raise UserError("no images: give image files, or a folder that holds some.")
     answers = []
     for file in files:
-        pixels = _fit_channels(decode(file, about["model"]["image_size"]), about["model"]["in_channels"])
+        pixels = decode(file, about["model"]["image_size"], channels=about["model"]["in_channels"])
         with torch.no_grad():
             probabilities = model(as_floats(pixels[None].to(place))).softmax(dim=1)[0]
         best = int(probabilities.argmax())
         answers.append(Prediction(file, about["classes"][best], float(probabilities[best])))
     return answers
-
-
-def _fit_channels(pixels: Tensor, channels: int) -> Tensor:
-    """(3, H, W) as the model wants it: its mean over channels for a model of grey images."""
-    return pixels if channels == 3 else pixels.float().mean(dim=0, keepdim=True).round().to(torch.uint8)

@@ -22,6 +22,7 @@ from .. import build, devices, progress
 from ..config import resolve
 from ..data.decoding import decode, header_size
 from ..data.image_sets import Splits
+from ..data.json_files import read_json
 from ..data.parts_folder import IMAGES, TABLE, mask_of
 from ..data.preparation import (
     MANIFEST,
@@ -218,7 +219,7 @@ def of_class(
 def _finish(root: Path, target: Path, made: Mapping[str, Any], journal: Path) -> PseudoLabelled:
     """The table, without which the folder is none, and last the manifest."""
     lines = sorted(read_lines(journal)[1:], key=lambda line: str(line["path"]))
-    table = json.loads((root / TABLE).read_text(encoding="utf-8")) | {"prepared": dict(made)}
+    table = read_json(root / TABLE) | {"prepared": dict(made)}
     text = json.dumps(table, indent=1, ensure_ascii=False) + "\n"
     write_atomically(target / TABLE, partial(Path.write_text, data=text, encoding="utf-8"))
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from .. import build, devices, distributed
 from ..config import Config, plain, resolve
 from ..data.class_map import mapped
-from ..data.decoding import Prepare
-from ..data.image_sets import ImageSet
+from ..data.decoding import Prepare, fit
+from ..data.image_sets import ImageSet, Splits
 from ..errors import UserError
 from ..evaluation.accuracy import logits_of, read_batch
 from ..evaluation.ledger import weights_hash
-from ..models.backbones import imagenet_names, outputs, preprocessing
+from ..evaluation.model_checks import Doubt, data_doubts
+from ..models.backbones import Preprocessing, imagenet_names, outputs, preprocessing
 from ..models.hub import classes_in, load_weights, read_weights, start_from
 from ..models.merged import merged
 from ..models.normalize import ImageClassifier
@@ -36,6 +37,14 @@ JUDGING = (
     "threads",
     "seed",
 )  # what may change when a trained run is evaluated
+OF_IMAGES = (
+    "name",
+    "root",
+    "validation",
+    "size",
+    "channels",
+)  # of the settings data, what decides the images
+PREPARED = ("folder", "parts", "imagenet")  # data sets whose readers let a network prepare each image
 FORMS = "a run folder, a checkpoint (.safetensors), timm/NAME, ARCHITECTURE@WEIGHTS.pt, or module:function of your own"
 
 
@@ -53,6 +62,7 @@ class Target:
         device: where it lies.
         who: what records say of it: hash of the configuration, which weights, and the method's name.
         notes: sentences that a reader of its numbers should know.
+        doubts: about its images.
     """
 
     text: str
@@ -64,6 +74,7 @@ class Target:
     device: torch.device
     who: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def data(self) -> str:
@@ -82,7 +93,7 @@ def open_targets(text: str, changes: Mapping[str, Any]) -> Iterator[Target]:
     Raises:
         UserError: the text names nothing, or model and images do not belong together.
     """
-    path = Path(text).expanduser()
+    path, changes = Path(text).expanduser(), _on_the_images_of_a_run(changes)
     if path.is_dir():
         for run in members(path):
             yield _run(run, text, None, changes)
@@ -96,6 +107,16 @@ def open_targets(text: str, changes: Mapping[str, Any]) -> Iterator[Target]:
         yield _user(text, changes)
     else:
         raise UserError(f"{text} does not exist, and is no model either. A target is {FORMS}.")
+
+
+def _on_the_images_of_a_run(changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The changes with what ``data.split_of`` stands for: the settings that decide which images a run is judged on."""
+    data = changes.get("data") or {}
+    if data.get("split_of") is None:
+        return changes
+    theirs = RunDir(Path(data["split_of"]).expanduser()).config()["data"]
+    images = {name: theirs[name] for name in OF_IMAGES if theirs.get(name) is not None}
+    return {**changes, "data": {**images, **data}}
 
 
 def claim(target: Target) -> None:
@@ -171,8 +192,9 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
         model, about = load_checkpoint(file)
         which = str(file.resolve().relative_to(run.path))
     elsewhere = str(config.data.root) != str(own_data.get("root"))
-    size = {"size": about["model"]["image_size"]} if others and config.data.size is None else {}
-    data = _split(config, device, about["fingerprint"] if elsewhere else None, **size)
+    shape = _shape_of(about["model"], config) if others else {}
+    data, doubts = _split(config, device, about["fingerprint"] if elsewhere else None, **shape)
+    _check_channels(data, about["model"]["in_channels"])
     images, groups = mapped(data, config.data.class_map, about["classes"])
     classes = int(about["model"]["num_classes"])
     judged: nn.Module = model
@@ -185,7 +207,24 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
     who = {"config": about["config"], "weights": which, "method": build.name_method(config)}
     if "eps_low" in about:  # what mask.eps_low auto had come to
         who["trained_eps_low"] = about["eps_low"]
-    return Target(text, run, config, judged.to(device).eval(), classes, images, device, who, notes)
+    return Target(text, run, config, judged.to(device).eval(), classes, images, device, who, notes, doubts)
+
+
+def _shape_of(model: Mapping[str, Any], config: Config) -> dict[str, int]:
+    """The size and channels in which other data are read for a model, where the settings do not say."""
+    shape = {} if config.data.size is not None else {"size": int(model["image_size"])}
+    if config.data.name == "folder" and config.data.channels is None:
+        shape["channels"] = int(model["in_channels"])
+    return shape
+
+
+def _check_channels(images: ImageSet, wanted: int) -> None:
+    if images.shape[0] != wanted:
+        advice = f": --data.channels {wanted}" if images.name == "folder" else ""
+        raise UserError(
+            f"the model wants images of {wanted} channel{'s' * (wanted != 1)}, and those of {images.name} have "
+            f"{images.shape[0]}{advice}."
+        )
 
 
 def _checkpoint(file: Path, text: str, changes: Mapping[str, Any]) -> Target:
@@ -200,7 +239,7 @@ def _checkpoint(file: Path, text: str, changes: Mapping[str, Any]) -> Target:
 
 
 def _timm(text: str, changes: Mapping[str, Any]) -> Target:
-    """One of timm's networks on an image folder, with its own resize, crop and normalisation."""
+    """One of timm's networks; images in files get its own resize and crop, and all its normalisation."""
     own = {"data": {"name": "folder"}, "model": {"name": text, "pretrained": True}}
     way = preprocessing(text)
 
@@ -216,10 +255,8 @@ def _timm(text: str, changes: Mapping[str, Any]) -> Target:
         start_from(model, weights, source)
         return model, (f"weights of {source}",)
 
-    if (changes.get("data") or {}).get("name", "folder") != "folder":
-        raise UserError(f"{text} is evaluated on a folder of images, not on {changes['data']['name']}.")
     known = imagenet_names(text) if (changes.get("model") or {}).get("init") is None else None
-    return _outside(text, text, own, changes, load, classes=known, size=way.crop, prepare=way.apply)
+    return _outside(text, text, own, changes, load, classes=known, way=way)
 
 
 def _published(text: str, changes: Mapping[str, Any]) -> Target:
@@ -234,11 +271,8 @@ def _published(text: str, changes: Mapping[str, Any]) -> Target:
         return model, tuple(notes)
 
     own = {"model": {"name": architecture, "init": str(file)}}
-    options: dict[str, Any] = {}
-    if architecture.startswith("timm/"):
-        way = preprocessing(architecture)
-        options = {"size": way.crop, "prepare": way.apply}
-    return _outside(text, f"{architecture}-{file.stem}", own, changes, load, **options)
+    way = preprocessing(architecture) if architecture.startswith("timm/") else None
+    return _outside(text, f"{architecture}-{file.stem}", own, changes, load, way=way)
 
 
 def _user(text: str, changes: Mapping[str, Any]) -> Target:
@@ -255,8 +289,7 @@ def _outside(
     *,
     classes: list[str] | None = None,
     trained_on: str = "",
-    size: int | None = None,
-    prepare: Prepare | None = None,
+    way: Preprocessing | None = None,
 ) -> Target:
     """A model that no run of ours trained; its results go into a folder of its own."""
     if "name" not in {**own.get("data", {}), **changes.get("data", {})}:
@@ -267,12 +300,10 @@ def _outside(
     name = re.sub(r"[^\w.-]+", "-", name)
     config = resolve({"name": name, "train": {"method": "clean"}}, own, changes, source=text)
     device = devices.resolve(config.device, config.threads)
-    if size is not None and config.data.size is not None:
-        raise UserError(
-            f"{text} prepares images as it was trained to, at {size} pixels: leave --data.size out."
-        )
-    prepared = {} if size is None else {"size": size, "prepare": prepare}
-    images = _split(config, device, trained_on, **prepared)
+    prepared: dict[str, Any] = {}
+    if way is not None and config.data.name in PREPARED:
+        prepared = {"size": way.crop, "prepare": _prepared(way, config.data.size)}
+    images, doubts = _split(config, device, trained_on, **prepared)
     model, notes = load(config)
     model = model.to(device).eval()
     answers = _answers(model, images, device)
@@ -284,12 +315,16 @@ def _outside(
         model, answers = merged(model, groups), len(groups)
     run = RunDir(config.runs / (config.name or name))
     weights = "pretrained" if config.model.init is None and text.startswith("timm/") else text
-    who = {
-        "config": fingerprint(in_first_words(plain(config))["model"]),
-        "weights": weights,
-        "method": config.model.name,
-    }
-    return Target(text, run, config, model, answers, images, device, who, notes)
+    described = fingerprint(in_first_words(plain(config))["model"])
+    who = {"config": described, "weights": weights, "method": config.model.name}
+    return Target(text, run, config, model, answers, images, device, who, notes, doubts)
+
+
+def _prepared(way: Preprocessing, size: int | None) -> Prepare:
+    """How a network of timm prepares an image; with a size, one that was resized and cropped to that before."""
+    if size is None:
+        return way.apply
+    return lambda image: way.apply(fit(image.convert("RGB"), size))
 
 
 def _answers(model: nn.Module, images: ImageSet, device: torch.device) -> int:
@@ -302,7 +337,9 @@ def _answers(model: nn.Module, images: ImageSet, device: torch.device) -> int:
     except Exception as error:  # the user's own code may raise anything
         shape = "x".join(map(str, images.shape))
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"the model does not answer for an image of {shape}: {reason}") from error
+        grey = images.name == "folder" and images.shape[0] == 3
+        advice = " (a model of grey images wants --data.channels 1)" if grey else ""
+        raise UserError(f"the model does not answer for an image of {shape}: {reason}{advice}") from error
     if weights_hash(model) != before:
         raise UserError(
             "the model changes while it answers (a forward pass writes into its weights or buffers, such as batch "
@@ -311,10 +348,28 @@ def _answers(model: nn.Module, images: ImageSet, device: torch.device) -> int:
     return int(logits.shape[1])
 
 
-def _split(config: Config, device: torch.device, trained_on: str | None, **options: Any) -> ImageSet:
-    """The images to judge on; a folder without split folders is judged as a whole by a model that never saw it."""
+def _split(
+    config: Config, device: torch.device, trained_on: str | None, **options: Any
+) -> tuple[ImageSet, tuple[Doubt, ...]]:
+    """The images to judge on, and doubts about them.
+
+    A folder without split folders is judged as a whole by a model that never saw it.
+    """
     if config.data.name == "folder":
-        options["trained_on"] = trained_on
+        options["trained_on"] = trained_on if config.data.split_of is None else None
     masks_for = None if config.evaluate.eps_low is None else config.evaluate.split
     data = build.load_splits(config, device, masks_for, **options)
-    return data.test if config.evaluate.split == "test" else data.validation
+    if config.data.split_of is not None:
+        _check_same_files(config.data.split_of, data)
+    images = data.test if config.evaluate.split == "test" else data.validation
+    return images, tuple(data_doubts(images, data.train))
+
+
+def _check_same_files(path: Path, data: Splits) -> None:
+    """Refuse images other than those that a run learned from and is judged on."""
+    known = load_run(RunDir(path), "best")[1]["fingerprint"]
+    if data.test.fingerprint != known:
+        raise UserError(
+            f"data.split_of: the images ({data.test.fingerprint}) are not those of {path} ({known}): they were "
+            "changed, or --data.root names others."
+        )

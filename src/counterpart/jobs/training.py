@@ -1,5 +1,6 @@
 """Train, or continue, the run of a configuration."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from ..attacks import pgd
 from ..batch import Batch
 from ..budget import Budget
 from ..config import Config, identity, plain, resolve
-from ..data.image_sets import ImageSet, balanced_subset
+from ..data.image_sets import ImageSet, Splits, balanced_subset
 from ..data.mask_files import masks_fingerprint
 from ..data.transforms import as_floats
 from ..errors import UserError
 from ..evaluation import accuracy
+from ..evaluation.model_checks import data_doubts
 from ..models.forms import Form
 from ..models.hub import start_from
 from ..models.inference import InferenceView
@@ -35,6 +37,7 @@ from .targets import weights_of
 from .views import training_form
 
 VALIDATION_BATCH = 256
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,14 @@ def train(config: Config, deadline: float | None = None) -> Trained:
             "data.class_map is for evaluating a model on other classes; training gives it the data's own."
         )
     say(build.name_users_code(config))
+    if config.data.split_of is not None:
+        raise UserError("data.split_of is for judging a model: training takes data.name and data.root.")
     data = build.load_splits(config, device, masks_for="train" if config.train.masked else None)
+    _say_what_is_shared(data)
     _check_targets(config, len(data.train.classes))
     about_model = build.describe_model(config, data)
-    model = build.build_model(about_model, config.seed, pretrained=config.model.pretrained)
+    pretrained = config.model.pretrained and config.model.init is None
+    model = build.build_model(about_model, config.seed, pretrained=pretrained)
     if config.model.init is not None:
         weights, source = weights_of(config.model.init)
         start_from(model, weights, source)
@@ -149,6 +156,14 @@ def train_seeds(config: Config, seeds: Sequence[int]) -> list[Trained]:
 def _deadline(config: Config) -> float | None:
     after = config.train.stop_after
     return None if after is None else time.monotonic() + after
+
+
+def _say_what_is_shared(data: Splits) -> None:
+    """Warn of validation and test images that the model is about to learn from."""
+    if distributed.is_main():
+        for judged in (data.validation, data.test):
+            for doubt in data_doubts(judged, data.train):
+                _log.warning("%s: %s", doubt.name, doubt.text)
 
 
 def _check_targets(config: Config, classes: int) -> None:

@@ -100,7 +100,7 @@ def show(recipe: str) -> str:
             subsequent_indent=comment,
             break_on_hyphens=False,
         )
-        value = values[section][leaf] if head else values[leaf]
+        value = values[section].get(leaf, info.default) if head else values[leaf]
         lines.append(f"{indent}{leaf}: {_yaml(value)}")
     return "\n".join(lines) + "\n"
 

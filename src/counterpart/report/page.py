@@ -1,7 +1,9 @@
 """The report page: what the records of some runs say, as one HTML file that needs nothing else."""
 
 import csv
+import hashlib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from .runs import CLEAN, WORST, Corrupted, Run, read_runs
 from .tables import Accuracy, Row, listed
 
 MANY_CLASSES, MANY_PARTS = 20, 10
+LONGEST_NAME = 100  # of a page's file, without what follows; file systems allow 255 bytes
 
 
 def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
@@ -23,8 +26,8 @@ def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
 
     Args:
         runs: run folders, or group folders that hold run folders ``seed-*``.
-        output: the file to write. Default: ``report/index.html`` in the run folder, or, of several runs, in the
-            nearest folder that holds them all.
+        output: the file to write. Default: ``report/index.html`` in the folder that was named; of several, a page in
+            ``report`` of the nearest folder that holds them all, named after them: ``report/a+b.html``.
 
     Returns:
         The file written.
@@ -34,8 +37,7 @@ def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
     """
     read = read_runs(runs)
     if output is None:
-        home = read[0].folder.path if len(read) == 1 else _common_parent(read)
-        output = home / "report" / "index.html"
+        output = _page_of(runs)
     if output.is_dir():
         raise UserError(f"{output} is a folder; name the file to write, such as {output / 'index.html'}.")
     html = _render(read, output)
@@ -43,8 +45,21 @@ def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
     return output
 
 
-def _common_parent(runs: Sequence[Run]) -> Path:
-    return Path(os.path.commonpath([run.folder.path.resolve().parent for run in runs]))
+def _page_of(folders: Sequence[Path]) -> Path:
+    """Where the page about some folders goes, so that pages about others stay.
+
+    Folders that were named in another order, or twice, make the same page.
+    """
+    named = sorted({folder.resolve() for folder in folders})
+    if len(named) == 1:
+        return folders[0] / "report" / "index.html"
+    home = Path(os.path.commonpath([folder.parent for folder in named]))
+    names = [folder.relative_to(home).as_posix() for folder in named]
+    title = "+".join(re.sub(r"[^\w.-]+", "-", name) for name in names)
+    if len(title) > LONGEST_NAME:
+        digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
+        title = f"{title[:LONGEST_NAME]}-and-more-{digest}"
+    return home / "report" / f"{title}.html"
 
 
 def _render(runs: Sequence[Run], output: Path) -> str:
@@ -123,7 +138,12 @@ def _judged_on(row: Row) -> str:
 
 def _notes(runs: Sequence[Run], evaluated: Sequence[Row]) -> list[tuple[str, str]]:
     """(sentence, command or ""): whatever is missing or must not be compared."""
-    notes = [(f"{run.name} is not evaluated yet:", run.evaluate_command) for run in runs if not run.shown]
+    notes = [  # doubts first: they say whether the numbers below mean anything
+        (f"“{r.label}”, {name}: {text}", "")
+        for r in evaluated
+        for name, text in (r.shown[0].details.get("doubts") or {}).items()
+    ]
+    notes += [(f"{run.name} is not evaluated yet:", run.evaluate_command) for run in runs if not run.shown]
     if len({row.setting for row in evaluated}) > 1:
         notes.append(("The methods were judged in different settings: compare only rows of one setting.", ""))
     if len({row.n for row in evaluated}) > 1:
@@ -132,11 +152,6 @@ def _notes(runs: Sequence[Run], evaluated: Sequence[Row]) -> list[tuple[str, str
         notes.append(("Some rows show the best weights of a run, others the last ones (see Provenance).", ""))
     notes += [
         (f"“{r.label}” was judged on clean images only.", "") for r in evaluated if not r.accuracy(WORST)
-    ]
-    notes += [
-        (f"“{r.label}”, {name}: {text}", "")
-        for r in evaluated
-        for name, text in (r.shown[0].details.get("doubts") or {}).items()
     ]
     notes += [
         (f"{run.name}: {a.problem}; it is left out.", "") for run in runs for a in run.artifacts if a.problem
@@ -190,10 +205,11 @@ def _corruptions(runs: Sequence[Run]) -> list[tuple[str, list[tuple[Run, Corrupt
     ]
 
 
-def _behaviour(record: Record) -> tuple[str, str, bool, str]:
-    """Name, numbers, whether it looks honest, and the verdict of one behaviour of an audit."""
+def _behaviour(record: Record) -> tuple[str, str, int | None, bool | None, str]:
+    """Name, numbers, how many images, whether it looks honest (None: not told), and the verdict of a behaviour."""
     numbers = "; ".join(f"{name} {value:.1%}" for name, value in record.details["numbers"].items())
-    return record.name.removeprefix("audit/"), numbers, bool(record.value), str(record.details["verdict"])
+    honest = None if record.value is None else bool(record.value)
+    return record.name.removeprefix("audit/"), numbers, record.n, honest, str(record.details["verdict"])
 
 
 def _provenance(run: Run) -> list[tuple[str, str]]:
