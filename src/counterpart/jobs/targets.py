@@ -17,6 +17,7 @@ from ..data.image_sets import ImageSet
 from ..errors import UserError
 from ..evaluation.accuracy import logits_of, read_batch
 from ..evaluation.ledger import weights_hash
+from ..models.adapters import as_classifier
 from ..models.backbones import imagenet_names, outputs, preprocessing
 from ..models.hub import classes_in, load_weights, read_weights, start_from
 from ..models.merged import merged
@@ -36,6 +37,7 @@ JUDGING = (
     "threads",
     "seed",
 )  # what may change when a trained run is evaluated
+ASKED = 16  # images that a model from outside is asked about, to see what it answers with
 FORMS = "a run folder, a checkpoint (.safetensors), timm/NAME, ARCHITECTURE@WEIGHTS.pt, or module:function of your own"
 
 
@@ -274,8 +276,8 @@ def _outside(
     prepared = {} if size is None else {"size": size, "prepare": prepare}
     images = _split(config, device, trained_on, **prepared)
     model, notes = load(config)
-    model = model.to(device).eval()
-    answers = _answers(model, images, device)
+    model, answers, adapted = _understood(model.to(device).eval(), images, device)
+    notes += adapted
     names = classes or [f"output {i}" for i in range(answers)]
     if classes is None and answers == len(images.classes) and not isinstance(own.get("data"), Mapping):
         names = list(images.classes)  # as many as the data has: in its order
@@ -292,13 +294,20 @@ def _outside(
     return Target(text, run, config, model, answers, images, device, who, notes)
 
 
-def _answers(model: nn.Module, images: ImageSet, device: torch.device) -> int:
-    """How many classes a model answers with, on one image, which it must not learn from."""
+def _understood(
+    model: nn.Module, images: ImageSet, device: torch.device
+) -> tuple[nn.Module, int, tuple[str, ...]]:
+    """A model as a classifier, the number of its classes, and what was made of it.
+
+    It is asked about a few images, which it must not learn from.
+    """
     if len(images) == 0:
         raise UserError(f"the {images.split} split of {images.name} holds no images: nothing to evaluate.")
     before = weights_hash(model)
     try:
-        logits = logits_of(model, read_batch(images, torch.tensor([0]), device).images)
+        few = read_batch(images, torch.arange(min(ASKED, len(images))), device).images
+        classifier, notes = as_classifier(model, few)
+        logits = logits_of(classifier, few[:1])
     except Exception as error:  # the user's own code may raise anything
         shape = "x".join(map(str, images.shape))
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -308,7 +317,7 @@ def _answers(model: nn.Module, images: ImageSet, device: torch.device) -> int:
             "the model changes while it answers (a forward pass writes into its weights or buffers, such as batch "
             "norm in training mode): mend its forward, or its eval()."
         )
-    return int(logits.shape[1])
+    return classifier.eval(), int(logits.shape[1]), notes
 
 
 def _split(config: Config, device: torch.device, trained_on: str | None, **options: Any) -> ImageSet:
