@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..budget import Budget
 from ..checks import check_labels, class_indices
 from ..errors import NotFinite, nearest
 from ..losses.classification import LOSSES, kl_divergence
@@ -49,7 +48,7 @@ def front_door(attack: Callable[..., Attacked]) -> Callable[..., Attacked]:
         images: Tensor,
         labels: Any,
         *,
-        budget: Budget,
+        budget: Any,  # a Budget: what else is given is refused in a sentence
         keys: Keys | None = None,
         seed: int = 0,
         **options: Any,
@@ -89,7 +88,7 @@ class _Asked:
 
     def __call__(self, images: Tensor) -> Tensor:
         output = self._model(images if self._type is None else images.to(self._type))
-        logits = follow(output, find_logits(output, len(images))).to(self._dtype)
+        logits: Tensor = follow(output, find_logits(output, len(images))).to(self._dtype)
         if logits.ndim == 1 or logits.shape[1] == 1:
             raise ValueError(
                 f"the model answers with one number an image, shape {tuple(logits.shape)}: "
@@ -154,19 +153,22 @@ def _images(images: Tensor) -> Tensor:
     return _own(images.float() if images.dtype in (torch.float16, torch.bfloat16) else images)
 
 
-def _budget(budget: Budget, images: Tensor) -> Budget:
-    """The budget beside the images."""
+def _budget(budget: Any, images: Tensor) -> Any:
+    """The budget, beside the images."""
     if not hasattr(budget, "project"):
         raise ValueError(f"budget must be a budget such as Linf(8/255), got {type(budget).__name__}.")
     values = {field.name: getattr(budget, field.name) for field in fields(budget)}
-    moved: dict[str, Any] = {
-        name: _own(v.to(images.device)) for name, v in values.items() if isinstance(v, Tensor)
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    elsewhere = {
+        name: _own(value.to(images.device))
+        for name, value in tensors.items()
+        if value.device != images.device or value.is_inference()
     }
-    budget = replace(budget, **moved) if moved else budget
+    budget = replace(budget, **elsewhere) if elsewhere else budget
     try:
         budget.radius(images).expand_as(images)
     except RuntimeError:
-        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in moved.items())
+        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in tensors.items())
         raise ValueError(
             f"the budget ({shapes}) does not fit images of shape {tuple(images.shape)}."
         ) from None

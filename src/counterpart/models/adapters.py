@@ -163,7 +163,8 @@ class Adapted(nn.Module):
 
     def logits(self, images: Float[Tensor, "b c h w"]) -> Tensor:
         """What its output holds in the place of logits."""
-        return follow(self.output(images), self.path)
+        answers: Tensor = follow(self.output(images), self.path)
+        return answers
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Logits in float32."""
@@ -178,6 +179,8 @@ class Adapted(nn.Module):
 
 def type_of(model: Any) -> torch.dtype | None:
     """The floating type of a module's first parameter or buffer, which images meet first; None if it has none."""
+    if isinstance(model, Adapted):
+        return torch.float32  # it sees to what is within
     return next((tensor.dtype for tensor in _tensors(model) if tensor.is_floating_point()), None)
 
 
@@ -203,11 +206,11 @@ def find_logits(output: Any, count: int) -> Path:
     return chosen[0]
 
 
-def follow(output: Any, path: Path) -> Tensor:
+def follow(output: Any, path: Path) -> Any:
     """What lies at a path of ``find_logits``."""
     for kind, key in path:
         output = getattr(output, key) if kind == "attribute" else output[key]
-    return output  # type: ignore[no-any-return]
+    return output
 
 
 @torch.no_grad()
