@@ -261,6 +261,20 @@ def test_a_model_of_another_type_is_attacked_as_it_is(kind, problem):
     assert fooled.all()
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("of_images", [torch.float32, torch.float64])
+def test_an_attack_sees_logits_of_the_images_type_whatever_the_model_s(kind, of_images, problem):
+    seen = []
+
+    def spy(model, images, labels, *, budget, keys):
+        seen.append(model(images).dtype)
+        return Attacked(images, labels, labels)
+
+    model, images, labels = problem
+    front_door(spy)(copy.deepcopy(model).to(kind), images.to(of_images), labels, budget=cp.Linf(0.1))
+    assert seen == [of_images]
+
+
 @pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("name", EXPORTED)
 def test_what_stands_around_the_call_does_not_matter(name, around, problem):

@@ -2,7 +2,10 @@
 
 import json
 import shutil
+import sys
+from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -231,6 +234,30 @@ def test_a_model_with_one_logit_is_judged_on_two_classes(here, photos, capsys):
     found = accuracies(RunDir(here / "runs" / "usernets-binary"))
     assert set(found["accuracy/clean"].details["per_class"]) == {"cat", "dog"}
     assert found["accuracy/worst case"].value < found["accuracy/clean"].value
+
+
+def test_an_onnx_file_is_judged_by_attacks_without_gradients(here, capsys, monkeypatch):
+    class Session:
+        def __init__(self, content, providers):
+            self.weight = np.random.default_rng(0).normal(size=(256, 10)).astype("float32")
+
+        def get_inputs(self):
+            return [SimpleNamespace(name="pixels", shape=["batch", 1, 16, 16], type="tensor(float)")]
+
+        def run(self, outputs, given):
+            return [given["pixels"].reshape(-1, 256) @ self.weight]
+
+    (here / "net.onnx").write_bytes(b"")
+    words = ["evaluate", "net.onnx", "--data.name", "digits", *CHEAP]
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert "net.onnx needs onnxruntime, which is not installed" in told(words, capsys)
+    runtime = ModuleType("onnxruntime")
+    runtime.InferenceSession = Session
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    assert "PGD-1: the model's answers have no gradient" in told(words, capsys)
+    assert main([*words, "--attacks", "[{attack: square, queries: 5}]"]) == 0
+    assert "an ONNX file gives answers and no gradients" in capsys.readouterr().err
+    assert len(accuracies(RunDir(here / "runs" / "net"))) == 3
 
 
 def test_a_model_without_gradients_is_attacked_without_them(here, capsys):

@@ -22,6 +22,7 @@ from ..models.backbones import imagenet_names, outputs, preprocessing
 from ..models.hub import classes_in, load_weights, read_weights, start_from
 from ..models.merged import merged
 from ..models.normalize import ImageClassifier
+from ..models.onnx_file import NOTE, OnnxModel
 from ..models.published import load_published
 from ..models.user_code import load_user
 from ..records import fingerprint
@@ -38,7 +39,10 @@ JUDGING = (
     "seed",
 )  # what may change when a trained run is evaluated
 ASKED = 16  # images that a model from outside is asked about, to see what it answers with
-FORMS = "a run folder, a checkpoint (.safetensors), timm/NAME, ARCHITECTURE@WEIGHTS.pt, or module:function of your own"
+FORMS = (
+    "a run folder, a checkpoint (.safetensors), timm/NAME, ARCHITECTURE@WEIGHTS.pt, FILE.onnx, or module:function of "
+    "your own"
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ def open_targets(text: str, changes: Mapping[str, Any]) -> Iterator[Target]:
     if path.is_dir():
         for run in members(path):
             yield _run(run, text, None, changes)
+    elif path.is_file() and path.suffix == ".onnx":
+        yield _onnx(path, text, changes)
     elif path.is_file():
         yield _checkpoint(path, text, changes)
     elif "@" in text:
@@ -246,6 +252,11 @@ def _published(text: str, changes: Mapping[str, Any]) -> Target:
 def _user(text: str, changes: Mapping[str, Any]) -> Target:
     """What a function of the user's own returns."""
     return _outside(text, text, {"model": {"name": text}}, changes, lambda _: (load_user(text), ()))
+
+
+def _onnx(file: Path, text: str, changes: Mapping[str, Any]) -> Target:
+    """A network from an ONNX file, which gives answers and no gradients."""
+    return _outside(text, file.stem, {"model": {"name": text}}, changes, lambda _: (OnnxModel(file), (NOTE,)))
 
 
 def _outside(

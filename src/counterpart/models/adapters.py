@@ -19,7 +19,7 @@ Path = tuple[tuple[str, Any], ...]
 """How to get from what a model returns to its logits: steps of ("attribute", name) or ("item", key)."""
 
 SURE = 1e-6  # a probability counts as at least this, and at most 1 minus this, before its logit is taken
-FAR = (10.0, -10.0, 1000.0, -1000.0)  # images times these, where no honest logit stays within 1
+FAR = (1000.0, -1000.0)  # images times these, where no honest logit stays within 1
 REACHED = 0.99  # share of a bound that a bounded output comes to, on such images at the latest
 ROUNDING = 1e-5
 
