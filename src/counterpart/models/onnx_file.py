@@ -44,7 +44,7 @@ class OnnxModel(nn.Module):
                 f"{path} is no network of one input that onnxruntime can read: {reason}"
             ) from error
         self.entrance, self.path = entrance, path
-        self.half = entrance.type == "tensor(float16)"
+        self.number = np.float16 if entrance.type == "tensor(float16)" else np.float32
         self.register_buffer(
             "digest", torch.tensor(list(hashlib.sha256(content).digest()), dtype=torch.uint8)
         )
@@ -56,12 +56,12 @@ class OnnxModel(nn.Module):
         """What the file answers; a file that was exported for a fixed number of images is asked in such portions."""
         fixed = self.entrance.shape[0]
         size = fixed if isinstance(fixed, int) else max(1, len(images))
-        answers = [self._ask(part, size) for part in images.detach().split(size)]
+        answers = [self._ask(part, size) for part in torch.split(images.detach(), size)]
         return torch.cat(answers).to(images.device)
 
     def _ask(self, images: Tensor, size: int) -> Tensor:
         padded = torch.cat([images, images[:1].expand(size - len(images), -1, -1, -1)])
-        values = padded.cpu().numpy().astype(np.float16 if self.half else np.float32)
+        values = padded.cpu().numpy().astype(self.number)
         return torch.from_numpy(self.session.run(None, {self.entrance.name: values})[0])[
             : len(images)
         ].float()
