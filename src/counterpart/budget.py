@@ -14,7 +14,7 @@ by ``radius``, and an image is allowed where its ``distance`` is at most 1.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
@@ -23,6 +23,10 @@ from torch import Tensor
 from .seeding import Keys
 
 Images: TypeAlias = Float[Tensor, "b c h w"]
+if TYPE_CHECKING:
+    Radius: TypeAlias = float | Tensor
+else:  # a text is taken as well, and becomes a number before anybody reads it
+    Radius = float | Tensor | str
 
 RELATIVE_TOLERANCE = 1e-6
 SHORTFALL = 1e-9  # of the radius that an L1 projection may leave unused, far under float32 resolution
@@ -38,7 +42,7 @@ class Linf:
     """
 
     norm: ClassVar[str] = "linf"
-    eps: float | Tensor
+    eps: Radius
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "eps", _as_number(self.eps))
@@ -112,7 +116,7 @@ class Ball(ABC):
     """
 
     norm: ClassVar[str]
-    eps: float | Tensor
+    eps: Radius
     movable: Tensor | None = None
 
     def __post_init__(self) -> None:
