@@ -5,7 +5,9 @@ import torch
 
 from counterpart import InferenceView, Keys, layer_map, masked_budget
 from counterpart.batch import Batch
-from counterpart.importance.rules import part
+from counterpart.budget import Linf
+from counterpart.importance import controls
+from counterpart.importance.rules import Quantile, draw_budget
 from counterpart.models import create
 
 
@@ -17,12 +19,13 @@ def seen(generator):
     return model, torch.rand(3, 3, 16, 16, generator=generator), torch.tensor([0, 1, 2])
 
 
-@pytest.mark.parametrize("options", [{}, {"mask": "quantile", "quantile": 0.5}, {"control": "random"}])
+@pytest.mark.parametrize("options", [{}, {"mask": Quantile(share=0.5)}, {"control": controls.random}])
 def test_of_a_probe_it_is_the_rule_of_training(options, seen):
     model, images, labels = seen
     probe = InferenceView(model).probe(images)
     keys = Keys(0, "masked budget", torch.arange(3))
-    rule = part(probe, Batch(images, labels, torch.arange(3)), keys, eps=0.1, eps_low=0.05, **options)
+    batch = Batch(images, labels, torch.arange(3))
+    rule = draw_budget(probe, batch, keys, Linf(0.1), eps_low=0.05, **options)
     budget = masked_budget(images, labels, probe, eps=0.1, eps_low=0.05, **options)
     assert torch.equal(budget.eps, rule.eps)
     assert budget.eps.unique().tolist() == pytest.approx([0.05, 0.1])

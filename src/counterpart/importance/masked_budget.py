@@ -1,16 +1,16 @@
 """A budget per pixel from a map, for a loop of one's own."""
 
-from typing import Any
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..batch import Batch
+from ..budget import Linf
 from ..data.transforms import resize_maps
 from ..protocols import Probe
 from ..seeding import Keys
-from .rules import Masked, part
+from . import controls
+from .rules import Control, Masked, MaskRule, draw_budget
 
 
 def masked_budget(
@@ -20,9 +20,10 @@ def masked_budget(
     *,
     eps: float,
     eps_low: float,
+    mask: MaskRule | None = None,
+    control: Control = controls.none,
     keys: Keys | None = None,
     seed: int = 0,
-    **options: Any,
 ) -> Masked:
     """A budget of PART: its radius is ``eps`` where a map is high, and ``eps_low`` elsewhere.
 
@@ -35,18 +36,19 @@ def masked_budget(
             scale, such as those of ``layer_map``.
         eps: radius of important pixels, in units of the images.
         eps_low: radius of the others.
+        mask: a rule of ``importance.rules``, such as ``Quantile(share=0.25)``. Default: the paper's.
+        control: one of ``importance.controls``.
         keys: for masks and controls that draw at random. Default: each image's position in the batch, and ``seed``.
         seed: of these.
-        options: ``mask``, ``control``, ``quantile`` and others of ``importance.rules.part``.
 
     Returns:
         A budget in the norm linf, with a radius plane (B, 1, H, W). An image whose map is flat has ``eps`` everywhere.
     """
     index = torch.arange(len(images), device=images.device)
     drawn = Keys(seed, "masked budget", index) if keys is None else keys.to(images.device)
-    if isinstance(seen, Probe):
-        return part(seen, Batch(images, labels, index), drawn, eps=eps, eps_low=eps_low, **options)
-    maps = resize_maps(seen.detach(), (images.shape[2], images.shape[3]))
-    unasked = Probe(images, torch.empty(len(images), 0, device=images.device))
-    batch = Batch(images, labels, index, importance=maps)
-    return part(unasked, batch, drawn, eps=eps, eps_low=eps_low, **options)
+    batch, probe = Batch(images, labels, index), seen
+    if not isinstance(probe, Probe):
+        maps = resize_maps(probe.detach(), (images.shape[2], images.shape[3]))
+        batch = Batch(images, labels, index, importance=maps)
+        probe = Probe(images, images.new_empty(len(images), 0))  # which nobody looks at
+    return draw_budget(probe, batch, drawn, Linf(eps), eps_low=eps_low, mask=mask, control=control)
