@@ -206,6 +206,9 @@ def test_select_keeps_rows_together(budget):
         (lambda: Linf(-0.1), "finite and >= 0"),
         (lambda: Linf(torch.tensor([0.1, float("nan")])), "finite and >= 0"),
         (lambda: Linf(torch.ones(2, 3)), r"shape \(2, 3\); expected"),
+        (lambda: Linf("8/0"), r"a number such as 8 / 255, or a text such as '8/255'; got '8/0'"),
+        (lambda: L2("half"), "got 'half'"),
+        (lambda: Linf("8"), "Did you mean 8/255"),
         (lambda: L2(torch.ones(2, 1, 4, 4)), r"expected \(\), \(B,\)"),
         (lambda: L2(0.5, torch.full((1, 1, 2, 2), 0.5)), "0 and 1"),
     ],
@@ -233,3 +236,19 @@ def test_distance_is_in_units_of_the_radius(budget):
     moved[..., 0, 1] += 1e-3  # frozen
     assert budget.distance(moved, clean).item() == torch.inf
     assert budget.radius(clean).expand_as(clean)[0, 0, 0, 1] == 0
+
+
+def test_a_radius_may_be_written_as_on_the_command_line():
+    assert Linf("8/255") == Linf(8 / 255)
+    assert L2(" 0.5").eps == 0.5
+    assert L1("12").eps == 12.0
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("budget", [Linf(0.1), L2(0.5), L1(0.5)], ids=lambda budget: budget.norm)
+def test_images_that_are_too_coarse_for_a_radius_are_refused(budget, kind):
+    for use in (lambda x: budget.project(x, x), lambda x: budget.sample(x, KEYS)):
+        with pytest.raises(
+            ValueError, match=r"float32 or float64 images, got torch\..*: pass images\.float\(\)"
+        ):
+            use(CLEAN.to(kind))

@@ -1,13 +1,19 @@
-"""The two-pixel example: closed forms agree with a numerical optimum over a grid."""
+"""The examples do what they say: closed forms agree with a numerical optimum, and a loop of one's own trains."""
 
+import inspect
 import runpy
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+
+import counterpart
+from counterpart.data import load_digits
 
 TOY = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "two_pixels.py"))
+OWN = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "own_loop.py"))
 GRID = list(product((-1.5, 0.0, 0.3), (-0.4, 2.0), (0.02, 0.1), (0.05, 0.2), (-0.7, 0.0, 1.0)))
 
 
@@ -43,3 +49,35 @@ def test_it_prints_every_case(capsys):
     TOY["main"]()
     text = capsys.readouterr().out
     assert all(case in text for case in ("(i) inside", "(ii) corner", "(iii) one at", "numerical optimum"))
+
+
+def test_a_loop_of_one_s_own_has_at_most_15_lines():
+    source = inspect.getsource(OWN["train_epoch"]).split('"""')[2]
+    assert 10 <= len(source.strip().splitlines()) <= 15
+    for name in ("cp.pgd", "cp.trades_loss", "cp.mart_loss", "cp.masked_budget", "cp.layer_map"):
+        assert name in source
+
+
+@pytest.mark.parametrize("method", OWN["METHODS"])
+def test_a_loop_of_one_s_own_trains(method, monkeypatch):
+    budgets, attack = [], counterpart.pgd
+
+    def spy(*arguments, budget, **options):
+        budgets.append(budget)
+        return attack(*arguments, budget=budget, **options)
+
+    monkeypatch.setattr(counterpart, "pgd", spy)
+    data = load_digits()
+    images, labels = data.train.pixels[:512].float() / 255, data.train.labels[:512]
+    with torch.random.fork_rng():
+        torch.random.default_generator.manual_seed(0)
+        model = OWN["Network"]()
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    batches = list(zip(images.split(64), labels.split(64), strict=True))
+    for epoch in range(4):
+        OWN["train_epoch"](model, batches, optimizer, method, eps=4 / 255, eps_low=2 / 255, seed=8 * epoch)
+    with torch.no_grad():
+        answers = model.eval()(images).argmax(dim=1)
+    assert (answers == labels).float().mean() > 0.6  # 0.1 is chance
+    radii = torch.as_tensor(budgets[-1].eps).unique().tolist()
+    assert radii == pytest.approx([2 / 255, 4 / 255] if method == "part" else [4 / 255])

@@ -11,8 +11,9 @@ import counterpart
 
 NAMES = {
     "Attacked", "Batch", "Config", "ImageClassifier", "InferenceView", "Keys", "L1", "L2", "Linf", "Objective",
-    "Probe", "__version__", "apgd", "auto_attack", "carlini_wagner", "ddn", "deepfool", "fab", "fgsm", "fmn",
-    "minimum_margin", "pgd", "random_search", "rays", "square", "transfer", "worst_case", "write_report",
+    "Probe", "__version__", "apgd", "as_classifier", "auto_attack", "carlini_wagner", "ddn", "deepfool", "fab", "fgsm",
+    "fmn", "layer_map", "mart_loss", "masked_budget", "minimum_margin", "pgd", "random_search", "rays", "square",
+    "straight_through", "trades_loss", "transfer", "worst_case", "write_report",
 }  # fmt: skip
 
 

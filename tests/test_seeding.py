@@ -74,3 +74,10 @@ def test_seeded_leaves_the_global_generator_alone():
     with seeded(5):
         assert torch.equal(torch.rand(3), first)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_keys_go_where_they_are_wanted_and_draw_the_same():
+    keys = Keys(3, "test", torch.arange(4))
+    assert keys.to(torch.device("cpu")) is keys
+    moved = keys.to(torch.device("meta"))
+    assert (moved.seed, moved.attack, moved.index.device.type) == (3, "test", "meta")

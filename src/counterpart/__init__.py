@@ -28,10 +28,15 @@ if TYPE_CHECKING:
     from .batch import Batch
     from .budget import L1, L2, Linf
     from .config import Config
+    from .importance.masked_budget import masked_budget
+    from .losses.adversarial import mart_loss, trades_loss
+    from .models.adapters import as_classifier
     from .models.inference import InferenceView
     from .models.normalize import ImageClassifier
+    from .models.straight_through import straight_through
     from .protocols import Attacked, Objective, Probe
     from .report import write_report
+    from .saliency.cam import layer_map
     from .seeding import Keys
 else:
     _HOMES = {
@@ -47,6 +52,7 @@ else:
         "Objective": "protocols",
         "Probe": "protocols",
         "apgd": "attacks",
+        "as_classifier": "models.adapters",
         "auto_attack": "attacks",
         "carlini_wagner": "attacks",
         "ddn": "attacks",
@@ -54,23 +60,34 @@ else:
         "fab": "attacks",
         "fgsm": "attacks",
         "fmn": "attacks",
+        "layer_map": "saliency.cam",
+        "mart_loss": "losses.adversarial",
+        "masked_budget": "importance.masked_budget",
         "minimum_margin": "attacks",
         "pgd": "attacks",
         "random_search": "attacks",
         "rays": "attacks",
         "square": "attacks",
+        "straight_through": "models.straight_through",
+        "trades_loss": "losses.adversarial",
         "transfer": "attacks",
         "worst_case": "attacks",
         "write_report": "report",
     }
 
     def __getattr__(name: str) -> object:
-        """Import a public name (PEP 562)."""
+        """Import a public name (PEP 562); attacks come with their front door."""
         if name not in _HOMES:
             raise AttributeError(f"module 'counterpart' has no attribute {name!r}")
         from importlib import import_module
 
-        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        thing = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        if _HOMES[name] == "attacks":
+            from .attacks.front_door import front_door
+
+            thing = front_door(thing)
+        globals()[name] = thing  # so that it is the same object each time
+        return thing
 
     def __dir__() -> list[str]:
         """The public names."""
@@ -91,6 +108,7 @@ __all__ = [
     "Probe",
     "__version__",
     "apgd",
+    "as_classifier",
     "auto_attack",
     "carlini_wagner",
     "ddn",
@@ -98,11 +116,16 @@ __all__ = [
     "fab",
     "fgsm",
     "fmn",
+    "layer_map",
+    "mart_loss",
+    "masked_budget",
     "minimum_margin",
     "pgd",
     "random_search",
     "rays",
     "square",
+    "straight_through",
+    "trades_loss",
     "transfer",
     "worst_case",
     "write_report",

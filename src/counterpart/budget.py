@@ -14,7 +14,7 @@ by ``radius``, and an image is allowed where its ``distance`` is at most 1.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
@@ -23,6 +23,10 @@ from torch import Tensor
 from .seeding import Keys
 
 Images: TypeAlias = Float[Tensor, "b c h w"]
+if TYPE_CHECKING:
+    Radius: TypeAlias = float | Tensor
+else:  # a text is taken as well, and becomes a number before anybody reads it
+    Radius = float | Tensor | str
 
 RELATIVE_TOLERANCE = 1e-6
 SHORTFALL = 1e-9  # of the radius that an L1 projection may leave unused, far under float32 resolution
@@ -34,13 +38,14 @@ class Linf:
 
     Attributes:
         eps: a number, one per image (B,), or one per pixel (B, 1, H, W) or (B, C, H, W). A pixel with
-            radius 0 is frozen.
+            radius 0 is frozen. Text such as "8/255" is read as that number.
     """
 
     norm: ClassVar[str] = "linf"
-    eps: float | Tensor
+    eps: Radius
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "eps", _as_number(self.eps))
         _check_radius(self.eps, shapes=("()", "(B,)", "(B, 1, H, W)", "(B, C, H, W)"), dims=(0, 1, 4))
         largest = float(torch.as_tensor(self.eps).max()) if _numel(self.eps) else 0.0
         if largest > 1:
@@ -63,6 +68,7 @@ class Linf:
 
     def project(self, images: Images, clean: Images) -> Images:
         """The nearest allowed image. Images already allowed come back unchanged."""
+        _check_precision(clean)
         radius = self.radius(clean)
         low, high = _inward_sum(clean, -radius, upwards=True), _inward_sum(clean, radius, upwards=False)
         return images.clamp(low.clamp_min(0), high.clamp_max(1))
@@ -110,10 +116,11 @@ class Ball(ABC):
     """
 
     norm: ClassVar[str]
-    eps: float | Tensor
+    eps: Radius
     movable: Tensor | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "eps", _as_number(self.eps))
         _check_radius(self.eps, shapes=("()", "(B,)"), dims=(0, 1))
         mask = self.movable
         if mask is not None and (mask.ndim != 4 or not bool(((mask == 0) | (mask == 1)).all())):
@@ -150,6 +157,7 @@ class Ball(ABC):
 
         Projecting on the ball and clipping afterwards is not the nearest point.
         """
+        _check_precision(clean)
         projected = images.clone()
         far = (~self.contains(images, clean)).nonzero()[:, 0]
         if len(far) == 0:
@@ -326,12 +334,31 @@ def _numel(value: float | Tensor) -> int:
     return value.numel() if isinstance(value, Tensor) else 1
 
 
+def _as_number(eps: float | Tensor | str) -> float | Tensor:
+    """A radius that was written as text, such as "8/255", as it is written on the command line."""
+    if not isinstance(eps, str):
+        return eps
+    numerator, _, denominator = eps.partition("/")
+    try:
+        return float(numerator) / float(denominator or 1)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(
+            f"eps is a number such as 8 / 255, or a text such as '8/255'; got {eps!r}."
+        ) from None
+
+
 def _check_radius(eps: float | Tensor, shapes: tuple[str, ...], dims: tuple[int, ...]) -> None:
     tensor = torch.as_tensor(eps)
     if tensor.ndim not in dims:
         raise ValueError(f"eps has shape {tuple(tensor.shape)}; expected {', '.join(shapes)}.")
     if tensor.numel() and not bool((tensor >= 0).all() and tensor.isfinite().all()):
         raise ValueError(f"eps must be finite and >= 0, got {float(tensor.min()):.4g} as its smallest value.")
+
+
+def _check_precision(clean: Tensor) -> None:
+    """Refuse images whose type is too coarse to hold a radius: near 1, float16 has steps of an eighth of 1/255."""
+    if clean.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"a budget needs float32 or float64 images, got {clean.dtype}: pass images.float().")
 
 
 def _ratio(moved: Tensor, radius: Tensor) -> Tensor:

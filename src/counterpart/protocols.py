@@ -1,6 +1,6 @@
 """The shapes of the exchangeable parts: what a model, a view, an attack, a rule and an objective must offer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -127,7 +127,7 @@ class View(Protocol):
 
 @dataclass(frozen=True)
 class Attacked:
-    """What an attack returns.
+    """What an attack returns. It is no tensor: the images are ``.images``.
 
     Attributes:
         images: (B, C, H, W) within the budget.
@@ -149,10 +149,28 @@ class Attacked:
     distances: Float[Tensor, " b"] | None = None
     nearest: Float[Tensor, "b c h w"] | None = None
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"Attacked has no {name!r}: {_THREE_FIELDS}")
+
+    def __iter__(self) -> Iterator[Any]:
+        raise TypeError(f"Attacked cannot be unpacked: {_THREE_FIELDS}")
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Called by torch where an ``Attacked`` is given to it in place of a tensor."""
+        raise TypeError(f"Attacked is no tensor: {_THREE_FIELDS}")
+
+
+_THREE_FIELDS = "its images are .images (B, C, H, W); .forwards and .backwards (B,) count the passes of each."
+
 
 @runtime_checkable
 class Attack(Protocol):
-    """A pure function; never changes the model's mode, grad flags or hooks."""
+    """A pure function; never changes the model's mode, grad flags or hooks.
+
+    The names that ``counterpart`` exports do more for a loop of one's own: they put the model into eval mode for the
+    attack and its modes back (``attacks.front_door``).
+    """
 
     def __call__(
         self,

@@ -84,6 +84,10 @@ class Keys:
     def __len__(self) -> int:
         return len(self.index)
 
+    def to(self, device: torch.device) -> "Keys":
+        """The same keys, whose draws lie on ``device``."""
+        return self if self.index.device == device else Keys(self.seed, self.attack, self.index.to(device))
+
     def bits(self, step: int, shape: tuple[int, ...], stream: int = 0) -> Int[Tensor, "b ..."]:
         """(B, *shape) int64 with 64 random bits each."""
         base = derive(self.seed, self.attack, step, stream)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from counterpart.data import batches, found, load_cifar10, load_cifar100
+from counterpart.data import batches, load_cifar10, load_cifar100, say_whether_there
 from counterpart.data.cifar import ARCHIVE, FOLDER, TEST_FILES, TRAIN_FILES, read_batch
 from counterpart.errors import UserError
 
@@ -178,7 +178,7 @@ def test_missing_files_are_named_with_the_way_to_get_them(root):
     (root / FOLDER / "test_batch").unlink()
     with pytest.raises(UserError, match=rf"test_batch is missing.*--data\.download true.*{ARCHIVE}"):
         load_cifar10(root)
-    assert "lacks test_batch" in found("cifar10", root)
+    assert "lacks test_batch" in say_whether_there("cifar10", root)
     with pytest.raises(UserError, match=r"--data\.root DIR"):
         load_cifar10()
 
@@ -189,7 +189,7 @@ def test_root_may_be_the_folder_itself(root):
     assert load_cifar10(root / FOLDER).train.fingerprint == load_cifar10(root).train.fingerprint
     (root / FOLDER).rename(root / "renamed")
     assert len(load_cifar10(root / "renamed").test) == 20
-    assert "there" in found("cifar10", root / "renamed")
+    assert "there" in say_whether_there("cifar10", root / "renamed")
 
 
 def test_other_bytes_are_accepted_with_a_warning_and_another_fingerprint(root, caplog, monkeypatch):
@@ -321,7 +321,7 @@ def test_cifar_100_has_the_fine_classes_under_their_names(tmp_path, caplog):
     assert splits.test.labels.tolist() == made["test"][1]
     assert torch.equal(splits.test.pixels.flatten(1), torch.from_numpy(made["test"][0]))
     assert torch.equal(load_cifar100(folder).test.pixels, splits.test.pixels)
-    assert found("cifar100", tmp_path) == f"cifar100: there, in {folder}"
+    assert say_whether_there("cifar100", tmp_path) == f"cifar100: there, in {folder}"
     (folder / "meta").unlink()
     with pytest.raises(UserError, match=r"meta is missing\. .*cifar-100-python\.tar\.gz"):
         load_cifar100(tmp_path)

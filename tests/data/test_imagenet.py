@@ -9,7 +9,7 @@ import scipy.io
 import torch
 from PIL import Image
 
-from counterpart.data import found, load_imagenet
+from counterpart.data import load_imagenet, say_whether_there
 from counterpart.data.imagenet import KAGGLE, KIT, META, SOLUTION, TRUTH, read_meta
 from counterpart.errors import UserError
 
@@ -96,7 +96,7 @@ def test_every_layout_gives_the_same_classes(tmp_path, layout, with_train, caplo
     assert [len(s) for s in (splits.train, splits.validation)] == ([9, 3] if with_train else [0, 0])
     assert splits.validation.split == "validation"
     assert "has 4 classes, ImageNet 1000" in caplog.text
-    assert found("imagenet", tmp_path).startswith("imagenet: there")
+    assert say_whether_there("imagenet", tmp_path).startswith("imagenet: there")
     if with_train:
         for images in (splits.train, splits.validation):
             shown = images.read(torch.arange(len(images)))[:, 0, 0, 0]
@@ -188,7 +188,7 @@ def test_other_folders_downloads_and_no_folder(tmp_path):
         load_imagenet(tmp_path, download=True)
     with pytest.raises(UserError, match=r"val is missing: expected .*n01440764"):
         load_imagenet(tmp_path)
-    assert "lacks val" in found("imagenet", tmp_path)
+    assert "lacks val" in say_whether_there("imagenet", tmp_path)
     paint(tmp_path / "val" / "cat" / "0.JPEG", 1)
     with pytest.raises(UserError, match=r"val.cat is no class of ImageNet: .*--data\.name folder"):
         load_imagenet(tmp_path)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from counterpart.data import found, load_fashion_mnist, load_mnist, mnist
+from counterpart.data import load_fashion_mnist, load_mnist, mnist, say_whether_there
 from counterpart.errors import UserError
 
 COUNTS = {"train": 40, "t10k": 20}
@@ -58,7 +58,7 @@ def test_pixels_and_labels_are_those_of_the_files(root):
     assert splits.test.classes == tuple("0123456789")
     assert splits.test.names[3] == "test/00003"
     assert load_mnist(root, size=16).train.shape == (1, 16, 16)
-    assert found("mnist", root).startswith("mnist: there")
+    assert say_whether_there("mnist", root).startswith("mnist: there")
 
 
 def test_packed_and_unpacked_files_are_one_data_set(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from counterpart.data import found, load_svhn
+from counterpart.data import load_svhn, say_whether_there
 from counterpart.errors import UserError
 
 
@@ -31,7 +31,7 @@ def test_pixels_and_labels_are_those_of_the_files(root):
     assert (len(splits.train), len(splits.validation)) == (30, 10)
     assert not set(splits.train.index.tolist()) & set(splits.validation.index.tolist())
     assert load_svhn(root, size=16).train.shape == (3, 16, 16)
-    assert found("svhn", root).startswith("svhn: there")
+    assert say_whether_there("svhn", root).startswith("svhn: there")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from counterpart.data import found, load_tiny_imagenet
+from counterpart.data import load_tiny_imagenet, say_whether_there
 from counterpart.errors import UserError
 
 WNIDS = ("n03", "n01", "n02")  # the official list is not sorted either
@@ -56,8 +56,8 @@ def test_files_classes_and_labels_are_those_of_the_layout(root, caplog):
     assert splits.test.pixels[:, 0, 0, 0].tolist() == [100, 101, 102, 103, 104, 105]  # grey became RGB
     assert splits.test.shape == (3, 8, 8)
     assert load_tiny_imagenet(root / "tiny-imagenet-200", size=16).test.shape == (3, 16, 16)
-    assert found("tiny-imagenet", root).startswith("tiny-imagenet: there")
-    assert "lacks wnids.txt" in found("tiny-imagenet", root / "nowhere")
+    assert say_whether_there("tiny-imagenet", root).startswith("tiny-imagenet: there")
+    assert "lacks wnids.txt" in say_whether_there("tiny-imagenet", root / "nowhere")
 
 
 def test_labels_are_part_of_the_fingerprint(root):

@@ -1,5 +1,6 @@
 """Every doubt on a model that deserves it, and none on one that does not."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from counterpart.batch import Batch
 from counterpart.evaluation.ledger import Row
 from counterpart.evaluation.model_checks import INPUTS, classifier_doubts, model_doubts, result_doubts
 from counterpart.models.inference import InferenceView
+from counterpart.models.straight_through import straight_through
 from counterpart.protocols import NamedAttack
 
 
@@ -58,6 +60,48 @@ def test_two_classes_have_no_dlr_and_no_doubt(batch):
 
 def test_softmax_at_the_end(batch):
     assert names(Around(small_network(), after=lambda z: z.softmax(dim=1)), batch) == ["probabilities"]
+
+
+@pytest.mark.parametrize(
+    ("after", "name", "said"),
+    [
+        (lambda z: (20 * z).sigmoid(), "bounded outputs", r"never leave \[0, 1\] \(a sigmoid at its end\?\)"),
+        (lambda z: (3 * z).tanh(), "bounded outputs", r"never leave \[-1, 1\] \(a tanh at its end\?\)"),
+        (
+            lambda z: z.softmax(1) + (2 * z).softmax(1),
+            "probabilities",
+            "sums of probabilities, 2 for each image",
+        ),
+        (lambda z: torch.log((400 * z).softmax(1) + 1e-8), "probabilities", r"cut off at -18\.42"),
+    ],
+)
+def test_outputs_that_flatten_gradients(batch, after, name, said):
+    model = Around(small_network(), after=after)
+    doubts = {doubt.name: doubt.text for doubt in model_doubts(model, InferenceView(model), batch)}
+    assert re.search(said, doubts[name])
+    assert "attacks" in doubts[name]
+
+
+@pytest.mark.parametrize(
+    "after", [lambda z: z.log_softmax(dim=1), lambda z: z / 100, lambda z: 10 * z.tanh()]
+)
+def test_outputs_that_do_not(batch, after):
+    assert names(Around(small_network(), after=after), batch) == []
+
+
+def test_rounding_has_no_gradient_and_a_way_out(batch):
+    def eight_bits(images):
+        return (255 * images).round() / 255
+
+    model = Around(small_network(), before=eight_bits)
+    labels = model.eval()(batch.images).argmax(dim=1)
+    doubts = model_doubts(model, InferenceView(model), replace(batch, labels=labels))
+    assert {doubt.name for doubt in doubts} == {"zero gradients"}
+    assert all("wrap it in counterpart.straight_through" in doubt.text for doubt in doubts)
+    assert (
+        names(Around(small_network(), before=straight_through(eight_bits)), replace(batch, labels=labels))
+        == []
+    )
 
 
 @pytest.mark.parametrize("words", list(INPUTS))

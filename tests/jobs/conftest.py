@@ -90,6 +90,22 @@ def flat():
 def pair():
     return Answers(lambda z: (z, z))
 
+def maps():
+    return Answers(lambda z: z[:, :, None, None])
+
+def wrapped():
+    return Answers(lambda z: {"logits": z})
+
+def half():
+    return Answers().half()
+
+def double():
+    return Answers().double()
+
+def binary():
+    torch.random.default_generator.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 256, 1))
+
 def fails():
     return Answers(lambda z: {}["logits"])
 

@@ -2,7 +2,10 @@
 
 import json
 import shutil
+import sys
+from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -192,8 +195,8 @@ def test_doubts_are_said_and_kept(here, capsys):
         ("three", "answers with 3 classes"),
         ("nan", "logits that are not finite"),
         ("later", "logits that are not finite"),
-        ("flat", r"returns shape (1,); expected (1, K)"),
-        ("pair", "the model returns tuple; expected a tensor of (1, K) logits"),
+        ("flat", "answers with 2 classes"),
+        ("maps", "the model returns a tensor float32 of shape (16, 10, 1, 1); expected logits (16, K)"),
         ("fails", "the model does not answer for an image of 1x16x16: 'logits'"),
         ("wants_colour", "the model does not answer for an image of 1x16x16"),
         ("Counting", "the model changes while it answers"),
@@ -203,6 +206,59 @@ def test_doubts_are_said_and_kept(here, capsys):
 def test_a_model_that_cannot_be_judged_is_one_line_and_leaves_nothing(here, capsys, function, message):
     assert message in told(user(function), capsys)
     assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("function", "note"),
+    [
+        ("pair", "the model returns tuple of (16, 10), (16, 10): output[0] is taken as its logits."),
+        ("wrapped", "the model returns dict of (16, 10): output['logits'] is taken as its logits."),
+        ("half", "the model computes in float16: images are cast to it, and its answers to float32."),
+        ("double", "the model computes in float64: images are cast to it, and its answers to float32."),
+    ],
+)
+def test_outputs_and_types_of_other_kinds_are_understood_and_named(here, capsys, function, note):
+    assert main(user("robust")) == 0
+    assert main(user(function)) == 0
+    assert f"Note: {note}" in capsys.readouterr().err
+    plain, other = (accuracies(RunDir(here / "runs" / f"usernets-{name}")) for name in ("robust", function))
+    assert [r.value for r in other.values()] == pytest.approx([r.value for r in plain.values()], abs=0.04)
+    assert other["accuracy/clean"].details["doubts"] == {}
+    assert main(["verify", str(here / "runs" / f"usernets-{function}")]) == 0
+
+
+def test_a_model_with_one_logit_is_judged_on_two_classes(here, photos, capsys):
+    words = ["evaluate", "usernets:binary", "--data.name", "folder", "--data.root", str(photos)]
+    words += ["--data.size", "16", "--device", "cpu", "--eps", "0.1", "--attacks", "[{steps: 5}]"]
+    assert main(words) == 0
+    assert "one logit z an image: it is judged as two classes of logits (0, z)" in capsys.readouterr().err
+    found = accuracies(RunDir(here / "runs" / "usernets-binary"))
+    assert set(found["accuracy/clean"].details["per_class"]) == {"cat", "dog"}
+    assert found["accuracy/worst case"].value < found["accuracy/clean"].value
+
+
+def test_an_onnx_file_is_judged_by_attacks_without_gradients(here, capsys, monkeypatch):
+    class Session:
+        def __init__(self, content, providers):
+            self.weight = np.random.default_rng(0).normal(size=(256, 10)).astype("float32")
+
+        def get_inputs(self):
+            return [SimpleNamespace(name="pixels", shape=["batch", 1, 16, 16], type="tensor(float)")]
+
+        def run(self, outputs, given):
+            return [given["pixels"].reshape(-1, 256) @ self.weight]
+
+    (here / "net.onnx").write_bytes(b"")
+    words = ["evaluate", "net.onnx", "--data.name", "digits", *CHEAP]
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert "net.onnx needs onnxruntime, which is not installed" in told(words, capsys)
+    runtime = ModuleType("onnxruntime")
+    runtime.InferenceSession = Session
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    assert "PGD-1: the model's answers have no gradient" in told(words, capsys)
+    assert main([*words, "--attacks", "[{attack: square, queries: 5}]"]) == 0
+    assert "an ONNX file gives answers and no gradients" in capsys.readouterr().err
+    assert len(accuracies(RunDir(here / "runs" / "net"))) == 3
 
 
 def test_a_model_without_gradients_is_attacked_without_them(here, capsys):

@@ -13,8 +13,8 @@ from counterpart.importance import rules
 from counterpart.models import create
 from counterpart.models.inference import InferenceView
 from counterpart.objectives import mart, standard, trades
-from counterpart.objectives.mart import mart_loss
-from counterpart.objectives.trades import trades_loss
+from counterpart.objectives.mart import loss_of_mart
+from counterpart.objectives.trades import loss_of_trades
 from counterpart.protocols import Perturbed
 from counterpart.seeding import Keys, seeded
 
@@ -59,7 +59,7 @@ def told(generator):
 @pytest.mark.parametrize("bn_batches", ["separate", "joint"])
 def test_the_trades_loss_is_its_formula(told, bn_batches):
     model, batch, perturbed = told
-    loss = trades_loss(model, batch, perturbed, beta=6.0, bn_batches=bn_batches)
+    loss = loss_of_trades(model, batch, perturbed, beta=6.0, bn_batches=bn_batches)
     p, q = model.rows[:4].softmax(1), model.rows[4:].softmax(1)
     expected = -p[torch.arange(4), batch.labels].log().mean() + 6 * (p * (p / q).log()).sum(1).mean()
     torch.testing.assert_close(loss.total, expected)
@@ -72,7 +72,7 @@ def test_the_trades_loss_is_its_formula(told, bn_batches):
 @pytest.mark.parametrize("bn_batches", ["separate", "joint"])
 def test_the_mart_loss_is_its_formula(told, bn_batches):
     model, batch, perturbed = told
-    loss = mart_loss(model, batch, perturbed, beta=6.0, bn_batches=bn_batches)
+    loss = loss_of_mart(model, batch, perturbed, beta=6.0, bn_batches=bn_batches)
     p, q, rows = model.rows[:4].softmax(1), model.rows[4:].softmax(1), torch.arange(4)
     wrong = torch.stack([torch.cat([q[i, :y], q[i, y + 1 :]]).max() for i, y in enumerate(batch.labels)])
     boosted = (-q[rows, batch.labels].log() - (1 - wrong).log()).mean()
@@ -82,7 +82,7 @@ def test_the_mart_loss_is_its_formula(told, bn_batches):
     assert (gradient.abs().sum(dim=1) > 0).all()
 
 
-@pytest.mark.parametrize("loss", [trades_loss, mart_loss])
+@pytest.mark.parametrize("loss", [loss_of_trades, loss_of_mart])
 def test_a_clean_answer_of_probability_zero_leaves_the_gradient_finite(told, loss):
     model, batch, perturbed = told
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_a_clean_answer_of_probability_zero_leaves_the_gradient_finite(told, los
     assert gradient.isfinite().all()
 
 
-@pytest.mark.parametrize("loss", [trades_loss, mart_loss])
+@pytest.mark.parametrize("loss", [loss_of_trades, loss_of_mart])
 def test_smoothing_changes_the_cross_entropy_and_nothing_else(told, loss):
     """A fifth of each label is spread over all five classes: .84 for the true one, .04 for each other."""
     model, batch, perturbed = told
@@ -101,7 +101,7 @@ def test_smoothing_changes_the_cross_entropy_and_nothing_else(told, loss):
         loss(model, batch, perturbed, beta=6.0, bn_batches="separate", label_smoothing=share)
         for share in (0.0, 0.2)
     )
-    logs = (model.rows[:4] if loss is trades_loss else model.rows[4:]).log_softmax(1)
+    logs = (model.rows[:4] if loss is loss_of_trades else model.rows[4:]).log_softmax(1)
     labels = torch.full((4, 5), 0.04).scatter(1, batch.labels[:, None], 0.84)
     change = -(labels * logs).sum(1).mean() + logs[torch.arange(4), batch.labels].mean()
     assert abs(change) > 0.01
@@ -127,7 +127,7 @@ def test_joint_batch_norm_sees_both_halves_at_once(model, batch):
         copy = create("resnet18", 4, width=8)
         copy.load_state_dict(model.state_dict())
         copy.train()
-        trades_loss(copy, batch, attacked, beta=6.0, bn_batches=way)
+        loss_of_trades(copy, batch, attacked, beta=6.0, bn_batches=way)
         norm = next(m for m in copy.modules() if isinstance(m, torch.nn.BatchNorm2d))
         seen[way] = int(norm.num_batches_tracked), norm.running_mean.clone()
     assert (seen["separate"][0], seen["joint"][0]) == (2, 1)

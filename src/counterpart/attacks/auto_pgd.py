@@ -45,7 +45,7 @@ def apgd(
     """Perturb ``images`` within ``budget`` so that ``model`` misclassifies them.
 
     Args:
-        model: maps images in [0, 1] to logits (B, K). Call ``model.eval()`` first.
+        model: maps images in [0, 1] to logits (B, K). In eval mode: see ``front_door``.
         images: (B, C, H, W) clean images in [0, 1].
         labels: (B,) true classes.
         budget: the allowed perturbations, in any norm, possibly per pixel. In L1 the search begins in balls of three

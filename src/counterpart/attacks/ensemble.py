@@ -25,7 +25,7 @@ def worst_case(
     """Run ``attacks`` in order, cheapest first, each on what the others left.
 
     Args:
-        model: maps images in [0, 1] to logits (B, K). Call ``model.eval()`` first.
+        model: maps images in [0, 1] to logits (B, K). In eval mode: see ``front_door``.
         images: (B, C, H, W) clean images in [0, 1].
         labels: (B,) true classes.
         budget: the allowed perturbations.

@@ -48,7 +48,7 @@ def fab(
     """Look for the nearest image that ``model`` misclassifies, until one lies within ``budget``.
 
     Args:
-        model: maps images in [0, 1] to logits (B, K). Call ``model.eval()`` first. What is found lies close to the
+        model: maps images in [0, 1] to logits (B, K). In eval mode: see ``front_door``. What is found lies close to the
             decision boundary, so the answers of a model in low precision may not hold in full precision.
         images: (B, C, H, W) clean images in [0, 1].
         labels: (B,) true classes.

@@ -29,7 +29,7 @@ def minimum_margin(
     sequential target selection: MM3 (3 targets, 20 steps), MM9 (9 targets, 20 steps), MM+ (9 targets, 100 steps).
 
     Args:
-        model: maps images in [0, 1] to logits (B, K). Call ``model.eval()`` first.
+        model: maps images in [0, 1] to logits (B, K). In eval mode: see ``front_door``.
         images: (B, C, H, W) clean images in [0, 1].
         labels: (B,) true classes.
         budget: the allowed perturbations, in any norm, possibly per pixel.

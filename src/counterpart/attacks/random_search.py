@@ -24,7 +24,7 @@ def random_search(
     """Ask ``model`` about uniformly random points of ``budget``.
 
     Args:
-        model: maps images in [0, 1] to logits (B, K). Call ``model.eval()`` first. No gradient is asked for.
+        model: maps images in [0, 1] to logits (B, K). In eval mode: see ``front_door``. No gradient is asked for.
         images: (B, C, H, W) clean images in [0, 1].
         labels: (B,) true classes.
         budget: the allowed perturbations, in any norm.

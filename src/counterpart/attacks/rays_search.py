@@ -35,7 +35,7 @@ def rays(
     values; a flip stays if the model still errs at the shortest length known, which is then shortened by bisection.
 
     Args:
-        model: maps images in [0, 1] to logits (B, K), of which the largest counts. Call ``model.eval()`` first.
+        model: maps images in [0, 1] to logits (B, K), of which the largest counts. In eval mode: see ``front_door``.
         images: (B, C, H, W) clean images in [0, 1].
         labels: (B,) true classes.
         budget: the allowed perturbations, in the norm linf, possibly per pixel.

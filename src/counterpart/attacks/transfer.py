@@ -31,7 +31,7 @@ def transfer(
         budget: the allowed perturbations.
         keys: source of the attack's draws.
         start: where the attack begins. Of a probe only the images count: its answers are those of ``model``.
-        surrogate: maps images in [0, 1] to logits (B, K). Call ``surrogate.eval()`` first.
+        surrogate: maps images in [0, 1] to logits (B, K). In eval mode, likewise.
         attack: its options bound, such as ``functools.partial(pgd, steps=100)``.
 
     Returns:

@@ -23,6 +23,7 @@ from ..data.image_sets import ImageSet
 from ..data.loaders import batches
 from ..data.transforms import as_floats
 from ..errors import NotFinite, UserError
+from ..models.modes import eval_mode
 from ..progress import track
 from ..protocols import Attack, Classifier, NamedAttack
 from ..records import Record
@@ -43,14 +44,8 @@ BudgetOf = Callable[[Batch], Budget]
 @contextmanager
 def as_judged(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Inside the block the model is what judges: in eval mode, in float32, without autocast. Its modes are put back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.autocast(device.type, enabled=False), devices.exact_float32():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
+    with eval_mode(model), torch.autocast(device.type, enabled=False), devices.exact_float32():
+        yield
 
 
 @torch.no_grad()
@@ -242,7 +237,8 @@ def _run(work: _Work, positions: Tensor, batch_size: int) -> list[_Found]:
             if any(words in str(error) for words in NO_GRADIENT):
                 raise UserError(
                     f"{name}: the model's answers have no gradient (detach, no_grad, integers or quantised layers in "
-                    "its forward?). Mend it, or ask for attacks without gradients, such as --attacks square,rays."
+                    "its forward?). Wrap that part in counterpart.straight_through, or ask for attacks without "
+                    "gradients, such as --attacks square,rays."
                 ) from error
             if not devices.is_out_of_memory(error):
                 raise

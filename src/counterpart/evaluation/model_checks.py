@@ -15,6 +15,7 @@ from ..batch import Batch
 from ..data.image_sets import ImageSet
 from ..data.twins import count_twins
 from ..losses.classification import cross_entropy, dlr
+from ..models.adapters import bounds
 from ..protocols import Classifier, NamedAttack
 from ..statistics import wilson
 from .accuracy import logits_of
@@ -31,6 +32,10 @@ GAP = 0.08  # between a plain gradient attack and the worst case: seldom more wh
 BLACK_BOX_GAIN = 0.002  # as in the published AutoAttack
 
 ONE_STEP = re.compile(r"FGSM|\S+-1(x\d+)?( |$)")  # "PGD-1", "PGD-1x5 step 2/255": one step may well miss much
+WAY_OUT = (
+    " Where a part of the forward rounds, detaches or runs under no_grad, wrap it in counterpart.straight_through; or "
+    "ask for attacks without gradients, such as square and rays."
+)
 INPUTS = {
     "normalised with the statistics of ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "normalised with the statistics of CIFAR-10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
@@ -60,7 +65,7 @@ def model_doubts(model: nn.Module, view: Classifier, batch: Batch) -> list[Doubt
     random = _random(model, batch, logits)
     checks = (
         _training_mode(model),
-        _probabilities(logits),
+        _probabilities(logits) or _bounded(model, batch),
         random,
         None if random else _batch_dependent(model, batch, logits),
         None if random else _other_view(view, batch, logits),
@@ -178,12 +183,39 @@ def _training_mode(model: nn.Module) -> Doubt | None:
 
 
 def _probabilities(logits: Tensor) -> Doubt | None:
-    sums = logits.sum(dim=1)
-    if not bool((logits >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-5)):
+    """Of one network, added up over several, or their logarithms where these are cut off."""
+    sums, lowest = logits.sum(dim=1), logits.min()
+    total = float(sums.mean())
+    if bool((logits >= 0).all()) and total > 0 and bool(((sums - total).abs() <= 1e-5 * total).all()):
+        what = (
+            "probabilities"
+            if abs(total - 1) <= 1e-5
+            else f"sums of probabilities, {total:.4g} for each image"
+        )
+        return Doubt(
+            "probabilities",
+            f"the model answers with {what}: attacks that need logits find less. Remove its softmax.",
+        )
+    normalised = bool((logits.logsumexp(dim=1).abs() <= 1e-3).all())
+    if normalised and int((logits == lowest).sum()) > 1:  # no two honest logarithms are equal to the last bit
+        return Doubt(
+            "probabilities",
+            f"the model answers with logarithms of probabilities that are cut off at {float(lowest):.4g}: below, they "
+            "have no gradient, and attacks find less. Return log_softmax of the logits, or these.",
+        )
+    return None
+
+
+def _bounded(model: nn.Module, batch: Batch) -> Doubt | None:
+    limits = bounds(lambda images: logits_of(model, images), batch.images)
+    if limits is None:
         return None
+    function = "a sigmoid" if limits == "[0, 1]" else "a tanh"
     return Doubt(
-        "probabilities",
-        "the model answers with probabilities: attacks that need logits find less. Remove its softmax.",
+        "bounded outputs",
+        f"the model's answers never leave {limits} ({function} at its end?). Close to a bound they hardly change, so "
+        "that gradients vanish and attacks that climb them find less: the model looks more robust than it is. Return "
+        "what enters that function.",
     )
 
 
@@ -269,7 +301,7 @@ def _zero_gradients(view: Classifier, batch: Batch, logits: Tensor) -> list[Doub
                 Doubt(
                     "zero gradients",
                     f"{zero} of {len(batch)} images have no gradient of the {name} loss: attacks that climb it stand "
-                    "still there.",
+                    f"still there.{WAY_OUT if zero == len(batch) else ''}",
                 )
             )
     return doubts

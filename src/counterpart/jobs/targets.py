@@ -18,10 +18,12 @@ from ..errors import UserError
 from ..evaluation.accuracy import logits_of, read_batch
 from ..evaluation.ledger import weights_hash
 from ..evaluation.model_checks import Doubt, data_doubts
+from ..models.adapters import as_classifier
 from ..models.backbones import Preprocessing, imagenet_names, outputs, preprocessing
 from ..models.hub import classes_in, load_weights, read_weights, start_from
 from ..models.merged import merged
 from ..models.normalize import ImageClassifier
+from ..models.onnx_file import NOTE, OnnxModel
 from ..models.published import load_published
 from ..models.user_code import load_user
 from ..records import fingerprint
@@ -45,7 +47,11 @@ OF_IMAGES = (
     "channels",
 )  # of the settings data, what decides the images
 PREPARED = ("folder", "parts", "imagenet")  # data sets whose readers let a network prepare each image
-FORMS = "a run folder, a checkpoint (.safetensors), timm/NAME, ARCHITECTURE@WEIGHTS.pt, or module:function of your own"
+ASKED = 16  # images that a model from outside is asked about, to see what it answers with
+FORMS = (
+    "a run folder, a checkpoint (.safetensors), timm/NAME, ARCHITECTURE@WEIGHTS.pt, FILE.onnx, or module:function of "
+    "your own"
+)
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,8 @@ def open_targets(text: str, changes: Mapping[str, Any]) -> Iterator[Target]:
     if path.is_dir():
         for run in members(path):
             yield _run(run, text, None, changes)
+    elif path.is_file() and path.suffix == ".onnx":
+        yield _onnx(path, text, changes)
     elif path.is_file():
         yield _checkpoint(path, text, changes)
     elif "@" in text:
@@ -280,6 +288,11 @@ def _user(text: str, changes: Mapping[str, Any]) -> Target:
     return _outside(text, text, {"model": {"name": text}}, changes, lambda _: (load_user(text), ()))
 
 
+def _onnx(file: Path, text: str, changes: Mapping[str, Any]) -> Target:
+    """A network from an ONNX file, which gives answers and no gradients."""
+    return _outside(text, file.stem, {"model": {"name": text}}, changes, lambda _: (OnnxModel(file), (NOTE,)))
+
+
 def _outside(
     text: str,
     name: str,
@@ -305,8 +318,8 @@ def _outside(
         prepared = {"size": way.crop, "prepare": _prepared(way, config.data.size)}
     images, doubts = _split(config, device, trained_on, **prepared)
     model, notes = load(config)
-    model = model.to(device).eval()
-    answers = _answers(model, images, device)
+    model, answers, adapted = _understood(model.to(device).eval(), images, device)
+    notes += adapted
     names = classes or [f"output {i}" for i in range(answers)]
     if classes is None and answers == len(images.classes) and not isinstance(own.get("data"), Mapping):
         names = list(images.classes)  # as many as the data has: in its order
@@ -327,13 +340,20 @@ def _prepared(way: Preprocessing, size: int | None) -> Prepare:
     return lambda image: way.apply(fit(image.convert("RGB"), size))
 
 
-def _answers(model: nn.Module, images: ImageSet, device: torch.device) -> int:
-    """How many classes a model answers with, on one image, which it must not learn from."""
+def _understood(
+    model: nn.Module, images: ImageSet, device: torch.device
+) -> tuple[nn.Module, int, tuple[str, ...]]:
+    """A model as a classifier, the number of its classes, and what was made of it.
+
+    It is asked about a few images, which it must not learn from.
+    """
     if len(images) == 0:
         raise UserError(f"the {images.split} split of {images.name} holds no images: nothing to evaluate.")
     before = weights_hash(model)
     try:
-        logits = logits_of(model, read_batch(images, torch.tensor([0]), device).images)
+        few = read_batch(images, torch.arange(min(ASKED, len(images))), device).images
+        classifier, notes = as_classifier(model, few)
+        logits = logits_of(classifier, few[:1])
     except Exception as error:  # the user's own code may raise anything
         shape = "x".join(map(str, images.shape))
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -345,7 +365,7 @@ def _answers(model: nn.Module, images: ImageSet, device: torch.device) -> int:
             "the model changes while it answers (a forward pass writes into its weights or buffers, such as batch "
             "norm in training mode): mend its forward, or its eval()."
         )
-    return int(logits.shape[1])
+    return classifier.eval(), int(logits.shape[1]), notes
 
 
 def _split(

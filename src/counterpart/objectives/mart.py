@@ -3,14 +3,14 @@
 from functools import partial
 
 from torch import nn
-from torch.nn import functional as F
 
 from ..batch import Batch
 from ..budget import Budget
+from ..losses.adversarial import mart_terms
 from ..losses.classification import cross_entropy
 from ..protocols import Loss, Objective, Perturbed, Rule
 from .crafting import craft
-from .trades import both_logits, kl_between
+from .trades import both_logits
 
 
 def mart(
@@ -51,11 +51,11 @@ def mart(
         start="noise",
         loss=cross_entropy,
     )
-    loss = partial(mart_loss, beta=beta, bn_batches=bn_batches, label_smoothing=label_smoothing)
+    loss = partial(loss_of_mart, beta=beta, bn_batches=bn_batches, label_smoothing=label_smoothing)
     return Objective(perturb=perturb, loss=loss)
 
 
-def mart_loss(
+def loss_of_mart(
     model: nn.Module,
     batch: Batch,
     perturbed: Perturbed,
@@ -65,15 +65,8 @@ def mart_loss(
     label_smoothing: float = 0.0,
 ) -> Loss:
     """Mean over the batch; the gradient goes through both answers. ``accuracy`` is that of attacked images."""
-    clean_logits, logits = both_logits(model, batch, perturbed, bn_batches)
-    clean, attacked, labels = clean_logits.softmax(dim=1), logits.softmax(dim=1), batch.labels[:, None]
-    strongest = attacked.scatter(1, labels, -1.0).amax(dim=1)  # of the wrong classes
-    # The small numbers are the published code's: probabilities of 0 and 1 stay finite.
-    boosted = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
-    boosted = boosted - (1.0001 - strongest + 1e-12).log().mean()
-    divergence = kl_between(clean_logits, (attacked + 1e-12).log())
-    weight = 1.0000001 - clean.gather(1, labels)[:, 0]
-    robust = (divergence * weight).mean()
-    right = (logits.argmax(dim=1) == batch.labels).float().mean()
+    clean, attacked = both_logits(model, batch, perturbed, bn_batches)
+    boosted, robust = mart_terms(clean, attacked, batch.labels, label_smoothing)
+    right = (attacked.argmax(dim=1) == batch.labels).float().mean()
     terms = {"accuracy": right, "natural_loss": boosted.detach(), "robust_loss": robust.detach()}
     return Loss(boosted + beta * robust, terms)

@@ -4,10 +4,10 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..batch import Batch
 from ..budget import Budget
+from ..losses.adversarial import trades_terms
 from ..losses.classification import kl_divergence
 from ..protocols import Loss, Objective, Perturbed, Rule
 from .crafting import craft
@@ -51,11 +51,11 @@ def trades(
         start="noise",
         loss=kl_divergence,
     )
-    loss = partial(trades_loss, beta=beta, bn_batches=bn_batches, label_smoothing=label_smoothing)
+    loss = partial(loss_of_trades, beta=beta, bn_batches=bn_batches, label_smoothing=label_smoothing)
     return Objective(perturb=perturb, loss=loss)
 
 
-def trades_loss(
+def loss_of_trades(
     model: nn.Module,
     batch: Batch,
     perturbed: Perturbed,
@@ -66,19 +66,10 @@ def trades_loss(
 ) -> Loss:
     """Mean over the batch; the gradient goes through both answers. ``accuracy`` is that of attacked images."""
     clean, attacked = both_logits(model, batch, perturbed, bn_batches)
-    natural = F.cross_entropy(clean, batch.labels, label_smoothing=label_smoothing)
-    robust = kl_between(clean, attacked.log_softmax(dim=1)).mean()
+    natural, robust = trades_terms(clean, attacked, batch.labels, label_smoothing)
     right = (attacked.argmax(dim=1) == batch.labels).float().mean()
     terms = {"accuracy": right, "natural_loss": natural.detach(), "robust_loss": robust.detach()}
     return Loss(natural + beta * robust, terms)
-
-
-def kl_between(clean: Tensor, attacked: Tensor) -> Tensor:
-    """KL(softmax(clean) || exp(attacked)), (B,), of logits and log-probabilities, both with their gradient.
-
-    In logarithms: a clean probability that is 0 in float32 has no gradient of its own, but its logit has.
-    """
-    return F.kl_div(attacked, clean.log_softmax(dim=1), reduction="none", log_target=True).sum(dim=1)
 
 
 def both_logits(

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ..models.modes import eval_mode
 from ..protocols import Probe
 from .attention import ATTENTION_MAPS, attention_gradient, attention_rollout
 from .closed_form import KINDS, check_kind, closed_form, score_weights
@@ -25,7 +26,7 @@ def layer_map(
     et al. 2021, IEEE TIP. Leaves mode, gradients and hooks of the model as they were.
 
     Args:
-        model: maps images to logits (B, K); batch norm should be in eval mode, or images influence each other.
+        model: maps images to logits (B, K); its pass is made in eval mode, else images would influence each other.
         images: in [0, 1].
         labels: class that each map explains.
         layer: a module of ``model`` whose output is (B, A, h, w).
@@ -38,7 +39,7 @@ def layer_map(
     seen: list[Tensor] = []
     handle = layer.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
     try:
-        with torch.enable_grad():
+        with eval_mode(model), torch.enable_grad():
             logits = model(images.detach().requires_grad_())
     finally:
         handle.remove()
