@@ -85,15 +85,16 @@ def _make(source: Path, folder: Path) -> None:
         if name == "stopped":
             continue
         run("train", *words(line))
-    # The half-finished training: first whole, for its end; then stopped in the middle of the masks.
-    stopped = words(COMMANDS["train"]["stopped"])
-    run("train", *stopped)
     ends = folder / "ends"
     ends.mkdir()
-    whole = load_file(folder / "runs" / "stopped" / "checkpoints" / "last.safetensors")
-    weights = {name: value for name, value in whole.items() if name.startswith("model.")}
-    save_file(weights, ends / "stopped.safetensors")
-    shutil.rmtree(folder / "runs" / "stopped")
+    # The half-finished training: first whole, for its end; then stopped in the middle of the masks.
+    stopped = words(COMMANDS["train"]["stopped"])
+    for name, line in (("stopped", stopped), ("anew", words(COMMANDS["anew"]))):
+        run("train", *line)
+        whole = load_file(folder / "runs" / name / "checkpoints" / "last.safetensors")
+        weights = {name: value for name, value in whole.items() if name.startswith("model.")}
+        save_file(weights, ends / f"{name}.safetensors")
+        shutil.rmtree(folder / "runs" / name)
     run("train", *stopped, "--train.stop-after", "1h", program=("-c", STOPPED))
     for name, line in COMMANDS["evaluate"].items():
         if name == "at half-judged":
