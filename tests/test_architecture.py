@@ -35,6 +35,7 @@ ROWS = [
     {"config"},
     {"build", "recipes"},
     {"jobs"},
+    {"api"},
     {"sweep"},
     {"papers"},
     {"cli"},

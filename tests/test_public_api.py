@@ -10,6 +10,7 @@ import pytest
 import counterpart
 
 NAMES = {
+    "audit", "evaluate", "explain", "load", "predict", "train",
     "Attacked", "Batch", "Config", "ImageClassifier", "InferenceView", "Keys", "L1", "L2", "Linf", "Objective",
     "Probe", "__version__", "apgd", "as_classifier", "auto_attack", "carlini_wagner", "ddn", "deepfool", "fab", "fgsm",
     "fmn", "layer_map", "mart_loss", "masked_budget", "minimum_margin", "pgd", "random_search", "rays", "square",

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .api.evaluation import audit, evaluate
+    from .api.explanation import explain
+    from .api.prediction import predict
+    from .api.training import load, train
     from .attacks import (
         apgd,
         auto_attack,
@@ -51,6 +55,12 @@ else:
         "Linf": "budget",
         "Objective": "protocols",
         "Probe": "protocols",
+        "audit": "api.evaluation",
+        "evaluate": "api.evaluation",
+        "explain": "api.explanation",
+        "load": "api.training",
+        "predict": "api.prediction",
+        "train": "api.training",
         "apgd": "attacks",
         "as_classifier": "models.adapters",
         "auto_attack": "attacks",
@@ -109,23 +119,29 @@ __all__ = [
     "__version__",
     "apgd",
     "as_classifier",
+    "audit",
     "auto_attack",
     "carlini_wagner",
     "ddn",
     "deepfool",
+    "evaluate",
+    "explain",
     "fab",
     "fgsm",
     "fmn",
     "layer_map",
+    "load",
     "mart_loss",
     "masked_budget",
     "minimum_margin",
     "pgd",
+    "predict",
     "random_search",
     "rays",
     "square",
     "straight_through",
     "trades_loss",
+    "train",
     "transfer",
     "worst_case",
     "write_report",

@@ -2,10 +2,13 @@
 
 import os
 from collections.abc import Iterable
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def rank() -> int:
@@ -79,3 +82,12 @@ def from_main(number: float, device: torch.device | str = "cpu") -> float:
     tensor = torch.tensor(number, dtype=torch.float64, device=device)
     dist.broadcast(tensor, 0)
     return float(tensor)
+
+
+def gather(thing: T) -> list[T]:
+    """What every process has, on every process, by rank. Only for objects that this program made itself."""
+    if world_size() == 1:
+        return [thing]
+    everywhere: list[T | None] = [None] * world_size()
+    dist.all_gather_object(everywhere, thing)
+    return cast(list[T], everywhere)

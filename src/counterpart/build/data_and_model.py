@@ -18,18 +18,20 @@ from ..models import create
 from ..seeding import derive, seeded
 
 
-def load_splits(config: Config, device: torch.device, masks_for: str | None = None, **options: Any) -> Splits:
+def load_splits(
+    config: Config,
+    device: torch.device,
+    masks_for: str | None = None,
+    loaded: Splits | None = None,
+    **options: Any,
+) -> Splits:
     """The data set; small ones live on the device. ``options`` go to its reader.
 
-    ``masks_for`` names the split that needs the user's own masks, if the settings ``mask`` ask for them.
+    ``masks_for`` names the split that needs the user's own masks, if the settings ``mask`` ask for them. ``loaded`` are
+    images that a program holds, in place of the data set that is named.
     """
-    data, entry = config.data, find("data", config.data.name)
-    given = {"validation": data.validation, "size": data.size, "download": data.download}
-    given |= {} if data.channels is None else {"channels": data.channels}
-    if entry.inside:
-        loaded = entry.load()(data.root, **{**given, **options})
-    else:
-        loaded = load_users_data(entry, data.root, data.options or {}, validation=data.validation)
+    data = config.data
+    loaded = _load_named(config, options) if loaded is None else loaded
     if masks_for is not None and config.mask.files is not None:
         loaded = with_masks(loaded, config.mask.files, masks_for)
     train = loaded.train if data.limit is None else balanced_subset(loaded.train, data.limit, seed=0)
@@ -38,6 +40,17 @@ def load_splits(config: Config, device: torch.device, masks_for: str | None = No
     judged = [shifted(split, data.shift) for split in (loaded.validation, loaded.test)]
     splits = [relabelled(split, data.labels) for split in (train, *judged)]
     return Splits(*(split if split.pixels is None else split.to(device) for split in splits))
+
+
+def _load_named(config: Config, options: Mapping[str, Any]) -> Splits:
+    """The data set that the settings name."""
+    data, entry = config.data, find("data", config.data.name)
+    if not entry.inside:
+        return load_users_data(entry, data.root, data.options or {}, validation=data.validation)
+    given = {"validation": data.validation, "size": data.size, "download": data.download}
+    given |= {} if data.channels is None else {"channels": data.channels}
+    loaded: Splits = entry.load()(data.root, **{**given, **options})
+    return loaded
 
 
 def describe_model(config: Config, data: Splits) -> dict[str, Any]:

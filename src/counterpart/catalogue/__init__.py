@@ -14,6 +14,7 @@ from .entries import Entry as Entry
 from .entries import Option as Option
 from .entries import load_code as load_code
 from .find import KINDS as KINDS
+from .find import OBJECT as OBJECT
 from .find import find as find
 from .find import is_users_code as is_users_code
 from .find import known_names as known_names

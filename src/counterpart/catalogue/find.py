@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import UserError, nearest
 from .attacks import ATTACKS, SUITES, AttackFacts
@@ -13,6 +13,9 @@ from .entries import Entry
 from .masks import CONTROLS, MAPS, MASK_RULES, MaskFacts
 from .methods import METHODS
 from .models import MODELS, NAMES, ModelFacts
+
+OBJECT = "object "
+"""How the name of something begins that was an object of a Python program: "object package.Class"."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ def find(kind: str, name: str) -> Entry[Any]:
     known = KINDS[kind]
     if name in known.entries:
         return known.entries[name]
+    if known.open and name.startswith(OBJECT):
+        return Entry(name, name, "catalogue.find:refuse_object", "an object of a Python program", known.facts)
     if known.open and is_users_code(name):
         return Entry(name, name, name, "your own code", known.facts, inside=False)
     if known.open and name in (added := _added(kind)):
@@ -74,6 +79,18 @@ def find(kind: str, name: str) -> Entry[Any]:
         return Entry(name, name, point.value, f"of the package {_package(point)}", known.facts, inside=False)
     own = f" Or name your own: module:function, called as {known.expects}." if known.open else ""
     raise UserError(f"no {known.what} is called {name!r}. {nearest(name, known_names(kind))}{own}")
+
+
+def refuse_object(*given: object, **options: object) -> NoReturn:
+    """Answer whoever asks a command for what only a Python program had.
+
+    Raises:
+        UserError: always.
+    """
+    raise UserError(
+        "this model or these images were an object of a Python program, which no command can make again: go on in "
+        "Python, or name the code that makes them, as module:function."
+    )
 
 
 def known_names(kind: str) -> list[str]:

@@ -30,6 +30,6 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     from .. import distributed, jobs
 
     effort = {"steps": arguments.steps, "queries": arguments.queries, "draws": arguments.draws}
-    jobs.audit_target(arguments.target, settings, **effort)
+    jobs.audit_named(arguments.target, settings, **effort)
     distributed.stop()
     return 0

@@ -33,7 +33,7 @@ class ImageSet:
         index: (N,) int64 row in the official split: a sample's identity, which no subset or order changes.
         fingerprint: 12 hex digits of the content, the same for all splits of a data set.
         shape: (C, H, W) of every image.
-        pixels: (N, C, H, W) uint8, or None for a set too large for memory.
+        pixels: (N, C, H, W) uint8, or floats in [0, 1] that a program gave, or None for a set too large for memory.
         files: where each image came from, for sets of image files; decoded on demand if ``pixels`` is None.
         prepare: how to resize and crop them, if not in the ordinary way.
         parts: which pixels belong to which part, for sets that are annotated.
@@ -51,7 +51,7 @@ class ImageSet:
     index: Int[Tensor, " n"]
     fingerprint: str
     shape: tuple[int, int, int]
-    pixels: UInt8[Tensor, "n c h w"] | None = None
+    pixels: UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"] | None = None
     files: tuple[Path, ...] | None = None
     prepare: Prepare | None = None
     parts: Parts | None = None
@@ -67,7 +67,7 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def read(self, positions: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
+    def read(self, positions: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"]:
         """The images at some positions; on the device of ``pixels``, or on the CPU where files are decoded."""
         if self.pixels is not None:
             images = self.pixels[positions.to(self.pixels.device)]

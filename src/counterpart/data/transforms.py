@@ -14,11 +14,13 @@ from ..batch import Batch
 from ..seeding import Keys
 
 
-def as_floats(pixels: UInt8[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """8-bit images as floats in [0, 1], the same bits on every device.
+def as_floats(pixels: UInt8[Tensor, "..."] | Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """8-bit images as floats in [0, 1], the same bits on every device; floats are what they are.
 
     Divided by a tensor: by a number, CUDA multiplies with its reciprocal, which rounds otherwise.
     """
+    if pixels.is_floating_point():
+        return pixels
     return pixels.float() / torch.full((), 255.0, device=pixels.device)
 
 

@@ -191,6 +191,7 @@ def evaluate(
                     left[torch.tensor(unit.positions)[torch.tensor(unit.fooled)]] = False
                 bar.advance(len(members))
     distributed.barrier()
+    ledger.gather()
     return ledger.rows(images.labels.tolist(), images.index.tolist(), [one.name for one in attacks])
 
 

@@ -79,6 +79,11 @@ def budgets_from(path: Path) -> BudgetOf:
         raise UserError(
             f"{path} is missing or damaged: remove the folder of this evaluation, and evaluate again."
         ) from None
+    return budgets_of_planes(radii, index)
+
+
+def budgets_of_planes(radii: Tensor, index: Tensor) -> BudgetOf:
+    """The budgets of planes (N, 1 or C, H, W), found by the data-set index (N,) of each."""
     row = {i: position for position, i in enumerate(index.tolist())}
 
     def budget_of(batch: Batch) -> Linf:

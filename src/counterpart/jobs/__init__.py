@@ -1,6 +1,6 @@
 """What the commands do with run folders and models."""
 
-from .auditing import audit_target as audit_target
+from .auditing import audit_named as audit_named
 from .corruptions import evaluate_corruptions as evaluate_corruptions
 from .judging import Judged as Judged
 from .judging import evaluate as evaluate

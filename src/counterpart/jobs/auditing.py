@@ -1,6 +1,7 @@
 """Audit a target: the five behaviours of obfuscated gradients, as a table with verdicts."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -8,39 +9,59 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import build, distributed
+from ..config import merge
 from ..evaluation import accuracy
 from ..evaluation.ledger import Ledger, Row
 from ..evaluation.masking_checks import Behaviour, audit
+from ..evaluation.memory_ledger import MemoryLedger
 from ..protocols import NamedAttack
 from ..records import Record, fingerprint
 from .judging import Case, case_of
 from .notes import say
-from .targets import claim, open_targets
+from .targets import Target, claim, open_targets
 from .views import keep_form
 
 
-def audit_target(
+@dataclass(frozen=True)
+class Audited:
+    """What an audit measured, and what decided it."""
+
+    case: Case
+    behaviours: Sequence[Behaviour]
+
+
+SEARCH = {"evaluate": {"precision": "float32", "engine": "counterpart"}}
+"""How an audit searches, whatever the run's own evaluation asks for."""
+
+
+def audit_named(
     text: str, changes: Mapping[str, Any], *, steps: int, queries: int, draws: int
 ) -> list[Behaviour]:
     """Measure the five behaviours of every model that a text names, print and record them."""
     distributed.start()
-    found: list[Behaviour] = []
-    search = {"precision": "float32", "engine": "counterpart"}  # whatever the run's own evaluation asks for
-    changes = {**changes, "evaluate": {**changes.get("evaluate", {}), **search}}
-    for target in open_targets(text, changes):
-        case = case_of(target, "audits")
+    behaviours: list[Behaviour] = []
+    for target in open_targets(text, merge(changes, SEARCH)):
+        audited = audit_target(target, steps=steps, queries=queries, draws=draws)
+        if distributed.is_main():
+            _print(audited.case, audited.behaviours)
+        behaviours += audited.behaviours
+    return behaviours
+
+
+def audit_target(target: Target, *, steps: int, queries: int, draws: int) -> Audited:
+    """Measure the five behaviours of a model, and record them where its results are kept."""
+    case = case_of(target, "audits")
+    if target.kept:
         claim(target)
         if distributed.is_main():
             keep_form(target.run.path / "audits" / case.key, target.model, case.view.form, case.why)
-        effort = {"steps": steps, "queries": queries, "draws": draws}
-        behaviours = audit(partial(_rows, case, effort), case.norm, case.eps, **effort)
-        if distributed.is_main():
-            say([] if case.why is None else [case.why])
-            _keep(case, behaviours)
-            _print(case, behaviours)
-        distributed.barrier()
-        found += behaviours
-    return found
+    effort = {"steps": steps, "queries": queries, "draws": draws}
+    behaviours = audit(partial(_rows, case, effort), case.norm, case.eps, **effort)
+    say([] if case.why is None else [case.why])
+    if distributed.is_main() and target.kept:
+        _keep(case, behaviours)
+    distributed.barrier()
+    return Audited(case, behaviours)
 
 
 def _rows(
@@ -55,8 +76,10 @@ def _rows(
         "eps": eps,
         "audit": name,
     }
-    folder = target.run.path / "audits" / fingerprint(identity)
-    ledger = Ledger(folder, accuracy.chunks_of(case.images, wanted.chunk_size))
+    chunks = accuracy.chunks_of(case.images, wanted.chunk_size)
+    ledger: Ledger = MemoryLedger(chunks=chunks)
+    if target.kept:
+        ledger = Ledger(target.run.path / "audits" / fingerprint(identity), chunks)
     if distributed.is_main():
         ledger.open(identity)
     distributed.barrier()

@@ -22,9 +22,10 @@ from ..data.mask_files import masks_fingerprint
 from ..errors import UserError
 from ..evaluation import accuracy, part_quality
 from ..evaluation.ledger import Ledger, Row, weights_hash
+from ..evaluation.memory_ledger import MemoryLedger
 from ..evaluation.model_checks import Doubt, classifier_doubts, model_doubts, result_doubts
 from ..evaluation.panel import write_panel
-from ..evaluation.radii import budgets_from, draw_radii, keep_radii
+from ..evaluation.radii import budgets_from, budgets_of_planes, draw_radii, keep_radii
 from ..importance.rules import constant
 from ..models.inference import InferenceView
 from ..protocols import Classifier, NamedAttack, Rule
@@ -83,20 +84,24 @@ class Case:
         precision = self.target.config.evaluate.precision
         return InferenceView(self.target.model, precision=precision, form=self.view.form, **options)
 
-    @property
+    @cached_property
     def ledger(self) -> Ledger:
-        """Where its rows lie."""
+        """Where its rows lie: in the run's folder, or in memory where nothing shall be written."""
         chunks = accuracy.chunks_of(self.images, self.target.config.evaluate.chunk_size)
+        if not self.target.kept:
+            return MemoryLedger(chunks=chunks)
         return Ledger(self.target.run.path / "evaluations" / self.key, chunks)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A run, the accuracies that its evaluation came to, and what happened to each image."""
+    """A run, the accuracies that its evaluation came to, what happened to each image, and what decided that."""
 
     run: RunDir
     records: Sequence[Record]
     rows: Sequence[Row] = ()
+    case: Case | None = None
+    doubts: Sequence[Doubt] = ()
 
 
 def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
@@ -107,7 +112,11 @@ def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
         changes: nested settings that differ from the run's own, such as {"evaluate": {"n": 100}}.
     """
     distributed.start()
-    judged = [_judge(target) for target in open_targets(text, changes)]
+    judged = []
+    for target in open_targets(text, changes):
+        judged.append(judge(target))
+        if distributed.is_main():
+            _print_accuracies(target.run, judged[-1].records)
     if len(judged) > 1 and distributed.is_main():
         seeds = [int(one.run.config()["seed"]) for one in judged]
         aggregate(RunDir(Path(text).expanduser()), [one.records for one in judged], seeds)
@@ -164,8 +173,10 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
         "chunk_size": wanted.chunk_size,
         "threads": torch.get_num_threads(),
         "device": target.device.type,
+        **({} if target.about is None else {"object": target.about}),
     }
-    form, why = settle_form(target.run.path / kind, identity, target.model, images, target.device)
+    folder = target.run.path / kind if target.kept else None
+    form, why = settle_form(folder, identity, target.model, images, target.device)
     if in_float32:
         attacks += finish(InferenceView(target.model, form=form), norm, target.classes)
     view = InferenceView(target.model, precision=wanted.precision, form=form)
@@ -173,8 +184,8 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
     return Case(target, images, norm, eps, budget, attacks, view, with_form(identity, form), why)
 
 
-def _judge(target: Target) -> Judged:
-    """Evaluate a target into a folder named after everything that decides the result."""
+def judge(target: Target) -> Judged:
+    """Evaluate a target: into a folder named after everything that decides the result, or in memory."""
     case = case_of(target)
     wanted, run, ledger = target.config.evaluate, target.run, case.ledger
     if wanted.parts:
@@ -189,14 +200,7 @@ def _judge(target: Target) -> Judged:
     fallen_back = [] if case.why is None else [case.why]
     doubted = [f"{doubt.name}: {doubt.text}" for doubt in doubts]
     say([*running, *target.notes, *slow, *fallen_back, *doubted])
-    claim(target)
-    if distributed.is_main():
-        _keep_settings(ledger.folder, target)
-        ledger.open(case.identity)
-        keep_form(ledger.folder, target.model, case.view.form, case.why)
-        if wanted.eps_low is not None:
-            _draw_radii(case)
-    distributed.barrier()
+    open_ledger(case)
     rows = accuracy.evaluate(
         target.model,
         case.view,
@@ -217,18 +221,31 @@ def _judge(target: Target) -> Judged:
     say([f"{doubt.name}: {doubt.text}" for doubt in (*first_of_all, *later)])
     details = _details(case, [*first_of_all, *doubts, *later])
     made = [*_metrics(case, rows, details), *(_part_metrics(case, details) if wanted.parts else ())]
-    if distributed.is_main():
-        _keep(case, rows, made)
-        _print_accuracies(run, made)
+    if distributed.is_main() and target.kept:
+        keep(case, rows, made)
     distributed.barrier()
-    return Judged(run, made, rows)
+    return Judged(run, made, rows, case, [*first_of_all, *doubts, *later])
+
+
+def open_ledger(case: Case) -> None:
+    """Make the folder of an evaluation, or go on with the one that is there, and draw what its attacks are allowed."""
+    target = case.target
+    if target.kept:
+        claim(target)
+        if distributed.is_main():
+            _keep_settings(case.ledger.folder, target)
+            case.ledger.open(case.identity)
+            keep_form(case.ledger.folder, target.model, case.view.form, case.why)
+    if target.config.evaluate.eps_low is not None and (distributed.is_main() or not target.kept):
+        _draw_radii(case)
+    distributed.barrier()
 
 
 def _draw_radii(case: Case) -> None:
     """The planes of a mask-aware attack, once: every attack, every process and ``verify`` reads them."""
     target, path = case.target, case.ledger.folder / RADII
     config = target.config
-    if path.exists():
+    if target.kept and path.exists():
         return
     rule = build.build_mask_rule(config, config.evaluate.eps_low or 0.0)
     try:
@@ -244,11 +261,16 @@ def _draw_radii(case: Case) -> None:
                 f"{flat} of {len(planes)} images have a flat map or no mask: they get the full radius everywhere."
             ]
         )
-    keep_radii(path, planes, case.images)
+    if isinstance(case.ledger, MemoryLedger):
+        case.ledger.radii[:] = [planes, case.images.index.cpu()]
+    else:
+        keep_radii(path, planes, case.images)
 
 
 def budgets_of(ledger: Ledger, identity: Mapping[str, Any]) -> accuracy.BudgetOf:
     """What an evaluation's attacks may do: the planes of its ledger, or the same radius for all."""
+    if "mask" in identity and isinstance(ledger, MemoryLedger):
+        return budgets_of_planes(*ledger.radii)
     if "mask" in identity:
         return budgets_from(ledger.folder / RADII)
     budget = build.build_budget(identity["norm"], identity["eps"])
@@ -294,7 +316,11 @@ def _part_metrics(case: Case, details: Mapping[str, Any]) -> list[Record]:
     target, wanted = case.target, case.target.config.evaluate
     labels = target.config.data.labels
     details = {**details, **({} if labels == "parts" else {"labels": labels})}
-    known = {r.name: r for r in target.run.records() if r.details.get("evaluation") == case.key}
+    known = {
+        r.name: r
+        for r in (target.run.records() if target.kept else ())
+        if r.details.get("evaluation") == case.key
+    }
     if known.keys() >= set(part_quality.NAMES):
         return [known[name] for name in part_quality.NAMES]
     made = part_quality.part_metrics(
@@ -304,7 +330,7 @@ def _part_metrics(case: Case, details: Mapping[str, Any]) -> list[Record]:
     return [replace(one, config=target.who["config"]) for one in made]
 
 
-def _keep(case: Case, rows: Sequence[Row], made: Sequence[Record]) -> None:
+def keep(case: Case, rows: Sequence[Row], made: Sequence[Record]) -> None:
     """Write what is not there yet: table, panel, summary and records."""
     run, folder = case.target.run, case.ledger.folder
     known = {r.name for r in run.records() if r.details.get("evaluation") == case.key}

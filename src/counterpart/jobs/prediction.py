@@ -17,9 +17,9 @@ from .targets import load_run
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model sees in an image file."""
+    """What a model sees in an image, and the file of that, if it came from one."""
 
-    file: Path
+    file: Path | None
     label: str
     probability: float
 

@@ -69,6 +69,8 @@ class Target:
         who: what records say of it: hash of the configuration, which weights, and the method's name.
         notes: sentences that a reader of its numbers should know.
         doubts: about its images.
+        kept: whether results go into the run's folder; otherwise nothing is written.
+        about: what else identifies a model that is an object of a program, beside its weights.
     """
 
     text: str
@@ -81,6 +83,8 @@ class Target:
     who: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     doubts: tuple[Doubt, ...] = ()
+    kept: bool = True
+    about: Mapping[str, Any] | None = None
 
     @property
     def data(self) -> str:
@@ -318,7 +322,7 @@ def _outside(
         prepared = {"size": way.crop, "prepare": _prepared(way, config.data.size)}
     images, doubts = _split(config, device, trained_on, **prepared)
     model, notes = load(config)
-    model, answers, adapted = _understood(model.to(device).eval(), images, device)
+    model, answers, adapted = understand(model.to(device).eval(), images, device)
     notes += adapted
     names = classes or [f"output {i}" for i in range(answers)]
     if classes is None and answers == len(images.classes) and not isinstance(own.get("data"), Mapping):
@@ -340,19 +344,20 @@ def _prepared(way: Preprocessing, size: int | None) -> Prepare:
     return lambda image: way.apply(fit(image.convert("RGB"), size))
 
 
-def _understood(
-    model: nn.Module, images: ImageSet, device: torch.device
+def understand(
+    model: nn.Module, images: ImageSet, device: torch.device, **normalisation: Any
 ) -> tuple[nn.Module, int, tuple[str, ...]]:
     """A model as a classifier, the number of its classes, and what was made of it.
 
-    It is asked about a few images, which it must not learn from.
+    It is asked about a few images, which it must not learn from. ``normalisation`` is the ``mean`` and ``std`` that
+    stand before it.
     """
     if len(images) == 0:
         raise UserError(f"the {images.split} split of {images.name} holds no images: nothing to evaluate.")
     before = weights_hash(model)
     try:
         few = read_batch(images, torch.arange(min(ASKED, len(images))), device).images
-        classifier, notes = as_classifier(model, few)
+        classifier, notes = as_classifier(model, few, **normalisation)
         logits = logits_of(classifier, few[:1])
     except Exception as error:  # the user's own code may raise anything
         shape = "x".join(map(str, images.shape))

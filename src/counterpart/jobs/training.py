@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ from ..evaluation.model_checks import data_doubts
 from ..models.forms import Form
 from ..models.hub import start_from
 from ..models.inference import InferenceView
+from ..models.normalize import ImageClassifier
 from ..protocols import Rule
 from ..records import Record
 from ..rundir import RunDir
@@ -48,12 +50,20 @@ class Trained:
     finished: bool
 
 
-def train(config: Config, deadline: float | None = None) -> Trained:
+def train(
+    config: Config,
+    deadline: float | None = None,
+    *,
+    data: Splits | None = None,
+    model: nn.Module | None = None,
+) -> Trained:
     """Train, or continue, the run of a configuration; the folder is ``config.runs / config.name``.
 
     Args:
         config: the run.
         deadline: of ``time.monotonic``; by default ``train.stop_after`` from now.
+        data: images that a program holds, in place of the data set that the configuration names.
+        model: a network that a program holds, of which a copy is trained, in place of the configuration's.
 
     Raises:
         UserError: what the user can mend. Nothing is written before data and model are known to be good.
@@ -63,27 +73,16 @@ def train(config: Config, deadline: float | None = None) -> Trained:
     distributed.start()
     device = devices.resolve(config.device, config.threads)
     run = RunDir(config.runs / (config.name or "run"))
-    if config.data.shift != "none":
-        raise UserError(
-            "data.shift is for judging a model: training and its validation take images as they are."
-        )
-    if config.data.class_map is not None:
-        raise UserError(
-            "data.class_map is for evaluating a model on other classes; training gives it the data's own."
-        )
+    _refuse_settings_of_judging(config)
     say(build.name_users_code(config))
-    if config.data.split_of is not None:
-        raise UserError("data.split_of is for judging a model: training takes data.name and data.root.")
-    data = build.load_splits(config, device, masks_for="train" if config.train.masked else None)
+    masks_for = "train" if config.train.masked else None
+    data = build.load_splits(config, device, masks_for=masks_for, loaded=data)
     _say_what_is_shared(data)
     _check_targets(config, len(data.train.classes))
     about_model = build.describe_model(config, data)
-    pretrained = config.model.pretrained and config.model.init is None
-    model = build.build_model(about_model, config.seed, pretrained=pretrained)
-    if config.model.init is not None:
-        weights, source = weights_of(config.model.init)
-        start_from(model, weights, source)
+    model = _new_model(config, about_model) if model is None else deepcopy(model)
     model.to(device)
+    _check_answers(model, data, device)
     form, why = training_form(run, model, data.train, device)
     say([] if why is None else [why])
     _check_saliency(config, model, data.train, device, form)
@@ -126,6 +125,47 @@ def train(config: Config, deadline: float | None = None) -> Trained:
         about=about,
     )
     return Trained(run, finished)
+
+
+def _refuse_settings_of_judging(config: Config) -> None:
+    """Settings of the images that only make sense for a model that is judged."""
+    if config.data.shift != "none":
+        raise UserError(
+            "data.shift is for judging a model: training and its validation take images as they are."
+        )
+    if config.data.class_map is not None:
+        raise UserError(
+            "data.class_map is for evaluating a model on other classes; training gives it the data's own."
+        )
+    if config.data.split_of is not None:
+        raise UserError("data.split_of is for judging a model: training takes data.name and data.root.")
+
+
+def _new_model(config: Config, about: Mapping[str, Any]) -> nn.Module:
+    """The network of a configuration, from the weights that it starts with."""
+    pretrained = config.model.pretrained and config.model.init is None
+    model = build.build_model(about, config.seed, pretrained=pretrained)
+    if config.model.init is not None:
+        weights, source = weights_of(config.model.init)
+        start_from(model, weights, source)
+    return model
+
+
+def _check_answers(model: nn.Module, data: Splits, device: torch.device) -> None:
+    """Refuse, before anything is written, a network of somebody's own that does not answer with the data's classes."""
+    if isinstance(model, ImageClassifier):
+        return
+    first = as_floats(data.train.read(torch.arange(1)).to(device))
+    try:
+        answers = accuracy.logits_of(model, first).shape[1]
+    except Exception as error:  # the user's own code may raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        shape = "x".join(map(str, data.train.shape))
+        raise UserError(f"the network does not answer for an image of {shape}: {reason}") from error
+    if answers != len(data.train.classes):
+        raise UserError(
+            f"the network answers with {answers} classes, and {data.train.name} has {len(data.train.classes)}."
+        )
 
 
 def _identity(config: Mapping[str, Any], run: RunDir) -> dict[str, Any]:

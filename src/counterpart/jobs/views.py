@@ -22,12 +22,16 @@ FILE = "view.json"
 
 
 def settle_form(
-    folder: Path, identity: Mapping[str, Any], model: nn.Module, images: ImageSet, device: torch.device
+    folder: Path | None,
+    identity: Mapping[str, Any],
+    model: nn.Module,
+    images: ImageSet,
+    device: torch.device,
 ) -> tuple[Form, str | None]:
     """The form that an earlier start with this identity kept, or else the one decided on the first images.
 
     Args:
-        folder: holds a folder for each evaluation, named after its identity.
+        folder: holds a folder for each evaluation, named after its identity; None where nothing is kept.
         identity: what decides the rows, the form excepted.
         model: the original.
         images: what is evaluated.
@@ -41,7 +45,8 @@ def settle_form(
     if is_own(model):
         return "fast", None
     if distributed.is_main():
-        files = [folder / fingerprint(with_form(identity, known)) / FILE for known in FORMS]
+        names = [fingerprint(with_form(identity, known)) for known in FORMS]
+        files = [] if folder is None else [folder / name / FILE for name in names]
         settled = next((file for file in files if file.exists()), None)
         if settled is not None:
             kept = json.loads(settled.read_text(encoding="utf-8"))

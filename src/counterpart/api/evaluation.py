@@ -1,0 +1,169 @@
+"""Judge a model: ``evaluate`` and ``audit``, for live objects and for whatever a command can name."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..catalogue import known_names
+from ..config import merge
+from ..data.objects import is_data
+from ..errors import UserError
+from ..jobs import auditing, judging
+from ..jobs.objects import open_model, target_of_objects
+from ..jobs.targets import Target, open_targets
+from .results import Audit, Judgement
+from .state import left_as_found, nest
+
+Model = nn.Module | str | Path
+
+
+def evaluate(
+    model: Model,
+    data: Any = None,
+    *,
+    attacks: str | Sequence[Mapping[str, Any]] = "autoattack",
+    eps: float | str | None = None,
+    norm: str | None = None,
+    n: int | None = None,
+    folder: str | Path | None = None,
+    root: str | Path | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    classes: Sequence[str] | None = None,
+    name: str | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Judgement:
+    """Clean and robust accuracy, every adversarial image judged again by the model in float32.
+
+    Args:
+        model: any ``torch.nn.Module`` from images in [0, 1] to logits, or what ``counterpart evaluate`` takes: a run
+            folder, a checkpoint, timm/NAME, ARCHITECTURE@WEIGHTS, module:function.
+        data: (images, labels) as tensors or arrays, a torch or Hugging Face data set, a folder of images, or the name
+            of a data set. Default: the images that a run is judged on.
+        attacks: names with commas between them, or a list such as [{"attack": "pgd", "steps": 50}].
+        eps: radius of the budget, such as "8/255" or 0.5. Default: the run's, or 8/255.
+        norm: "linf", "l2" or "l1". Default: the run's, or "linf".
+        n: evaluate this many images, the same share of each class; default: all.
+        folder: keep everything there, and go on where an earlier call stopped. Default: nothing is written.
+        root: the folder that holds a data set with a name.
+        mean: one value for each channel, where the model wants normalised images.
+        std: likewise.
+        classes: name of each class, for objects.
+        name: what the model is called in tables.
+        seed: of everything random; default 0.
+        device: where to compute; default: where the model lies.
+        changes: other settings by their dotted names, such as {"evaluate.batch_size": 64}.
+
+    Returns:
+        The accuracies with intervals, what happened to each image, and the images that fool the model.
+
+    Raises:
+        UserError: what is not understood, in one line.
+    """
+    asked = {
+        "evaluate.attacks": attacks, "evaluate.eps": eps, "evaluate.norm": norm, "evaluate.n": n, "seed": seed,
+        "device": device,
+    }  # fmt: skip
+    settings = merge(nest({key: value for key, value in asked.items() if value is not None}), nest(changes))
+    with left_as_found(model):
+        targets = list(
+            _targets(
+                model,
+                data,
+                settings,
+                root=root,
+                folder=folder,
+                mean=mean,
+                std=std,
+                classes=classes,
+                name=name,
+            )
+        )
+        if len(targets) > 1:
+            raise UserError(f"{model} holds {len(targets)} runs: evaluate them one by one.")
+        return Judgement(judging.judge(targets[0]))
+
+
+def audit(
+    model: Model,
+    data: Any = None,
+    *,
+    eps: float | str | None = None,
+    norm: str | None = None,
+    n: int | None = None,
+    folder: str | Path | None = None,
+    root: str | Path | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    steps: int = 100,
+    queries: int = 2000,
+    draws: int = 100,
+    changes: Mapping[str, Any] | None = None,
+) -> Audit:
+    """Ask whether a model's robustness rests on obfuscated gradients: five behaviours, each with a verdict.
+
+    Athalye et al. 2018, arXiv 1802.00420. Arguments are those of ``evaluate``.
+
+    Args:
+        model: as of ``evaluate``.
+        data: likewise.
+        eps: likewise.
+        norm: likewise.
+        n: likewise.
+        folder: likewise.
+        root: likewise.
+        mean: likewise.
+        std: likewise.
+        steps: of the iterative attacks.
+        queries: of Square, the attack without gradients.
+        draws: of the random search.
+        changes: likewise.
+    """
+    asked = {"evaluate.eps": eps, "evaluate.norm": norm, "evaluate.n": n}
+    settings = merge(nest({key: value for key, value in asked.items() if value is not None}), nest(changes))
+    settings = merge(settings, auditing.SEARCH)
+    with left_as_found(model):
+        [target] = _targets(model, data, settings, root=root, folder=folder, mean=mean, std=std)
+        return Audit(auditing.audit_target(target, steps=steps, queries=queries, draws=draws))
+
+
+def _targets(
+    model: Model, data: Any, settings: dict[str, Any], *, root: str | Path | None, **of_objects: Any
+) -> Iterator[Target]:
+    """What is judged on what: named by texts alone as the commands have it, or made of objects."""
+    settings = merge(settings, _named_data(data, root))
+    live = data if is_data(data) else None
+    if isinstance(model, nn.Module):
+        yield target_of_objects(model, live, settings, **of_objects)
+    elif live is not None:
+        opened, classes = open_model(str(model))
+        given = {**of_objects, "name": of_objects.get("name") or Path(str(model)).name}
+        given["classes"] = given.get("classes") or classes
+        yield target_of_objects(opened, live, settings, **given)
+    else:
+        if of_objects.get("folder") is not None:
+            place = Path(of_objects["folder"]).expanduser()
+            settings = merge(settings, {"runs": str(place.parent), "name": place.name})
+        for option in ("mean", "std", "classes"):
+            if of_objects.get(option) is not None:
+                raise UserError(f"{option} is for a model or images that are objects; {model} has its own.")
+        yield from open_targets(str(model), settings)
+
+
+def _named_data(data: Any, root: str | Path | None) -> dict[str, Any]:
+    """The settings of a data set that is named: by its name, or by a folder of images."""
+    if is_data(data) or data is None:
+        return {} if root is None else {"data": {"root": str(root)}}
+    text = str(data)
+    if isinstance(data, str) and (text in known_names("data") or ":" in text):
+        return {"data": {"name": text, **({} if root is None else {"root": str(root)})}}
+    if Path(text).expanduser().is_dir():
+        return {"data": {"name": "folder", "root": text}}
+    raise UserError(
+        f"data {text!r} is no folder and no data set. Known: {', '.join(known_names('data'))}; or give images and "
+        "labels."
+    )

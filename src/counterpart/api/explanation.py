@@ -1,0 +1,128 @@
+"""What a model looks at, and where an attacker may move: the map, the mask and the attacked image as arrays."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from .. import build
+from ..attacks import pgd
+from ..batch import Batch
+from ..budget import Linf
+from ..checks import check_unit_range, class_indices
+from ..config import merge, resolve
+from ..errors import UserError
+from ..evaluation.accuracy import logits_of
+from ..importance.rules import Masked
+from ..importance.rules import explain as draw_maps
+from ..jobs.objects import open_model
+from ..models.adapters import as_classifier
+from ..models.inference import InferenceView, decide_form
+from ..seeding import Keys
+from .state import left_as_found, nest
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What ``counterpart.explain`` shows of each image.
+
+    Attributes:
+        maps: (B, h, w) how much each place counts for the class, at the map's own resolution; None for a rule without.
+        radius: (B, 1 or C, H, W) how far an attacker may move each pixel.
+        flat: (B,) images whose map tells no pixel from another; they have the full radius everywhere.
+        attacked: (B, C, H, W) what PGD makes of the image within these radii.
+        labels: (B,) the classes that were explained.
+        clean: (B, K) probabilities for the image.
+        fooled: (B, K) probabilities for the attacked image.
+    """
+
+    maps: Float[Tensor, "b u v"] | None
+    radius: Float[Tensor, "b p h w"]
+    flat: Tensor
+    attacked: Float[Tensor, "b c h w"]
+    labels: Int[Tensor, " b"]
+    clean: Float[Tensor, "b k"]
+    fooled: Float[Tensor, "b k"]
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, 1 or C, H, W): whether a pixel has the largest radius of its image."""
+        return self.radius >= self.radius.amax(dim=(1, 2, 3), keepdim=True)
+
+
+def explain(
+    model: nn.Module | str | Path,
+    images: Float[Tensor, "b c h w"],
+    labels: Int[Tensor, " b"] | None = None,
+    *,
+    eps: float | str = 8 / 255,
+    eps_low: float | str | None = None,
+    steps: int = 20,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    seed: int = 0,
+    changes: Mapping[str, Any] | None = None,
+) -> Explanation:
+    """The map that a model has of images, the radii that a mask draws from it, and what PGD does within them.
+
+    Args:
+        model: any module from images in [0, 1] to logits, or a run folder.
+        images: in [0, 1].
+        labels: the classes to explain. Default: what the model answers.
+        eps: the full radius.
+        eps_low: radius of the pixels that matter less. Default: seven eighths of ``eps``, as in the paper.
+        steps: of PGD.
+        mean: one value for each channel, where the model wants normalised images.
+        std: likewise.
+        seed: of what is random.
+        changes: settings of the mask and the map, such as {"mask.rule": "quantile", "mask.layer": "layer3"}.
+
+    Raises:
+        UserError: a model that no such map can be drawn of, or what else is not understood.
+    """
+    full = {"train": {"method": "part"}, "attack": {"eps": eps}}
+    config = resolve(full, source="counterpart.explain")
+    low = config.attack.eps * 7 / 8 if eps_low is None else eps_low
+    config = resolve(merge(full, {"mask": {"eps_low": low}}, nest(changes)), source="counterpart.explain")
+    if config.mask.eps_low == "auto":
+        raise UserError("mask.eps_low auto is found in training: give a number.")
+    network = model if isinstance(model, nn.Module) else open_model(str(model))[0]
+    check_unit_range(images)
+    with left_as_found(network):
+        try:
+            classifier, _ = as_classifier(network, images, mean=mean, std=std)
+            clean = logits_of(classifier, images)
+            chosen = (
+                clean.argmax(dim=1)
+                if labels is None
+                else class_indices(labels, len(images)).to(images.device)
+            )
+            return _explain(classifier, images.float(), chosen, clean, config, steps, seed)
+        except ValueError as error:
+            raise UserError(f"counterpart.explain: {error}") from error
+
+
+def _explain(
+    model: nn.Module, images: Tensor, labels: Tensor, clean: Tensor, config: Any, steps: int, seed: int
+) -> Explanation:
+    form, _ = decide_form(model, images[:4])
+    view = InferenceView(model, form=form, **build.choose_view_options(config))
+    batch = Batch(images, labels, torch.arange(len(images), device=images.device))
+    probe = view.probe(images)
+    maps = None
+    if build.mask_needs_map(config):
+        maps = draw_maps(probe, labels, config.mask.map_class, config.mask.map).detach()
+    keys = Keys(seed, "explain", batch.index)
+    full = Linf(config.attack.eps)
+    budget = build.build_mask_rule(config, float(config.mask.eps_low))(probe, batch, keys, full)
+    assert isinstance(budget, Masked)
+    attacked = pgd(view, images, labels, budget=budget, keys=keys, steps=steps).images
+    radius = budget.radius(images).detach()
+    answers = logits_of(model, attacked)
+    return Explanation(
+        maps, radius, budget.flat, attacked.detach(), labels, clean.softmax(dim=1), answers.softmax(dim=1)
+    )

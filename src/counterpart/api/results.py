@@ -1,0 +1,331 @@
+"""What an evaluation came to, as an object: a table in a terminal and in a notebook, numbers, images, files."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..errors import UserError, nearest
+from ..evaluation.ledger import Row
+from ..evaluation.masking_checks import Behaviour
+from ..evaluation.memory_ledger import MemoryLedger
+from ..evaluation.model_checks import Doubt
+from ..evaluation.verify import Verified, verify
+from ..jobs import judging
+from ..jobs.auditing import Audited
+from ..records import Record
+from ..report import write_report
+from ..rundir import RunDir
+
+PREFIX = "accuracy/"
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """An accuracy with what it rests on.
+
+    Attributes:
+        name: of the attack, "clean", or "worst case".
+        value: share of the images that are classified correctly.
+        n: how many images.
+        low: lower end of the 95 % interval (Wilson).
+        high: upper end.
+    """
+
+    name: str
+    value: float
+    n: int
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.value:.2%} ({self.low:.2%} to {self.high:.2%}, n = {self.n})"
+
+    def __float__(self) -> float:
+        return self.value
+
+
+@dataclass(frozen=True)
+class FoolingImages:
+    """The images with which an attack fooled the model.
+
+    Attributes:
+        images: (F, C, H, W) float32 in [0, 1].
+        index: (F,) data-set index of each.
+        positions: (F,) its place among the images that were evaluated.
+        labels: (F,) true class.
+        answers: (F,) what the model says of these images.
+    """
+
+    images: Float[Tensor, "f c h w"]
+    index: Int[Tensor, " f"]
+    positions: Int[Tensor, " f"]
+    labels: Int[Tensor, " f"]
+    answers: Int[Tensor, " f"]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+class Judgement:
+    """The result of ``counterpart.evaluate``.
+
+    ``judgement["worst case"].value`` is an accuracy; printed, and in a notebook, it is a table. It behaves as a mapping
+    from the names of its lines, "clean" first and "worst case" last, to ``Accuracy``.
+    """
+
+    def __init__(self, judged: judging.Judged) -> None:
+        assert judged.case is not None
+        self._judged = judged
+        self._case = judged.case
+
+    @property
+    def records(self) -> Sequence[Record]:
+        """The numbers as records, such as reports are made of."""
+        return self._judged.records
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """What happened to each image."""
+        return self._judged.rows
+
+    @property
+    def doubts(self) -> Sequence[Doubt]:
+        """Signs that a number says less than it seems to; each has a name and a text."""
+        return self._judged.doubts
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was made of the model and its images."""
+        fallen_back = [] if self._case.why is None else [self._case.why]
+        return [*self._case.target.notes, *fallen_back]
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it is kept, if anywhere."""
+        return self._case.target.run.path if self._case.target.kept else None
+
+    @property
+    def n(self) -> int:
+        """How many images were evaluated."""
+        return len(self.rows)
+
+    def keys(self) -> list[str]:
+        """The names of its lines."""
+        return [record.name.removeprefix(PREFIX) for record in self.records if record.name.startswith(PREFIX)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.keys()
+
+    def __getitem__(self, name: str) -> Accuracy:
+        for record in self.records:
+            if record.name == PREFIX + name:
+                assert record.value is not None
+                assert record.n is not None
+                assert record.interval is not None
+                return Accuracy(name, record.value, record.n, *record.interval)
+        raise KeyError(f"{name!r} was not measured. {nearest(name, self.keys())}")
+
+    def values(self) -> list[Accuracy]:
+        """Its accuracies, in order."""
+        return [self[name] for name in self.keys()]
+
+    def images(self, attack: str) -> FoolingImages:
+        """The images that an attack fooled the model with, and which samples they belong to.
+
+        Args:
+            attack: the name of a line, such as "PGD-20" or "apgd-t", which gathers all targets.
+
+        Raises:
+            KeyError: no attack of that name was run.
+            UserError: the images were not kept, or only some of them.
+        """
+        names = [named.name for named in self._case.attacks if attack in (named.name, named.line)]
+        if not names:
+            lines = dict.fromkeys(named.line for named in self._case.attacks)
+            raise KeyError(f"no attack {attack!r} was run. {nearest(attack, lines)}")
+        pictures, positions, answers = [torch.zeros(0, *self._case.images.shape)], [], []
+        for name in names:
+            for chunk in range(self._case.ledger.chunks):
+                unit = self._case.ledger.read(name, chunk)
+                if unit is None or not any(unit.fooled):
+                    continue
+                saved = self._case.ledger.images(name, chunk)
+                if saved is None:
+                    raise UserError(
+                        f"the images of {name} were not kept: evaluate with save_images=True, and with folder= where "
+                        "they take more memory than 2 GiB."
+                    )
+                pictures.append(saved[0])
+                positions += saved[1]
+                answers += [answer for answer, hit in zip(unit.answers, unit.fooled, strict=True) if hit]
+        rows = [self.rows[position] for position in positions]
+        return FoolingImages(
+            torch.cat(pictures),
+            torch.tensor([row.index for row in rows], dtype=torch.int64),
+            torch.tensor(positions, dtype=torch.int64),
+            torch.tensor([row.label for row in rows], dtype=torch.int64),
+            torch.tensor(answers, dtype=torch.int64),
+        )
+
+    def verify(self) -> Verified:
+        """Judge every claim again, from the kept images, the model and the data: see ``evaluation.verify``."""
+        case, wanted = self._case, self._case.target.config.evaluate
+        return verify(
+            case.target.model,
+            case.images,
+            case.attacks,
+            case.ledger,
+            budget_of=judging.budgets_of(case.ledger, case.identity),
+            batch_size=wanted.batch_size,
+            device=case.target.device,
+            individual=wanted.individual,
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write everything into a run folder: rows, images, records; ``report`` and the commands read it.
+
+        Raises:
+            UserError: it is kept already, or the folder holds something else.
+        """
+        if not isinstance(self._case.ledger, MemoryLedger):
+            raise UserError(f"this evaluation is kept already, in {self.folder}.")
+        saved = self._case_in(Path(folder).expanduser())
+        judging.open_ledger(saved)
+        self._case.ledger.write_to(saved.ledger)
+        judging.keep(saved, self.rows, self.records)
+        return saved.target.run.path
+
+    def _case_in(self, folder: Path) -> judging.Case:
+        """The same evaluation, kept in a folder."""
+        config = self._case.target.config.model_copy(update={"runs": folder.parent, "name": folder.name})
+        target = replace(self._case.target, run=RunDir(folder), config=config, kept=True)
+        return replace(self._case, target=target)
+
+    def report(self, path: str | Path) -> Path:
+        """Write the page of this evaluation: one HTML file that needs nothing else."""
+        page = Path(path).expanduser()
+        if self.folder is not None:
+            return write_report([self.folder], page)
+        with TemporaryDirectory() as place:
+            return write_report([self.save(Path(place) / self._case.target.run.name)], page)
+
+    def to_markdown(self) -> str:
+        """The table in Markdown."""
+        lines = ["| attack | accuracy | 95 % interval | n |", "|---|---|---|---|"]
+        return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in self._cells())])
+
+    def to_latex(self) -> str:
+        """The table in LaTeX, for the package booktabs."""
+        head = [
+            r"\begin{tabular}{lrrr}",
+            r"\toprule",
+            r"attack & accuracy & 95\,\% interval & n \\",
+            r"\midrule",
+        ]
+        body = [" & ".join(map(_escape_latex, cells)) + r" \\" for cells in self._cells()]
+        return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}"])
+
+    def to_csv(self, path: str | Path | None = None) -> str:
+        """The table as CSV, numbers in full; written to ``path`` as well where one is given."""
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["attack", "accuracy", "low", "high", "n"])
+        for accuracy in self.values():
+            table.writerow([accuracy.name, accuracy.value, accuracy.low, accuracy.high, accuracy.n])
+        if path is not None:
+            Path(path).expanduser().write_text(text.getvalue(), encoding="utf-8")
+        return text.getvalue()
+
+    def _cells(self) -> list[list[str]]:
+        return [
+            [line.name, f"{line.value:.2%}", f"{line.low:.2%} to {line.high:.2%}", str(line.n)]
+            for line in self.values()
+        ]
+
+    @property
+    def title(self) -> str:
+        """What was judged, on which images, under which budget."""
+        details = self.records[0].details
+        return (
+            f"{details['method']} on {details['data']} ({details['split']}), {details['norm']} {details['eps']:.4g}, "
+            f"n = {self.n}"
+        )
+
+    def __repr__(self) -> str:
+        cells = [["", "accuracy", "95 % interval"], *(row[:3] for row in self._cells())]
+        widths = [max(len(row[column]) for row in cells) for column in range(3)]
+        lines = [
+            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in cells
+        ]
+        doubts = [f"doubt: {doubt.name}: {doubt.text}" for doubt in self.doubts]
+        return "\n".join([self.title, *(line.rstrip() for line in lines), *doubts])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th scope='row' style='text-align:left'>{escape(name)}</th><td>{value}</td><td>{interval}</td></tr>"
+            for name, value, interval, _ in self._cells()
+        )
+        doubts = "".join(
+            f"<p><strong>{escape(doubt.name)}</strong>: {escape(doubt.text)}</p>" for doubt in self.doubts
+        )
+        return (
+            f"<table><caption>{escape(self.title)}</caption><thead><tr><th></th><th>accuracy</th>"
+            f"<th>95 % interval</th></tr></thead><tbody>{rows}</tbody></table>{doubts}"
+        )
+
+
+class Audit:
+    """The result of ``counterpart.audit``: a verdict on each of five behaviours of obfuscated gradients.
+
+    Printed, and in a notebook, it is a table; iterated, it gives the behaviours, each with ``name``, ``honest``,
+    ``numbers`` and ``verdict``.
+    """
+
+    def __init__(self, audited: Audited) -> None:
+        self.behaviours = audited.behaviours
+        self._case = audited.case
+
+    def __iter__(self) -> Iterator[Behaviour]:
+        return iter(self.behaviours)
+
+    def __len__(self) -> int:
+        return len(self.behaviours)
+
+    def __getitem__(self, name: str) -> Behaviour:
+        for behaviour in self.behaviours:
+            if behaviour.name == name:
+                return behaviour
+        raise KeyError(f"no behaviour is called {name!r}. {nearest(name, [b.name for b in self.behaviours])}")
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{behaviour.name}: {behaviour.verdict}" for behaviour in self.behaviours)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th scope='row' style='text-align:left'>{escape(behaviour.name)}</th>"
+            f"<td>{escape(behaviour.verdict)}</td></tr>"
+            for behaviour in self.behaviours
+        )
+        return (
+            f"<table><thead><tr><th>behaviour</th><th>verdict</th></tr></thead><tbody>{rows}</tbody></table>"
+        )
+
+
+def _escape_latex(text: str) -> str:
+    for sign in "&%_#$":
+        text = text.replace(sign, f"\\{sign}")
+    return text

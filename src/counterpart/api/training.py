@@ -1,0 +1,125 @@
+"""Train a model, and open one that was trained."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from .. import recipes
+from ..config import Config, resolve
+from ..data.image_sets import Splits
+from ..data.objects import is_data, read_splits
+from ..errors import UserError
+from ..jobs import training
+from ..jobs.objects import name_object, open_model, weights_into
+from ..records import Record
+from ..report import write_report
+from ..rundir import RunDir
+from .evaluation import evaluate as evaluate_model
+from .results import Judgement
+from .state import left_as_found, nest
+
+
+class TrainedRun:
+    """A run that ``counterpart.train`` trained, or continued.
+
+    Attributes:
+        path: its folder.
+        finished: whether it reached its last epoch; otherwise the same call continues.
+    """
+
+    def __init__(self, run: RunDir, config: Config, finished: bool, template: nn.Module | None) -> None:
+        self.path = run.path
+        self.finished = finished
+        self._run, self._config, self._template = run, config, template
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The network with its best weights, by robust validation accuracy, in eval mode."""
+        if self._template is None:
+            return open_model(str(self.path))[0]
+        return weights_into(self._template, self._run)
+
+    @property
+    def records(self) -> list[Record]:
+        """Every record of the run: its epochs, evaluations and files."""
+        return self._run.records()
+
+    def evaluate(self, data: Any = None, **options: Any) -> Judgement:
+        """Judge its model: ``counterpart.evaluate`` of this run, by default on its own test images."""
+        if self._template is None:
+            return evaluate_model(str(self.path), data, **options)
+        if data is None:
+            raise UserError("this run was trained on objects: give the images to judge it on.")
+        return evaluate_model(self.model, data, **{"name": self.path.name, **options})
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the page of this run: one HTML file that needs nothing else."""
+        return write_report([self.path], None if path is None else Path(path).expanduser())
+
+    def __repr__(self) -> str:
+        return f"TrainedRun({str(self.path)!r}{'' if self.finished else ', not finished'})"
+
+
+def train(
+    recipe: str | Path,
+    *,
+    data: Any = None,
+    model: nn.Module | str | None = None,
+    root: str | Path | None = None,
+    folder: str | Path | None = None,
+    seed: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> TrainedRun:
+    """Train a recipe, or continue it.
+
+    Args:
+        recipe: a built-in name such as "cifar10/part", or a YAML file.
+        data: training images as ``evaluate`` takes them, of which a share becomes validation and test images; or a
+            mapping {"train": ..., "validation": ..., "test": ...}, of which the last two may be missing; or the name of
+            a data set. Default: the recipe's.
+        model: the network to train: any module from images in [0, 1] to logits, of which a copy is trained; or a name.
+            Default: the recipe's.
+        root: the folder that holds a data set with a name.
+        folder: the run folder. Default: runs/<recipe>.
+        seed: of everything random.
+        changes: other settings by their dotted names, such as {"train.epochs": 5}.
+
+    Returns:
+        The run: its model, records, evaluations and page.
+
+    Raises:
+        UserError: what is not understood, in one line.
+    """
+    settings: dict[str, Any] = {} if seed is None else {"seed": seed}
+    if folder is not None:
+        place = Path(folder).expanduser()
+        settings |= {"runs": str(place.parent), "name": place.name}
+    if root is not None:
+        settings["data.root"] = str(root)
+    if is_data(data):
+        settings["data.name"] = name_object(data)
+    elif data is not None:
+        settings["data.name"] = str(data)
+    if model is not None:
+        settings |= {
+            "model.name": name_object(model) if isinstance(model, nn.Module) else str(model),
+            "model.width": None,
+        }
+    config = resolve(recipes.load(str(recipe)), nest(settings), nest(changes), source=str(recipe))
+    with left_as_found(model):
+        splits: Splits | None = read_splits(data, config.data.validation) if is_data(data) else None
+        template = model if isinstance(model, nn.Module) else None
+        trained = training.train(config, data=splits, model=template)
+    return TrainedRun(trained.run, config, trained.finished, template)
+
+
+def load(run: str | Path) -> nn.Module:
+    """The model of a run folder, by its best weights, or of a checkpoint file; in eval mode, on the CPU.
+
+    Raises:
+        UserError: there is none, or it was an object of a program.
+    """
+    return open_model(str(run))[0]

@@ -1,0 +1,152 @@
+"""A target that is made of live objects: any network, and images that a program holds or that have a name."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import build, devices
+from ..catalogue import OBJECT
+from ..config import Config, merge, resolve
+from ..data.image_sets import ImageSet
+from ..data.objects import is_data, read_objects
+from ..errors import UserError
+from ..evaluation.accuracy import logits_of, read_batch
+from ..evaluation.ledger import weights_hash
+from ..models.hub import load_weights
+from ..models.modes import eval_mode
+from ..records import fingerprint
+from ..rundir import RunDir
+from .targets import Target, load_checkpoint, load_run, understand, weights_of
+
+FEW = 64  # images whose logits recognise a model that goes on with an evaluation
+
+
+def target_of_objects(
+    model: nn.Module,
+    data: Any,
+    changes: Mapping[str, Any],
+    *,
+    folder: str | Path | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    classes: Sequence[str] | None = None,
+    name: str | None = None,
+) -> Target:
+    """A network and images as a target, like one that a command names.
+
+    Args:
+        model: any ``torch.nn.Module`` from images in [0, 1] to logits; see ``models.adapters`` for what is understood.
+            It stays where it lies, unless ``changes`` name a device, and is not changed.
+        data: what ``data.objects.read_objects`` takes, or None for the data set that ``changes`` name.
+        changes: nested settings, such as {"evaluate": {"n": 100}}.
+        folder: where results go; None: nowhere.
+        mean: one value for each channel that images are normalised with before they reach the model.
+        std: likewise.
+        classes: name of each class.
+        name: what the model is called; by default after its class.
+
+    Raises:
+        UserError: what is not understood, in one line.
+    """
+    if not isinstance(model, nn.Module):
+        raise UserError(
+            f"a model is a torch.nn.Module, or the name of one; got {type(model).__name__}. Put it into a module."
+        )
+    kind = f"{type(model).__module__}.{type(model).__qualname__}"
+    called = name or type(model).__name__
+    config = _settings(changes, called, kind, data, folder)
+    device = _device_of(model, changes, config)
+    images = _read(data, config, device, folder, classes)
+    with eval_mode(model):
+        classifier, answers, notes = understand(model.to(device), images, device, mean=mean, std=std)
+    images = _with_names(images, answers)
+    about = {"class": kind, "adapters": list(notes), "logits": _first_logits(classifier, images, device)}
+    described = fingerprint({"object": kind, "adapters": list(notes)})
+    who = {"config": described, "weights": weights_hash(model), "method": called}
+    run = RunDir(config.runs / str(config.name))
+    return Target(
+        f"{OBJECT}{kind}", run, config, classifier, answers, images, device, who, notes,
+        kept=folder is not None, about=about,
+    )  # fmt: skip
+
+
+def open_model(text: str) -> tuple[nn.Module, Sequence[str] | None]:
+    """The model of a run folder or a checkpoint, and the names of its classes."""
+    path = Path(text).expanduser()
+    model, about = load_run(RunDir(path), "best") if path.is_dir() else load_checkpoint(path)
+    return model.eval(), about["classes"]
+
+
+def name_object(thing: Any) -> str:
+    """What settings call an object of a program; of a network with its weights, which training begins with."""
+    kind = f"{type(thing).__module__}.{type(thing).__qualname__}"
+    return f"{OBJECT}{kind} {weights_hash(thing)}" if isinstance(thing, nn.Module) else f"{OBJECT}{kind}"
+
+
+def weights_into(template: nn.Module, run: RunDir) -> nn.Module:
+    """A copy of a network with a run's best weights, in eval mode."""
+    model = deepcopy(template)
+    load_weights(model, weights_of(str(run.path))[0], str(run.path))
+    return model.eval()
+
+
+def _settings(
+    changes: Mapping[str, Any], name: str, kind: str, data: Any, folder: str | Path | None
+) -> Config:
+    """The settings of a run that is made of objects."""
+    given: dict[str, Any] = {"name": name, "train": {"method": "clean"}, "model": {"name": f"{OBJECT}{kind}"}}
+    if is_data(data):
+        given["data"] = {"name": f"{OBJECT}{type(data).__module__}.{type(data).__qualname__}"}
+    if folder is not None:
+        place = Path(folder).expanduser()
+        given |= {"runs": str(place.parent), "name": place.name}
+    return resolve(merge(given, changes), source="counterpart.evaluate")
+
+
+def _device_of(model: nn.Module, changes: Mapping[str, Any], config: Config) -> torch.device:
+    """Where to compute: where the model lies, unless a device is asked for."""
+    here = next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
+    if "device" not in changes:
+        return here
+    wanted = devices.resolve(config.device, None)
+    if wanted.type != here.type:
+        raise UserError(
+            f"device {config.device}: the model lies on {here.type}. Move it first: model.to({wanted.type!r})."
+        )
+    return here
+
+
+def _read(
+    data: Any, config: Config, device: torch.device, folder: str | Path | None, classes: Sequence[str] | None
+) -> ImageSet:
+    """The images to judge on."""
+    split = config.evaluate.split
+    if is_data(data):
+        place = None if folder is None else Path(folder).expanduser()
+        try:
+            images = read_objects(data, split=split, classes=classes, folder=place)
+        except ValueError as error:
+            raise UserError(f"data: {error}") from error
+        return images.to(device)
+    options: dict[str, Any] = {"trained_on": ""} if config.data.name == "folder" else {}
+    splits = build.load_splits(config, device, None if config.evaluate.eps_low is None else split, **options)
+    return splits.test if split == "test" else splits.validation
+
+
+def _with_names(images: ImageSet, answers: int) -> ImageSet:
+    """A name for every answer of the model: it may know classes that these images do not show."""
+    more = tuple(f"output {number}" for number in range(len(images.classes), answers))
+    return replace(images, classes=images.classes + more)
+
+
+def _first_logits(model: nn.Module, images: ImageSet, device: torch.device) -> str:
+    """A fingerprint of what the model answers for a few images: its weights do not say what its code does with them."""
+    few = read_batch(images, torch.arange(min(FEW, len(images))), device)
+    rounded = logits_of(model, few.images).double().cpu()
+    scale = rounded.abs().amax().clamp_min(1e-12)
+    return fingerprint((rounded / scale * 1e3).round().long().tolist())
