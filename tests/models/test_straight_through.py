@@ -45,6 +45,8 @@ def test_forward_is_the_function_to_the_last_bit_and_backward_the_identity(image
     images.requires_grad_()
     value = straight_through(eight_bits)(images)
     assert torch.equal(value, eight_bits(images))
+    far = straight_through(lambda x: x / 1000)(1000 * images)  # where adding a difference would round
+    assert torch.equal(far, 1000 * images / 1000)
     weight = torch.rand_like(images)
     (gradient,) = torch.autograd.grad((value * weight).sum(), images)
     assert torch.equal(gradient, weight)
