@@ -108,6 +108,21 @@ def test_frozen_pixels_take_no_part_in_the_length(keys):
     assert (seen[2] - 0.5).tolist() == pytest.approx([0.063, 0.084, 0], abs=1e-6)  # of length .105
 
 
+def test_a_drawn_direction_leaves_frozen_pixels_out(keys):
+    seen = []
+
+    def model(x):
+        seen.append(x.detach().flatten())
+        return torch.tensor([1.0, 0.0]) + 0 * x.flatten(1)[:, :2]
+
+    image, label = torch.full((1, 1, 1, 3), 0.5), torch.zeros(1, dtype=torch.int64)
+    budget = L2(1.0, torch.tensor([1.0, 1.0, 0.0]).view(1, 1, 1, 3))
+    ddn(model, image, label, budget=budget, keys=keys[:1], steps=1, initial_norm=0.1)
+    moved = seen[2] - 0.5
+    assert moved[2] == 0
+    assert moved.norm().item() == pytest.approx(0.105, abs=1e-6)
+
+
 def test_has_l2_only(linear_problem, keys):
     model, images, labels = linear_problem
     with pytest.raises(ValueError, match="ddn has no linf budget: it has l2"):
