@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
+from .parsing import parse_json
 
 
 @dataclass(frozen=True)
@@ -162,18 +163,30 @@ def read(path: Path) -> list[Record]:
 
 
 def _read(path: Path) -> Iterator[Record]:
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-            row["interval"] = tuple(row["interval"]) if row.get("interval") else None
-            yield Record(**row)
-        except (json.JSONDecodeError, TypeError) as error:
+            yield _record(parse_json(line.decode()))
+        except (ValueError, TypeError) as error:
             if number == len(lines):  # no newline: the writer was killed in the middle of this line
                 return
             raise UserError(f"{path}, line {number} is not a record: {error}.") from None
+
+
+def _record(row: object) -> Record:
+    """A record from its line."""
+    if not isinstance(row, dict):
+        raise TypeError("it is no JSON object")
+    row["interval"] = tuple(row["interval"]) if row.get("interval") else None
+    if not all(isinstance(row.get(name), str) for name in ("kind", "name")):
+        raise TypeError("its kind and name must be texts")
+    if not all(isinstance(row.get(name), int | float | None) for name in ("value", "n", "seconds")):
+        raise TypeError("its value, n and seconds must be numbers")
+    if not all(isinstance(row.get(name, {}), dict) for name in ("details", "provenance")):
+        raise TypeError("its details and provenance must be objects")
+    return Record(**row)
 
 
 def fingerprint(value: object) -> str:

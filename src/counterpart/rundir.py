@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 
 from . import records
 from .errors import UserError
+from .parsing import parse_json, read_yaml
 from .records import Record
 from .wording import in_current_words
 
@@ -31,9 +32,6 @@ NOT_IDENTITY = (
     "train.stop_after", "train.checkpoint_every", "evaluate", "corruptions",
 )  # fmt: skip
 
-YAML_LOADER = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
-)  # PyYAML in C, eight times as fast, where it was built
 OLD = 24 * 3600.0  # seconds; no single file takes this long to write
 
 
@@ -159,8 +157,16 @@ class RunDir:
         """The resolved configuration, in today's words whenever it was written."""
         if not self.config_file.exists():
             raise UserError(f"{self.path} is no run folder: it has no config.yaml.")
-        loaded = yaml.load(self.config_file.read_text(), YAML_LOADER)
-        assert isinstance(loaded, dict)
+        try:
+            loaded = read_yaml(self.config_file)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{self.config_file} is damaged: {error}. Restore it, or remove the run."
+            ) from None
+        if not isinstance(loaded, dict) or not isinstance(loaded.get("data", {}), dict):
+            raise UserError(
+                f"{self.config_file} is damaged: it does not hold a run's settings. Restore it, or remove the run."
+            )
         return in_current_words(loaded)
 
     def records(self) -> list[Record]:
@@ -189,12 +195,15 @@ class RunDir:
         if not self.records_file.exists():
             return
         lines = self.records_file.read_text().splitlines(keepends=True)
-        kept = [
-            line
-            for line in lines
-            if line.endswith("\n")
-            and not ((row := json.loads(line))["kind"] == "epoch" and row["details"]["epoch"] >= epoch)
-        ]
+        try:
+            kept = [
+                line
+                for line in lines
+                if line.endswith("\n")
+                and not ((row := parse_json(line))["kind"] == "epoch" and row["details"]["epoch"] >= epoch)
+            ]
+        except (ValueError, LookupError, TypeError):
+            raise UserError(f"{self.records_file} is damaged: a line of it is no record. Mend it.") from None
         if kept != lines:
             write_atomically(self.records_file, lambda p: p.write_text("".join(kept)))
 

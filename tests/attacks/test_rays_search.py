@@ -196,3 +196,13 @@ def test_leaves_the_model_as_it_was(generator):
     rays(model, images, labels, budget=Linf(0.1), keys=Keys(0, "t", torch.arange(4)), queries=10)
     assert all(module.training for module in model.modules())
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+def test_an_empty_batch_comes_back(linear_problem, keys):
+    model, images, labels = linear_problem
+    for minimise in (False, True):
+        attacked = rays(
+            model, images[:0], labels[:0], budget=Linf(0.1), keys=keys[:0], queries=20, minimise=minimise
+        )
+        assert attacked.images.shape == (0, *images.shape[1:])
+        assert (len(attacked.forwards), len(attacked.backwards)) == (0, 0)

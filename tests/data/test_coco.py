@@ -18,7 +18,7 @@ def test_polygons_by_hand():
     assert rows(coco.mask([box], 5, 6)) == ["000000", "011100", "011100", "000000", "000000"]
     two = coco.mask([box, [3, 2, 6, 2, 6, 5, 3, 5]], 5, 6)
     assert rows(two) == ["000000", "011100", "011111", "000111", "000111"]
-    assert not coco.mask([[2, 2, 2, 2]], 5, 6).any()  # no area
+    assert not coco.mask([[2, 2, 2, 2, 2, 2]], 5, 6).any()  # no area
     beyond = coco.mask([[-9, -9, 99, -9, 99, 99, -9, 99]], 4, 3)
     assert beyond.all()
 
@@ -133,3 +133,32 @@ def test_real_polygons_have_the_area_that_their_file_says(shared):
         image = images[row["image_id"]]
         covered = coco.mask(row["segmentation"], image["height"], image["width"])
         assert covered.sum() == pytest.approx(row["area"], rel=0.05, abs=20)
+
+
+def test_four_numbers_are_a_box():
+    """As COCO's own code takes them: x, y, width, height."""
+    assert coco.mask([[2, 2, 6, 6]], 10, 12).sum() == 36
+    assert coco.mask([[2, 2, 6, 6]], 10, 12)[2:8, 2:8].all()
+    assert coco.mask([[2, 2, 8, 2]], 10, 12).sum() == 16
+    assert not coco.mask([], 10, 12).any()
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [{}], [[{}, 1, 2, 3]], ["abcdef"], [None], [[0, 0, 1e9, 0, 1e9, 1e9]], [[0, 0, 1e400, 0, 1, 1]],
+        [[0, 0, -1e18, 0, 1, 1]], [[10**400, 0, 1, 1, 2, 2]],
+        {"size": [4, 4], "counts": [2**62] * 4 + [16]}, {"size": [4, 4], "counts": [2**63, 2**63, 16]},
+        {"size": [4, 4], "counts": [2**64, 16]}, {"size": [4, 4], "counts": [17, -1]}, {"size": [4, 4], "counts": {}},
+    ],
+)  # fmt: skip
+def test_hostile_segmentations_are_refused_without_memory_or_crash(segmentation):
+    with pytest.raises(ValueError, match=r"polygon|run lengths") as refusal:
+        coco.mask(segmentation, 4, 4)
+    assert "\n" not in str(refusal.value)
+
+
+def test_json_nested_without_end_is_refused(tmp_path):
+    (tmp_path / "x.json").write_text("[" * 200_000)
+    with pytest.raises(UserError, match="nested too deeply"):
+        coco.read(tmp_path / "x.json")

@@ -61,8 +61,9 @@ def rays(
     check_labels(labels, logits.shape[1])
     found, size = images.clone(), budget.size(images)
     rows = ((logits.argmax(dim=1) == labels) & (size > 0)).nonzero()[:, 0]
-    starts, ends = _blocks(images[0].numel(), images.device)
-    cells = torch.arange(images[0].numel(), device=images.device)
+    values = images.shape[1:].numel()
+    starts, ends = _blocks(values, images.device)
+    cells = torch.arange(values, device=images.device)
 
     clean, answers = images[rows], labels[rows]
     radius = budget.radius(images).expand_as(images)[rows]

@@ -18,6 +18,7 @@ from .find import OBJECT as OBJECT
 from .find import find as find
 from .find import is_users_code as is_users_code
 from .find import known_names as known_names
+from .find import refuse_object as refuse_object
 from .find import sentences as sentences
 from .masks import CONTROLS as CONTROLS
 from .masks import MAPS as MAPS

@@ -4,12 +4,11 @@ import textwrap
 from collections.abc import Collection, Sequence
 from typing import Any, Literal, get_args, get_origin
 
-import yaml
-
 from ..catalogue import KINDS
 from ..config import nearest_key, readable, settings
 from ..config.values import OfKind
 from ..errors import UserError, nearest
+from ..parsing import parse_yaml
 
 _IN_WORDS = {"evaluate.attacks": "PGD-20", "corruptions.names": "all"}  # defaults of many values
 _BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
@@ -65,9 +64,9 @@ def _read_value(dotted: str, text: str) -> object:
     if text != "null" and not text.startswith(("[", "{")):
         return text
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--{dotted}: cannot read {text!r} as YAML.") from None
+        return parse_yaml(text)
+    except ValueError as error:
+        raise UserError(f"--{dotted}: cannot read {text[:200]!r} as YAML: {error}") from None
 
 
 def unknown(word: str, accepted: Collection[str], sections: Sequence[str] = ()) -> UserError:

@@ -5,18 +5,19 @@ are read wherever a number is expected. Unknown keys and impossible values are r
 name or the allowed range. Imports neither torch nor anything else heavy, so that ``--help`` is instant.
 """
 
+import re
+import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from .. import parsing
 from ..catalogue import METHODS
 from ..errors import UserError, nearest
 from ..rundir import NOT_IDENTITY as NOT_IDENTITY
-from ..rundir import YAML_LOADER
 from ..wording import current_name, in_first_words, old_words_in
 from .attack import Attack
 from .corruptions import Corruptions
@@ -28,6 +29,9 @@ from .model import Model
 from .training import Optimizer, Train
 from .values import Location, Section, setting
 from .values import readable as readable
+
+LONGEST_NAME = 200  # bytes of a folder's name; file systems allow 255, and temporary names are longer
+LONGEST_VALUE = 200  # characters of a value that a message repeats
 
 
 class Config(Section):
@@ -48,6 +52,18 @@ class Config(Section):
     train: Train = Field(default_factory=Train)
     evaluate: Evaluate = Field(default_factory=Evaluate)
     corruptions: Corruptions = Field(default_factory=Corruptions)
+
+    @field_validator("name")
+    @classmethod
+    def _stays_in_the_folder_of_runs(cls, name: str | None) -> str | None:
+        parts = [] if name is None else re.split(r"[/\\]", name)
+        if ".." in parts or parts[:1] == [""] or (name is not None and Path(name).is_absolute()):
+            raise ValueError(f"name {name} leads out of the folder of runs: use --runs for another folder")
+        if any(len(part.encode()) > LONGEST_NAME for part in parts):
+            raise ValueError(f"name has {max(map(len, parts))} characters: use at most {LONGEST_NAME}")
+        if name is not None and not name.isprintable():
+            raise ValueError(f"name {name!r} holds characters that cannot be seen")
+        return name
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
@@ -192,11 +208,11 @@ def plain(config: Config) -> dict[str, Any]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """A mapping from a YAML file."""
     try:
-        loaded = yaml.load(path.read_text(encoding="utf-8-sig"), YAML_LOADER)
+        loaded = parsing.read_yaml(path)
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(loaded, dict):
         raise UserError(f"{path} must hold settings such as 'seed: 0', got {type(loaded).__name__}.")
     return loaded
@@ -223,9 +239,15 @@ def explain(error: ValidationError) -> str:
         elif problem["type"] == "value_error":
             clauses.append(message)
         else:
-            clauses.append(f"{where} = {problem['input']}: {message[0].lower()}{message[1:]}")
+            clauses.append(f"{where} = {_shortened(problem['input'])}: {message[0].lower()}{message[1:]}")
     text = "; ".join(clauses)
     return text if text.endswith(("?", ".")) else f"{text}."
+
+
+def _shortened(value: object) -> str:
+    """A value as it was written, or the beginning of it."""
+    text = reprlib.repr(value) if isinstance(value, list | tuple | Mapping) else str(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
 def nearest_key(dotted: str) -> str:

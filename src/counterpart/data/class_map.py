@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from ..errors import UserError, nearest
+from ..parsing import read_json
 from .image_sets import ImageSet, content_fingerprint
-from .json_files import read_json
 
 OTHERS = "*"  # in a map: every class that neither it nor a name places
 FORM = '{"cat": "Cat", "dog": [207, 208], "insect": null}'

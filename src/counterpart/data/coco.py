@@ -12,11 +12,12 @@ from jaxtyping import Bool
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from .json_files import read_json
+from ..parsing import read_json
 
 KINDS: dict[str, type] = {  # of what is looked up or opened
     "id": int, "image_id": int, "category_id": int, "height": int, "width": int, "file_name": str,
 }  # fmt: skip
+FAR = 100  # sizes of the image; each step along a border takes memory
 REFINED = 5  # polygons are drawn on a grid that is this much finer, so that a pixel is in if its middle is
 
 
@@ -83,12 +84,25 @@ def mask(segmentation: object, height: int, width: int) -> Bool[np.ndarray, "h w
     if isinstance(segmentation, Sequence) and not isinstance(segmentation, str):
         covered = np.zeros((height, width), dtype=np.bool_)
         for corners in segmentation:
-            points = np.asarray(corners, dtype=np.float64)
-            if points.ndim != 1 or len(points) % 2 or len(points) < 4 or not np.isfinite(points).all():
-                raise ValueError("a polygon must be a list x1, y1, x2, y2, ...")
-            covered |= _polygon(points.reshape(-1, 2), height, width)
+            covered |= _polygon(_corners(corners, height, width), height, width)
         return covered
     raise ValueError(f"a segmentation of type {type(segmentation).__name__}")
+
+
+def _corners(numbers: object, height: int, width: int) -> NDArray[np.float64]:
+    """The corners (n, 2) of a polygon; four numbers are a box x, y, width, height, as COCO's own code takes them."""
+    try:
+        points = np.asarray(numbers, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        points = np.zeros(0)
+    if points.ndim != 1 or len(points) % 2 or len(points) < 4 or not np.isfinite(points).all():
+        raise ValueError("a polygon must be a list x1, y1, x2, y2, ...")
+    if len(points) == 4:
+        x, y, w, h = points
+        points = np.array([x, y, x, y + h, x + w, y + h, x + w, y])
+    if np.abs(points).max() > FAR * (height + width):
+        raise ValueError(f"a corner of a polygon lies more than {FAR} times the size of the image away")
+    return points.reshape(-1, 2)
 
 
 def _polygon(points: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
@@ -131,6 +145,7 @@ def _from_runs(counts: object, height: int, width: int) -> NDArray[np.bool_]:
         runs.ndim != 1
         or runs.dtype.kind not in "iu"
         or runs.min(initial=0) < 0
+        or runs.max(initial=0) > height * width  # before the sum, which could pass 64 bits and come round
         or runs.sum() != height * width
     ):
         raise ValueError(f"run lengths that do not add up to {height} x {width}")

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError, nearest
+from ..parsing import read_json
 from .decoding import SUFFIXES, Prepare
 from .folder import files_fingerprint, load_folder
 from .image_sets import ImageSet, Splits, content_fingerprint
-from .json_files import read_json
 from .listing import visible_files
 from .parts import MOST, PartNames, Parts, decode_masks, largest
 

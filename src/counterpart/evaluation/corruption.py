@@ -22,6 +22,7 @@ from ..data.corruptions import BENCHMARK, CORRUPTIONS
 from ..data.image_sets import ImageSet
 from ..data.loaders import batches
 from ..errors import UserError
+from ..parsing import parse_json
 from ..progress import track
 from ..records import Record, append
 from ..statistics import wilson
@@ -138,10 +139,12 @@ def _right(
 
 def _read(file: Path) -> dict[Variant, Count]:
     """What is counted, the last count of a variant; an unfinished last line (a killed writer) is left out."""
-    whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n") if file.exists() else ("", "", "")
-    counts = {}
+    counts: dict[Variant, Count] = {}
+    if not file.exists():
+        return counts
     try:
-        for row in map(json.loads, whole.splitlines()):
+        whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")
+        for row in map(parse_json, whole.splitlines()):
             variant = row.pop("corruption"), row.pop("severity")
             counts[variant] = Count(**row)
     except (ValueError, TypeError, KeyError, AttributeError):

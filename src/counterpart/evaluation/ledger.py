@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..parsing import read_json
 from ..rundir import sweep, write_atomically
 
 CLEAN = "clean"  # the unit that holds the answers on clean images
@@ -116,8 +117,10 @@ class Ledger:
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides what the rows say."""
-        loaded = _parse(self.folder / "identity.json")
-        assert isinstance(loaded, dict)
+        file = self.folder / "identity.json"
+        loaded = _parse(file)
+        if not isinstance(loaded, dict):
+            raise _damaged(file)
         return loaded
 
     def read(self, name: str, chunk: int) -> Unit | None:
@@ -126,9 +129,12 @@ class Ledger:
         if not file.exists():
             return None
         try:
-            return Unit(**_parse(file))
+            unit = Unit(**_parse(file))
         except TypeError:
             raise _damaged(file) from None
+        if not _is_sound(unit):
+            raise _damaged(file)
+        return unit
 
     def commit(self, name: str, chunk: int, unit: Unit, fooling: Tensor | None) -> None:
         """Keep a unit, and before it the images that fool: (F, C, H, W), where they are to be kept."""
@@ -176,6 +182,8 @@ class Ledger:
                 unit = self.read(name, chunk)
                 for i, p in enumerate(unit.positions if unit else ()):
                     assert unit is not None
+                    if p >= len(labels):
+                        raise _damaged(self._file("units", name, chunk, ".json"))
                     if name == CLEAN:
                         clean[p] = answer[p] = unit.answers[i]
                         continue
@@ -189,7 +197,7 @@ class Ledger:
 
     def seconds(self) -> float:
         """Compute time, all starts and processes together."""
-        return float(sum(_parse(file)["seconds"] for file in (self.folder / "units").glob("*.json")))
+        return float(sum(map(_seconds, (self.folder / "units").glob("*.json"))))
 
     def _file(self, kind: str, name: str, chunk: int, suffix: str) -> Path:
         # A name may hold a path, of the model that a transfer attack searched on.
@@ -229,9 +237,24 @@ def _scales(value: Tensor) -> list[float]:
 
 def _parse(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_json(file)
     except ValueError:  # of JSON, or of UTF-8
         raise _damaged(file) from None
+
+
+def _seconds(file: Path) -> float:
+    try:
+        return float(_parse(file)["seconds"])
+    except (LookupError, TypeError, ValueError):
+        raise _damaged(file) from None
+
+
+def _is_sound(unit: Unit) -> bool:
+    """Whether the columns of a unit that was read are whole numbers, and as many as it has positions."""
+    columns = (unit.positions, unit.answers, unit.fooled, unit.forwards, unit.backwards)
+    if not all(isinstance(column, list) and len(column) == len(unit.positions) for column in columns):
+        return False
+    return all(type(value) in (int, bool) and value >= 0 for column in columns for value in column)
 
 
 def _damaged(file: Path) -> UserError:

@@ -22,7 +22,6 @@ from .. import build, devices, progress
 from ..config import resolve
 from ..data.decoding import decode, header_size
 from ..data.image_sets import Splits
-from ..data.json_files import read_json
 from ..data.parts_folder import IMAGES, TABLE, mask_of
 from ..data.preparation import (
     MANIFEST,
@@ -38,6 +37,7 @@ from ..data.transforms import as_floats
 from ..errors import UserError
 from ..evaluation.ledger import weights_hash
 from ..models.part_model import PartClassifier
+from ..parsing import read_json
 from ..part_maps import predicted_parts
 from ..rundir import RunDir, write_atomically
 from .targets import load_run

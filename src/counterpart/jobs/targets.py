@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import build, devices, distributed
+from ..catalogue import OBJECT, refuse_object
 from ..config import Config, plain, resolve
 from ..data.class_map import mapped
 from ..data.decoding import Prepare, fit
@@ -47,6 +48,7 @@ OF_IMAGES = (
     "channels",
 )  # of the settings data, what decides the images
 PREPARED = ("folder", "parts", "imagenet")  # data sets whose readers let a network prepare each image
+DESCRIBED = ("model", "classes", "data", "fingerprint", "config")  # what a checkpoint says of its model
 ASKED = 16  # images that a model from outside is asked about, to see what it answers with
 FORMS = (
     "a run folder, a checkpoint (.safetensors), timm/NAME, ARCHITECTURE@WEIGHTS.pt, FILE.onnx, or module:function of "
@@ -104,6 +106,8 @@ def open_targets(text: str, changes: Mapping[str, Any]) -> Iterator[Target]:
         UserError: the text names nothing, or model and images do not belong together.
     """
     path, changes = Path(text).expanduser(), _on_the_images_of_a_run(changes)
+    if text.startswith(OBJECT):
+        refuse_object()
     if path.is_dir():
         for run in members(path):
             yield _run(run, text, None, changes)
@@ -126,7 +130,7 @@ def _on_the_images_of_a_run(changes: Mapping[str, Any]) -> Mapping[str, Any]:
     data = changes.get("data") or {}
     if data.get("split_of") is None:
         return changes
-    theirs = RunDir(Path(data["split_of"]).expanduser()).config()["data"]
+    theirs = RunDir(Path(data["split_of"]).expanduser()).config().get("data", {})
     images = {name: theirs[name] for name in OF_IMAGES if theirs.get(name) is not None}
     return {**changes, "data": {**images, **data}}
 
@@ -177,7 +181,13 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     if "state" in about:  # a whole training, of which the weights are a part
         prefix = "ema.module." if "ema.n_averaged" in tensors else "model."
         tensors = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    model = build.build_model(about["model"], seed=0)
+    if lacking := [name for name in DESCRIBED if name not in about]:
+        raise UserError(f"{path} is damaged: its header does not say {lacking[0]!r}.")
+    try:
+        model = build.build_model(about["model"], seed=0)
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} is damaged: its header describes no network ({reason}).") from error
     load_weights(model, tensors, str(path))
     return model, about
 
@@ -191,7 +201,7 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
                 f"{', '.join(JUDGING)}; another radius is --evaluate.eps, another norm --evaluate.norm."
             )
     own = run.config()
-    own_data = own["data"]
+    own_data = {"name": "digits", **own.get("data", {})}  # what a setting that is not there means
     others = (changes.get("data") or {}).get("name", own_data["name"]) != own_data["name"]
     # What the run says of its data does not hold for another set, and data.limit is for training images.
     own["data"] = {} if others else {**own_data, "limit": None}

@@ -1,6 +1,5 @@
 """Verify evaluations: re-derive every claim of a run folder's ledgers."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from ..errors import UserError
 from ..evaluation import accuracy
 from ..evaluation.ledger import Ledger, weights_hash
 from ..evaluation.verify import Verified, verify
+from ..parsing import read_json
 from ..protocols import NamedAttack
 from ..records import Record, fingerprint
 from ..rundir import RunDir, members
@@ -52,8 +52,7 @@ def verify_run(path: Path, changes: Mapping[str, Any], *, eight_bits: bool = Fal
 
 def _verify(run: RunDir, folder: Path, changes: Mapping[str, Any], eight_bits: bool) -> Verified:
     identity = Ledger(folder, 0).identity()
-    asked = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    asked["config"] = in_current_words(asked["config"])
+    asked = _settings(folder / "settings.json")
     if not asked["config"]["evaluate"]["save_images"]:
         raise UserError(
             f"{folder} was made with --save-images false: evaluate again without that, then verify."
@@ -97,6 +96,20 @@ def _verify(run: RunDir, folder: Path, changes: Mapping[str, Any], eight_bits: b
     if distributed.is_main():
         _report(run, folder, result)
     return result
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    """How an evaluation was asked for: {"target": ..., "config": ...}."""
+    try:
+        asked = read_json(file)
+        config = asked["config"]
+        sound = isinstance(asked["target"], str) and isinstance(config["data"], dict)
+        sound = sound and isinstance(config["evaluate"]["save_images"], bool)
+    except (OSError, ValueError, LookupError, TypeError):
+        sound = False
+    if not sound:
+        raise UserError(f"{file} is missing or damaged: without it nothing says how the evaluation was made.")
+    return {**asked, "config": in_current_words(config)}
 
 
 def _changes(config: Mapping[str, Any], outside: RunDir | None, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -168,13 +168,11 @@ def _refuse_foreign(path: Path, start: bytes) -> None:
 
 def _why_unreadable(path: Path, reason: str) -> str:
     """Why torch refuses a file, and the way out, in one line."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-                return (
-                    f"{path} is a TorchScript program, which is code. If you trust it, save its weights once: "
-                    f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pt')."
-                )
+    if any(name.endswith("/constants.pkl") for name in _names_in_archive(path)):
+        return (
+            f"{path} is a TorchScript program, which is code. If you trust it, save its weights once: "
+            f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pt')."
+        )
     asked = re.search(r"GLOBAL ([\w.]+)", reason)
     if asked:
         return (
@@ -183,6 +181,15 @@ def _why_unreadable(path: Path, reason: str) -> str:
             "model, or torch.save(x['state_dict'], 'weights.pt') if a dictionary."
         )
     return f"{path} cannot be read as plain tensors: it is damaged, or no PyTorch file."
+
+
+def _names_in_archive(path: Path) -> list[str]:
+    """The names in a zip archive; none where the file is none, or its table is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return []
 
 
 def _classifier_names(model: nn.Module) -> set[str]:

@@ -116,7 +116,9 @@ def _render(runs: Sequence[Run], output: Path) -> str:
 
 
 def _headline(runs: Sequence[Run], evaluated: Sequence[Row]) -> str:
-    data = {str(row.setting.data) for row in evaluated} or {str(run.config["data"]["name"]) for run in runs}
+    data = {str(row.setting.data) for row in evaluated} or {
+        str(run.config.get("data", {}).get("name", "unknown data")) for run in runs
+    }
     return f"{'Robust accuracy' if evaluated else 'Training'} on {listed(sorted(data))}"
 
 

@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..errors import UserError
 from ..models.hub import read_weights
+from ..parsing import parse_json
 from ..rundir import write_atomically
 
 
@@ -107,7 +108,13 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors, header = read_weights(path)
     if "counterpart" not in header:
         raise UserError(f"{path} holds weights, but no counterpart header: use it with --model.init instead.")
-    return tensors, json.loads(header["counterpart"])
+    try:
+        about = parse_json(header["counterpart"])
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: its header is no JSON ({error}).") from None
+    if not isinstance(about, dict):
+        raise UserError(f"{path} is damaged: its header does not say what it holds.")
+    return tensors, about
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:

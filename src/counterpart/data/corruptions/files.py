@@ -6,6 +6,7 @@ severity. ``labels.npy`` has a label for every row. Source: Hendrycks and Diette
 
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,7 @@ def _open(path: Path) -> NDArray[Any]:
         opened = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"{path} is missing. docs/datasets.md says where the official files are.") from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, RecursionError, TokenError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is damaged or no .npy file: {reason}") from None
     if not isinstance(opened, np.ndarray):
