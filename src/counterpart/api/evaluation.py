@@ -137,7 +137,13 @@ def _targets(
     """What is judged on what: named by texts alone as the commands have it, or made of objects."""
     settings = merge(settings, _named_data(data, root))
     live = data if is_data(data) else None
+    if not isinstance(model, nn.Module | str | Path):
+        raise UserError(
+            f"a model is a torch.nn.Module, or the name of one; got {type(model).__name__}. Put it into a module."
+        )
     if isinstance(model, nn.Module):
+        if live is None and "name" not in settings.get("data", {}):
+            raise UserError("on which images? Give (images, labels), a data set, a folder, or the name of a data set.")
         yield target_of_objects(model, live, settings, **of_objects)
     elif live is not None:
         opened, classes = open_model(str(model))
