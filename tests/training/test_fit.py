@@ -129,9 +129,9 @@ def test_precision_and_compilation_reach_view_and_training(train, monkeypatch, p
     made, seen = [], []
 
     class Watched(InferenceView):
-        def __init__(self, model, *, precision="float32", compile=False):
+        def __init__(self, model, *, precision="float32", compile=False, form="fast"):
             made.append((precision, compile))
-            super().__init__(model, precision=precision)
+            super().__init__(model, precision=precision, form=form)
 
     monkeypatch.setattr(loop, "InferenceView", Watched)
     train([Phase("p", 1, recording(seen))], precision=precision, compile=compile_it)
