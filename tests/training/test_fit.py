@@ -24,7 +24,7 @@ from counterpart.rundir import RunDir
 from counterpart.training import checkpoint, loop, step
 from counterpart.training.loop import fit
 from counterpart.training.optimizers import sgd
-from counterpart.training.step import Phase, LoopOptions
+from counterpart.training.step import LoopOptions, Phase
 from counterpart.training.weight_average import averaged
 
 CPU = torch.device("cpu")
