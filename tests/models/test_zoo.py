@@ -20,7 +20,6 @@ TIMM = (
     "levit_128s", "xcit_nano_12_p16_224", "coat_lite_tiny", "ghostnet_050", "tf_mobilenetv3_small_minimal_100",
     "hrnet_w18_small", "resmlp_12_224", "vovnet39a", "nf_regnet_b0", "mambaout_femto", "crossvit_tiny_240",
 )  # fmt: skip
-FALLBACKS = {"torchvision/inception_v3"}  # none of them may be wrong; these need not be fast
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +51,7 @@ def test_a_network_that_cannot_be_had_is_a_line(zoo):
 
 
 def test_a_view_that_is_another_model_is_a_line_that_says_so(zoo, monkeypatch):
-    monkeypatch.setattr(zoo, "decide_form", lambda *_: ("fast", None))
+    monkeypatch.setattr(zoo, "decide_form", lambda *_: ("fast", None))  # as if nobody looked
     build = partial(zoo.tutorial_network, "hook on the logits")
     row = zoo.line("wrong", (32,), build, torch.device("cpu"))
     assert row.value == 0

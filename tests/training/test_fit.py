@@ -24,7 +24,7 @@ from counterpart.rundir import RunDir
 from counterpart.training import checkpoint, loop, step
 from counterpart.training.loop import fit
 from counterpart.training.optimizers import sgd
-from counterpart.training.step import Phase, Settings
+from counterpart.training.step import LoopOptions, Phase
 from counterpart.training.weight_average import averaged
 
 CPU = torch.device("cpu")
@@ -70,7 +70,7 @@ def train(images, tmp_path):
             optimizer=sgd(model, lr=lr, momentum=momentum, nesterov=False, weight_decay=0.0, decay_norm=True),
             rate=rate,
             validate=validate or (lambda model, view: (0.5, 0.5)),
-            settings=Settings(**settings),
+            settings=LoopOptions(**settings),
             about={"config": "c"},
         )
         assert done or "deadline" in changes
@@ -129,9 +129,9 @@ def test_precision_and_compilation_reach_view_and_training(train, monkeypatch, p
     made, seen = [], []
 
     class Watched(InferenceView):
-        def __init__(self, model, *, precision="float32", compile=False):
+        def __init__(self, model, *, precision="float32", compile=False, form="fast"):
             made.append((precision, compile))
-            super().__init__(model, precision=precision)
+            super().__init__(model, precision=precision, form=form)
 
     monkeypatch.setattr(loop, "InferenceView", Watched)
     train([Phase("p", 1, recording(seen))], precision=precision, compile=compile_it)
@@ -277,7 +277,7 @@ from counterpart.models.inference import InferenceView
 from counterpart.models import create
 from counterpart.objectives import adversarial, standard, trades, with_parts
 from counterpart.protocols import PartOutput
-from counterpart.training.step import Phase, Settings, train_step
+from counterpart.training.step import Phase, LoopOptions, train_step
 from counterpart.training.optimizers import sgd
 from functools import partial
 
@@ -325,7 +325,7 @@ for kind in ("plain", "norm", "dropout", "awp", "joint", "parts", "segmenter"):
         model, whole = model.double(), Batch(whole.images.double(), whole.labels, whole.index, **parts)
     view = InferenceView(model)
     optimizer = sgd(model, lr=0.5, momentum=0.9, nesterov=False, weight_decay=0.01, decay_norm=True)
-    settings = Settings(9, 0, torch.device("cpu"), None, awp=0.05 if kind == "awp" else 0.0)
+    settings = LoopOptions(9, 0, torch.device("cpu"), None, awp=0.05 if kind == "awp" else 0.0)
     for step in range(1 if kind == "joint" else 4):  # later the sign of a gradient near zero may differ
         part = whole.select(distributed.share(9))
         train_step(part, 9, 0, step, model, view, Phase("p", 1, objective), optimizer, settings)

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from .modes import eval_mode
+
 
 @contextmanager
 def borrowed(model: nn.Module, fused: Sequence[nn.Module] = ()) -> Iterator[None]:
@@ -16,19 +18,16 @@ def borrowed(model: nn.Module, fused: Sequence[nn.Module] = ()) -> Iterator[None
         model: whose modes and parameters are put back at the end, whatever happens.
         fused: its modules that shall attend by a fused kernel inside the block.
     """
-    modes = [(module, module.training) for module in model.modules()]
     needs = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     kernels = [(module, module.fused_attn) for module in fused]
-    model.eval()
-    for parameter, _ in needs:
-        parameter.requires_grad_(False)
-    for module in fused:
-        module.fused_attn = True  # type: ignore[assignment]  # a module's attributes are typed as tensors
     try:
-        yield
+        for parameter, _ in needs:
+            parameter.requires_grad_(False)
+        for module in fused:
+            module.fused_attn = True  # type: ignore[assignment]  # a module's attributes are typed as tensors
+        with eval_mode(model):
+            yield
     finally:
-        for module, training in modes:
-            module.training = training
         for parameter, needed in needs:
             parameter.requires_grad_(needed)
         for module, kernel in kernels:
