@@ -9,7 +9,7 @@ from rich.table import Table
 
 from .. import build, distributed
 from ..evaluation import accuracy
-from ..evaluation.ledger import Ledger, Row
+from ..evaluation.ledger import Ledger, LedgerRow
 from ..evaluation.masking_checks import Behaviour, audit
 from ..protocols import NamedAttack
 from ..records import Record, fingerprint
@@ -45,7 +45,7 @@ def audit_target(
 
 def _rows(
     case: Case, effort: Mapping[str, int], attacks: Sequence[NamedAttack], eps: float, name: str
-) -> list[Row]:
+) -> list[LedgerRow]:
     """Every attack on all that the model gets right, in a ledger of its own: an audit that was stopped goes on."""
     target, wanted = case.target, case.target.config.evaluate
     identity = {
