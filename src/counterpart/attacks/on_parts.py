@@ -22,7 +22,7 @@ from .projected_gradient import Answer, climb, climb_from, pgd
 from .starts import images_of
 
 STRATEGIES = ("untargeted", "random", "likely", "most-confident", "sorted")
-Loss: TypeAlias = Callable[[PartOutput, Tensor], Tensor]
+PartAttackLoss: TypeAlias = Callable[[PartOutput, Tensor], Tensor]
 """(what a model says of some images, which rows of the batch they are) -> (b,) what to raise."""
 
 SURE = 1000.0  # logit of a part where a mask is shown to the second half of a model, as in the published code
@@ -280,7 +280,7 @@ class _Choice:
         return self.guides.read(nth).to(rows.device), chosen
 
 
-def _answer(model: Classifier, labels: Tensor, loss: Loss) -> Answer:
+def _answer(model: Classifier, labels: Tensor, loss: PartAttackLoss) -> Answer:
     """Ask a part model, or a view of one, for all that it says."""
 
     def answer(images: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -303,14 +303,14 @@ def _output(probe: Probe) -> PartOutput:
     return PartOutput(probe.logits, probe.part_logits)
 
 
-def _apart(parts: Tensor, annotated: Tensor, full_resolution: bool) -> Loss:
+def _apart(parts: Tensor, annotated: Tensor, full_resolution: bool) -> PartAttackLoss:
     """Away from the true masks, where they are known."""
     return lambda output, rows: part_cross_entropy(
         output.part_logits, parts[rows], annotated[rows], full_resolution
     )
 
 
-def _towards(masks: Tensor, full_resolution: bool) -> Loss:
+def _towards(masks: Tensor, full_resolution: bool) -> PartAttackLoss:
     """To other masks."""
     everywhere = torch.ones(len(masks), dtype=torch.bool, device=masks.device)
     away = _apart(masks, everywhere, full_resolution)
