@@ -36,7 +36,7 @@ def create(
         image_size: side of the images in pixels, for networks that are built for one size, such as transformers.
         patch_size: side of the patches in pixels, for timm's transformers.
         pretrained: start from pretrained weights; timm's networks and the encoders of part models only.
-        parts: what else makes a part model: the options of ``part_model.create``.
+        parts: what else makes a part model: see ``part_model.PartOptions``.
         options: what the user's own network takes besides.
     """
     if name.startswith(("timm/", "parts/")) and width is not None:
@@ -52,7 +52,8 @@ def create(
 
         if parts is None:
             raise UserError(f"{name} needs images with annotated parts, and this data set has none.")
-        return part_model.create(name, num_classes, in_channels, image_size, pretrained, **parts)
+        made_of = part_model.PartOptions(**parts)
+        return part_model.create(name, num_classes, in_channels, image_size, pretrained, made_of)
     if name not in MODELS and not _match_wide_resnet(name):
         entry = find("models", name)
         if not entry.inside:
