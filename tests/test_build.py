@@ -42,7 +42,8 @@ def test_settings_of_part_reach_its_rule_and_objective():
     burn_in, main = build.build_phases(config)
     given = main.objective.perturb.keywords
     assert given["rule"].keywords == wanted
-    assert (given["steps"], given["step_size"], given["drawn_from"]) == (7, 0.004, "clean")
+    crafting = given["crafting"]
+    assert (crafting.steps, crafting.step_size, crafting.drawn_from) == (7, 0.004, "clean")
     assert given["budget"] == Linf(0.03)
     assert (main.refresh_epochs, main.map_class, main.map_kind) == (None, "predicted", "layer-cam")
     corner = resolve(PART, {"mask": {"rule": "quadrant", "quadrant": "lower-left"}})
@@ -50,9 +51,12 @@ def test_settings_of_part_reach_its_rule_and_objective():
     assert build.build_phases(resolve(PART, {"mask": {"refresh_epochs": 4}}))[1].refresh_epochs == 4
     with pytest.raises(UserError, match=r"drawn_from clean has no effect"):
         resolve(PART, {"mask": {"refresh_epochs": 4, "drawn_from": "clean"}})
-    assert (burn_in.refresh_epochs, burn_in.objective.perturb.keywords["drawn_from"]) == (None, "start")
+    assert (burn_in.refresh_epochs, burn_in.objective.perturb.keywords["crafting"].drawn_from) == (
+        None,
+        "start",
+    )
     assert build.build_rule(resolve(PART)).keywords["mask"] == rules.Standardised()
-    assert build.build_phases(resolve(PART))[1].objective.perturb.keywords["drawn_from"] == "start"
+    assert build.build_phases(resolve(PART))[1].objective.perturb.keywords["crafting"].drawn_from == "start"
 
 
 @pytest.mark.parametrize(
@@ -114,11 +118,11 @@ MARGIN = {"attack": {"generation": "minimum-margin", "targets": 2}}
 def test_minimum_margin_generation_reaches_both_phases(method):
     """Masks are drawn on the clean pass that it makes anyway, unless another is asked for."""
     config = resolve({"train": {"method": method}}, MARGIN)
-    given = [phase.objective.perturb.keywords for phase in build.build_phases(config)]
-    assert [(g["targets"], g["loss"], g["drawn_from"]) for g in given] == [(2, margin, "clean")] * len(given)
+    given = [phase.objective.perturb.keywords["crafting"] for phase in build.build_phases(config)]
+    assert [(g.targets, g.loss, g.drawn_from) for g in given] == [(2, margin, "clean")] * len(given)
     started = build.build_phases(resolve(PART, MARGIN, {"mask": {"drawn_from": "start"}}))[1]
-    assert started.objective.perturb.keywords["drawn_from"] == "start"
-    assert build.build_phases(resolve(PART))[1].objective.perturb.keywords["targets"] is None
+    assert started.objective.perturb.keywords["crafting"].drawn_from == "start"
+    assert build.build_phases(resolve(PART))[1].objective.perturb.keywords["crafting"].targets is None
 
 
 def test_more_targets_than_wrong_classes_are_refused_before_anything_is_written(tmp_path):
@@ -463,7 +467,7 @@ def test_the_hash_of_a_configuration_forgets_what_does_not_matter():
 def test_part_t_and_part_m_are_trades_and_mart_under_the_rule(method, base, drawn_from):
     config = resolve({"train": {"method": method, "beta": 5, "bn_batches": "joint", "epochs": 8}})
     *before, main = build.build_phases(config)
-    assert main.objective.loss.func.__name__ == f"{base}_loss"
+    assert main.objective.loss.func.__name__ == f"loss_of_{base}"
     assert main.objective.loss.keywords == {"beta": 5, "bn_batches": "joint", "label_smoothing": 0}
     given = main.objective.perturb.keywords
     if drawn_from is None:
@@ -471,7 +475,7 @@ def test_part_t_and_part_m_are_trades_and_mart_under_the_rule(method, base, draw
         assert given["rule"] is rules.constant
     else:
         assert (before[0].name, before[0].epochs, main.epochs) == ("burn-in", 2, 6)
-        assert given["drawn_from"] == drawn_from
+        assert given["crafting"].drawn_from == drawn_from
         assert given["rule"].func is rules.draw_budget
     assert build.name_method(config) == method.upper()
     with pytest.raises(UserError, match=r"train.beta 5 has no effect with method at"):

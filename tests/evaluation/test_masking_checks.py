@@ -8,7 +8,7 @@ from counterpart.budget import L1, L2, Linf
 from counterpart.data.image_sets import ImageSet
 from counterpart.data.transforms import as_floats
 from counterpart.evaluation import accuracy
-from counterpart.evaluation.ledger import Ledger, Row
+from counterpart.evaluation.ledger import Ledger, LedgerRow
 from counterpart.evaluation.masking_checks import audit
 
 ITERATIVE, WHITE, UNBOUNDED, RANDOM, GROWS = (
@@ -23,8 +23,8 @@ EFFORT = {"steps": 10, "queries": 60, "draws": 10}
 
 def rows_of(counts):
     """``{attacks: images}`` -> rows; and two images that were wrong anyway, which no share counts."""
-    wrong = [Row(0, 1, 0, (), 0, 1, 0)] * 2
-    return wrong + [Row(0, 1, 1, fooled, 0, 1, 0) for fooled, n in counts.items() for _ in range(n)]
+    wrong = [LedgerRow(0, 1, 0, (), 0, 1, 0)] * 2
+    return wrong + [LedgerRow(0, 1, 1, fooled, 0, 1, 0) for fooled, n in counts.items() for _ in range(n)]
 
 
 HONEST = {

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from counterpart.batch import Batch
-from counterpart.evaluation.ledger import Row
+from counterpart.evaluation.ledger import LedgerRow
 from counterpart.evaluation.model_checks import INPUTS, classifier_doubts, model_doubts, result_doubts
 from counterpart.models.inference import InferenceView
 from counterpart.models.straight_through import straight_through
@@ -224,7 +224,7 @@ def test_a_saturated_softmax_is_two_doubts(batch):
 
 
 def row(*fooled):
-    return Row(0, 1, 1, fooled, 0 if fooled else 1, 1, 0)
+    return LedgerRow(0, 1, 1, fooled, 0 if fooled else 1, 1, 0)
 
 
 def lines(*texts):
@@ -292,7 +292,7 @@ TEN = tuple("0123456789")
 
 def answered(*pairs):
     """((label, answer, how many), ...) -> rows."""
-    return [Row(0, label, answer, (), answer, 1, 0) for label, answer, n in pairs for _ in range(n)]
+    return [LedgerRow(0, label, answer, (), answer, 1, 0) for label, answer, n in pairs for _ in range(n)]
 
 
 def doubted(rows, classes=TEN):
@@ -325,7 +325,9 @@ def test_images_that_hardly_vary_raise_no_doubt():
 def test_an_accuracy_whose_interval_reaches_chance(right, n, near):
     """Chance is 0.1: Wilson's lower bound for 16 of 100 is 0.101, for 110 of 1,000 0.092."""
     labels = [k % 10 for k in range(n)]
-    rows = [Row(0, y, y if k < right else (y + 1 + k % 8) % 10, (), 0, 1, 0) for k, y in enumerate(labels)]
+    rows = [
+        LedgerRow(0, y, y if k < right else (y + 1 + k % 8) % 10, (), 0, 1, 0) for k, y in enumerate(labels)
+    ]
     assert doubted(rows) == (["clean accuracy near chance"] if near else [])
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from counterpart.budget import Linf
 from counterpart.data.image_sets import ImageSet
 from counterpart.data.parts import Parts
-from counterpart.evaluation.ledger import Row
+from counterpart.evaluation.ledger import LedgerRow
 from counterpart.evaluation.panel import write_panel
 from counterpart.importance.rules import constant
 from counterpart.protocols import Attacked, NamedAttack, PartOutput, Probe
@@ -66,7 +66,9 @@ def darker(view, images, labels, *, budget, keys):
 
 def panel_of(tmp_path, model, images):
     """The tensors and the header of a panel of all images."""
-    rows = [Row(index, label, label, (), label, 0, 0) for index, label in enumerate(images.labels.tolist())]
+    rows = [
+        LedgerRow(index, label, label, (), label, 0, 0) for index, label in enumerate(images.labels.tolist())
+    ]
     budget, file = Linf(EPS), tmp_path / "panel.safetensors"
     write_panel(
         file, model, model, images, rows, [NamedAttack("darker", darker, "darker")], map_view=model,

@@ -7,7 +7,7 @@ import pytest
 
 from counterpart import jobs, papers
 from counterpart.config import resolve
-from counterpart.evaluation.ledger import Row
+from counterpart.evaluation.ledger import LedgerRow
 from counterpart.papers import cells, experiments
 from counterpart.recipes import load
 from counterpart.records import Record
@@ -35,7 +35,7 @@ def asked(monkeypatch):
         names = ["accuracy/clean", *(f"accuracy/{name}" for name in names), "accuracy/worst case"]
         names += [f"parts/{name}" for name in ("mIoU clean", "pixel accuracy clean")]
         last = tuple(name.removeprefix("accuracy/") for name in names[-4:-3] if name != "accuracy/clean")
-        rows = [Row(0, 1, 1, (), 1, 0, 0), Row(1, 1, 1, last, 0, 0, 0)]
+        rows = [LedgerRow(0, 1, 1, (), 1, 0, 0), LedgerRow(1, 1, 1, last, 0, 0, 0)]
         return [jobs.judging.Judged(RunDir(Path(text)), [Record("metric", n, 0.5, 2) for n in names], rows)]
 
     monkeypatch.setattr(cells.jobs, "evaluate", evaluate)

@@ -10,8 +10,9 @@ from counterpart.records import Record, write
 from counterpart.statistics import welch
 
 ROWS = (
-    papers.Row("ResNet-50", "base"), papers.Row("ResNet-50 slow", "base"),
-    papers.Row("Downsampled", "down"), papers.Row("Downsampled slow", "down"), papers.Row("Pixel", "pixel"),
+    papers.PaperRow("ResNet-50", "base"), papers.PaperRow("ResNet-50 slow", "base"),
+    papers.PaperRow("Downsampled", "down"), papers.PaperRow("Downsampled slow", "down"),
+    papers.PaperRow("Pixel", "pixel"),
 )  # fmt: skip
 
 

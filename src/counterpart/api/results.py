@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import UserError, nearest
-from ..evaluation.ledger import Row
+from ..evaluation.ledger import LedgerRow
 from ..evaluation.masking_checks import Behaviour
 from ..evaluation.memory_ledger import MemoryLedger
 from ..evaluation.model_checks import Doubt
@@ -92,7 +92,7 @@ class Judgement:
         return self._judged.records
 
     @property
-    def rows(self) -> Sequence[Row]:
+    def rows(self) -> Sequence[LedgerRow]:
         """What happened to each image."""
         return self._judged.rows
 

@@ -24,7 +24,7 @@ from ..checks import check_labels, check_unit_range
 from ..losses.classification import margin
 from ..protocols import Attacked, Classifier, Probe
 from ..seeding import Keys
-from .minimum_norm import nearest_plane, norm_of, nothing_met
+from .minimum_norm import Met, nearest_plane, norm_of, nothing_met
 from .starts import aim, images_of, leaf_and_logits
 
 FLOOR = 1e-8  # of the two distances that are weighed against each other, as in the published code
@@ -73,25 +73,15 @@ def fab(
     """
     check_unit_range(images)
     targets, spent = aim(model, images, labels, target, margin)
-    found, left = images.clone(), torch.ones_like(labels, dtype=torch.bool)  # left: not fooled so far
-    met = nothing_met(images, forwards=spent)
+    verdicts = _Verdicts(
+        images.clone(), torch.ones_like(labels, dtype=torch.bool), nothing_met(images, spent)
+    )
     everything = torch.arange(len(images), device=images.device)
     batch = _Rows(everything, images, labels, targets, budget, torch.zeros_like(images).flatten(1))
-
-    def judge(rows: _Rows, pixels: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Which rows are misclassified, and which of these are done for being allowed, too."""
-        wrong = logits.detach().argmax(dim=1) != rows.labels
-        done = wrong & rows.near
-        found[rows.index[done]] = pixels[done]
-        left[rows.index[done]] = False
-        met.forwards[rows.index] += 1
-        met.offer(rows.index, pixels, rows.length(pixels), wrong)
-        return wrong, done
-
     for restart in range(restarts):
-        rows = batch.select(left)
+        rows = batch.select(verdicts.standing)
         if restart > 0:
-            rows = rows.at(_random_offset(rows, keys[left].fold(restart)))
+            rows = rows.at(_random_offset(rows, keys[verdicts.standing].fold(restart)))
         elif start is not None:
             rows = rows.at(rows.offset_of(images_of(start)))
         for step in range(steps):
@@ -101,7 +91,7 @@ def fab(
             leaf, logits = leaf_and_logits(model, pixels)
             if restart == step == 0:
                 check_labels(labels, logits.shape[1])
-            _, done = judge(rows, pixels, logits)
+            _, done = verdicts.judge(rows, pixels, logits)
             if done.all():
                 break
             # The planes of all rows: a backward pass on some of them would need another forward pass.
@@ -109,15 +99,16 @@ def fab(
                 leaf, logits, rows.labels, _rivals(rows, logits.shape[1]), rows.radius(), budget.norm
             )
             rows = rows.at(_advance(rows, gap, slope, alpha_max, eta)).select(~done)
-            met.backwards[rows.index] += 1 if targets is not None else logits.shape[1] - 1
+            verdicts.met.backwards[rows.index] += 1 if targets is not None else logits.shape[1] - 1
 
             pixels = rows.pixels()
             # Most of these points are misclassified and pulled back, so the next step needs a pass of its own:
             # keeping the graph of this one for the others would cost more than it saves.
             with torch.no_grad():
-                wrong, done = judge(rows, pixels, model(pixels))
+                wrong, done = verdicts.judge(rows, pixels, model(pixels))
             rows = rows.at(rows.offset * torch.where(wrong, beta, 1.0)[:, None]).select(~done)
-    return Attacked(found, met.forwards, met.backwards, met.distances, met.nearest)
+    met = verdicts.met
+    return Attacked(verdicts.images, met.forwards, met.backwards, met.distances, met.nearest)
 
 
 @dataclass(frozen=True)
@@ -175,6 +166,31 @@ class _Rows:
         if rounded.any():
             images[rounded] = self.budget.select(rounded).project(images[rounded], self.clean[rounded])
         return images
+
+
+@dataclass(frozen=True)
+class _Verdicts:
+    """What a search has come to, for the whole batch.
+
+    Attributes:
+        images: (B, C, H, W) the first adversarial one met in the budget, else the clean image.
+        standing: (B,) whether there is none so far.
+        met: passes, distances and nearest images.
+    """
+
+    images: Tensor
+    standing: Tensor
+    met: Met
+
+    def judge(self, rows: _Rows, pixels: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Which rows are misclassified, and which of these are done for being allowed, too."""
+        wrong = logits.detach().argmax(dim=1) != rows.labels
+        done = wrong & rows.near
+        self.images[rows.index[done]] = pixels[done]
+        self.standing[rows.index[done]] = False
+        self.met.forwards[rows.index] += 1
+        self.met.offer(rows.index, pixels, rows.length(pixels), wrong)
+        return wrong, done
 
 
 def _random_offset(rows: _Rows, keys: Keys) -> Tensor:

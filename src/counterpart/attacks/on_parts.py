@@ -22,7 +22,19 @@ from .projected_gradient import Answer, climb, climb_from, pgd
 from .starts import images_of
 
 STRATEGIES = ("untargeted", "random", "likely", "most-confident", "sorted")
-Loss: TypeAlias = Callable[[PartOutput, Tensor], Tensor]
+"""What stage one of the two-staged attack moves to, in each restart:
+
+- ``untargeted``: away from the true mask.
+- ``random``: to a random mask of a random wrong class, as the paper says.
+- ``likely``: to a random mask of the wrong class of this restart's rank, likeliest first: the code's "random".
+- ``most-confident``: to another random mask of the likeliest wrong class.
+- ``sorted``: to the masks that the model takes most surely for the likeliest wrong class (``sorted_guides``).
+
+Only wrong classes that own a mask count; with fewer classes or masks than restarts, the first ones come again. Where
+``sorted`` finds no mask that the model takes for a wrong class, the image stays as it is.
+"""
+
+PartAttackLoss: TypeAlias = Callable[[PartOutput, Tensor], Tensor]
 """(what a model says of some images, which rows of the batch they are) -> (b,) what to raise."""
 
 SURE = 1000.0  # logit of a part where a mask is shown to the second half of a model, as in the published code
@@ -156,17 +168,6 @@ def two_staged(
 ) -> Attacked:
     """First lead the segmenter to other masks, then attack the class from there (Table 12).
 
-    Strategies, by what stage one moves to in each restart:
-
-    - ``untargeted``: away from the true mask.
-    - ``random``: to a random mask of a random wrong class, as the paper says.
-    - ``likely``: to a random mask of the wrong class of this restart's rank, likeliest first: the code's "random".
-    - ``most-confident``: to another random mask of the likeliest wrong class.
-    - ``sorted``: to the masks that the model takes most surely for the likeliest wrong class (``sorted_guides``).
-
-    Only wrong classes that own a mask count; with fewer classes or masks than restarts, the first ones come again.
-    Where ``sorted`` finds no mask that the model takes for a wrong class, the image stays as it is.
-
     Args:
         model: a ``PartModel``, or a view of one.
         images: (B, C, H, W) clean images in [0, 1].
@@ -177,7 +178,7 @@ def two_staged(
         budget: the allowed perturbations, of both stages together.
         keys: source of the random starts and choices.
         start: begin stage one of the first restart here instead.
-        strategy: one of ``STRATEGIES``.
+        strategy: one of ``STRATEGIES``, which say what stage one moves to.
         aimed: stage two moves towards the class of the guide, as the code does, and not only away from the true one.
         published: stage two starts at the clean image, whatever stage one found: the slip of the published code that
             its Table 12 carries.
@@ -196,49 +197,67 @@ def two_staged(
     check_unit_range(images)
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, got {strategy!r}.")
-    choose, spent = None, 0
-    if strategy != "untargeted":
-        if guides is None:
-            raise ValueError(f"strategy {strategy} needs masks to lead to.")
-        if (strategy == "sorted") != guides.in_order:
-            raise ValueError(f"strategy {strategy} got guides of another: see sorted_guides.")
-        with torch.no_grad():
-            logits = model(images)
-        check_labels(labels, logits.shape[1])
-        choose, spent = _Choice(guides, strategy, logits, labels, keys), 1
-
-    length = _length(step_size, budget, images, steps)
-    found, left = images.clone(), torch.arange(len(images), device=images.device)
-    left = left if choose is None else left[choose.leads]
-    forwards, backwards = torch.full_like(labels, spent), torch.zeros_like(labels)
+    choice = None if strategy == "untargeted" else _choose(model, images, labels, guides, strategy, keys)
+    led = torch.ones_like(labels, dtype=torch.bool) if choice is None else choice.leads
+    survivors = led.nonzero()[:, 0]
+    attacked = images.clone()
+    forwards = torch.full_like(labels, 0 if choice is None else 1)  # a choice begins with the clean answers
+    backwards = torch.zeros_like(labels)
     for restart in range(restarts):
-        if len(left) == 0:
+        if len(survivors) == 0:
             break
-        clean, answers, within = images[left], labels[left], budget.select(left)
-        if choose is None:
-            aims, loss = None, _apart(parts[left], annotated[left], full_resolution)
+        clean, true, within = images[survivors], labels[survivors], budget.select(survivors)
+        draws = keys[survivors]
+        loss, aims = _lead(choice, restart, survivors, parts, annotated, full_resolution)
+        if restart == 0 and start is not None:
+            begin = images_of(start)[survivors]
         else:
-            masks, aims = choose(restart, left)
-            loss = _towards(masks, full_resolution)
-        given = None if start is None or restart else images_of(start)[left]
-        begin = within.sample(clean, keys[left].fold(restart)) if given is None else given
-        stride = length[left] if isinstance(length, Tensor) else length
-        everyone = torch.arange(len(left), device=left.device)
+            begin = within.sample(clean, draws.fold(restart))
+        stride = _length(step_size, within, clean, steps)
         first = climb(
-            _answer(model, answers, loss), clean, answers, begin, everyone,
+            _answer(model, true, loss), clean, true, begin, torch.arange(len(survivors), device=images.device),
             budget=within, length=stride, steps=steps, to_the_end=True,
         )  # fmt: skip
         second = pgd(
-            model, clean, answers, budget=within, keys=keys[left].fold("second stage", restart),
-            start=clean if published else first.images, target=aims if aimed else None, steps=steps, step_size=stride,
+            model, clean, true, budget=within, keys=draws.fold("second stage", restart), steps=steps,
+            start=clean if published else first.images, target=aims if aimed else None, step_size=stride,
         )  # fmt: skip
-        found[left] = second.images
+        attacked[survivors] = second.images
         with torch.no_grad():
-            held = model(second.images).argmax(dim=1) == answers
-        forwards[left] += first.forwards + second.forwards + 1
-        backwards[left] += first.backwards + second.backwards
-        left = left[held]
-    return Attacked(found, forwards, backwards)
+            held = model(second.images).argmax(dim=1) == true
+        forwards[survivors] += first.forwards + second.forwards + 1
+        backwards[survivors] += first.backwards + second.backwards
+        survivors = survivors[held]
+    return Attacked(attacked, forwards, backwards)
+
+
+def _lead(
+    choice: "_Choice | None",
+    restart: int,
+    rows: Tensor,
+    parts: Tensor,
+    annotated: Tensor,
+    full_resolution: bool,
+) -> tuple[PartAttackLoss, Tensor | None]:
+    """What stage one raises for some rows of the batch, and the classes of the masks that it leads to, if any."""
+    if choice is None:
+        return _apart(parts[rows], annotated[rows], full_resolution), None
+    masks, classes = choice(restart, rows)
+    return _towards(masks, full_resolution), classes
+
+
+def _choose(
+    model: Classifier, images: Tensor, labels: Tensor, guides: Guides | None, strategy: str, keys: Keys
+) -> "_Choice":
+    """Ask the model for its clean answers, and choose by them."""
+    if guides is None:
+        raise ValueError(f"strategy {strategy} needs masks to lead to.")
+    if (strategy == "sorted") != guides.in_order:
+        raise ValueError(f"strategy {strategy} got guides of another: see sorted_guides.")
+    with torch.no_grad():
+        logits = model(images)
+    check_labels(labels, logits.shape[1])
+    return _Choice(guides, strategy, logits, labels, keys)
 
 
 class _Choice:
@@ -280,7 +299,7 @@ class _Choice:
         return self.guides.read(nth).to(rows.device), chosen
 
 
-def _answer(model: Classifier, labels: Tensor, loss: Loss) -> Answer:
+def _answer(model: Classifier, labels: Tensor, loss: PartAttackLoss) -> Answer:
     """Ask a part model, or a view of one, for all that it says."""
 
     def answer(images: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -303,14 +322,14 @@ def _output(probe: Probe) -> PartOutput:
     return PartOutput(probe.logits, probe.part_logits)
 
 
-def _apart(parts: Tensor, annotated: Tensor, full_resolution: bool) -> Loss:
+def _apart(parts: Tensor, annotated: Tensor, full_resolution: bool) -> PartAttackLoss:
     """Away from the true masks, where they are known."""
     return lambda output, rows: part_cross_entropy(
         output.part_logits, parts[rows], annotated[rows], full_resolution
     )
 
 
-def _towards(masks: Tensor, full_resolution: bool) -> Loss:
+def _towards(masks: Tensor, full_resolution: bool) -> PartAttackLoss:
     """To other masks."""
     everywhere = torch.ones(len(masks), dtype=torch.bool, device=masks.device)
     away = _apart(masks, everywhere, full_resolution)

@@ -6,6 +6,8 @@ itself asked about, not only its flips; a flip that helps by less than the toler
 length 1 as soon as it can, since that is what decides; and after the single values the whole image comes again.
 """
 
+from dataclasses import dataclass, fields, replace
+
 import torch
 from torch import Tensor
 
@@ -59,59 +61,97 @@ def rays(
         raise ValueError(f"rays has no {budget.norm}: use linf.")
     logits, forwards = ask(model, images, start)
     check_labels(labels, logits.shape[1])
-    found, size = images.clone(), budget.size(images)
-    rows = ((logits.argmax(dim=1) == labels) & (size > 0)).nonzero()[:, 0]
+    best = images.clone()
+    rows = ((logits.argmax(dim=1) == labels) & (budget.size(images) > 0)).nonzero()[:, 0]
+    search = _begin(rows, images, labels, budget, start)
     values = images.shape[1:].numel()
     starts, ends = _blocks(values, images.device)
     cells = torch.arange(values, device=images.device)
+    for _ in range(queries):
+        if len(search.rows) == 0:
+            break
+        flipped = (cells >= starts[search.block, None]) & (cells < ends[search.block, None])
+        trial = search.upwards ^ (flipped & search.fresh[:, None]).view_as(search.upwards)
+        asked = search.next_length()
+        candidate = search.along(trial, asked)
+        fooled = model(candidate).argmax(dim=1) != search.labels
+        forwards[search.rows] += 1
+        search = search.learn(trial, asked, fooled, tolerance, len(starts))
+        done = fooled & (asked <= 1)
+        if not minimise and done.any():
+            best[search.rows[done]] = candidate[done]
+            search = search.select(~done)
+    best[search.rows] = search.along(search.upwards, search.length.clamp_max(1))
+    return Attacked(best, forwards, torch.zeros_like(forwards))
 
-    clean, answers = images[rows], labels[rows]
-    radius = budget.radius(images).expand_as(images)[rows]
+
+@dataclass(frozen=True)
+class _Rays:
+    """The images that are still searched for: where they lie in the batch, and what is known of each one's ray.
+
+    Attributes:
+        rows: (B,) positions in the batch.
+        low, high: bounds that the budget sets to their values.
+        upwards: (B, C, H, W) direction: whether each value grows.
+        length: (B,) shortest at which the model errs.
+        safe: (B,) longest on this ray at which it does not.
+        fresh: (B,) whether a flip is asked about; else the length is bisected.
+        block: (B,) which block of values is flipped.
+    """
+
+    rows: Tensor
+    clean: Tensor
+    labels: Tensor
+    radius: Tensor
+    low: Tensor
+    high: Tensor
+    upwards: Tensor
+    length: Tensor
+    safe: Tensor
+    fresh: Tensor
+    block: Tensor
+
+    def next_length(self) -> Tensor:
+        """(B,) what to ask about: the shortest length known for a flip, else the middle, or 1 as soon as it can."""
+        middle = torch.where((self.safe < 1) & (self.length > 1), 1.0, (self.safe + self.length) / 2)
+        return torch.where(self.fresh, self.length, middle)
+
+    def along(self, upwards: Tensor, length: Tensor) -> Tensor:
+        """Go ``length`` radii up or down, to the bounds: the budget's up to 1, else those of pixels."""
+        moved = self.clean + length.view(-1, 1, 1, 1) * torch.where(upwards, self.radius, -self.radius)
+        allowed = (length <= 1).view(-1, 1, 1, 1)
+        return moved.clamp(torch.where(allowed, self.low, 0.0), torch.where(allowed, self.high, 1.0))
+
+    def learn(self, trial: Tensor, asked: Tensor, fooled: Tensor, tolerance: float, blocks: int) -> "_Rays":
+        """What the answers say: a direction that fools stays; a bisection that is done begins the next flip."""
+        upwards = torch.where(fooled.view(-1, 1, 1, 1), trial, self.upwards)
+        length, safe = torch.where(fooled, asked, self.length), torch.where(fooled, self.safe, asked)
+        fresh = length - safe <= tolerance * length.clamp_min(1)  # at once where a flip did not help
+        block = torch.where(fresh, self.block + 1, self.block)
+        block = torch.where(block == blocks, 1, block)
+        return replace(
+            self, upwards=upwards, length=length, safe=safe.masked_fill(fresh, 0), fresh=fresh, block=block
+        )
+
+    def select(self, keep: Tensor) -> "_Rays":
+        """The rows where ``keep`` (B,) is true."""
+        return _Rays(*(getattr(self, field.name)[keep] for field in fields(self)))
+
+
+def _begin(
+    rows: Tensor, images: Tensor, labels: Tensor, budget: Budget, start: Tensor | Probe | None
+) -> _Rays:
+    clean = images[rows]
     low, high = (budget.project(torch.full_like(images, end), images)[rows] for end in (0, 1))
     upwards = torch.ones_like(clean, dtype=torch.bool)
     if start is not None:
         upwards = images_of(start)[rows] >= clean
-    length = (
-        1 / size[rows]
-    )  # shortest at which the model errs; at first where the freest value crosses the whole range
-    safe = torch.zeros_like(length)  # longest on this ray at which it does not
-    fresh = torch.ones_like(length, dtype=torch.bool)  # asks about a flip; else bisects
-    block = torch.zeros_like(answers)
-    for _ in range(queries):
-        if len(rows) == 0:
-            break
-        flipped = (cells >= starts[block, None]) & (cells < ends[block, None]) & fresh[:, None]
-        trial = upwards ^ flipped.view_as(upwards)
-        middle = torch.where((safe < 1) & (length > 1), 1.0, (safe + length) / 2)
-        asked = torch.where(fresh, length, middle)
-        candidate = _along(trial, asked, clean, radius, low, high)
-        fooled = model(candidate).argmax(dim=1) != answers
-        forwards[rows] += 1
-
-        upwards = torch.where(fooled.view(-1, 1, 1, 1), trial, upwards)
-        length, safe = torch.where(fooled, asked, length), torch.where(fooled, safe, asked)
-        fresh = length - safe <= tolerance * length.clamp_min(1)  # at once where a flip did not help
-        safe = safe.masked_fill(fresh, 0)
-        block = torch.where(fresh, block + 1, block)
-        block = torch.where(block == len(starts), 1, block)
-        done = fooled & (asked <= 1)
-        if not minimise and done.any():
-            found[rows[done]] = candidate[done]
-            state = (rows, clean, answers, radius, low, high, upwards, length, safe, fresh, block)
-            rows, clean, answers, radius, low, high, upwards, length, safe, fresh, block = (
-                one[~done] for one in state
-            )
-    found[rows] = _along(upwards, length.clamp_max(1), clean, radius, low, high)
-    return Attacked(found, forwards, torch.zeros_like(forwards))
-
-
-def _along(
-    upwards: Tensor, length: Tensor, clean: Tensor, radius: Tensor, low: Tensor, high: Tensor
-) -> Tensor:
-    """Go ``length`` radii up or down from the clean images, to the bounds: of the budget up to 1, else of pixels."""
-    moved = clean + length.view(-1, 1, 1, 1) * torch.where(upwards, radius, -radius)
-    allowed = (length <= 1).view(-1, 1, 1, 1)
-    return moved.clamp(torch.where(allowed, low, 0.0), torch.where(allowed, high, 1.0))
+    length = 1 / budget.size(images)[rows]  # where the freest value crosses the whole range
+    return _Rays(
+        rows, clean, labels[rows], budget.radius(images).expand_as(images)[rows], low, high, upwards, length,
+        safe=torch.zeros_like(length), fresh=torch.ones_like(length, dtype=torch.bool),
+        block=torch.zeros_like(rows),
+    )  # fmt: skip
 
 
 def _blocks(count: int, device: torch.device) -> tuple[Tensor, Tensor]:

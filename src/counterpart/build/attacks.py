@@ -13,7 +13,7 @@ from ..attacks.on_parts import Guides, sorted_guides
 from ..attacks.users_attacks import call_users_attack
 from ..catalogue import Entry, load_code, load_users_object
 from ..catalogue.attacks import AttackFacts
-from ..config import Evaluate, EvaluationAttack, readable
+from ..config import EvaluateSettings, EvaluationAttack, readable
 from ..data.image_sets import ImageSet
 from ..errors import UserError
 from ..losses.classification import LOSSES
@@ -39,7 +39,7 @@ class Victim:
     load: Callable[[str], Classifier]
 
 
-def build_attacks(evaluate: Evaluate, victim: Victim) -> list[NamedAttack]:
+def build_attacks(evaluate: EvaluateSettings, victim: Victim) -> list[NamedAttack]:
     """The attacks of an evaluation, named by what they do: "PGD-20", "PGD-50x5 margin", "apgd-t target 3".
 
     Raises:

@@ -19,14 +19,14 @@ from ..catalogue import METHODS
 from ..errors import UserError, nearest
 from ..rundir import NOT_IDENTITY as NOT_IDENTITY
 from ..wording import current_name, in_first_words, old_words_in
-from .attack import Attack
-from .corruptions import Corruptions
-from .data import Data
-from .evaluation import Evaluate as Evaluate
+from .attack import AttackSettings
+from .corruptions import CorruptionsSettings
+from .data import DataSettings
+from .evaluation import EvaluateSettings as EvaluateSettings
 from .evaluation import EvaluationAttack as EvaluationAttack
 from .mask import MaskSettings as MaskSettings
-from .model import Model
-from .training import Optimizer, Train
+from .model import ModelSettings
+from .training import OptimizerSettings, TrainSettings
 from .values import Location, Section, setting
 from .values import readable as readable
 
@@ -44,14 +44,14 @@ class Config(Section):
     threads: int | None = setting(
         "CPU threads of each process; small networks want 1; default: torch's choice", default=None, ge=1
     )
-    data: Data = Field(default_factory=Data)
-    model: Model = Field(default_factory=Model)
-    attack: Attack = Field(default_factory=Attack)
+    data: DataSettings = Field(default_factory=DataSettings)
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    attack: AttackSettings = Field(default_factory=AttackSettings)
     mask: MaskSettings = Field(default_factory=MaskSettings)
-    optimizer: Optimizer = Field(default_factory=Optimizer)
-    train: Train = Field(default_factory=Train)
-    evaluate: Evaluate = Field(default_factory=Evaluate)
-    corruptions: Corruptions = Field(default_factory=Corruptions)
+    optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
+    train: TrainSettings = Field(default_factory=TrainSettings)
+    evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+    corruptions: CorruptionsSettings = Field(default_factory=CorruptionsSettings)
 
     @field_validator("name")
     @classmethod

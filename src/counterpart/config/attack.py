@@ -7,7 +7,7 @@ from pydantic import model_validator
 from .values import Number, Section, setting
 
 
-class Attack(Section):
+class AttackSettings(Section):
     """The attack inside adversarial training, and the budget of every evaluation."""
 
     norm: Literal["linf", "l2", "l1"] = setting("norm of the budget", default="linf")
@@ -24,13 +24,13 @@ class Attack(Section):
     step_size: Number | None = setting("PGD step; default 2.5 eps / steps", default=None, gt=0)
 
     @model_validator(mode="after")
-    def _targets_count(self) -> "Attack":
+    def _targets_count(self) -> "AttackSettings":
         if self.generation == "pgd":
             self.without_effect("targets", reason="with attack.generation pgd: it is for minimum-margin")
         return self
 
     @model_validator(mode="after")
-    def _radius_in_range(self) -> "Attack":
+    def _radius_in_range(self) -> "AttackSettings":
         for key, value in (("eps", self.eps), ("step_size", self.step_size or 0)):
             if self.norm == "linf" and value > 1:
                 raise ValueError(

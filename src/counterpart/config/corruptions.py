@@ -16,7 +16,7 @@ EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 SETS = {"all": (*BENCHMARK, *EXTRA), "benchmark": BENCHMARK, "extra": EXTRA}
 
 
-class Corruptions(Section):
+class CorruptionsSettings(Section):
     """Which corruptions, and where they come from."""
 
     names: tuple[str, ...] = setting(
@@ -54,7 +54,7 @@ class Corruptions(Section):
         ]
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "Corruptions":
+    def _fits_together(self) -> "CorruptionsSettings":
         for name in self.names:
             if name not in SETS["all"]:
                 hint = nearest(name, [*SETS["all"], *SETS])

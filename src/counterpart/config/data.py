@@ -12,7 +12,7 @@ from .values import Location, Number, Section, entry_of, named, setting
 WITH_PARTS = [key for key, entry in DATA_SETS.items() if entry.facts.has_parts]
 
 
-class Data(Section):
+class DataSettings(Section):
     """Which images."""
 
     name: named("data") = setting(  # type: ignore[valid-type]
@@ -84,7 +84,7 @@ class Data(Section):
         return value
 
     @model_validator(mode="after")
-    def _every_setting_counts(self) -> "Data":
+    def _every_setting_counts(self) -> "DataSettings":
         if self.crop == "resized" and self.padding:
             self.without_effect("padding", reason="with data.crop resized: set it to 0")
         entry = entry_of("data", self.name)

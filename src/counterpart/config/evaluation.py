@@ -67,7 +67,7 @@ def attacks_named(names: str) -> list[Mapping[str, object]]:
     return asked
 
 
-class Evaluate(Section):
+class EvaluateSettings(Section):
     """How to evaluate."""
 
     attacks: tuple[EvaluationAttack, ...] = setting(
@@ -124,7 +124,7 @@ class Evaluate(Section):
         return attacks_named(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _official_runs_autoattack(self) -> "Evaluate":
+    def _official_runs_autoattack(self) -> "EvaluateSettings":
         if self.engine == "official":
             others = [asked.attack for asked in self.attacks if asked.attack != "autoattack"]
             if others:

@@ -8,7 +8,7 @@ from ..catalogue import MODELS, is_users_code, sentences
 from .values import Section, setting
 
 
-class Model(Section):
+class ModelSettings(Section):
     """Which network."""
 
     name: str = setting(
@@ -85,7 +85,7 @@ class Model(Section):
         return {name: getattr(self, name) for name in _part_settings(self.name)}
 
     @model_validator(mode="after")
-    def _has_these_options(self) -> "Model":
+    def _has_these_options(self) -> "ModelSettings":
         others = [name for name in PART_SETTINGS if name not in _part_settings(self.name)]
         others += [] if is_users_code(self.name) else ["options"]
         self.without_effect(*others, reason=f"with model.name {self.name}")

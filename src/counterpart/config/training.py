@@ -9,7 +9,7 @@ from ..catalogue.methods import MethodFacts
 from .values import Duration, Number, Section, named, readable, setting
 
 
-class Optimizer(Section):
+class OptimizerSettings(Section):
     """SGD with momentum."""
 
     lr: Number = setting("peak learning rate", default=0.01, gt=0)
@@ -33,7 +33,7 @@ class Optimizer(Section):
     clip_norm: Number | None = setting("clip the gradient's norm to this; default: off", default=None, gt=0)
 
     @model_validator(mode="after")
-    def _milestones_rise(self) -> "Optimizer":
+    def _milestones_rise(self) -> "OptimizerSettings":
         if any(not 0 < m <= 1 for m in self.milestones) or list(self.milestones) != sorted(self.milestones):
             shown = ", ".join(map(readable, self.milestones))
             raise ValueError(f"optimizer.milestones {shown} must rise within (0, 1]: shares of the epochs")
@@ -58,7 +58,7 @@ class Optimizer(Section):
         return value
 
 
-class Train(Section):
+class TrainSettings(Section):
     """How to train."""
 
     method: named("methods") = setting(  # type: ignore[valid-type]
@@ -134,14 +134,14 @@ class Train(Section):
         return self.clean_epochs + self.epochs
 
     @model_validator(mode="after")
-    def _has_these_terms(self) -> "Train":
+    def _has_these_terms(self) -> "TrainSettings":
         if not self.facts.robust_term:
             reason = f"with method {self.method}: it is for TRADES and MART"
             self.without_effect("beta", "bn_batches", reason=reason)
         return self
 
     @model_validator(mode="after")
-    def _clean_comes_before_attacks(self) -> "Train":
+    def _clean_comes_before_attacks(self) -> "TrainSettings":
         if self.clean_epochs and self.method == "clean":
             raise ValueError(
                 f"train.clean_epochs {self.clean_epochs} has no effect with method clean: all epochs are"
@@ -149,7 +149,7 @@ class Train(Section):
         return self
 
     @model_validator(mode="after")
-    def _awp_begins(self) -> "Train":
+    def _awp_begins(self) -> "TrainSettings":
         if not self.awp:
             self.without_effect("awp_warmup", reason="without train.awp, such as 5e-3")
         if self.awp and self.awp_warmup >= self.all_epochs:

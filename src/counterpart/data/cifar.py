@@ -35,7 +35,7 @@ ARCHIVE = "cifar-10-python.tar.gz"
 
 
 @dataclass(frozen=True)
-class Official:
+class PickledSet:
     """One of the two sets as it is published.
 
     Attributes:
@@ -67,10 +67,10 @@ class Official:
         return (*chain(*self.files.values()), *(("meta",) if self.classes is None else ()))
 
 
-CIFAR10 = Official(
+CIFAR10 = PickledSet(
     "cifar10", "CIFAR-10", FOLDER, ARCHIVE, {"train": TRAIN_FILES, "test": TEST_FILES}, "labels", CLASSES
 )
-CIFAR100 = Official(
+CIFAR100 = PickledSet(
     "cifar100", "CIFAR-100", "cifar-100-python", "cifar-100-python.tar.gz",
     {"train": ("train",), "test": ("test",)}, "fine_labels",
 )  # fmt: skip
@@ -103,7 +103,7 @@ def load_cifar100(
 
 
 def _load(
-    official: Official, root: Path | None, validation: float, size: int | None, download: bool
+    official: PickledSet, root: Path | None, validation: float, size: int | None, download: bool
 ) -> Splits:
     folder = cifar_folder(root, official)
     provide(
@@ -142,12 +142,12 @@ def _load(
     return Splits(train=train, validation=held, test=as_set("test"))
 
 
-def missing_files(folder: Path, official: Official = CIFAR10) -> list[str]:
+def missing_files(folder: Path, official: PickledSet = CIFAR10) -> list[str]:
     """The official files that a folder lacks."""
     return [name for name in official.needed if not (folder / name).is_file()]
 
 
-def fetch(folder: Path, official: Official = CIFAR10) -> None:
+def fetch(folder: Path, official: PickledSet = CIFAR10) -> None:
     """Download the official archive beside ``folder`` and put the files that are missing there, each atomically.
 
     An archive that is there already is not fetched again.
@@ -170,7 +170,7 @@ def fetch(folder: Path, official: Official = CIFAR10) -> None:
 
 
 def read_batch(
-    content: bytes, path: Path, official: Official = CIFAR10
+    content: bytes, path: Path, official: PickledSet = CIFAR10
 ) -> tuple[UInt8[Tensor, "n 3 32 32"], Int[Tensor, " n"]]:
     """Images and labels of one batch file, checked.
 
@@ -203,7 +203,7 @@ def read_batch(
     return pixels, torch.from_numpy(labels.astype(np.int64))
 
 
-def _class_names(path: Path, official: Official) -> tuple[str, ...]:
+def _class_names(path: Path, official: PickledSet) -> tuple[str, ...]:
     """The names of the fine classes, from the file "meta"."""
     listed = _entries(path.read_bytes(), path, official).get("fine_label_names")
     names = [name.decode("latin1") if isinstance(name, bytes) else name for name in _as_list(listed)]
@@ -216,7 +216,7 @@ def _as_list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _entries(content: bytes, path: Path, official: Official) -> dict[object, Any]:
+def _entries(content: bytes, path: Path, official: PickledSet) -> dict[object, Any]:
     """What a pickle of plain values and arrays holds, by name."""
     try:
         batch = _ArrayReader(io.BytesIO(content), path, official).load()
@@ -272,7 +272,7 @@ for _core in ("numpy.core", "numpy._core"):  # before and since numpy 2
 class _ArrayReader(pickle.Unpickler):
     """Reads pickles of plain values and numpy arrays. Every other name is refused, and none is looked up."""
 
-    def __init__(self, file: io.BytesIO, path: Path, official: Official) -> None:
+    def __init__(self, file: io.BytesIO, path: Path, official: PickledSet) -> None:
         super().__init__(file, encoding="bytes")
         self.path, self.official = path, official
 
@@ -304,18 +304,18 @@ def _dtype(stand_in: _Inert) -> np.dtype[np.generic]:
     return np.dtype(f"{order}{name}")
 
 
-def _refuse(path: Path, reason: str, official: Official) -> NoReturn:
+def _refuse(path: Path, reason: str, official: PickledSet) -> NoReturn:
     raise UserError(f"{path} is no {official.title} batch: {reason}. {_how_to_get(path.parent, official)}")
 
 
-def _how_to_get(folder: Path, official: Official) -> str:
+def _how_to_get(folder: Path, official: PickledSet) -> str:
     return (
         f"Pass --data.download true to fetch it, or unpack the official {official.archive} into {folder.parent}, "
         "which --data.root must name."
     )
 
 
-def cifar_folder(root: Path | None, official: Official = CIFAR10) -> Path:
+def cifar_folder(root: Path | None, official: PickledSet = CIFAR10) -> Path:
     """The folder of the official files, given the one around it or itself."""
     if root is None:
         raise UserError(
@@ -336,14 +336,14 @@ def missing_cifar100_files(folder: Path) -> list[str]:
     return missing_files(folder, CIFAR100)
 
 
-def _official_checksums(official: Official) -> dict[str, str]:
+def _official_checksums(official: PickledSet) -> dict[str, str]:
     """MD5 of each official file."""
     source = _torchvision(official)
     listed = {name: md5 for name, md5 in source.train_list + source.test_list}
     return {**listed, source.meta["filename"]: source.meta["md5"]}
 
 
-def _torchvision(official: Official) -> Any:
+def _torchvision(official: PickledSet) -> Any:
     """torchvision's class of the set, which knows its address and checksums."""
     from torchvision import datasets
 

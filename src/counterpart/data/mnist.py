@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Official:
+class IdxSet:
     """One of the two sets as it is published.
 
     Attributes:
@@ -49,8 +49,8 @@ class Official:
     classes: tuple[str, ...]
 
 
-MNIST = Official("mnist", "MNIST", tuple("0123456789"))
-FASHION_MNIST = Official(
+MNIST = IdxSet("mnist", "MNIST", tuple("0123456789"))
+FASHION_MNIST = IdxSet(
     "fashion-mnist", "Fashion-MNIST",
     ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )  # fmt: skip
@@ -82,9 +82,7 @@ def load_fashion_mnist(
     return _load(FASHION_MNIST, root, validation, size, download)
 
 
-def _load(
-    official: Official, root: Path | None, validation: float, size: int | None, download: bool
-) -> Splits:
+def _load(official: IdxSet, root: Path | None, validation: float, size: int | None, download: bool) -> Splits:
     folder = mnist_folder(root, official)
     how = _how_to_get(folder, official)
     provide(folder, missing_files, partial(fetch, official=official) if download else None, how)
@@ -118,7 +116,7 @@ def _load(
     return Splits(train=train, validation=held, test=as_set("test"))
 
 
-def mnist_folder(root: Path | None, official: Official = MNIST) -> Path:
+def mnist_folder(root: Path | None, official: IdxSet = MNIST) -> Path:
     """The folder of the official files, given itself or torchvision's around it."""
     if root is None:
         raise UserError(
@@ -139,7 +137,7 @@ def missing_files(folder: Path) -> list[str]:
     return [f"{name}.gz" for names in FILES.values() for name in names if not _file(folder, name).is_file()]
 
 
-def fetch(folder: Path, official: Official = MNIST) -> None:
+def fetch(folder: Path, official: IdxSet = MNIST) -> None:
     """Download the official files that are missing, from the first mirror that answers; checksums are checked."""
     from torchvision.datasets.utils import download_url
 
@@ -162,7 +160,7 @@ def fetch(folder: Path, official: Official = MNIST) -> None:
             ) from problem
 
 
-def read_idx(content: bytes, path: Path, official: Official = MNIST) -> UInt8[np.ndarray, "..."]:
+def read_idx(content: bytes, path: Path, official: IdxSet = MNIST) -> UInt8[np.ndarray, "..."]:
     """The array of one file, packed or not: (n, 28, 28) images or (n,) labels.
 
     Raises:
@@ -183,7 +181,7 @@ def read_idx(content: bytes, path: Path, official: Official = MNIST) -> UInt8[np
     return values.reshape(shape)
 
 
-def _unpacked(content: bytes, path: Path, official: Official) -> bytes:
+def _unpacked(content: bytes, path: Path, official: IdxSet) -> bytes:
     try:
         with gzip.open(io.BytesIO(content)) as file:
             plain = file.read(MOST_BYTES + 1)
@@ -197,7 +195,7 @@ def _unpacked(content: bytes, path: Path, official: Official) -> bytes:
 
 
 def _read(
-    files: list[Path], contents: list[bytes], official: Official
+    files: list[Path], contents: list[bytes], official: IdxSet
 ) -> tuple[UInt8[Tensor, "n 1 28 28"], Int[Tensor, " n"]]:
     """Images and labels of one split."""
     images, labels = (
@@ -218,18 +216,18 @@ def _file(folder: Path, name: str) -> Path:
     return packed if packed.is_file() else folder / name
 
 
-def _torchvision(official: Official) -> Any:
+def _torchvision(official: IdxSet) -> Any:
     """torchvision's class of the set, which knows its addresses and checksums."""
     from torchvision import datasets
 
     return getattr(datasets, official.title.replace("-", ""))
 
 
-def _refuse(path: Path, reason: str, official: Official) -> NoReturn:
+def _refuse(path: Path, reason: str, official: IdxSet) -> NoReturn:
     raise UserError(f"{path} is no {official.title} file: {reason}. {_how_to_get(path.parent, official)}")
 
 
-def _how_to_get(folder: Path, official: Official) -> str:
+def _how_to_get(folder: Path, official: IdxSet) -> str:
     return (
         f"Pass --data.download true to fetch it, or put the four official files of {official.title} into {folder}, "
         "which --data.root must name."

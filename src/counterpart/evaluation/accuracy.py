@@ -30,7 +30,7 @@ from ..records import Record
 from ..rundir import write_atomically
 from ..seeding import Keys
 from ..statistics import wilson
-from .ledger import CLEAN, Ledger, Row, Unit, weights_hash
+from .ledger import CLEAN, Ledger, LedgerRow, Unit, weights_hash
 
 NO_GRADIENT = (
     "does not require grad",
@@ -131,7 +131,7 @@ def evaluate(
     individual: bool = False,
     save_images: bool = True,
     title: str = "evaluation",
-) -> list[Row]:
+) -> list[LedgerRow]:
     """Every attack on every image that is still classified correctly when its turn comes.
 
     Where an attack stopped at an image that fools the view and not the model (near the boundary, or in bf16), it is run
@@ -306,7 +306,7 @@ def _unit(found: Sequence[_Found], seconds: float) -> Unit:
     return Unit(**columns, seconds=seconds)
 
 
-def write_table(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
+def write_table(path: Path, rows: Sequence[LedgerRow], classes: Sequence[str]) -> None:
     """The per-image table as CSV."""
 
     def write(temporary: Path) -> None:
@@ -321,7 +321,7 @@ def write_table(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None
 
 
 def metrics(
-    rows: Sequence[Row],
+    rows: Sequence[LedgerRow],
     classes: Sequence[str],
     attacks: Sequence[NamedAttack],
     details: dict[str, Any],
@@ -346,7 +346,7 @@ def metrics(
 def _accuracy(
     name: str,
     kept: Sequence[bool],
-    rows: Sequence[Row],
+    rows: Sequence[LedgerRow],
     classes: Sequence[str],
     details: dict[str, Any],
     seconds: float,

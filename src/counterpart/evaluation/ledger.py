@@ -27,7 +27,7 @@ CLEAN = "clean"  # the unit that holds the answers on clean images
 
 
 @dataclass(frozen=True)
-class Row:
+class LedgerRow:
     """One image: who it is, what the model says, and which attacks fooled it.
 
     Attributes:
@@ -166,7 +166,7 @@ class Ledger:
         """Whether the images of a unit are there (or it has none)."""
         return not any(unit.fooled) or self._file("images", name, chunk, ".safetensors").exists()
 
-    def rows(self, labels: Sequence[int], index: Sequence[int], names: Sequence[str]) -> list[Row]:
+    def rows(self, labels: Sequence[int], index: Sequence[int], names: Sequence[str]) -> list[LedgerRow]:
         """A row per image, from all units.
 
         Args:
@@ -193,7 +193,7 @@ class Ledger:
                         answer[p] = answer[p] if fooled[p] else unit.answers[i]
                         fooled[p] += (name,)
         columns = zip(index, labels, clean, fooled, answer, forwards, backwards, strict=True)
-        return [Row(*values) for values in columns]
+        return [LedgerRow(*values) for values in columns]
 
     def seconds(self) -> float:
         """Compute time, all starts and processes together."""

@@ -15,14 +15,14 @@ from ..attacks.projected_gradient import fgsm, pgd
 from ..attacks.random_search import random_search
 from ..attacks.square_search import square
 from ..protocols import Attack, NamedAttack
-from .ledger import Row
+from .ledger import LedgerRow
 
 RADII = (0.25, 0.5, 1.0, 2.0, 4.0)
 FEWEST = 30  # images that a verdict may rest on: fewer can neither clear nor convict
 NOISE = 0.01  # share of images that luck alone may move
 UNBOUNDED = {"linf": 1.0, "l2": 1e3, "l1": 1e6}  # the whole of [0, 1] lies within, whatever the image size
 
-Evaluate = Callable[[Sequence[NamedAttack], float, str], list[Row]]
+Evaluate = Callable[[Sequence[NamedAttack], float, str], list[LedgerRow]]
 """(attacks, radius, name of the ledger) -> rows; each attack meets all images that the model gets right."""
 
 
@@ -96,15 +96,15 @@ def _named(name: str, attack: Attack) -> NamedAttack:
     return NamedAttack(name, attack, name)
 
 
-def _share(rows: Sequence[Row], *names: str) -> float:
+def _share(rows: Sequence[LedgerRow], *names: str) -> float:
     return sum(not set(names).isdisjoint(row.fooled) for row in rows) / len(rows)
 
 
-def _new(rows: Sequence[Row], name: str, *others: str) -> float:
+def _new(rows: Sequence[LedgerRow], name: str, *others: str) -> float:
     return sum(name in row.fooled and set(others).isdisjoint(row.fooled) for row in rows) / len(rows)
 
 
-def _iterative(rows: Sequence[Row]) -> Behaviour:
+def _iterative(rows: Sequence[LedgerRow]) -> Behaviour:
     one, many = _share(rows, "FGSM"), _share(rows, "PGD")
     honest = one <= many + NOISE
     words = (
@@ -115,7 +115,7 @@ def _iterative(rows: Sequence[Row]) -> Behaviour:
     return Behaviour("iterative attacks beat one step", {"FGSM": one, "PGD": many}, honest, words)
 
 
-def _white_box(rows: Sequence[Row]) -> Behaviour:
+def _white_box(rows: Sequence[LedgerRow]) -> Behaviour:
     black, white = _share(rows, "Square"), _share(rows, "PGD", "APGD")
     new = _new(rows, "Square", "PGD", "APGD")
     honest = new <= NOISE
@@ -132,7 +132,7 @@ def _white_box(rows: Sequence[Row]) -> Behaviour:
     )
 
 
-def _reaches_all(rows: Sequence[Row]) -> Behaviour:
+def _reaches_all(rows: Sequence[LedgerRow]) -> Behaviour:
     share = _share(rows, "PGD") if rows else 0.0
     honest = share > 1 - NOISE
     words = (
@@ -143,7 +143,7 @@ def _reaches_all(rows: Sequence[Row]) -> Behaviour:
     return Behaviour("unbounded attacks reach 100 %", {"PGD, unbounded": share}, honest, words)
 
 
-def _random_finds_nothing(rows: Sequence[Row]) -> Behaviour:
+def _random_finds_nothing(rows: Sequence[LedgerRow]) -> Behaviour:
     share, new = _share(rows, "random search"), _new(rows, "random search", "PGD", "APGD")
     honest = new == 0
     words = (

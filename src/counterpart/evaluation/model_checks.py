@@ -19,7 +19,7 @@ from ..models.adapters import bounds
 from ..protocols import Classifier, NamedAttack
 from ..statistics import wilson
 from .accuracy import logits_of
-from .ledger import Row
+from .ledger import LedgerRow
 
 SAME = 1e-4  # of the logits' range: what floating-point order may change
 FAITHFUL = 0.1  # of the logits' range: bf16 stays within a few hundredths
@@ -94,7 +94,7 @@ def data_doubts(judged: ImageSet, seen: ImageSet) -> list[Doubt]:
     ]
 
 
-def classifier_doubts(rows: Sequence[Row], classes: Sequence[str]) -> list[Doubt]:
+def classifier_doubts(rows: Sequence[LedgerRow], classes: Sequence[str]) -> list[Doubt]:
     """What the clean answers tell: whether there is a classifier at all whose robustness could be measured.
 
     Chance is what the better of two blind guesses reaches: one of the K classes at random, or, where the images are of
@@ -131,7 +131,7 @@ def classifier_doubts(rows: Sequence[Row], classes: Sequence[str]) -> list[Doubt
 
 
 def result_doubts(
-    rows: Sequence[Row], attacks: Sequence[NamedAttack], individual: bool = False
+    rows: Sequence[LedgerRow], attacks: Sequence[NamedAttack], individual: bool = False
 ) -> list[Doubt]:
     """What the rows tell about the attacks: whether gradients led where they should.
 

@@ -20,7 +20,7 @@ from ..rundir import write_atomically
 from ..saliency import ATTENTION_MAPS
 from ..seeding import Keys
 from .accuracy import as_judged, read_batch
-from .ledger import Row
+from .ledger import LedgerRow
 
 IMAGES = 8
 
@@ -30,7 +30,7 @@ def write_panel(
     model: nn.Module,
     view: View,
     images: ImageSet,
-    rows: Sequence[Row],
+    rows: Sequence[LedgerRow],
     attacks: Sequence[NamedAttack],
     *,
     map_view: View,

@@ -11,7 +11,7 @@ from rich.table import Table
 from .. import build, distributed
 from ..config import merge
 from ..evaluation import accuracy
-from ..evaluation.ledger import Ledger, Row
+from ..evaluation.ledger import Ledger, LedgerRow
 from ..evaluation.masking_checks import Behaviour, audit
 from ..evaluation.memory_ledger import MemoryLedger
 from ..protocols import NamedAttack
@@ -66,7 +66,7 @@ def audit_target(target: Target, *, steps: int, queries: int, draws: int) -> Aud
 
 def _rows(
     case: Case, effort: Mapping[str, int], attacks: Sequence[NamedAttack], eps: float, name: str
-) -> list[Row]:
+) -> list[LedgerRow]:
     """Every attack on all that the model gets right, in a ledger of its own: an audit that was stopped goes on."""
     target, wanted = case.target, case.target.config.evaluate
     identity = {

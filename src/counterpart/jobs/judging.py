@@ -21,7 +21,7 @@ from ..data.image_sets import ImageSet, balanced_subset
 from ..data.mask_files import masks_fingerprint
 from ..errors import UserError
 from ..evaluation import accuracy, part_quality
-from ..evaluation.ledger import Ledger, Row, weights_hash
+from ..evaluation.ledger import Ledger, LedgerRow, weights_hash
 from ..evaluation.memory_ledger import MemoryLedger
 from ..evaluation.model_checks import Doubt, classifier_doubts, model_doubts, result_doubts
 from ..evaluation.panel import write_panel
@@ -99,7 +99,7 @@ class Judged:
 
     run: RunDir
     records: Sequence[Record]
-    rows: Sequence[Row] = ()
+    rows: Sequence[LedgerRow] = ()
     case: Case | None = None
     doubts: Sequence[Doubt] = ()
 
@@ -304,7 +304,7 @@ def _details(case: Case, doubts: Sequence[Doubt]) -> dict[str, Any]:
     }
 
 
-def _metrics(case: Case, rows: Sequence[Row], details: Mapping[str, Any]) -> list[Record]:
+def _metrics(case: Case, rows: Sequence[LedgerRow], details: Mapping[str, Any]) -> list[Record]:
     target, wanted = case.target, case.target.config.evaluate
     details, seconds = dict(details), case.ledger.seconds()
     made = accuracy.metrics(rows, case.images.classes, case.attacks, details, seconds, wanted.individual)
@@ -330,7 +330,7 @@ def _part_metrics(case: Case, details: Mapping[str, Any]) -> list[Record]:
     return [replace(one, config=target.who["config"]) for one in made]
 
 
-def keep(case: Case, rows: Sequence[Row], made: Sequence[Record]) -> None:
+def keep(case: Case, rows: Sequence[LedgerRow], made: Sequence[Record]) -> None:
     """Write what is not there yet: table, panel, summary and records."""
     run, folder = case.target.run, case.ledger.folder
     known = {r.name for r in run.records() if r.details.get("evaluation") == case.key}
@@ -358,7 +358,7 @@ def keep(case: Case, rows: Sequence[Row], made: Sequence[Record]) -> None:
     run.add([one for one in [*made, *artifacts] if one.name not in known])
 
 
-def _write_panel(case: Case, path: Path, rows: Sequence[Row]) -> None:
+def _write_panel(case: Case, path: Path, rows: Sequence[LedgerRow]) -> None:
     config = case.target.config
     same = case.norm == config.attack.norm  # the radii of training mean nothing in another norm
     narrowed = config.train.masked and same

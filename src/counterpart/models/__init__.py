@@ -36,7 +36,7 @@ def create(
         image_size: side of the images in pixels, for networks that are built for one size, such as transformers.
         patch_size: side of the patches in pixels, for timm's transformers.
         pretrained: start from pretrained weights; timm's networks and the encoders of part models only.
-        parts: what else makes a part model: the options of ``part_model.create``.
+        parts: what else makes a part model: see ``part_model.PartOptions``.
         options: what the user's own network takes besides.
     """
     if name.startswith(("timm/", "parts/")) and width is not None:
@@ -52,8 +52,9 @@ def create(
 
         if parts is None:
             raise UserError(f"{name} needs images with annotated parts, and this data set has none.")
-        return part_model.create(name, num_classes, in_channels, image_size, pretrained, **parts)
-    if name not in MODELS and not _wide(name):
+        made_of = part_model.PartOptions(**parts)
+        return part_model.create(name, num_classes, in_channels, image_size, pretrained, made_of)
+    if name not in MODELS and not _match_wide_resnet(name):
         entry = find("models", name)
         if not entry.inside:
             return create_users_model(entry, num_classes, in_channels, image_size, options or {})
@@ -69,7 +70,7 @@ def create(
 
 def builder(name: str) -> Callable[..., Backbone]:
     """What makes the bare network of a name, timm's excepted, from the number of classes and options."""
-    wide = _wide(name)
+    wide = _match_wide_resnet(name)
     if not wide:
         entry = find("models", name)
         if entry.facts.family or entry.facts.needs_parts or not entry.inside:
@@ -88,6 +89,6 @@ def builder(name: str) -> Callable[..., Backbone]:
     return partial(MODELS[f"{family}-D-K"].load(), depth, widen)
 
 
-def _wide(name: str) -> re.Match[str] | None:
+def _match_wide_resnet(name: str) -> re.Match[str] | None:
     """The family, depth and width in the name of a wide ResNet."""
     return re.fullmatch(r"(wrn|dm-wrn)-(\d+)-(\d+)", name)

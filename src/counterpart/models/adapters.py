@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .modes import eval_mode
 from .normalize import ImageClassifier
 
-Path = tuple[tuple[str, Any], ...]
+OutputPath = tuple[tuple[str, Any], ...]
 """How to get from what a model returns to its logits: steps of ("attribute", name) or ("item", key)."""
 
 SURE = 1e-6  # a probability counts as at least this, and at most 1 minus this, before its logit is taken
@@ -146,7 +146,7 @@ class Adapted(nn.Module):
         model: nn.Module,
         normalise: nn.Module | None,
         kind: torch.dtype | None,
-        path: Path,
+        path: OutputPath,
         reading: str,
     ) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ def type_of(model: Any) -> torch.dtype | None:
     return next((tensor.dtype for tensor in _tensors(model) if tensor.is_floating_point()), None)
 
 
-def find_logits(output: Any, count: int) -> Path:
+def find_logits(output: Any, count: int) -> OutputPath:
     """Where an output holds logits of ``count`` images: ``.logits``, else its first floating tensor (B, K).
 
     Where there is none of these, one answer for each image, (B, 1) or (B,), will do.
@@ -206,7 +206,7 @@ def find_logits(output: Any, count: int) -> Path:
     return chosen[0]
 
 
-def follow(output: Any, path: Path) -> Any:
+def follow(output: Any, path: OutputPath) -> Any:
     """What lies at a path of ``find_logits``."""
     for kind, key in path:
         output = getattr(output, key) if kind == "attribute" else output[key]
@@ -248,7 +248,7 @@ def _tensors(model: Any) -> Iterator[Tensor]:
         yield from chain(module.parameters(recurse=False), module.buffers(recurse=False))
 
 
-def _tensors_in(output: Any) -> Iterator[tuple[Path, Tensor]]:
+def _tensors_in(output: Any) -> Iterator[tuple[OutputPath, Tensor]]:
     """Every tensor of a nested output, with the way there."""
     if isinstance(output, Tensor):
         yield (), output
@@ -278,7 +278,7 @@ def _described(output: Any) -> str:
     return f"{type(output).__name__} of {shapes or 'no tensors'}"
 
 
-def _spelt(path: Path) -> str:
+def _spelt(path: OutputPath) -> str:
     return "output" + "".join(f".{key}" if kind == "attribute" else f"[{key!r}]" for kind, key in path)
 
 

@@ -10,14 +10,11 @@ from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
-Images = Float[Tensor, "b c h w"]
-Features = Float[Tensor, "b a p q"]
-Output = Float[Tensor, "b o u v"]  # of a block, which may change channels and size
-Logits = Float[Tensor, "b k"]
+from ..budget import Images
+from .shapes import Features, Logits, Output
 
 
 def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:

@@ -11,7 +11,9 @@ from itertools import pairwise
 from torch import nn
 from torch.nn import functional as F
 
-from .cifar_resnet import Features, Images, Output, PooledNet
+from ..budget import Images
+from .cifar_resnet import PooledNet
+from .shapes import Features, Output
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
@@ -23,7 +25,7 @@ def _pad(features: Features, stride: int) -> Output:
     return features if stride == 1 else F.pad(features, (0, 1, 0, 1))
 
 
-class WideBlock(nn.Module):
+class DeepMindWideBlock(nn.Module):
     """Two convolutions, each after its batch norm and SiLU, beside a shortcut that depends on channels alone."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -45,7 +47,7 @@ class WideBlock(nn.Module):
         return inner + (self.shortcut(active) if self.reshapes else features)  # type: ignore[no-any-return]
 
 
-class PreActBlock(nn.Module):
+class DeepMindPreActBlock(nn.Module):
     """Two convolutions, each after its batch norm and SiLU, beside a 3 x 3 shortcut from the block's input."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -67,13 +69,13 @@ class PreActBlock(nn.Module):
         return inner + (self.shortcut(_pad(features, self.stride)) if self.reshapes else features)  # type: ignore[no-any-return]
 
 
-class WideStage(nn.Module):
+class DeepMindStage(nn.Module):
     """The blocks of one resolution."""
 
     def __init__(self, inputs: int, outputs: int, depth: int, stride: int) -> None:
         super().__init__()
-        later = (WideBlock(outputs, outputs, 1) for _ in range(depth - 1))
-        self.block = nn.Sequential(WideBlock(inputs, outputs, stride), *later)
+        later = (DeepMindWideBlock(outputs, outputs, 1) for _ in range(depth - 1))
+        self.block = nn.Sequential(DeepMindWideBlock(inputs, outputs, stride), *later)
 
     def forward(self, features: Features) -> Output:
         """All blocks."""
@@ -110,7 +112,7 @@ class DeepMindWideResNet(_Network):
         self.init_conv = _conv(in_channels, channels[0])
         self.layer = nn.Sequential(
             *(
-                WideStage(inputs, outputs, (depth - 4) // 6, stride)
+                DeepMindStage(inputs, outputs, (depth - 4) // 6, stride)
                 for (inputs, outputs), stride in zip(pairwise(channels), (1, 2, 2), strict=True)
             )
         )
@@ -126,9 +128,11 @@ class DeepMindPreActResNet(_Network):
     def __init__(self, num_classes: int, width: int, in_channels: int) -> None:
         super().__init__(8 * width, num_classes)
         self.conv_2d = _conv(in_channels, width)
-        self.layer_0 = nn.Sequential(PreActBlock(width, width, 1), PreActBlock(width, width, 1))
+        self.layer_0 = nn.Sequential(
+            DeepMindPreActBlock(width, width, 1), DeepMindPreActBlock(width, width, 1)
+        )
         self.layer_1, self.layer_2, self.layer_3 = (
-            nn.Sequential(PreActBlock(wide // 2, wide, 2), PreActBlock(wide, wide, 1))
+            nn.Sequential(DeepMindPreActBlock(wide // 2, wide, 2), DeepMindPreActBlock(wide, wide, 1))
             for wide in (2 * width, 4 * width, 8 * width)
         )
 

@@ -39,7 +39,7 @@ SEARCHED_ON = {
 
 
 @dataclass(frozen=True)
-class Difference:
+class ViewDifference:
     """How far a view is from its model, on a few images.
 
     Attributes:
@@ -128,7 +128,7 @@ def holds_hooks(name: str, value: object) -> bool:
 
 def difference(
     model: nn.Module, view: Callable[[Tensor], Tensor], images: Float[Tensor, "b c h w"]
-) -> Difference:
+) -> ViewDifference:
     """How far a float32 view is from its model.
 
     Gradients are those of a random sum of the logits. They are taken at several points beside each image, with a little
@@ -156,14 +156,14 @@ def difference(
                 beside = _answer(model, nudged + MOVE * (2 * move - 1))[1]
             copied, other = _answer(view, nudged)
         if copied.shape != logits.shape:
-            return Difference(float("inf"), float("inf"))
+            return ViewDifference(float("inf"), float("inf"))
         spread = (logits.max() - logits.min()).clamp_min(0.01 * logits.abs().max()).clamp_min(1e-12)
         apart.append((copied - logits).abs().max() / spread)
         turned.append(_turned(gradient, other))
         moved.append(_turned(gradient, beside))
     nearest, kinks = torch.stack(turned).amin(dim=0), torch.stack(moved).mean(dim=0)
     worst = (nearest / kinks.clamp_min(SAME_GRADIENTS)).argmax()
-    return Difference(float(torch.stack(apart).max()), float(nearest[worst]), float(kinks[worst]))
+    return ViewDifference(float(torch.stack(apart).max()), float(nearest[worst]), float(kinks[worst]))
 
 
 def _answer(ask: Callable[[Tensor], Any], images: Tensor) -> tuple[Tensor, Tensor | None]:

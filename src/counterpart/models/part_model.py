@@ -1,6 +1,7 @@
 """Part models: a segmenter and a head that classifies what it found, as one classifier of images in [0, 1]."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import timm
 import torch
@@ -120,32 +121,11 @@ class PartClassifier(ImageClassifier):
         return self.forward_head(PartFeatures(part_logits))
 
 
-def create(
-    name: str,
-    num_classes: int,
-    in_channels: int,
-    image_size: int,
-    pretrained: bool,
-    *,
-    part_classes: Sequence[int],
-    encoder: str = "resnet50",
-    decoder: str = "deeplabv3plus",
-    depth: int | None = None,
-    output_stride: int | None = None,
-    resolution: str = "own",
-    pool: int = 4,
-    background: bool = True,
-    see_image: bool = False,
-    branch: str = "decoder",
-) -> ImageClassifier:
-    """The part model ``parts/HEAD``, or ``parts/baseline``, the plain classifier of the same encoder.
+@dataclass(frozen=True)
+class PartOptions:
+    """What a part model is made of.
 
-    Args:
-        name: "parts/" and one of ``HEADS`` or "baseline".
-        num_classes: K.
-        in_channels: of the images.
-        image_size: their side in pixels.
-        pretrained: start the encoder from ImageNet weights.
+    Attributes:
         part_classes: the class of each part, -1 for a part of several.
         encoder: a name of segmentation-models-pytorch, or ``timm/NAME``.
         decoder: one of ``segmenters.DECODERS``.
@@ -157,49 +137,83 @@ def create(
         see_image: let the head see the image as well (downsampled).
         branch: what the second head hangs on, "decoder" or "encoder" (two-headed).
     """
+
+    part_classes: Sequence[int]
+    encoder: str = "resnet50"
+    decoder: str = "deeplabv3plus"
+    depth: int | None = None
+    output_stride: int | None = None
+    resolution: str = "own"
+    pool: int = 4
+    background: bool = True
+    see_image: bool = False
+    branch: str = "decoder"
+
+
+def create(
+    name: str, num_classes: int, in_channels: int, image_size: int, pretrained: bool, options: PartOptions
+) -> ImageClassifier:
+    """The part model ``parts/HEAD``, or ``parts/baseline``, the plain classifier of the same encoder.
+
+    Args:
+        name: "parts/" and one of ``HEADS`` or "baseline".
+        num_classes: K.
+        in_channels: of the images.
+        image_size: their side in pixels.
+        pretrained: start the encoder from ImageNet weights.
+        options: everything else.
+    """
     kind = name.removeprefix("parts/")
     if kind == "baseline":
-        return _baseline(encoder, num_classes, in_channels, image_size, pretrained)
+        return _baseline(options.encoder, num_classes, in_channels, image_size, pretrained)
     if kind not in HEADS:
         known = [f"parts/{head}" for head in (*HEADS, "baseline")]
         raise UserError(f"no part model is called {name!r}. {nearest(name, known)}")
-    parts = len(part_classes)
+    parts = len(options.part_classes)
     if not parts:
         raise UserError(f"{name} needs images with annotated parts: their data set names none.")
     segmenter = Segmenter(
-        parts + 1, encoder, decoder, depth, output_stride, in_channels, image_size, pretrained
-    )
-    scale = segmenter.scale if resolution == "full" else 1
-    head: PartHead
+        parts + 1, options.encoder, options.decoder, options.depth, options.output_stride,
+        in_channels, image_size, pretrained,
+    )  # fmt: skip
+    head = _head(kind, segmenter, num_classes, in_channels, image_size, options)
+    mean, std = statistics(options.encoder, in_channels)
+    return PartClassifier(
+        PartNetwork(segmenter, head), options.part_classes, num_classes, in_channels, mean, std,
+        options.resolution == "full",
+    )  # fmt: skip
+
+
+def _head(
+    kind: str, segmenter: Segmenter, num_classes: int, in_channels: int, image_size: int, options: PartOptions
+) -> PartHead:
+    """The head of a name that is known."""
+    parts = len(options.part_classes)
+    scale = segmenter.scale if options.resolution == "full" else 1
     if kind == "downsampled":
-        seen = in_channels if see_image else 0
-        head = Downsampled(
-            parts, num_classes, pool=pool, background=background, image_channels=seen, scale=scale
-        )
-    elif kind == "bounding-box":
-        head = BoundingBox(parts, num_classes, scale=scale)
-    elif kind == "pixel":
-        if min(part_classes) < 0:
+        channels = in_channels if options.see_image else 0
+        return Downsampled(
+            parts, num_classes, pool=options.pool, background=options.background, image_channels=channels,
+            scale=scale,
+        )  # fmt: skip
+    if kind == "bounding-box":
+        return BoundingBox(parts, num_classes, scale=scale)
+    if kind == "pixel":
+        if min(options.part_classes) < 0:
             raise UserError(
                 "parts/pixel needs parts that belong to one class each: use another head or data.labels."
             )
-        head = Pixel(torch.tensor(part_classes), num_classes, scale=scale)
-    else:
-        decoded, encoded = segmenter.widths
-        on_decoder, cells = branch == "decoder", image_size // segmenter.scale
-        if on_decoder and cells < TwoHeadedDecoder.least:
-            raise UserError(
-                f"parts/two-headed reads at least {TwoHeadedDecoder.least} x {TwoHeadedDecoder.least} cells of the "
-                f"decoder, and images of {image_size} pixels have {cells}: choose a larger data.size, or model.branch "
-                "encoder."
-            )
-        head = (
-            TwoHeadedDecoder(decoded, num_classes) if on_decoder else TwoHeadedEncoder(encoded, num_classes)
+        return Pixel(torch.tensor(options.part_classes), num_classes, scale=scale)
+    decoded, encoded = segmenter.widths
+    if options.branch == "encoder":
+        return TwoHeadedEncoder(encoded, num_classes)
+    cells, least = image_size // segmenter.scale, TwoHeadedDecoder.least
+    if cells < least:
+        raise UserError(
+            f"parts/two-headed reads at least {least} x {least} cells of the decoder, and images of {image_size} "
+            f"pixels have {cells}: choose a larger data.size, or model.branch encoder."
         )
-    mean, std = statistics(encoder, in_channels)
-    return PartClassifier(
-        PartNetwork(segmenter, head), part_classes, num_classes, in_channels, mean, std, resolution == "full"
-    )
+    return TwoHeadedDecoder(decoded, num_classes)
 
 
 def _baseline(

@@ -3,12 +3,10 @@
 from collections import OrderedDict
 from itertools import islice
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-Images = Float[Tensor, "b c h w"]
-Features = Float[Tensor, "b a p q"]
-Logits = Float[Tensor, "b k"]
+from ..budget import Images
+from .shapes import Features, Logits
 
 
 class MnistCnn(nn.Sequential):

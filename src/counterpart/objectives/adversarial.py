@@ -5,7 +5,7 @@ from functools import partial
 from ..budget import Budget
 from ..losses.classification import cross_entropy, margin
 from ..protocols import Objective, Rule
-from .crafting import craft
+from .crafting import Crafting, craft
 from .standard import cross_entropy_loss
 
 
@@ -44,15 +44,7 @@ def adversarial(
     """
     if drawn_from is None:
         drawn_from = "start" if targets is None else "clean"
-    perturb = partial(
-        craft,
-        budget=budget,
-        rule=rule,
-        steps=steps,
-        step_size=step_size,
-        drawn_from=drawn_from,
-        start="ball",
-        loss=cross_entropy if targets is None else margin,
-        targets=targets,
-    )
+    loss = cross_entropy if targets is None else margin
+    crafting = Crafting(steps, step_size, drawn_from, "ball", loss, targets)
+    perturb = partial(craft, budget=budget, rule=rule, crafting=crafting)
     return Objective(perturb=perturb, loss=partial(cross_entropy_loss, label_smoothing=label_smoothing))

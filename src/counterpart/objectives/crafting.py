@@ -1,5 +1,7 @@
 """The attack inside every adversarial objective: a start, the rule's budget, and PGD's last iterate within it."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -14,28 +16,11 @@ from ..seeding import Keys
 NOISE = 0.001  # standard deviation of the start of TRADES and MART, as in the published codes
 
 
-def craft(
-    view: View,
-    batch: Batch,
-    keys: Keys,
-    *,
-    budget: Budget,
-    rule: Rule,
-    steps: int,
-    step_size: float | None,
-    drawn_from: str,
-    start: str,
-    loss: AttackLoss,
-    targets: int | None = None,
-) -> Perturbed:
-    """Perturb a batch for training. The clean images are passed once at most, and the graph of that pass is not kept.
+@dataclass(frozen=True)
+class Crafting:
+    """How the attack goes.
 
-    Args:
-        view: what the attack searches on.
-        batch: clean images.
-        keys: of the random start.
-        budget: the full budget, whose step is taken whatever the rule allows, so that a control differs in radii alone.
-        rule: draws what the attack may do from a pass on the start or on the clean images.
+    Attributes:
         steps: PGD steps, towards each target.
         step_size: absolute step length; default 2.5 / steps of the full budget.
         drawn_from: "start": the rule sees the attack's own first pass; "clean": a pass on the clean images, which the
@@ -45,15 +30,42 @@ def craft(
         targets: how many of the likeliest wrong classes to approach, each from the same start; the image that comes
             closest to its own is kept. None: no targets.
     """
+
+    steps: int
+    step_size: float | None
+    drawn_from: str
+    start: str
+    loss: AttackLoss
+    targets: int | None = None
+
+    @property
+    def needs_clean_answers(self) -> bool:
+        """Whether the clean images are passed."""
+        return self.drawn_from == "clean" or self.loss is kl_divergence or self.targets is not None
+
+
+def craft(
+    view: View, batch: Batch, keys: Keys, *, budget: Budget, rule: Rule, crafting: Crafting
+) -> Perturbed:
+    """Perturb a batch for training. The clean images are passed once at most, and the graph of that pass is not kept.
+
+    Args:
+        view: what the attack searches on.
+        batch: clean images.
+        keys: of the random start.
+        budget: the full budget, whose step is taken whatever the rule allows, so that a control differs in radii alone.
+        rule: draws what the attack may do from a pass on the start or on the clean images.
+        crafting: how the attack goes.
+    """
     images = batch.images
-    first = budget.sample(images, keys) if start == "ball" else _noisy(images, keys)
+    first = budget.sample(images, keys) if crafting.start == "ball" else _noisy(images, keys)
     begin: Tensor | Probe = first
     aims: list[Tensor | None] = [None]
     allowed: Budget | None = None
-    if drawn_from == "clean" or loss is kl_divergence or targets is not None:
+    if crafting.needs_clean_answers:
         clean = view.probe(images)
-        aims = _aims(clean.logits.detach(), batch.labels, loss, targets)
-        allowed = rule(clean, batch, keys, budget) if drawn_from == "clean" else None
+        aims = _aims(clean.logits.detach(), batch.labels, crafting)
+        allowed = rule(clean, batch, keys, budget) if crafting.drawn_from == "clean" else None
         del clean  # and with it a graph that nobody needs any more
     if allowed is None:
         probe = view.probe(first)
@@ -61,6 +73,9 @@ def craft(
         begin = Probe(probe.images, probe.logits)  # the rest was for the rule
         del probe
     ends: list[Tensor] = []
+    length: float | Tensor | None = crafting.step_size
+    if length is None:
+        length = budget.size(images) * (2.5 / crafting.steps)
     for aim in aims:  # in turn: as many passes as all at once, in the memory of one
         attacked = pgd(
             view,
@@ -69,26 +84,26 @@ def craft(
             budget=allowed,
             keys=keys,
             start=begin,
-            loss=loss,
+            loss=crafting.loss,
             target=aim,
-            steps=steps,
-            step_size=step_size if step_size is not None else budget.size(images) * (2.5 / steps),
+            steps=crafting.steps,
+            step_size=length,
             last_iterate=True,
         )
         ends.append(attacked.images)
         begin = first  # a probe serves one backward pass
-    found = ends[0] if len(ends) == 1 else _closest(view, batch.labels, ends, aims)
+    adversarial = ends[0] if len(ends) == 1 else _closest(view, batch.labels, ends, aims)
     counts = {"radius": float(allowed.mean(images).sum())}
     if isinstance(allowed, Masked):
         counts["flat_maps"] = float(allowed.flat.sum())
-    return Perturbed(found, allowed, counts)
+    return Perturbed(adversarial, allowed, counts)
 
 
-def _aims(answers: Tensor, labels: Tensor, loss: AttackLoss, targets: int | None) -> list[Tensor | None]:
-    """What ``loss`` takes as its targets, one after the other, from the clean logits."""
-    if targets is not None:
-        return [likely_class(answers, labels, rank) for rank in range(1, targets + 1)]
-    return [answers.softmax(dim=1) if loss is kl_divergence else None]
+def _aims(answers: Tensor, labels: Tensor, crafting: Crafting) -> list[Tensor | None]:
+    """What the loss takes as its targets, one after the other, from the clean logits."""
+    if crafting.targets is not None:
+        return [likely_class(answers, labels, rank) for rank in range(1, crafting.targets + 1)]
+    return [answers.softmax(dim=1) if crafting.loss is kl_divergence else None]
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from ..budget import Budget
 from ..losses.adversarial import mart_terms
 from ..losses.classification import cross_entropy
 from ..protocols import Loss, Objective, Perturbed, Rule
-from .crafting import craft
+from .crafting import Crafting, craft
 from .trades import both_logits
 
 
@@ -41,16 +41,8 @@ def mart(
             -log(1 - the strongest wrong probability) has no distribution of labels that could be smoothed; nor has
             the weight of the KL term, the true class's own probability.
     """
-    perturb = partial(
-        craft,
-        budget=budget,
-        rule=rule,
-        steps=steps,
-        step_size=step_size,
-        drawn_from=drawn_from,
-        start="noise",
-        loss=cross_entropy,
-    )
+    crafting = Crafting(steps, step_size, drawn_from, "noise", cross_entropy)
+    perturb = partial(craft, budget=budget, rule=rule, crafting=crafting)
     loss = partial(loss_of_mart, beta=beta, bn_batches=bn_batches, label_smoothing=label_smoothing)
     return Objective(perturb=perturb, loss=loss)
 

@@ -10,7 +10,7 @@ from ..budget import Budget
 from ..losses.adversarial import trades_terms
 from ..losses.classification import kl_divergence
 from ..protocols import Loss, Objective, Perturbed, Rule
-from .crafting import craft
+from .crafting import Crafting, craft
 
 
 def trades(
@@ -41,16 +41,8 @@ def trades(
             "joint": one pass on both together, as in the code of part-based models.
         label_smoothing: of the cross-entropy, as in ``standard``; the robust term knows no labels.
     """
-    perturb = partial(
-        craft,
-        budget=budget,
-        rule=rule,
-        steps=steps,
-        step_size=step_size,
-        drawn_from=drawn_from,
-        start="noise",
-        loss=kl_divergence,
-    )
+    crafting = Crafting(steps, step_size, drawn_from, "noise", kl_divergence)
+    perturb = partial(craft, budget=budget, rule=rule, crafting=crafting)
     loss = partial(loss_of_trades, beta=beta, bn_batches=bn_batches, label_smoothing=label_smoothing)
     return Objective(perturb=perturb, loss=loss)
 

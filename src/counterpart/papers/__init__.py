@@ -8,7 +8,7 @@ from .comparing import seed_differences as seed_differences
 from .cost import overheads as overheads
 from .experiments import SCALES as SCALES
 from .experiments import Experiment as Experiment
-from .experiments import Row as Row
+from .experiments import PaperRow as PaperRow
 from .experiments import columns as columns
 from .experiments import differs as differs
 from .experiments import figure as figure

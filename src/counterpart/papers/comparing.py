@@ -7,7 +7,7 @@ from statistics import fmean
 from ..errors import UserError, nearest
 from ..records import Record
 from ..statistics import Difference, Welch, paired_difference, welch
-from .experiments import Experiment, Row, columns
+from .experiments import Experiment, PaperRow, columns
 
 Found = Mapping[tuple[str, str], Sequence[Record]]
 
@@ -66,7 +66,7 @@ def best_rows(experiment: Experiment, found: Found, column: str) -> Experiment:
     """
     if column not in columns(experiment):
         raise UserError(f"{experiment.name} has no column {column!r}. {nearest(column, columns(experiment))}")
-    recipes: dict[str, list[Row]] = {}
+    recipes: dict[str, list[PaperRow]] = {}
     for row in experiment.rows:
         if (row.name, column) in found:
             recipes.setdefault(row.recipe, []).append(row)

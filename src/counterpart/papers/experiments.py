@@ -27,7 +27,7 @@ NATURAL = "natural"
 
 
 @dataclass(frozen=True)
-class Row:
+class PaperRow:
     """One model of a table.
 
     Attributes:
@@ -97,7 +97,7 @@ class Experiment:
 
     name: str
     title: str
-    rows: Sequence[Row]
+    rows: Sequence[PaperRow]
     columns: Mapping[str, Column] | None
     evaluate: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
@@ -180,7 +180,7 @@ def run(
                 config = configuration(other, dataset, scale, home, seed, changes or {}, experiment.scales)
                 return str(_train(config, experiment.fresh).path)
 
-            def keep(found: Mapping[str, Record], row: Row = row, seed: int = seed) -> None:
+            def keep(found: Mapping[str, Record], row: PaperRow = row, seed: int = seed) -> None:
                 kept = [
                     replace(r, name=_key(row, column), seed=seed, details={**r.details, "scale": scale})
                     for column, r in found.items()
@@ -204,7 +204,7 @@ def run(
         _draw(experiment, dataset, scale, home, chosen, seeds[0], changes or {})
 
 
-def _refuse_mixed_images(rows: Sequence[Row]) -> None:
+def _refuse_mixed_images(rows: Sequence[PaperRow]) -> None:
     """One ``data.root`` serves all rows of a command."""
     for row in rows:
         if row.images != rows[0].images:
@@ -238,7 +238,7 @@ def _draw(
     dataset: str,
     scale: str,
     home: Path,
-    rows: Sequence[Row],
+    rows: Sequence[PaperRow],
     seed: int,
     changes: Mapping[str, Any],
 ) -> None:
@@ -326,7 +326,7 @@ def measured(
     return found
 
 
-def chosen_rows(experiment: Experiment, names: Sequence[str]) -> list[Row]:
+def chosen_rows(experiment: Experiment, names: Sequence[str]) -> list[PaperRow]:
     """The rows of some names, all where none is given."""
     known = {row.name: row for row in experiment.rows}
     for name in names:
@@ -344,7 +344,7 @@ def _chosen_columns(experiment: Experiment, names: Sequence[str]) -> dict[str, C
 
 
 def configuration(
-    row: Row,
+    row: PaperRow,
     dataset: str,
     scale: str,
     home: Path,
@@ -388,7 +388,7 @@ def _flat(changes: Mapping[str, Any], head: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def _key(row: Row, column: str) -> str:
+def _key(row: PaperRow, column: str) -> str:
     return f"{row.name}/{column}"
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from .cells import Attacks, Column
-from .experiments import Experiment, Row
+from .experiments import Experiment, PaperRow
 
 AUTOATTACK: Attacks = [{"attack": "autoattack"}]
 
@@ -47,10 +47,10 @@ TUNED = (
 LEAK = "Test images of Part-ImageNet are training images of ImageNet, from whose weights every model starts."
 
 
-def _one(name: str, recipe: str, text: str, **changes: object) -> Row:
+def _one(name: str, recipe: str, text: str, **changes: object) -> PaperRow:
     """A row of Part-ImageNet: clean, AutoAttack and where the paper has it PGD."""
     values = [float(value) for value in text.split("/")]
-    return Row(
+    return PaperRow(
         name,
         recipe,
         {"part-imagenet": dict(zip(("natural", "AA", "PGD")[: len(values)], values, strict=True))},
@@ -58,17 +58,17 @@ def _one(name: str, recipe: str, text: str, **changes: object) -> Row:
     )
 
 
-def _three(name: str, recipe: str, *texts: str) -> Row:
+def _three(name: str, recipe: str, *texts: str) -> PaperRow:
     """A row of all three data sets: clean and AutoAttack."""
     pairs = [[float(value) for value in text.split("/")] for text in texts]
-    return Row(
+    return PaperRow(
         name,
         recipe,
         {d: {"natural": n, "AA": a} for d, (n, a) in zip(DATA_SETS, pairs, strict=True)},
     )
 
 
-def _sweep(name: str, recipe: str, *texts: str) -> list[Row]:
+def _sweep(name: str, recipe: str, *texts: str) -> list[PaperRow]:
     """Rows of five values of c_seg.
 
     Each is a recipe as well, but rows that share theirs are what ``--best-by`` chooses from.
@@ -79,7 +79,7 @@ def _sweep(name: str, recipe: str, *texts: str) -> list[Row]:
     ]
 
 
-def table(number: int, title: str, rows: Sequence[Row], *notes: str, **options: Any) -> Experiment:
+def table(number: int, title: str, rows: Sequence[PaperRow], *notes: str, **options: Any) -> Experiment:
     """A table of the paper: clean accuracy and AutoAttack on Part-ImageNet, unless ``options`` say otherwise."""
     given = {"columns": MAIN, "datasets": ("part-imagenet",), **options}
     return Experiment(f"parts/table-{number}", title, rows, notes=notes, scales=SCALES, **given)
@@ -279,12 +279,12 @@ TABLE_9 = _grid(
 )  # fmt: skip
 
 
-def _attacked(names: str, *texts: str) -> list[Row]:
+def _attacked(names: str, *texts: str) -> list[PaperRow]:
     """Both part models of all three data sets, with the same columns."""
     recipes = ("downsampled", "bounding-box")
     published = [[values_of(names, text) for text in one.split()] for one in texts]
     return [
-        Row(name, recipe, {d: published[i][k] for i, d in enumerate(DATA_SETS)})
+        PaperRow(name, recipe, {d: published[i][k] for i, d in enumerate(DATA_SETS)})
         for k, (name, recipe) in enumerate(zip(("Downsampled", "Bounding-Box"), recipes, strict=True))
     ]
 
@@ -318,7 +318,7 @@ TABLE_11 = table(
     11,
     "Attacks on the class and the parts at once",
     (
-        Row(
+        PaperRow(
             "Downsampled", "downsampled",
             {"part-imagenet": values_of(",".join(f"c {c}" for c in _SHARES), "45.4/45.9/48.0/50.4/53.7/57.5")},
         ),
@@ -357,8 +357,8 @@ TABLE_12 = table(
 )  # fmt: skip
 
 
-def _segmenter(name: str, recipe: str, text: str, **changes: object) -> Row:
-    return Row(name, recipe, {"part-imagenet": values_of("class,pixels", text)}, changes)
+def _segmenter(name: str, recipe: str, text: str, **changes: object) -> PaperRow:
+    return PaperRow(name, recipe, {"part-imagenet": values_of("class,pixels", text)}, changes)
 
 
 TABLE_13 = table(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .cells import Attacks, Column
-from .experiments import Experiment, Row
+from .experiments import Experiment, PaperRow
 from .parts import AUTOATTACK, SCALES
 from .parts_generalised import CORRUPTED, GENERALISED
 
@@ -46,18 +46,18 @@ def _comparison(dataset: str, title: str, scales: Mapping[str, Mapping[str, Any]
         f"parts/{dataset}",
         f"Do part models and part labels help on {title}? Does a budget that follows the parts?",
         (
-            *(Row(name, recipe) for name, recipe in _MODELS.items()),
-            Row("part-budget", "part-budget"),
-            Row("part-budget uniform", "part-budget", changes={"mask": {"control": "uniform"}}),
-            Row("Downsampled PART", "downsampled", changes=_PART),
-            Row(
+            *(PaperRow(name, recipe) for name, recipe in _MODELS.items()),
+            PaperRow("part-budget", "part-budget"),
+            PaperRow("part-budget uniform", "part-budget", changes={"mask": {"control": "uniform"}}),
+            PaperRow("Downsampled PART", "downsampled", changes=_PART),
+            PaperRow(
                 "Downsampled PART uniform",
                 "downsampled",
                 changes={**_PART, "mask": {"control": "uniform"}},
             ),
-            Row("Baseline PART", "baseline", changes=_PART),
-            Row("Downsampled full resolution", "downsampled", changes={"model": {"resolution": "full"}}),
-            *(Row(f"{name} TRADES", recipe, changes=_TRADES) for name, recipe in _MODELS.items()),
+            PaperRow("Baseline PART", "baseline", changes=_PART),
+            PaperRow("Downsampled full resolution", "downsampled", changes={"model": {"resolution": "full"}}),
+            *(PaperRow(f"{name} TRADES", recipe, changes=_TRADES) for name, recipe in _MODELS.items()),
         ),
         COLUMNS,
         notes=(

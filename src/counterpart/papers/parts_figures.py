@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from .experiments import Draw, Experiment, Row
+from .experiments import Draw, Experiment, PaperRow
 from .parts import (
     AUTOATTACK,
     DATA_SETS,
@@ -24,7 +24,7 @@ from .parts_pictures import draw_found_parts, draw_labels
 from .plots import draw_curves, draw_tradeoff
 
 
-def _sweep(series: str, table: Experiment) -> list[Row]:
+def _sweep(series: str, table: Experiment) -> list[PaperRow]:
     """PGD at the rate and decay of Table 1, then TRADES from little robustness to much."""
     [pgd] = (row for row in table.rows if row.name == "PGD lr 0.1 wd 0.0005")
     trades = [row for row in table.rows if row.name.startswith("TRADES")]
@@ -42,7 +42,7 @@ def _two(published: Mapping[str, float]) -> dict[str, float]:
 
 
 def _figure(
-    number: int, title: str, rows: Sequence[Row], draw: Draw, *notes: str, **options: Any
+    number: int, title: str, rows: Sequence[PaperRow], draw: Draw, *notes: str, **options: Any
 ) -> Experiment:
     given = {"columns": {}, "datasets": ("part-imagenet",), **options}
     rows = [
@@ -75,10 +75,10 @@ FIGURE_4 = _figure(
 FIGURE_6 = _figure(
     6, "Part labels on a share of the training images",
     [
-        Row(f"{series}: {share}", recipe, {}, {} if share == 100 else {"data": {"labelled": share / 100}})
+        PaperRow(f"{series}: {share}", recipe, {}, {} if share == 100 else {"data": {"labelled": share / 100}})
         for series, recipe in (("Downsampled", "downsampled"), ("Bounding-Box", "bounding-box"))
         for share in (10, 30, 50, 70, 90, 100)
-    ] + [Row("ResNet-50: 0", "baseline")],
+    ] + [PaperRow("ResNet-50: 0", "baseline")],
     partial(draw_curves, columns=["natural", "AA"], xlabel="images with part labels, %"),
     "The paper says 10 to 90 % and not which: 10, 30, 50, 70 and 90 here. It prints no values.",
     columns=MAIN,
@@ -87,7 +87,7 @@ FIGURE_6 = _figure(
 FIGURE_9 = _figure(
     9, "Weights of the segmentation loss",
     [
-        Row(f"{series}: {c}", recipe, {}, {"train": {"c_seg": c}})
+        PaperRow(f"{series}: {c}", recipe, {}, {"train": {"c_seg": c}})
         for series, recipe in (("Downsampled", "downsampled"), ("Bounding-Box", "bounding-box"))
         for c in (0.1, 0.3, 0.5, 0.7, 0.9)
     ],
@@ -108,7 +108,7 @@ FIGURE_11 = _figure(
 DRAWN = (
     "The paper shows its own draw of ten images and no numbers; a handful of images says nothing of a method."
 )
-_MODELS = (Row("Downsampled", "downsampled"), Row("Bounding-Box", "bounding-box"))
+_MODELS = (PaperRow("Downsampled", "downsampled"), PaperRow("Bounding-Box", "bounding-box"))
 FIGURE_5 = _figure(
     5, "What the Bounding-Box part model sees, clean and attacked", _MODELS[1:], draw_found_parts, DRAWN
 )  # fmt: skip
@@ -125,9 +125,9 @@ FIGURE_14 = _figure(
 FIGURE_10 = _figure(
     10, "Boxes and centroids instead of masks",
     (
-        Row("Segmentation", "downsampled"),
-        Row("Bounding boxes", "downsampled-boxes"),
-        Row("Centroids", "bounding-box-centroids"),
+        PaperRow("Segmentation", "downsampled"),
+        PaperRow("Bounding boxes", "downsampled-boxes"),
+        PaperRow("Centroids", "bounding-box-centroids"),
     ),
     draw_labels,
     columns=None,

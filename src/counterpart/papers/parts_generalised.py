@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from .cells import Column
-from .experiments import Experiment, Row
+from .experiments import Experiment, PaperRow
 from .parts import NO_ATTACK, RATES, SCALES, table, values_of
 
 GENERALISED: Mapping[str, Column] = {
@@ -29,9 +29,9 @@ CLEAN = {
 }
 
 
-def _generalised(column: str, *values: float) -> list[Row]:
+def _generalised(column: str, *values: float) -> list[PaperRow]:
     return [
-        Row(name, recipe, {"part-imagenet": {column: value}}, NO_ATTACK)
+        PaperRow(name, recipe, {"part-imagenet": {column: value}}, NO_ATTACK)
         for (name, recipe), value in zip(CLEAN.items(), values, strict=True)
     ]
 
@@ -58,9 +58,9 @@ TABLE_16 = table(
     16,
     "Part models that see no map of the background",
     (
-        Row("ResNet-50", "baseline-clean", {"part-imagenet": values_of(_THREE, "82.3/58.6/40.6")}, NO_ATTACK),
-        Row("Downsampled", "downsampled-clean", {"part-imagenet": values_of(_THREE, "85.5/65.1/44.7")}, NO_ATTACK),
-        Row(
+        PaperRow("ResNet-50", "baseline-clean", {"part-imagenet": values_of(_THREE, "82.3/58.6/40.6")}, NO_ATTACK),
+        PaperRow("Downsampled", "downsampled-clean", {"part-imagenet": values_of(_THREE, "85.5/65.1/44.7")}, NO_ATTACK),
+        PaperRow(
             "Downsampled without background", "downsampled-clean",
             {"part-imagenet": values_of(_THREE, "85.5/64.2/45.1")}, {"model": {"background": False}, **NO_ATTACK},
         ),
@@ -76,7 +76,7 @@ TABLE_21 = table(
     21,
     "Generalised robustness",
     [
-        Row(name, recipe, {"part-imagenet": values_of(_THREE, text)}, NO_ATTACK)
+        PaperRow(name, recipe, {"part-imagenet": values_of(_THREE, text)}, NO_ATTACK)
         for (name, recipe), text in zip(
             CLEAN.items(), ("82.3/58.6/40.5", "85.5/65.1/43.4", "85.8/65.1/44.4"), strict=True
         )
@@ -98,7 +98,7 @@ TABLE_22 = table(
     22,
     "Each corruption",
     [
-        Row(name, recipe, {"part-imagenet": values_of(",".join(_KINDS), text)}, NO_ATTACK)
+        PaperRow(name, recipe, {"part-imagenet": values_of(",".join(_KINDS), text)}, NO_ATTACK)
         for (name, recipe), text in zip(
             CLEAN.items(),
             (
@@ -120,16 +120,16 @@ DEFAULT = (0.1, 5e-4)  # of the recipes, so that this row is that of Table 21
 _SHARES = (0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)
 
 
-def _rows(name: str, recipe: str) -> list[Row]:
+def _rows(name: str, recipe: str) -> list[PaperRow]:
     """All rates and decays, then of a part model all weights of the loss of parts (section 3.5.3)."""
-    rows = [Row(name, recipe, changes=NO_ATTACK)]
+    rows = [PaperRow(name, recipe, changes=NO_ATTACK)]
     for lr, decay in RATES:
         if (lr, decay) != DEFAULT:
             changes = {"optimizer": {"lr": lr, "weight_decay": decay}, **NO_ATTACK}
-            rows.append(Row(f"{name} lr {lr} wd {decay}", recipe, changes=changes))
+            rows.append(PaperRow(f"{name} lr {lr} wd {decay}", recipe, changes=changes))
     for share in _SHARES if name != "ResNet-50" else ():
         changes = {"train": {"c_seg": share, **NO_ATTACK["train"]}}
-        rows.append(Row(f"{name} c_seg {share}", recipe, changes=changes))
+        rows.append(PaperRow(f"{name} c_seg {share}", recipe, changes=changes))
     return rows
 
 

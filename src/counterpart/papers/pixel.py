@@ -7,7 +7,7 @@ under augmentation; s = 10 is as there.
 
 from .cells import Attacks, Column
 from .cost import peak_memory, seconds_per_epoch
-from .experiments import Experiment, Row
+from .experiments import Experiment, PaperRow
 from .heat_maps import draw_maps
 
 
@@ -33,9 +33,9 @@ def _published(names: str, text: str) -> dict[str, float]:
     return dict(zip(names.split(","), map(float, text.split("/")), strict=True))
 
 
-def _main(name: str, recipe: str, cifar10: str, svhn: str, tiny: str) -> Row:
+def _main(name: str, recipe: str, cifar10: str, svhn: str, tiny: str) -> PaperRow:
     texts = {"cifar10": cifar10, "svhn": svhn, "tiny-imagenet": tiny}
-    return Row(name, recipe, {d: _published("natural,PGD-20,MMA,AA", t) for d, t in texts.items()})
+    return PaperRow(name, recipe, {d: _published("natural,PGD-20,MMA,AA", t) for d, t in texts.items()})
 
 
 TABLE_1 = Experiment(
@@ -65,14 +65,14 @@ TABLE_1 = Experiment(
 )  # fmt: skip
 
 
-def _cifar(name: str, recipe: str, columns: str, text: str, **changes: object) -> Row:
-    return Row(name, recipe, {"cifar10": _published(columns, text)}, changes)
+def _cifar(name: str, recipe: str, columns: str, text: str, **changes: object) -> PaperRow:
+    return PaperRow(name, recipe, {"cifar10": _published(columns, text)}, changes)
 
 
 SIX = {"AT": "at", "PART": "part", "TRADES": "trades", "PART-T": "part-t", "MART": "mart", "PART-M": "part-m"}
 
 
-def _six(columns: str, *texts: str) -> list[Row]:
+def _six(columns: str, *texts: str) -> list[PaperRow]:
     return [
         _cifar(name, recipe, columns, text) for (name, recipe), text in zip(SIX.items(), texts, strict=True)
     ]
@@ -139,7 +139,7 @@ _CORRUPTIONS = {
 }  # fmt: skip
 
 
-def _corrupted(name: str, recipe: str, text: str) -> Row:
+def _corrupted(name: str, recipe: str, text: str) -> PaperRow:
     return _cifar(name, recipe, ",".join(_CORRUPTIONS), text)
 
 
@@ -214,7 +214,7 @@ TABLE_8 = Experiment(
 EPOCHS_TIMED = 10  # one drawing of all maps for s = 10
 
 
-def _cost(name: str, recipe: str, clock: str, megabytes: float) -> Row:
+def _cost(name: str, recipe: str, clock: str, megabytes: float) -> PaperRow:
     """Table 9 prints the time of 80 epochs, h:m:s."""
     hours, minutes, seconds = map(int, clock.split(":"))
     published = {
@@ -222,7 +222,7 @@ def _cost(name: str, recipe: str, clock: str, megabytes: float) -> Row:
         "peak memory, MB": megabytes,
     }
     masked = {"mask": {"burn_in": 0}} if "part" in recipe else {}
-    return Row(name, recipe, {"cifar10": published}, {"train": {"epochs": EPOCHS_TIMED}, **masked})
+    return PaperRow(name, recipe, {"cifar10": published}, {"train": {"epochs": EPOCHS_TIMED}, **masked})
 
 
 TABLE_9 = Experiment(
@@ -290,8 +290,10 @@ APPENDIX_H3 = Experiment(
 FIGURE_2 = Experiment(
     "pixel/figure-2",
     "What AT and PART classifiers look at: one test image of each class, its maps and radii",
-    (Row("AT", "at"), Row("PART", "part"), Row("TRADES", "trades"), Row("PART-T", "part-t"), Row("MART", "mart"),
-     Row("PART-M", "part-m")),
+    (
+        PaperRow("AT", "at"), PaperRow("PART", "part"), PaperRow("TRADES", "trades"),
+        PaperRow("PART-T", "part-t"), PaperRow("MART", "mart"), PaperRow("PART-M", "part-m"),
+    ),
     {},
     notes=(
         "The paper shows chosen images and no numbers; here the images are drawn by the seed, not by eye. A map says "
@@ -306,18 +308,18 @@ FIGURE_1 = Experiment(
     (
         _cifar("lower right", "part-quadrant", "natural,PGD-20", "76.77/46.75", mask={"quadrant": "lower-right"}),
         _cifar("upper left", "part-quadrant", "natural,PGD-20", "78.00/47.69", mask={"quadrant": "upper-left"}),
-        Row("upper right", "part-quadrant", {}, {"mask": {"quadrant": "upper-right"}}),
-        Row("lower left", "part-quadrant", {}, {"mask": {"quadrant": "lower-left"}}),
+        PaperRow("upper right", "part-quadrant", {}, {"mask": {"quadrant": "upper-right"}}),
+        PaperRow("lower left", "part-quadrant", {}, {"mask": {"quadrant": "lower-left"}}),
     ),
     {"PGD-20": _pgd(20)},
     notes=("Single runs; the paper shows two of four quadrants, and evaluates at 8/255 as far as can be told.",),
 )  # fmt: skip
 
 
-def _sweep(eps: int) -> list[Row]:
+def _sweep(eps: int) -> list[PaperRow]:
     lows = [low for low in (eps, eps - 1, eps - 2, eps - 4, eps - 6, 0) if low >= 0]
     return [
-        Row(f"eps {eps}/255 with eps_low {low}/255", "part", {},
+        PaperRow(f"eps {eps}/255 with eps_low {low}/255", "part", {},
             {"attack": {"eps": f"{eps}/255"}, "mask": {"eps_low": f"{low}/255"}, "evaluate": {"eps": "8/255"}})
         for low in lows
     ]  # fmt: skip
@@ -337,17 +339,17 @@ CONTROLS = Experiment(
     "pixel/controls",
     "Does giving each image its own mask help? PART against its mask's mean, other masks, and other methods",
     (
-        Row("AT", "at"),
-        Row("PART", "part"),
-        Row("mean of the mask", "part-uniform"),
-        Row("another image's mask", "part-shuffled"),
-        Row("random pixels", "part-random"),
-        Row("published code", "part-published-code"),
-        Row("mean kept at eps", "part-mean-preserving"),
-        Row("TRADES", "trades"),
-        Row("PART-T", "part-t"),
-        Row("MART", "mart"),
-        Row("PART-M", "part-m"),
+        PaperRow("AT", "at"),
+        PaperRow("PART", "part"),
+        PaperRow("mean of the mask", "part-uniform"),
+        PaperRow("another image's mask", "part-shuffled"),
+        PaperRow("random pixels", "part-random"),
+        PaperRow("published code", "part-published-code"),
+        PaperRow("mean kept at eps", "part-mean-preserving"),
+        PaperRow("TRADES", "trades"),
+        PaperRow("PART-T", "part-t"),
+        PaperRow("MART", "mart"),
+        PaperRow("PART-M", "part-m"),
     ),
     MAIN,
     {"weights": "last"},

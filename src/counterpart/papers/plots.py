@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Value = tuple[float, float | None, float | None]
 """A share and its 95 % interval, where there is one."""
-Panel = Mapping[str, Mapping[str, Mapping[str, Value]]]
+PlottedValues = Mapping[str, Mapping[str, Mapping[str, Value]]]
 """Series -> point -> column -> value."""
 
 
@@ -39,7 +39,7 @@ def draw_tradeoff(drawing: Drawing, file: Path, *, columns: Sequence[str], label
         UserError: nothing was measured yet.
     """
 
-    def plot(axes: "Axes", panel: Panel, column: str) -> None:
+    def plot(axes: "Axes", panel: PlottedValues, column: str) -> None:
         for i, (series, points) in enumerate(panel.items()):
             both = {p: values for p, values in points.items() if {NATURAL, column} <= set(values)}
             across, up = ([values[c] for values in both.values()] for c in (NATURAL, column))
@@ -71,7 +71,7 @@ def draw_curves(drawing: Drawing, file: Path, *, columns: Sequence[str], xlabel:
         UserError: nothing was measured yet.
     """
 
-    def plot(axes: "Axes", panel: Panel, column: str) -> None:
+    def plot(axes: "Axes", panel: PlottedValues, column: str) -> None:
         for i, (series, points) in enumerate(panel.items()):
             there = {float(point): values[column] for point, values in points.items() if column in values}
             _line(axes, i, series, list(there), list(there.values()))
@@ -81,7 +81,7 @@ def draw_curves(drawing: Drawing, file: Path, *, columns: Sequence[str], xlabel:
     return f"Accuracy over {xlabel}; bars are 95 % intervals."
 
 
-def _measured(drawing: Drawing) -> Panel:
+def _measured(drawing: Drawing) -> PlottedValues:
     values: dict[tuple[str, str], Value] = {}
     for cell, records in drawing.found.items():
         shares = [r.value for r in records if r.value is not None]
@@ -91,7 +91,7 @@ def _measured(drawing: Drawing) -> Panel:
     return _panel(drawing, values)
 
 
-def _published(drawing: Drawing) -> dict[str, Panel]:
+def _published(drawing: Drawing) -> dict[str, PlottedValues]:
     """The paper's panel by its title; none where it prints no number."""
     name = stated_on(drawing.experiment, drawing.dataset)
     if name is None:
@@ -104,7 +104,7 @@ def _published(drawing: Drawing) -> dict[str, Panel]:
     return {"paper" if name == drawing.dataset else f"paper, {name}": _panel(drawing, values)}
 
 
-def _panel(drawing: Drawing, values: Mapping[tuple[str, str], Value]) -> Panel:
+def _panel(drawing: Drawing, values: Mapping[tuple[str, str], Value]) -> PlottedValues:
     """The points in the order of the rows: records are in the order in which they were made."""
     panel: dict[str, dict[str, dict[str, Value]]] = {}
     for row in drawing.experiment.rows:
@@ -116,7 +116,7 @@ def _panel(drawing: Drawing, values: Mapping[tuple[str, str], Value]) -> Panel:
 
 
 def _write(
-    drawing: Drawing, file: Path, columns: Sequence[str], plot: Callable[["Axes", Panel, str], None]
+    drawing: Drawing, file: Path, columns: Sequence[str], plot: Callable[["Axes", PlottedValues, str], None]
 ) -> None:
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..records import Record
 from .runs import CLEAN, WORST
-from .tables import Row, listed
+from .tables import TableRow, listed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ class Plot:
     alt: str
 
 
-def tradeoff(rows: Sequence[Row]) -> Plot | None:
+def tradeoff(rows: Sequence[TableRow]) -> Plot | None:
     """Clean against worst-case accuracy, one point per row with its interval. None where no row has both."""
     points = [(i, row, row.accuracy(CLEAN), row.accuracy(WORST)) for i, row in enumerate(rows) if row.shown]
     both = [(i, row, clean, worst) for i, row, clean, worst in points if clean and worst]
@@ -78,7 +78,7 @@ def tradeoff(rows: Sequence[Row]) -> Plot | None:
     return Plot(_svg(draw), caption, f"Trade-off plot. {'; '.join(words)}.")
 
 
-def losses(rows: Sequence[Row]) -> Plot | None:
+def losses(rows: Sequence[TableRow]) -> Plot | None:
     """Training loss over epochs, one line per run. None where nothing was logged."""
     caption = (
         "Training loss of each run, on what it trained on: values of different methods are not comparable."
@@ -86,20 +86,20 @@ def losses(rows: Sequence[Row]) -> Plot | None:
     return _curves(rows, {"loss": "-"}, "training loss", 1, caption)
 
 
-def validation(rows: Sequence[Row]) -> Plot | None:
+def validation(rows: Sequence[TableRow]) -> Plot | None:
     """Validation accuracy over epochs: robust solid, clean dashed."""
     caption = "Validation accuracy: robust (solid) and clean (dashed)."
     styles = {"validation_robust": "-", "validation_clean": "--"}
     return _curves(rows, styles, "validation accuracy, %", 100, caption)
 
 
-def burn_in(row: Row) -> int:
+def burn_in(row: TableRow) -> int:
     """How many epochs of burn-in the row's runs had."""
     return max((sum(e.details.get("phase") == "burn-in" for e in run.epochs) for run in row.runs), default=0)
 
 
 def _curves(
-    rows: Sequence[Row], styles: dict[str, str], label: str, scale: float, caption: str
+    rows: Sequence[TableRow], styles: dict[str, str], label: str, scale: float, caption: str
 ) -> Plot | None:
     logged = [
         (i, row)
@@ -170,7 +170,7 @@ def _lengths(burnt: Mapping[str, int]) -> list[str]:
     return [f"{length} epoch{'s' if length > 1 else ''} of {listed(names)}" for length, names in who.items()]
 
 
-def _ends(row: Row, names: Iterable[str]) -> list[str]:
+def _ends(row: TableRow, names: Iterable[str]) -> list[str]:
     series = {name: _series(row.runs[0].epochs, name)[1] for name in names}
     return [f"{name.replace('_', ' ')} {values[-1]:.3g}" for name, values in series.items() if values]
 

@@ -15,7 +15,7 @@ from ..rundir import write_atomically
 from . import figures, tables
 from .panel import Panel, radius_range, ramp, read_panel
 from .runs import CLEAN, WORST, Corrupted, Run, read_runs
-from .tables import Accuracy, Row, listed
+from .tables import Accuracy, TableRow, listed
 
 MANY_CLASSES, MANY_PARTS = 20, 10
 LONGEST_NAME = 100  # of a page's file, without what follows; file systems allow 255 bytes
@@ -115,14 +115,14 @@ def _render(runs: Sequence[Run], output: Path) -> str:
     )
 
 
-def _headline(runs: Sequence[Run], evaluated: Sequence[Row]) -> str:
+def _headline(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> str:
     data = {str(row.setting.data) for row in evaluated} or {
         str(run.config.get("data", {}).get("name", "unknown data")) for run in runs
     }
     return f"{'Robust accuracy' if evaluated else 'Training'} on {listed(sorted(data))}"
 
 
-def _summary(rows: Sequence[Row], evaluated: Sequence[Row]) -> str:
+def _summary(rows: Sequence[TableRow], evaluated: Sequence[TableRow]) -> str:
     if not evaluated:
         return f"{_count(len(rows), 'run')} trained, none evaluated yet."
     what = (
@@ -133,12 +133,12 @@ def _summary(rows: Sequence[Row], evaluated: Sequence[Row]) -> str:
     return f"{what} with {models}, judged on {settings}."
 
 
-def _judged_on(row: Row) -> str:
+def _judged_on(row: TableRow) -> str:
     s = row.setting
     return f"{row.n:,} {s.split} images of {s.data}{s.size}, attacked within {s.budget}{s.search}"
 
 
-def _notes(runs: Sequence[Run], evaluated: Sequence[Row]) -> list[tuple[str, str]]:
+def _notes(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> list[tuple[str, str]]:
     """(sentence, command or ""): whatever is missing or must not be compared."""
     notes = [  # doubts first: they say whether the numbers below mean anything
         (f"“{r.label}”, {name}: {text}", "")
@@ -161,7 +161,7 @@ def _notes(runs: Sequence[Run], evaluated: Sequence[Row]) -> list[tuple[str, str
     return notes
 
 
-def _first_fooled(row: Row) -> dict[str, str] | None:
+def _first_fooled(row: TableRow) -> dict[str, str] | None:
     """What fooled each image first, from the row's table; None where that is missing or changed."""
     shown = row.shown[0]
     for run in row.runs:
@@ -172,13 +172,13 @@ def _first_fooled(row: Row) -> dict[str, str] | None:
     return None
 
 
-def _panel_file(row: Row) -> tuple[Path, str] | None:
+def _panel_file(row: TableRow) -> tuple[Path, str] | None:
     """The first sound panel among the row's runs, and its caption."""
     found = [panel for run in row.runs if (panel := run.panel()) and not panel.problem]
     return (found[0].file, str(found[0].record.details.get("caption", ""))) if found else None
 
 
-def _panel(row: Row, file: tuple[Path, str] | None, low: float, high: float) -> tuple[Panel | None, str]:
+def _panel(row: TableRow, file: tuple[Path, str] | None, low: float, high: float) -> tuple[Panel | None, str]:
     """The row's panel and its caption, or the reason why there is none."""
     if file is None:
         problems = [str(panel.problem) for run in row.runs if (panel := run.panel())]
@@ -187,8 +187,8 @@ def _panel(row: Row, file: tuple[Path, str] | None, low: float, high: float) -> 
 
 
 def _per_part(
-    row: Row, hows: Iterable[str]
-) -> tuple[Row, dict[str, int], dict[str, dict[str, tuple[Accuracy, int]]]]:
+    row: TableRow, hows: Iterable[str]
+) -> tuple[TableRow, dict[str, int], dict[str, dict[str, tuple[Accuracy, int]]]]:
     """The row, how many images show each part, and {"clean": what was measured of each, ...}."""
     found = {how: row.per_part(how) for how in hows}
     return row, {part: n for one in found.values() for part, (_, n) in one.items()}, found

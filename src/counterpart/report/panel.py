@@ -51,7 +51,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Sample:
+class PanelSample:
     """One image of the panel; ``parts`` are the tiles of a part model."""
 
     true: str
@@ -65,7 +65,7 @@ class Sample:
 class Panel:
     """The samples, how many times their change is magnified, and the colour of each part that they show."""
 
-    samples: list[Sample]
+    samples: list[PanelSample]
     factor: float
     legend: Mapping[str, str]
 
@@ -128,7 +128,7 @@ def read_panel(file: Path, norm: str | None, low: float, high: float) -> Panel:
             if column in correct or metadata["annotated"][i]
             for alt in [_parts_alt(column, maps[i], metadata["part_names"])]
         ]
-        samples.append(Sample(name, clean_verdict, attacked_verdict, tiles, parts))
+        samples.append(PanelSample(name, clean_verdict, attacked_verdict, tiles, parts))
     shown = np.concatenate(list(found.values())) if found else None
     return Panel(samples, factor, {} if shown is None else part_legend(shown, metadata["part_names"]))
 

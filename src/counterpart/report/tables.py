@@ -39,7 +39,7 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """Runs that differ in nothing but their seed.
 
     Attributes:
@@ -219,7 +219,7 @@ def radius_text(eps: float, norm: str | None = "linf") -> str:
     return f"{eps * 255:.3g}/255" if norm == "linf" else f"{eps:.4g}"
 
 
-def group(runs: Iterable[Run]) -> list[Row]:
+def group(runs: Iterable[Run]) -> list[TableRow]:
     """Gather runs that differ only in their seed, in the given order.
 
     A seed that comes twice under one configuration starts a row of its own: copies are no evidence.
@@ -235,10 +235,10 @@ def group(runs: Iterable[Run]) -> list[Row]:
     return [replace(r, label=f"{r.method} ({r.name})") if methods.count(r.method) > 1 else r for r in rows]
 
 
-def _row(runs: Sequence[Run]) -> Row:
+def _row(runs: Sequence[Run]) -> TableRow:
     shown = runs[0].shown
     method = str(shown.details.get("method", runs[0].name)) if shown else runs[0].name
-    return Row(method, runs, method)
+    return TableRow(method, runs, method)
 
 
 def _method(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -269,7 +269,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def differences(rows: Sequence[Row]) -> list[tuple[str, list[Any]]]:
+def differences(rows: Sequence[TableRow]) -> list[tuple[str, list[Any]]]:
     """Every setting in which the rows differ, with its value in each: is the comparison a fair one?"""
     flats = [_method(row.runs[0].config) for row in rows]
     keys = dict.fromkeys(key for flat in flats for key in flat)
@@ -277,21 +277,21 @@ def differences(rows: Sequence[Row]) -> list[tuple[str, list[Any]]]:
     return [(key, values) for key, values in table if any(value != values[0] for value in values)]
 
 
-def metric_names(rows: Sequence[Row]) -> list[str]:
+def metric_names(rows: Sequence[TableRow]) -> list[str]:
     """The columns: clean first, attacks as they came, the worst case last."""
     found = dict.fromkeys(name for row in rows for one in row.shown for name in one.metrics)
     attacks = [name for name in found if name not in (CLEAN, WORST)]
     return [n for n in (CLEAN, *attacks, WORST) if n in found]
 
 
-def part_metrics(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
+def part_metrics(rows: Sequence[TableRow]) -> tuple[list[str], list[str]]:
     """What was measured of parts ("pixel accuracy", ...), and how ("clean", "under PGD-20", ...), in order."""
     names = dict.fromkeys(name for row in rows for one in row.of_parts for name in one.parts)
     pairs = [re.split(r" (?=clean$|under )", name, maxsplit=1) for name in names]
     return list(dict.fromkeys(metric for metric, _ in pairs)), list(dict.fromkeys(how for _, how in pairs))
 
 
-def comparisons(rows: Sequence[Row], name: str) -> list[str]:
+def comparisons(rows: Sequence[TableRow], name: str) -> list[str]:
     """Sentences that say which rows the metric can tell apart, within each setting."""
     sentences = []
     for setting in dict.fromkeys(row.setting for row in rows):
@@ -304,7 +304,7 @@ def comparisons(rows: Sequence[Row], name: str) -> list[str]:
     return sentences
 
 
-def paired(rows: Sequence[Row], read: Callable[[Row], Mapping[str, str] | None]) -> list[str]:
+def paired(rows: Sequence[TableRow], read: Callable[[TableRow], Mapping[str, str] | None]) -> list[str]:
     """Sentences that compare rows of one run each on the very same images, in the worst case.
 
     Args:
@@ -327,7 +327,7 @@ def paired(rows: Sequence[Row], read: Callable[[Row], Mapping[str, str] | None])
     return _first_pairs(sentences)
 
 
-def seed_tests(rows: Sequence[Row], name: str) -> list[str]:
+def seed_tests(rows: Sequence[TableRow], name: str) -> list[str]:
     """Sentences that compare rows of several seeds each in a metric, by Welch's test of the seeds."""
     sentences = []
     known = [(row, row.values(name)) for row in rows if len(row.values(name)) > 1]
@@ -364,7 +364,7 @@ def _overlaps(overlapping: Mapping[str, list[str]], count: int) -> str:
     return f"95 % intervals overlap: {'; '.join(f'{one} with {listed(them)}' for one, them in overlapping.items())}"
 
 
-def _compare(ranked: list[tuple[Row, Accuracy]]) -> str:
+def _compare(ranked: list[tuple[TableRow, Accuracy]]) -> str:
     without = [row for row, a in ranked if a.low is None]
     ranked = [(row, a) for row, a in ranked if a.low is not None]
     overlapping = {}

@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...seeding import Keys
+from .constants import Strengths
 from .filters import convolve, gaussian, levels, motion, zoomed
-
-Strengths = tuple[float, ...]
 
 
 def gaussian_blur(images: Float[Tensor, "b c h w"], sigma: float, keys: Keys) -> Float[Tensor, "b c h w"]:

@@ -4,7 +4,9 @@ Source: Hendrycks and Dietterich 2019, "Benchmarking neural network robustness t
 perturbations" (CIFAR-10-C and ImageNet-C). Lengths are pixels and do not scale with the image.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
+
+Strengths: TypeAlias = tuple[float, ...]  # of a corruption that has several numbers
 
 # What the numbers of each are: see the function of that name.
 CIFAR: dict[str, list[Any]] = {

@@ -12,9 +12,8 @@ from torch.nn import functional as F
 
 from ...seeding import Keys
 from ..decoding import WORKERS
+from .constants import Strengths
 from .filters import gaussian
-
-Strengths = tuple[float, ...]
 
 
 def contrast(images: Float[Tensor, "b c h w"], factor: float, keys: Keys) -> Float[Tensor, "b c h w"]:

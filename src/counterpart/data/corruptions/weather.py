@@ -10,9 +10,9 @@ from torch import Tensor
 from ...errors import UserError
 from ...seeding import Keys
 from ..decoding import decode
+from .constants import Strengths
 from .filters import grey, in_channels, levels, motion, zoomed
 
-Strengths = tuple[float, ...]
 TEXTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
 
 
