@@ -28,22 +28,26 @@ def craft(
     loss: AttackLoss,
     targets: int | None = None,
 ) -> Perturbed:
-    """Perturb a batch for training. The clean images are passed once at most, and the graph of that pass is not kept.
+    """Perturb a batch for training.
+
+    The clean images go through the model at most once, and the graph of that pass is freed before the attack begins.
 
     Args:
         view: what the attack searches on.
         batch: clean images.
-        keys: of the random start.
-        budget: the full budget, whose step is taken whatever the rule allows, so that a control differs in radii alone.
-        rule: draws what the attack may do from a pass on the start or on the clean images.
-        steps: PGD steps, towards each target.
-        step_size: absolute step length; default 2.5 / steps of the full budget.
-        drawn_from: "start": the rule sees the attack's own first pass; "clean": a pass on the clean images, which the
-            KL loss and targets need anyway.
-        start: "ball": a random point of the full budget; "noise": the image plus normal noise of 0.001.
-        loss: what the attack increases; the KL loss is measured from the clean probabilities, computed once.
-        targets: how many of the likeliest wrong classes to approach, each from the same start; the image that comes
-            closest to its own is kept. None: no targets.
+        keys: the randomness of the start.
+        budget: the full budget. The default step size comes from it and not from the masked one, so that a mask and
+            its control differ in radii alone.
+        rule: draws the budget of each pixel, from a pass on the start or on the clean images.
+        steps: the number of PGD steps, towards each target.
+        step_size: the length of a step, in the unit of the radius; by default 2.5 / steps of the full radius.
+        drawn_from: "start": the rule sees the attack's own first pass. "clean": it sees a pass on the clean images,
+            which the KL loss and targets need anyway.
+        start: "ball": a random point of the full budget. "noise": the image plus normal noise with a standard
+            deviation of 0.001.
+        loss: what the attack increases. The KL loss is measured from the clean probabilities, which are computed once.
+        targets: how many of the likeliest wrong classes to approach, each from the same start. Of the resulting images
+            the one that comes closest to its target is returned. None: no targets.
     """
     images = batch.images
     first = budget.sample(images, keys) if start == "ball" else _noisy(images, keys)
@@ -54,14 +58,14 @@ def craft(
         clean = view.probe(images)
         aims = _aims(clean.logits.detach(), batch.labels, loss, targets)
         allowed = rule(clean, batch, keys, budget) if drawn_from == "clean" else None
-        del clean  # and with it a graph that nobody needs any more
+        del clean  # frees a graph that nobody needs any more
     if allowed is None:
         probe = view.probe(first)
         allowed = rule(probe, batch, keys, budget)
-        begin = Probe(probe.images, probe.logits)  # the rest was for the rule
+        begin = Probe(probe.images, probe.logits)  # features, weights and attention served the rule alone
         del probe
     ends: list[Tensor] = []
-    for aim in aims:  # in turn: as many passes as all at once, in the memory of one
+    for aim in aims:  # one after another: as many passes as all at once, in the memory of one
         attacked = pgd(
             view,
             images,
@@ -77,15 +81,15 @@ def craft(
         )
         ends.append(attacked.images)
         begin = first  # a probe serves one backward pass
-    found = ends[0] if len(ends) == 1 else _closest(view, batch.labels, ends, aims)
+    perturbed = ends[0] if len(ends) == 1 else _closest(view, batch.labels, ends, aims)
     counts = {"radius": float(allowed.mean(images).sum())}
     if isinstance(allowed, Masked):
         counts["flat_maps"] = float(allowed.flat.sum())
-    return Perturbed(found, allowed, counts)
+    return Perturbed(perturbed, allowed, counts)
 
 
 def _aims(answers: Tensor, labels: Tensor, loss: AttackLoss, targets: int | None) -> list[Tensor | None]:
-    """What ``loss`` takes as its targets, one after the other, from the clean logits."""
+    """The targets that ``loss`` takes, one after the other, read off the clean logits."""
     if targets is not None:
         return [likely_class(answers, labels, rank) for rank in range(1, targets + 1)]
     return [answers.softmax(dim=1) if loss is kl_divergence else None]
@@ -93,7 +97,7 @@ def _aims(answers: Tensor, labels: Tensor, loss: AttackLoss, targets: int | None
 
 @torch.no_grad()
 def _closest(view: View, labels: Tensor, ends: list[Tensor], aims: list[Tensor | None]) -> Tensor:
-    """Of several ends, each image's whose own target comes closest to the true class, or farthest past it."""
+    """Choose for each image the end whose target class came closest to the true class, or went farthest past it."""
     margins = [margin(view(end), labels, aim) for end, aim in zip(ends, aims, strict=True)]
     return torch.stack(ends)[
         torch.stack(margins).argmax(dim=0), torch.arange(len(labels), device=labels.device)
@@ -101,6 +105,6 @@ def _closest(view: View, labels: Tensor, ends: list[Tensor], aims: list[Tensor |
 
 
 def _noisy(images: Tensor, keys: Keys) -> Tensor:
-    """Differs from the published codes, which leave [0, 1] here."""
+    """Images plus small normal noise, within [0, 1]. Differs from the published codes, which leave that range here."""
     noise = keys.fold("noise").normal(0, tuple(images.shape[1:]))
     return (images + NOISE * noise).clamp(0, 1)
