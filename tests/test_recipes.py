@@ -82,7 +82,10 @@ def test_a_shown_recipe_keeps_fractions_and_explains_itself():
     text = recipes.show("cifar10/part")
     assert "  eps: 8/255\n" in text
     assert "  eps_low: 7/255\n" in text
-    assert "  # share of the epochs with the full budget before masks begin\n  burn_in: 0.25\n" in text
+    assert (
+        "  # The share of the epochs at the start in which every pixel has the full radius.\n  burn_in: 0.25\n"
+        in text
+    )
     assert text.startswith("# PART on CIFAR-10")
 
 

@@ -19,14 +19,14 @@ def strips(
     size: tuple[int, int],
     function: Callable[[Tensor, slice], tuple[Tensor, ...]],
 ) -> list[tuple[Tensor, ...]]:
-    """A function of the maps at another size, one strip of rows after the other.
+    """Apply a function to the maps at another size, to one strip of rows after the other.
 
     Maps are resized bilinearly with aligned corners, as segmenters are. A strip is forgotten once it has been read, and
     made anew in the backward pass, so that the resized maps never exist as a whole.
 
     Args:
-        maps: at their own resolution.
-        size: H, W; where it is the maps' own, they are one strip as they are.
+        maps: part maps at their own resolution.
+        size: H, W of the resized maps; where the maps have it already, they are a single strip as they are.
         function: (strip (B, K, rows, W), which rows) -> tensors.
 
     Returns:
@@ -37,21 +37,23 @@ def strips(
     down, across = (interpolation(maps.shape[i], size[i - 2]).to(maps) for i in (2, 3))
     gaps, spaces = maps.shape[2] - 1, max(1, size[0] - 1)
 
-    def one(maps: Tensor, rows: slice) -> tuple[Tensor, ...]:
+    def read_strip(maps: Tensor, rows: slice) -> tuple[Tensor, ...]:
         used = slice(rows.start * gaps // spaces, -(-(rows.stop - 1) * gaps // spaces) + 1)
         return function(down[rows, used] @ (maps[:, :, used] @ across.mT), rows)
 
     pieces = [slice(first, min(first + ROWS, size[0])) for first in range(0, size[0], ROWS)]
-    return [checkpoint(one, maps, rows, use_reentrant=False, preserve_rng_state=False) for rows in pieces]
+    return [
+        checkpoint(read_strip, maps, rows, use_reentrant=False, preserve_rng_state=False) for rows in pieces
+    ]
 
 
 def interpolation(short: int, long: int) -> Float[Tensor, "{long} {short}"]:
     """The matrix that resizes a row of ``short`` values to ``long``, linearly and with aligned ends."""
     at = torch.arange(long, dtype=torch.float64) * ((short - 1) / max(1, long - 1))
-    left = at.floor().clamp(max=max(0, short - 2)).long()
-    share = (at - left)[:, None]
+    below = at.floor().clamp(max=max(0, short - 2)).long()
+    share = (at - below)[:, None]
     eye = torch.eye(short, dtype=torch.float64)
-    return (eye[left] * (1 - share) + eye[(left + 1).clamp(max=short - 1)] * share).float()
+    return (eye[below] * (1 - share) + eye[(below + 1).clamp(max=short - 1)] * share).float()
 
 
 def boxes(part_logits: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b p 5"]:

@@ -89,16 +89,16 @@ def members(path: Path) -> list["RunDir"]:
     seeds = [
         (match, child) for child in path.glob("seed-*") if (match := re.fullmatch(r"seed-(\d+)", child.name))
     ]
-    found = [RunDir(child) for _, child in sorted(seeds, key=lambda pair: (int(pair[0][1]), pair[1].name))]
-    found = [run for run in found if run.config_file.exists()]
-    if not found:
+    runs = [RunDir(child) for _, child in sorted(seeds, key=lambda pair: (int(pair[0][1]), pair[1].name))]
+    runs = [run for run in runs if run.config_file.exists()]
+    if not runs:
         what = (
             "is no run folder: it has no config.yaml and no seed-* runs"
             if path.is_dir()
             else "does not exist"
         )
         raise UserError(f"{path} {what}. Train one with: counterpart train RECIPE")
-    return found
+    return runs
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class RunDir:
             return
         lines = self.records_file.read_text().splitlines(keepends=True)
         try:
-            kept = [
+            remaining = [
                 line
                 for line in lines
                 if line.endswith("\n")
@@ -204,8 +204,8 @@ class RunDir:
             ]
         except (ValueError, LookupError, TypeError):
             raise UserError(f"{self.records_file} is damaged: a line of it is no record. Mend it.") from None
-        if kept != lines:
-            write_atomically(self.records_file, lambda p: p.write_text("".join(kept)))
+        if remaining != lines:
+            write_atomically(self.records_file, lambda p: p.write_text("".join(remaining)))
 
     def artifact(self, file: Path, name: str, caption: str) -> Record:
         """A record that names a file of this run."""
@@ -218,11 +218,11 @@ class RunDir:
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    found: list[str] = []
+    differences: list[str] = []
     for key in {**old, **new}:
         before, after = old.get(key), new.get(key)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            found += _differences(before, after, f"{prefix}{key}.")
+            differences += _differences(before, after, f"{prefix}{key}.")
         elif before != after:
-            found.append(f"{prefix}{key}: {before} there, {after} now")
-    return found
+            differences.append(f"{prefix}{key}: {before} there, {after} now")
+    return differences

@@ -43,8 +43,8 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     cuda = [device] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.default_generator.manual_seed(seed)
-        for one in cuda:
-            torch.cuda.default_generators[one.index or 0].manual_seed(seed)
+        for generator_device in cuda:
+            torch.cuda.default_generators[generator_device.index or 0].manual_seed(seed)
         yield
 
 

@@ -73,7 +73,7 @@ def paired_difference(pairs: Sequence[tuple[Sequence[bool], Sequence[bool]]]) ->
     """The difference of two shares over seeds, image by image within each seed.
 
     Args:
-        pairs: per seed the outcomes of the one and the other on the same images.
+        pairs: for each seed the outcomes of the first and of the second method, on the same images.
 
     Returns:
         The interval adds two spreads in squares, as ``over_seeds`` does: of which images were drawn (that of Agresti
@@ -86,10 +86,10 @@ def paired_difference(pairs: Sequence[tuple[Sequence[bool], Sequence[bool]]]) ->
         ValueError: no pair, no image, or outcomes of different lengths.
     """
     differences, variances = [], []
-    for one, other in pairs:
-        if len(one) != len(other) or not one:
-            raise ValueError(f"paired outcomes need the same images, got {len(one)} and {len(other)}.")
-        moves = [int(a) - int(b) for a, b in zip(one, other, strict=True)]
+    for first, second in pairs:
+        if len(first) != len(second) or not first:
+            raise ValueError(f"paired outcomes need the same images, got {len(first)} and {len(second)}.")
+        moves = [int(a) - int(b) for a, b in zip(first, second, strict=True)]
         differences.append(fmean(moves))
         n, moved = len(moves) + 2, sum(abs(move) for move in moves) + 1
         variances.append((moved / n - (sum(moves) / n) ** 2) / n)
@@ -114,26 +114,26 @@ class Welch(NamedTuple):
     p: float
 
 
-def welch(one: Sequence[float], other: Sequence[float]) -> Welch:
+def welch(first: Sequence[float], second: Sequence[float]) -> Welch:
     """Welch's two-sample t-test, whose groups may differ in spread and in size (Welch 1947).
 
     Args:
-        one: a value per seed, 2 or more.
-        other: another method's; the seeds need not be the same.
+        first: a value per seed, 2 or more.
+        second: another method's; the seeds need not be the same.
 
     Returns:
-        What ``scipy.stats.ttest_ind(one, other, equal_var=False)`` finds, which warns where a group has no spread.
+        What ``scipy.stats.ttest_ind(first, second, equal_var=False)`` finds, which warns where a group has no spread.
         Where neither has, p is 0, or 1 for equal means.
     """
-    if min(len(one), len(other)) < 2:
-        raise ValueError(f"a test over seeds needs two of each, got {len(one)} and {len(other)}.")
-    mean = fmean(one) - fmean(other)
-    parts = [stdev(values) ** 2 / len(values) for values in (one, other)]
+    if min(len(first), len(second)) < 2:
+        raise ValueError(f"a test over seeds needs two of each, got {len(first)} and {len(second)}.")
+    mean = fmean(first) - fmean(second)
+    parts = [stdev(values) ** 2 / len(values) for values in (first, second)]
     error = math.sqrt(sum(parts))
     if error == 0:
         return Welch(mean, (mean, mean), float(mean == 0))
     # Welch and Satterthwaite's degrees of freedom
-    freedom = sum(parts) ** 2 / sum(p * p / (len(v) - 1) for p, v in zip(parts, (one, other), strict=True))
+    freedom = sum(parts) ** 2 / sum(p * p / (len(v) - 1) for p, v in zip(parts, (first, second), strict=True))
     half = float(stdtrit(freedom, 0.975)) * error
     return Welch(mean, (mean - half, mean + half), 2 * float(stdtr(freedom, -abs(mean) / error)))
 

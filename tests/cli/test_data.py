@@ -105,8 +105,8 @@ def test_prepare_says_what_it_made(tmp_path, capsys):
         (["describe", "cityscape"], "Did you mean 'cityscapes'?"),
         (["check", ".", "--published"], "--published has no effect on counterpart data check."),
         (["describe", "--target", "x"], "--target has no effect on counterpart data describe."),
-        (["prepare", "pascal-part", "--workers", "0"], "--workers 0: at least 1."),
-        (["prepare", "pascal-part", "--seed", "-1"], "--seed -1: 0 or more."),
+        (["prepare", "pascal-part", "--workers", "0"], "--workers 0 must be at least 1."),
+        (["prepare", "pascal-part", "--seed", "-1"], "--seed -1 must be 0 or more."),
         (["chek", "."], "invalid choice: 'chek'"),
     ],
 )

@@ -69,7 +69,7 @@ def test_a_setting_without_effect_is_refused():
 def test_help_shows_name_meaning_choices_and_default():
     text = describe(ALL)
     assert [key for key in ALL if f"--{key.replace('_', '-')}" not in text] == []
-    assert "(default: 8/255)" in text
+    assert "Default: 8/255." in text
     assert "[clean, at, trades, mart, part, part-t, part-m]" in text
     assert "--mask.drawn-from [start, clean]\n" in text
     assert "typing" not in text

@@ -66,49 +66,49 @@ def apgd(
     """
     check_unit_range(images)
     targets, spent = aim(model, images, labels, target, loss)
-    found, fooled = images.clone(), torch.zeros_like(labels, dtype=torch.bool)
-    height = torch.full_like(images[:, 0, 0, 0], -torch.inf)  # the loss of what was found
+    perturbed, fooled = images.clone(), torch.zeros_like(labels, dtype=torch.bool)
+    height = torch.full_like(images[:, 0, 0, 0], -torch.inf)  # the loss of each image of ``perturbed``
     forwards, backwards = torch.full_like(labels, spent), torch.zeros_like(labels)
     large = 3 * steps // 10 if budget.norm == "l1" else 0
     stages = [(factor, large) for factor in LARGE_RADII if large] + [(1, steps - large * len(LARGE_RADII))]
     for restart in range(restarts):
-        left = (~fooled).nonzero()[:, 0]
-        if len(left) == 0:
+        survivors = (~fooled).nonzero()[:, 0]
+        if len(survivors) == 0:
             break
-        clean, within = images[left], budget.select(left)
-        point = images_of(start)[left] if start is not None and restart == 0 else None
+        clean, within = images[survivors], budget.select(survivors)
+        point = images_of(start)[survivors] if start is not None and restart == 0 else None
         for factor, length in stages:
             stage = replace(within, eps=within.eps * factor)
             if point is None:
-                point = _random_start(stage, clean, keys[left].fold(restart))
+                point = _random_start(stage, clean, keys[survivors].fold(restart))
             end = _ascend(
                 partial(_pass, model, loss, eot),
                 stage,
                 clean,
-                labels[left],
-                None if targets is None else targets[left],
+                labels[survivors],
+                None if targets is None else targets[survivors],
                 start=stage.project(point, clean),
                 steps=length,
                 rho=rho,
                 judged=factor == 1,  # in a larger ball nothing counts
             )
             point = end.images
-            forwards[left] += eot * end.forwards
-            backwards[left] += eot * end.backwards
-        better = end.loss > height[left]
-        found[left[better]], height[left[better]] = end.images[better], end.loss[better]
-        fooled[left] = end.loss == torch.inf
-    return Attacked(found, forwards, backwards)
+            forwards[survivors] += eot * end.forwards
+            backwards[survivors] += eot * end.backwards
+        better = end.loss > height[survivors]
+        perturbed[survivors[better]], height[survivors[better]] = end.images[better], end.loss[better]
+        fooled[survivors] = end.loss == torch.inf
+    return Attacked(perturbed, forwards, backwards)
 
 
 def checkpoints(steps: int) -> list[int]:
     """After how many steps the step length is reconsidered: 22, 41, 57, 70, 80, 87, 93, 99 of 100."""
     gap = max(int(0.22 * steps), 1)
-    found = [gap]
-    while found[-1] < steps:
+    checks = [gap]
+    while checks[-1] < steps:
         gap = max(gap - max(int(0.03 * steps), 1), max(int(0.06 * steps), 1))
-        found.append(found[-1] + gap)
-    return [at for at in found if at <= steps]
+        checks.append(checks[-1] + gap)
+    return [at for at in checks if at <= steps]
 
 
 @dataclass
@@ -135,8 +135,8 @@ class _Run:
     def select(self, keep: Tensor) -> "_Run":
         """The images at these positions."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        kept: dict[str, Any] = {name: None if v is None else v[keep] for name, v in values.items()}
-        return _Run(**kept)
+        selected: dict[str, Any] = {name: None if v is None else v[keep] for name, v in values.items()}
+        return _Run(**selected)
 
 
 @dataclass(frozen=True)
@@ -202,8 +202,8 @@ def _ascend(
         end.backwards[run.rows[held]] += step < steps  # so that counts do not depend on the rest of the batch
         if not bool(held.all()):
             end.images[run.rows[~held]], end.loss[run.rows[~held]] = run.images[~held], torch.inf
-            kept = held.nonzero()[:, 0]  # once for all fields: it waits for the device
-            run, budget = run.select(kept), budget.select(kept)
+            survivors = held.nonzero()[:, 0]  # once for all fields: it waits for the device
+            run, budget = run.select(survivors), budget.select(survivors)
         if len(run.rows) == 0:
             break
         if step in checks:

@@ -38,28 +38,28 @@ def worst_case(
         clean image, and one that judges what each attack returned.
     """
     check_unit_range(images)
-    found = images.clone()
+    perturbed = images.clone()
     with torch.no_grad():
         logits = model(images)
     check_labels(labels, logits.shape[1])
-    left = (logits.argmax(dim=1) == labels).nonzero()[:, 0]
+    survivors = (logits.argmax(dim=1) == labels).nonzero()[:, 0]
     forwards, backwards = torch.ones_like(labels), torch.zeros_like(labels)
     begin = None if start is None else images_of(start)
-    for one in attacks(logits.shape[1]) if callable(attacks) else attacks:
-        if len(left) == 0:
+    for named in attacks(logits.shape[1]) if callable(attacks) else attacks:
+        if len(survivors) == 0:
             break
-        attacked = one.attack(
+        attacked = named.attack(
             model,
-            images[left],
-            labels[left],
-            budget=budget.select(left),
-            keys=keys[left].fold(one.name),
-            start=None if begin is None else begin[left],
+            images[survivors],
+            labels[survivors],
+            budget=budget.select(survivors),
+            keys=keys[survivors].fold(named.name),
+            start=None if begin is None else begin[survivors],
         )
         with torch.no_grad():
-            fooled = model(attacked.images).argmax(dim=1) != labels[left]
-        forwards[left] += attacked.forwards + 1
-        backwards[left] += attacked.backwards
-        found[left[fooled]] = attacked.images[fooled]
-        left = left[~fooled]
-    return Attacked(found, forwards, backwards)
+            fooled = model(attacked.images).argmax(dim=1) != labels[survivors]
+        forwards[survivors] += attacked.forwards + 1
+        backwards[survivors] += attacked.backwards
+        perturbed[survivors[fooled]] = attacked.images[fooled]
+        survivors = survivors[~fooled]
+    return Attacked(perturbed, forwards, backwards)

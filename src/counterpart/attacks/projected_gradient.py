@@ -109,19 +109,19 @@ def climb_from(
     to_the_end: bool = False,
 ) -> Attacked:
     """``climb`` from several starts, (restart) -> images (B, C, H, W); only rows that held meet the next."""
-    found = images.clone()
+    perturbed = images.clone()
     forwards, backwards = torch.zeros_like(labels), torch.zeros_like(labels)
-    left = torch.arange(len(images), device=images.device)
+    survivors = torch.arange(len(images), device=images.device)
     for restart in range(restarts):
         climbed = climb(
-            answer, images, labels, begin(restart), left,
+            answer, images, labels, begin(restart), survivors,
             budget=budget, length=length, steps=steps, to_the_end=to_the_end,
         )  # fmt: skip
-        found[left] = climbed.images
-        forwards[left] += climbed.forwards
-        backwards[left] += climbed.backwards
-        left = left[climbed.held]
-    return Attacked(found, forwards, backwards)
+        perturbed[survivors] = climbed.images
+        forwards[survivors] += climbed.forwards
+        backwards[survivors] += climbed.backwards
+        survivors = survivors[climbed.held]
+    return Attacked(perturbed, forwards, backwards)
 
 
 class Climbed(NamedTuple):
@@ -161,7 +161,7 @@ def climb(
     Returns:
         Of each row the first image that fools the model, else the last.
     """
-    found = torch.empty_like(images[rows])
+    perturbed = torch.empty_like(images[rows])
     forwards = torch.zeros_like(rows)
     backwards, right = forwards.clone(), torch.zeros_like(rows, dtype=torch.bool)
     place = torch.arange(len(rows), device=rows.device)  # of the rows that still climb
@@ -173,7 +173,7 @@ def climb(
         active = rows[place]
         leaf, logits, loss = answer(current, active)
         forwards[place] += 1
-        found[place] = current
+        perturbed[place] = current
         right[place] = logits.argmax(dim=1) == labels[active]
         held = torch.ones_like(right[place]) if to_the_end else right[place]
         if step < steps and held.any():
@@ -184,7 +184,7 @@ def climb(
         if not held.all():
             place, within, clean, current = place[held], within.select(held), clean[held], current[held]
         current = within.project(current, clean)
-    return Climbed(found, right, forwards, backwards)
+    return Climbed(perturbed, right, forwards, backwards)
 
 
 def fgsm(

@@ -37,16 +37,16 @@ def random_search(
         are counted per image, without the one that a given probe holds.
     """
     check_unit_range(images)
-    found = opening(images, budget, start)
-    logits, forwards = ask(model, found, start)
+    perturbed = opening(images, budget, start)
+    logits, forwards = ask(model, perturbed, start)
     check_labels(labels, logits.shape[1])
-    left = (logits.argmax(dim=1) == labels).nonzero()[:, 0]
+    survivors = (logits.argmax(dim=1) == labels).nonzero()[:, 0]
     for draw in range(draws):
-        if len(left) == 0:
+        if len(survivors) == 0:
             break
-        points = budget.select(left).sample(images[left], keys[left].fold(draw))
-        fooled = model(points).argmax(dim=1) != labels[left]
-        forwards[left] += 1
-        found[left[fooled]] = points[fooled]
-        left = left[~fooled]
-    return Attacked(found, forwards, torch.zeros_like(forwards))
+        points = budget.select(survivors).sample(images[survivors], keys[survivors].fold(draw))
+        fooled = model(points).argmax(dim=1) != labels[survivors]
+        forwards[survivors] += 1
+        perturbed[survivors[fooled]] = points[fooled]
+        survivors = survivors[~fooled]
+    return Attacked(perturbed, forwards, torch.zeros_like(forwards))

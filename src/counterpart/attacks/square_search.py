@@ -64,17 +64,21 @@ def square(
     check_unit_range(images)
     if not 0 < p_init <= 1:
         raise ValueError(f"p_init is a share of the pixels in (0, 1], got {p_init:.4g}.")
-    found = opening(images, budget, start)
-    logits, forwards = ask(model, found, start)
+    perturbed = opening(images, budget, start)
+    logits, forwards = ask(model, perturbed, start)
     check_labels(labels, logits.shape[1])
     best = margin(logits, labels)
-    left = (logits.argmax(dim=1) == labels).nonzero()[:, 0]
+    survivors = (logits.argmax(dim=1) == labels).nonzero()[:, 0]
     pixels = images.shape[2] * images.shape[3]
     for restart in range(restarts):
-        rows, moves, answers = left, _moves(budget.select(left), images[left]), labels[left]
+        rows, moves, answers = (
+            survivors,
+            _moves(budget.select(survivors), images[survivors]),
+            labels[survivors],
+        )
         drawn = keys.fold(restart)[rows]
         begun = start is not None and restart == 0
-        current, score = found[rows], best[rows] if begun else torch.full_like(best[rows], -torch.inf)
+        current, score = perturbed[rows], best[rows] if begun else torch.full_like(best[rows], -torch.inf)
         for query in range(int(begun), queries + 1):
             if len(rows) == 0:
                 break
@@ -93,13 +97,13 @@ def square(
             current = torch.where(better.view(-1, 1, 1, 1), candidate, current)
             score = torch.where(better, reached, score)
             if not held.all():
-                found[rows[~held]] = current[~held]
+                perturbed[rows[~held]] = current[~held]
                 rows, current, score, answers = rows[held], current[held], score[held], answers[held]
                 moves, drawn, draws = moves.select(held), drawn[held], draws[held]
         better = score > best[rows]
-        found[rows[better]], best[rows[better]] = current[better], score[better]
-        left = rows
-    return Attacked(found, forwards, torch.zeros_like(forwards))
+        perturbed[rows[better]], best[rows[better]] = current[better], score[better]
+        survivors = rows
+    return Attacked(perturbed, forwards, torch.zeros_like(forwards))
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,8 @@ def find(kind: str, name: str) -> Entry[Any]:
     if known.open and name in (added := _added(kind)):
         point = added[name]
         return Entry(name, name, point.value, f"of the package {_package(point)}", known.facts, inside=False)
-    own = f" Or name your own: module:function, called as {known.expects}." if known.open else ""
-    raise UserError(f"no {known.what} is called {name!r}. {nearest(name, known_names(kind))}{own}")
+    or_users = f" Or name your own: module:function, called as {known.expects}." if known.open else ""
+    raise UserError(f"no {known.what} is called {name!r}. {nearest(name, known_names(kind))}{or_users}")
 
 
 def refuse_object(*given: object, **options: object) -> NoReturn:

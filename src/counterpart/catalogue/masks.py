@@ -48,36 +48,36 @@ _RULES = (
     ),
     Entry(
         "soft", "soft", "importance.rules:Soft",
-        "the radius grows evenly with the pixel's rank in the map",
+        "the radius grows evenly from eps_low to eps with the pixel's rank in the map",
         MaskFacts(),
     ),
     Entry(
         "mean-preserving", "mean-preserving", "importance.rules:MeanPreserving",
-        "the top pixels get more than eps, so that the mean radius is eps",
+        "the important pixels get more than eps, so that the mean radius is eps",
         MaskFacts(middle=1.0, above_eps=True),
         (_share("share of the pixels that get more than eps"),),
     ),
     Entry(
         "quadrant", "quadrant", "importance.rules:Quadrant",
-        "one quarter of every image gets eps_low; no map is looked at",
+        "one quarter of every image gets eps_low, whatever a map says",
         MaskFacts(needs_map=False, same_for_all=True),
         (Option("quadrant", str, "upper-left", "the quarter that gets eps_low", choices=QUADRANTS),),
     ),
     Entry(
         "centre", "centre", "importance.rules:Centre",
-        "the pixels nearest to the centre get eps; no map is looked at",
+        "the pixels nearest to the centre get eps, whatever a map says",
         MaskFacts(needs_map=False, same_for_all=True),
         (_share("share of the pixels that get eps"),),
     ),
     Entry(
         "file", "file", "importance.rules:OwnMasks",
-        "your own masks, of the folder mask.files",
+        "your own masks, read from the folder mask.files",
         MaskFacts(needs_map=False, of_training_images=True),
     ),
     Entry(
         "published-code", "published-code", "importance.rules:PublishedCode",
-        "per colour channel, as the paper's published code does it (that code also gives images each other's masks: "
-        "mask.control shuffled)",
+        "each colour channel has its own mask, as in the paper's published code (which also gives images each other's "
+        "masks, as mask.control shuffled does)",
         MaskFacts(channels=3),
     ),
     Entry(
@@ -141,7 +141,8 @@ _MAPS = (
     ),
     Entry(
         "xgrad-cam", "XGrad-CAM", "saliency.cam:probe_map",
-        "the same, weighted by gradients where the channel is active; before pooling and a linear layer it is Grad-CAM",
+        "as grad-cam, but weighted by gradients where the channel is active (before pooling and a linear layer the two "
+        "are equal)",
         MapFacts(),
     ),
     Entry(
@@ -151,12 +152,12 @@ _MAPS = (
     ),
     Entry(
         "attention-rollout", "attention rollout", "saliency.attention:attention_rollout",
-        "of vision transformers: where attention leads through all blocks, the same for every class",
+        "where the attention of a vision transformer leads through all its blocks, the same for every class",
         MapFacts(of_attention=True, of_a_class=False),
     ),
     Entry(
         "attention-gradient", "attention gradient", "saliency.attention:attention_gradient",
-        "of vision transformers: attention, weighted by its gradient",
+        "the attention of a vision transformer, weighted by its gradient",
         MapFacts(of_attention=True),
     ),
 )  # fmt: skip

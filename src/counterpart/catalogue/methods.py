@@ -34,12 +34,12 @@ _ENTRIES = (
     ),
     Entry(
         "at", "AT", "objectives:adversarial",
-        "adversarial training: on images that an attack perturbed",
+        "adversarial training, on images that an attack perturbed",
         MethodFacts(generations=_BOTH_GENERATIONS),
     ),
     Entry(
         "trades", "TRADES", "objectives:trades",
-        "clean images, and answers that an attack should not change",
+        "the loss on clean images, and a second term that asks for the same answer on attacked ones",
         MethodFacts(robust_term=True),
     ),
     Entry(
@@ -49,17 +49,17 @@ _ENTRIES = (
     ),
     Entry(
         "part", "PART", "objectives:adversarial",
-        "adversarial training under a radius per pixel",
+        "adversarial training in which each pixel has a radius of its own",
         MethodFacts(masked=True, generations=_BOTH_GENERATIONS),
     ),
     Entry(
         "part-t", "PART-T", "objectives:trades",
-        "TRADES under a radius per pixel",
+        "TRADES in which each pixel has a radius of its own",
         MethodFacts(masked=True, robust_term=True),
     ),
     Entry(
         "part-m", "PART-M", "objectives:mart",
-        "MART under a radius per pixel",
+        "MART in which each pixel has a radius of its own",
         MethodFacts(masked=True, robust_term=True, part_labels=False),
     ),
 )  # fmt: skip

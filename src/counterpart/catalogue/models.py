@@ -45,15 +45,15 @@ _ENTRIES = (
     ),
     Entry(
         "preact-resnet18-fast", "PreAct-ResNet-18 (fast)", "models.cifar_resnet:preact_resnet18_fast",
-        "the variant of fast adversarial training, whose shortcuts begin earlier", ModelFacts(),
+        "preact-resnet18 as fast adversarial training has it, with shortcuts that begin earlier", ModelFacts(),
     ),
     Entry(
         "dm-preact-resnet18", "PreAct-ResNet-18 (DeepMind)", "models.deepmind_resnet:dm_preact_resnet18",
-        "DeepMind's variant, for their published weights", ModelFacts(),
+        "preact-resnet18 as DeepMind has it, for their published weights", ModelFacts(),
     ),
     Entry(
         "mnist-cnn", "MNIST CNN", "models.small_cnn:mnist_cnn",
-        "the small network of the digits of MNIST", ModelFacts(one_size=True),
+        "a small network for the digits of MNIST", ModelFacts(one_size=True),
     ),
     Entry(
         "small-cnn", "small CNN", "models.small_cnn:small_cnn",
@@ -74,10 +74,12 @@ _ENTRIES = (
     ),
     Entry(
         "parts/baseline", "parts/baseline", "models.part_model:create",
-        "the plain classifier of a part model's encoder", ModelFacts(needs_parts=True, options=("encoder",)),
+        "the encoder of a part model as a plain classifier", ModelFacts(needs_parts=True, options=("encoder",)),
     ),
-    _part_model("downsampled", "a small grid of part maps, read by two layers", "pool", "background", "see_image"),
-    _part_model("bounding-box", "place, size and score of each part, read by two layers"),
+    _part_model(
+        "downsampled", "two layers read part maps, averaged to a small grid", "pool", "background", "see_image"
+    ),
+    _part_model("bounding-box", "two layers read place, size and score of each part"),
     _part_model("two-headed", "a second head reads the segmenter's features", "branch"),
     _part_model("pixel", "each pixel votes for the class of its part"),
 )  # fmt: skip

@@ -38,7 +38,7 @@ class Command(Protocol):
         """Declare its arguments."""
 
     def run(self, arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
-        """Do it, and return the exit code."""
+        """Do what the command says, and return the exit code."""
         ...
 
 
@@ -61,14 +61,14 @@ COMMANDS: dict[str, Command] = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other user error."""
+    """A parser that says what is wrong in one line, as every other error for the user does."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}. See: {self.prog} --help")
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit code: 2 for what the user can mend, 130 for Ctrl-C."""
+    """Run a command line and return its exit code: 0, 2 for what the user can mend, 130 for Ctrl-C."""
     words = sys.argv[1:] if words is None else words
     try:
         return _run(words)
@@ -82,7 +82,9 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"Stopped.{goes_on}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or flushing at exit fails once more
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # else flushing at exit would fail once more
         return 141
 
 
@@ -118,7 +120,7 @@ def _parser() -> _Parser:
     for name, command in COMMANDS.items():
         about = (command.__doc__ or "").splitlines()[0]
         settings = f"settings:\n{describe(command.SETTINGS)}" if command.SETTINGS else None
-        one = commands.add_parser(
+        subparser = commands.add_parser(
             name,
             help=about,
             description=about,
@@ -126,5 +128,5 @@ def _parser() -> _Parser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        command.configure(one)
+        command.configure(subparser)
     return parser

@@ -1,4 +1,4 @@
-"""Ask whether a model's robustness rests on obfuscated gradients: five behaviours, with verdicts."""
+"""Ask whether a model only looks robust because its gradients are obfuscated: five behaviours, each with a verdict."""
 
 import argparse
 from collections.abc import Collection, Mapping
@@ -18,10 +18,16 @@ SECTIONS = ("evaluate",)
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("target", metavar="TARGET", help="as of counterpart evaluate")
-    parser.add_argument("--steps", type=count, default=100, help="of the iterative attacks (default: 100)")
-    parser.add_argument("--queries", type=count, default=2000, help="of Square (default: 2000)")
-    parser.add_argument("--draws", type=count, default=100, help="of the random search (default: 100)")
+    parser.add_argument("target", metavar="TARGET", help="A model, as counterpart evaluate takes it.")
+    parser.add_argument(
+        "--steps", type=count, default=100, help="The steps of each iterative attack (default: 100)."
+    )
+    parser.add_argument(
+        "--queries", type=count, default=2000, help="The queries of the Square attack (default: 2000)."
+    )
+    parser.add_argument(
+        "--draws", type=count, default=100, help="The draws of the random search (default: 100)."
+    )
 
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:

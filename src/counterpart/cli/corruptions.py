@@ -1,7 +1,7 @@
 """Measure the accuracy of a model under common corruptions: the 19 of CIFAR-10-C or the 15 of ImageNet-C.
 
 The images are corrupted here, or read from the official files. Settings of ``corruptions`` and ``evaluate`` may be
-written without their section: --severities 1,3,5 --n 1000. What was stopped continues.
+written without their section: --severities 1,3,5 --n 1000. The same command continues what was stopped.
 """
 
 import argparse
@@ -21,7 +21,7 @@ SECTIONS = ("corruptions", "evaluate")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("target", metavar="TARGET", help="as of counterpart evaluate")
+    parser.add_argument("target", metavar="TARGET", help="A model, as counterpart evaluate takes it.")
 
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
@@ -31,6 +31,6 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
 
     judged = jobs.evaluate_corruptions(arguments.target, settings)
     if distributed.is_main():
-        print(f"Next: counterpart report {' '.join(str(one.run.path) for one in judged)}")
+        print(f"Next: counterpart report {' '.join(str(outcome.run.path) for outcome in judged)}")
     distributed.stop()
     return 0

@@ -13,41 +13,57 @@ from ..errors import UserError
 
 SETTINGS: Collection[str] = ()
 
-SHOWN = 20  # problems printed; more rarely help
+SHOWN = 20  # the most problems that are printed: reading more rarely helps
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("action", choices=("check", "describe", "prepare", "pseudo-label"))
+    parser.add_argument(
+        "action", choices=("check", "describe", "prepare", "pseudo-label"), help="What to do."
+    )
     parser.add_argument(
         "what",
         nargs="?",
-        help="check: a folder; pseudo-label: a run folder; else a data set, such as part-imagenet; describe alone: all",
+        help="For check: a folder. For pseudo-label: a run folder. For prepare and describe: a data set, such as "
+        "part-imagenet; describe without one lists all.",
     )
-    parser.add_argument("--source", type=Path, help="prepare: folder of the original files")
-    parser.add_argument("--target", type=Path, help="prepare, pseudo-label: the new folder")
+    parser.add_argument("--source", type=Path, help="For prepare: the folder of the original files.")
+    parser.add_argument("--target", type=Path, help="For prepare and pseudo-label: the folder to make.")
     parser.add_argument(
         "--split",
         default="sample",
         choices=("sample", "photograph", "city"),
-        help="prepare: what stays on one side when train, val and test are drawn (default: sample, as published)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="prepare: of split and random crops (default: 0)")
-    parser.add_argument("--published", action="store_true", help="prepare: with the published code's defects")
-    parser.add_argument(
-        "--allow-missing", action="store_true", help="prepare: leave out images that are missing"
+        help="For prepare: what is kept together when train, val and test are drawn: each sample by itself, all "
+        "samples of a photograph, or all of a city (default: sample, as published).",
     )
     parser.add_argument(
-        "--root", type=Path, help="pseudo-label: where the run's images are now (default: where they were)"
+        "--seed",
+        type=int,
+        default=0,
+        help="For prepare: the seed of the split and of random crops (default: 0).",
     )
-    parser.add_argument("--device", help="pseudo-label: cpu, cuda or mps (default: the run's)")
+    parser.add_argument(
+        "--published", action="store_true", help="For prepare: repeat the defects of the published code."
+    )
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="For prepare: go on without images that are missing."
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        help="For pseudo-label: where the run's images are now (default: where they were in training).",
+    )
+    parser.add_argument("--device", help="For pseudo-label: cpu, cuda or mps (default: the run's device).")
     parser.add_argument(
         "--confidence",
         type=float,
         default=0.0,
-        help="pseudo-label: leave out masks that are less sure, 0 to 1, mean over the pixels (default: 0, none)",
+        help="For pseudo-label: leave out masks whose mean confidence over the pixels, from 0 to 1, is lower "
+        "(default: 0, which leaves none out).",
     )
-    parser.add_argument("--workers", type=int, help="prepare: processes (default: one per CPU)")
+    parser.add_argument(
+        "--workers", type=int, help="For prepare: the number of processes (default: one per CPU)."
+    )
 
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
@@ -63,7 +79,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
 
 
 def _refuse_idle(arguments: argparse.Namespace) -> None:
-    """Options of one action mean nothing to the others."""
+    """Refuse options of other actions, a missing argument, and values out of range."""
     given, action = vars(arguments), arguments.action
     defaults = {"split": "sample", "seed": 0, "published": False, "allow_missing": False, "confidence": 0.0}
     predicting = {"target", "confidence", "root", "device"}
@@ -77,15 +93,15 @@ def _refuse_idle(arguments: argparse.Namespace) -> None:
             f"counterpart data {action} needs {things.get(action, 'a data set, such as part-imagenet')}."
         )
     if not 0 <= arguments.confidence <= 1:
-        raise UserError(f"--confidence {arguments.confidence:g}: from 0 to 1.")
+        raise UserError(f"--confidence {arguments.confidence:g} must be from 0 to 1.")
     if arguments.workers is not None and arguments.workers < 1:
-        raise UserError(f"--workers {arguments.workers}: at least 1.")
+        raise UserError(f"--workers {arguments.workers} must be at least 1.")
     if arguments.seed < 0:
-        raise UserError(f"--seed {arguments.seed}: 0 or more.")
+        raise UserError(f"--seed {arguments.seed} must be 0 or more.")
 
 
 def _check(what: str) -> int:
-    """Print what a folder holds and what is wrong; 1 if something must be mended."""
+    """Print what a folder holds and what is wrong with it; return 1 if something must be mended, else 0."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -94,31 +110,33 @@ def _check(what: str) -> int:
 
     root = Path(what).expanduser()
     if not root.is_dir():
-        raise UserError(f"{root} is no folder.")
-    found = check(root)
+        raise UserError(
+            f"{root} is no folder. Name one that holds images with part masks (docs/parts-data.md)."
+        )
+    folder = check(root)
     console = Console(soft_wrap=True)
     table = Table(
         "class",
-        *found.images,
+        *folder.images,
         "parts, and images that show them",
         title=escape(str(root)),
         title_justify="left",
     )
-    for name, parts in found.names.items():
-        shows = ", ".join(f"{part} {found.shown.get((name, part), 0):,}" for part in parts)
-        counts = [f"{of_split.get(name, 0):,}" for of_split in found.images.values()]
+    for name, parts in folder.names.items():
+        shows = ", ".join(f"{part} {folder.shown.get((name, part), 0):,}" for part in parts)
+        counts = [f"{of_split.get(name, 0):,}" for of_split in folder.images.values()]
         table.add_row(escape(name), *counts, escape(shows) or "none")
-    totals = [sum(counts.values()) for counts in found.images.values()]
+    totals = [sum(counts.values()) for counts in folder.images.values()]
     table.add_row("all", *(f"{total:,}" for total in totals), end_section=True)
     console.print(table)
-    for note in found.notes:
+    for note in folder.notes:
         console.print(f"- {note}", highlight=False, markup=False)
-    for problem in found.problems[:SHOWN]:
+    for problem in folder.problems[:SHOWN]:
         console.print(f"problem: {problem}", highlight=False, markup=False)
-    if len(found.problems) > SHOWN:
-        console.print(f"... and {len(found.problems) - SHOWN:,} more problems.", highlight=False)
-    if found.problems:
-        console.print(f"{len(found.problems):,} to mend before this folder can be used.", highlight=False)
+    if len(folder.problems) > SHOWN:
+        console.print(f"... and {len(folder.problems) - SHOWN:,} more problems.", highlight=False)
+    if folder.problems:
+        console.print(f"{len(folder.problems):,} to mend before this folder can be used.", highlight=False)
         return 1
     console.print(
         f"{sum(totals):,} images, nothing to mend. Use it with --data.name parts --data.root {root}",
@@ -135,8 +153,8 @@ def _describe(what: str | None) -> int:
         print(find(what).about)
         print(f"\n  counterpart data prepare {what} --source DIR --target DIR")
         return 0
-    for name, one in PREPARATIONS.items():
-        print(f"{name:<16}{one.about.splitlines()[0]}")
+    for name, preparation in PREPARATIONS.items():
+        print(f"{name:<16}{preparation.about.splitlines()[0]}")
     print("\nWhat each needs and under which licence: counterpart data describe NAME")
     return 0
 

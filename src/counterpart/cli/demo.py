@@ -1,7 +1,7 @@
-"""The main job on embedded real images: train three digit classifiers, evaluate them, and report.
+"""Show the whole way on a small data set: train three classifiers of digits, evaluate them, and write a report.
 
-Adversarial training, PART, and PART's matched-mean control, side by side on scikit-learn's handwritten digits.
-Runs that are finished are reused.
+They are trained by adversarial training, by PART, and by PART's control with equal mean radius, on the handwritten
+digits that come with scikit-learn. Runs that are finished are reused.
 """
 
 import argparse
@@ -17,18 +17,20 @@ from ..recipes import load
 SETTINGS: Collection[str] = tuple(key for key, _ in settings() if key not in ("name", "model.normalisation"))
 RECIPES = ("digits/at", "digits/part", "digits/part-uniform")
 FULL_SEEDS = (0, 1, 2)
-QUICK = 40  # images that all of AutoAttack meets in the quick demo
+QUICK = 40  # the images that AutoAttack meets in the quick demo
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "--full", action="store_true", help="three seeds of each, AutoAttack on all test images"
+        "--full",
+        action="store_true",
+        help="Train three seeds of each, and run AutoAttack on all test images.",
     )
 
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
-    """Train, evaluate, report; the page's address comes last."""
+    """Train, evaluate and report. The address of the page is printed last."""
     home, n = ("runs/demo-full", None) if arguments.full else ("runs/demo", QUICK)
     layers = ({"runs": home, "evaluate": {"attacks": "pgd,autoattack", "n": n}}, settings)
     configs = [resolve(load(recipe), *layers, source=recipe) for recipe in RECIPES]
@@ -40,7 +42,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     folders: list[Path] = []
     for config in configs:
         trained = jobs.train_seeds(config, FULL_SEEDS) if arguments.full else [jobs.train(config)]
-        if not all(one.finished for one in trained):
+        if not all(outcome.finished for outcome in trained):
             raise UserError("train.stop_after ended the demo; the same command continues.")
         folder = config.runs / str(config.name)
         jobs.evaluate(

@@ -11,7 +11,7 @@ from typing import Any
 
 SETTINGS: Collection[str] = ()
 
-MODULES = {  # where the import has another name
+MODULES = {  # packages that are imported under another name
     "scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml",
     "segmentation-models-pytorch": "segmentation_models_pytorch",
 }  # fmt: skip
@@ -19,11 +19,17 @@ MODULES = {  # where the import has another name
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--data.root", dest="root", metavar="DIR", type=Path, help="look here for data sets")
+    parser.add_argument(
+        "--data.root",
+        dest="root",
+        metavar="DIR",
+        type=Path,
+        help="The folder in which to look for data sets.",
+    )
 
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
-    """Print the findings; 1 if something essential is missing."""
+    """Print the findings, and return 1 if something essential is missing, else 0."""
     _row("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     problems = []
     for requirement in _requirements():
@@ -50,7 +56,7 @@ def _requirements() -> list[str]:
 
 
 def check(requirement: str) -> tuple[str, str, bool]:
-    """A requirement such as ``torch>=2.9,<2.16``: its name, what is found, and whether that fits."""
+    """Check a requirement such as ``torch>=2.9,<2.16``: return its name, what is installed, and whether that fits."""
     name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
     try:
         version = importlib.metadata.version(name)
@@ -66,7 +72,7 @@ def check(requirement: str) -> tuple[str, str, bool]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """2.15.0+cu130 -> (2, 15, 0)."""
+    """The numbers of a version: (2, 15, 0) of 2.15.0+cu130."""
     return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 

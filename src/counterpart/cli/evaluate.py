@@ -1,7 +1,7 @@
-"""Measure the clean and robust accuracy of a model: a run, a checkpoint, timm/NAME, others' weights, user code.
+"""Measure the clean and robust accuracy of a model: a run, a checkpoint, timm/NAME, others' weights, or your own code.
 
-Settings differ from the run's own only where they are given here; those of ``evaluate`` may be written without their
-section: --attacks autoattack --n 1000. An evaluation that was stopped continues.
+Settings are those of the run, except where others are given here. Those of ``evaluate`` may be written without their
+section: --attacks autoattack --n 1000. The same command continues an evaluation that was stopped.
 """
 
 import argparse
@@ -29,8 +29,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target",
         metavar="TARGET",
-        help="a run folder, a folder of seed-* runs, a checkpoint (.safetensors), timm/NAME, "
-        "ARCHITECTURE@WEIGHTS.pt, or module:function, which runs your code and takes the model it returns",
+        help="A run folder, a folder of seed-* runs, a checkpoint (.safetensors), timm/NAME, "
+        "ARCHITECTURE@WEIGHTS.pt, or module:function. The last one runs your code, and evaluates the model that it "
+        "returns.",
     )
 
 
@@ -41,13 +42,13 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
 
     judged = jobs.evaluate(arguments.target, settings)
     if distributed.is_main():
-        print(f"Next: counterpart report {' '.join(str(one.run.path) for one in judged)}")
+        print(f"Next: counterpart report {' '.join(str(outcome.run.path) for outcome in judged)}")
     distributed.stop()
     return 0
 
 
 def refuse_outside_settings(target: str, settings: Mapping[str, Any]) -> None:
-    """What names a new run folder, or its weights, has no effect on one that is there."""
+    """Refuse settings that name a new run folder or its weights, where the target is a run folder that exists."""
     from pathlib import Path
 
     path = Path(target).expanduser()

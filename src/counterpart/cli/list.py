@@ -16,7 +16,7 @@ SETTINGS: Collection[str] = ()
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("kind", metavar="KIND", choices=KINDS, help=", ".join(KINDS))
+    parser.add_argument("kind", metavar="KIND", choices=KINDS, help=f"What to list: {', '.join(KINDS)}.")
 
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:

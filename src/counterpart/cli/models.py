@@ -34,16 +34,25 @@ LARGE = (
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "names", metavar="NAME", nargs="*", help="such as resnet18, timm/resnet50, parts/pixel"
+        "names",
+        metavar="NAME",
+        nargs="*",
+        help="The networks to list, such as resnet18, timm/resnet50 or parts/pixel.",
     )
     parser.add_argument(
-        "--size", type=count, help="side of the images in pixels (default: 224 for timm/ and parts/, else 32)"
+        "--size",
+        type=count,
+        help="The side of the images in pixels (default: 224 for timm/ and parts/, else 32).",
     )
     parser.add_argument(
-        "--classes", type=count, help="default: 11 for timm/ and parts/, as in Part-ImageNet, else 10"
+        "--classes",
+        type=count,
+        help="The number of classes (default: 11 for timm/ and parts/, as in Part-ImageNet, else 10).",
     )
     parser.add_argument(
-        "--parts", type=count, help="parts of all classes together (default: 40, as in Part-ImageNet)"
+        "--parts",
+        type=count,
+        help="The number of parts of all classes together (default: 40, as in Part-ImageNet).",
     )
 
 
@@ -72,7 +81,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
 def about_of(
     name: str, settings: Mapping[str, Any], size: int | None, classes: int | None, parts: int | None
 ) -> dict[str, Any]:
-    """What ``models.create`` needs for a network of this name."""
+    """The arguments that ``models.create`` needs for a network of this name."""
     model = resolve({"model": {**settings.get("model", {}), "name": name}}, source=name).model
     large = name.startswith(("timm/", "parts/"))
     about: dict[str, Any] = {
@@ -91,5 +100,5 @@ def about_of(
 
 
 def _spread(parts: int, classes: int) -> Sequence[int]:
-    """Parts dealt out to the classes: sizes do not depend on which class has how many."""
+    """The class of each part, dealt out in turn: the size of a network does not depend on which class has how many."""
     return sorted(number % classes for number in range(parts))

@@ -1,4 +1,4 @@
-"""Name what a trained model sees in image files."""
+"""Predict the class of image files with a trained model."""
 
 import argparse
 import csv
@@ -17,14 +17,22 @@ SETTINGS: Collection[str] = ()
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("target", metavar="RUN", help="a run folder")
+    parser.add_argument("target", metavar="RUN", help="The run folder of the model.")
     parser.add_argument(
-        "images", metavar="IMAGE", nargs="+", type=Path, help="image files, or folders of them"
+        "images", metavar="IMAGE", nargs="+", type=Path, help="Image files, or folders of them."
     )
     parser.add_argument(
-        "--csv", metavar="FILE", type=Path, help="write file, label and probability here as well"
+        "--csv",
+        metavar="FILE",
+        type=Path,
+        help="A file to write the names, labels and probabilities into as well.",
     )
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    parser.add_argument(
+        "--device",
+        default="auto",
+        choices=("auto", "cpu", "cuda", "mps"),
+        help="The device to compute on (default: auto, which takes a CUDA device if there is one).",
+    )
 
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
@@ -33,8 +41,8 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
 
     images = [path.expanduser() for path in arguments.images]
     predictions = predict(arguments.target, images, arguments.device)
-    for one in predictions:
-        print(f"{one.probability:7.2%}  {one.label}  {one.file}")
+    for prediction in predictions:
+        print(f"{prediction.probability:7.2%}  {prediction.label}  {prediction.file}")
     if arguments.csv:
         write_atomically(arguments.csv.expanduser(), partial(_write_csv, predictions=predictions))
     return 0
@@ -44,4 +52,5 @@ def _write_csv(path: Path, predictions: list["Prediction"]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("file", "label", "probability"))
-        writer.writerows((one.file, one.label, one.probability) for one in predictions)
+        for prediction in predictions:
+            writer.writerow((prediction.file, prediction.label, prediction.probability))

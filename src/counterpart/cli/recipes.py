@@ -13,12 +13,15 @@ SETTINGS: Collection[str] = ()
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     actions = parser.add_subparsers(dest="action", metavar="list|show", required=True)
-    every = actions.add_parser("list", help="the built-in recipes and what they are")
-    every.add_argument("data", metavar="DATA", nargs="?", help="those of one data set, such as cifar10")
-    show = actions.add_parser(
-        "show", help="one recipe with every setting, to edit: counterpart recipes show cifar10/part > my.yaml"
+    every = actions.add_parser("list", help="List the built-in recipes and what they are.")
+    every.add_argument(
+        "data", metavar="DATA", nargs="?", help="Only the recipes of this data set, such as cifar10."
     )
-    show.add_argument("recipe", metavar="NAME", help="a built-in name, or a .yaml file")
+    show = actions.add_parser(
+        "show",
+        help="Print a recipe with every setting: counterpart recipes show cifar10/part > my.yaml makes a file to edit.",
+    )
+    show.add_argument("recipe", metavar="NAME", help="A built-in recipe, or a .yaml file.")
 
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
@@ -30,7 +33,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     if not names:
         known = {name.partition("/")[0] for name in recipes.names()}
         raise UserError(f"no recipes are for {arguments.data!r}. {nearest(arguments.data, known)}")
-    width = max(map(len, names))
+    width = max(len(name) for name in names)
     for name in names:
         print(f"{name:{width}}  {recipes.headline(name)}")
     return 0

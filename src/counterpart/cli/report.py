@@ -11,13 +11,14 @@ SETTINGS: Collection[str] = ()
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "runs", metavar="RUN", nargs="+", type=Path, help="run folders, or folders of seed-* runs"
+        "runs", metavar="RUN", nargs="+", type=Path, help="Run folders, or folders of seed-* runs."
     )
     parser.add_argument(
         "--output",
         metavar="FILE",
         type=Path,
-        help="default: report/index.html in the run folder; of several, report/A+B.html in the folder around them",
+        help="The file to write. The default is report/index.html in the run folder, or for several runs "
+        "report/A+B.html in the folder around them.",
     )
 
 

@@ -17,18 +17,19 @@ _BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 def from_arguments(
     words: Sequence[str], accepted: Collection[str], sections: Sequence[str] = ()
 ) -> tuple[dict[str, Any], list[str]]:
-    """Take the settings out of a command line, wherever they stand.
+    """Take the settings out of a command line, wherever they stand in it.
 
     Args:
         words: such as ["cifar10/part", "--train.epochs", "5", "--seed=1", "--data.download"].
         accepted: dotted names of the settings that have an effect.
-        sections: whose settings may be written without it, such as --n for --evaluate.n; the first that has it.
+        sections: the sections whose settings may be written without the section's name, such as --n for --evaluate.n.
+            Where several of them have the setting, the first one counts.
 
     Returns:
-        The settings as a nested mapping, a switch without value being true, and the words that are none.
+        The settings as a nested mapping, in which a switch without a value is true; and the words that are no settings.
 
     Raises:
-        UserError: on a setting that is unknown, has no effect, or lacks its value. Other words are left to
+        UserError: a setting is unknown, has no effect, or lacks its value. Other words that nobody knows are left to
             whoever reads the rest.
     """
     known = dict(settings())
@@ -39,7 +40,8 @@ def from_arguments(
         dotted, has_value, value = word.removeprefix("--").partition("=")
         dotted = dotted.replace("-", "_")
         if word.startswith("--") and dotted not in known:
-            dotted = next((f"{one}.{dotted}" for one in sections if f"{one}.{dotted}" in accepted), dotted)
+            in_sections = [f"{section}.{dotted}" for section in sections]
+            dotted = next((key for key in in_sections if key in accepted), dotted)
         if not word.startswith("--") or ("." not in dotted and dotted not in known):
             others.append(word)
             continue
@@ -60,7 +62,7 @@ def from_arguments(
 
 
 def _read_value(dotted: str, text: str) -> object:
-    """Text is converted by the schema; only null and structures are YAML here, so that ``--name 010`` stays."""
+    """Null, lists and mappings are read as YAML. All else is left to the schema, so that ``--name 010`` stays text."""
     if text != "null" and not text.startswith(("[", "{")):
         return text
     try:
@@ -77,14 +79,17 @@ def unknown(word: str, accepted: Collection[str], sections: Sequence[str] = ()) 
         twins = [f"--{key}" for key in accepted if key.split(".")[-1] == dotted.split(".")[-1]]
         hint = f"Did you mean {twins[0]}?" if twins else f"Settings that have: {', '.join(accepted)}."
         return UserError(f"{name} has no effect here. {hint}")
-    heads = {f"{one}." for one in sections}
-    short = [key[key.index(".") + 1 :] if key[: key.find(".") + 1] in heads else key for key in accepted]
-    short = [f"--{key}".replace("_", "-") for key in short]
-    return UserError(f"unknown setting {name}. {nearest(name, short) if sections else nearest_key(dotted)}")
+    if not sections:
+        return UserError(f"unknown setting {name}. {nearest_key(dotted)}")
+    short = []
+    for key in accepted:
+        section, _, leaf = key.rpartition(".")
+        short.append(f"--{leaf if section in sections else key}".replace("_", "-"))
+    return UserError(f"unknown setting {name}. {nearest(name, short)}")
 
 
 def describe(accepted: Collection[str]) -> str:
-    """Settings with meaning and default, for ``--help``."""
+    """The settings with their choices, meanings and defaults, for ``--help``."""
     rows = []
     for key, info in settings():
         if key not in accepted:
@@ -96,24 +101,26 @@ def describe(accepted: Collection[str]) -> str:
         kinds = [mark.kind for mark in info.metadata if isinstance(mark, OfKind)]
         choices = (*KINDS[kinds[0]].entries,) if kinds else _choices(info.annotation)
         names = f" [{', '.join(map(str, choices))}]" if choices else ""
-        ending = "" if default is None else f" (default: {shown})"
+        ending = "" if default is None or default == () else f" Default: {shown}."
         rows.append(
             f"  --{key.replace('_', '-')}{names}\n"
-            + textwrap.indent(textwrap.fill(f"{info.description}{ending}", 92), " " * 8)
+            + textwrap.indent(
+                textwrap.fill(f"{info.description}{ending}", 92, break_on_hyphens=False), " " * 8
+            )
         )
     return "\n".join(rows)
 
 
 def _choices(annotation: object) -> tuple[object, ...]:
-    """The names that a setting takes; none where it takes numbers or text as well."""
+    """The names that a setting takes; empty where it takes numbers or text as well."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
-    members = [one for one in get_args(annotation) if one is not type(None)]
+    members = [member for member in get_args(annotation) if member is not type(None)]
     return _choices(members[0]) if len(members) == 1 else ()
 
 
 def count(text: str) -> int:
-    """A whole number of at least 1, of an option that is no setting."""
+    """Read a whole number of at least 1, for an option that is no setting."""
     if not text.isdigit() or int(text) < 1:
         raise UserError(f"{text!r} must be a whole number of at least 1.")
     return int(text)

@@ -1,6 +1,6 @@
 """Train, or continue, a recipe or a YAML file of settings.
 
-The run folder is RUNS/NAME, by default runs/<recipe>. A run that was stopped continues with the same command.
+The run folder is RUNS/NAME, by default runs/<recipe>. The same command continues a run that was stopped.
 """
 
 import argparse
@@ -17,9 +17,14 @@ SETTINGS: Collection[str] = tuple(key for key, _ in settings() if key != "model.
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "recipe", metavar="RECIPE", help="a built-in name such as cifar10/part, or a .yaml file"
+        "recipe", metavar="RECIPE", help="A built-in recipe such as cifar10/part, or a .yaml file."
     )
-    parser.add_argument("--seeds", metavar="0,1,2", type=_seeds, help="train once per seed, and aggregate")
+    parser.add_argument(
+        "--seeds",
+        metavar="0,1,2",
+        type=_seeds,
+        help="Train once with each of these seeds, and report mean and spread.",
+    )
 
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
@@ -30,7 +35,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     trained = jobs.train_seeds(config, arguments.seeds) if arguments.seeds else [jobs.train(config)]
     if distributed.is_main():
         where = trained[-1].run.path.parent if arguments.seeds else trained[-1].run.path
-        if all(one.finished for one in trained):
+        if all(outcome.finished for outcome in trained):
             print(f"Trained: {where}\nNext: counterpart evaluate {where}")
         else:
             print(f"Out of time: {where} has a checkpoint. The same command continues.")

@@ -1,4 +1,4 @@
-"""Re-derive every claim of a run's evaluations from its saved images, its weights and the data."""
+"""Check every claim of a run's evaluations again, from its saved images, its weights and the data."""
 
 import argparse
 from collections.abc import Collection, Mapping
@@ -10,11 +10,12 @@ SETTINGS: Collection[str] = ("data.root", "device")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("target", metavar="RUN", type=Path, help="a run folder, or a folder of seed-* runs")
+    parser.add_argument("target", metavar="RUN", type=Path, help="A run folder, or a folder of seed-* runs.")
     parser.add_argument(
         "--eight-bits",
         action="store_true",
-        help="count as well how many images still fool once rounded to 8 bits, towards the clean value",
+        help="Count as well how many images still fool the model when they are rounded to 8 bits, towards the clean "
+        "image.",
     )
 
 

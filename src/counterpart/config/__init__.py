@@ -37,12 +37,16 @@ LONGEST_VALUE = 200  # characters of a value that a message repeats
 class Config(Section):
     """A complete run."""
 
-    name: str | None = setting("name of the run folder; default: the recipe's", default=None)
-    runs: Location = setting("folder that run folders go into", default=Path("runs"))
-    seed: int = setting("seed of everything random", default=0, ge=0)
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto: cuda if there is one", default="auto")
+    name: str | None = setting("The name of the run folder. The default is the recipe's name.", default=None)
+    runs: Location = setting("The folder in which run folders are made.", default=Path("runs"))
+    seed: int = setting("The seed of everything that is random.", default=0, ge=0)
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting(
+        "The device to compute on. auto: a CUDA device if there is one, else the CPU.", default="auto"
+    )
     threads: int | None = setting(
-        "CPU threads of each process; small networks want 1; default: torch's choice", default=None, ge=1
+        "The number of CPU threads of each process. Small networks are fastest with 1. The default is torch's choice.",
+        default=None,
+        ge=1,
     )
     data: DataSettings = Field(default_factory=DataSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)
@@ -105,7 +109,7 @@ class Config(Section):
 
     @property
     def c_seg(self) -> float:
-        """Weight of the loss of parts."""
+        """The weight of the loss of parts: as given, else 0.5 for part models and 0 for others."""
         given = self.train.c_seg
         return (0.5 if self.model.segments else 0.0) if given is None else given
 
@@ -151,10 +155,10 @@ class Config(Section):
 
 
 def _radii_in_range(mask: MaskSettings, eps: float) -> None:
-    """Mask mean-preserving lifts the important pixels above eps, and its inverse lowers them under eps_low."""
+    """Refuse radii outside [0, 1]: a mean-preserving mask goes above eps, and its inverse goes below eps_low."""
     if not mask.entry.facts.above_eps:
         return
-    low = 0.0 if mask.eps_low == "auto" else mask.eps_low  # as far as the search may go
+    low = 0.0 if mask.eps_low == "auto" else mask.eps_low  # the search may go as low as 0
     gap = (eps - low) / mask.quantile
     peak = 2 * eps - low - gap if mask.control == "inverse" else low + gap
     if not 0 <= peak <= 1:
@@ -165,22 +169,26 @@ def _radii_in_range(mask: MaskSettings, eps: float) -> None:
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes the run what it is, of a resolved configuration; in the words that were stored first.
+    """The settings of a resolved configuration that decide the result of a run, in the words that were stored first.
 
-    So a hash of it, or a comparison with what an old folder holds, means the same today as when the folder was made.
+    A hash of these, or a comparison with what an old folder holds, means the same today as when the folder was made.
     """
-    kept = {k: dict(v) if isinstance(v, Mapping) else v for k, v in config.items()}
+    deciding = {k: dict(v) if isinstance(v, Mapping) else v for k, v in config.items()}
     for dotted in NOT_IDENTITY:
         head, _, tail = dotted.partition(".")
         if tail:
-            kept.get(head, {}).pop(tail, None)
+            deciding.get(head, {}).pop(tail, None)
         else:
-            kept.pop(head, None)
-    return in_first_words(kept)
+            deciding.pop(head, None)
+    return in_first_words(deciding)
 
 
 def resolve(*layers: Mapping[str, Any], source: str = "the configuration") -> Config:
-    """Merge nested mappings, later ones winning, and check the result."""
+    """Merge nested mappings, of which later ones win, and check the result.
+
+    Raises:
+        UserError: a setting is unknown, out of range, or does not go with the others.
+    """
     merged = merge(*layers)
     if renamed := old_words_in(merged):
         raise UserError(f"{source}: {'; '.join(renamed)}.")
@@ -191,7 +199,7 @@ def resolve(*layers: Mapping[str, Any], source: str = "the configuration") -> Co
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings as one; later ones win."""
+    """Merge nested mappings into one; where two give a value, the later one wins."""
     merged: dict[str, Any] = {}
     for layer in layers:
         _merge(merged, layer)
@@ -199,14 +207,18 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain(config: Config) -> dict[str, Any]:
-    """The configuration as plain YAML-able values."""
+    """The configuration as plain values that YAML can hold."""
     dumped = config.model_dump(mode="json")
     assert isinstance(dumped, dict)
     return dumped
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A mapping from a YAML file."""
+    """Read a mapping from a YAML file.
+
+    Raises:
+        UserError: the file cannot be read, is not valid YAML, or holds something else.
+    """
     try:
         loaded = parsing.read_yaml(path)
     except OSError as error:
@@ -219,7 +231,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def settings() -> Iterator[tuple[str, FieldInfo]]:
-    """Every dotted key and its field, in order."""
+    """Yield the dotted key and the field of every setting, in order."""
     for name, info in Config.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
             for inner, inner_info in info.annotation.model_fields.items():
@@ -229,7 +241,7 @@ def settings() -> Iterator[tuple[str, FieldInfo]]:
 
 
 def explain(error: ValidationError) -> str:
-    """One line, a clause per problem: what came, what is allowed, the nearest known name."""
+    """One line with a clause for each problem: what came, what is allowed, and the nearest known name."""
     clauses = []
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"])
@@ -251,7 +263,7 @@ def _shortened(value: object) -> str:
 
 
 def nearest_key(dotted: str) -> str:
-    """A hint for an unknown setting."""
+    """A hint for an unknown setting: its new name, its place in a file, or the nearest name."""
     *_, leaf = dotted.split(".")
     if (renamed := current_name(dotted)) is not None:
         return f"It is called {renamed!r} now."

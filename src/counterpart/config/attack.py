@@ -10,18 +10,32 @@ from .values import Number, Section, setting
 class AttackSettings(Section):
     """The attack inside adversarial training, and the budget of every evaluation."""
 
-    norm: Literal["linf", "l2", "l1"] = setting("norm of the budget", default="linf")
-    eps: Number = setting("radius; images lie in [0, 1], so 8/255 and not 8 for linf", default=8 / 255, ge=0)
+    norm: Literal["linf", "l2", "l1"] = setting(
+        "The norm in which the attack's budget is measured. linf: the largest change of any pixel.",
+        default="linf",
+    )
+    eps: Number = setting(
+        "The radius of the budget: how far an attack may move an image. Pixels lie in [0, 1], so write 8/255 and not 8 "
+        "for linf.",
+        default=8 / 255,
+        ge=0,
+    )
     generation: Literal["pgd", "minimum-margin"] = setting(
-        "how methods at and part make their adversarial examples: PGD on cross-entropy, or PGD towards each of several "
-        "likely wrong classes, of which the one that comes closest counts (MMA)",
+        "How methods at and part make their adversarial examples. pgd: projected gradient descent, which raises the "
+        "cross-entropy. minimum-margin: it is run towards each of several likely wrong classes, and the image that "
+        "comes closest to its class counts (MMA).",
         default="pgd",
     )
     targets: int = setting(
-        "minimum-margin: wrong classes, the likeliest of the clean image first", default=3, ge=1
+        "For attack.generation minimum-margin: the number of wrong classes to approach, the likeliest ones of the "
+        "clean image.",
+        default=3,
+        ge=1,
     )
-    steps: int = setting("PGD steps in training, towards each target", default=10, ge=1)
-    step_size: Number | None = setting("PGD step; default 2.5 eps / steps", default=None, gt=0)
+    steps: int = setting("The number of PGD steps in training, towards each target.", default=10, ge=1)
+    step_size: Number | None = setting(
+        "The length of a PGD step. The default is 2.5 eps / steps.", default=None, gt=0
+    )
 
     @model_validator(mode="after")
     def _targets_count(self) -> "AttackSettings":

@@ -20,25 +20,31 @@ class CorruptionsSettings(Section):
     """Which corruptions, and where they come from."""
 
     names: tuple[str, ...] = setting(
-        "corruptions with commas between them, or all (the 19), benchmark (the 15) or extra (the other 4)",
+        "The corruptions, with commas between them; or a set of them: all (19), benchmark (15 of these) or extra (the "
+        "other 4).",
         default=SETS["all"],
     )
-    severities: tuple[int, ...] = setting("such as 1,3,5", default=(1, 2, 3, 4, 5))
+    severities: tuple[int, ...] = setting(
+        "The severities to measure, from 1 to 5, with commas between them, such as 1,3,5.",
+        default=(1, 2, 3, 4, 5),
+    )
     published: bool = setting(
-        "the protocol of the PART paper's table: all 19 at severity 1 on the test images; to stand beside its "
-        "numbers, not beside other protocols",
+        "Follow the protocol of the PART paper's table: all 19 corruptions at severity 1, on the test images. The "
+        "result compares with that table, and with nothing that was measured by another protocol.",
         default=False,
     )
     source: Location | None = setting(
-        "folder of the official .npy files of CIFAR-10-C; default: the images are corrupted here",
+        "A folder of the official .npy files of CIFAR-10-C. By default the images are corrupted here.",
         default=None,
     )
     frost: Location | None = setting(
-        "folder of the textures of frost (docs/datasets.md); without it frost is left out, and said so",
+        "A folder of the textures that the corruption frost needs (docs/datasets.md). Without it frost is left out, "
+        "and a note says so.",
         default=None,
     )
     constants: Literal["cifar", "imagenet"] | None = setting(
-        "strengths made for images of 32 or of 224 pixels; default: cifar up to 64 pixels a side, imagenet above",
+        "Which strengths the severities stand for. cifar: those made for images of 32 pixels. imagenet: those made for "
+        "224 pixels. The default is cifar up to 64 pixels a side, and imagenet above.",
         default=None,
     )
 

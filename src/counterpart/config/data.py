@@ -16,58 +16,72 @@ class DataSettings(Section):
     """Which images."""
 
     name: named("data") = setting(  # type: ignore[valid-type]
-        f"data set. {sentences('data')}. Or your own, as module:function", default="digits"
+        f"The data set. {sentences('data')}. Or your own, as module:function.", default="digits"
     )
     options: dict[str, Any] | None = setting(
-        "what your own data set takes beside its folder, such as '{year: 2024}'", default=None
+        "The arguments that your own data set takes beside its folder, such as '{year: 2024}'.", default=None
     )
     root: Location | None = setting(
-        "folder that holds the data set; digits and synthetic-parts need none", default=None
+        "The folder that holds the data set. The sets digits and synthetic-parts need none.", default=None
     )
-    download: bool = setting("fetch the data set into root if it is not there", default=False)
+    download: bool = setting("Download the data set into data.root if it is not there.", default=False)
     validation: Number = setting(
-        "share of the training images kept for validation, where the data set has no validation split of its own",
+        "The share of the training images that is set aside for validation, where the data set has no validation split "
+        "of its own.",
         default=0.1,
         gt=0,
         lt=1,
     )
     limit: int | None = setting(
-        "use only this many training images, the same share of each class", default=None, ge=1
+        "Train on this many images only, with the same share of each class. The default is all of them.",
+        default=None,
+        ge=1,
     )
-    size: int | None = setting("side in pixels that images are resized and cropped to", default=None, ge=8)
+    size: int | None = setting(
+        "The side in pixels to which images are resized and cropped. In training the default is the size of the "
+        "images as they are, and in an evaluation the size that the model takes.",
+        default=None,
+        ge=8,
+    )
     split_of: Location | None = setting(
-        "judge on the images that this run is judged on: its data set, size and split, whatever model is judged",
+        "A run folder. The model is judged on the same images as that run: its data set, size and split. So two models "
+        "compare, such as one before and after adversarial training.",
         default=None,
     )
     channels: Literal[1, 3] | None = setting(
-        "read the images of a folder as grey (1) or in colour (3); default: in colour", default=None
+        "Read the images of a folder as grey (1) or in colour (3). The default is in colour.", default=None
     )
     crop: Literal["padded", "resized"] = setting(
-        "padded: random crops after padding; resized: a random region of 8 to 100 % of the image, resized",
+        "How training images are cropped at random. padded: after each side is padded by data.padding pixels. "
+        "resized: a region of 8 to 100 % of the image, resized to its full size.",
         default="padded",
     )
-    padding: int = setting("random crops after padding by this many pixels; 0: no crops", default=4, ge=0)
-    flip: bool = setting("random horizontal flips", default=True)
+    padding: int = setting(
+        "The pixels to pad on each side before a random crop. 0: no crops.", default=4, ge=0
+    )
+    flip: bool = setting("Flip training images horizontally at random.", default=True)
     class_map: Location | dict[str, Any] | None = setting(
-        "for a model that was trained on other classes: {class folder: name or index of an output of the model, a list "
-        "of these, or null to leave the class out}, or a JSON file that holds this; '*' stands for all other classes",
+        "For a model that was trained on other classes: which of its outputs answers each class of the images. Write "
+        "{class folder: name or index of an output, a list of these, or null to leave the class out}, or name a JSON "
+        "file that holds this. '*' stands for all other classes.",
         default=None,
     )
     labels: Literal["parts", "boxes", "centroids", "objects", "foreground"] = setting(
-        "what is known of the parts: parts: their masks; boxes: each part's filled box; centroids: one pixel per part; "
-        "objects: one label for all parts of a class; foreground: one label for everything",
+        "How much training is told about the parts of objects. parts: their masks. boxes: the filled box around each "
+        "part. centroids: one pixel of each part. objects: one label for all parts of a class. foreground: one label "
+        "for all parts of all classes.",
         default="parts",
     )
     labelled: Number = setting(
-        "share of the annotated training images that keep their part labels, the same in each class",
+        "The share of the annotated training images whose part labels are used. It is the same in each class.",
         default=1,
         gt=0,
         le=1,
     )
 
     shift: Literal["none", "backgrounds", "textures"] = setting(
-        "judge on changed images, made of the part masks: each object before the background, or covered with the "
-        "surface, of an image of another class",
+        "Judge on changed images, which are made with the part masks. backgrounds: each object stands before the "
+        "background of an image of another class. textures: each object is covered with the surface of one.",
         default="none",
     )
 

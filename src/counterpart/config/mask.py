@@ -11,60 +11,70 @@ from .values import Location, Number, RadiusOrAuto, Section, entry_of, named, se
 
 
 class MaskSettings(Section):
-    """Budgets per pixel, for methods part, part-t and part-m and for mask-aware attacks."""
+    """Budgets that differ from pixel to pixel, for methods part, part-t and part-m and for mask-aware attacks."""
 
     eps_low: RadiusOrAuto = setting(
-        "radius of the pixels that matter less; at most eps. auto: start at eps. After each epoch lower it by "
-        "eps/8 if the "
-        "masked attack fools at most one standard error fewer validation images than the full one; otherwise raise it. "
-        "This costs a second validation attack an epoch",
+        "The radius of the pixels that matter less, at most attack.eps. auto: start at eps. After each epoch lower "
+        "it by eps/8 if the masked attack fools at most one standard error fewer validation images than the full "
+        "attack; otherwise raise it. This costs a second validation attack in each epoch.",
         default=7 / 255,
     )
     rule: named("masks") = setting(  # type: ignore[valid-type]
-        f"how a map becomes a radius for each pixel. {sentences('masks')}. Or your own, as module:function",
+        f"The rule that turns a map into a radius for each pixel. {sentences('masks')}. Or your own, as "
+        "module:function.",
         default="paper",
     )
     options: dict[str, Any] | None = setting(
-        "what your own mask rule takes beside its arguments, such as '{threshold: 0.5}'", default=None
+        "The options that your own mask rule takes, such as '{threshold: 0.5}'.", default=None
     )
     files: Location | None = setting(
-        "rule file: folder of your masks, an 8-bit grey PNG per image (0: eps_low, 255: eps) named as the image is: "
-        "train/cat/7.png for train/cat/7.jpg of the data set, train/00012.png for row 12 where it has no files; an "
-        "image without one gets eps everywhere",
+        "For mask.rule file: the folder of your masks. A mask is an 8-bit grey PNG, in which 0 stands for eps_low "
+        "and 255 for eps. It is named like its image: train/cat/7.png for train/cat/7.jpg, or train/00012.png for "
+        "row 12 of a data set without files. An image that has no mask gets eps everywhere.",
         default=None,
     )
     quantile: Number = setting(
-        "share of important pixels in rules quantile, mean-preserving and centre", default=0.25, gt=0, lt=1
+        "For rules quantile, mean-preserving and centre: the share of the pixels that count as important.",
+        default=0.25,
+        gt=0,
+        lt=1,
     )
     quadrant: Literal[QUADRANTS] = setting(  # type: ignore[valid-type]
-        "the quarter of the image that rule quadrant gives eps_low", default="upper-left"
+        "For rule quadrant: the quarter of the image that gets eps_low.", default="upper-left"
     )
     control: named("controls") = setting(  # type: ignore[valid-type]
-        f"what is done to the mask, so that a claim can be read. {sentences('controls')}", default="none"
+        f"A control changes the mask in one respect, to test what an effect comes from. {sentences('controls')}.",
+        default="none",
     )
     map: named("maps") = setting(  # type: ignore[valid-type]
-        f"which map the rule looks at. {sentences('maps')}", default="grad-cam"
+        f"The map of important places that the rule reads. {sentences('maps')}.", default="grad-cam"
     )
     layer: str | None = setting(
-        "draw the class activation map at the output of this module, such as layer3 or blocks.8; default: at what "
-        "enters the head",
+        "The module at whose output a class activation map is drawn, such as layer3 or blocks.8. By default it is "
+        "drawn from what enters the classification head.",
         default=None,
     )
     drawn_from: Literal["start", "clean"] | None = setting(
-        "take the map from the attack's own first pass, or from a pass on the clean image; default: start, and clean "
-        "for part-t and attack.generation minimum-margin, which make that pass anyway",
+        "The image that the map is drawn on. start: the image that the attack starts from, in the attack's own first "
+        "pass. clean: the clean image. The default is start, and clean for method part-t and attack.generation "
+        "minimum-margin, which pass the clean image through the model anyway.",
         default=None,
     )
     map_class: Literal["true", "predicted", "margin"] = setting(
-        "class that the map explains; margin: the true class against the best other", default="true"
+        "The class that the map explains. margin: the true class as opposed to the likeliest other class.",
+        default="true",
     )
     refresh_epochs: int | None = setting(
-        "recompute maps every so many epochs and store them by sample; default: every step",
+        "Draw the map of each image anew after this many epochs, and store it between. By default it is drawn in every "
+        "step.",
         default=None,
         ge=1,
     )
     burn_in: Number = setting(
-        "share of the epochs with the full budget before masks begin", default=0.25, ge=0, le=1
+        "The share of the epochs at the start in which every pixel has the full radius.",
+        default=0.25,
+        ge=0,
+        le=1,
     )
 
     @property

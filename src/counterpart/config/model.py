@@ -12,67 +12,81 @@ class ModelSettings(Section):
     """Which network."""
 
     name: str = setting(
-        f"which network. {sentences('models')}. Or your own, as module:function", default="resnet18"
+        f"The network. {sentences('models')}. Or your own, as module:function.", default="resnet18"
     )
     options: dict[str, Any] | None = setting(
-        "what your own network takes beside classes, channels and size of the images, such as '{depth: 3}'",
+        "The arguments that your own network takes beside the number of classes, the channels and the size of the "
+        "images, such as '{depth: 3}'.",
         default=None,
     )
     width: int | None = setting(
-        "channels of the first stage (64 in resnet18, 16 K in wrn-D-K)", default=None, ge=1
+        "The number of channels of the first stage. The default is 64 for resnet18 and 16 K for wrn-D-K.",
+        default=None,
+        ge=1,
     )
     patch_size: int | None = setting(
-        "side in pixels of a timm transformer's patches, such as 4 for images of 32; default: as published",
+        "The side in pixels of the patches of a timm transformer, such as 4 for images of 32 pixels. The default is "
+        "the published size.",
         default=None,
         ge=1,
     )
     pretrained: bool = setting(
-        "start from timm's pretrained weights; of a part model, the encoder alone", default=False
+        "Start from the pretrained weights that timm offers. In a part model, the encoder alone starts from them.",
+        default=False,
     )
     init: str | None = setting(
-        "start from these weights (a run folder, .safetensors, or a state dict .pt/.pth); "
-        "a head of another size is replaced",
+        "Start from these weights: a run folder, a .safetensors file, or a state dict in a .pt or .pth file. A head "
+        "for another number of classes is replaced by a new one.",
         default=None,
     )
     normalisation: Literal["none", "half", "cifar10", "cifar100", "imagenet"] | None = setting(
-        "for ARCHITECTURE@WEIGHTS: what the network was trained to see, where its file does not say",
+        "For ARCHITECTURE@WEIGHTS: the normalisation that the network was trained with, where its file does not say. "
+        "half: mean and standard deviation 0.5.",
         default=None,
     )
     encoder: str = setting(
-        "parts/*: a name of segmentation-models-pytorch, such as resnet50, resnext50_32x4d or efficientnet-b4, or "
-        "timm/NAME",
+        "For part models: the network that computes features. A name of segmentation-models-pytorch, such as resnet50, "
+        "resnext50_32x4d or efficientnet-b4, or timm/NAME.",
         default="resnet50",
     )
     decoder: Literal[
         "deeplabv3plus", "deeplabv3", "unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "pan", "upernet",
         "segformer", "dpt",
-    ] = setting("parts/*: how part maps are made of the encoder's features", default="deeplabv3plus")  # fmt: skip
+    ] = setting(
+        "For part models: the network that makes part maps of the encoder's features.", default="deeplabv3plus"
+    )  # fmt: skip
     depth: int | None = setting(
-        "parts/*: stages of the encoder that are used; default: the decoder's choice, mostly 5",
+        "For part models: the number of stages of the encoder that are used. The default is the decoder's choice, "
+        "mostly 5.",
         default=None,
         ge=2,
         le=5,
     )
     output_stride: int | None = setting(
-        "parts/*: pixels per cell of the encoder's last map, 8 or 16, for decoders deeplabv3, deeplabv3plus and pan; "
-        "default: the decoder's choice, 16 for deeplabv3plus",
+        "For part models with decoder deeplabv3, deeplabv3plus or pan: the side in pixels, 8 or 16, of a cell of the "
+        "encoder's last map. The default is the decoder's choice, 16 for deeplabv3plus.",
         default=None,
         ge=8,
         le=16,
         multiple_of=8,
     )
     resolution: Literal["own", "full"] = setting(
-        "parts/*: features and losses of parts are computed at the segmenter's own resolution, or at the images', as "
-        "published",
+        "For part models: the resolution at which features and losses of parts are computed. own: that of the "
+        "segmenter's output. full: that of the images, as published.",
         default="own",
     )
     pool: int = setting(
-        "parts/downsampled: side of the grid that part maps are averaged to", default=4, ge=1, le=128
+        "For parts/downsampled: the side of the grid to which part maps are averaged.",
+        default=4,
+        ge=1,
+        le=128,
     )
-    background: bool = setting("parts/downsampled: the head sees the background's map as well", default=True)
-    see_image: bool = setting("parts/downsampled: the head sees the image as well", default=False)
+    background: bool = setting(
+        "For parts/downsampled: the head reads the map of the background as well.", default=True
+    )
+    see_image: bool = setting("For parts/downsampled: the head reads the image as well.", default=False)
     branch: Literal["decoder", "encoder"] = setting(
-        "parts/two-headed: whose features the second head reads", default="decoder"
+        "For parts/two-headed: whose features the second head reads.", default="decoder"
     )
 
     @property

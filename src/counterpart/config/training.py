@@ -12,25 +12,39 @@ from .values import Duration, Number, Section, named, readable, setting
 class OptimizerSettings(Section):
     """SGD with momentum."""
 
-    lr: Number = setting("peak learning rate", default=0.01, gt=0)
-    momentum: Number = setting("momentum", default=0.9, ge=0, lt=1)
-    nesterov: bool = setting("Nesterov momentum", default=False)
-    weight_decay: Number = setting("weight decay of matrices and kernels", default=2e-4, ge=0)
+    lr: Number = setting("The largest learning rate of the schedule.", default=0.01, gt=0)
+    momentum: Number = setting("The momentum of SGD.", default=0.9, ge=0, lt=1)
+    nesterov: bool = setting("Use Nesterov's form of momentum.", default=False)
+    weight_decay: Number = setting("The weight decay of matrices and kernels.", default=2e-4, ge=0)
     decay_norm: bool = setting(
-        "decay biases and normalisation parameters as well, as the papers do", default=True
+        "Apply weight decay to biases and the parameters of normalisation as well, as the papers do.",
+        default=True,
     )
     no_decay: tuple[str, ...] = setting(
-        "no weight decay of parameters whose name contains one of these, such as bias,bn,ln", default=()
+        "Apply no weight decay to parameters whose name contains one of these texts, such as bias,bn,ln. The default "
+        "is no such text.",
+        default=(),
     )
     schedule: Literal["piecewise", "cosine", "constant"] = setting(
-        "learning-rate schedule; train.clean_epochs have one of their own", default="piecewise"
+        "How the learning rate falls. piecewise: at each milestone. cosine: evenly along a cosine, to zero. "
+        "constant: never. Epochs of train.clean_epochs have such a schedule of their own.",
+        default="piecewise",
     )
     milestones: tuple[Number, ...] = setting(
-        "piecewise: shares of the epochs after which the rate is multiplied by gamma", default=(0.75,)
+        "For schedule piecewise: the shares of the epochs after which the learning rate is multiplied by gamma.",
+        default=(0.75,),
     )
-    gamma: Number = setting("piecewise: factor at each milestone", default=0.1, gt=0, le=1)
-    warmup_epochs: Number = setting("linear rise of the rate at the start", default=0, ge=0)
-    clip_norm: Number | None = setting("clip the gradient's norm to this; default: off", default=None, gt=0)
+    gamma: Number = setting("For schedule piecewise: the factor at each milestone.", default=0.1, gt=0, le=1)
+    warmup_epochs: Number = setting(
+        "The number of epochs at the start in which the learning rate rises evenly from zero.",
+        default=0,
+        ge=0,
+    )
+    clip_norm: Number | None = setting(
+        "The largest norm of a gradient. Longer ones are shortened to it. The default is no limit.",
+        default=None,
+        gt=0,
+    )
 
     @model_validator(mode="after")
     def _milestones_rise(self) -> "OptimizerSettings":
@@ -62,58 +76,80 @@ class TrainSettings(Section):
     """How to train."""
 
     method: named("methods") = setting(  # type: ignore[valid-type]
-        f"what is minimised. {sentences('methods')}", default="at"
+        f"The training method. {sentences('methods')}.", default="at"
     )
-    beta: Number = setting("TRADES and MART: weight of the robust term", default=6, ge=0)
+    beta: Number = setting(
+        "For TRADES and MART: the weight of the term that asks for robustness.", default=6, ge=0
+    )
     bn_batches: Literal["separate", "joint"] = setting(
-        "TRADES and MART: clean and attacked images pass batch norm each by themselves, or as one batch",
+        "For TRADES and MART: whether clean and attacked images pass through batch norm separately, or joined into one "
+        "batch.",
         default="separate",
     )
     c_seg: Number | None = setting(
-        "part models: weight of the loss of parts, 1 - c_seg being that of the classes; default: 0.5",
+        "For part models: the weight of the loss of parts. The loss of classes has weight 1 - c_seg. The default is "
+        "0.5.",
         default=None,
         ge=0,
         le=1,
     )
     part_loss: Literal["segmentation", "centroids", "centroids-published"] = setting(
-        "part models: cross-entropy of each pixel's part, or centres and masses of the parts alone; "
-        "centroids-published: with the weights of the published code",
+        "For part models: what the loss of parts compares. segmentation: the part of each pixel, by cross-entropy. "
+        "centroids: only centre and mass of each part. centroids-published: the same, with the weights of the "
+        "published code.",
         default="segmentation",
     )
     label_smoothing: Number = setting(
-        "share of each label that is spread evenly over all classes, in the cross-entropy of training (0.1 is common)",
+        "The share of each label that the training loss spreads evenly over all classes. 0.1 is common.",
         default=0,
         ge=0,
         lt=1,
     )
-    epochs: int = setting("passes over the training images", default=80, ge=1)
+    epochs: int = setting("The number of passes over the training images.", default=80, ge=1)
     clean_epochs: int = setting(
-        "passes without an attack before these, as a first phase of the run", default=0, ge=0
+        "The number of passes without an attack that come before train.epochs, as a first phase of the run.",
+        default=0,
+        ge=0,
     )
-    batch_size: int = setting("images per step, over all processes", default=128, ge=1)
+    batch_size: int = setting("The number of images in a step, of all processes together.", default=128, ge=1)
     precision: Literal["auto", "float32", "bf16"] = setting(
-        "arithmetic of training and of the attack inside it; float32 means that, not TF32; "
-        "auto: bf16 where the hardware is built for it",
+        "The arithmetic of training and of the attack inside it. float32: full precision, without TF32. auto: bf16 "
+        "where the hardware is built for it, else float32.",
         default="auto",
     )
-    compile: bool = setting("compile the inference view (worth it on CUDA)", default=False)
+    compile: bool = setting(
+        "Compile the copy of the model that attacks search on. This pays off on CUDA devices.", default=False
+    )
     ema: Number | None = setting(
-        "decay of averaged weights, such as 0.995; default: off", default=None, gt=0, lt=1
+        "The decay of an exponential average of the weights, such as 0.995. The averaged weights are the ones that are "
+        "judged. By default nothing is averaged.",
+        default=None,
+        gt=0,
+        lt=1,
     )
     awp: Number = setting(
-        "adversarial weight perturbation: take each step's gradient where every kernel and matrix has moved by this "
-        "share of its norm to raise the loss (5e-3 in the paper); costs one more pass; 0: off",
+        "Adversarial weight perturbation: before each step every kernel and matrix is moved by this share of its "
+        "norm so that the loss rises, and the gradient is taken there (5e-3 in the paper). It costs one more pass. "
+        "0: off.",
         default=0,
         ge=0,
         lt=1,
     )
-    awp_warmup: int = setting("epochs without weight perturbation at the start", default=0, ge=0)
-    validation_steps: int = setting("PGD steps of the validation after each epoch", default=10, ge=1)
-    validation_n: int | None = setting("validate on this many images; default: all", default=None, ge=1)
-    checkpoint_every: Duration = setting("seconds between checkpoints within an epoch", default=300, gt=0)
+    awp_warmup: int = setting(
+        "The number of epochs at the start without weight perturbation.", default=0, ge=0
+    )
+    validation_steps: int = setting(
+        "The number of PGD steps of the validation after each epoch.", default=10, ge=1
+    )
+    validation_n: int | None = setting(
+        "The number of images to validate on. The default is all of them.", default=None, ge=1
+    )
+    checkpoint_every: Duration = setting(
+        "The seconds between checkpoints within an epoch.", default=300, gt=0
+    )
     stop_after: Duration | None = setting(
-        "stop training cleanly at a checkpoint after this time (9m, 2h), all --seeds together; "
-        "the same command continues",
+        "Stop training at a checkpoint after this time, such as 9m or 2h, for all --seeds together. The same command "
+        "continues it.",
         default=None,
         gt=0,
     )
@@ -125,7 +161,7 @@ class TrainSettings(Section):
 
     @property
     def masked(self) -> bool:
-        """Whether budgets are pixel-reweighted."""
+        """Whether a mask gives each pixel a radius of its own."""
         return self.facts.masked
 
     @property

@@ -243,14 +243,14 @@ def _objects(classes: NDArray[np.int32], instances: NDArray[np.int32]) -> list[t
     wanted = np.isin(classes, list(LABEL_OF))
     keys = np.where(wanted, (classes - first) * 1001 + instances + 2, 0)  # instance -1 is a crowd
     areas = np.bincount(keys.reshape(-1))
-    found = []
+    objects = []
     for key, place in enumerate(ndimage.find_objects(keys), start=1):
         if place is None:
             continue
         rows, columns = place
         box = Box(rows.start, columns.start, rows.stop, columns.stop)
-        found.append((first + (key - 1) // 1001, (key - 1) % 1001 - 1, int(areas[key]), box))
-    return found
+        objects.append((first + (key - 1) // 1001, (key - 1) % 1001 - 1, int(areas[key]), box))
+    return objects
 
 
 def _why_not(
@@ -277,8 +277,8 @@ def _why_not(
     other = next(label for label in CLASS_IDS if label != LABEL_OF[number])
     if max(counts[k] for k in CLASS_IDS[other]) > counts[number] / 2:
         return "occluded"
-    own = (classes[inside] == number) & (instances[inside] == instance)
-    if not published and not masks[inside][own].any():
+    of_object = (classes[inside] == number) & (instances[inside] == instance)
+    if not published and not masks[inside][of_object].any():
         return "without parts"
     return None
 

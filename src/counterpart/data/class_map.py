@@ -13,7 +13,7 @@ from ..errors import UserError, nearest
 from ..parsing import read_json
 from .image_sets import ImageSet, content_fingerprint
 
-OTHERS = "*"  # in a map: every class that neither it nor a name places
+OTHERS = "*"  # in a map: every class that is neither named in it nor matched by its name
 FORM = '{"cat": "Cat", "dog": [207, 208], "insect": null}'
 
 
@@ -22,9 +22,9 @@ def mapped(
 ) -> tuple[ImageSet, list[list[int]] | None]:
     """The images that a model can be judged on, with labels that index its answers.
 
-    A class of the images is answered by the outputs that the map names, else by the one that is called as it is, but
-    for case and a leading number: "01_bird" by "Bird". Where a class is answered by several outputs, the model is to
-    be seen through ``models.merged``.
+    A class of the images is answered by the outputs that the map names. Otherwise the classes are matched by name,
+    ignoring case and leading digits: "01_bird" is answered by "Bird". Where several outputs answer a class, wrap the
+    model in ``models.merged``.
 
     Args:
         images: whose labels index their own classes.
@@ -44,13 +44,14 @@ def mapped(
     source = str(given) if isinstance(given, Path) else "data.class_map"
     chosen = _read(given) if isinstance(given, Path) else dict(given or {})
     groups = _groups(images.classes, chosen, outputs, source)
-    kept = [group for group in groups.values() if group]
-    if not kept:
+    answered = [group for group in groups.values() if group]
+    if not answered:
         raise UserError(f"{source} leaves out every class of the data: {', '.join(images.classes[:3])}, ...")
     answers: list[list[int]] = [[k] for k in range(len(outputs))]
-    if longer := any(len(group) > 1 for group in kept):
-        placed = {k for group in kept for k in group}
-        answers = [list(g) for g in dict.fromkeys(kept)] + [one for one in answers if one[0] not in placed]
+    if longer := any(len(group) > 1 for group in answered):
+        placed = {k for group in answered for k in group}
+        unplaced = [answer for answer in answers if answer[0] not in placed]
+        answers = [list(group) for group in dict.fromkeys(answered)] + unplaced
     names = [outputs[answer[0]] for answer in answers]
     table = torch.full((len(images.classes),), -1)
     for k, answer in enumerate(answers):
@@ -124,23 +125,24 @@ def _indices(name: str, value: Any, outputs: Sequence[str], source: str) -> tupl
     """What a map says of a class."""
     if value is None:
         return ()
-    found = set()
-    for one in value if isinstance(value, list | tuple) and value else [value]:
-        if isinstance(one, str):
-            if one not in outputs:
+    indices = set()
+    for output in value if isinstance(value, list | tuple) and value else [value]:
+        if isinstance(output, str):
+            if output not in outputs:
                 raise UserError(
-                    f"{source} maps {name!r} to {one!r}, which the model does not answer with. {nearest(one, outputs)}"
+                    f"{source} maps {name!r} to {output!r}, which the model does not answer with. "
+                    f"{nearest(output, outputs)}"
                 )
-            found.add(list(outputs).index(one))
-        elif type(one) is not int:
+            indices.add(list(outputs).index(output))
+        elif type(output) is not int:
             raise UserError(f"{source} must look like {FORM}, and maps {name!r} to {value!r}.")
-        elif not 0 <= one < len(outputs):
+        elif not 0 <= output < len(outputs):
             raise UserError(
-                f"{source} maps {name!r} to output {one}; the model has outputs 0 to {len(outputs) - 1}."
+                f"{source} maps {name!r} to output {output}; the model has outputs 0 to {len(outputs) - 1}."
             )
         else:
-            found.add(one)
-    return tuple(sorted(found))
+            indices.add(output)
+    return tuple(sorted(indices))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -60,12 +60,12 @@ def read(path: Path) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any
 
 
 def _by_id(path: Path, name: str, rows: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = {}
+    by_id: dict[int, dict[str, Any]] = {}
     for row in rows:
-        if row["id"] in found:
+        if row["id"] in by_id:
             raise UserError(f"{path}: two of its {name} have the id {row['id']}.")
-        found[row["id"]] = row
-    return found
+        by_id[row["id"]] = row
+    return by_id
 
 
 def mask(segmentation: object, height: int, width: int) -> Bool[np.ndarray, "h w"]:

@@ -65,8 +65,8 @@ def batches(
 
     for positions, pixels, masks in _read(images, shares):
         index = images.index[positions].to(device)
-        own = images.read_masks(positions)
-        importance = None if own is None else own.to(device)
+        users_masks = images.read_masks(positions)
+        importance = None if users_masks is None else users_masks.to(device)
         if maps is not None:
             stored = maps[index.to(maps.device)].to(device).float()  # may be stored in half precision
             importance = resize_maps(stored, (images.shape[1], images.shape[2]))

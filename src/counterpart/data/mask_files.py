@@ -123,23 +123,23 @@ def decode_mask(path: Path, images: ImageSet, image: Path | None) -> UInt8[Tenso
 
 
 def _masked(images: ImageSet, given: dict[str, Path]) -> ImageSet:
-    found = [(row, given[name]) for row, name in enumerate(map(mask_name, _names(images))) if name in given]
+    masked = [(row, given[name]) for row, name in enumerate(map(mask_name, _names(images))) if name in given]
     height, width = images.shape[1:]
-    if len(found) * height * width > MOST_BYTES:
+    if len(masked) * height * width > MOST_BYTES:
         raise UserError(
-            f"{len(found):,} masks of {width} x {height} take more than the {MOST_BYTES / 2**30:.0f} GiB that masks "
+            f"{len(masked):,} masks of {width} x {height} take more than the {MOST_BYTES / 2**30:.0f} GiB that masks "
             "may take in memory: use smaller images, or masks for fewer of them."
         )
-    planes = torch.empty((len(found), height, width), dtype=torch.uint8)
+    planes = torch.empty((len(masked), height, width), dtype=torch.uint8)
     rows = torch.full((len(images),), -1)
-    rows[[position for position, _ in found]] = torch.arange(len(found))
+    rows[[position for position, _ in masked]] = torch.arange(len(masked))
 
     def put(row: int) -> None:
-        position, path = found[row]
+        position, path = masked[row]
         planes[row] = decode_mask(path, images, None if images.files is None else images.files[position])
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(put, range(len(found))))
+        list(pool.map(put, range(len(masked))))
     return replace(images, masks=planes, mask_rows=rows)
 
 

@@ -146,20 +146,22 @@ def _photographs(source: Path, path: Path) -> Iterator[Photograph]:
         by_image.setdefault(row["image_id"], []).append(row)
         by_category.setdefault(row["category_id"], []).append(row["image_id"])
     for name in PARTS:
-        own = [number for number, row in categories.items() if row["supercategory"] == name]
+        categories_of_class = [number for number, row in categories.items() if row["supercategory"] == name]
         # The published code collects ids in sets and walks through one: its shuffles start from that order. It is that
         # of Python's sets of whole numbers, which has been the same for as long as there are such sets in CPython.
-        walked = set(chain.from_iterable(list(set(by_category.get(number, []))) for number in own))
+        walked = set(
+            chain.from_iterable(list(set(by_category.get(number, []))) for number in categories_of_class)
+        )
         for number in walked:
             image = images[number]
-            found = [
+            outlines = [
                 (part_of[row["category_id"]], row["segmentation"])
                 for row in by_image[number]
                 if row.get("area") != 0
             ]
             stem = Path(image["file_name"]).stem
             place = _found(source, path.stem, Path(image["file_name"]).name)
-            yield Photograph(name, stem, place, (image["height"], image["width"]), found, path)
+            yield Photograph(name, stem, place, (image["height"], image["width"]), outlines, path)
 
 
 def _part_ids(path: Path, categories: Mapping[int, Mapping[str, Any]]) -> dict[int, int]:
@@ -170,13 +172,15 @@ def _part_ids(path: Path, categories: Mapping[int, Mapping[str, Any]]) -> dict[i
     """
     ids: dict[int, int] = {}
     for name in NAMES:
-        own = [number for number, row in categories.items() if row.get("supercategory") == name]
-        if len(own) != len(NAMES[name]):
+        categories_of_class = [
+            number for number, row in categories.items() if row.get("supercategory") == name
+        ]
+        if len(categories_of_class) != len(NAMES[name]):
             raise UserError(
-                f"{path}: class {name} has {len(own)} categories, and Part-ImageNet has {len(NAMES[name])} "
-                f"({', '.join(NAMES[name])}): take the json files of the original release."
+                f"{path}: class {name} has {len(categories_of_class)} categories, and Part-ImageNet has "
+                f"{len(NAMES[name])} ({', '.join(NAMES[name])}): take the json files of the original release."
             )
-        ids.update(zip(own, NAMES[name].values(), strict=True))
+        ids.update(zip(categories_of_class, NAMES[name].values(), strict=True))
     if others := [row["name"] for number, row in categories.items() if number not in ids]:
         raise UserError(
             f"{path} has the category {others[0]!r}, which is no part of Part-ImageNet's 11 classes."

@@ -74,10 +74,10 @@ def part_names(names: PartNames) -> list[str]:
             owners.setdefault(number, {})[owner] = part
     called = ["background"]
     for number in range(1, largest(names) + 1):
-        own = owners.get(number, {})
-        part = next(iter(own.values()), f"part {number}")
-        alone = len(own) in (0, len(names)) or list(own) == [part]
-        called.append(part if alone else f"{', '.join(own)} {part}")
+        names_by_class = owners.get(number, {})
+        part = next(iter(names_by_class.values()), f"part {number}")
+        alone = len(names_by_class) in (0, len(names)) or list(names_by_class) == [part]
+        called.append(part if alone else f"{', '.join(names_by_class)} {part}")
     return called
 
 

@@ -66,7 +66,7 @@ def check(root: Path) -> Findings:
     unlabelled, empty, foreign = [], [], []
     owner: dict[Path, Path] = {}
     with ThreadPoolExecutor(WORKERS) as pool, progress.track("checking", len(images)) as bar:
-        looks = pool.map(lambda one: _look(root, one[1], count), images)
+        looks = pool.map(lambda image: _look(root, image[1], count), images)
         for (label, path), look in zip(images, looks, strict=True):
             bar.advance(1)
             mask = mask_of(root, path)
@@ -81,11 +81,13 @@ def check(root: Path) -> Findings:
             if look.ids is None:
                 unlabelled.append(path)
                 continue
-            own = {part: number for part, number in names.get(label, {}).items() if number in look.ids}
-            shown.update((label, part) for part in own)
+            parts_shown = {
+                part: number for part, number in names.get(label, {}).items() if number in look.ids
+            }
+            shown.update((label, part) for part in parts_shown)
             if not look.ids:
                 empty.append(mask)
-            elif not own and names.get(label):
+            elif not parts_shown and names.get(label):
                 foreign.append(mask)
     if (misplaced := misplaced_masks(root, [path for _, path in images])) is not None:
         problems.append(misplaced)

@@ -193,16 +193,16 @@ def _no_shared_masks(pairs: Iterable[tuple[Path, Path]]) -> None:
 
 
 def _parts_of(path: Path, parts: dict[str, object], name: str) -> dict[str, object]:
-    found = parts.get(name, {})
-    if not isinstance(found, dict):
+    parts_of_class = parts.get(name, {})
+    if not isinstance(parts_of_class, dict):
         raise UserError(f'{path}: the parts of {name} must look like {{"head": 1}}.')
-    return found
+    return parts_of_class
 
 
 def _no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """A JSON object whose keys differ; the json module would keep the last of two silently."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    keyed = dict(pairs)
+    if len(keyed) < len(pairs):
         keys = [key for key, _ in pairs]
         raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} is there twice")
-    return found
+    return keyed

@@ -219,7 +219,7 @@ def _write_sample(sample: Sample, stage: Path, names: PartNames) -> dict[str, An
     for folder, ending, content in ((IMAGES, suffix, image), (MASKS, ".png", mask)):
         write_whole(stage / folder / sample.label / f"{sample.name}{ending}", content)
     sizes = np.bincount(sample.mask.reshape(-1), minlength=256)
-    own = {
+    pixels_of_parts = {
         f"{label} {part}": int(sizes[number])
         for label, parts in names.items()
         for part, number in parts.items()
@@ -232,7 +232,7 @@ def _write_sample(sample: Sample, stage: Path, names: PartNames) -> dict[str, An
         "city": sample.city,
         "bytes": [len(image), len(mask)],
         "sha256": [hashlib.sha256(image).hexdigest(), hashlib.sha256(mask).hexdigest()],
-        "pixels": own,
+        "pixels": pixels_of_parts,
     }
 
 
@@ -283,9 +283,9 @@ def refuse_other(target: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any
 
 def prepared_with(target: Path) -> dict[str, Any]:
     """How a complete folder was prepared."""
-    found = json.loads((target / TABLE).read_text(encoding="utf-8")).get("prepared", {})
-    assert isinstance(found, dict)
-    return found
+    options = json.loads((target / TABLE).read_text(encoding="utf-8")).get("prepared", {})
+    assert isinstance(options, dict)
+    return options
 
 
 def read_lines(path: Path) -> Rows:

@@ -41,21 +41,23 @@ def shifted(images: ImageSet, kind: str) -> ImageSet:
             f"data.shift {kind} needs images with part masks, and {images.name} has none: use data.name parts or "
             "synthetic-parts."
         )
-    kept = images.annotated()
-    if len(torch.unique(kept.labels)) < 2:
+    annotated = images.annotated()
+    if len(torch.unique(annotated.labels)) < 2:
         raise UserError(
             f"data.shift {kind} needs masks of two classes or more in the {images.split} split of {images.name}, "
-            f"which has {len(kept)} annotated images of {len(torch.unique(kept.labels))}: add masks (counterpart data "
-            "check counts them), or name another data.root."
+            f"which has {len(annotated)} annotated images of {len(torch.unique(annotated.labels))}: add masks "
+            "(counterpart data check counts them), or name another data.root."
         )
-    partners = _partners(kept.labels.cpu(), Keys(SPLIT_SEED, f"shift/{kind}", kept.index.cpu()))
-    place = {index: position for position, index in enumerate(kept.index.tolist())}
+    partners = _partners(annotated.labels.cpu(), Keys(SPLIT_SEED, f"shift/{kind}", annotated.index.cpu()))
+    place = {index: position for position, index in enumerate(annotated.index.tolist())}
 
     def alter(pixels: UInt8[Tensor, "b c h w"], index: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
-        own = torch.tensor([place[i] for i in index.tolist()])
-        other = partners[own]
-        parts, lent_parts = (kept.read_parts(rows).to(pixels.device) for rows in (own, other))
-        mine, lent = as_floats(pixels), as_floats(kept.read(other).to(pixels.device))
+        rows_of_images = torch.tensor([place[i] for i in index.tolist()])
+        rows_of_lenders = partners[rows_of_images]
+        parts, lent_parts = (
+            annotated.read_parts(rows).to(pixels.device) for rows in (rows_of_images, rows_of_lenders)
+        )
+        mine, lent = as_floats(pixels), as_floats(annotated.read(rows_of_lenders).to(pixels.device))
         if kind == "backgrounds":
             mixed = torch.where(parts[:, None] > 0, mine, filled(lent, lent_parts[:, None] > 0))
         else:
@@ -64,7 +66,7 @@ def shifted(images: ImageSet, kind: str) -> ImageSet:
         return (255 * mixed).round().clamp(0, 255).byte()
 
     return replace(
-        kept,
+        annotated,
         name=f"{images.name} with other {kind}",
         fingerprint=content_fingerprint([images.fingerprint.encode(), kind.encode()]),
         alter=alter,
@@ -108,7 +110,7 @@ def _covered(
     size = (images.shape[2], images.shape[3])
     surface = filled(lent, ~lent_object[:, None])
     surfaces = torch.cat(
-        [_enlarged(one, there, size) for one, there in zip(surface, lent_object, strict=True)]
+        [_enlarged(lender, there, size) for lender, there in zip(surface, lent_object, strict=True)]
     )
     result = images.clone()
     for part in torch.unique(parts).tolist():
@@ -117,7 +119,7 @@ def _covered(
             continue
         down, across = (keys.integers(part, side, stream=axis).tolist() for axis, side in enumerate(size))
         moved = torch.stack(
-            [one.roll((y, x), dims=(1, 2)) for one, y, x in zip(surfaces, down, across, strict=True)]
+            [lender.roll((y, x), dims=(1, 2)) for lender, y, x in zip(surfaces, down, across, strict=True)]
         )
         lit = (_brightness(images, inside) / _brightness(moved, inside).clamp(min=1e-3)).clamp(0.5, 2)
         result = torch.where(inside, (moved * lit).clamp(0, 1), result)

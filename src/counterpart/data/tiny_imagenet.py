@@ -66,11 +66,11 @@ def load_tiny_imagenet(
         "tiny-imagenet", folder, listed, classes, (3, height, width),
         files_fingerprint(folder, [*every_file, folder / ANNOTATIONS]),
     )  # fmt: skip
-    found = dict(zip(OFFICIAL, (len(classes), len(sets["train"]), len(sets["test"])), strict=True))
-    if found != OFFICIAL and distributed.is_main():
+    counts = dict(zip(OFFICIAL, (len(classes), len(sets["train"]), len(sets["test"])), strict=True))
+    if counts != OFFICIAL and distributed.is_main():
         _log.warning(
             "%s has %s, the official set %s: results do not compare with published ones. Fingerprint %s.",
-            folder, _counts(found), _counts(OFFICIAL), sets["train"].fingerprint,
+            folder, _counts(counts), _counts(OFFICIAL), sets["train"].fingerprint,
         )  # fmt: skip
     train, held = hold_out(sets["train"], validation, "validation")
     return Splits(train=train, validation=held, test=sets["test"])
@@ -120,10 +120,10 @@ def _training_images(folder: Path, wnid: str) -> list[Path]:
     images = folder / "train" / wnid / "images"
     if not images.is_dir():
         raise UserError(f"{images} is missing: {folder / WNIDS} lists the class {wnid}.")
-    found = image_files(images)
-    if not found:
+    files = image_files(images)
+    if not files:
         raise UserError(f"{images} holds no images: fill it, or take {wnid} out of {folder / WNIDS}.")
-    return found
+    return files
 
 
 def _annotated(folder: Path, wnids: list[str]) -> list[tuple[Path, int]]:

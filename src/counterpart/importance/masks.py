@@ -180,11 +180,11 @@ _JET = (
 
 def _between(at: Tensor, points: tuple[tuple[float, float], ...]) -> Tensor:
     """Linear interpolation between (position, value) points that span [0, 1]."""
-    found = torch.full_like(at, points[0][1])
+    interpolated = torch.full_like(at, points[0][1])
     for (left, low), (right, high) in pairwise(points):
         inside = (at > left) & (at <= right)
-        found = torch.where(inside, low + (high - low) * (at - left) / (right - left), found)
-    return found
+        interpolated = torch.where(inside, low + (high - low) * (at - left) / (right - left), interpolated)
+    return interpolated
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -96,25 +96,25 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
         weights: as ``model.state_dict()``; batch counters of batch norms may be missing.
         source: names the weights in errors.
     """
-    own = model.state_dict()
-    wrong = _differing_shapes(own, weights)
+    expected = model.state_dict()
+    wrong = _differing_shapes(expected, weights)
     head = _classifier_names(model)
     if (
         set(wrong) <= head
-        and not _differing_names(own, weights)
-        and _only_classes_differ(own, weights, wrong)
+        and not _differing_names(expected, weights)
+        and _only_classes_differ(expected, weights, wrong)
     ):
-        theirs, ours = weights[wrong[0]].shape[0], own[wrong[0]].shape[0]
+        theirs, ours = weights[wrong[0]].shape[0], expected[wrong[0]].shape[0]
         raise UserError(f"{source} has {theirs} classes, the data has {ours}: they do not belong together.")
-    _refuse_mismatch(own, weights, source)
-    model.load_state_dict({**own, **weights})
+    _refuse_mismatch(expected, weights, source)
+    model.load_state_dict({**expected, **weights})
 
 
 def classes_in(model: ImageClassifier, weights: Mapping[str, Tensor]) -> int:
     """How many classes weights for this kind of model were trained on; the model's own number if they do not say."""
     bare = [name.removeprefix("backbone.") for name in _classifier_names(model) if name.endswith("weight")]
-    found = [weights[n].shape[0] for name in bare for n in (name, f"backbone.{name}") if n in weights]
-    return found[0] if found else model.num_classes
+    counts = [weights[n].shape[0] for name in bare for n in (name, f"backbone.{name}") if n in weights]
+    return counts[0] if counts else model.num_classes
 
 
 def start_from(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> bool:
@@ -128,19 +128,19 @@ def start_from(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> 
     Returns:
         Whether the final layer was kept because its number of classes differs.
     """
-    own = model.state_dict()
+    expected = model.state_dict()
     bare = not any(name.startswith("backbone.") for name in weights)
     if bare and isinstance(model, ImageClassifier):
         weights = {f"backbone.{name}": tensor for name, tensor in weights.items()}
-        weights |= {name: own[name] for name in ("mean", "std")}
+        weights |= {name: expected[name] for name in ("mean", "std")}
     head = _classifier_names(model)
-    wrong = [name for name in _differing_shapes(own, weights) if name in head]
-    replaced = _only_classes_differ(own, weights, wrong)
+    wrong = [name for name in _differing_shapes(expected, weights) if name in head]
+    replaced = _only_classes_differ(expected, weights, wrong)
     if replaced:
         weights = {name: tensor for name, tensor in weights.items() if name not in head}
-        weights |= {name: own[name] for name in head}
-    _refuse_mismatch(own, weights, source)
-    model.load_state_dict({**own, **weights})
+        weights |= {name: expected[name] for name in head}
+    _refuse_mismatch(expected, weights, source)
+    model.load_state_dict({**expected, **weights})
     return replaced
 
 
@@ -200,20 +200,22 @@ def _classifier_names(model: nn.Module) -> set[str]:
     return {name for name, parameter in model.named_parameters() if id(parameter) in last}
 
 
-def _only_classes_differ(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], wrong: list[str]) -> bool:
+def _only_classes_differ(
+    expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], wrong: list[str]
+) -> bool:
     """Whether these parameters of a final layer, all of wrong shape, have another number of classes alone."""
 
     def rest(tensors: Mapping[str, Tensor]) -> list[tuple[int, ...]]:
         return [tuple(tensors[name].shape[1:]) for name in wrong]
 
     classes = {tuple(weights[name].shape[:1]) for name in wrong}
-    return len(classes) == 1 and () not in classes and rest(own) == rest(weights)
+    return len(classes) == 1 and () not in classes and rest(expected) == rest(weights)
 
 
-def _differing_names(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+def _differing_names(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
     """What is missing or too much, in words."""
-    missing = [f"missing {name}" for name in own if name not in weights and not _optional(name)]
-    return missing + [f"unexpected {name}" for name in weights if name not in own]
+    missing = [f"missing {name}" for name in expected if name not in weights and not _optional(name)]
+    return missing + [f"unexpected {name}" for name in weights if name not in expected]
 
 
 def _optional(name: str) -> bool:
@@ -221,14 +223,14 @@ def _optional(name: str) -> bool:
     return name.endswith("num_batches_tracked")
 
 
-def _differing_shapes(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
-    return [name for name in own if name in weights and own[name].shape != weights[name].shape]
+def _differing_shapes(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+    return [name for name in expected if name in weights and expected[name].shape != weights[name].shape]
 
 
-def _refuse_mismatch(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str) -> None:
-    wrong = _differing_names(own, weights) + [
-        f"{name} of shape {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in _differing_shapes(own, weights)
+def _refuse_mismatch(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str) -> None:
+    wrong = _differing_names(expected, weights) + [
+        f"{name} of shape {tuple(weights[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in _differing_shapes(expected, weights)
     ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""

@@ -258,7 +258,10 @@ class InferenceView:
         return Attention(blocks, self._head.reads, places.grid)
 
     def _look_at_head(self, output: Tensor, places: Places) -> "_Head":
-        """What the head does, found out on random numbers; also of its last layer, which may be zero at first."""
+        """Probe the head with random inputs, to detect global pooling followed by a linear layer.
+
+        The last layer gets random weights for this: before training it may be zero, and then it would hide the rest.
+        """
         assert self._classifier is not None
         layer, head = self._classifier.get_classifier(), self._classifier.answer
         generator = torch.Generator().manual_seed(derive(0, "head"))

@@ -63,7 +63,7 @@ def set_normalisation(
     model: ImageClassifier,
     architecture: str,
     file: Path,
-    own: tuple[Tensor, Tensor] | None,
+    in_file: tuple[Tensor, Tensor] | None,
     fronted: bool,
     asked: str | None,
 ) -> str:
@@ -73,12 +73,12 @@ def set_normalisation(
         model: built for the file's number of classes and channels.
         architecture: its name.
         file: names the case: RobustBench's files are known by their stem.
-        own: mean and standard deviation that the file holds.
+        in_file: mean and standard deviation that the file holds.
         fronted: whether the network stood behind something without tensors.
         asked: the user's choice, a key of ``NORMALISATIONS``.
     """
     classes, deepmind = model.num_classes, architecture.startswith("dm-")
-    if own is not None and asked is not None:
+    if in_file is not None and asked is not None:
         raise UserError(
             f"{file} holds its own mean and standard deviation: leave normalisation {asked!r} out."
         )
@@ -87,8 +87,8 @@ def set_normalisation(
             f"{file} has names that start with 1., so it normalises before a network that normalises itself: "
             "this is not supported. Use module:function."
         )
-    if own is not None:
-        mean, std = (tuple(float(value) for value in tensor.flatten()) for tensor in own)
+    if in_file is not None:
+        mean, std = (tuple(float(value) for value in tensor.flatten()) for tensor in in_file)
         source = "which the file holds"
     elif asked is not None:
         (mean, std), source = NORMALISATIONS[asked], f"as asked for ({asked})"

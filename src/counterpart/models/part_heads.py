@@ -115,10 +115,10 @@ class Downsampled(PartHead):
             shares = F.adaptive_avg_pool2d(features.part_logits.softmax(dim=1), self.pool)
         else:
             shares = self._pooled_in_strips(features.part_logits)
-        found = [shares[:, self.first :]]
+        averages = [shares[:, self.first :]]
         if features.image is not None:
-            found.append(F.adaptive_avg_pool2d(features.image, self.pool))
-        return torch.cat(found, dim=1)
+            averages.append(F.adaptive_avg_pool2d(features.image, self.pool))
+        return torch.cat(averages, dim=1)
 
     def _pooled_in_strips(self, part_logits: Tensor) -> Tensor:
         size = self.size(part_logits)
@@ -155,8 +155,8 @@ class BoundingBox(PartHead):
 
     def forward(self, features: PartFeatures) -> Float[Tensor, "b k"]:
         """Class logits."""
-        found = boxes(features.part_logits, self.size(features.part_logits))
-        return self.classifier(found.flatten(1))  # type: ignore[no-any-return]
+        part_boxes = boxes(features.part_logits, self.size(features.part_logits))
+        return self.classifier(part_boxes.flatten(1))  # type: ignore[no-any-return]
 
 
 class Pixel(PartHead):

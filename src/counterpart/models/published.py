@@ -73,15 +73,17 @@ def load_published(
         )
     content, _ = read_file(file)
     weights, notes = unwrap(content, file)
-    weights, own, fronted, changes = _bare(weights, file)
+    weights, in_file, fronted, changes = _bare(weights, file)
     notes += changes
     _refuse_odd_values(weights, file)
 
-    found = recognise(weights)
-    if architecture.startswith("timm/") and (found is None or found.architectures[0].startswith("timm/")):
+    recognised = recognise(weights)
+    if architecture.startswith("timm/") and (
+        recognised is None or recognised.architectures[0].startswith("timm/")
+    ):
         shape = _timm_shape(architecture, weights, file)
     else:
-        shape = _checked(found, architecture, weights, file)
+        shape = _checked(recognised, architecture, weights, file)
     if num_classes not in (None, shape.num_classes):
         raise UserError(
             f"{file} has {shape.num_classes} classes, the data has {num_classes}: they do not belong together."
@@ -92,7 +94,7 @@ def load_published(
             "al.), preact-resnet18-fast before (Wong et al.)."
         )
     model = _build(architecture, shape)
-    notes.append(set_normalisation(model, architecture, file, own, fronted, normalisation))
+    notes.append(set_normalisation(model, architecture, file, in_file, fronted, normalisation))
     counters = [name for name in model.backbone.state_dict() if name.endswith("num_batches_tracked")]  # type: ignore[attr-defined]
     missing = len([name for name in counters if name not in weights])
     if missing:
@@ -106,19 +108,25 @@ def load_published(
 def _bare(
     weights: dict[str, Tensor], file: Path
 ) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None, bool, list[str]]:
-    """The network's own tensors, its normalisation if the file holds it, whether ``1.`` stood before all names."""
-    own: tuple[Tensor, Tensor] | None = None
+    """Strip a file's tensors down to those of the network.
+
+    Returns:
+        The tensors; mean and standard deviation of the normalisation, if the file holds one; True if every name began
+        with ``1.``, which means that the normalisation was layer 0 of a Sequential and that the file lacks its numbers;
+        and what was changed, in sentences.
+    """
+    in_file: tuple[Tensor, Tensor] | None = None
     fronted, changed, notes = False, True, []
     while changed:
         changed = False
         for pair in NORMALISERS:
             if pair[0] in weights and pair[1] in weights:
-                if own is not None:
+                if in_file is not None:
                     raise UserError(
                         f"{file} holds two normalisations, the second as {pair[0]} and {pair[1]}: expected one. "
                         "Use module:function."
                     )
-                own = weights[pair[0]], weights[pair[1]]
+                in_file = weights[pair[0]], weights[pair[1]]
                 weights = {name: tensor for name, tensor in weights.items() if name not in pair}
                 changed = True
         for unused, beside in UNUSED.items():
@@ -133,7 +141,7 @@ def _bare(
             notes.append(f"the prefix {prefix} is removed.")
             fronted = fronted or prefix == "1."
             changed = True
-    return weights, own, fronted and own is None, notes
+    return weights, in_file, fronted and in_file is None, notes
 
 
 def _refuse_odd_values(weights: Mapping[str, Tensor], file: Path) -> None:
@@ -142,25 +150,25 @@ def _refuse_odd_values(weights: Mapping[str, Tensor], file: Path) -> None:
             raise UserError(f"{file} holds numbers that are not finite, in {name}: its training diverged.")
 
 
-def _checked(found: Shape | None, architecture: str, weights: Mapping[str, Tensor], file: Path) -> Shape:
+def _checked(recognised: Shape | None, architecture: str, weights: Mapping[str, Tensor], file: Path) -> Shape:
     """What was recognised, if it is what was asked for."""
-    if found is None:
+    if recognised is None:
         first = ", ".join(list(weights)[:3])
         raise UserError(
             f"{file} fits no architecture that is known here: its names start with {first}. Known: "
             f"{', '.join(name for name in NAMES if not name.startswith('parts/'))}; for any other use module:function."
         )
-    if architecture not in found.architectures:
-        nearby = " or ".join(found.architectures)
+    if architecture not in recognised.architectures:
+        nearby = " or ".join(recognised.architectures)
         raise UserError(
             f"{file} holds {nearby}, by its names and shapes, not {architecture}. Did you mean "
-            f"{found.architectures[0]}@{file}?"
+            f"{recognised.architectures[0]}@{file}?"
         )
     if file.stem in EARLY_SHORTCUT and architecture == "preact-resnet18":
         raise UserError(
             f"{file.stem} starts its shortcuts before batch norm: use preact-resnet18-fast@{file}."
         )
-    return found
+    return recognised
 
 
 def _timm_shape(architecture: str, weights: Mapping[str, Tensor], file: Path) -> Shape:

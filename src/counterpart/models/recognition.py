@@ -51,8 +51,8 @@ def recognise(weights: Mapping[str, Tensor]) -> Shape | None:
         return wide("dm-wrn", "layer.0.block.", "conv_0.weight", "init_conv.weight", "logits.weight")
     if "layer_0.0.conv_2d_1.weight" in weights:
         two_each = blocks("layer_0.", "layer_1.", "layer_2.", "layer_3.") == (2, 2, 2, 2)
-        found = shape("dm-preact-resnet18", "conv_2d.weight", "logits.weight")
-        return found if two_each else None
+        recognised = shape("dm-preact-resnet18", "conv_2d.weight", "logits.weight")
+        return recognised if two_each else None
     if "layer1.0.conv1.weight" in weights:
         depths = (blocks("layer1.", "layer2.", "layer3.", "layer4."), "layer1.0.conv3.weight" in weights)
         if "fc.weight" in weights:  # the names of torchvision, which timm shares
@@ -68,9 +68,9 @@ def recognise(weights: Mapping[str, Tensor]) -> Shape | None:
         if "bn1.weight" in weights:
             return shape("resnet18", "conv1.weight", "linear.weight")
         final_norm = "bn.weight" in weights
-        found = shape("preact-resnet18", "conv1.weight", "linear.weight", final_norm=final_norm)
+        recognised = shape("preact-resnet18", "conv1.weight", "linear.weight", final_norm=final_norm)
         both = ("preact-resnet18", "preact-resnet18-fast")
-        return found and Shape(both, found.num_classes, found.options)
+        return recognised and Shape(both, recognised.num_classes, recognised.options)
     if {"0.weight", "2.weight", "5.weight", "7.weight"} <= weights.keys():
         cells = _cells(weights["2.weight"], weights["5.weight"])
         return shape("mnist-cnn", "0.weight", "7.weight", image_size=4 * cells)

@@ -66,9 +66,9 @@ def attending_modules(body: nn.Module) -> list[nn.Module]:
 
 
 def expose(graph: fx.GraphModule, outputs: Outputs, body: nn.Module, shown: Shown) -> bool:
-    """Let a traced trunk return ``Seen``; whether the layer is another than the trunk's own output.
+    """Make a traced trunk return the layer's maps as well, and return whether that layer is not the trunk's output.
 
-    What follows the layer goes on from its maps, so that they lie on the way of every gradient.
+    Whatever follows the layer is computed from these maps, so that every gradient passes through them.
     """
     end = next(node for node in graph.graph.nodes if node.op == "output")
     images = next(node for node in graph.graph.nodes if node.op == "placeholder")

@@ -66,11 +66,11 @@ def craft(
         clean = view.probe(images)
         aims = _aims(clean.logits.detach(), batch.labels, crafting)
         allowed = rule(clean, batch, keys, budget) if crafting.drawn_from == "clean" else None
-        del clean  # and with it a graph that nobody needs any more
+        del clean  # frees a graph that nobody needs any more
     if allowed is None:
         probe = view.probe(first)
         allowed = rule(probe, batch, keys, budget)
-        begin = Probe(probe.images, probe.logits)  # the rest was for the rule
+        begin = Probe(probe.images, probe.logits)  # features, weights and attention served the rule alone
         del probe
     ends: list[Tensor] = []
     length: float | Tensor | None = crafting.step_size
@@ -108,7 +108,7 @@ def _aims(answers: Tensor, labels: Tensor, crafting: Crafting) -> list[Tensor | 
 
 @torch.no_grad()
 def _closest(view: View, labels: Tensor, ends: list[Tensor], aims: list[Tensor | None]) -> Tensor:
-    """Of several ends, each image's whose own target comes closest to the true class, or farthest past it."""
+    """Choose for each image the end whose target class came closest to the true class, or went farthest past it."""
     margins = [margin(view(end), labels, aim) for end, aim in zip(ends, aims, strict=True)]
     return torch.stack(ends)[
         torch.stack(margins).argmax(dim=0), torch.arange(len(labels), device=labels.device)
@@ -116,6 +116,6 @@ def _closest(view: View, labels: Tensor, ends: list[Tensor], aims: list[Tensor |
 
 
 def _noisy(images: Tensor, keys: Keys) -> Tensor:
-    """Differs from the published codes, which leave [0, 1] here."""
+    """Images plus small normal noise, within [0, 1]. Differs from the published codes, which leave that range here."""
     noise = keys.fold("noise").normal(0, tuple(images.shape[1:]))
     return (images + NOISE * noise).clamp(0, 1)

@@ -25,12 +25,14 @@ _ALL = (*_PIXEL, *_PART, *_GENERALISED, *_FIGURES, *_COMPARISON)
 
 
 def _by_number(experiment: Experiment) -> tuple[str, int]:
-    """Table 10 comes after table 9."""
+    """The order of a list: by name, and tables by number, so that table 10 comes after table 9."""
     name, _, number = experiment.name.rpartition("-")
     return (name, int(number)) if number.isdigit() else (experiment.name, 0)
 
 
-EXPERIMENTS: dict[str, Experiment] = {one.name: one for one in sorted(_ALL, key=_by_number)}
+EXPERIMENTS: dict[str, Experiment] = {
+    experiment.name: experiment for experiment in sorted(_ALL, key=_by_number)
+}
 
 
 def find(name: str) -> Experiment:

@@ -9,57 +9,62 @@ from ..records import Record
 from ..statistics import Difference, Welch, paired_difference, welch
 from .experiments import Experiment, PaperRow, columns
 
-Found = Mapping[tuple[str, str], Sequence[Record]]
+Measured = Mapping[tuple[str, str], Sequence[Record]]
+"""(row, column) -> records, one for each seed."""
 
 
 def differences(
-    experiment: Experiment, found: Found
+    experiment: Experiment, measured: Measured
 ) -> dict[tuple[str, str, str], tuple[Difference, int, int]]:
-    """(one row, other row, column) -> their difference, its seeds and its images, for the experiment's pairs.
+    """(first row, second row, column) -> their difference, its seeds and its images, for the experiment's pairs.
 
     Seeds that only one row of a pair has, or that saw other images, do not count.
     """
     result = {}
-    for one, other in experiment.pairs:
+    for first_row, second_row in experiment.pairs:
         for column in columns(experiment):
-            first, second = (
-                {
-                    (r.seed, r.n): r.details["right"]
-                    for r in found.get((row, column), ())
-                    if "right" in r.details
-                }
-                for row in (one, other)
-            )
+            first = _right_images(measured.get((first_row, column), ()))
+            second = _right_images(measured.get((second_row, column), ()))
             both = [key for key in first if key in second]
             if both:
-                outcomes = [([c == "1" for c in first[k]], [c == "1" for c in second[k]]) for k in both]
-                result[one, other, column] = paired_difference(outcomes), len(both), len(outcomes[0][0])
+                outcomes = [(first[key], second[key]) for key in both]
+                difference = paired_difference(outcomes)
+                result[first_row, second_row, column] = difference, len(both), len(outcomes[0][0])
     return result
+
+
+def _right_images(records: Sequence[Record]) -> dict[tuple[int | None, int | None], list[bool]]:
+    """(seed, number of images) -> whether the model was right on each image, of the records that say so."""
+    right = {}
+    for record in records:
+        if "right" in record.details:
+            right[record.seed, record.n] = [digit == "1" for digit in record.details["right"]]
+    return right
 
 
 def seed_differences(
-    experiment: Experiment, found: Found
+    experiment: Experiment, measured: Measured
 ) -> dict[tuple[str, str, str], tuple[Welch, int, int]]:
-    """(one row, other row, column) -> Welch's test of their seeds, and how many each has, for the experiment's pairs.
+    """(first row, second row, column) -> Welch's test of their seeds, and how many each has, for each pair.
 
-    Where both rows have two seeds or more on as many images.
+    Only pairs are tested whose rows have two seeds or more each, on the same number of images.
     """
     result = {}
-    for one, other in experiment.pairs:
+    for first_row, second_row in experiment.pairs:
         for column in columns(experiment):
-            both = [found.get((row, column), ()) for row in (one, other)]
+            both = [measured.get((row, column), ()) for row in (first_row, second_row)]
             most = max((record.n or 0 for records in both for record in records), default=0)
             first, second = ([r.value or 0.0 for r in records if (r.n or 0) == most] for records in both)
             if min(len(first), len(second)) > 1 and not any("unit" in r.details for r in both[0]):
-                result[one, other, column] = welch(first, second), len(first), len(second)
+                result[first_row, second_row, column] = welch(first, second), len(first), len(second)
     return result
 
 
-def best_rows(experiment: Experiment, found: Found, column: str) -> Experiment:
+def best_rows(experiment: Experiment, measured: Measured, column: str) -> Experiment:
     """The experiment with one row for each recipe: the one that is best by a column, as the part-model paper tunes.
 
-    Rows of a recipe are compared on the seeds that all of its measured rows have; of equal ones the first wins. Each
-    row that is left is paired with the first of them.
+    Rows of a recipe are compared on the seeds that all of its measured rows have; of equal rows the first wins. Each of
+    the chosen rows is paired with the first of them.
 
     Raises:
         UserError: there is no such column, it is no share, or no row has been measured on it.
@@ -68,23 +73,23 @@ def best_rows(experiment: Experiment, found: Found, column: str) -> Experiment:
         raise UserError(f"{experiment.name} has no column {column!r}. {nearest(column, columns(experiment))}")
     recipes: dict[str, list[PaperRow]] = {}
     for row in experiment.rows:
-        if (row.name, column) in found:
+        if (row.name, column) in measured:
             recipes.setdefault(row.recipe, []).append(row)
     if not recipes:
         raise UserError(f"no row of {experiment.name} has been measured on {column}: run it first.")
     chosen = []
     for recipe, rows in recipes.items():
-        values = [{r.seed: r.value or 0.0 for r in found[row.name, column]} for row in rows]
-        if any("unit" in r.details for r in found[rows[0].name, column]):
+        by_seed = [{r.seed: r.value or 0.0 for r in measured[row.name, column]} for row in rows]
+        if any("unit" in r.details for r in measured[rows[0].name, column]):
             raise UserError(
                 f"column {column} is no share, of which the largest is best: choose by another column."
             )
-        shared = set.intersection(*(set(one) for one in values))
+        shared = set.intersection(*(set(values) for values in by_seed))
         if not shared:
             raise UserError(
                 f"rows of recipe {recipe} share no seed that was measured on {column}: run one seed of all of them."
             )
-        means = [fmean(one[seed] for seed in shared) for one in values]
+        means = [fmean(values[seed] for seed in shared) for values in by_seed]
         chosen.append(rows[means.index(max(means))])
     pairs = tuple((row.name, chosen[0].name) for row in chosen[1:])
     note = (

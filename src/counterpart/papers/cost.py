@@ -27,20 +27,20 @@ def peak_memory(run: RunDir) -> Record:
 
 
 def overheads(
-    experiment: Experiment, dataset: str, found: Mapping[tuple[str, str], Sequence[Record]]
+    experiment: Experiment, dataset: str, measured: Mapping[tuple[str, str], Sequence[Record]]
 ) -> dict[tuple[str, str, str], tuple[float | None, float]]:
-    """(one row, other row, column) -> by which share the one exceeds the other: (as published, as measured)."""
+    """(first row, second row, column) -> by which share the first exceeds the second: (as published, as measured)."""
     published = {row.name: row.published.get(dataset, {}) for row in experiment.rows}
     result = {}
-    for one, other in experiment.pairs:
+    for first, second in experiment.pairs:
         for column in columns(experiment):
-            both = [found.get((row, column)) for row in (one, other)]
+            both = [measured.get((row, column)) for row in (first, second)]
             if not (both[0] and both[1] and "unit" in both[0][0].details):
                 continue
             here = [fmean(record.value or 0.0 for record in records or ()) for records in both]
-            there = [published[row].get(column) for row in (one, other)]
+            there = [published[row].get(column) for row in (first, second)]
             stated = None if there[0] is None or there[1] is None else there[0] / there[1] - 1
-            result[one, other, column] = stated, here[0] / here[1] - 1
+            result[first, second, column] = stated, here[0] / here[1] - 1
     return result
 
 

@@ -53,14 +53,14 @@ class Drawing:
         experiment: the figure.
         dataset: that it is shown on.
         configs: row -> its settings, of the rows that were asked for.
-        found: (row, column) -> what was measured, of all rows.
+        measured: (row, column) -> what was measured, of all rows.
         settings: of an evaluation of these runs: where the data is, and which device.
     """
 
     experiment: "Experiment"
     dataset: str
     configs: Mapping[str, Config]
-    found: Mapping[tuple[str, str], Sequence[Record]]
+    measured: Mapping[tuple[str, str], Sequence[Record]]
     settings: Mapping[str, Any]
 
     @property
@@ -180,17 +180,17 @@ def run(
                 config = configuration(other, dataset, scale, home, seed, changes or {}, experiment.scales)
                 return str(_train(config, experiment.fresh).path)
 
-            def keep(found: Mapping[str, Record], row: PaperRow = row, seed: int = seed) -> None:
-                kept = [
-                    replace(r, name=_key(row, column), seed=seed, details={**r.details, "scale": scale})
-                    for column, r in found.items()
-                ]
-                write(_file(experiment, dataset, scale, home), kept)
+            def keep(by_column: Mapping[str, Record], row: PaperRow = row, seed: int = seed) -> None:
+                records = []
+                for column, record in by_column.items():
+                    details = {**record.details, "scale": scale}
+                    records.append(replace(record, name=_key(row, column), seed=seed, details=details))
+                write(_file(experiment, dataset, scale, home), records)
 
             corrupted = [column for column in missing if column in experiment.corruptions]
             if corrupted:
                 keep(_corrupted(experiment, corrupted, trained, config, scale))
-            for found in measure(
+            for by_column in measure(
                 {column: what for column, what in missing.items() if column not in corrupted},
                 trained,
                 config,
@@ -199,7 +199,7 @@ def run(
                 autoattack_n=experiment.few.get(scale, {}).get("autoattack"),
                 surrogate=surrogate,
             ):
-                keep(found)
+                keep(by_column)
     if experiment.draw is not None:
         _draw(experiment, dataset, scale, home, chosen, seeds[0], changes or {})
 
@@ -208,7 +208,7 @@ def _refuse_mixed_images(rows: Sequence[PaperRow]) -> None:
     """One ``data.root`` serves all rows of a command."""
     for row in rows:
         if row.images != rows[0].images:
-            kinds = " and ".join(one.images or "the data set's own" for one in (rows[0], row))
+            kinds = " and ".join(other.images or "the data set's own" for other in (rows[0], row))
             raise UserError(
                 f"rows {rows[0].name} and {row.name} train on other images ({kinds}): run them by themselves, with "
                 "--rows and their --data.root."
@@ -250,8 +250,8 @@ def _draw(
     }
     root = next(iter(configs.values())).data.root
     settings = {"data": {"root": root}, "device": changes.get("device", "auto")}
-    found = measured(experiment, dataset, scale, home)
-    caption = experiment.draw(Drawing(experiment, dataset, configs, found, settings), file)
+    records = measured(experiment, dataset, scale, home)
+    caption = experiment.draw(Drawing(experiment, dataset, configs, records, settings), file)
     details = {"file": file.name, "sha256": file_hash(file), "caption": caption, "rows": list(configs)}
     made = Record("artifact", "figure", seed=seed, details={**details, "scale": scale})
     write(_file(experiment, dataset, scale, home), [made])
@@ -266,7 +266,7 @@ def figure(experiment: Experiment, dataset: str, scale: str, home: Path) -> tupl
 def _corrupted(
     experiment: Experiment, columns: Sequence[str], run: RunDir, config: Config, scale: str
 ) -> dict[str, Record]:
-    """Column -> accuracy under its corruptions; what cannot be made is missing."""
+    """Column -> accuracy under its corruptions; columns that cannot be measured are missing."""
     chosen = config.corruptions
     published = all(name.endswith("/severity 1") for name in experiment.corruptions.values())
     given = {
@@ -283,9 +283,9 @@ def _corrupted(
         "data": {"root": config.data.root},
     }
     [judged] = jobs.evaluate_corruptions(str(run.path), given)
-    found = {record.name.removeprefix("corruption/"): record for record in judged.records}
+    by_name = {record.name.removeprefix("corruption/"): record for record in judged.records}
     wanted = {column: experiment.corruptions[column] for column in columns}
-    return {column: found[name] for column, name in wanted.items() if name in found}
+    return {column: by_name[name] for column, name in wanted.items() if name in by_name}
 
 
 def differs(experiment: Experiment, scale: str) -> str:
@@ -318,12 +318,12 @@ def measured(
     experiment: Experiment, dataset: str, scale: str, home: Path
 ) -> dict[tuple[str, str], list[Record]]:
     """(row, column) -> records, one per seed; what was not run is missing."""
-    found: dict[tuple[str, str], list[Record]] = {}
+    by_cell: dict[tuple[str, str], list[Record]] = {}
     for record in _records(experiment, dataset, scale, home):
         row, _, column = record.name.rpartition("/")
         if record.kind != "artifact":
-            found.setdefault((row, column), []).append(record)
-    return found
+            by_cell.setdefault((row, column), []).append(record)
+    return by_cell
 
 
 def chosen_rows(experiment: Experiment, names: Sequence[str]) -> list[PaperRow]:
@@ -359,9 +359,9 @@ def configuration(
         raise UserError(
             f"data set {dataset} has no recipe {row.recipe!r}, which row {row.name} needs. {nearest(dataset, known)}"
         )
-    own = "".join(f"+{key}={value}" for key, value in _flat(in_first_words(row.changes)))
-    own += f"+{row.images.replace(' ', '-')}" if row.images else ""
-    name = f"{recipe.replace('/', '-')}{own.replace('/', 'of')}-seed-{seed}"
+    changed = "".join(f"+{key}={value}" for key, value in _flat(in_first_words(row.changes)))
+    changed += f"+{row.images.replace(' ', '-')}" if row.images else ""
+    name = f"{recipe.replace('/', '-')}{changed.replace('/', 'of')}-seed-{seed}"
     smoke: dict[str, Any] = {}
 
     def own_epochs(name: str) -> bool:
@@ -382,10 +382,10 @@ def configuration(
 
 
 def _flat(changes: Mapping[str, Any], head: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
+    pairs: list[tuple[str, Any]] = []
     for key, value in changes.items():
-        found += _flat(value, f"{head}{key}.") if isinstance(value, Mapping) else [(f"{head}{key}", value)]
-    return found
+        pairs += _flat(value, f"{head}{key}.") if isinstance(value, Mapping) else [(f"{head}{key}", value)]
+    return pairs
 
 
 def _key(row: PaperRow, column: str) -> str:

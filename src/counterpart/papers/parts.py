@@ -282,7 +282,7 @@ TABLE_9 = _grid(
 def _attacked(names: str, *texts: str) -> list[PaperRow]:
     """Both part models of all three data sets, with the same columns."""
     recipes = ("downsampled", "bounding-box")
-    published = [[values_of(names, text) for text in one.split()] for one in texts]
+    published = [[values_of(names, text) for text in row_text.split()] for row_text in texts]
     return [
         PaperRow(name, recipe, {d: published[i][k] for i, d in enumerate(DATA_SETS)})
         for k, (name, recipe) in enumerate(zip(("Downsampled", "Bounding-Box"), recipes, strict=True))

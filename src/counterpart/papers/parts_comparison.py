@@ -79,7 +79,7 @@ def _comparison(dataset: str, title: str, scales: Mapping[str, Mapping[str, Any]
             ("part-budget", "Downsampled PART"),
             ("Downsampled PART", "Baseline PART"),
             ("Downsampled full resolution", "Downsampled"),
-            *((f"{one} TRADES", f"{other} TRADES") for one, other in _LEARNED),
+            *((f"{first} TRADES", f"{second} TRADES") for first, second in _LEARNED),
         ),
         scales={"full": {}, "smoke": SCALES["smoke"], **scales},
         corruptions=CORRUPTED,

@@ -58,13 +58,13 @@ def draw_found_parts(drawing: Drawing, file: Path) -> str:
         for kind, seen in (("clean", clean), ("attacked", attacked)):
             with torch.no_grad(), as_judged(model, target.device):
                 answers = model(seen).argmax(dim=1)
-                found = predicted_parts(model.forward_parts(seen).part_logits, size).cpu().numpy()
+                predicted = predicted_parts(model.forward_parts(seen).part_logits, size).cpu().numpy()
             said = [images.classes[answer] for answer in answers.tolist()]
             if kind == "attacked":
                 lines.append(Line(f"{name}\nattacked", as_bytes(seen.cpu().numpy())))
             right = (answers == labels).tolist()
-            lines.append(Line(f"{name}\nparts, {kind}", coloured_parts(found), right, said))
-            ids.append(found)
+            lines.append(Line(f"{name}\nparts, {kind}", coloured_parts(predicted), right, said))
+            ids.append(predicted)
         true = chosen.read_parts(torch.arange(len(chosen))).cpu().numpy()
         first = [Line("image", as_bytes(clean.cpu().numpy())), Line("true parts", coloured_parts(true))]
         ids.append(true)
@@ -104,10 +104,10 @@ def draw_labels(drawing: Drawing, file: Path) -> str:
         labelled = chosen.read_parts(torch.arange(len(chosen)))
         if config.data.labels == "centroids":  # points of a pixel would not be seen
             labelled = max_pool2d(labelled.float()[:, None], 3, stride=1, padding=1)[:, 0].to(labelled.dtype)
-        found = labelled.cpu().numpy()
+        parts_of_images = labelled.cpu().numpy()
         lines = lines or [Line("image", as_bytes(clean.cpu().numpy()))]
-        lines.append(Line(name, coloured_parts(found)))
-        ids.append(found)
+        lines.append(Line(name, coloured_parts(parts_of_images)))
+        ids.append(parts_of_images)
         titles = [images.classes[label] for label in chosen.labels.tolist()]
         names = part_names(images.parts.names)
     write_grid(file, titles, lines, part_legend(np.concatenate(ids), names))

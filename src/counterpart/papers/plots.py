@@ -83,7 +83,7 @@ def draw_curves(drawing: Drawing, file: Path, *, columns: Sequence[str], xlabel:
 
 def _measured(drawing: Drawing) -> PlottedValues:
     values: dict[tuple[str, str], Value] = {}
-    for cell, records in drawing.found.items():
+    for cell, records in drawing.measured.items():
         shares = [r.value for r in records if r.value is not None]
         if shares:
             mean, _, interval = over_seeds(shares, [r.interval for r in records if r.interval])
@@ -154,7 +154,7 @@ def _line(axes: "Axes", i: int, name: str, across: list[float], up: list[Value],
 
 def _spread(values: Sequence[Value]) -> list[list[float]] | None:
     """Bars below and above in per cent; none where a value has no interval."""
-    found = [bars(*value) for value in values]
-    if not found or any(one is None for one in found):
+    intervals = [bars(*value) for value in values]
+    if not intervals or any(interval is None for interval in intervals):
         return None
-    return [[one[k][0] for one in found if one is not None] for k in (0, 1)]
+    return [[interval[k][0] for interval in intervals if interval is not None] for k in (0, 1)]

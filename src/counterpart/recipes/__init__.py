@@ -20,9 +20,9 @@ _PARTS = _FOLDER / "part-models"
 def names() -> list[str]:
     """Every built-in recipe."""
     files = [path for path in _FOLDER.rglob("*.yaml") if not path.is_relative_to(_PARTS)]
-    own = [path.relative_to(_FOLDER).with_suffix("").as_posix() for path in files]
+    written = [path.relative_to(_FOLDER).with_suffix("").as_posix() for path in files]
     models, data = _PARTS.glob("*.yaml"), [path.stem for path in (_PARTS / "on").glob("*.yaml")]
-    return sorted(own + [f"{name}/{model.stem}" for model in models for name in data])
+    return sorted(written + [f"{name}/{model.stem}" for model in models for name in data])
 
 
 def headline(name: str) -> str:
@@ -45,16 +45,16 @@ def load(recipe: str) -> dict[str, Any]:
     """
     path = Path(recipe).expanduser()
     if path.suffix in (".yaml", ".yml"):
-        if not path.exists() and (own := path.with_suffix("").as_posix()) in names():
+        if not path.exists() and (built_in := path.with_suffix("").as_posix()) in names():
             raise UserError(
-                f"There is no file {recipe}. The built-in recipe is called {own}, without {path.suffix}."
+                f"There is no file {recipe}. The built-in recipe is called {built_in}, without {path.suffix}."
             )
-        found, name = _on_base(path), path.stem
+        recipe_settings, name = _on_base(path), path.stem
     elif recipe in names():
-        found, name = _built_in(recipe), recipe.replace("/", "-")
+        recipe_settings, name = _built_in(recipe), recipe.replace("/", "-")
     else:
         raise UserError(f"no recipe is called {recipe!r}. {nearest(recipe, names())} Or name a .yaml file.")
-    return {**found, "name": found.get("name") or name}
+    return {**recipe_settings, "name": recipe_settings.get("name") or name}
 
 
 def _files(name: str) -> list[Path]:
@@ -70,15 +70,15 @@ def _built_in(name: str) -> dict[str, Any]:
 
 def _on_base(path: Path) -> dict[str, Any]:
     """What a file says, on top of its base's settings: a built-in recipe, or for part models a file beside it."""
-    found = read_yaml(path)
-    base = found.pop("base", None)
+    in_file = read_yaml(path)
+    base = in_file.pop("base", None)
     if base is None:
-        return found
+        return in_file
     if path.is_relative_to(_PARTS):
-        return merge(_on_base(path.with_name(f"{base}.yaml")), found)
+        return merge(_on_base(path.with_name(f"{base}.yaml")), in_file)
     if base not in names():
         raise UserError(f"{path}: base {base!r} is no built-in recipe. {nearest(str(base), names())}")
-    return merge(_built_in(base), found)
+    return merge(_built_in(base), in_file)
 
 
 def show(recipe: str) -> str:

@@ -74,11 +74,11 @@ def radius_range(files: Iterable[Path]) -> tuple[float, float]:
     """The smallest and largest radius over some panel files, so that all share one colour scale."""
     from safetensors import safe_open
 
-    found = []
+    radii = []
     for file in files:
         with safe_open(file, framework="numpy") as opened:
-            found.append(opened.get_tensor("radius"))
-    return min(float(radius.min()) for radius in found), max(float(radius.max()) for radius in found)
+            radii.append(opened.get_tensor("radius"))
+    return min(float(radius.min()) for radius in radii), max(float(radius.max()) for radius in radii)
 
 
 def read_panel(file: Path, norm: str | None, low: float, high: float) -> Panel:
@@ -107,7 +107,7 @@ def read_panel(file: Path, norm: str | None, low: float, high: float) -> Panel:
         "attacked": as_bytes(adversarial),
         "change": as_bytes(0.5 + factor * difference),
     }
-    found = {name: tensors[key] for name, key in PART_MAPS.items() if key in tensors}
+    part_maps = {name: tensors[key] for name, key in PART_MAPS.items() if key in tensors}
     classes, labels = metadata["classes"], metadata["labels"]
     samples = []
     for i, label in enumerate(labels):
@@ -124,12 +124,12 @@ def read_panel(file: Path, norm: str | None, low: float, high: float) -> Panel:
         correct = {"parts": clean_verdict.correct, "parts attacked": attacked_verdict.correct}
         parts = [
             Tile(column, _png(coloured_parts(maps[i])), f"{name}: {alt}", correct.get(column))
-            for column, maps in found.items()
+            for column, maps in part_maps.items()
             if column in correct or metadata["annotated"][i]
             for alt in [_parts_alt(column, maps[i], metadata["part_names"])]
         ]
         samples.append(PanelSample(name, clean_verdict, attacked_verdict, tiles, parts))
-    shown = np.concatenate(list(found.values())) if found else None
+    shown = np.concatenate(list(part_maps.values())) if part_maps else None
     return Panel(samples, factor, {} if shown is None else part_legend(shown, metadata["part_names"]))
 
 

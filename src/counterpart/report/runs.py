@@ -90,14 +90,16 @@ class Run:
     @cached_property
     def evaluations(self) -> list[Evaluation]:
         """Most images first, and the latest first among equals. The first one is shown."""
-        found: dict[str, dict[str, dict[str, Record]]] = {}
+        by_key: dict[str, dict[str, dict[str, Record]]] = {}
         for record in self.records:
             of, _, name = record.name.partition("/")
             if record.kind == "metric" and of in (ACCURACY, PARTS):
                 key = str(record.details.get("evaluation", ""))
-                found.setdefault(key, {ACCURACY: {}, PARTS: {}})[of][name] = record
+                by_key.setdefault(key, {ACCURACY: {}, PARTS: {}})[of][name] = record
         evaluations = [
-            Evaluation(key, one[ACCURACY], one[PARTS]) for key, one in found.items() if one[ACCURACY]
+            Evaluation(key, of_key[ACCURACY], of_key[PARTS])
+            for key, of_key in by_key.items()
+            if of_key[ACCURACY]
         ]
         return sorted(reversed(evaluations), key=lambda e: (e.n, e.time), reverse=True)
 
@@ -109,7 +111,7 @@ class Run:
     @property
     def of_parts(self) -> Evaluation | None:
         """The evaluation whose part metrics the page shows: the first that has any."""
-        return next((one for one in self.evaluations if one.parts), None)
+        return next((evaluation for evaluation in self.evaluations if evaluation.parts), None)
 
     @property
     def training_seconds(self) -> float | None:
@@ -130,35 +132,37 @@ class Run:
     @cached_property
     def audit(self) -> list[Record]:
         """The behaviours of the latest audit, each the record that was written last."""
-        found = [r for r in self.records if r.kind == "metric" and r.name.startswith("audit/")]
-        latest = found[-1].details.get("audit") if found else None
-        return list({r.name: r for r in found if r.details.get("audit") == latest}.values())
+        behaviours = [r for r in self.records if r.kind == "metric" and r.name.startswith("audit/")]
+        latest = behaviours[-1].details.get("audit") if behaviours else None
+        return list({r.name: r for r in behaviours if r.details.get("audit") == latest}.values())
 
     @cached_property
     def corruptions(self) -> list["Corrupted"]:
         """Every evaluation under common corruptions, each with its means over the most corruptions."""
-        found: dict[tuple[str, tuple[int, ...], bool], dict[str, Record]] = {}
+        means_of: dict[tuple[str, tuple[int, ...], bool], dict[str, Record]] = {}
         there = [r for r in self.records if r.kind == "metric" and r.name.startswith(CORRUPTION)]
         for record in there:
             if record.name.startswith(f"{CORRUPTION}mean of"):
                 d, of = record.details, record.name.partition("/severit")[0].rpartition(" ")[2]
                 key = str(d["corruptions_key"]), tuple(d["severities"]), bool(d["published"])
-                means = found.setdefault(key, {})
+                means = means_of.setdefault(key, {})
                 if of not in means or len(d["corruptions"]) >= len(means[of].details["corruptions"]):
                     means[of] = record
         return [
             Corrupted(
                 severities, [*means.values()], [r for r in there if r.details["corruptions_key"] == key]
             )
-            for (key, severities, _), means in found.items()
+            for (key, severities, _), means in means_of.items()
         ]
 
     @property
     def verified(self) -> Record | None:
         """The latest verification of the shown evaluation."""
         key = self.shown.key if self.shown else None
-        found = [r for r in self.records if r.name == "verified" and r.details.get("evaluation") == key]
-        return found[-1] if found else None
+        verifications = [
+            r for r in self.records if r.name == "verified" and r.details.get("evaluation") == key
+        ]
+        return verifications[-1] if verifications else None
 
     def panel(self) -> "Artifact | None":
         """The image panel of the shown evaluation."""
@@ -250,7 +254,9 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     """
     if not paths:
         raise UserError("No run to report on: name one or more run folders, such as runs/digits-part.")
-    folders = {one.path.resolve(): one for path in paths for one in members(path)}.values()
+    folders = {
+        run_folder.path.resolve(): run_folder for path in paths for run_folder in members(path)
+    }.values()
     runs = [Run(folder, folder.config(), folder.records()) for folder in folders]
     if not any(run.epochs or run.evaluations or run.corruptions for run in runs):
         names = ", ".join(str(run.folder.path) for run in runs)
@@ -265,5 +271,5 @@ def size_text(details: Mapping[str, Any]) -> str:
 
 
 def _sum(seconds: Sequence[float | None]) -> float | None:
-    known = [one for one in seconds if one is not None]
+    known = [duration for duration in seconds if duration is not None]
     return sum(known) if known else None

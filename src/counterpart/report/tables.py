@@ -95,8 +95,8 @@ class TableRow:
     def eps_low(self) -> str | None:
         """What a search for eps_low had come to when training ended, of each seed; None where none searched."""
         last = [run.epochs[-1].details.get("eps_low") for run in self.runs if run.epochs]
-        found = [radius_text(radius) for radius in last if radius is not None]
-        return ", ".join(found) or None
+        radii = [radius_text(radius) for radius in last if radius is not None]
+        return ", ".join(radii) or None
 
     @property
     def n(self) -> int:
@@ -116,8 +116,8 @@ class TableRow:
     def values(self, name: str) -> list[float]:
         """The named metric of each seed; of none unless all have it."""
         records = [evaluation.metrics.get(name) for evaluation in self.shown]
-        found = [r.value for r in records if r is not None and r.value is not None]
-        return found if len(found) == len(records) else []
+        measured = [r.value for r in records if r is not None and r.value is not None]
+        return measured if len(measured) == len(records) else []
 
     def accuracy(self, name: str) -> Accuracy | None:
         """The named metric, or None where it was not measured."""
@@ -134,12 +134,13 @@ class TableRow:
         """
         records = [evaluation.parts.get(f"{MIOU} {how}") for evaluation in self.of_parts]
         seeds = [(record.details.get("per_part") or {}) if record else {} for record in records]
-        found = {}
+        shares = {}
         for part, first in seeds[0].items():
-            ious = [(one[part]["iou"], one[part]["interval"]) if part in one else None for one in seeds]
+            measured = [seed.get(part) for seed in seeds]
+            ious = [None if iou is None else (iou["iou"], iou["interval"]) for iou in measured]
             if (share := _over_seeds(ious)) is not None:
-                found[part] = (share, int(first["n"]))
-        return found
+                shares[part] = (share, int(first["n"]))
+        return shares
 
     def per_class(self, name: str) -> dict[str, tuple[int, int]]:
         """{class: (correct, n)}, summed over seeds."""
@@ -279,14 +280,14 @@ def differences(rows: Sequence[TableRow]) -> list[tuple[str, list[Any]]]:
 
 def metric_names(rows: Sequence[TableRow]) -> list[str]:
     """The columns: clean first, attacks as they came, the worst case last."""
-    found = dict.fromkeys(name for row in rows for one in row.shown for name in one.metrics)
-    attacks = [name for name in found if name not in (CLEAN, WORST)]
-    return [n for n in (CLEAN, *attacks, WORST) if n in found]
+    names = dict.fromkeys(name for row in rows for evaluation in row.shown for name in evaluation.metrics)
+    attacks = [name for name in names if name not in (CLEAN, WORST)]
+    return [n for n in (CLEAN, *attacks, WORST) if n in names]
 
 
 def part_metrics(rows: Sequence[TableRow]) -> tuple[list[str], list[str]]:
     """What was measured of parts ("pixel accuracy", ...), and how ("clean", "under PGD-20", ...), in order."""
-    names = dict.fromkeys(name for row in rows for one in row.of_parts for name in one.parts)
+    names = dict.fromkeys(name for row in rows for evaluation in row.of_parts for name in evaluation.parts)
     pairs = [re.split(r" (?=clean$|under )", name, maxsplit=1) for name in names]
     return list(dict.fromkeys(metric for metric, _ in pairs)), list(dict.fromkeys(how for _, how in pairs))
 
@@ -312,17 +313,21 @@ def paired(rows: Sequence[TableRow], read: Callable[[TableRow], Mapping[str, str
         read: {image: what fooled it first, "" if nothing} of a row, or None where it is not there.
     """
     sentences = []
-    known = [(row, found) for row in rows if len(row.runs) == 1 and (found := read(row))]
-    for (one, first), (other, second) in combinations(known, 2):
-        if one.setting != other.setting or first.keys() != second.keys():
+    known = []
+    for row in rows:
+        outcomes = read(row) if len(row.runs) == 1 else None
+        if outcomes:
+            known.append((row, outcomes))
+    for (first_row, first), (second_row, second) in combinations(known, 2):
+        if first_row.setting != second_row.setting or first.keys() != second.keys():
             continue
         only_first = sum(not first[i] and bool(second[i]) for i in first)
         only_second = sum(not second[i] and bool(first[i]) for i in first)
         p = mcnemar(only_first, only_second)
         verdict = "a difference" if p < 0.05 else NO_DIFFERENCE
         sentences.append(
-            f"“{one.label}” against “{other.label}” on the same {len(first):,} images: {only_first} stand only in the "
-            f"first, {only_second} only in the second (McNemar p = {p:.2g}: {verdict})"
+            f"“{first_row.label}” against “{second_row.label}” on the same {len(first):,} images: {only_first} stand "
+            f"only in the first, {only_second} only in the second (McNemar p = {p:.2g}: {verdict})"
         )
     return _first_pairs(sentences)
 
@@ -331,14 +336,14 @@ def seed_tests(rows: Sequence[TableRow], name: str) -> list[str]:
     """Sentences that compare rows of several seeds each in a metric, by Welch's test of the seeds."""
     sentences = []
     known = [(row, row.values(name)) for row in rows if len(row.values(name)) > 1]
-    for (one, first), (other, second) in combinations(known, 2):
-        if (one.setting, one.n) != (other.setting, other.n):
+    for (first_row, first), (second_row, second) in combinations(known, 2):
+        if (first_row.setting, first_row.n) != (second_row.setting, second_row.n):
             continue
         test = welch(first, second)
         low, high = (100 * end for end in test.interval)
         verdict = "a difference" if test.p < 0.05 else NO_DIFFERENCE
         sentences.append(
-            f"“{one.label}” against “{other.label}” over {len(first)} and {len(second)} trainings: "
+            f"“{first_row.label}” against “{second_row.label}” over {len(first)} and {len(second)} trainings: "
             f"{100 * test.mean:+.2f} points, {low:+.2f} to {high:+.2f} (Welch p = {test.p:.2g}: {verdict})"
         )
     return _first_pairs(sentences)
@@ -361,7 +366,7 @@ def _overlaps(overlapping: Mapping[str, list[str]], count: int) -> str:
         return (
             f"{pairs} pairs of 95 % intervals overlap, {first} with {len(others)} of the {count - 1} others"
         )
-    return f"95 % intervals overlap: {'; '.join(f'{one} with {listed(them)}' for one, them in overlapping.items())}"
+    return f"95 % intervals overlap: {'; '.join(f'{label} with {listed(them)}' for label, them in overlapping.items())}"
 
 
 def _compare(ranked: list[tuple[TableRow, Accuracy]]) -> str:
@@ -396,5 +401,5 @@ def listed(words: Sequence[str]) -> str:
 
 
 def _mean(seconds: Sequence[float | None]) -> float | None:
-    known = [one for one in seconds if one is not None]
+    known = [duration for duration in seconds if duration is not None]
     return fmean(known) if known else None

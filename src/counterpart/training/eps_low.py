@@ -2,20 +2,20 @@
 
 Zhang et al. 2024 fix eps_low and leave an efficient search open (section 3.2). Here the validation after each epoch
 attacks twice: within the full budget, as always, and within the mask's, which is the attack that training meets. Both
-meet the same weights and the same images. While the masked attack leaves at most one standard error more images
-standing, eps_low goes down; otherwise up. The tolerance is the split's own (the one-standard-error rule of Breiman et
-al. 1984), no test image is seen, and the cost is a second validation attack.
+meet the same weights and the same images. While the masked attack fools at most one standard error fewer images than
+the full one, eps_low goes down; otherwise it goes up. The tolerance is one standard error of the validation accuracy
+(the rule of Breiman et al. 1984). No test image is seen, and the cost is a second validation attack.
 
 What a split of n images can tell, and what not:
 
-- Training, the learning rate and overfitting move both numbers together, so their difference does not mind them. A
-  rule that compares epochs does: with a falling learning rate robustness rises, and the rise hides the price.
+- Training, the learning rate and overfitting move both accuracies together, so their difference is not affected. A
+  rule that compared epochs would be: with a falling learning rate robustness rises, and the rise hides the price.
 - A smaller budget can only be a weaker attack, so any difference is real. The tolerance does not ask whether there is
-  one, it bounds it by what the split could not tell from none: 0.7 points at n = 5,000, 4 at n = 144. A small split
-  is bold.
-- The radius hovers about the one where the difference is the tolerance, a step at most below.
-- It is the attack's strength that is held, on the model as it is. What training on within a weaker attack comes to is
-  not seen, nor is it asked whether clean accuracy gains.
+  a difference. It bounds the difference by what the split cannot tell from none: 0.7 points with 5,000 images, and 4
+  points with 144. With a small split the search therefore goes far down.
+- The radius ends near the value at which the difference equals the tolerance, at most a step below.
+- The search holds the strength of the attack on the model as it is. It does not see where further training under a
+  weaker attack leads, and it does not ask whether clean accuracy gains.
 - A run's best weights are those of its best robust validation, perhaps from an epoch under another radius: their
   checkpoint says which, and ``evaluate.weights last`` judges where the search ended.
 """

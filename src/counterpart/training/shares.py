@@ -18,10 +18,11 @@ from .. import distributed
 
 
 def as_whole(size: int) -> AbstractContextManager[object]:
-    """While it lasts, what mixes images or draws numbers in a pass does so as if the shares were one batch of ``size``.
+    """Batch norm and dropout act as if all processes held one batch of ``size`` images, inside of this context.
 
-    All processes must make the same passes. Batch norms in training mode take the statistics of the whole; dropout
-    draws for the whole and takes its part, so that random numbers must be in the same state everywhere.
+    All processes must make the same passes. Batch norms in training mode take the statistics of the whole batch.
+    Dropout draws for the whole batch and takes its own share of what was drawn, so that the generators of all processes
+    must be in the same state.
     """
     return nullcontext() if distributed.world_size() == 1 else _AsWhole(size)
 

@@ -59,7 +59,7 @@ def jpeg_compression(images: Float[Tensor, "b c h w"], quality: int, keys: Keys)
     """To JPEG of a quality and back, by Pillow; image by image, in several threads."""
     pixels = (255 * images).round().byte().cpu()
     with ThreadPoolExecutor(WORKERS) as pool:
-        decoded = list(pool.map(lambda one: _through_jpeg(one, quality), pixels))
+        decoded = list(pool.map(lambda image: _through_jpeg(image, quality), pixels))
     return torch.stack(decoded).to(images.device).float() / 255
 
 
@@ -87,9 +87,9 @@ def elastic_transform(
     corners = centre + reach * torch.tensor([[1, 1], [1, -1], [-1, -1]], dtype=torch.float64)
     corners = corners.to(device).expand(len(images), 3, 2)
     moved = corners + jitter * (2 * keys.uniform(0, (3, 2)).double() - 1)
-    one = torch.ones_like(moved[..., :1])
+    ones = torch.ones_like(moved[..., :1])
     back = torch.linalg.solve(
-        torch.cat([moved, one], dim=2), corners
+        torch.cat([moved, ones], dim=2), corners
     )  # (B, 3, 2): moved places -> places before
     rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
     y, x = (grid.double() for grid in torch.meshgrid(rows, columns, indexing="ij"))

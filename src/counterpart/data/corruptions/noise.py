@@ -35,8 +35,8 @@ def shot_noise(images: Float[Tensor, "b c h w"], photons: float, keys: Keys) -> 
     table = _distributions(photons).to(images.device)
     levels = (255 * images).round().double()
     draws = keys.uniform(0, tuple(images.shape[1:])).double()
-    found = torch.searchsorted(table.flatten(), levels + draws, right=True)
-    return (found - levels.long() * table.shape[1]).float() / photons
+    places = torch.searchsorted(table.flatten(), levels + draws, right=True)
+    return (places - levels.long() * table.shape[1]).float() / photons
 
 
 @cache

@@ -90,12 +90,12 @@ def edges(depth: Float[Tensor, "b 1 h w"]) -> Bool[Tensor, "b 1 h w"]:
         ),
     )
     candidates = thin & (size > WEAK)
-    found = candidates & (size > STRONG)
+    linked = candidates & (size > STRONG)
     while True:
-        grown = candidates & (F.max_pool2d(found.float(), 3, stride=1, padding=1) > 0)
-        if torch.equal(grown, found):
-            return found
-        found = grown
+        grown = candidates & (F.max_pool2d(linked.float(), 3, stride=1, padding=1) > 0)
+        if torch.equal(grown, linked):
+            return linked
+        linked = grown
 
 
 def _distances(rims: Bool[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
@@ -104,8 +104,8 @@ def _distances(rims: Bool[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
     height, width = near.shape[-2:]
     moves = {
         (sign * a, other * b): length
-        for (one, two), length in STEPS.items()
-        for a, b in ((one, two), (two, one))
+        for (short, long), length in STEPS.items()
+        for a, b in ((short, long), (long, short))
         for sign in (1, -1)
         for other in (1, -1)
     }

@@ -38,7 +38,7 @@ def frost(
     Raises:
         ValueError: an image is not smaller than every texture.
     """
-    own, other, shrink = strength[0], strength[1], int(strength[2])
+    image_share, texture_share, shrink = strength[0], strength[1], int(strength[2])
     height, width = images.shape[-2:]
     overlay = torch.empty((len(images), 3, height, width), device=images.device)
     choice = keys.integers(0, len(textures))
@@ -58,7 +58,7 @@ def frost(
             width, device=images.device
         )
         overlay[these] = small[:, rows[:, :, None], columns[:, None]].transpose(0, 1).float()
-    return own * images + other * in_channels(overlay, images.shape[1]) / 255
+    return image_share * images + texture_share * in_channels(overlay, images.shape[1]) / 255
 
 
 def read_textures(folder: Path) -> list[UInt8[Tensor, "3 h w"]]:
