@@ -61,23 +61,10 @@ else:
         "load": "api.training",
         "predict": "api.prediction",
         "train": "api.training",
-        "apgd": "attacks",
         "as_classifier": "models.adapters",
-        "auto_attack": "attacks",
-        "carlini_wagner": "attacks",
-        "ddn": "attacks",
-        "deepfool": "attacks",
-        "fab": "attacks",
-        "fgsm": "attacks",
-        "fmn": "attacks",
         "layer_map": "saliency.cam",
         "mart_loss": "losses.adversarial",
         "masked_budget": "importance.masked_budget",
-        "minimum_margin": "attacks",
-        "pgd": "attacks",
-        "random_search": "attacks",
-        "rays": "attacks",
-        "square": "attacks",
         "straight_through": "models.straight_through",
         "trades_loss": "losses.adversarial",
         "transfer": "attacks",
@@ -86,13 +73,14 @@ else:
     }
 
     def __getattr__(name: str) -> object:
-        """Import a public name (PEP 562); attacks come with their front door."""
-        if name not in _HOMES:
-            raise AttributeError(f"module 'counterpart' has no attribute {name!r}")
+        """Import a public name (PEP 562); attacks are those of the catalogue, and come with their front door."""
         from importlib import import_module
 
-        thing = getattr(import_module(f".{_HOMES[name]}", __name__), name)
-        if _HOMES[name] == "attacks":
+        home = _HOMES.get(name) or ("attacks" if name in __all__ else None)
+        if home is None:
+            raise AttributeError(f"module 'counterpart' has no attribute {name!r}")
+        thing = getattr(import_module(f".{home}", __name__), name)
+        if home == "attacks":
             from .attacks.front_door import front_door
 
             thing = front_door(thing)

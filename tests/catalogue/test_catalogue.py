@@ -1,9 +1,11 @@
 """The catalogue: what it declares is what the code has, and others can add to it."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 
+import counterpart
 from counterpart import catalogue
 from counterpart.catalogue import (
     ATTACKS,
@@ -18,6 +20,7 @@ from counterpart.catalogue import (
 )
 from counterpart.catalogue.entries import load_code
 from counterpart.cli import main
+from counterpart.cli.list import reference_page
 from counterpart.config import resolve
 from counterpart.config import settings as every_setting
 from counterpart.errors import UserError
@@ -121,3 +124,16 @@ def test_numbers_of_options_are_read_as_settings_are():
     ]:
         with pytest.raises(UserError, match=words):
             resolve({"evaluate": {"attacks": [given]}})
+
+
+def test_the_reference_page_is_what_the_catalogue_says():
+    page = Path(catalogue.__file__).parents[3] / "docs" / "reference.md"
+    assert page.read_text(encoding="utf-8") == reference_page(), (
+        "run: counterpart list --markdown > docs/reference.md"
+    )
+
+
+def test_every_attack_that_needs_no_parts_is_a_public_name():
+    for entry in ATTACKS.values():
+        name = entry.code.partition(":")[2]
+        assert (name in counterpart.__all__) == (not entry.facts.of_parts), name

@@ -188,7 +188,7 @@ def test_the_default_step_is_that_of_the_full_budget_for_every_rule(model, batch
         return real(*arguments, step_size=step_size, **options)
 
     monkeypatch.setitem(module.__globals__, "pgd", watch)
-    for control in ("none", "uniform"):
+    for control in (controls.none, controls.uniform):
         objective = adversarial(budget=Linf(EPS), rule=part_rule(control=control), steps=5)
         objective.perturb(InferenceView(model), batch, KEYS)
     for step in given:

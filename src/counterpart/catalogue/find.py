@@ -54,7 +54,9 @@ KINDS: dict[str, Kind] = {
     "controls": Kind("control", CONTROLS, (*CONTROLS,)),
     "maps": Kind("map", MAPS, (*MAPS,)),
     "methods": Kind("method", METHODS, (*METHODS,)),
-    "data": Kind("data set", DATA_SETS, (*DATA_SETS,), DataFacts(needs_root=False), "(root, **options) -> Splits"),
+    "data": Kind("data set", DATA_SETS, (*DATA_SETS,), DataFacts(needs_root=False), (
+            "(root, **options) -> Splits, a torch Dataset, (images, labels), or a mapping of these by split"
+        )),
     "models": Kind(
         "network", MODELS, NAMES, ModelFacts(), "(num_classes, in_channels, image_size, **options) -> torch.nn.Module"
     ),

@@ -5,48 +5,84 @@ counterpart list attacks; counterpart list masks. Names that installed packages 
 
 import argparse
 import textwrap
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ..catalogue import KINDS, SUITES, Entry, Option, find, known_names
 from ..config import readable
+from ..errors import UserError
 
 SETTINGS: Collection[str] = ()
+
+TITLES = {
+    "attacks": "Attacks", "masks": "Mask rules", "controls": "Controls of masks", "maps": "Maps", "methods": "Methods",
+    "data": "Data sets", "models": "Networks",
+}  # fmt: skip
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("kind", metavar="KIND", choices=KINDS, help=f"What to list: {', '.join(KINDS)}.")
+    parser.add_argument("kind", metavar="KIND", nargs="?", choices=KINDS, help=", ".join(KINDS))
+    parser.add_argument(
+        "--markdown", action="store_true", help="all kinds as a page, as docs/reference.md has it"
+    )
 
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
-    """List one kind."""
+    """List one kind, or write the page of all."""
+    if arguments.markdown:
+        print(reference_page(), end="")
+        return 0
+    if arguments.kind is None:
+        raise UserError(f"counterpart list needs a kind: {', '.join(KINDS)}.")
     kind = KINDS[arguments.kind]
-    ours = [*kind.entries.values()]
-    added = [
-        find(arguments.kind, name) for name in known_names(arguments.kind) if _is_added(arguments.kind, name)
-    ]
-    for entry in [*ours, *added]:
+    for entry in _entries(arguments.kind):
         print("\n".join(_describe(entry)))
     if arguments.kind == "attacks":
         print("\nSuites, which are lists of these:")
         for name, rows in SUITES.items():
-            print(_wrap(f"{name}: {', '.join(map(_show_row, rows)) or 'no attack'}", 2))
+            print(_wrap(f"{name}: {_show_suite(rows)}", 2))
     if kind.open:
         print(f"\nYour own, as module:function: {kind.expects}")
     return 0
 
 
-def _is_added(kind: str, name: str) -> bool:
-    """Whether a name comes from another package."""
-    return name not in KINDS[kind].suggestions
+def reference_page() -> str:
+    """What the package itself has of every kind, in Markdown."""
+    lines = [
+        "# Reference",
+        "",
+        "Everything with a name, from the catalogue (`src/counterpart/catalogue`). Made by "
+        "`counterpart list --markdown`; a test holds this page to it.",
+    ]
+    for name, kind in KINDS.items():
+        lines += ["", f"## {TITLES[name]}", "", "| name | what it is | options |", "|---|---|---|"]
+        for entry in kind.entries.values():
+            options = "; ".join(_describe_option(option) for option in entry.options)
+            norms = getattr(entry.facts, "norms", None)
+            what = _sentence(entry.sentence) + (f" Norms: {', '.join(norms)}." if norms else "")
+            lines.append(f"| `{entry.key}` | {_cell(what)} | {_cell(options)} |")
+        if name == "attacks":
+            lines += ["", "Suites, which are lists of attacks:", "", "| name | attacks |", "|---|---|"]
+            lines += [f"| `{suite}` | {_cell(_show_suite(rows))} |" for suite, rows in SUITES.items()]
+        if kind.open:
+            lines += ["", f"Your own, as `module:function`: `{kind.expects}`."]
+    return "\n".join(lines) + "\n"
+
+
+def _entries(kind: str) -> Iterator[Entry[Any]]:
+    """Ours, then those that other packages add."""
+    yield from KINDS[kind].entries.values()
+    for name in known_names(kind):
+        if name not in KINDS[kind].suggestions:
+            yield find(kind, name)
 
 
 def _describe(entry: Entry[Any]) -> list[str]:
-    lines = [f"{entry.key}", _wrap(_sentence(entry.sentence), 4)]
-    facts = getattr(entry.facts, "norms", None)
-    if facts is not None:
-        lines.append(f"    norms: {', '.join(facts)}")
+    lines = [entry.key, _wrap(_sentence(entry.sentence), 4)]
+    norms = getattr(entry.facts, "norms", None)
+    if norms is not None:
+        lines.append(f"    norms: {', '.join(norms)}")
     return lines + [_wrap(_describe_option(option), 6) for option in entry.options]
 
 
@@ -56,6 +92,10 @@ def _describe_option(option: Option) -> str:
     return f"{option.name}{choices}: {option.sentence}{default}"
 
 
+def _show_suite(rows: Collection[Mapping[str, object]]) -> str:
+    return ", ".join(map(_show_row, rows)) or "no attack"
+
+
 def _show_row(row: Mapping[str, object]) -> str:
     given = {"attack": "pgd", **row}
     options = " ".join(f"{name} {_show(value)}" for name, value in given.items() if name != "attack")
@@ -63,12 +103,17 @@ def _show_row(row: Mapping[str, object]) -> str:
 
 
 def _show(value: object) -> str:
-    shown = readable(value) if isinstance(value, float) else str(value)
-    return shown.lower() if isinstance(value, bool) else shown
+    if isinstance(value, bool):
+        return str(value).lower()
+    return readable(value) if isinstance(value, float) else str(value)
 
 
 def _sentence(text: str) -> str:
     return text if text.endswith(".") else f"{text[0].upper()}{text[1:]}."
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _wrap(text: str, indent: int) -> str:

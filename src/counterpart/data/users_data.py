@@ -7,6 +7,7 @@ from typing import Any
 from ..catalogue import KINDS, Entry, load_users_object, refuse_signature
 from ..errors import UserError
 from .image_sets import Splits
+from .objects import read_splits
 
 
 def load_users_data(
@@ -28,6 +29,11 @@ def load_users_data(
         raise UserError(f"{entry.code} is {type(code).__name__}: expected {expected}.")
     refuse_signature(entry.code, code, expected, root, **options)
     loaded = code(root, **options)
-    if not isinstance(loaded, Splits):
-        raise UserError(f"{entry.code} returned {type(loaded).__name__}: expected {expected}.")
-    return loaded
+    if isinstance(loaded, Splits):
+        return loaded
+    try:
+        return read_splits(loaded, validation)
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{entry.code} returned {type(loaded).__name__}: expected {expected}. {error}"
+        ) from error
