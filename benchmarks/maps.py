@@ -31,7 +31,7 @@ from counterpart.models.inference import InferenceView
 from counterpart.objectives import adversarial
 from counterpart.records import Record
 from counterpart.seeding import Keys, seeded
-from counterpart.training.step import Phase, Settings, train_step
+from counterpart.training.step import LoopOptions, Phase, train_step
 
 EPS, EPS_LOW, STEP, STEPS = 8 / 255, 7 / 255, 2 / 255, 10
 AT = "AT"
@@ -141,7 +141,7 @@ def case(
         mask = rules.Standardised(rules.MapSource(kind))
         rule = partial(rules.draw_budget, eps_low=EPS_LOW, mask=mask)
     phase = Phase(name, 1, adversarial(rule=rule, budget=full, steps=STEPS, step_size=STEP))
-    settings = Settings(size, 0, device, None, precision=precision)
+    settings = LoopOptions(size, 0, device, None, precision=precision)
 
     def step() -> None:
         train_step(batch, size, 0, 0, model, view, phase, optimizer, settings)

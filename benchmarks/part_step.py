@@ -30,7 +30,7 @@ from counterpart.models.part_model import PartClassifier
 from counterpart.objectives import adversarial, with_parts
 from counterpart.records import Record
 from counterpart.seeding import seeded
-from counterpart.training.step import Phase, Settings, train_step
+from counterpart.training.step import LoopOptions, Phase, train_step
 
 EPS, STEP, C_SEG = 8 / 255, 2 / 255, 0.5
 PARTS, CLASSES = 40, 11  # Part-ImageNet's
@@ -114,7 +114,7 @@ def our_step(
     full = Linf(EPS)
     rule = rules.constant
     objective = with_parts(adversarial(budget=full, rule=rule, steps=steps, step_size=STEP), c_seg=C_SEG)
-    settings = Settings(len(batch), 0, batch.images.device, None, precision=precision, compile=compiled)
+    settings = LoopOptions(len(batch), 0, batch.images.device, None, precision=precision, compile=compiled)
     optimizer = sgd(model)
 
     def step() -> None:

@@ -29,7 +29,7 @@ from counterpart.objectives import adversarial, mart, trades
 from counterpart.protocols import Objective
 from counterpart.records import Record
 from counterpart.seeding import Keys, seeded
-from counterpart.training.step import Phase, Settings, train_step
+from counterpart.training.step import LoopOptions, Phase, train_step
 
 EAGER = {"precision": "float32", "compiled": False}
 EPS, EPS_LOW, STEP, STEPS, BETA, AWP = 8 / 255, 7 / 255, 2 / 255, 10, 6.0, 5e-3
@@ -60,7 +60,7 @@ def main() -> None:
     model, optimizer = fresh()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     view = InferenceView(model, precision=precision, compile=given.compile)
-    settings = Settings(size, 0, device, None, precision=precision, compile=given.compile)
+    settings = LoopOptions(size, 0, device, None, precision=precision, compile=given.compile)
 
     def step(objective: Objective, awp: float = 0.0) -> None:
         given = replace(settings, awp=awp)

@@ -26,7 +26,7 @@ ROWS = [
         "wording",
     },
     {"batch", "budget", "rundir", "progress"},
-    {"protocols"},
+    {"pictures", "protocols"},
     {"losses", "models", "data", "report"},
     {"attacks", "saliency"},
     {"importance"},

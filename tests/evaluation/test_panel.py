@@ -12,7 +12,7 @@ from counterpart.budget import Linf
 from counterpart.data.image_sets import ImageSet
 from counterpart.data.parts import Parts
 from counterpart.evaluation.ledger import LedgerRow
-from counterpart.evaluation.panel import write_panel
+from counterpart.evaluation.panel import PanelAttack, PanelRule, draw_pictures
 from counterpart.importance.rules import constant
 from counterpart.protocols import Attacked, NamedAttack, PartOutput, Probe
 
@@ -70,11 +70,11 @@ def panel_of(tmp_path, model, images):
         LedgerRow(index, label, label, (), label, 0, 0) for index, label in enumerate(images.labels.tolist())
     ]
     budget, file = Linf(EPS), tmp_path / "panel.safetensors"
-    write_panel(
-        file, model, model, images, rows, [NamedAttack("darker", darker, "darker")], map_view=model,
-        kind="grad-cam", fooling=lambda position: None, budget=budget, rule=constant, full=budget,
+    draw_pictures(
+        model, images, rows, attack=PanelAttack(model, budget, [NamedAttack("darker", darker, "darker")]),
+        training=PanelRule(model, "grad-cam", constant, budget), fooling=lambda position: None,
         device=torch.device("cpu"), seed=0,
-    )  # fmt: skip
+    ).write(file)  # fmt: skip
     with safe_open(file, framework="pt") as opened:
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         return tensors, {name: json.loads(text) for name, text in opened.metadata().items()}

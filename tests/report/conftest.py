@@ -1,11 +1,11 @@
 """Run folders made of synthetic records, so that the report is tested without training anything."""
 
-import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
+from counterpart.pictures import Pictures
 from counterpart.records import Record
 from counterpart.rundir import RunDir
 
@@ -82,23 +82,22 @@ def panel(run, key="k1", count=4, channels=1, size=16, importance=True, uniform=
     if uniform:
         radius = np.broadcast_to(radius.mean(axis=(1, 2), keepdims=True), radius.shape).copy()
     adversarial = (clean + random.choice([-1, 1], clean.shape) * 8 / 255).clip(0, 1).astype(np.float32)
-    tensors = {"clean": clean, "adversarial": adversarial, "radius": radius}
-    if importance:
-        tensors["importance"] = random.random((count, 4, 4), dtype=np.float32)
+    maps = {"importance": random.random((count, 4, 4), dtype=np.float32)} if importance else {}
     labels = [i % 3 for i in range(count)]
-    metadata = {
-        "labels": labels, "clean_predictions": labels, "adversarial_predictions": [1, *labels[1:]],
-        "confidences_clean": [0.93] * count, "confidences_adversarial": [0.61] * count, "classes": CLASSES,
-        "eps": 8 / 255,
-    }  # fmt: skip
+    pictures = Pictures(
+        clean, adversarial, radius, labels=labels, index=list(range(count)), clean_predictions=labels,
+        adversarial_predictions=[1, *labels[1:]], confidences_clean=[0.93] * count,
+        confidences_adversarial=[0.61] * count, classes=CLASSES, eps=8 / 255, **maps,
+    )  # fmt: skip
     if parts:
         stripes = np.broadcast_to(np.arange(size) * len(parts) // size, (count, size, size)).astype(np.int16)
-        tensors |= {"parts_true": stripes.copy(), "parts": stripes[:, :, ::-1].copy()}
-        tensors |= {"parts_adversarial": np.zeros_like(tensors["parts"])}
-        metadata |= {"part_names": list(parts), "annotated": [True] * (count - 1) + [False]}
+        pictures = replace(
+            pictures, parts_true=stripes, parts=stripes[:, :, ::-1], parts_adversarial=np.zeros_like(stripes),
+            part_names=list(parts), annotated=[True] * (count - 1) + [False],
+        )  # fmt: skip
     file = run.path / "evaluations" / key / "panel.safetensors"
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, file, {name: json.dumps(value) for name, value in metadata.items()})
+    pictures.write(file)
     run.add([run.artifact(file, "panel", "The first images of the test split.")])
     return file
 

@@ -70,7 +70,7 @@ def train(images, tmp_path):
             optimizer=sgd(model, lr=lr, momentum=momentum, nesterov=False, weight_decay=0.0, decay_norm=True),
             rate=rate,
             validate=validate or (lambda model, view: (0.5, 0.5)),
-            settings=LoopOptions(**settings),
+            options=LoopOptions(**settings),
             about={"config": "c"},
         )
         assert done or "deadline" in changes

@@ -18,7 +18,7 @@ from counterpart.objectives import standard
 from counterpart.protocols import Loss, Objective, Perturbed
 from counterpart.seeding import seeded
 from counterpart.training.optimizers import sgd
-from counterpart.training.step import Phase, Settings, train_step
+from counterpart.training.step import LoopOptions, Phase, train_step
 from counterpart.training.weight_average import averaged
 from counterpart.training.weight_perturbation import adversarial_weights, buffers_kept
 
@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 def take_step(model, batch, objective, lr=0.1, weight_decay=0.0, epoch=0, view=None, **changes):
     """One training step of ``train_step``, and what it measured."""
     optimizer = sgd(model, lr=lr, momentum=0.0, nesterov=False, weight_decay=weight_decay, decay_norm=True)
-    settings = Settings(len(batch), 0, CPU, None, **changes)
+    settings = LoopOptions(len(batch), 0, CPU, None, **changes)
     view = view or InferenceView(model)
     return train_step(batch, len(batch), epoch, 0, model, view, Phase("p", 3, objective), optimizer, settings)
 

@@ -209,10 +209,8 @@ def two_staged(
         clean, true, within = images[survivors], labels[survivors], budget.select(survivors)
         draws = keys[survivors]
         loss, aims = _lead(choice, restart, survivors, parts, annotated, full_resolution)
-        if restart == 0 and start is not None:
-            begin = images_of(start)[survivors]
-        else:
-            begin = within.sample(clean, draws.fold(restart))
+        given = start if restart == 0 else None
+        begin = within.sample(clean, draws.fold(restart)) if given is None else images_of(given)[survivors]
         stride = _length(step_size, within, clean, steps)
         first = climb(
             _answer(model, true, loss), clean, true, begin, torch.arange(len(survivors), device=images.device),

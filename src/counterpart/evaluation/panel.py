@@ -1,12 +1,10 @@
 """A few images of an evaluation for the report: clean, attacked, their parts, and what the training rule sees."""
 
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..batch import Batch
@@ -15,8 +13,8 @@ from ..data.image_sets import ImageSet
 from ..data.parts import part_names
 from ..importance.rules import explain
 from ..part_maps import predicted_parts
+from ..pictures import Pictures
 from ..protocols import NamedAttack, PartModel, Rule, View
-from ..rundir import write_atomically
 from ..saliency import ATTENTION_MAPS
 from ..seeding import Keys
 from .accuracy import as_judged, read_batch
@@ -25,89 +23,115 @@ from .ledger import LedgerRow
 IMAGES = 8
 
 
-def write_panel(
-    path: Path,
+@dataclass(frozen=True)
+class PanelAttack:
+    """What is shown where no image is kept that fooled the model.
+
+    Attributes:
+        view: what the attack searches on.
+        budget: its budget.
+        attacks: the one to show, or none.
+    """
+
+    view: View
+    budget: Budget
+    attacks: Sequence[NamedAttack]
+
+
+@dataclass(frozen=True)
+class PanelRule:
+    """What training saw in the images.
+
+    Attributes:
+        view: what maps are drawn from.
+        kind: of map.
+        rule: of training; the radius that it gives each pixel is shown.
+        full: the budget that the rule narrows.
+    """
+
+    view: View
+    kind: str
+    rule: Rule
+    full: Budget
+
+
+def draw_pictures(
     model: nn.Module,
-    view: View,
     images: ImageSet,
     rows: Sequence[LedgerRow],
-    attacks: Sequence[NamedAttack],
     *,
-    map_view: View,
-    kind: str,
+    attack: PanelAttack,
+    training: PanelRule,
     fooling: Callable[[int], Tensor | None],
-    budget: Budget,
-    rule: Rule,
-    full: Budget,
     device: torch.device,
     seed: int,
-) -> None:
-    """Write some images that fell and some that held, as tensors with their answers in the header.
+) -> Pictures:
+    """Some images that fell and some that held.
 
     Args:
-        path: a safetensors file with ``clean`` and ``adversarial`` (M, C, H, W), ``radius`` (M, H, W), and, where
-            there is a map, ``importance`` (M, h, w). Of a part model also the part ids that it finds, ``parts`` and
-            ``parts_adversarial`` (M, H, W), and ``parts_true`` of images that are annotated: the header says which
-            are, and what the parts are called.
         model: the original.
-        view: what the attack searches on.
         images: that were evaluated.
         rows: their results, in the same order.
-        attacks: the one to show where nothing fooled an image, or none.
-        map_view: what maps are drawn from.
-        kind: of map.
+        attack: the one to show where nothing fooled an image.
+        training: its rule, and what it sees.
         fooling: position -> the image (C, H, W) that fooled the model first, where it was kept.
-        budget: of the attack.
-        rule: of training; the radius that it gives each pixel of ``full`` is shown.
-        full: the budget that the rule narrows.
         device: where to compute.
         seed: of the evaluation.
     """
+    positions = torch.tensor(_choose_positions(rows))
+    batch = read_batch(images, positions, device, with_parts=True)
+    adversarial = clean = batch.images
+    for named in attack.attacks:
+        keys = Keys(seed, named.name, batch.index)
+        adversarial = named.on(attack.view, batch, budget=attack.budget, keys=keys).images
+    saved = [fooling(position) for position in positions.tolist()]
+    adversarial = torch.stack(
+        [
+            tried if image is None else image.to(device)
+            for tried, image in zip(adversarial, saved, strict=True)
+        ]
+    )
+    probe = training.view.probe(clean)
+    allowed = training.rule(probe, batch, Keys(seed, "panel", batch.index), training.full)
+    has_map = (probe.attention if training.kind in ATTENTION_MAPS else probe.features) is not None
+    maps = {"importance": explain(probe, batch.labels, "true", training.kind)} if has_map else {}
+    with torch.no_grad():
+        before, after = model(clean).softmax(dim=1), model(adversarial).softmax(dim=1)
+    about: dict[str, Any] = {}
+    if isinstance(model, PartModel):
+        parts, about = _parts(model, images, batch, adversarial)
+        maps |= parts
+    tensors = {"clean": clean, "adversarial": adversarial, "radius": _plane(allowed, clean), **maps}
+    arrays: dict[str, Any] = {name: value.detach().cpu().numpy() for name, value in tensors.items()}
+    return Pictures(
+        **arrays,
+        labels=batch.labels.tolist(),
+        index=batch.index.tolist(),
+        clean_predictions=before.argmax(dim=1).tolist(),
+        adversarial_predictions=after.argmax(dim=1).tolist(),
+        confidences_clean=before.amax(dim=1).tolist(),
+        confidences_adversarial=after.amax(dim=1).tolist(),
+        classes=list(images.classes),
+        eps=float(attack.budget.size(clean)[0]),
+        **about,
+    )
+
+
+def _choose_positions(rows: Sequence[LedgerRow]) -> list[int]:
+    """Of the images that the model gets right (of all where there are none), some that fell and some that held."""
     right = [i for i, row in enumerate(rows) if row.clean == row.label] or list(range(len(rows)))
     fell = [i for i in right if rows[i].fooled_by][: IMAGES // 2]
     held = [i for i in right if not rows[i].fooled_by][: IMAGES - len(fell)]
-    positions = torch.tensor(sorted(fell + held))
-    batch = read_batch(images, positions, device, with_parts=True)
-    adversarial = clean = batch.images
-    for named in attacks:
-        keys = Keys(seed, named.name, batch.index)
-        adversarial = named.on(view, batch, budget=budget, keys=keys).images
-    kept = [fooling(position) for position in positions.tolist()]
-    adversarial = torch.stack(
-        [tried if found is None else found.to(device) for tried, found in zip(adversarial, kept, strict=True)]
-    )
-    probe = map_view.probe(clean)
-    allowed = rule(probe, batch, Keys(seed, "panel", batch.index), full)
-    tensors = {"clean": clean, "adversarial": adversarial, "radius": _plane(allowed, clean)}
-    if (probe.attention if kind in ATTENTION_MAPS else probe.features) is not None:
-        tensors["importance"] = explain(probe, batch.labels, "true", kind)
-    with torch.no_grad():
-        before, after = model(clean).softmax(dim=1), model(adversarial).softmax(dim=1)
-    header = {
-        "labels": batch.labels.tolist(),
-        "index": batch.index.tolist(),
-        "clean_predictions": before.argmax(dim=1).tolist(),
-        "adversarial_predictions": after.argmax(dim=1).tolist(),
-        "confidences_clean": before.amax(dim=1).tolist(),
-        "confidences_adversarial": after.amax(dim=1).tolist(),
-        "classes": list(images.classes),
-        "eps": float(budget.size(clean)[0]),
-    }
-    if isinstance(model, PartModel):
-        maps, about = _parts(model, images, batch, adversarial)
-        tensors, header = tensors | maps, header | about
-    metadata = {name: json.dumps(value) for name, value in header.items()}
-    flat = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_atomically(path, lambda temporary: save_file(flat, temporary, metadata))
+    return sorted(fell + held)
 
 
 def _parts(
     model: PartModel, images: ImageSet, batch: Batch, adversarial: Tensor
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Maps (M, H, W) of part ids: found clean and attacked, annotated where there is any; and what the header says."""
+    """Maps (M, H, W) of part ids: found clean and attacked, annotated where there is any; and their names."""
     assert isinstance(model, nn.Module)
     with torch.no_grad(), as_judged(model, adversarial.device):
-        clean, attacked = (model.forward_parts(seen).part_logits for seen in (batch.images, adversarial))
+        clean, attacked = (model.forward_parts(shown).part_logits for shown in (batch.images, adversarial))
     size = (adversarial.shape[2], adversarial.shape[3])
     maps = {"parts": predicted_parts(clean, size), "parts_adversarial": predicted_parts(attacked, size)}
     names = part_names({} if images.parts is None else images.parts.names)

@@ -24,7 +24,7 @@ from ..evaluation import accuracy, part_quality
 from ..evaluation.ledger import Ledger, LedgerRow, weights_hash
 from ..evaluation.memory_ledger import MemoryLedger
 from ..evaluation.model_checks import Doubt, classifier_doubts, model_doubts, result_doubts
-from ..evaluation.panel import write_panel
+from ..evaluation.panel import PanelAttack, PanelRule, draw_pictures
 from ..evaluation.radii import budgets_from, budgets_of_planes, draw_radii, keep_radii
 from ..importance.rules import constant
 from ..models.inference import InferenceView
@@ -371,22 +371,17 @@ def _write_panel(case: Case, path: Path, rows: Sequence[LedgerRow]) -> None:
         saved = case.ledger.images(rows[position].fooled_by, position // size)
         return None if saved is None else saved[0][saved[1].index(position)]
 
-    write_panel(
-        path,
+    full = build.build_training_budget(config) if narrowed else case.budget
+    draw_pictures(
         case.target.model,
-        case.view,
         case.images,
         rows,
-        case.attacks[:1],
-        map_view=case.map_view,
-        kind=config.mask.map,
+        attack=PanelAttack(case.view, case.budget, case.attacks[:1]),
+        training=PanelRule(case.map_view, config.mask.map, rule, full),
         fooling=fooling,
-        budget=case.budget,
-        rule=rule,
-        full=build.build_training_budget(config) if narrowed else case.budget,
         device=case.target.device,
         seed=config.seed,
-    )
+    ).write(path)
 
 
 def _lacking(case: Case) -> str | None:

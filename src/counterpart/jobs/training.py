@@ -121,7 +121,7 @@ def train(
         ),
         rate=build.build_schedule(config),
         validate=_validator(config, validation, device),
-        settings=build.build_loop_options(config, device, deadline),
+        options=build.build_loop_options(config, device, deadline),
         about=about,
     )
     return Trained(run, finished)

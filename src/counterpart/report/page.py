@@ -15,7 +15,7 @@ from ..rundir import write_atomically
 from . import figures, tables
 from .panel import Panel, radius_range, ramp, read_panel
 from .runs import CLEAN, WORST, Corrupted, Run, read_runs
-from .tables import Accuracy, TableRow, listed
+from .tables import TableAccuracy, TableRow, listed
 
 MANY_CLASSES, MANY_PARTS = 20, 10
 LONGEST_NAME = 100  # of a page's file, without what follows; file systems allow 255 bytes
@@ -188,7 +188,7 @@ def _panel(row: TableRow, file: tuple[Path, str] | None, low: float, high: float
 
 def _per_part(
     row: TableRow, hows: Iterable[str]
-) -> tuple[TableRow, dict[str, int], dict[str, dict[str, tuple[Accuracy, int]]]]:
+) -> tuple[TableRow, dict[str, int], dict[str, dict[str, tuple[TableAccuracy, int]]]]:
     """The row, how many images show each part, and {"clean": what was measured of each, ...}."""
     found = {how: row.per_part(how) for how in hows}
     return row, {part: n for one in found.values() for part, (_, n) in one.items()}, found

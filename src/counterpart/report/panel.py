@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +9,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
+from ..pictures import Pictures
 from .part_colours import coloured_parts, part_legend
 from .tables import radius_text
 
-_LISTS = (
-    "classes",
-    "labels",
-    "clean_predictions",
-    "adversarial_predictions",
-    "confidences_clean",
-    "confidences_adversarial",
-    "part_names",
-    "annotated",
-)
 PART_MAPS = {"true parts": "parts_true", "parts": "parts", "parts attacked": "parts_adversarial"}
 Planes = Float[np.ndarray, "m h w"]
 
@@ -71,66 +61,77 @@ class Panel:
 
 
 def radius_range(files: Iterable[Path]) -> tuple[float, float]:
-    """The smallest and largest radius over some panel files, so that all share one colour scale."""
-    from safetensors import safe_open
-
-    radii = []
-    for file in files:
-        with safe_open(file, framework="numpy") as opened:
-            radii.append(opened.get_tensor("radius"))
+    """The smallest and largest radius over some picture files, so that all share one colour scale."""
+    radii = [Pictures.read(file).radius for file in files]
     return min(float(radius.min()) for radius in radii), max(float(radius.max()) for radius in radii)
 
 
 def read_panel(file: Path, norm: str | None, low: float, high: float) -> Panel:
-    """Draw a panel file.
+    """Draw a file of pictures.
 
     Args:
-        file: tensors clean and adversarial (m, C, H, W), radius (m, H, W), perhaps importance (m, h, w), and those of
-            ``PART_MAPS`` (m, H, W).
+        file: of ``pictures.Pictures``.
         norm: the radius's norm, which decides how it is written.
         low, high: radius at the dark and at the bright end of the colours.
     """
-    from safetensors import safe_open
-
-    with safe_open(file, framework="numpy") as opened:
-        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
-        metadata = {name: json.loads(text) for name, text in opened.metadata().items() if name in _LISTS}
-    clean, adversarial, radius = tensors["clean"], tensors["adversarial"], tensors["radius"]
-    difference = adversarial - clean
+    pictures = Pictures.read(file)
+    difference = pictures.adversarial - pictures.clean
     largest = float(np.abs(difference).max(initial=0))
     factor = 0.5 / largest if largest else 1.0
-    importance = tensors.get("importance")
-    columns = {
-        "clean": as_bytes(clean),
+    columns = _columns(pictures, 0.5 + factor * difference, low, high)
+    maps = _part_maps(pictures)
+    samples = [_sample(i, pictures, columns, maps, norm) for i in range(len(pictures.labels))]
+    shown = np.concatenate(list(maps.values())) if maps else None
+    return Panel(samples, factor, {} if shown is None else part_legend(shown, pictures.part_names or ()))
+
+
+def _columns(
+    pictures: Pictures, difference: Float[np.ndarray, "m c h w"], low: float, high: float
+) -> dict[str, UInt8[np.ndarray, "..."]]:
+    """Name -> pictures of all images, as the panel shows them side by side."""
+    radius, importance = pictures.radius, pictures.importance
+    return {
+        "clean": as_bytes(pictures.clean),
         **({} if importance is None else {"map": coloured(stretched(importance))}),
         "radius": coloured((radius - low) / (high - low) if high > low else np.ones_like(radius)),
-        "attacked": as_bytes(adversarial),
-        "change": as_bytes(0.5 + factor * difference),
+        "attacked": as_bytes(pictures.adversarial),
+        "change": as_bytes(difference),
     }
-    part_maps = {name: tensors[key] for name, key in PART_MAPS.items() if key in tensors}
-    classes, labels = metadata["classes"], metadata["labels"]
-    samples = []
-    for i, label in enumerate(labels):
-        name = str(classes[label])
-        clean_verdict, attacked_verdict = (
-            Verdict(str(classes[p]), p == label, float(metadata[f"confidences_{kind}"][i]))
-            for kind in ("clean", "adversarial")
-            for p in [metadata[f"{kind}_predictions"][i]]
-        )
-        tiles = [
-            Tile(column, _png(pictures[i]), f"{name}: {_alt(column, radius[i], norm)}")
-            for column, pictures in columns.items()
-        ]
-        correct = {"parts": clean_verdict.correct, "parts attacked": attacked_verdict.correct}
-        parts = [
-            Tile(column, _png(coloured_parts(maps[i])), f"{name}: {alt}", correct.get(column))
-            for column, maps in part_maps.items()
-            if column in correct or metadata["annotated"][i]
-            for alt in [_parts_alt(column, maps[i], metadata["part_names"])]
-        ]
-        samples.append(PanelSample(name, clean_verdict, attacked_verdict, tiles, parts))
-    shown = np.concatenate(list(part_maps.values())) if part_maps else None
-    return Panel(samples, factor, {} if shown is None else part_legend(shown, metadata["part_names"]))
+
+
+def _part_maps(pictures: Pictures) -> dict[str, Integer[np.ndarray, "m h w"]]:
+    """Name -> maps of part ids; none where the model finds no parts."""
+    maps = {name: getattr(pictures, tensor) for name, tensor in PART_MAPS.items()}
+    return {name: ids for name, ids in maps.items() if ids is not None}
+
+
+def _sample(
+    i: int,
+    pictures: Pictures,
+    columns: Mapping[str, UInt8[np.ndarray, "..."]],
+    maps: Mapping[str, Integer[np.ndarray, "m h w"]],
+    norm: str | None,
+) -> PanelSample:
+    """One image with everything that is shown of it."""
+    label = pictures.labels[i]
+    name = str(pictures.classes[label])
+
+    def verdict(predicted: int, confidence: float) -> Verdict:
+        return Verdict(str(pictures.classes[predicted]), predicted == label, float(confidence))
+
+    clean = verdict(pictures.clean_predictions[i], pictures.confidences_clean[i])
+    attacked = verdict(pictures.adversarial_predictions[i], pictures.confidences_adversarial[i])
+    tiles = [
+        Tile(column, _png(shown[i]), f"{name}: {_alt(column, pictures.radius[i], norm)}")
+        for column, shown in columns.items()
+    ]
+    correct = {"parts": clean.correct, "parts attacked": attacked.correct}
+    parts = []
+    for column, ids in maps.items():
+        if column in correct or (pictures.annotated or ())[i]:
+            alt = _parts_alt(column, ids[i], pictures.part_names or ())
+            parts.append(Tile(column, _png(coloured_parts(ids[i])), f"{name}: {alt}", correct.get(column)))
+    return PanelSample(name, clean, attacked, tiles, parts)
 
 
 def ramp() -> str:

@@ -23,7 +23,7 @@ NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1"}
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class TableAccuracy:
     """A share of images or of pixels, over one or more seeds.
 
     Attributes:
@@ -119,15 +119,15 @@ class TableRow:
         measured = [r.value for r in records if r is not None and r.value is not None]
         return measured if len(measured) == len(records) else []
 
-    def accuracy(self, name: str) -> Accuracy | None:
+    def accuracy(self, name: str) -> TableAccuracy | None:
         """The named metric, or None where it was not measured."""
         return _over_seeds([_measured(evaluation.metrics.get(name)) for evaluation in self.shown])
 
-    def part_metric(self, name: str) -> Accuracy | None:
+    def part_metric(self, name: str) -> TableAccuracy | None:
         """The named metric of the parts, or None where it was not measured."""
         return _over_seeds([_measured(evaluation.parts.get(name)) for evaluation in self.of_parts])
 
-    def per_part(self, how: str) -> dict[str, tuple[Accuracy, int]]:
+    def per_part(self, how: str) -> dict[str, tuple[TableAccuracy, int]]:
         """{part: (its intersection over union, images that show it)} on clean images or under an attack.
 
         Without the parts that some seed neither finds nor has to find.
@@ -160,7 +160,7 @@ def _measured(record: Record | None) -> Measured | None:
     return None if record is None else (record.value, record.interval)
 
 
-def _over_seeds(measured: Sequence[Measured | None]) -> Accuracy | None:
+def _over_seeds(measured: Sequence[Measured | None]) -> TableAccuracy | None:
     """What each seed came to, as one; None where a seed lacks it."""
     values = [value for value, _ in filter(None, measured) if value is not None]
     intervals = [(ends[0], ends[1]) for _, ends in filter(None, measured) if ends is not None]
@@ -169,7 +169,7 @@ def _over_seeds(measured: Sequence[Measured | None]) -> Accuracy | None:
     known = len(intervals) == len(values)
     value, sd, interval = over_seeds(values, intervals if known else ())
     low, high = interval if known and interval else (None, None)
-    return Accuracy(value, low, high, sd)
+    return TableAccuracy(value, low, high, sd)
 
 
 @dataclass(frozen=True)
@@ -369,7 +369,7 @@ def _overlaps(overlapping: Mapping[str, list[str]], count: int) -> str:
     return f"95 % intervals overlap: {'; '.join(f'{label} with {listed(them)}' for label, them in overlapping.items())}"
 
 
-def _compare(ranked: list[tuple[TableRow, Accuracy]]) -> str:
+def _compare(ranked: list[tuple[TableRow, TableAccuracy]]) -> str:
     without = [row for row, a in ranked if a.low is None]
     ranked = [(row, a) for row, a in ranked if a.low is not None]
     overlapping = {}
@@ -389,7 +389,7 @@ def _compare(ranked: list[tuple[TableRow, Accuracy]]) -> str:
     return text
 
 
-def _overlap(lower: Accuracy, higher: Accuracy) -> bool:
+def _overlap(lower: TableAccuracy, higher: TableAccuracy) -> bool:
     assert lower.high is not None
     assert higher.low is not None
     return lower.high >= higher.low

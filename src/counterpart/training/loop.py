@@ -6,11 +6,13 @@ from a checkpoint ends with the same bits as one that was not.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD
+from torch.optim.swa_utils import AveragedModel
 
 from .. import devices, distributed
 from ..batch import Batch
@@ -48,20 +50,20 @@ def fit(
     optimizer: SGD,
     rate: Schedule,
     validate: Validate,
-    settings: LoopOptions,
+    options: LoopOptions,
     about: Mapping[str, Any],
 ) -> bool:
     """Train ``model`` in place, from where the run folder's last checkpoint stands.
 
     Args:
-        model: a Classifier on ``settings.device``.
+        model: a Classifier on ``options.device``.
         phases: what to do in which epochs.
         images: training images.
         run: folder for checkpoints, records and log.
         optimizer: over the model's parameters.
         rate: learning rate by absolute epoch.
         validate: called after each epoch.
-        settings: everything else.
+        options: everything else.
         about: what is needed to rebuild the model; goes into every checkpoint. Its "view" is the form of the attack's
             view, where that is not ``fast``; it has to be the same at every start.
 
@@ -74,56 +76,21 @@ def fit(
         KeyboardInterrupt: a stop was asked for; a checkpoint has been written. A run that was in its last
             validation is finished then, but whoever called shall not go on to the next one.
     """
-    least = _least()
-    if min(settings.batch_size, len(images)) < least:
-        raise UserError(
-            f"Batches of {settings.batch_size} from {len(images)} training images are too small: a step needs two "
-            f"images, and one on every process, so train.batch_size and the training set must be at least {least}."
-        )
-    form: Form = about.get("view", "fast")
-    model.to(memory_format=devices.memory_format(model) if form == "fast" else torch.contiguous_format)
-    ema = None if settings.ema is None else averaged(model, settings.ema)
-    state, maps = State(), None
-    if run.checkpoint("last").exists():
-        before = checkpoint.read(run.checkpoint("last"))[1]
-        for key, what, things in (("fingerprint", "data", "images"), ("masks", "masks", "masks")):
-            if before.get(key) != about.get(key):
-                raise UserError(
-                    f"{run.path} was trained on {what} {before.get(key)}, now there is {about.get(key)}: the {things} "
-                    "changed. Put them back, or start another run with --name."
-                )
-        state, maps = checkpoint.load(run.checkpoint("last"), model, optimizer, ema)
-        maps = None if maps is None else maps.to(settings.device)
-        if not distributed.is_main():  # the checkpoint holds the sums over all processes
-            state.totals = {}
+    _refuse_small_batches(len(images), options)
+    fast = about.get("view", "fast") == "fast"
+    model.to(memory_format=devices.memory_format(model) if fast else torch.contiguous_format)
+    ema = None if options.ema is None else averaged(model, options.ema)
+    state, maps = _resume(run, about, model, optimizer, ema, options.device)
     epochs = sum(phase.epochs for phase in phases)
     if state.epoch >= epochs:
         return True
     if distributed.is_main():
         run.drop_epochs_from(state.epoch)
-    view = InferenceView(
-        model, precision=settings.precision, compile=settings.compile, form=form, **settings.view
+    views = _make_views(model, ema, phases, options, about)
+    training = _Training(
+        model, phases, images, run, optimizer, rate, validate, options, about, ema, state, maps, *views
     )
-    judged = model if ema is None else ema.module
-    # Validation attacks what it judges: a bf16 view stops at images that fool it and not the float32 model. And
-    # uncompiled, since a last small batch would compile the view once more.
-    judged_view = InferenceView(judged, form=form, **(settings.view if any(p.adapt for p in phases) else {}))
-    saved = epoch_started = time.monotonic()
-    steps = _steps(len(images), settings.batch_size)
-
-    def save() -> None:
-        nonlocal saved
-        if not checkpoint.finite([t for t in model.state_dict().values() if t.is_floating_point()]):
-            raise _diverged(run, "The weights are not finite", state)
-        state.seconds = time.monotonic() - epoch_started if state.step else 0.0
-        if distributed.is_main():
-            checkpoint.save(
-                run.checkpoint("last"), state, {**about, **phase.chosen}, model, optimizer, ema, maps
-            )
-        distributed.barrier()
-        saved = time.monotonic()
-
-    total, done = epochs * len(images), state.epoch * len(images) + state.step * settings.batch_size
+    total, done = epochs * len(images), state.epoch * len(images) + state.step * options.batch_size
     with (
         devices.exact_float32(),
         stop_requests() as stop_asked,
@@ -132,98 +99,278 @@ def fit(
         if done:
             bar.say(f"Continuing {run.name} at epoch {state.epoch + 1} of {epochs}, step {state.step}.")
         for epoch in range(state.epoch, epochs):
-            number, first = _phase_at(phases, epoch)
-            phase, epoch_started = phases[number], time.monotonic() - state.seconds
-            if epoch == first:
-                state.validated = []
-            if phase.adapt is not None:
-                phase = phase.adapt(state.validated)
+            phase = training.enter_epoch()
             bar.describe(f"{run.name}: epoch {epoch + 1} of {epochs} ({phase.name})")
-            if phase.refresh_epochs is None:
-                maps = None
-            elif state.step == 0 and (epoch - first) % phase.refresh_epochs == 0:
-                maps = _draw_maps(view, images, phase, settings)
-            order = epoch_order(len(images), settings.seed, epoch)
-            loader = batches(
-                images,
-                batch_size=settings.batch_size,
-                device=settings.device,
-                order=order[: _kept(len(images), settings.batch_size)],
-                augmentation=settings.augmentation,
-                seed=settings.seed,
-                epoch=epoch,
-                maps=maps,
-                first=state.step,
-            )
-            for step, batch in enumerate(loader, start=state.step):
-                for group in optimizer.param_groups:
-                    group["lr"] = rate(epoch + step / steps)
-                size = min(settings.batch_size, len(images) - step * settings.batch_size)
-                measured = None
-                try:
-                    measured = train_step(batch, size, epoch, step, model, view, phase, optimizer, settings)
-                except NotFinite as error:
-                    state.step = step + 1
-                    raise _diverged(run, str(error), state) from error
-                except (RuntimeError, MemoryError) as error:
-                    if not devices.is_out_of_memory(error):
-                        raise
-                if measured is None:  # out here the error is gone, and with it all that its frames held
-                    raise _no_memory(batch, model, view, phase, settings)
-                if ema is not None:
-                    ema.update_parameters(model)
-                view.refresh()
-                for name, value in measured.items():
-                    state.totals[name] = state.totals.get(name, 0.0) + value
-                state.step = step + 1
-                bar.advance(size)
-                out_of_time = _is_past(settings.deadline)
-                due = time.monotonic() - saved > settings.checkpoint_every
-                # The main process's clock decides for all; a signal may have reached any of them.
-                ending = distributed.any_(stop_asked(), settings.device)
-                flags = distributed.from_main(out_of_time + 2 * due, settings.device)
-                if state.step < steps and (flags or ending):
-                    _share_totals(state, settings.device)
-                    save()
-                    if flags in (1, 3) or ending:
-                        return _ended(bar, ending, f"epoch {epoch + 1}, step {state.step} of {steps}")
-
-            _share_totals(state, settings.device)
-            judged_view.refresh()
+            training.refresh_maps(phase)
+            requests = training.take_steps(phase, bar, stop_asked)
+            if requests.end:
+                return _ended(bar, requests, f"epoch {epoch + 1}, step {state.step} of {training.steps}")
             bar.describe(f"{run.name}: validation after epoch {epoch + 1} of {epochs}")
-            try:
-                rule = () if phase.masked is None else (phase.masked,)
-                clean, robust, *masked = validate(judged, judged_view, *rule)
-            except NotFinite as error:
-                raise _diverged(run, "The validation logits are not finite", state) from error
-            record = _epoch_record(
-                state,
-                phase,
-                settings,
-                about,
-                rate(epoch),
-                [clean, robust, *masked],
-                time.monotonic() - epoch_started,
-            )
-            if distributed.is_main():
-                run.add([record])
-                bar.say(_line(record.details, epochs))
-            score = [robust, clean] if settings.best_by_robust else [clean, robust]
-            if number != state.best_phase or score > state.best_score:
-                state.best_phase, state.best_score = number, score
-                if distributed.is_main():
-                    checkpoint.save_weights(
-                        run.checkpoint("best"), judged, {**about, **phase.chosen, "epoch": epoch}
-                    )
-            state.validated.append([clean, robust, *masked])
-            state.epoch, state.step, state.totals = epoch + 1, 0, {}
-            state.seconds = 0.0
-            save()
-            ending = distributed.any_(stop_asked(), settings.device)
-            late = bool(distributed.from_main(_is_past(settings.deadline), settings.device))
-            if ending or (late and state.epoch < epochs):
-                return _ended(bar, ending, f"the end of epoch {state.epoch}")
+            accuracies = training.validate_epoch(phase)
+            bar.say(_line(training.record_epoch(phase, accuracies), epochs))
+            training.keep_best(phase, accuracies)
+            training.finish_epoch(phase, accuracies)
+            requests = training.hear_requests(stop_asked)
+            if requests.stop or (requests.late and state.epoch < epochs):
+                return _ended(bar, requests, f"the end of epoch {state.epoch}")
     return True
+
+
+class _Requests(NamedTuple):
+    """What is asked of a training between two steps.
+
+    Attributes:
+        stop: somebody asked it to end.
+        late: its deadline has passed.
+        due: it is time for a checkpoint.
+    """
+
+    stop: bool = False
+    late: bool = False
+    due: bool = False
+
+    @property
+    def end(self) -> bool:
+        """Whether it shall not go on."""
+        return self.stop or self.late
+
+
+@dataclass
+class _Training:
+    """A training under way: what ``fit`` was given, and where it stands.
+
+    Attributes:
+        ema: the averaged weights, where they are asked for: what is judged and kept.
+        maps: stored ones of all samples, in phases that store them.
+        view: what attacks search on.
+        judged_view: what validation attacks.
+        saved: when a checkpoint was written last, or this start of the run began.
+        epoch_started: when this epoch would have begun without a break.
+    """
+
+    model: nn.Module
+    phases: Sequence[Phase]
+    images: ImageSet
+    run: RunDir
+    optimizer: SGD
+    rate: Schedule
+    validate: Validate
+    options: LoopOptions
+    about: Mapping[str, Any]
+    ema: AveragedModel | None
+    state: State
+    maps: Tensor | None
+    view: InferenceView
+    judged_view: InferenceView
+    saved: float = field(default_factory=time.monotonic)
+    epoch_started: float = 0.0
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model whose accuracy counts."""
+        return self.model if self.ema is None else self.ema.module
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return _steps(len(self.images), self.options.batch_size)
+
+    def enter_epoch(self) -> Phase:
+        """Begin the epoch that the state stands at, or go on in it; returns its phase."""
+        state = self.state
+        self.epoch_started = time.monotonic() - state.seconds
+        number, first = _phase_at(self.phases, state.epoch)
+        phase = self.phases[number]
+        if state.epoch == first:
+            state.validated = []
+        if phase.adapt is not None:
+            phase = phase.adapt(state.validated)
+        return phase
+
+    def refresh_maps(self, phase: Phase) -> None:
+        """Draw the stored maps anew where it is time to, and forget them in a phase without."""
+        _, first = _phase_at(self.phases, self.state.epoch)
+        if phase.refresh_epochs is None:
+            self.maps = None
+        elif self.state.step == 0 and (self.state.epoch - first) % phase.refresh_epochs == 0:
+            self.maps = _draw_maps(self.view, self.images, phase, self.options)
+
+    def take_steps(self, phase: Phase, bar: Bar, stop_asked: Callable[[], bool]) -> _Requests:
+        """The epoch's steps that are not done yet; says what ended them early, if anything did."""
+        state, options, length = self.state, self.options, len(self.images)
+        order = epoch_order(length, options.seed, state.epoch)
+        loader = batches(
+            self.images,
+            batch_size=options.batch_size,
+            device=options.device,
+            order=order[: _images_used(length, options.batch_size)],
+            augmentation=options.augmentation,
+            seed=options.seed,
+            epoch=state.epoch,
+            maps=self.maps,
+            first=state.step,
+        )
+        for step, batch in enumerate(loader, start=state.step):
+            size = min(options.batch_size, length - step * options.batch_size)
+            self.take_step(phase, batch, size)
+            bar.advance(size)
+            requests = self.hear_requests(stop_asked)
+            if state.step < self.steps and any(requests):
+                _share_totals(state, options.device)
+                self.save(phase)
+                if requests.end:
+                    return requests
+        return _Requests()
+
+    def take_step(self, phase: Phase, batch: Batch, size: int) -> None:
+        """One step, on this process's share of a batch of ``size``."""
+        state, step = self.state, self.state.step
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(state.epoch + step / self.steps)
+        measured = None
+        try:
+            measured = train_step(
+                batch, size, state.epoch, step, self.model, self.view, phase, self.optimizer, self.options
+            )
+        except NotFinite as error:
+            state.step = step + 1
+            raise _diverged(self.run, str(error), state) from error
+        except (RuntimeError, MemoryError) as error:
+            if not devices.is_out_of_memory(error):
+                raise
+        if measured is None:  # out here the error is gone, and with it all that its frames held
+            raise _no_memory(batch, self.model, self.view, phase, self.options)
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
+        self.view.refresh()
+        for name, value in measured.items():
+            state.totals[name] = state.totals.get(name, 0.0) + value
+        state.step = step + 1
+
+    def hear_requests(self, stop_asked: Callable[[], bool]) -> _Requests:
+        """What is asked; every process gets the same answer.
+
+        The main process's clock decides for all; a signal may have reached any of them.
+        """
+        late = _is_past(self.options.deadline)
+        due = time.monotonic() - self.saved > self.options.checkpoint_every
+        stop = distributed.any_(stop_asked(), self.options.device)
+        clock = int(distributed.from_main(late + 2 * due, self.options.device))  # both in one message
+        return _Requests(stop, late=bool(clock & 1), due=bool(clock & 2))
+
+    def validate_epoch(self, phase: Phase) -> list[float]:
+        """Accuracies after an epoch: clean, robust, and under the phase's rule where it has one."""
+        _share_totals(self.state, self.options.device)
+        self.judged_view.refresh()
+        rule = () if phase.masked is None else (phase.masked,)
+        try:
+            return [*self.validate(self.judged, self.judged_view, *rule)]
+        except NotFinite as error:
+            raise _diverged(self.run, "The validation logits are not finite", self.state) from error
+
+    def record_epoch(self, phase: Phase, accuracies: Sequence[float]) -> Mapping[str, Any]:
+        """Add the epoch's record to the run; returns its details."""
+        seconds = time.monotonic() - self.epoch_started
+        details = _epoch_details(self, phase, accuracies, seconds)
+        record = Record(
+            kind="epoch",
+            name="epoch",
+            seed=self.options.seed,
+            config=self.about.get("config"),
+            details=details,
+            seconds=seconds,
+        )
+        if distributed.is_main():
+            self.run.add([record])
+        return details
+
+    def keep_best(self, phase: Phase, accuracies: Sequence[float]) -> None:
+        """Write the judged weights where they are the best of their phase."""
+        state = self.state
+        number, _ = _phase_at(self.phases, state.epoch)
+        clean, robust = accuracies[:2]
+        score = [robust, clean] if self.options.best_by_robust else [clean, robust]
+        if number == state.best_phase and score <= state.best_score:
+            return
+        state.best_phase, state.best_score = number, score
+        if distributed.is_main():
+            about = {**self.about, **phase.chosen, "epoch": state.epoch}
+            checkpoint.save_weights(self.run.checkpoint("best"), self.judged, about)
+
+    def finish_epoch(self, phase: Phase, accuracies: Sequence[float]) -> None:
+        """Go to the beginning of the next epoch, and save."""
+        state = self.state
+        state.validated.append([*accuracies])
+        state.epoch, state.step, state.totals, state.seconds = state.epoch + 1, 0, {}, 0.0
+        self.save(phase)
+
+    def save(self, phase: Phase) -> None:
+        """Write the checkpoint to go on from."""
+        weights = [value for value in self.model.state_dict().values() if value.is_floating_point()]
+        if not checkpoint.finite(weights):
+            raise _diverged(self.run, "The weights are not finite", self.state)
+        self.state.seconds = time.monotonic() - self.epoch_started if self.state.step else 0.0
+        if distributed.is_main():
+            checkpoint.save(
+                self.run.checkpoint("last"), self.state, {**self.about, **phase.chosen}, self.model,
+                self.optimizer, self.ema, self.maps,
+            )  # fmt: skip
+        distributed.barrier()
+        self.saved = time.monotonic()
+
+
+def _refuse_small_batches(length: int, options: LoopOptions) -> None:
+    least = _least()
+    if min(options.batch_size, length) < least:
+        raise UserError(
+            f"Batches of {options.batch_size} from {length} training images are too small: a step needs two "
+            f"images, and one on every process, so train.batch_size and the training set must be at least {least}."
+        )
+
+
+def _resume(
+    run: RunDir,
+    about: Mapping[str, Any],
+    model: nn.Module,
+    optimizer: SGD,
+    ema: AveragedModel | None,
+    device: torch.device,
+) -> tuple[State, Tensor | None]:
+    """Where the run stands, and the maps that it stored; the beginning where it has no checkpoint."""
+    last = run.checkpoint("last")
+    if not last.exists():
+        return State(), None
+    before = checkpoint.read(last)[1]
+    for key, what, things in (("fingerprint", "data", "images"), ("masks", "masks", "masks")):
+        if before.get(key) != about.get(key):
+            raise UserError(
+                f"{run.path} was trained on {what} {before.get(key)}, now there is {about.get(key)}: the {things} "
+                "changed. Put them back, or start another run with --name."
+            )
+    state, maps = checkpoint.load(last, model, optimizer, ema)
+    if not distributed.is_main():  # the checkpoint holds the sums over all processes
+        state.totals = {}
+    return state, None if maps is None else maps.to(device)
+
+
+def _make_views(
+    model: nn.Module,
+    ema: AveragedModel | None,
+    phases: Sequence[Phase],
+    options: LoopOptions,
+    about: Mapping[str, Any],
+) -> tuple[InferenceView, InferenceView]:
+    """What training attacks, and what validation attacks.
+
+    Validation attacks what it judges: a bf16 view stops at images that fool it and not the float32 model. And
+    uncompiled, since a last small batch would compile the view once more.
+    """
+    form: Form = about.get("view", "fast")
+    view = InferenceView(
+        model, precision=options.precision, compile=options.compile, form=form, **options.view
+    )
+    shows = options.view if any(phase.adapt for phase in phases) else {}
+    return view, InferenceView(model if ema is None else ema.module, form=form, **shows)
 
 
 def _is_past(deadline: float | None) -> bool:
@@ -231,10 +378,10 @@ def _is_past(deadline: float | None) -> bool:
 
 
 def _steps(length: int, batch_size: int) -> int:
-    return -(-_kept(length, batch_size) // batch_size)
+    return -(-_images_used(length, batch_size) // batch_size)
 
 
-def _kept(length: int, batch_size: int) -> int:
+def _images_used(length: int, batch_size: int) -> int:
     """Images of an epoch: a last batch that is too small is left out.
 
     Each epoch's order leaves out others.
@@ -258,10 +405,10 @@ def _phase_at(phases: Sequence[Phase], epoch: int) -> tuple[int, int]:
     raise ValueError(f"epoch {epoch} lies behind the last phase, which ends at {first}.")
 
 
-def _draw_maps(view: InferenceView, images: ImageSet, phase: Phase, settings: LoopOptions) -> Tensor:
+def _draw_maps(view: InferenceView, images: ImageSet, phase: Phase, options: LoopOptions) -> Tensor:
     """Maps of all samples, one clean pass each; each process draws its share."""
     # Not in larger batches: a probe keeps its graph, and that of a step is what memory is known to hold.
-    loader = batches(images, batch_size=settings.batch_size, device=settings.device)
+    loader = batches(images, batch_size=options.batch_size, device=options.device)
     maps = store.fill(view, loader, int(images.index.max()) + 1, phase.map_class, phase.map_kind)
     distributed.sum_([maps])
     return maps
@@ -278,28 +425,23 @@ def _share_totals(state: State, device: torch.device) -> None:
     state.totals = dict(zip(names, (sums * keep).tolist(), strict=True))
 
 
-def _epoch_record(
-    state: State,
-    phase: Phase,
-    settings: LoopOptions,
-    about: Mapping[str, Any],
-    lr: float,
-    validated: Sequence[float],
-    seconds: float,
-) -> Record:
-    sums = state.totals
+def _epoch_details(
+    training: _Training, phase: Phase, accuracies: Sequence[float], seconds: float
+) -> dict[str, Any]:
+    """What the record of an epoch says."""
+    sums, about, epoch = training.state.totals, training.about, training.state.epoch
     count = max(sums.get("images", 0.0), 1.0)
     details: dict[str, Any] = {
-        "epoch": state.epoch,
+        "epoch": epoch,
         "fingerprint": about.get("fingerprint"),
         "phase": phase.name,
-        "lr": lr,
+        "lr": training.rate(epoch),
         "loss": sums.get("loss", 0.0) / count,
         "accuracy": sums.get("accuracy", 0.0) / count,
-        **dict(zip(VALIDATED[: len(validated)], validated, strict=True)),
+        **dict(zip(VALIDATED[: len(accuracies)], accuracies, strict=True)),
         "images_per_second": count / seconds,
-        "peak_memory": devices.peak_memory(settings.device),  # bytes, of this process so far
-        "device": settings.device.type,
+        "peak_memory": devices.peak_memory(training.options.device),  # bytes, of this process so far
+        "device": training.options.device.type,
     }
     if "masks" in about:
         details["masks"] = about["masks"]
@@ -310,14 +452,7 @@ def _epoch_record(
     if "flat_maps" in sums:
         details["flat_maps"] = int(sums["flat_maps"])
     details |= phase.chosen
-    return Record(
-        kind="epoch",
-        name="epoch",
-        seed=settings.seed,
-        config=about.get("config"),
-        details=details,
-        seconds=seconds,
-    )
+    return details
 
 
 def _line(details: Mapping[str, Any], epochs: int) -> str:
@@ -332,9 +467,9 @@ def _line(details: Mapping[str, Any], epochs: int) -> str:
     return line + (f"  {flat} {what}: full budget" if flat else "")
 
 
-def _ended(bar: Bar, interrupted: bool, where: str) -> bool:
+def _ended(bar: Bar, requests: _Requests, where: str) -> bool:
     bar.say(f"Stopped at {where}. The same command continues from there.")
-    if interrupted:
+    if requests.stop:
         raise KeyboardInterrupt
     return False
 
@@ -352,20 +487,20 @@ def _diverged(run: RunDir, what: str, state: State) -> UserError:
 
 
 def _no_memory(
-    batch: Batch, model: nn.Module, view: InferenceView, phase: Phase, settings: LoopOptions
+    batch: Batch, model: nn.Module, view: InferenceView, phase: Phase, options: LoopOptions
 ) -> UserError:
     """Find out which batch size fits, and say so. Not inside an except block: its error keeps memory alive."""
 
     def attempt(size: int) -> None:
         model.zero_grad(set_to_none=True)
-        _, loss = one_pass(batch.select(slice(0, size)), 0, 0, model, view, phase, settings)
+        _, loss = one_pass(batch.select(slice(0, size)), 0, 0, model, view, phase, options)
         torch.autograd.backward(loss.total)
 
-    fits = devices.size_that_fits(attempt, len(batch), settings.device) * distributed.world_size()
+    fits = devices.size_that_fits(attempt, len(batch), options.device) * distributed.world_size()
     advice = (
         f"--train.batch-size {fits} fits" if fits else "not even one image fits: use a smaller model or size"
     )
     return UserError(
-        f"Out of memory with batches of {settings.batch_size}: {advice}. The last checkpoint is untouched; "
+        f"Out of memory with batches of {options.batch_size}: {advice}. The last checkpoint is untouched; "
         "another batch size is another run, so give it another --name."
     )

@@ -1,4 +1,4 @@
-"""One training step: perturb, loss, gradients, summed over processes; and the settings that it obeys."""
+"""One training step: perturb, loss, gradients, summed over processes; and the options that it obeys."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -82,7 +82,7 @@ def train_step(
     view: InferenceView,
     phase: Phase,
     optimizer: SGD,
-    settings: LoopOptions,
+    options: LoopOptions,
 ) -> dict[str, float]:
     """One step on this process's share of a batch of ``size``; returns sums over the share.
 
@@ -92,15 +92,15 @@ def train_step(
 
     def backward(made: Perturbed | None = None) -> tuple[Perturbed, Loss]:
         optimizer.zero_grad(set_to_none=True)
-        perturbed, loss = one_pass(batch, epoch, step, model, view, phase, settings, made, size)
+        perturbed, loss = one_pass(batch, epoch, step, model, view, phase, options, made, size)
         torch.autograd.backward(loss.total * (len(batch) / size))
         return perturbed, loss
 
-    if settings.awp and epoch >= settings.awp_warmup:
+    if options.awp and epoch >= options.awp_warmup:
         with buffers_kept(model):
             perturbed, _ = backward()
         _sum_gradients(model)  # or processes would perturb their weights differently
-        with adversarial_weights(model, settings.awp):
+        with adversarial_weights(model, options.awp):
             _, loss = backward(perturbed)
     else:
         perturbed, loss = backward()
@@ -111,10 +111,10 @@ def train_step(
     _sum_gradients(model)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     healthy = math.isfinite(measured["loss"]) and checkpoint.finite(gradients)
-    if distributed.any_(not healthy, settings.device):
+    if distributed.any_(not healthy, options.device):
         raise NotFinite(f"The loss or its gradient is not finite (loss {float(loss.total.detach()):.4g})")
-    if settings.clip_norm is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+    if options.clip_norm is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
     optimizer.step()
     return measured
 
@@ -126,7 +126,7 @@ def one_pass(
     model: nn.Module,
     view: InferenceView,
     phase: Phase,
-    settings: LoopOptions,
+    options: LoopOptions,
     perturbed: Perturbed | None = None,
     size: int | None = None,
 ) -> tuple[Perturbed, Loss]:
@@ -135,12 +135,12 @@ def one_pass(
     A share of a batch of ``size`` passes while other processes pass theirs; without it, the batch is the whole.
     """
     if perturbed is None:
-        keys = Keys(settings.seed, "train", batch.index).fold(epoch)
+        keys = Keys(options.seed, "train", batch.index).fold(epoch)
         perturbed = phase.objective.perturb(view, batch, keys)
     model.train()
-    cast = torch.autocast(settings.device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+    cast = torch.autocast(options.device.type, torch.bfloat16, enabled=options.precision == "bf16")
     whole = nullcontext() if size is None else as_whole(size)
-    with seeded(derive(settings.seed, "dropout", epoch, step, 0), settings.device), cast, whole:
+    with seeded(derive(options.seed, "dropout", epoch, step, 0), options.device), cast, whole:
         return perturbed, phase.objective.loss(model, batch, perturbed)
 
 

@@ -1,0 +1,150 @@
+"""The pictures that an evaluation keeps for its report: the one place that knows how their file is laid out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int16
+
+from .errors import UserError
+from .parsing import parse_json
+from .rundir import write_atomically
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Some images of an evaluation, and what the model answered: arrays of M images, and lists of M entries.
+
+    In the file, a safetensors file, arrays are tensors of the same name, and all else is JSON in the header.
+
+    Attributes:
+        clean: (M, C, H, W) images in [0, 1].
+        adversarial: (M, C, H, W) the same attacked.
+        radius: (M, H, W) what the training rule lets each pixel move by, in the unit of images.
+        labels: true classes.
+        index: positions in the data set.
+        clean_predictions, adversarial_predictions: classes that the model answers.
+        confidences_clean, confidences_adversarial: probabilities that it gives to these.
+        classes: names of all classes.
+        eps: radius of the attack's budget on the first image.
+        importance: (M, u, v) the map that the rule draws from, where there is one.
+        parts, parts_adversarial: (M, H, W) part ids that a part model finds, clean and attacked.
+        parts_true: (M, H, W) annotated part ids, where there are any.
+        part_names: what the parts are called, the background first.
+        annotated: which images are annotated.
+    """
+
+    clean: Float[np.ndarray, "m c h w"]
+    adversarial: Float[np.ndarray, "m c h w"]
+    radius: Float[np.ndarray, "m h w"]
+    labels: Sequence[int]
+    index: Sequence[int]
+    clean_predictions: Sequence[int]
+    adversarial_predictions: Sequence[int]
+    confidences_clean: Sequence[float]
+    confidences_adversarial: Sequence[float]
+    classes: Sequence[str]
+    eps: float
+    importance: Float[np.ndarray, "m u v"] | None = None
+    parts: Int16[np.ndarray, "m h w"] | None = None
+    parts_adversarial: Int16[np.ndarray, "m h w"] | None = None
+    parts_true: Int16[np.ndarray, "m h w"] | None = None
+    part_names: Sequence[str] | None = None
+    annotated: Sequence[bool] | None = None
+
+    def write(self, path: Path) -> None:
+        """Write the file, or leave what was there."""
+        from safetensors.numpy import save_file
+
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        tensors = {name: np.ascontiguousarray(value) for name, value in given.items() if name in TENSORS}
+        header = {name: json.dumps(value) for name, value in given.items() if name not in TENSORS}
+        write_atomically(path, lambda temporary: save_file(tensors, temporary, header))
+
+    @classmethod
+    def read(cls, path: Path) -> "Pictures":
+        """Read a file; what else it holds is passed over.
+
+        Raises:
+            UserError: it cannot be read, is damaged, or its tensors and lists do not fit together.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        names = [field.name for field in fields(cls)]
+        try:
+            with safe_open(path, framework="numpy") as file:
+                present, header = set(file.keys()), file.metadata() or {}
+                given: dict[str, Any] = {
+                    name: file.get_tensor(name) for name in names if name in TENSORS and name in present
+                }
+            given |= {
+                name: parse_json(header[name]) for name in names if name in header and name not in TENSORS
+            }
+            _check(given)
+        except (SafetensorError, OSError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{path} is damaged or holds no pictures of an evaluation: {reason}. Delete it and evaluate again."
+            ) from error
+        return cls(**given)
+
+
+TENSORS = ("clean", "adversarial", "radius", "importance", "parts", "parts_adversarial", "parts_true")
+_OF_PARTS = ("parts", "parts_adversarial", "parts_true")
+_CLASSES_OF_IMAGES = ("labels", "clean_predictions", "adversarial_predictions")
+_CONFIDENCES = ("confidences_clean", "confidences_adversarial")
+_LISTS = (*_CLASSES_OF_IMAGES, *_CONFIDENCES, "index", "annotated")
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    """Refuse what a reader would stumble over.
+
+    Raises:
+        ValueError: what is missing, or does not fit.
+    """
+    for field in fields(Pictures):
+        if field.default is MISSING and field.name not in given:
+            raise ValueError(f"{field.name} is missing")
+    if "parts_true" in given and "annotated" not in given:
+        raise ValueError("parts_true is there and annotated is missing")
+    _check_shapes(given)
+    for name in _LISTS:
+        values = given.get(name, [None] * len(given["clean"]))
+        if not isinstance(values, list) or len(values) != len(given["clean"]):
+            raise ValueError(f"{name} is not a list of {len(given['clean'])}, an entry for each image")
+    for name in ("classes", "part_names"):
+        if not isinstance(given.get(name, []), list):
+            raise ValueError(f"{name} is not a list of names")
+    for name in _CONFIDENCES:
+        if not all(isinstance(confidence, int | float) for confidence in given[name]):
+            raise ValueError(f"{name} holds something else than numbers")
+    for name in _CLASSES_OF_IMAGES:
+        _check_ids("class", given[name], given["classes"])
+    for name in _OF_PARTS:
+        if name in given:
+            _check_ids("part", np.unique(given[name]).tolist(), given.get("part_names", []))
+
+
+def _check_shapes(given: Mapping[str, Any]) -> None:
+    if given["clean"].ndim != 4:
+        raise ValueError(
+            f"clean has shape {given['clean'].shape} instead of (images, channels, height, width)"
+        )
+    count, _, height, width = given["clean"].shape
+    planes = (count, height, width)
+    wanted = {"adversarial": given["clean"].shape, "radius": planes, **dict.fromkeys(_OF_PARTS, planes)}
+    for name, shape in wanted.items():
+        if name in given and given[name].shape != shape:
+            raise ValueError(f"{name} has shape {given[name].shape} instead of {shape}")
+    importance = given.get("importance", given["radius"])
+    if (importance.ndim, len(importance)) != (3, count):
+        raise ValueError(f"importance has shape {importance.shape}, and there are {count} images")
+
+
+def _check_ids(what: str, ids: Sequence[object], names: Sequence[str]) -> None:
+    for number in ids:
+        if not isinstance(number, int) or not 0 <= number < len(names):
+            raise ValueError(f"{what} {number} is none of the {len(names)} that are named")
