@@ -41,6 +41,27 @@ BudgetOf = Callable[[Batch], Budget]
 """Clean images -> what the attacker may do to them."""
 
 
+@dataclass(frozen=True)
+class Procedure:
+    """How an evaluation goes about its work, whatever it measures.
+
+    Attributes:
+        chunk_size: images of a chunk: with one attack, the unit that is committed.
+        batch_size: images that an attack meets at once.
+        device: where to compute.
+        seed: of the attacks' randomness.
+        individual: let each attack meet all images that the model gets right, so that its own strength can be read.
+        save_images: keep the images that fool the model, as float32.
+    """
+
+    chunk_size: int
+    batch_size: int
+    device: torch.device
+    seed: int
+    individual: bool = False
+    save_images: bool = True
+
+
 @contextmanager
 def as_judged(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Inside the block the model is what judges: in eval mode, in float32, without autocast. Its modes are put back."""
@@ -124,12 +145,7 @@ def evaluate(
     *,
     budget_of: BudgetOf,
     ledger: Ledger,
-    chunk_size: int,
-    batch_size: int,
-    device: torch.device,
-    seed: int,
-    individual: bool = False,
-    save_images: bool = True,
+    procedure: Procedure,
     title: str = "evaluation",
 ) -> list[Row]:
     """Every attack on every image that is still classified correctly when its turn comes.
@@ -145,13 +161,8 @@ def evaluate(
         images: what to evaluate.
         attacks: in the order in which "first" is meant; cheapest first.
         budget_of: what the attacker may do.
-        ledger: where units go; of ``chunks_of(images, chunk_size)`` chunks.
-        chunk_size: images of a chunk: with one attack, the unit that is committed.
-        batch_size: images that an attack meets at once.
-        device: where to compute.
-        seed: of the attacks' randomness.
-        individual: let each attack meet all images that the model gets right, so that its own strength can be read.
-        save_images: keep the images that fool the model, as float32.
+        ledger: where units go; of ``chunks_of(images, procedure.chunk_size)`` chunks.
+        procedure: sizes, device, seed, and whether attacks are read alone.
         title: words before the progress bar.
 
     Returns:
@@ -163,6 +174,7 @@ def evaluate(
     """
     if len(images) == 0:
         raise UserError(f"the {images.split} split of {images.name} holds no images: nothing to evaluate.")
+    size, save_images = procedure.chunk_size, procedure.save_images
     mine = range(distributed.rank(), ledger.chunks, distributed.world_size())
     left = torch.ones(len(images), dtype=torch.bool)  # what the next attack meets
     weights = weights_hash(model)
@@ -171,14 +183,14 @@ def evaluate(
             name = named.name if named else CLEAN
             bar.describe(f"{title}: {name}")
             for chunk in mine:
-                members = torch.arange(chunk * chunk_size, min((chunk + 1) * chunk_size, len(images)))
+                members = torch.arange(chunk * size, min((chunk + 1) * size, len(images)))
                 unit = ledger.read(name, chunk)
                 kept = unit is None or not save_images or named is None or ledger.keeps(name, chunk, unit)
                 tried = members[left[members]]
                 if len(tried) and (unit is None or not kept):
                     started = time.monotonic()
-                    work = _Work(model, view, images, named, budget_of, device, seed)
-                    found = _run(work, tried, batch_size)
+                    work = _Work(model, view, images, named, budget_of, procedure.device, procedure.seed)
+                    found = _run(work, tried, procedure.batch_size)
                     unit = _unit(found, time.monotonic() - started)
                     if weights_hash(model) != weights:
                         raise UserError(
@@ -187,7 +199,7 @@ def evaluate(
                         )
                     fooling = [f.images[f.fooled] for f in found if f.images is not None]
                     ledger.commit(name, chunk, unit, torch.cat(fooling) if save_images and fooling else None)
-                if unit is not None and not (individual and named):
+                if unit is not None and not (procedure.individual and named):
                     left[torch.tensor(unit.positions)[torch.tensor(unit.fooled)]] = False
                 bar.advance(len(members))
     distributed.barrier()

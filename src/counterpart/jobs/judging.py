@@ -21,6 +21,7 @@ from ..data.image_sets import ImageSet, balanced_subset
 from ..data.mask_files import masks_fingerprint
 from ..errors import UserError
 from ..evaluation import accuracy, part_quality
+from ..evaluation.accuracy import Procedure
 from ..evaluation.ledger import Ledger, Row, weights_hash
 from ..evaluation.memory_ledger import MemoryLedger
 from ..evaluation.model_checks import Doubt, classifier_doubts, model_doubts, result_doubts
@@ -83,6 +84,19 @@ class Case:
             return self.view
         precision = self.target.config.evaluate.precision
         return InferenceView(self.target.model, precision=precision, form=self.view.form, **options)
+
+    @property
+    def procedure(self) -> Procedure:
+        """How it is evaluated."""
+        wanted = self.target.config.evaluate
+        return Procedure(
+            chunk_size=wanted.chunk_size,
+            batch_size=wanted.batch_size,
+            device=self.target.device,
+            seed=self.target.config.seed,
+            individual=wanted.individual,
+            save_images=wanted.save_images,
+        )
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -208,12 +222,7 @@ def judge(target: Target) -> Judged:
         case.attacks,
         budget_of=budgets_of(ledger, case.identity),
         ledger=ledger,
-        chunk_size=wanted.chunk_size,
-        batch_size=wanted.batch_size,
-        device=target.device,
-        seed=target.config.seed,
-        individual=wanted.individual,
-        save_images=wanted.save_images,
+        procedure=case.procedure,
         title=f"evaluating {run.name}",
     )
     first_of_all = classifier_doubts(rows, case.images.classes)
