@@ -143,7 +143,9 @@ def _targets(
         )
     if isinstance(model, nn.Module):
         if live is None and "name" not in settings.get("data", {}):
-            raise UserError("on which images? Give (images, labels), a data set, a folder, or the name of a data set.")
+            raise UserError(
+                "on which images? Give (images, labels), a data set, a folder, or the name of a data set."
+            )
         yield target_of_objects(model, live, settings, **of_objects)
     elif live is not None:
         opened, classes = open_model(str(model))

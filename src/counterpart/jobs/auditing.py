@@ -10,6 +10,7 @@ from rich.table import Table
 
 from .. import build, distributed
 from ..config import merge
+from ..errors import UserError
 from ..evaluation import accuracy
 from ..evaluation.ledger import Ledger, Row
 from ..evaluation.masking_checks import Behaviour, audit
@@ -51,6 +52,8 @@ def audit_named(
 def audit_target(target: Target, *, steps: int, queries: int, draws: int) -> Audited:
     """Measure the five behaviours of a model, and record them where its results are kept."""
     case = case_of(target, "audits")
+    if len(case.radii) > 1:
+        raise UserError("an audit looks at one radius, and tries others itself: give one --evaluate.eps.")
     if target.kept:
         claim(target)
         if distributed.is_main():
