@@ -28,7 +28,8 @@ def print_accuracies(run: RunDir, made: Sequence[Record]) -> None:
     """Print what was measured: accuracies with intervals, then the median distances of attacks that tell them."""
     d = made[0].details
     masked = f" and {d['eps_low']:.4g} by its mask" if "eps_low" in d else ""
-    what = f"{d['method']}, {d['data']} {d['split']}, {d['norm']} {d['eps']:.4g}{masked}, n = {made[0].n}"
+    budget = d["norm"] if "radii" in d else f"{d['norm']} {d['eps']:.4g}{masked}"
+    what = f"{d['method']}, {d['data']} {d['split']}, {budget}, n = {made[0].n}"
     title = f"{run.name}: {what}"
     if "radii" in d:
         table = _table_of_radii(title, d["radii"], made)
@@ -57,6 +58,9 @@ def _table_of_radii(title: str, radii: Sequence[float], made: Sequence[Record]) 
         cells[line] = [curve[radius][line] for radius in radii]
     for line, records in cells.items():
         table.add_row(line, *(_in_words(record) for record in records))
+    for record in made:  # what was measured of parts, at the largest radius
+        if record.interval is not None and not record.name.startswith("accuracy/"):
+            table.add_row(record.name, *[""] * (len(radii) - 1), _in_words(record))
     return table
 
 
