@@ -130,10 +130,11 @@ def ours(
     attacks = [scaled(one, given.scale) for one in suite("standard", "linf", 10)]
     if precision == "bf16":
         attacks += [scaled(one, given.scale) for one in finish(InferenceView(model), "linf", 10)]
+    procedure = accuracy.Procedure(len(images), given.batch_size, device, given.seed, save_images=False)
     with TemporaryDirectory() as folder:
         rows = accuracy.evaluate(
             model, view, images, attacks, budget_of=lambda _: Linf(EPS), ledger=Ledger(Path(folder), 1),
-            chunk_size=len(images), batch_size=given.batch_size, device=device, seed=given.seed, save_images=False,
+            procedure=procedure,
         )  # fmt: skip
     return torch.tensor([row.fooled_by == "" for row in rows], device=device)
 

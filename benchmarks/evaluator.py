@@ -124,8 +124,8 @@ def grown(n: int, batch_size: int, width: int) -> float:
     def run(some: ImageSet, folder: Path) -> float:
         accuracy.evaluate(
             model, InferenceView(model), some, attacks, budget_of=lambda _: Linf(0.1),
-            ledger=Ledger(folder, accuracy.chunks_of(some, 500)), chunk_size=500, batch_size=batch_size,
-            device=torch.device("cpu"), seed=0,
+            ledger=Ledger(folder, accuracy.chunks_of(some, 500)),
+            procedure=accuracy.Procedure(500, batch_size, torch.device("cpu"), seed=0),
         )  # fmt: skip
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

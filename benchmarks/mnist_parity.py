@@ -73,10 +73,12 @@ def main() -> None:
                     "n": len(images),
                 }
             )
+            procedure = accuracy.Procedure(
+                given.batch_size, given.batch_size, device, seed, save_images=False
+            )
             rows = accuracy.evaluate(
                 model, view, images, attacks, budget_of=lambda _: Linf(EPS), ledger=ledger,
-                chunk_size=given.batch_size, batch_size=given.batch_size, device=device, seed=seed,
-                save_images=False, title=name,
+                procedure=procedure, title=name,
             )  # fmt: skip
             keep("mnist_parity.jsonl", records(engine, seed, rows, attacks, ledger, without, device))
             here = {row.index for row in rows if row.fooled_by == ""}

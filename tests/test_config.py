@@ -248,3 +248,48 @@ def test_the_published_evaluation_is_a_suite_of_its_own():
 def test_a_byte_order_mark_in_a_file_is_passed_over(tmp_path):
     (tmp_path / "x.yaml").write_bytes(b"\xef\xbb\xbfname: x\r\nseed: 3\r\n")
     assert read_yaml(tmp_path / "x.yaml") == {"name": "x", "seed": 3}
+
+
+@pytest.mark.parametrize(
+    ("given", "eps"),
+    [
+        ("2/255,4/255,8/255", (2 / 255, 4 / 255, 8 / 255)),
+        (["2/255", 4 / 255], (2 / 255, 4 / 255)),
+        ((0.1, 1), (0.1, 1.0)),
+        ("8/255", 8 / 255),
+        (["8/255"], 8 / 255),
+        (0, 0.0),
+        (None, None),
+    ],
+)
+def test_the_radius_of_an_evaluation_is_a_number_or_several(given, eps):
+    evaluate = resolve({"evaluate": {"eps": given}}).evaluate
+    assert evaluate.eps == eps
+    assert type(evaluate.eps) is type(eps)
+    assert evaluate.radii == (() if eps is None else eps if isinstance(eps, tuple) else (eps,))
+    assert resolve(plain(resolve({"evaluate": {"eps": given}}))).evaluate.eps == eps
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("8", r"evaluate.eps 8 exceeds the image range \[0, 1\]. Did you mean 8/255"),
+        ("2/255,8", r"evaluate.eps 8 exceeds the image range \[0, 1\]. Did you mean 8/255"),
+        ("8/255,4/255", r"evaluate.eps = 8/255,4/255: several radii should rise"),
+        ("4/255,4/255", "several radii should rise"),
+        ("0,4/255", "several radii should rise from the smallest, which is above 0"),
+        ([], "several radii should rise"),
+        ("4/255,big", "evaluate.eps = 4/255,big: input should be a number of at least 0, or several"),
+        (-1, "evaluate.eps = -1: input should be a number of at least 0"),
+        (True, "evaluate.eps = True: input should be a number of at least 0"),
+        ("4/255,", "evaluate.eps = 4/255,: input should be a number"),
+    ],
+)
+def test_radii_that_cannot_be_meant_are_one_line(given, message):
+    with pytest.raises(UserError, match=message):
+        resolve({"evaluate": {"eps": given}})
+
+
+def test_a_mask_aware_attack_has_one_radius():
+    with pytest.raises(UserError, match=r"evaluate\.eps_low goes with a single evaluate\.eps"):
+        resolve({"evaluate": {"eps": "4/255,8/255", "eps_low": "2/255"}})

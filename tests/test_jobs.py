@@ -133,6 +133,56 @@ def test_another_radius_is_another_evaluation(digits):
     assert worst[-1].value > strong.value
 
 
+def test_several_radii_are_one_evaluation(digits, capsys):
+    wanted = {"n": 60, "attacks": "pgd,deepfool", "eps": "0.01,0.05,0.15"}
+    [judged] = jobs.evaluate(str(digits.path), {"evaluate": wanted})
+    shown = capsys.readouterr().out
+    assert all(f"at {radius}" in shown for radius in (0.01, 0.05, 0.15))
+    assert "DeepFool-50: median distance " in shown
+    key = judged.records[0].details["evaluation"]
+    made = {r.name: r for r in digits.records() if r.details.get("evaluation") == key and r.kind == "metric"}
+    lines = ("PGD-20", "DeepFool-50", "worst case")
+    assert list(made) == [
+        "accuracy/clean", *(f"accuracy/{line}{at}" for at in (" at 0.01", " at 0.05", "") for line in lines),
+        "median distance/DeepFool-50",
+    ]  # fmt: skip
+    assert {r.details["eps"] for r in made.values()} == {0.01, 0.05, 0.15}
+    assert all(r.details["radii"] == [0.01, 0.05, 0.15] for r in made.values())
+    worst = [made[f"accuracy/worst case{at}"].value for at in (" at 0.01", " at 0.05", "")]
+    assert worst == sorted(worst, reverse=True)
+    assert worst[0] > worst[-1]
+    folder = digits.path / "evaluations" / key
+    identity = json.loads((folder / "identity.json").read_text())
+    assert (identity["eps"], identity["nearest"]) == ([0.01, 0.05, 0.15], ["DeepFool-50"])
+    result = json.loads((folder / "result.json").read_text())
+    assert result["eps"] == "38.25/255"
+    curve = result["counterpart"]["curve"]
+    assert [point["accuracies"]["worst case"][0] for point in curve] == worst
+    with (folder / "images.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for radius, share in zip((0.01, 0.05, 0.15), worst, strict=True):
+        standing = [
+            row["first_fooled_by"] == "" or (row["radius"] != "" and float(row["radius"]) > radius)
+            for row in rows
+        ]
+        assert sum(standing) / 60 == share
+    [verified] = [r for r in jobs.verify_run(digits.path, {}) if r.successes][-1:]
+    assert verified.mismatches == []
+    before = len(digits.records())
+    [again] = jobs.evaluate(str(digits.path), {"evaluate": wanted})  # read, not made again
+    assert [(r.name, r.value) for r in again.records] == [(r.name, r.value) for r in judged.records]
+    assert len(digits.records()) == before
+    next(iter((folder / "units").glob("PGD-20-at-0.15*"))).unlink()
+    with pytest.raises(
+        UserError, match=r"PGD-20 at 0.15, chunk 0: it met 0 images, not the \d+ that were left"
+    ):
+        jobs.verify_run(digits.path, {})
+    jobs.evaluate(str(digits.path), {"evaluate": wanted})
+    jobs.verify_run(digits.path, {})
+    with pytest.raises(UserError, match=r"an audit looks at one radius.* give one --evaluate\.eps"):
+        jobs.audit_named(str(digits.path), {"evaluate": wanted}, steps=1, queries=1, draws=1)
+
+
 def test_another_norm_is_another_evaluation_and_training_settings_are_refused(digits):
     jobs.evaluate(str(digits.path), {"evaluate": {**EVALUATION["evaluate"], "norm": "l2", "eps": 0.3}})
     last = [r for r in digits.records() if r.name == "accuracy/worst case"][-1]

@@ -196,6 +196,8 @@ class NamedAttack:
         line: the line of a table that it counts for: all targets and restarts of an attack share one.
         parts: whether it wants the true parts of the images as well.
         by_gradient: whether it follows gradients of the attacked model.
+        nearest: whether it looks for the nearest adversarial image at any distance, and so returns ``distances`` and
+            ``nearest``: then one run tells of every radius.
     """
 
     name: str
@@ -203,6 +205,7 @@ class NamedAttack:
     line: str
     parts: bool = False
     by_gradient: bool = True
+    nearest: bool = False
 
     def on(self, model: Classifier, batch: Batch, *, budget: Budget, keys: Keys) -> Attacked:
         """Attack a batch, which holds its parts if they are wanted."""

@@ -12,7 +12,7 @@ from counterpart.budget import L2, Linf
 from counterpart.data.image_sets import ImageSet
 from counterpart.errors import UserError
 from counterpart.evaluation import accuracy
-from counterpart.evaluation.accuracy import chunks_of, evaluate, judge, metrics, predictions, quick
+from counterpart.evaluation.accuracy import Procedure, chunks_of, evaluate, judge, metrics, predictions, quick
 from counterpart.evaluation.ledger import Ledger, weights_hash
 from counterpart.protocols import Attacked, NamedAttack
 from counterpart.statistics import wilson
@@ -40,11 +40,12 @@ def images():
     )
 
 
-def run(images, folder, attacks, model=None, view=None, eps=16 / 255, chunk_size=12, **options):
+def run(images, folder, attacks, model=None, view=None, eps=16 / 255, **options):
     model = model or Brightness()
-    settings = {"budget_of": lambda _: Linf(eps), "batch_size": 5, "device": CPU, "seed": 0, **options}
-    ledger = Ledger(folder, chunks_of(images, chunk_size))
-    return evaluate(model, view or model, images, attacks, ledger=ledger, chunk_size=chunk_size, **settings)
+    procedure = Procedure(**{"chunk_size": 12, "batch_size": 5, "device": CPU, "seed": 0, **options})
+    ledger = Ledger(folder, chunks_of(images, procedure.chunk_size))
+    budgets = {"budget_of": lambda _: Linf(eps)}
+    return evaluate(model, view or model, images, attacks, ledger=ledger, procedure=procedure, **budgets)
 
 
 def named(name, attack):

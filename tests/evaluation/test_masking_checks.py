@@ -144,7 +144,7 @@ def audited(model, images, folder, norm="linf", eps=4 / 255):
         budget = {"linf": Linf, "l2": L2, "l1": L1}[norm](radius)
         return accuracy.evaluate(
             model, model, images, attacks, budget_of=lambda _: budget, ledger=Ledger(folder / name, 1),
-            chunk_size=30, batch_size=30, device=torch.device("cpu"), seed=0, individual=True, save_images=False,
+            procedure=accuracy.Procedure(30, 30, torch.device("cpu"), seed=0, individual=True, save_images=False),
         )  # fmt: skip
 
     return {one.name: one for one in audit(evaluate, norm, eps, **EFFORT)}

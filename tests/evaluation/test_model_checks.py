@@ -227,8 +227,14 @@ def row(*fooled):
     return LedgerRow(0, 1, 1, fooled, 0 if fooled else 1, 1, 0)
 
 
+BLIND = re.compile("quare|RayS|random search| from ")
+
+
 def lines(*texts):
-    return [NamedAttack(text, lambda *_: None, text.split(" target")[0]) for text in texts]
+    return [
+        NamedAttack(text, lambda *_: None, text.split(" target")[0], by_gradient=not BLIND.search(text))
+        for text in texts
+    ]
 
 
 def found(rows, *texts, **options):

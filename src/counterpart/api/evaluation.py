@@ -24,7 +24,7 @@ def evaluate(
     data: Any = None,
     *,
     attacks: str | Sequence[Mapping[str, Any]] = "autoattack",
-    eps: float | str | None = None,
+    eps: float | str | Sequence[float | str] | None = None,
     norm: str | None = None,
     n: int | None = None,
     folder: str | Path | None = None,
@@ -45,7 +45,8 @@ def evaluate(
         data: (images, labels) as tensors or arrays, a torch or Hugging Face data set, a folder of images, or the name
             of a data set. Default: the images that a run is judged on.
         attacks: names with commas between them, or a list such as [{"attack": "pgd", "steps": 50}].
-        eps: radius of the budget, such as "8/255" or 0.5. Default: the run's, or 8/255.
+        eps: radius of the budget, such as "8/255" or 0.5; or several, rising, for a curve of accuracy against radius:
+            ["2/255", "4/255", "8/255"]. Default: the run's, or 8/255.
         norm: "linf", "l2" or "l1". Default: the run's, or "linf".
         n: evaluate this many images, the same share of each class; default: all.
         folder: keep everything there, and go on where an earlier call stopped. Default: nothing is written.

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -13,13 +13,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import UserError, nearest
-from ..evaluation.ledger import LedgerRow
+from ..evaluation.accuracy import units_of
+from ..evaluation.ledger import CLEAN, LedgerRow
 from ..evaluation.masking_checks import Behaviour
 from ..evaluation.memory_ledger import MemoryLedger
 from ..evaluation.model_checks import Doubt
 from ..evaluation.verify import Verified, verify
 from ..jobs import judging
 from ..jobs.auditing import Audited
+from ..numerals import readable
 from ..records import Record
 from ..report import write_report
 from ..rundir import RunDir
@@ -37,6 +39,7 @@ class Accuracy:
         n: how many images.
         low: lower end of the 95 % interval (Wilson).
         high: upper end.
+        eps: the radius of the budget.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Accuracy:
     n: int
     low: float
     high: float
+    eps: float
 
     def __str__(self) -> str:
         return f"{self.name}: {self.value:.2%} ({self.low:.2%} to {self.high:.2%}, n = {self.n})"
@@ -136,8 +140,31 @@ class Judgement:
                 assert record.value is not None
                 assert record.n is not None
                 assert record.interval is not None
-                return Accuracy(name, record.value, record.n, *record.interval)
+                return Accuracy(name, record.value, record.n, *record.interval, record.details["eps"])
         raise KeyError(f"{name!r} was not measured. {nearest(name, self.keys())}")
+
+    @property
+    def radii(self) -> Sequence[float]:
+        """The radii of the budgets, rising."""
+        return self._case.radii
+
+    def curve(self, line: str = "worst case") -> list[Accuracy]:
+        """The accuracy at each radius, the smallest first.
+
+        Args:
+            line: the name of an attack, or "worst case".
+
+        Raises:
+            KeyError: it was not measured.
+        """
+        names = [f"{line} at {readable(radius)}" for radius in self.radii[:-1]]
+        return [self[name] for name in (*names, line)]
+
+    @property
+    def distances(self) -> Mapping[str, Sequence[float]]:
+        """{attack: the distance to the nearest image that it found, of each image that it met}; infinite for none."""
+        telling = dict.fromkeys(name for row in self.rows for name in row.distances)
+        return {name: [row.distances[name] for row in self.rows if name in row.distances] for name in telling}
 
     def values(self) -> list[Accuracy]:
         """Its accuracies, in order."""
@@ -147,13 +174,15 @@ class Judgement:
         """The images that an attack fooled the model with, and which samples they belong to.
 
         Args:
-            attack: the name of a line, such as "PGD-20" or "apgd-t", which gathers all targets.
+            attack: the name of a line, such as "PGD-20" or "apgd-t", which gathers all targets, and all radii.
 
         Raises:
             KeyError: no attack of that name was run.
             UserError: the images were not kept, or only some of them.
         """
-        names = [named.name for named in self._case.attacks if attack in (named.name, named.line)]
+        asked_for = [named for named in self._case.attacks if attack in (named.name, named.line)]
+        several = self.radii if len(self.radii) > 1 else (None,)
+        names = list(units_of(asked_for, several))
         if not names:
             lines = dict.fromkeys(named.line for named in self._case.attacks)
             raise KeyError(f"no attack {attack!r} was run. {nearest(attack, lines)}")
@@ -252,16 +281,24 @@ class Judgement:
 
     def _cells(self) -> list[list[str]]:
         return [
-            [line.name, f"{line.value:.2%}", f"{line.low:.2%} to {line.high:.2%}", str(line.n)]
+            [self._title_of(line), f"{line.value:.2%}", f"{line.low:.2%} to {line.high:.2%}", str(line.n)]
             for line in self.values()
         ]
+
+    def _title_of(self, line: Accuracy) -> str:
+        """Its name; of several radii each line but the clean one says its own."""
+        if len(self.radii) == 1 or line.name == CLEAN:
+            return line.name
+        at = f" at {readable(line.eps)}"
+        return line.name.removesuffix(at) + at
 
     @property
     def title(self) -> str:
         """What was judged, on which images, under which budget."""
         details = self.records[0].details
+        radii = ", ".join(f"{radius:.4g}" for radius in self.radii)
         return (
-            f"{details['method']} on {details['data']} ({details['split']}), {details['norm']} {details['eps']:.4g}, "
+            f"{details['method']} on {details['data']} ({details['split']}), {details['norm']} {radii}, "
             f"n = {self.n}"
         )
 

@@ -111,6 +111,7 @@ def _build_attack(asked: EvaluationAttack, victim: Victim) -> NamedAttack:
         name,
         parts=entry.facts.of_parts,
         by_gradient=entry.facts.by_gradient and asked.surrogate is None,
+        nearest=entry.facts.nearest and asked.surrogate is None,
     )
 
 

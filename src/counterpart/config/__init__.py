@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from .. import parsing
 from ..catalogue import METHODS
 from ..errors import UserError, nearest
+from ..numerals import readable as readable
 from ..rundir import NOT_IDENTITY as NOT_IDENTITY
 from ..wording import current_name, in_first_words, old_words_in
 from .attack import AttackSettings
@@ -28,7 +29,6 @@ from .mask import MaskSettings as MaskSettings
 from .model import ModelSettings
 from .training import OptimizerSettings, TrainSettings
 from .values import Location, Section, setting
-from .values import readable as readable
 
 LONGEST_NAME = 200  # bytes of a folder's name; file systems allow 255, and temporary names are longer
 LONGEST_VALUE = 200  # characters of a value that a message repeats
@@ -71,9 +71,13 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
-        if (self.evaluate.norm or self.attack.norm) == "linf" and (self.evaluate.eps or 0) > 1:
-            eps = readable(self.evaluate.eps or 0)
-            raise ValueError(f"evaluate.eps {eps} exceeds the image range [0, 1]. Did you mean {eps}/255?")
+        if (self.evaluate.norm or self.attack.norm) == "linf":
+            for radius in self.evaluate.radii:
+                if radius > 1:
+                    eps = readable(radius)
+                    raise ValueError(
+                        f"evaluate.eps {eps} exceeds the image range [0, 1]. Did you mean {eps}/255?"
+                    )
         if self.model.normalisation is not None and "@" not in (self.name or "") and self.model.init is None:
             raise ValueError(
                 "model.normalisation is for ARCHITECTURE@WEIGHTS; our own networks learn from [0, 1]"
@@ -141,7 +145,11 @@ class Config(Section):
         low = self.evaluate.eps_low
         if low is None:
             return self
-        eps = self.attack.eps if self.evaluate.eps is None else self.evaluate.eps
+        if len(self.evaluate.radii) > 1:
+            raise ValueError(
+                "evaluate.eps_low goes with a single evaluate.eps: its mask draws one radius for each pixel"
+            )
+        [eps] = self.evaluate.radii or (self.attack.eps,)
         if (self.evaluate.norm or self.attack.norm) != "linf":
             raise ValueError("evaluate.eps_low needs norm linf, the one with a radius per pixel")
         if low > eps:

@@ -10,7 +10,7 @@ from ..catalogue.attacks import AttackFacts
 from ..catalogue.entries import Entry
 from ..errors import nearest
 from ..wording import RENAMED_SUITES
-from .values import Number, Section, check_options, entry_of, named, setting
+from .values import Number, Radii, Section, check_options, entry_of, named, setting
 
 
 class EvaluationAttack(Section):
@@ -80,7 +80,11 @@ class EvaluateSettings(Section):
     norm: Literal["linf", "l2", "l1"] | None = setting(
         "norm of the budget; default: attack.norm", default=None
     )
-    eps: Number | None = setting("radius of the budget; default: attack.eps", default=None, ge=0)
+    eps: Radii | None = setting(
+        "radius of the budget, or several, rising, for a curve of accuracy against radius: 2/255,4/255,8/255; default: "
+        "attack.eps",
+        default=None,
+    )
     eps_low: Number | None = setting(
         "a mask-aware attack: radius of the pixels that the mask of part.*, drawn on the attacked model, calls less "
         "important; the others get eps. Default: the same radius everywhere",
@@ -117,6 +121,11 @@ class EvaluateSettings(Section):
         ge=1,
     )
     save_images: bool = setting("keep the images that fool the model, for counterpart verify", default=True)
+
+    @property
+    def radii(self) -> tuple[float, ...]:
+        """The radii that are asked for, rising; empty where training's counts."""
+        return () if self.eps is None else self.eps if isinstance(self.eps, tuple) else (self.eps,)
 
     @field_validator("attacks", mode="before")
     @classmethod

@@ -6,7 +6,8 @@ from pydantic import field_validator, model_validator
 
 from ..catalogue import METHODS, sentences
 from ..catalogue.methods import MethodFacts
-from .values import Duration, Number, Section, named, readable, setting
+from ..numerals import readable
+from .values import Duration, Number, Section, named, setting
 
 
 class OptimizerSettings(Section):

@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from ..catalogue import Entry, Option, find
 from ..errors import UserError, nearest
+from ..numerals import readable
 
 
 def _fraction(value: object) -> object:
@@ -28,6 +30,34 @@ def _fraction(value: object) -> object:
     if match and float(match[2]) > 0:
         return float(match[1]) / float(match[2])
     return value
+
+
+def _radii(value: object) -> object:
+    """8/255, or several with commas or in a list: a number, or a tuple of numbers that rise."""
+    given = value.split(",") if isinstance(value, str) and "," in value else value
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        return _read_radius(given)
+    radii = tuple(_read_radius(part) for part in given)
+    if len(radii) == 1:
+        return radii[0]
+    if not radii or any(low >= high for low, high in pairwise((0.0, *radii))):
+        raise PydanticCustomError(
+            "radii", "Several radii should rise from the smallest, which is above 0, as in 2/255,4/255,8/255"
+        )
+    return radii
+
+
+def _read_radius(value: object) -> float:
+    read = _fraction(value)
+    try:
+        number = math.nan if isinstance(read, bool) else float(read)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise PydanticCustomError(
+            "radii", "Input should be a number of at least 0, or several with commas between them"
+        )
+    return number
 
 
 def _seconds(value: object) -> object:
@@ -52,16 +82,9 @@ def _number_or_auto(value: object) -> object:
 
 Number = Annotated[float, BeforeValidator(_fraction)]
 RadiusOrAuto = Annotated[float | Literal["auto"], BeforeValidator(_number_or_auto)]
+Radii = Annotated[float | tuple[float, ...], BeforeValidator(_radii)]
 Duration = Annotated[float, BeforeValidator(_seconds)]
 Location = Annotated[Path, AfterValidator(Path.expanduser)]
-
-
-def readable(number: float) -> str:
-    """A number as people write it: 8/255 rather than 0.03137254901960784, 300 rather than 300.0."""
-    count, text = round(number * 255), f"{number:g}"
-    return (
-        f"{count}/255" if float(text) != number and count / 255 == number else repr(number).removesuffix(".0")
-    )
 
 
 def setting(description: str, **limits: Any) -> Any:

@@ -5,8 +5,10 @@ model in float32 is fooled by exactly these pixels and ``budget.contains`` holds
 """
 
 import csv
+import math
+import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from ..data.loaders import batches
 from ..data.transforms import as_floats
 from ..errors import NotFinite, UserError
 from ..models.modes import eval_mode
+from ..numerals import readable
 from ..progress import track
 from ..protocols import Attack, Classifier, NamedAttack
 from ..records import Record
@@ -31,6 +34,7 @@ from ..rundir import write_atomically
 from ..seeding import Keys
 from ..statistics import wilson
 from .ledger import CLEAN, Ledger, LedgerRow, Unit, weights_hash
+from .turns import Standing, Turn, take_turns
 
 NO_GRADIENT = (
     "does not require grad",
@@ -39,6 +43,30 @@ NO_GRADIENT = (
 
 BudgetOf = Callable[[Batch], Budget]
 """Clean images -> what the attacker may do to them."""
+
+Budgets = BudgetOf | Mapping[float, BudgetOf]
+"""Of one radius, or of each of several, rising."""
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """How an evaluation goes about its work, whatever it measures.
+
+    Attributes:
+        chunk_size: images of a chunk: with one attack, the unit that is committed.
+        batch_size: images that an attack meets at once.
+        device: where to compute.
+        seed: of the attacks' randomness.
+        individual: let each attack meet all images that the model gets right, so that its own strength can be read.
+        save_images: keep the images that fool the model, as float32.
+    """
+
+    chunk_size: int
+    batch_size: int
+    device: torch.device
+    seed: int
+    individual: bool = False
+    save_images: bool = True
 
 
 @contextmanager
@@ -122,14 +150,9 @@ def evaluate(
     images: ImageSet,
     attacks: Sequence[NamedAttack],
     *,
-    budget_of: BudgetOf,
+    budget_of: Budgets,
     ledger: Ledger,
-    chunk_size: int,
-    batch_size: int,
-    device: torch.device,
-    seed: int,
-    individual: bool = False,
-    save_images: bool = True,
+    procedure: Procedure,
     title: str = "evaluation",
 ) -> list[LedgerRow]:
     """Every attack on every image that is still classified correctly when its turn comes.
@@ -139,19 +162,19 @@ def evaluate(
     that batches stay full as images fall. Under ``torchrun`` chunks are dealt out over processes; what a batch holds
     does not depend on that.
 
+    Of several radii the smallest comes first, with every attack. What fell there counts as fallen at the larger ones,
+    and is not attacked again (with ``individual``, not by the same attack). An attack with ``nearest`` runs once, at
+    the smallest radius, and each radius judges the nearest images that it found. Draws are named by the attack alone:
+    at every radius an image meets those that it would meet in an evaluation of this radius.
+
     Args:
         model: the original, judged in float32.
         view: what the attacks search on.
         images: what to evaluate.
         attacks: in the order in which "first" is meant; cheapest first.
-        budget_of: what the attacker may do.
-        ledger: where units go; of ``chunks_of(images, chunk_size)`` chunks.
-        chunk_size: images of a chunk: with one attack, the unit that is committed.
-        batch_size: images that an attack meets at once.
-        device: where to compute.
-        seed: of the attacks' randomness.
-        individual: let each attack meet all images that the model gets right, so that its own strength can be read.
-        save_images: keep the images that fool the model, as float32.
+        budget_of: what the attacker may do; of several radii, a mapping from each to that, rising.
+        ledger: where units go; of ``chunks_of(images, procedure.chunk_size)`` chunks.
+        procedure: sizes, device, seed, and whether attacks are read alone.
         title: words before the progress bar.
 
     Returns:
@@ -163,36 +186,50 @@ def evaluate(
     """
     if len(images) == 0:
         raise UserError(f"the {images.split} split of {images.name} holds no images: nothing to evaluate.")
+    budgets = by_radius(budget_of)
+    work = _Work(model, view, images, budgets, procedure, weights_hash(model))
     mine = range(distributed.rank(), ledger.chunks, distributed.world_size())
-    left = torch.ones(len(images), dtype=torch.bool)  # what the next attack meets
-    weights = weights_hash(model)
-    with track(title, (1 + len(attacks)) * len(images)) as bar, devices.exact_float32():
-        for named in (None, *attacks):
-            name = named.name if named else CLEAN
-            bar.describe(f"{title}: {name}")
+    turns, standing = take_turns(attacks, tuple(budgets)), Standing(len(images), procedure.individual)
+    with track(title, len(turns) * len(images)) as bar, devices.exact_float32():
+        for turn in turns:
+            bar.describe(f"{title}: {turn.unit}")
             for chunk in mine:
-                members = torch.arange(chunk * chunk_size, min((chunk + 1) * chunk_size, len(images)))
-                unit = ledger.read(name, chunk)
-                kept = unit is None or not save_images or named is None or ledger.keeps(name, chunk, unit)
-                tried = members[left[members]]
-                if len(tried) and (unit is None or not kept):
-                    started = time.monotonic()
-                    work = _Work(model, view, images, named, budget_of, device, seed)
-                    found = _run(work, tried, batch_size)
-                    unit = _unit(found, time.monotonic() - started)
-                    if weights_hash(model) != weights:
-                        raise UserError(
-                            f"the model changed while it was evaluated by {name} (a forward pass writes into its "
-                            "weights or buffers): call eval() in it, or mend its forward. Nothing of this was kept."
-                        )
-                    fooling = [f.images[f.fooled] for f in found if f.images is not None]
-                    ledger.commit(name, chunk, unit, torch.cat(fooling) if save_images and fooling else None)
-                if unit is not None and not (individual and named):
-                    left[torch.tensor(unit.positions)[torch.tensor(unit.fooled)]] = False
+                first = chunk * procedure.chunk_size
+                members = torch.arange(first, min(first + procedure.chunk_size, len(images)))
+                tried, unit = standing.among(members, turn), ledger.read(turn.unit, chunk)
+                if turn.runs and len(tried) and not _is_made(ledger, turn, chunk, unit, procedure):
+                    unit, fooling = _make_unit(work, turn, tried)
+                    ledger.commit(turn.unit, chunk, unit, fooling)
+                if unit is not None:
+                    standing.take(turn, unit)
                 bar.advance(len(members))
     distributed.barrier()
     ledger.gather()
-    return ledger.rows(images.labels.tolist(), images.index.tolist(), [one.name for one in attacks])
+    names = units_of(attacks, tuple(budgets))
+    return ledger.rows(images.labels.tolist(), images.index.tolist(), list(names))
+
+
+def by_radius(budget_of: Budgets) -> dict[float | None, BudgetOf]:
+    """The budgets of each radius, rising; of a single one under None."""
+    return {None: budget_of} if callable(budget_of) else {radius: budget_of[radius] for radius in budget_of}
+
+
+def widest(budget_of: Budgets) -> BudgetOf:
+    """The budgets of the largest radius."""
+    return list(by_radius(budget_of).values())[-1]
+
+
+def units_of(attacks: Sequence[NamedAttack], radii: Sequence[float | None]) -> dict[str, NamedAttack]:
+    """{name of a unit: its attack}, attack by attack and radius by radius."""
+    turns = take_turns(attacks, radii)
+    return {turn.unit: attack for attack in attacks for turn in turns if turn.attack is attack}
+
+
+def _is_made(ledger: Ledger, turn: Turn, chunk: int, unit: Unit | None, procedure: Procedure) -> bool:
+    """Whether a unit is there, and its images if they are asked for."""
+    if unit is None:
+        return False
+    return turn.attack is None or not procedure.save_images or ledger.keeps(turn.unit, chunk, unit)
 
 
 def chunks_of(images: ImageSet, chunk_size: int) -> int:
@@ -202,15 +239,14 @@ def chunks_of(images: ImageSet, chunk_size: int) -> int:
 
 @dataclass(frozen=True)
 class _Work:
-    """One attack (None: the clean images), and all that it needs but the images."""
+    """All that every turn needs."""
 
     model: nn.Module
     view: Classifier
     images: ImageSet
-    named: NamedAttack | None
-    budget_of: BudgetOf
-    device: torch.device
-    seed: int
+    budgets: Mapping[float | None, BudgetOf]
+    procedure: Procedure
+    weights: str
 
 
 @dataclass(frozen=True)
@@ -222,16 +258,32 @@ class _Found:
     fooled: Tensor
     forwards: Tensor
     backwards: Tensor
-    images: Tensor | None
+    images: Tensor | None = None
+    radii: Tensor | None = None
+    distances: Tensor | None = None
 
 
-def _run(work: _Work, positions: Tensor, batch_size: int) -> list[_Found]:
+def _make_unit(work: _Work, turn: Turn, positions: Tensor) -> tuple[Unit, Tensor | None]:
+    """Attack the images at some positions; the unit, and the images that fool where they are to be kept."""
+    started = time.monotonic()
+    found = _run(work, turn, positions)
+    unit = _unit(found, time.monotonic() - started)
+    if weights_hash(work.model) != work.weights:
+        raise UserError(
+            f"the model changed while it was evaluated by {turn.unit} (a forward pass writes into its "
+            "weights or buffers): call eval() in it, or mend its forward. Nothing of this was kept."
+        )
+    fooling = [f.images[f.fooled] for f in found if f.images is not None]
+    return unit, torch.cat(fooling) if work.procedure.save_images and fooling else None
+
+
+def _run(work: _Work, turn: Turn, positions: Tensor) -> list[_Found]:
     """The batches of a unit, one after the other."""
-    name, failed = work.named.name if work.named else CLEAN, 0
+    name, failed, device = turn.unit, 0, work.procedure.device
     found = []
-    for part in torch.split(positions, batch_size):
+    for part in torch.split(positions, work.procedure.batch_size):
         try:
-            found.append(_attempt(work, part))
+            found.append(_attempt(work, turn, part))
         except ValueError as error:  # of what comes from outside: labels, pixels, answers
             raise UserError(f"{name}: {error}") from error
         except (RuntimeError, MemoryError) as error:
@@ -246,40 +298,74 @@ def _run(work: _Work, positions: Tensor, batch_size: int) -> list[_Found]:
             failed = len(part)
             break
     if failed:  # outside of the handler: its error would keep the memory of the failed batch alive
-        fits = devices.size_that_fits(lambda size: _attempt(work, positions[:size]), failed, work.device)
+        fits = devices.size_that_fits(lambda size: _attempt(work, turn, positions[:size]), failed, device)
         advice = f"--evaluate.batch-size {fits} fits" if fits else "not even one image fits"
         raise UserError(f"Out of memory with {name} on batches of {failed}: {advice}.")
     return found
 
 
-def _attempt(work: _Work, positions: Tensor) -> _Found:
+def _attempt(work: _Work, turn: Turn, positions: Tensor) -> _Found:
     """One attack on one batch, judged."""
-    wants_parts = work.named is not None and work.named.parts
-    batch = read_batch(work.images, positions, work.device, with_parts=wants_parts)
-    if work.named is None:
+    named, device = turn.attack, work.procedure.device
+    batch = read_batch(work.images, positions, device, with_parts=named is not None and named.parts)
+    if named is None:
         check_unit_range(batch.images)
         logits = logits_of(work.model, batch.images)
         check_labels(batch.labels, logits.shape[1])
         answers, zero = logits.argmax(dim=1), torch.zeros_like(batch.labels)
-        return _Found(positions, answers, answers != batch.labels, zero, zero, None)
-    budget = work.budget_of(batch)
-    keys = Keys(work.seed, work.named.name, batch.index)
-    attacked = work.named.on(work.view, batch, budget=budget, keys=keys)
-    fooled, answers = judge(work.model, attacked.images, batch.images, batch.labels, budget)
+        return _Found(positions, answers, answers != batch.labels, zero, zero)
+    radii = tuple(work.budgets) if named.nearest else (turn.radius,)
+    budgets = [work.budgets[radius](batch) for radius in radii]
+    keys = Keys(work.procedure.seed, named.name, batch.index)
+    pixels, nearest, forwards, backwards = _search(named, work.view, batch, budgets, keys)
+    answers, allowed = predictions(work.model, pixels), _allowed(budgets, pixels, batch)
+    fooled = (answers != batch.labels) & allowed.any(dim=0)
     with torch.no_grad():
-        claimed = work.view(attacked.images).argmax(dim=1) != batch.labels
-    found, forwards, backwards = attacked.images.clone(), attacked.forwards + 1, attacked.backwards.clone()
-    again = (
-        claimed & ~fooled
-    )  # the attack stopped at what fools the view alone: once more, on the model itself
-    if bool(again.any()):
-        part, allowed = batch.select(again), budget.select(again)
-        with as_judged(work.model, work.device):
-            second = work.named.on(work.model, part, budget=allowed, keys=keys[again])
-        found[again], forwards[again] = second.images, forwards[again] + second.forwards
-        backwards[again] += second.backwards
-        fooled[again], answers[again] = judge(work.model, second.images, part.images, part.labels, allowed)
-    return _Found(positions, answers, fooled, forwards, backwards, found)
+        claimed = work.view(pixels).argmax(dim=1) != batch.labels
+    if len(radii) > 1:  # what lies beyond all radii claims nothing
+        claimed &= allowed.any(dim=0)
+    forwards, again = forwards + 1, claimed & ~fooled
+    if bool(again.any()):  # the attack stopped at what fools the view alone: once more, on the model itself
+        part, narrowed = batch.select(again), [budget.select(again) for budget in budgets]
+        with as_judged(work.model, device):
+            second = _search(named, work.model, part, narrowed, keys[again])
+        pixels[again], nearest[again] = second[:2]
+        forwards[again], backwards[again] = forwards[again] + second[2], backwards[again] + second[3]
+        answers[again] = predictions(work.model, second[0])
+        allowed[:, again] = _allowed(narrowed, second[0], part)
+        fooled = (answers != batch.labels) & allowed.any(dim=0)
+    found = _Found(positions, answers, fooled, forwards, backwards, pixels)
+    if turn.radius is not None:
+        smallest = torch.tensor(radii, dtype=torch.float64)[allowed.int().argmax(dim=0).cpu()]
+        found = replace(found, radii=torch.where(fooled.cpu(), smallest, torch.nan))
+    if named.nearest:
+        found = replace(found, distances=_distances(work.model, nearest, batch, budgets[0]))
+    return found
+
+
+def _search(
+    named: NamedAttack, model: Classifier, batch: Batch, budgets: Sequence[Budget], keys: Keys
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The images to judge, the nearest ones, and the passes (B,), of one run in the smallest budget."""
+    attacked = named.on(model, batch, budget=budgets[0], keys=keys)
+    nearest = attacked.nearest if named.nearest else attacked.images
+    if nearest is None:
+        raise ValueError(
+            "it is said to look for the nearest adversarial image, and returns no Attacked.nearest."
+        )
+    pixels = attacked.images if len(budgets) == 1 else nearest
+    return pixels.clone(), nearest.clone(), attacked.forwards, attacked.backwards.clone()
+
+
+def _allowed(budgets: Sequence[Budget], pixels: Tensor, batch: Batch) -> Tensor:
+    """Whether each budget (R,) allows each image: (R, B)."""
+    return torch.stack([budget.contains(pixels, batch.images) for budget in budgets])
+
+
+def _distances(model: nn.Module, nearest: Tensor, batch: Batch, budget: Budget) -> Tensor:
+    """How far the images are that fool the original model (B,), measured here; infinite where they do not."""
+    length = budget.distance(nearest, batch.images) * budget.size(batch.images)
+    return torch.where(predictions(model, nearest) != batch.labels, length, torch.inf)
 
 
 def read_batch(
@@ -303,21 +389,63 @@ def _unit(found: Sequence[_Found], seconds: float) -> Unit:
         name: torch.cat([getattr(part, name).cpu() for part in found]).tolist()
         for name in ("positions", "answers", "fooled", "forwards", "backwards")
     }
-    return Unit(**columns, seconds=seconds)
+    radii = _numbers([part.radii for part in found if part.radii is not None])
+    distances = _numbers([part.distances for part in found if part.distances is not None])
+    return Unit(**columns, seconds=seconds, radii=radii, distances=distances)
+
+
+def _numbers(parts: Sequence[Tensor]) -> list[float | None] | None:
+    """Of all batches, with None in place of NaN and infinity; None where the unit has no such column."""
+    if not parts:
+        return None
+    return [value if math.isfinite(value) else None for part in parts for value in part.tolist()]
 
 
 def write_table(path: Path, rows: Sequence[LedgerRow], classes: Sequence[str]) -> None:
-    """The per-image table as CSV."""
+    """The per-image table as CSV.
+
+    Of several radii it has that at which an image fell; of attacks that tell, how far the nearest image is.
+    """
+    several = any(row.radii for row in rows)
+    telling = list(dict.fromkeys(name for row in rows for name in row.distances))
 
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
-            table.writerow(["index", "label", "clean", "first_fooled_by", "answer", "forwards", "backwards"])
+            columns = ["index", "label", "clean", "first_fooled_by", "answer", "forwards", "backwards"]
+            columns += ["radius"] if several else []
+            table.writerow([*columns, *(f"distance {name}" for name in telling)])
             for r in rows:
                 names = [classes[r.label], classes[r.clean], r.fooled_by, classes[r.answer]]
-                table.writerow([r.index, *names, r.forwards, r.backwards])
+                radius = [r.radii[0] if r.radii else ""] if several else []
+                distances = [r.distances.get(name, "") for name in telling]
+                table.writerow([r.index, *names, r.forwards, r.backwards, *radius, *distances])
 
     write_atomically(path, write)
+
+
+SMALLER = "a smaller radius"  # stands for what felled an image there
+
+
+def rows_at(
+    rows: Sequence[LedgerRow],
+    attacks: Sequence[NamedAttack],
+    radius: float,
+    radii: Sequence[float],
+    individual: bool = False,
+) -> list[LedgerRow]:
+    """The rows as they stand at one radius of several: with names of attacks in place of units.
+
+    An image that fell at a smaller radius is fooled by ``SMALLER``; with ``individual``, by whatever fooled it there.
+    """
+    attack_of = {unit: attack.name for unit, attack in units_of(attacks, radii).items()}
+    made = []
+    for row in rows:
+        falls = list(zip(row.fooled, row.radii, strict=True))
+        here = {attack_of[unit]: None for unit, at in falls if at == radius or (individual and at < radius)}
+        before = [] if individual or all(at >= radius for _, at in falls) else [SMALLER]
+        made.append(replace(row, fooled=(*before, *here), radii=()))
+    return made
 
 
 def metrics(
@@ -327,20 +455,59 @@ def metrics(
     details: dict[str, Any],
     seconds: float,
     individual: bool = False,
+    radii: Sequence[float] = (),
 ) -> list[Record]:
     """Accuracies with intervals: clean, after each line of attacks, and in the worst case.
 
-    A line counts what it and all earlier lines left, or with ``individual`` what it alone left.
+    A line counts what it and all earlier lines left, or with ``individual`` what it alone left. Of several radii each
+    has its records, whose details say ``eps``; those of the last are named as those of a single radius are, and the
+    others "accuracy/PGD-20 at 4/255".
     """
-    survivors = {CLEAN: [row.right for row in rows]}
-    so_far: set[str] = set()
-    for line in dict.fromkeys(one.line for one in attacks):
-        here = {one.name for one in attacks if one.line == line}
+    details = {**details, "individual": individual}
+
+    def record(name: str, stands: Sequence[bool], **more: Any) -> Record:
+        return _accuracy(name, stands, rows, classes, {**details, **more}, seconds)
+
+    made = [record(CLEAN, [row.right for row in rows])]
+    if not radii:
+        standing = _standing(rows, attacks, individual)
+        return made + [record(name, stands) for name, stands in standing.items()]
+    for radius in radii:
+        here = rows_at(rows, attacks, radius, radii, individual)
+        at = "" if radius == radii[-1] else f" at {readable(radius)}"
+        standing = _standing(here, attacks, individual)
+        made += [record(f"{name}{at}", stands, eps=radius) for name, stands in standing.items()]
+    return made
+
+
+def _standing(
+    rows: Sequence[LedgerRow], attacks: Sequence[NamedAttack], individual: bool
+) -> dict[str, list[bool]]:
+    """{line: whether each image stands after it}, and the worst case."""
+    survivors = {}
+    so_far: set[str] = {SMALLER}
+    for line in dict.fromkeys(attack.line for attack in attacks):
+        here = {attack.name for attack in attacks if attack.line == line}
         so_far = here if individual else so_far | here
         survivors[line] = [row.right and so_far.isdisjoint(row.fooled) for row in rows]
-    survivors["worst case"] = [row.fooled_by == "" for row in rows]
-    details = {**details, "individual": individual}
-    return [_accuracy(name, kept, rows, classes, details, seconds) for name, kept in survivors.items()]
+    survivors["worst case"] = [row.right and not row.fooled for row in rows]
+    return survivors
+
+
+def median_distances(rows: Sequence[LedgerRow], details: Mapping[str, Any]) -> list[Record]:
+    """The median distance to the nearest image that each attack found, of those that tell.
+
+    Over the images that the attack met, all of which the model gets right; none where it found nothing for half.
+    """
+    made = []
+    for name in dict.fromkeys(name for row in rows for name in row.distances):
+        met = [row.distances[name] for row in rows if name in row.distances]
+        middle = statistics.median(met)
+        value = middle if math.isfinite(middle) else None
+        without = sum(math.isinf(distance) for distance in met)
+        counted = {**details, "without": without}
+        made.append(Record("metric", f"median distance/{name}", value, len(met), details=counted))
+    return made
 
 
 def _accuracy(

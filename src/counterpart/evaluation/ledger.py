@@ -7,8 +7,9 @@ belongs to one identity: everything that decides what the rows say.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ class LedgerRow:
         answer: predicted class after the first of them; the clean prediction where none did.
         forwards: passes spent on it, all attacks together, the clean one included.
         backwards: likewise.
+        radii: the radius at which each of ``fooled`` fooled it, where an evaluation has several; rising.
+        distances: {attack: how far the nearest image is that it found}, of attacks that tell; infinite where it found
+            none. See ``protocols.Attacked``.
     """
 
     index: int
@@ -47,6 +51,8 @@ class LedgerRow:
     answer: int
     forwards: int
     backwards: int
+    radii: tuple[float, ...] = ()
+    distances: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def right(self) -> bool:
@@ -70,6 +76,8 @@ class Unit:
         forwards: passes spent.
         backwards: likewise.
         seconds: compute time of the whole unit.
+        radii: where an evaluation has several, the smallest at which the image fell; None where it did not.
+        distances: of attacks that tell, how far the nearest image is that fools the model; None where none was found.
     """
 
     positions: list[int]
@@ -78,6 +86,60 @@ class Unit:
     forwards: list[int]
     backwards: list[int]
     seconds: float
+    radii: list[float | None] | None = None
+    distances: list[float | None] | None = None
+
+    def fallen_within(self, radius: float | None) -> list[int]:
+        """Positions of the images that fell at this radius or a smaller one; None is the only one."""
+        fell = [p for p, hit in zip(self.positions, self.fooled, strict=True) if hit]
+        if radius is None or self.radii is None:
+            return fell
+        within = {p for p, r in zip(self.positions, self.radii, strict=True) if r is not None and r <= radius}
+        return [p for p in fell if p in within]
+
+
+@dataclass
+class _Tally:
+    """What the units say of an image, as far as they are read."""
+
+    index: int
+    label: int
+    clean: int = -1
+    forwards: int = 1
+    backwards: int = 0
+    falls: list[tuple[float, str, int]] = field(default_factory=list)  # radius, unit, answer
+    radii: bool = False
+    distances: dict[str, float] = field(default_factory=dict)
+
+    def add(self, name: str, unit: Unit, i: int) -> None:
+        """The i-th entry of a unit."""
+        if name == CLEAN:
+            self.clean = unit.answers[i]
+            return
+        self.forwards += unit.forwards[i]
+        self.backwards += unit.backwards[i]
+        if unit.distances is not None:
+            distance = unit.distances[i]
+            self.distances[name] = math.inf if distance is None else distance
+        if unit.fooled[i]:
+            radius = unit.radii[i] if unit.radii is not None else None
+            self.radii |= radius is not None
+            self.falls.append((radius or 0.0, name, unit.answers[i]))
+
+    def finished(self) -> LedgerRow:
+        """The row."""
+        falls = sorted(self.falls, key=lambda fall: fall[0])  # stable: of one radius, in the order of attacks
+        return LedgerRow(
+            self.index,
+            self.label,
+            self.clean,
+            tuple(name for _, name, _ in falls),
+            falls[0][2] if falls else self.clean,
+            self.forwards,
+            self.backwards,
+            tuple(radius for radius, _, _ in falls) if self.radii else (),
+            self.distances,
+        )
 
 
 @dataclass(frozen=True)
@@ -142,7 +204,7 @@ class Ledger:
             where = [p for p, hit in zip(unit.positions, unit.fooled, strict=True) if hit]
             tensors = {"images": fooling.cpu().contiguous(), "positions": torch.tensor(where)}
             write_atomically(self._file("images", name, chunk, ".safetensors"), partial(save_file, tensors))
-        text = json.dumps(vars(unit))
+        text = json.dumps({name: value for name, value in vars(unit).items() if value is not None})
         write_atomically(self._file("units", name, chunk, ".json"), partial(_write_text, text=text))
 
     def images(self, name: str, chunk: int) -> tuple[Tensor, list[int]] | None:
@@ -172,28 +234,17 @@ class Ledger:
         Args:
             labels: (N,) true classes.
             index: (N,) data-set index.
-            names: the attacks, in order.
+            names: of the units, attack by attack.
         """
-        clean, answer = [-1] * len(labels), [-1] * len(labels)
-        forwards, backwards = [1] * len(labels), [0] * len(labels)
-        fooled: list[tuple[str, ...]] = [()] * len(labels)
+        rows = [_Tally(index=i, label=label) for i, label in zip(index, labels, strict=True)]
         for name in (CLEAN, *names):
             for chunk in range(self.chunks):
-                unit = self.read(name, chunk)
-                for i, p in enumerate(unit.positions if unit else ()):
-                    assert unit is not None
-                    if p >= len(labels):
+                if (unit := self.read(name, chunk)) is not None:
+                    if max(unit.positions, default=0) >= len(rows):
                         raise _damaged(self._file("units", name, chunk, ".json"))
-                    if name == CLEAN:
-                        clean[p] = answer[p] = unit.answers[i]
-                        continue
-                    forwards[p] += unit.forwards[i]
-                    backwards[p] += unit.backwards[i]
-                    if unit.fooled[i]:
-                        answer[p] = answer[p] if fooled[p] else unit.answers[i]
-                        fooled[p] += (name,)
-        columns = zip(index, labels, clean, fooled, answer, forwards, backwards, strict=True)
-        return [LedgerRow(*values) for values in columns]
+                    for i, position in enumerate(unit.positions):
+                        rows[position].add(name, unit, i)
+        return [row.finished() for row in rows]
 
     def seconds(self) -> float:
         """Compute time, all starts and processes together."""
@@ -250,10 +301,15 @@ def _seconds(file: Path) -> float:
 
 
 def _is_sound(unit: Unit) -> bool:
-    """Whether the columns of a unit that was read are whole numbers, and as many as it has positions."""
+    """Whether the columns of a unit that was read are numbers, whole but for radii and distances, and of one length."""
     columns = (unit.positions, unit.answers, unit.fooled, unit.forwards, unit.backwards)
     if not all(isinstance(column, list) and len(column) == len(unit.positions) for column in columns):
         return False
+    for column in (unit.radii, unit.distances):
+        if column is not None and not (isinstance(column, list) and len(column) == len(unit.positions)):
+            return False
+        if not all(value is None or (type(value) in (int, float) and value >= 0) for value in column or ()):
+            return False
     return all(type(value) in (int, bool) and value >= 0 for column in columns for value in column)
 
 

@@ -136,7 +136,7 @@ def result_doubts(
     """What the rows tell about the attacks: whether gradients led where they should.
 
     Args:
-        rows: of an evaluation.
+        rows: of an evaluation. What fooled an image and is none of ``attacks`` says nothing about them: it fell before.
         attacks: in the order in which they were run.
         individual: whether each met all images that the model gets right. Otherwise one that falls is not met by
             later attacks, and says nothing about these.
@@ -144,7 +144,7 @@ def result_doubts(
     doubts, lines = [], list(dict.fromkeys(attack.line for attack in attacks))
     line_of = {attack.name: attack.line for attack in attacks}
     black_box = {attack.line for attack in attacks if not attack.by_gradient}
-    fallen = [{line_of[name] for name in row.fooled} for row in rows]
+    fallen = [{line_of[name] for name in row.fooled if name in line_of} for row in rows]
     by_gradient = [line for line in lines if line not in black_box]
     if by_gradient:
         start = 0 if individual else lines.index(by_gradient[0])

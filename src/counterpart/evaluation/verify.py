@@ -1,20 +1,24 @@
 """Re-derive every claim of a ledger from the saved images, the weights and the data."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from .. import devices
+from ..batch import Batch
 from ..budget import Budget
 from ..data.image_sets import ImageSet
 from ..losses.classification import margin
 from ..progress import track
 from ..protocols import NamedAttack
-from .accuracy import BudgetOf, logits_of, read_batch
+from .accuracy import BudgetOf, Budgets, by_radius, logits_of, read_batch
 from .ledger import CLEAN, Ledger, Unit
+from .turns import Standing, Turn, take_turns
 
+CLOSE = 1e-4  # of a distance: what float32 may change
 MARGINAL = 1e-4  # of the range of an image's logits: floating-point order decides there
 
 
@@ -44,7 +48,7 @@ def verify(
     attacks: Sequence[NamedAttack],
     ledger: Ledger,
     *,
-    budget_of: BudgetOf,
+    budget_of: Budgets,
     batch_size: int,
     device: torch.device,
     individual: bool = False,
@@ -53,44 +57,55 @@ def verify(
     """Judge again: the clean answers, and that each saved image is allowed, fools, and gives the claimed answer.
 
     That each attack met all images that it should have met is checked as well: one that was passed over would
-    count as robust.
+    count as robust. Of several radii, an image that fell is held against that at which it is said to have fallen.
 
     Args:
         model: the original, judged in float32.
         images: what was evaluated.
         attacks: whose claims.
         ledger: with its saved images.
-        budget_of: what the attacker was allowed.
+        budget_of: what the attacker was allowed; of several radii, a mapping from each to that, rising.
         batch_size: images judged at once.
         device: where to compute.
         individual: whether each attack met all images that the model gets right, or those that were left.
         eight_bits: judge the saved images once more after ``to_eight_bits``.
     """
-    result, labels = Verified(after_rounding=0 if eight_bits else None), images.labels.tolist()
-    with track("verifying", (1 + len(attacks)) * ledger.chunks) as bar, devices.exact_float32():
+    result, budgets = Verified(after_rounding=0 if eight_bits else None), by_radius(budget_of)
+    work = _Work(result, model, images, ledger, budgets, batch_size, device)
+    turns = take_turns(attacks, tuple(budgets))
+    with track("verifying", len(turns) * ledger.chunks) as bar, devices.exact_float32():
         for chunk in range(ledger.chunks):
-            unit = ledger.read(CLEAN, chunk)
-            bar.advance(1)
-            if unit is None:
-                result.mismatches.append(f"chunk {chunk} has no clean answers: evaluate first")
-                continue
-            _clean(result, model, images, unit, batch_size, device)
-            left = [p for p, answer in zip(unit.positions, unit.answers, strict=True) if answer == labels[p]]
-            for name in [one.name for one in attacks]:
+            standing = Standing(len(images), individual)
+            for turn in turns:
                 bar.advance(1)
-                unit = ledger.read(name, chunk)
-                met = unit.positions if unit else []
-                if met != left:
-                    result.mismatches.append(
-                        f"{name}, chunk {chunk}: it met {len(met)} images, not the {len(left)} that were left for it"
-                    )
-                if unit is None:
-                    continue
-                _attacked(result, model, images, ledger, name, chunk, unit, budget_of, batch_size, device)
-                if not individual:
-                    fell = {p for p, hit in zip(unit.positions, unit.fooled, strict=True) if hit}
-                    left = [p for p in left if p not in fell]
+                unit = ledger.read(turn.unit, chunk)
+                if turn.attack is None:
+                    if unit is None:
+                        result.mismatches.append(f"chunk {chunk} has no clean answers: evaluate first")
+                        break
+                    _clean(work, unit)
+                    labels = images.labels[unit.positions].tolist()
+                    wrong = [answer != label for answer, label in zip(unit.answers, labels, strict=True)]
+                    unit = replace(unit, fooled=wrong)
+                    members = torch.tensor(unit.positions)
+                elif turn.runs:
+                    _attacked(work, turn, chunk, unit, standing.among(members, turn).tolist())
+                if unit is not None:
+                    standing.take(turn, unit)
     return result
+
+
+@dataclass(frozen=True)
+class _Work:
+    """All that the units of an evaluation are held against."""
+
+    result: Verified
+    model: nn.Module
+    images: ImageSet
+    ledger: Ledger
+    budgets: Mapping[float | None, BudgetOf]
+    batch_size: int
+    device: torch.device
 
 
 def to_eight_bits(attacked: Tensor, clean: Tensor, budget: Budget) -> Tensor:
@@ -107,64 +122,94 @@ def _levels(clean: Tensor, moved: Tensor) -> Tensor:
     return whole.clamp(0, 255) / torch.tensor(255.0, device=clean.device)
 
 
-def _clean(
-    result: Verified, model: nn.Module, images: ImageSet, unit: Unit, batch_size: int, device: torch.device
-) -> None:
-    answers = torch.tensor(unit.answers)
+def _clean(work: _Work, unit: Unit) -> None:
+    answers, result = torch.tensor(unit.answers), work.result
     for part, said in zip(
-        torch.split(torch.tensor(unit.positions), batch_size), torch.split(answers, batch_size), strict=True
+        torch.split(torch.tensor(unit.positions), work.batch_size),
+        torch.split(answers, work.batch_size),
+        strict=True,
     ):
-        batch = read_batch(images, part, device)
-        logits = logits_of(model, batch.images)
+        batch = read_batch(work.images, part, work.device)
+        logits = logits_of(work.model, batch.images)
         lead, thin = _lead(logits, said)
         result.claims += len(part)
         result.marginal += int(thin.sum())
         _fail(result, CLEAN, batch.index, (lead > 0) & ~thin, "answers another class")
 
 
-def _attacked(
-    result: Verified,
-    model: nn.Module,
-    images: ImageSet,
-    ledger: Ledger,
-    name: str,
-    chunk: int,
-    unit: Unit,
-    budget_of: BudgetOf,
-    batch_size: int,
-    device: torch.device,
-) -> None:
+def _attacked(work: _Work, turn: Turn, chunk: int, unit: Unit | None, expected: list[int]) -> None:
+    """That a turn met the images that it should have met, and that those fell that are said to have fallen."""
+    met, name, result = unit.positions if unit else [], turn.unit, work.result
+    if met != expected:
+        result.mismatches.append(
+            f"{name}, chunk {chunk}: it met {len(met)} images, not the {len(expected)} that were left for it"
+        )
+    if unit is None or not any(unit.fooled):
+        return
     hits = torch.tensor(unit.fooled, dtype=torch.bool)
     claimed, answers = (torch.tensor(v)[hits] for v in (unit.positions, unit.answers))
     result.claims += len(claimed)
     result.successes += len(claimed)
-    if len(claimed) == 0:
-        return
-    saved = ledger.images(name, chunk)
-    if saved is None or saved[1] != claimed.tolist() or saved[0].shape[1:] != images.shape:
-        missing = images.index[claimed.to(images.index.device)]
+    saved = work.ledger.images(name, chunk)
+    if saved is None or saved[1] != claimed.tolist() or saved[0].shape[1:] != work.images.shape:
+        missing = work.images.index[claimed.to(work.images.index.device)]
         _fail(result, name, missing, torch.ones_like(missing, dtype=torch.bool), "its image is not saved")
         return
-    for part, said, attacked in zip(
-        *(torch.split(v, batch_size) for v in (claimed, answers, saved[0])), strict=True
-    ):
-        batch, attacked = read_batch(images, part, device), attacked.to(device)
-        budget = budget_of(batch)
-        logits, allowed = logits_of(model, attacked), budget.contains(attacked, batch.images)
-        gap, (lead, thin_lead) = margin(logits, batch.labels), _lead(logits, said)
-        thin = gap.abs() < MARGINAL * _range(logits)
-        result.marginal += int((allowed & (thin | thin_lead)).sum())
-        used = budget.distance(attacked, batch.images)[~allowed].tolist()
-        for index, share in zip(batch.index[~allowed].tolist(), used, strict=True):
-            result.mismatches.append(f"{name}, image {index}: {share:.6f} of the budget is used")
-        right = allowed & (gap <= 0) & ~thin
-        _fail(result, name, batch.index, right, "is not fooled")
-        _fail(result, name, batch.index, allowed & ~right & (lead > 0) & ~thin_lead, "answers another class")
-        if result.after_rounding is not None:
-            rounded = to_eight_bits(attacked, batch.images, budget)
-            answers = logits_of(model, rounded).argmax(dim=1)
-            still = (answers != batch.labels) & budget.contains(rounded, batch.images)
-            result.after_rounding += int(still.sum())
+    columns = (unit.radii or [turn.radius] * len(hits), unit.distances or [None] * len(hits))
+    radii, distances = ([value for value, hit in zip(c, unit.fooled, strict=True) if hit] for c in columns)
+    known = tuple(work.budgets) if turn.attack and turn.attack.nearest else (turn.radius,)
+    strange = torch.tensor([radius not in known for radius in radii])
+    _fail(
+        result,
+        name,
+        work.images.index[claimed[strange]],
+        strange[strange],
+        "fell at no radius that was asked for",
+    )
+    for number, radius in enumerate(known):
+        of_this = torch.tensor([i for i, r in enumerate(radii) if r == radius], dtype=torch.int64)
+        smaller = work.budgets[known[number - 1]] if number else None
+        for part in torch.split(of_this, work.batch_size):
+            batch = read_batch(work.images, claimed[part], work.device)
+            attacked = saved[0][part].to(work.device)
+            _claims(work, name, batch, answers[part], attacked, work.budgets[radius](batch))
+            lengths = [distances[i] for i in part.tolist()]
+            _lengths(work, name, batch, attacked, work.budgets[radius](batch), lengths)
+            if smaller is not None:
+                before = smaller(batch).contains(attacked, batch.images)
+                _fail(result, name, batch.index, before, "fell at a smaller radius already")
+
+
+def _claims(work: _Work, name: str, batch: Batch, said: Tensor, attacked: Tensor, budget: Budget) -> None:
+    """That images are allowed, fool, and give the answers that are said."""
+    result = work.result
+    logits, allowed = logits_of(work.model, attacked), budget.contains(attacked, batch.images)
+    gap, (lead, thin_lead) = margin(logits, batch.labels), _lead(logits, said)
+    thin = gap.abs() < MARGINAL * _range(logits)
+    result.marginal += int((allowed & (thin | thin_lead)).sum())
+    used = budget.distance(attacked, batch.images)[~allowed].tolist()
+    for index, share in zip(batch.index[~allowed].tolist(), used, strict=True):
+        result.mismatches.append(f"{name}, image {index}: {share:.6f} of the budget is used")
+    right = allowed & (gap <= 0) & ~thin
+    _fail(result, name, batch.index, right, "is not fooled")
+    _fail(result, name, batch.index, allowed & ~right & (lead > 0) & ~thin_lead, "answers another class")
+    if result.after_rounding is not None:
+        rounded = to_eight_bits(attacked, batch.images, budget)
+        answers = logits_of(work.model, rounded).argmax(dim=1)
+        still = (answers != batch.labels) & budget.contains(rounded, batch.images)
+        result.after_rounding += int(still.sum())
+
+
+def _lengths(
+    work: _Work, name: str, batch: Batch, attacked: Tensor, budget: Budget, said: list[float | None]
+) -> None:
+    """That images are as far as is said, where it is."""
+    length = (budget.distance(attacked, batch.images) * budget.size(batch.images)).tolist()
+    for index, claimed, measured in zip(batch.index.tolist(), said, length, strict=True):
+        if claimed is not None and not math.isclose(claimed, measured, rel_tol=CLOSE):
+            work.result.mismatches.append(
+                f"{name}, image {index}: its distance is {measured:.6g}, not {claimed:.6g}"
+            )
 
 
 def _range(logits: Tensor) -> Tensor:

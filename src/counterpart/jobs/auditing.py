@@ -1,7 +1,7 @@
 """Audit a target: the five behaviours of obfuscated gradients, as a table with verdicts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ from rich.table import Table
 
 from .. import build, distributed
 from ..config import merge
+from ..errors import UserError
 from ..evaluation import accuracy
 from ..evaluation.ledger import Ledger, LedgerRow
 from ..evaluation.masking_checks import Behaviour, audit
@@ -51,6 +52,8 @@ def audit_named(
 def audit_target(target: Target, *, steps: int, queries: int, draws: int) -> Audited:
     """Measure the five behaviours of a model, and record them where its results are kept."""
     case = case_of(target, "audits")
+    if len(case.radii) > 1:
+        raise UserError("an audit looks at one radius, and tries others itself: give one --evaluate.eps.")
     if target.kept:
         claim(target)
         if distributed.is_main():
@@ -68,7 +71,7 @@ def _rows(
     case: Case, effort: Mapping[str, int], attacks: Sequence[NamedAttack], eps: float, name: str
 ) -> list[LedgerRow]:
     """Every attack on all that the model gets right, in a ledger of its own: an audit that was stopped goes on."""
-    target, wanted = case.target, case.target.config.evaluate
+    target = case.target
     identity = {
         **case.identity,
         **effort,
@@ -76,7 +79,7 @@ def _rows(
         "eps": eps,
         "audit": name,
     }
-    chunks = accuracy.chunks_of(case.images, wanted.chunk_size)
+    chunks = accuracy.chunks_of(case.images, case.procedure.chunk_size)
     ledger: Ledger = MemoryLedger(chunks=chunks)
     if target.kept:
         ledger = Ledger(target.run.path / "audits" / fingerprint(identity), chunks)
@@ -91,12 +94,7 @@ def _rows(
         attacks,
         budget_of=lambda _: budget,
         ledger=ledger,
-        chunk_size=wanted.chunk_size,
-        batch_size=wanted.batch_size,
-        device=target.device,
-        seed=target.config.seed,
-        individual=True,
-        save_images=False,
+        procedure=replace(case.procedure, individual=True, save_images=False),
         title=f"auditing {target.run.name} ({name})",
     )
 

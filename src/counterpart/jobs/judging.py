@@ -3,24 +3,24 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from .. import build, devices, distributed
 from ..attacks.auto_attack import finish
+from ..batch import Batch
 from ..budget import Budget
 from ..build.attacks import Victim
-from ..config import plain
+from ..config import plain, readable
 from ..data.image_sets import ImageSet, balanced_subset
 from ..data.mask_files import masks_fingerprint
 from ..errors import UserError
 from ..evaluation import accuracy, part_quality
+from ..evaluation.accuracy import Procedure, widest
 from ..evaluation.ledger import Ledger, LedgerRow, weights_hash
 from ..evaluation.memory_ledger import MemoryLedger
 from ..evaluation.model_checks import Doubt, classifier_doubts, model_doubts, result_doubts
@@ -32,6 +32,7 @@ from ..protocols import Classifier, NamedAttack, Rule
 from ..records import Record, fingerprint
 from ..rundir import RunDir, write_atomically
 from ..wording import in_first_words
+from .accuracy_table import DISTANCE, accuracy_by_radius, print_accuracies
 from .notes import say
 from .seeds import aggregate
 from .targets import Target, claim, open_targets, surrogate
@@ -52,8 +53,9 @@ class Case:
         target: the model and its folder.
         images: those that are evaluated.
         norm: of the budget.
-        eps: its radius.
-        budget: the two together.
+        eps: its radius, of several the largest.
+        radii: all of them, rising.
+        budget: norm and eps together.
         attacks: in order.
         view: what they search on.
         identity: everything that decides the ledger's rows.
@@ -64,6 +66,7 @@ class Case:
     images: ImageSet
     norm: str
     eps: float
+    radii: Sequence[float]
     budget: Budget
     attacks: Sequence[NamedAttack]
     view: InferenceView
@@ -83,6 +86,19 @@ class Case:
             return self.view
         precision = self.target.config.evaluate.precision
         return InferenceView(self.target.model, precision=precision, form=self.view.form, **options)
+
+    @property
+    def procedure(self) -> Procedure:
+        """How it is evaluated."""
+        wanted = self.target.config.evaluate
+        return Procedure(
+            chunk_size=wanted.chunk_size,
+            batch_size=wanted.batch_size,
+            device=self.target.device,
+            seed=self.target.config.seed,
+            individual=wanted.individual,
+            save_images=wanted.save_images,
+        )
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -116,11 +132,16 @@ def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
     for target in open_targets(text, changes):
         judged.append(judge(target))
         if distributed.is_main():
-            _print_accuracies(target.run, judged[-1].records)
+            print_accuracies(target.run, judged[-1].records)
     if len(judged) > 1 and distributed.is_main():
         seeds = [int(one.run.config()["seed"]) for one in judged]
-        aggregate(RunDir(Path(text).expanduser()), [one.records for one in judged], seeds)
+        aggregate(RunDir(Path(text).expanduser()), [_shares(one.records) for one in judged], seeds)
     return judged
+
+
+def _shares(made: Sequence[Record]) -> list[Record]:
+    """The records that are shares of something; distances are not."""
+    return [record for record in made if not record.name.startswith(DISTANCE)]
 
 
 def case_of(target: Target, kind: str = "evaluations") -> Case:
@@ -134,7 +155,8 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
         raise UserError(
             f"evaluate.norm {norm} differs from training's {config.attack.norm}: give its radius with --evaluate.eps."
         )
-    eps = config.attack.eps if wanted.eps is None else wanted.eps
+    radii = wanted.radii or (config.attack.eps,)
+    eps, several = radii[-1], len(radii) > 1
     drawn = {**config.mask.model_dump(exclude={"files"}), "eps_low": wanted.eps_low}
     mask = in_first_words({"mask": drawn})["part"]
     if (own := masks_fingerprint(images)) is not None:
@@ -157,7 +179,8 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
         "surrogates": surrogates,
         "options": [spec.model_dump(exclude_none=True) for spec in wanted.attacks],
         "norm": norm,
-        "eps": eps,
+        "eps": list(radii) if several else eps,
+        **({"nearest": [one.name for one in names if one.nearest]} if several else {}),
         **({} if wanted.eps_low is None else {"mask": mask}),
         **({} if not (code := build.hash_users_code(config)) else {"code": code}),
         "data": [images.name, images.split, images.fingerprint],
@@ -181,7 +204,7 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
         attacks += finish(InferenceView(target.model, form=form), norm, target.classes)
     view = InferenceView(target.model, precision=wanted.precision, form=form)
     budget = build.build_budget(norm, eps)
-    return Case(target, images, norm, eps, budget, attacks, view, with_form(identity, form), why)
+    return Case(target, images, norm, eps, radii, budget, attacks, view, with_form(identity, form), why)
 
 
 def judge(target: Target) -> Judged:
@@ -208,16 +231,11 @@ def judge(target: Target) -> Judged:
         case.attacks,
         budget_of=budgets_of(ledger, case.identity),
         ledger=ledger,
-        chunk_size=wanted.chunk_size,
-        batch_size=wanted.batch_size,
-        device=target.device,
-        seed=target.config.seed,
-        individual=wanted.individual,
-        save_images=wanted.save_images,
+        procedure=case.procedure,
         title=f"evaluating {run.name}",
     )
     first_of_all = classifier_doubts(rows, case.images.classes)
-    later = result_doubts(rows, case.attacks, wanted.individual)
+    later = _result_doubts(case, rows)
     say([f"{doubt.name}: {doubt.text}" for doubt in (*first_of_all, *later)])
     details = _details(case, [*first_of_all, *doubts, *later])
     made = [*_metrics(case, rows, details), *(_part_metrics(case, details) if wanted.parts else ())]
@@ -267,14 +285,20 @@ def _draw_radii(case: Case) -> None:
         keep_radii(path, planes, case.images)
 
 
-def budgets_of(ledger: Ledger, identity: Mapping[str, Any]) -> accuracy.BudgetOf:
-    """What an evaluation's attacks may do: the planes of its ledger, or the same radius for all."""
+def budgets_of(ledger: Ledger, identity: Mapping[str, Any]) -> accuracy.Budgets:
+    """What an evaluation's attacks may do: the planes of its ledger, or the same radius for all, or each of several."""
     if "mask" in identity and isinstance(ledger, MemoryLedger):
         return budgets_of_planes(*ledger.radii)
     if "mask" in identity:
         return budgets_from(ledger.folder / RADII)
-    budget = build.build_budget(identity["norm"], identity["eps"])
-    return lambda _: budget
+    norm, eps = identity["norm"], identity["eps"]
+    if isinstance(eps, list):
+        return {radius: partial(_same_for_all, build.build_budget(norm, radius)) for radius in eps}
+    return partial(_same_for_all, build.build_budget(norm, eps))
+
+
+def _same_for_all(budget: Budget, _: Batch) -> Budget:
+    return budget
 
 
 def _keep_settings(folder: Path, target: Target) -> None:
@@ -294,6 +318,7 @@ def _details(case: Case, doubts: Sequence[Doubt]) -> dict[str, Any]:
         "fingerprint": case.images.fingerprint,
         "norm": case.norm,
         "eps": case.eps,
+        **({"radii": list(case.radii)} if len(case.radii) > 1 else {}),
         **({} if wanted.eps_low is None else {"eps_low": wanted.eps_low}),
         "precision": wanted.precision,
         "engine": wanted.engine,
@@ -307,8 +332,25 @@ def _details(case: Case, doubts: Sequence[Doubt]) -> dict[str, Any]:
 def _metrics(case: Case, rows: Sequence[LedgerRow], details: Mapping[str, Any]) -> list[Record]:
     target, wanted = case.target, case.target.config.evaluate
     details, seconds = dict(details), case.ledger.seconds()
-    made = accuracy.metrics(rows, case.images.classes, case.attacks, details, seconds, wanted.individual)
+    radii = case.radii if len(case.radii) > 1 else ()
+    made = accuracy.metrics(
+        rows, case.images.classes, case.attacks, details, seconds, wanted.individual, radii
+    )
+    made += accuracy.median_distances(rows, details)
     return [replace(one, seed=target.config.seed, config=target.who["config"]) for one in made]
+
+
+def _result_doubts(case: Case, rows: Sequence[LedgerRow]) -> list[Doubt]:
+    """What the rows of each radius tell about the attacks, each doubt once."""
+    individual, radii = case.procedure.individual, case.radii
+    if len(radii) == 1:
+        return result_doubts(rows, case.attacks, individual)
+    doubts: dict[str, Doubt] = {}
+    for radius in radii:
+        here = accuracy.rows_at(rows, case.attacks, radius, radii, individual)
+        for doubt in result_doubts(here, case.attacks, individual):
+            doubts.setdefault(doubt.name, Doubt(doubt.name, f"at radius {readable(radius)}, {doubt.text}"))
+    return list(doubts.values())
 
 
 def _part_metrics(case: Case, details: Mapping[str, Any]) -> list[Record]:
@@ -324,7 +366,7 @@ def _part_metrics(case: Case, details: Mapping[str, Any]) -> list[Record]:
     if known.keys() >= set(part_quality.NAMES):
         return [known[name] for name in part_quality.NAMES]
     made = part_quality.part_metrics(
-        target.model, case.view, case.images, budget_of=budgets_of(case.ledger, case.identity),
+        target.model, case.view, case.images, budget_of=widest(budgets_of(case.ledger, case.identity)),
         batch_size=wanted.batch_size, device=target.device, seed=target.config.seed, details=details,
     )  # fmt: skip
     return [replace(one, config=target.who["config"]) for one in made]
@@ -397,7 +439,7 @@ def _lacking(case: Case) -> str | None:
 
 def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:
     """The result under RobustBench's field names (percentages as text), and ours below."""
-    values = {record.name.removeprefix("accuracy/"): record for record in made}
+    values = {r.name.removeprefix("accuracy/"): r for r in made if not r.name.startswith(DISTANCE)}
     target, wanted = case.target, case.target.config.evaluate
     standard = [
         spec
@@ -417,6 +459,7 @@ def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:
         "unreliable": bool(made[0].details["doubts"]),
         "counterpart": {
             "norm": case.norm,
+            **({"curve": _curve(case, made)} if len(case.radii) > 1 else {}),
             "n": len(case.images),
             "accuracies": {name: [r.value, r.interval] for name, r in values.items()},
             "doubts": made[0].details["doubts"],
@@ -425,19 +468,9 @@ def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def _print_accuracies(run: RunDir, made: Sequence[Record]) -> None:
-    d = made[0].details
-    masked = f" and {d['eps_low']:.4g} by its mask" if "eps_low" in d else ""
-    what = f"{d['method']}, {d['data']} {d['split']}, {d['norm']} {d['eps']:.4g}{masked}, n = {made[0].n}"
-    title = f"{run.name}: {what}"
-    table = Table(title=title, title_justify="left")
-    for column in ("", "accuracy", "95 % interval"):
-        table.add_column(column)
-    for record in made:
-        assert record.value is not None
-        assert record.interval is not None
-        low, high = record.interval
-        table.add_row(
-            record.name.removeprefix("accuracy/"), f"{record.value:.2%}", f"{low:.2%} to {high:.2%}"
-        )
-    Console().print(table)
+def _curve(case: Case, made: Sequence[Record]) -> list[dict[str, Any]]:
+    """Accuracies at each radius, the smallest first."""
+    return [
+        {"eps": radius, "accuracies": {line: [r.value, r.interval] for line, r in here.items()}}
+        for radius, here in accuracy_by_radius(case.radii, made).items()
+    ]

@@ -83,7 +83,10 @@ def _verify(run: RunDir, folder: Path, changes: Mapping[str, Any], eight_bits: b
         result = verify(
             target.model,
             images,
-            [NamedAttack(name, _never, line) for name, line in identity["attacks"]],
+            [
+                NamedAttack(name, _never, line, nearest=name in identity.get("nearest", ()))
+                for name, line in identity["attacks"]
+            ],
             Ledger(folder, chunks),
             budget_of=budgets_of(Ledger(folder, chunks), identity),
             batch_size=identity["batch_size"],

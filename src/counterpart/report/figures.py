@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..records import Record
 from .runs import CLEAN, WORST
-from .tables import TableRow, listed
+from .tables import NORMS, TableRow, listed, radius_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,6 +76,54 @@ def tradeoff(rows: Sequence[TableRow]) -> Plot | None:
         "Clean against worst-case robust accuracy. Up and to the right is better; bars are 95 % intervals."
     )
     return Plot(_svg(draw), caption, f"Trade-off plot. {'; '.join(words)}.")
+
+
+def radius_curves(rows: Sequence[TableRow]) -> list[tuple[list[TableRow], Plot]]:
+    """TableAccuracy against radius with its interval as a band: the rows that were judged in a norm, and their plot.
+
+    Of a single row every line; of several, the worst case of each.
+    """
+    norms: dict[str | None, list[TableRow]] = {}
+    for row in rows:
+        if row.of_radii:
+            norms.setdefault(row.setting_of_radii.norm, []).append(row)
+    return [(judged, _radius_curve(norm, judged)) for norm, judged in norms.items()]
+
+
+def _radius_curve(norm: str | None, rows: Sequence[TableRow]) -> Plot:
+    if len(rows) == 1:
+        curves = {line: rows[0].curve(line) for line in rows[0].lines_of_radii}
+    else:
+        curves = {row.label: row.curve(WORST) for row in rows}
+    unit, scale = (", levels of 255", 255) if norm == "linf" else ("", 1)
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        for i, (name, curve) in enumerate(curves.items()):
+            radii = [scale * radius for radius in curve]
+            values = [100 * point.value for point in curve.values()]
+            style = mark(i)
+            axes.plot(radii, values, label=_short(name), linewidth=1.6, markersize=6, **style)
+            known = [
+                (x, p.low, p.high) for x, p in zip(radii, curve.values(), strict=True) if p.low is not None
+            ]
+            if known:
+                xs, lows, highs = zip(*known, strict=True)
+                low, high = ([100 * (end or 0) for end in ends] for ends in (lows, highs))
+                axes.fill_between(xs, low, high, color=style["color"], alpha=0.15, linewidth=0)
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(f"radius ({NORMS.get(str(norm), norm)}{unit})")
+        axes.set_ylabel("accuracy, %")
+        _legend(figure, axes)
+
+    what = "TableAccuracy" if len(rows) == 1 else "Worst-case accuracy"
+    caption = f"{what} against the radius of the budget, clean accuracy at 0; bands are 95 % intervals."
+    words = [
+        f"{name}: {listed([f'{p.value:.1%} at {radius_text(r, norm)}' for r, p in curve.items()])}"
+        for name, curve in curves.items()
+    ]
+    return Plot(_svg(draw), caption, f"{what} against radius. {'; '.join(words)}.")
 
 
 def losses(rows: Sequence[TableRow]) -> Plot | None:

@@ -93,6 +93,7 @@ def _render(runs: Sequence[Run], output: Path) -> str:
         names=names,
         one_setting=len({row.setting for row in evaluated}) == 1,
         plots=[p for p in (figures.tradeoff(rows), figures.validation(rows), figures.losses(rows)) if p],
+        curves=_curves(evaluated),
         panels=[(row, *_panel(row, files.get(row.label), low, high)) for row in evaluated],
         radii=(tables.radius_text(low, norm), tables.radius_text(high, norm)),
         ramp=ramp(),
@@ -192,6 +193,20 @@ def _per_part(
     """The row, how many images show each part, and {"clean": what was measured of each, ...}."""
     found = {how: row.per_part(how) for how in hows}
     return row, {part: n for one in found.values() for part, (_, n) in one.items()}, found
+
+
+def _curves(
+    rows: Sequence[TableRow],
+) -> list[tuple[figures.Plot, list[float], list[str], list[tuple[TableRow, dict[str, dict[float, TableAccuracy]]]]]]:
+    """For each norm: the plot, the radii and their texts, and {line: its curve} of each row."""
+    found = []
+    for judged, plot in figures.radius_curves(rows):
+        lines = [(row, {line: row.curve(line) for line in row.lines_of_radii}) for row in judged]
+        radii = sorted({radius for _, curves in lines for curve in curves.values() for radius in curve})
+        norm = judged[0].setting_of_radii.norm
+        words = [CLEAN if radius == 0 else tables.radius_text(radius, norm) for radius in radii]
+        found.append((plot, radii, words, lines))
+    return found
 
 
 def _corruptions(runs: Sequence[Run]) -> list[tuple[str, list[tuple[Run, Corrupted]], list[str]]]:

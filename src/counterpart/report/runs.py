@@ -2,12 +2,13 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..numerals import readable
 from ..records import Record, file_hash
 from ..rundir import RunDir, members
 
@@ -24,11 +25,13 @@ class Evaluation:
         key: its identity, the name of its folder.
         metrics: {"clean": record, "PGD-20": record, ..., "worst case": record}, in the order of measurement.
         parts: {"pixel accuracy clean": record, ...} where the parts were measured.
+        smaller: {radius: {"PGD-20": record, ...}} at every radius but the largest, rising; empty where there is one.
     """
 
     key: str
     metrics: Mapping[str, Record]
     parts: Mapping[str, Record]
+    smaller: Mapping[float, Mapping[str, Record]] = field(default_factory=dict)
 
     @property
     def first(self) -> Record:
@@ -54,6 +57,20 @@ class Evaluation:
     def seconds(self) -> float | None:
         """How long it took: every record of an evaluation carries the seconds of the whole."""
         return max((r.seconds for r in self.metrics.values() if r.seconds is not None), default=None)
+
+
+def _read_evaluation(key: str, accuracies: Mapping[str, Record], parts: Mapping[str, Record]) -> Evaluation:
+    """An evaluation from its records, those of smaller radii apart."""
+    metrics: dict[str, Record] = {}
+    smaller: dict[float, dict[str, Record]] = {}
+    for name, record in accuracies.items():
+        radii = record.details.get("radii")
+        if name == CLEAN or not radii or record.details["eps"] == radii[-1]:
+            metrics[name] = record
+        else:
+            radius = float(record.details["eps"])
+            smaller.setdefault(radius, {})[name.removesuffix(f" at {readable(radius)}")] = record
+    return Evaluation(key, metrics, parts, {radius: smaller[radius] for radius in sorted(smaller)})
 
 
 @dataclass(frozen=True)
@@ -97,7 +114,7 @@ class Run:
                 key = str(record.details.get("evaluation", ""))
                 by_key.setdefault(key, {ACCURACY: {}, PARTS: {}})[of][name] = record
         evaluations = [
-            Evaluation(key, of_key[ACCURACY], of_key[PARTS])
+            _read_evaluation(key, of_key[ACCURACY], of_key[PARTS])
             for key, of_key in by_key.items()
             if of_key[ACCURACY]
         ]
@@ -112,6 +129,11 @@ class Run:
     def of_parts(self) -> Evaluation | None:
         """The evaluation whose part metrics the page shows: the first that has any."""
         return next((evaluation for evaluation in self.evaluations if evaluation.parts), None)
+
+    @property
+    def of_radii(self) -> Evaluation | None:
+        """The evaluation whose curve the page shows: the first of several radii."""
+        return next((one for one in self.evaluations if one.smaller), None)
 
     @property
     def training_seconds(self) -> float | None:

@@ -71,6 +71,11 @@ class TableRow:
         return [run.of_parts for run in self.runs if run.of_parts]
 
     @property
+    def of_radii(self) -> list[Evaluation]:
+        """The evaluation at several radii of every run; empty where none was."""
+        return [run.of_radii for run in self.runs if run.of_radii]
+
+    @property
     def seeds(self) -> str:
         """The seeds, in words."""
         return ", ".join("unknown" if run.seed is None else str(run.seed) for run in self.runs)
@@ -84,6 +89,16 @@ class TableRow:
     def setting_of_parts(self) -> "Setting":
         """What its parts were judged on, which may be another evaluation than the one that is shown."""
         return Setting.of(self.of_parts[0])
+
+    @property
+    def setting_of_radii(self) -> "Setting":
+        """What its curve was judged on."""
+        return Setting.of(self.of_radii[0])
+
+    @property
+    def lines_of_radii(self) -> list[str]:
+        """The lines that have a curve, the worst case last."""
+        return [name for name in self.of_radii[0].metrics if name != CLEAN]
 
     @property
     def part_labels(self) -> str:
@@ -126,6 +141,16 @@ class TableRow:
     def part_metric(self, name: str) -> TableAccuracy | None:
         """The named metric of the parts, or None where it was not measured."""
         return _over_seeds([_measured(evaluation.parts.get(name)) for evaluation in self.of_parts])
+
+    def curve(self, line: str) -> dict[float, TableAccuracy]:
+        """{radius: accuracy}, rising; clean accuracy at 0. Only of radii that every seed has."""
+        points = {0.0: _over_seeds([_measured(one.metrics.get(CLEAN)) for one in self.of_radii])}
+        for radius in self.of_radii[0].smaller:
+            at = [one.smaller.get(radius, {}).get(line) for one in self.of_radii]
+            points[radius] = _over_seeds([_measured(record) for record in at])
+        last = [one.metrics.get(line) for one in self.of_radii]
+        points[float(self.of_radii[0].details["eps"])] = _over_seeds([_measured(record) for record in last])
+        return {radius: accuracy for radius, accuracy in points.items() if accuracy is not None}
 
     def per_part(self, how: str) -> dict[str, tuple[TableAccuracy, int]]:
         """{part: (its intersection over union, images that show it)} on clean images or under an attack.
@@ -227,7 +252,9 @@ def group(runs: Iterable[Run]) -> list[TableRow]:
     """
     members: dict[str, list[Run]] = {}
     for run in runs:
-        key = fingerprint([_method(run.config), _judged(run.shown), _judged(run.of_parts)])
+        key = fingerprint(
+            [_method(run.config), _judged(run.shown), _judged(run.of_parts), _judged(run.of_radii)]
+        )
         while any(other.seed == run.seed for other in members.get(key, [])):
             key += "+"
         members.setdefault(key, []).append(run)
@@ -257,7 +284,7 @@ def _judged(evaluation: Evaluation | None) -> object:
         return None
     shared = [
         evaluation.details.get(k)
-        for k in ("method", "model", "data", "split", "shape", "norm", "eps", "eps_low", "weights")
+        for k in ("method", "model", "data", "split", "shape", "norm", "eps", "eps_low", "weights", "radii")
     ]
     return [shared, evaluation.n, sorted(evaluation.metrics), sorted(evaluation.parts)]
 

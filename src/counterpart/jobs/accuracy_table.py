@@ -1,0 +1,78 @@
+"""The accuracies of an evaluation as a table in the terminal: one column, or of several radii one for each."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from ..config import readable
+from ..evaluation.ledger import CLEAN
+from ..records import Record
+from ..rundir import RunDir
+
+DISTANCE = "median distance/"  # names of such records begin so
+
+
+def accuracy_by_radius(radii: Sequence[float], made: Sequence[Record]) -> dict[float, dict[str, Record]]:
+    """{radius: {line: its accuracy}}."""
+    curve: dict[float, dict[str, Record]] = {radius: {} for radius in radii}
+    for record in made:
+        of, _, name = record.name.partition("/")
+        if of == "accuracy" and name != CLEAN:
+            radius = record.details["eps"]
+            curve[radius][name.removesuffix(f" at {readable(radius)}")] = record
+    return curve
+
+
+def print_accuracies(run: RunDir, made: Sequence[Record]) -> None:
+    """Print what was measured: accuracies with intervals, then the median distances of attacks that tell them."""
+    d = made[0].details
+    masked = f" and {d['eps_low']:.4g} by its mask" if "eps_low" in d else ""
+    budget = d["norm"] if "radii" in d else f"{d['norm']} {d['eps']:.4g}{masked}"
+    what = f"{d['method']}, {d['data']} {d['split']}, {budget}, n = {made[0].n}"
+    title = f"{run.name}: {what}"
+    if "radii" in d:
+        table = _table_of_radii(title, d["radii"], made)
+    else:
+        table = Table(title=title, title_justify="left")
+        for column in ("", "accuracy", "95 % interval"):
+            table.add_column(column)
+        for record in made:
+            if record.interval is not None:
+                low, high = record.interval
+                name = record.name.removeprefix("accuracy/")
+                table.add_row(name, f"{record.value:.2%}", f"{low:.2%} to {high:.2%}")
+    Console().print(table)
+    for record in made:
+        if record.name.startswith(DISTANCE):
+            Console().print(_distance_in_words(record), highlight=False, markup=False, soft_wrap=True)
+
+
+def _table_of_radii(title: str, radii: Sequence[float], made: Sequence[Record]) -> Table:
+    """A row for each attack, a column for each radius."""
+    table, curve = Table(title=title, title_justify="left"), accuracy_by_radius(radii, made)
+    for column in ("", *(f"at {readable(radius)}" for radius in radii)):
+        table.add_column(column)
+    cells = {CLEAN: [made[0]] * len(radii)}
+    for line in curve[radii[-1]]:
+        cells[line] = [curve[radius][line] for radius in radii]
+    for line, records in cells.items():
+        table.add_row(line, *(_in_words(record) for record in records))
+    for record in made:  # what was measured of parts, at the largest radius
+        if record.interval is not None and not record.name.startswith("accuracy/"):
+            table.add_row(record.name, *[""] * (len(radii) - 1), _in_words(record))
+    return table
+
+
+def _in_words(record: Record) -> str:
+    low, high = record.interval or (0.0, 1.0)
+    return f"{record.value:.2%}\n{low:.2%} to {high:.2%}"
+
+
+def _distance_in_words(record: Record) -> str:
+    """Such as "DeepFool-50: median distance 0.0123 (3.14/255) of the 950 images that it met"."""
+    name, of = record.name.removeprefix(DISTANCE), f"the {record.n:,} images that it met"
+    if record.value is None:
+        return f"{name}: no median distance, it found none for half of {of}."
+    levels = f" ({255 * record.value:.3g}/255)" if record.details["norm"] == "linf" else ""
+    return f"{name}: median distance {record.value:.4g}{levels} of {of}."
