@@ -198,7 +198,7 @@ def test_a_target_that_holds_something_else_is_refused(source, tmp_path):
         UserError, match=r"no folder\. What belongs there: counterpart data describe cityscapes"
     ):
         prepare_named("cityscapes", tmp_path / "gone", target, Options(), workers=1)
-    with pytest.raises(UserError, match="--split city: pascal-part has sample, photograph"):
+    with pytest.raises(UserError, match="--split city does not fit: pascal-part has sample, photograph"):
         prepare_named("pascal-part", root, target, Options(split="city"), workers=1)
     with pytest.raises(UserError, match="Did you mean 'cityscapes'"):
         prepare_named("cityscape", root, target, Options(), workers=1)

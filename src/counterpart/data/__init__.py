@@ -21,7 +21,7 @@ from .transforms import Augmentation, ResizedCrop, resize_maps
 
 
 def say_whether_there(name: str, root: Path | None) -> str:
-    """One line for ``doctor``: whether a data set is there. Looks at names of files only.
+    """Say in one line, for ``counterpart doctor``, whether a data set is there. Only the names of files are looked at.
 
     Raises:
         UserError: if there is no data set of that name.

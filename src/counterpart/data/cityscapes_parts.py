@@ -28,9 +28,9 @@ NAMES = {
 CLASS_IDS = {"human": (24, 25), "vehicle": (26, 27, 28)}  # person, rider; car, truck, bus
 LABEL_OF = {number: label for label, numbers in CLASS_IDS.items() for number in numbers}
 PUBLISHED = 29_728
-MIN_AREA = 1000  # pixels of an object
+MIN_AREA = 1000  # the fewest pixels that an object may have
 PAD, PUBLISHED_PAD = 0.1, 0.2
-LARGEST = 99_999_99  # of all ids
+LARGEST = 99_999_99  # the largest id that a file may hold
 
 ABOUT = f"""\
 Cityscapes Panoptic Parts: {PUBLISHED:,} crops of humans and vehicles from photographs of streets, with 9 parts.
@@ -60,7 +60,7 @@ Crops of one photograph overlap: --split photograph or --split city keeps them t
 
 
 class Frame(NamedTuple):
-    """A unit: a photograph and its annotation."""
+    """A unit of the preparation: a photograph and its annotation."""
 
     name: str
     city: str
@@ -72,7 +72,7 @@ class Frame(NamedTuple):
 
 
 def plan(source: Path, options: Options) -> Plan:
-    """What there is to do.
+    """Read the source folder, and plan what there is to prepare.
 
     Raises:
         UserError: if folders or photographs are missing.
@@ -118,7 +118,7 @@ def plan(source: Path, options: Options) -> Plan:
 
 
 def extract(unit: Frame) -> Extracted:
-    """The crops of a frame.
+    """Cut the samples out of a frame.
 
     Raises:
         UserError: if a file is damaged, sizes differ, or ids break the format.
@@ -149,7 +149,7 @@ def extract(unit: Frame) -> Extracted:
 def decode_ids(
     ids: Int[np.ndarray, "h w"],
 ) -> tuple[Int[np.ndarray, "h w"], Int[np.ndarray, "h w"], Int[np.ndarray, "h w"]]:
-    """Class, instance and part of each id; -1 where it has none."""
+    """Split each id into class, instance and part; -1 stands for what an id does not have."""
     has_part, has_instance = ids > 99_999, ids > 99
     both = np.where(has_part, ids // 100, ids)
     part = np.where(has_part, ids % 100, -1)
@@ -161,7 +161,7 @@ def decode_ids(
 
 
 def _lookup() -> UInt8[np.ndarray, " n"]:
-    """Our part id of every id that a file may hold, up to the last class that has parts."""
+    """A table of our part id for every id that a file may hold, up to the last class that has parts."""
     table = np.zeros((1 + max(LABEL_OF)) * 100_000, dtype=np.uint8)
     for number, label in LABEL_OF.items():
         of_class = table[number * 100_000 : (number + 1) * 100_000].reshape(1000, 100)  # instance, part
@@ -174,12 +174,12 @@ _TABLE = _lookup()
 
 
 def part_ids(ids: Int[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """Our part ids, 0 for everything without one: one look into a table per pixel."""
+    """Translate a file's ids into our part ids, by a table; 0 stands for everything that is no part."""
     return np.where(ids < len(_TABLE), _TABLE[np.minimum(ids, len(_TABLE) - 1)], 0).astype(np.uint8)
 
 
 class Box(NamedTuple):
-    """Rows top <= y < bottom, columns left <= x < right."""
+    """A box of pixels: rows top <= y < bottom and columns left <= x < right."""
 
     top: int
     left: int
@@ -188,9 +188,10 @@ class Box(NamedTuple):
 
 
 def square_region(box: Box, draws: NDArray[np.float64], pad: float = PAD) -> Box:
-    """A square that holds the whole box, with margins drawn from 0 to ``pad`` of its longer side.
+    """A square that holds the whole box, with random margins of up to ``pad`` times its longer side.
 
-    Opposite margins of the longer side add up to ``pad``; the shorter side lies in the middle before they are drawn.
+    The two margins along the longer side add up to ``pad`` times that side. Along the shorter side the box is centred
+    first, and then shifted in the same way.
     """
     height, width = box.bottom - box.top, box.right - box.left
     longer = max(height, width)
@@ -204,10 +205,11 @@ def square_region(box: Box, draws: NDArray[np.float64], pad: float = PAD) -> Box
 def published_region(
     box: Box, draws: NDArray[np.float64], shape: tuple[int, ...], pad: float = PUBLISHED_PAD
 ) -> Box:
-    """The published code's square, which may cut the object off.
+    """The square that the published code cuts out, which may cut the object off.
 
-    Its sides are a pixel short; the margins are drawn as shares of the side that was already widened; it is moved
-    back to where the photograph with its black frame begins, and cut where that ends.
+    It differs from ``square_region`` in four ways. The sides of the box are a pixel short. Margins are drawn as shares
+    of the side after it was widened. The square is moved back to where the photograph with its black frame begins. It
+    is cut off where the frame ends.
     """
     frame = int(max(*shape, 3) * 0.1)
     top, left = box.top + frame, box.left + frame
@@ -223,7 +225,7 @@ def published_region(
 
 
 def cut(array: np.ndarray, region: Box) -> np.ndarray:
-    """A region of an image or mask; 0 beyond its border."""
+    """Cut a region out of an image or mask; what lies beyond the border is 0."""
     height, width = array.shape[:2]
     out = np.zeros(
         (region.bottom - region.top, region.right - region.left, *array.shape[2:]), dtype=array.dtype
@@ -238,7 +240,7 @@ def cut(array: np.ndarray, region: Box) -> np.ndarray:
 
 
 def _objects(classes: NDArray[np.int32], instances: NDArray[np.int32]) -> list[tuple[int, int, int, Box]]:
-    """Class, instance, area and box of everything that may become a sample, ordered by class and instance."""
+    """List class, instance, area and box of all that may become a sample, ordered by class and instance."""
     first = min(LABEL_OF)
     wanted = np.isin(classes, list(LABEL_OF))
     keys = np.where(wanted, (classes - first) * 1001 + instances + 2, 0)  # instance -1 is a crowd
@@ -263,7 +265,7 @@ def _why_not(
     masks: NDArray[np.uint8],
     published: bool,
 ) -> str | None:
-    """Why an object becomes no sample; None if it does."""
+    """The reason why an object becomes no sample; None if it becomes one."""
     if published and instance == 0:
         return "first instance"
     if not published and instance < 0:

@@ -1,4 +1,4 @@
-"""Labels of one data set as answers of a model that was trained on another."""
+"""Translate the labels of a data set into the answers of a model that was trained on another."""
 
 import json
 import re
@@ -20,21 +20,21 @@ FORM = '{"cat": "Cat", "dog": [207, 208], "insect": null}'
 def mapped(
     images: ImageSet, given: Path | Mapping[str, Any] | None, outputs: Sequence[str]
 ) -> tuple[ImageSet, list[list[int]] | None]:
-    """The images that a model can be judged on, with labels that index its answers.
+    """Choose the images that a model can be judged on, and give them labels that index its answers.
 
     A class of the images is answered by the outputs that the map names. Otherwise the classes are matched by name,
     ignoring case and leading digits: "01_bird" is answered by "Bird". Where several outputs answer a class, wrap the
     model in ``models.merged``.
 
     Args:
-        images: whose labels index their own classes.
+        images: a set whose labels index its own classes.
         given: the map, or the JSON file that holds it: {class of the images: index or name of an output, a list of
             these, or null to leave the class out}. Classes may share an output. "*" stands for all other classes.
         outputs: name of each output of the model.
 
     Returns:
-        The images; their classes are the model's answers, under the images' own names where these are mapped. Where
-        outputs are to be merged also the outputs of each answer, else None.
+        The images, whose classes are now the model's answers, called by the images' own names where these are mapped;
+        and the outputs that make up each answer, or None where no outputs have to be merged.
 
     Raises:
         UserError: a class has no output, or the map does not fit.
@@ -67,7 +67,7 @@ def mapped(
 def _groups(
     classes: Sequence[str], chosen: Mapping[str, Any], outputs: Sequence[str], source: str
 ) -> dict[str, tuple[int, ...]]:
-    """Class of the images -> the outputs that answer it, ascending; none for a class that is left out."""
+    """Map each class of the images to the outputs that answer it, ascending; to none if the class is left out."""
     for name in chosen:
         if name not in classes and name != OTHERS:
             raise UserError(
@@ -122,7 +122,7 @@ def _bare(name: str) -> str:
 
 
 def _indices(name: str, value: Any, outputs: Sequence[str], source: str) -> tuple[int, ...]:
-    """What a map says of a class."""
+    """The outputs that a map names for a class, ascending."""
     if value is None:
         return ()
     indices = set()

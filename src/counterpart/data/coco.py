@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import UserError
 from ..parsing import read_json
 
-KINDS: dict[str, type] = {  # of what is looked up or opened
+KINDS: dict[str, type] = {  # the types of the fields that are looked up or opened
     "id": int, "image_id": int, "category_id": int, "height": int, "width": int, "file_name": str,
 }  # fmt: skip
 FAR = 100  # sizes of the image; each step along a border takes memory
@@ -22,7 +22,7 @@ REFINED = 5  # polygons are drawn on a grid that is this much finer, so that a p
 
 
 def read(path: Path) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]], list[dict[str, Any]]]:
-    """Images and categories by id, and the annotations, of a COCO file.
+    """Read a COCO file: its images and categories by id, and its annotations.
 
     Raises:
         UserError: if the file is missing, damaged, or names an id twice or one that is not there.
@@ -69,7 +69,7 @@ def _by_id(path: Path, name: str, rows: list[dict[str, Any]]) -> dict[int, dict[
 
 
 def mask(segmentation: object, height: int, width: int) -> Bool[np.ndarray, "h w"]:
-    """What a ``segmentation`` covers: polygons, or run lengths, compressed or not.
+    """The mask of a ``segmentation``, which holds polygons, or run lengths that may be compressed.
 
     Raises:
         ValueError: if it is none of these, or run lengths have another size.
@@ -106,7 +106,7 @@ def _corners(numbers: object, height: int, width: int) -> NDArray[np.float64]:
 
 
 def _polygon(points: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
-    """A polygon (n, 2) of x and y, by the crossings of its border with the columns of pixels.
+    """Fill a polygon (n, 2) of x and y, by the crossings of its border with the columns of pixels.
 
     The border is walked on a fine grid, one step along its longer axis at a time; wherever a step enters another
     column of pixels, the column's fill changes at that height.
@@ -154,7 +154,11 @@ def _from_runs(counts: object, height: int, width: int) -> NDArray[np.bool_]:
 
 
 def _decompressed(text: str) -> list[int]:
-    """Run lengths from COCO's text: six bits a character, the lower five first; from the third on, differences."""
+    """Decode run lengths from COCO's text.
+
+    A character holds six bits: five of a number, the lowest first, and one that says whether the number goes on. From
+    the fourth number on, the text holds the difference from the number two places before.
+    """
     runs: list[int] = []
     number = shift = 0
     for character in text.encode():

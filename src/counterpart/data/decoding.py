@@ -35,13 +35,14 @@ DAMAGED = (
 def decode(
     path: Path, size: int | None = None, prepare: Prepare | None = None, channels: int = 3
 ) -> UInt8[Tensor, "c h w"]:
-    """An image file as RGB, or as grey.
+    """Decode an image file as RGB, or as grey.
 
     Args:
         path: the file.
         size: resize the shorter side to this many pixels (bilinear, antialiased) and crop the centre square.
         prepare: resize and crop with this instead.
-        channels: 3, or 1: grey images as they are, colours by their luma (ITU-R BT.601), transparency dropped.
+        channels: 3 for RGB. 1 for grey: grey images stay as they are, colours become their luma (ITU-R BT.601), and
+            transparency is dropped.
 
     Raises:
         UserError: if the file is missing, damaged, or no 8-bit image.
@@ -62,9 +63,9 @@ def decode(
 def decode_all(
     paths: Sequence[Path], shape: tuple[int, int, int], prepare: Prepare | None = None
 ) -> UInt8[Tensor, "n c h w"]:
-    """Image files of one shape (C, H, W), decoded by several threads.
+    """Decode image files in several threads to one shape (C, H, W).
 
-    Others are fitted to that shape by ``prepare``, or, where H = W, by ``decode``.
+    Images of another size are fitted by ``prepare``, or by ``decode`` where H = W.
     """
     images = torch.empty((len(paths), *shape), dtype=torch.uint8)
     size = shape[1] if shape[1] == shape[2] else None
@@ -81,7 +82,7 @@ def decode_all(
 
 
 def common_size(paths: Sequence[Path]) -> tuple[int, int]:
-    """(H, W) of all images, read off their headers.
+    """The size (H, W) that all images have, read off their headers.
 
     Raises:
         UserError: if two images differ in size; names both.
@@ -99,7 +100,7 @@ def common_size(paths: Sequence[Path]) -> tuple[int, int]:
 
 
 def header_size(path: Path) -> tuple[int, int]:
-    """(H, W) of an image file."""
+    """The size (H, W) of an image file."""
     try:
         with Image.open(path) as image:
             return image.height, image.width
@@ -110,13 +111,14 @@ def header_size(path: Path) -> tuple[int, int]:
 def _in_channels(image: Image.Image, channels: int) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
         raise ValueError(f"mode {image.mode} has more than 8 bits per channel, convert it to 8")
-    if image.mode == "P":  # Pillow warns about a palette with transparency that goes to RGB directly
+    # By way of RGBA: Pillow warns when a palette with transparency is converted to RGB directly.
+    if image.mode == "P":
         image = image.convert("RGBA")
     return image.convert("RGB" if channels == 3 else "L")
 
 
 def fit(image: Image.Image, size: int, resample: Image.Resampling = Image.Resampling.BILINEAR) -> Image.Image:
-    """The shorter side to ``size``, then the centre: rounded as in torchvision."""
+    """Resize the shorter side to ``size`` and crop the centre square, rounded as in torchvision."""
     width, height = image.size
     short = min(width, height)
     width, height = int(size * width / short), int(size * height / short)

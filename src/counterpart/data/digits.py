@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from .image_sets import ImageSet, Splits, content_fingerprint, hold_out, numbered
 
-DEFAULT_SIZE = 16  # at the scans' own 8 px, maps of a network with strides mean nothing
+DEFAULT_SIZE = 16  # at the scans' own 8 pixels the maps of a network with strides mean nothing
 TEST_SHARE = 400 / 1797
 
 
@@ -48,6 +48,6 @@ def load_digits(
 
 
 def _scaled(values: Tensor, size: int) -> Tensor:
-    """0 .. 16 at 8 px to uint8 at ``size`` px."""
+    """Scale scans of 8 pixels with values from 0 to 16 to uint8 images of ``size`` pixels."""
     scaled = F.interpolate(values, (size, size), mode="bilinear", antialias=True)
     return (scaled * (255 / 16)).round().clamp(0, 255).byte()

@@ -12,8 +12,8 @@ from .image_sets import ImageSet, Splits, content_fingerprint, hold_out
 from .listing import class_folders, files_by_class, split_layout, split_of
 
 TEST_SHARE = 0.2
-IN_MEMORY_BYTES = 2**31  # decoded; beyond this, images are decoded on demand
-HASHED_BYTES = 2**31  # on disk; beyond this, the fingerprint covers names and sizes only
+IN_MEMORY_BYTES = 2**31  # of decoded images; larger sets are decoded on demand
+HASHED_BYTES = 2**31  # on disk; of larger sets the fingerprint covers names and sizes only
 
 
 def load_folder(
@@ -26,7 +26,7 @@ def load_folder(
     trained_on: str | None = None,
     channels: int = 3,
 ) -> Splits:
-    """Images from ``root/{train,val,test}/CLASS/*``, or from ``root/CLASS/*`` without split folders.
+    """Read images from ``root/{train,val,test}/CLASS/*``, or from ``root/CLASS/*`` where there are no split folders.
 
     Split folders may have any of the names of ``listing.SPLIT_NAMES``, in any case.
 
@@ -127,7 +127,7 @@ def set_of_files(
 
 
 def _splits(sets: dict[str, ImageSet], share: float) -> Splits:
-    """Three splits from those that there are."""
+    """Make three splits of those that are there."""
     if "test" not in sets and "validation" in sets:
         sets["test"] = replace(sets.pop("validation"), split="test")
     if "test" not in sets:
@@ -142,7 +142,7 @@ def _splits(sets: dict[str, ImageSet], share: float) -> Splits:
 
 
 def split_folders(root: Path) -> dict[str, Path]:
-    """The folder of each split, or the root as train where there are none.
+    """The folder of each split; where there are no split folders, the root serves as train.
 
     Raises:
         UserError: if the layout is none that can be read.
@@ -177,7 +177,7 @@ def _has_splits(folder: Path) -> bool:
 
 
 def files_fingerprint(root: Path, files: Sequence[Path]) -> str:
-    """12 hex digits of names and contents; for files of over ``HASHED_BYTES`` together, of names and sizes."""
+    """12 hex digits made of names and contents, or of names and sizes for files of over ``HASHED_BYTES`` together."""
     return content_fingerprint(_content(root, files))
 
 

@@ -68,7 +68,7 @@ class ImageSet:
         return len(self.labels)
 
     def read(self, positions: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"]:
-        """The images at some positions; on the device of ``pixels``, or on the CPU where files are decoded."""
+        """Read the images at some positions, on the device of ``pixels``, or on the CPU where files are decoded."""
         if self.pixels is not None:
             images = self.pixels[positions.to(self.pixels.device)]
         else:
@@ -79,9 +79,9 @@ class ImageSet:
         )
 
     def read_parts(self, positions: Int[Tensor, " b"]) -> Int[Tensor, "b h w"]:
-        """The part ids at some positions, int64, 0 = background; on the device of the masks, or on the CPU.
+        """Read the part ids at some positions, int64 with 0 for background, on the device of the masks or on the CPU.
 
-        All background for images without annotation.
+        Images without annotation are all background.
         """
         parts = self.parts
         if parts is None:
@@ -100,7 +100,10 @@ class ImageSet:
         return (masks if parts.convert is None else parts.convert(masks)).long()
 
     def read_masks(self, positions: Int[Tensor, " b"]) -> Float[Tensor, "b h w"] | None:
-        """The masks at some positions as shares in [0, 1], NaN for a sample without one; None without any masks."""
+        """Read the masks at some positions as shares in [0, 1].
+
+        A sample without a mask gets NaN. A set without any masks gives None.
+        """
         if self.masks is None or self.mask_rows is None:
             return None
         rows = self.mask_rows[positions.to(self.mask_rows.device)]
@@ -149,12 +152,12 @@ class Splits:
 
 
 def numbered(split: str, n: int) -> tuple[str, ...]:
-    """Names of samples that come without files: "train/00012"."""
+    """The names of samples that come without files, such as "train/00012"."""
     return tuple(f"{split}/{row:05d}" for row in range(n))
 
 
 def stratified(labels: Int[Tensor, " n"], count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Draw ``count`` positions with the same share of every class, at most one image off.
+    """Draw ``count`` positions, from every class the same share to within one image.
 
     The draw is made of integer operations only and so is the same on every platform.
 
@@ -178,7 +181,7 @@ def stratified(labels: Int[Tensor, " n"], count: int, seed: int) -> tuple[Tensor
 
 
 def balanced_subset(images: ImageSet, n: int, seed: int) -> ImageSet:
-    """``n`` images with the same share of every class, at most one image off, in their old order.
+    """Draw ``n`` images, from every class the same share to within one image, and leave them in their order.
 
     Raises:
         UserError: if the set has fewer images.
@@ -194,10 +197,10 @@ def balanced_subset(images: ImageSet, n: int, seed: int) -> ImageSet:
 def provide(
     folder: Path, missing: Callable[[Path], list[str]], fetch: Callable[[Path], None] | None, otherwise: str
 ) -> None:
-    """Let the main process fetch what a folder lacks, if anything shall; the others wait, whatever they see.
+    """Make sure that a folder lacks nothing. The main process fetches what is missing, and the others wait for it.
 
     Raises:
-        UserError: what is missing still, and what to do ``otherwise``.
+        UserError: something is still missing; the message ends with ``otherwise``, which says what to do.
     """
     if fetch is not None:
         if distributed.is_main() and missing(folder):
@@ -208,7 +211,7 @@ def provide(
 
 
 def hold_out(images: ImageSet, share: float, split: str) -> tuple[ImageSet, ImageSet]:
-    """Keep a share of a set apart as another split: (the rest, the split).
+    """Set a share of a set aside as another split, and return (the rest, the split).
 
     At least one image goes to either side. The draw is the same in every run.
 
@@ -226,7 +229,7 @@ def hold_out(images: ImageSet, share: float, split: str) -> tuple[ImageSet, Imag
 
 
 def content_fingerprint(chunks: Iterable[bytes | Tensor]) -> str:
-    """12 hex digits of a sequence of bytes and CPU tensors."""
+    """A hash of 12 hex digits, made of a sequence of bytes and CPU tensors."""
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk if isinstance(chunk, bytes) else np.ascontiguousarray(chunk.numpy()).data)

@@ -110,7 +110,7 @@ def imagenet_folder(root: Path) -> Path:
 
 
 def missing_files(root: Path) -> list[str]:
-    """What a folder lacks of a layout that can be judged on."""
+    """The files that a folder lacks to be judged on."""
     root = Path(root)
     home = root / KAGGLE if (root / KAGGLE).is_dir() else root
     return [] if (home / "val").is_dir() else ["val"]
@@ -138,7 +138,7 @@ def _in_folders(by_wnid: Mapping[str, list[Path]]) -> list[tuple[Path, str]]:
 
 
 def _flat(folder: Path, wnid_of: Mapping[str, str]) -> list[tuple[Path, str]]:
-    """The files of a flat validation folder and the WordNet id of each."""
+    """List the files of a flat validation folder with the WordNet id of each."""
     files = image_files(folder)
     if not files:
         raise UserError(f"{folder} holds no images.")
@@ -150,7 +150,7 @@ def _flat(folder: Path, wnid_of: Mapping[str, str]) -> list[tuple[Path, str]]:
 
 
 def _mapping(folder: Path, root: Path) -> dict[str, str]:
-    """Image -> WordNet id, from what lies beside a flat validation folder.
+    """Map each image to its WordNet id, from what lies beside a flat validation folder.
 
     The official ids (ILSVRC2012_ID, 1 to 1000) of the development kit are no positions among sorted WordNet ids: only
     its meta.mat says which belongs to which.
@@ -168,7 +168,7 @@ def _mapping(folder: Path, root: Path) -> dict[str, str]:
 
 
 def read_solution(path: Path) -> dict[str, str]:
-    """Image -> WordNet id, from Kaggle's table: "ILSVRC2012_val_00048981,n03995372 85 1 499 272".
+    """Map each image to its WordNet id, from Kaggle's table: "ILSVRC2012_val_00048981,n03995372 85 1 499 272".
 
     Raises:
         UserError: if the file is no such table.
@@ -193,7 +193,7 @@ def read_solution(path: Path) -> dict[str, str]:
 
 
 def read_kit(folder: Path) -> dict[str, str]:
-    """Image -> WordNet id, from the development kit's list of official ids and its table of classes.
+    """Map each image to its WordNet id, from the development kit's list of official ids and its table of classes.
 
     Raises:
         UserError: if a file is missing or damaged, or the list names an id that is no class.
@@ -215,7 +215,7 @@ def read_kit(folder: Path) -> dict[str, str]:
 
 
 def read_meta(path: Path) -> dict[int, str]:
-    """Official id -> WordNet id of the classes that have images (the leaves), from ``meta.mat``.
+    """Map official ids to WordNet ids, from ``meta.mat``, for the classes that have images (the leaves).
 
     Raises:
         UserError: if the file is damaged or no such table.

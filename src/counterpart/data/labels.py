@@ -19,7 +19,7 @@ FOREGROUND = "object"
 
 
 def relabelled(images: ImageSet, kind: str) -> ImageSet:
-    """The images with part labels of a kind; images without parts stay as they are.
+    """Replace part masks by part labels of a cheaper kind. Images without parts stay as they are.
 
     Labels are made of the masks at the size of the data set, before any augmentation: a box or a point that a person
     drew is cropped with the image, and is not drawn again around what a crop leaves. Differs from the published
@@ -43,7 +43,7 @@ def relabelled(images: ImageSet, kind: str) -> ImageSet:
 
 
 def keep_labels(images: ImageSet, share: float) -> ImageSet:
-    """The images with part labels on a share of those that have any, the same share of each class.
+    """Keep the part labels on a share of the images that have any, the same share in each class.
 
     The draw is the same in every run, and a smaller share is part of a larger one, but for rounding.
 
@@ -66,7 +66,7 @@ def keep_labels(images: ImageSet, share: float) -> ImageSet:
 
 
 def boxes(masks: Integer[Tensor, "b h w"], count: int) -> Integer[Tensor, "b h w"]:
-    """Each part's filled tight box. Where boxes overlap, the larger id wins.
+    """The filled bounding box of each part. Where boxes overlap, the larger id wins.
 
     A part of several pieces, such as two wheels, has one box around them.
 
@@ -94,7 +94,7 @@ def boxes(masks: Integer[Tensor, "b h w"], count: int) -> Integer[Tensor, "b h w
 
 
 def centroids(masks: Integer[Tensor, "b h w"], count: int) -> Integer[Tensor, "b h w"]:
-    """One pixel per part: the one that holds its centre of mass. Where two meet, the larger id wins."""
+    """A single pixel for each part, at its centre of mass. Where two meet, the larger id wins."""
     n, height, width = masks.shape
     owner = _owners(masks, count).flatten()
     down, across = torch.arange(height, device=masks.device), torch.arange(width, device=masks.device)
@@ -116,13 +116,13 @@ def centroids(masks: Integer[Tensor, "b h w"], count: int) -> Integer[Tensor, "b
 
 
 def _owners(masks: Tensor, count: int) -> Tensor:
-    """(B, H, W) a number for each pair of image and part id."""
+    """Number the pairs of image and part id: the number of each pixel, (B, H, W)."""
     first = torch.arange(len(masks), device=masks.device) * (count + 1)
     return masks.long() + first.view(-1, 1, 1)
 
 
 def _conversion(names: PartNames, count: int, kind: str) -> tuple[PartNames, Callable[[Tensor], Tensor]]:
-    """Names and masks under a kind of labels."""
+    """The names of parts under a kind of labels, and the function that converts masks to it."""
     if kind == "boxes":
         return names, partial(boxes, count=count)
     if kind == "centroids":

@@ -16,7 +16,7 @@ from .transforms import Augment, as_floats, resize_maps
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Int[Tensor, " n"]:
-    """A permutation of 0 .. n - 1: a function of (seed, epoch) only, so a resumed epoch has the same order."""
+    """A permutation of 0 .. n - 1 that depends on seed and epoch alone, so that a resumed epoch has the same order."""
     return Keys(seed, "order", torch.arange(n)).fold(epoch).bits(0, (1,))[:, 0].argsort(stable=True)
 
 
@@ -32,12 +32,12 @@ def batches(
     maps: Float[Tensor, "k h w"] | None = None,
     first: int = 0,
 ) -> Iterator[Batch]:
-    """This process's share of every global batch, as floats in [0, 1] on the device.
+    """Yield this process's share of every global batch, as floats in [0, 1] on the device.
 
     A last global batch with fewer images than there are processes leaves some of them an empty batch, so that
     all processes count the same steps.
 
-    Where the set carries masks of the user's own, they are the importance, moved as the images are.
+    Where the set has masks that the user drew, they are the importance of its pixels, and augmented like the images.
 
     Args:
         images: the set; for speed, already on the device.
@@ -88,7 +88,7 @@ def _shares(order: Tensor, batch_size: int, first: int) -> Iterator[Tensor]:
 
 
 def _read(images: ImageSet, shares: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """Positions, their pixels and part ids; files are decoded one batch ahead."""
+    """Yield positions with their pixels and part ids. Files are decoded one batch ahead."""
 
     def both(positions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         masks = None if images.parts is None else images.read_parts(positions)

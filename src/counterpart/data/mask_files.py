@@ -23,14 +23,14 @@ from .decoding import DAMAGED, WORKERS, fit, header_size
 from .image_sets import ImageSet, Splits, content_fingerprint
 from .listing import visible_files
 
-MOST_BYTES = 2**33  # of the masks of a split, which are kept in memory
+MOST_BYTES = 2**33  # that the masks of a split may take in memory
 SHOWN = 3
 _KINDS = {"P": "a palette image", "I": "a 16-bit image", "LA": "grey with transparency"}
 _log = logging.getLogger(__name__)
 
 
 def with_masks(splits: Splits, folder: Path, needed: str) -> Splits:
-    """The splits, each sample with its mask where the folder has one.
+    """Give each sample of the splits its mask, where the folder has one.
 
     Args:
         splits: all that the data set has, so that no mask of a known image counts as unknown.
@@ -79,14 +79,14 @@ def mask_name(name: str) -> str:
 
 
 def masks_fingerprint(images: ImageSet) -> str | None:
-    """12 hex digits of a set's masks and of who has which; None where it carries none."""
+    """A hash of 12 hex digits of a set's masks and of which sample has which; None for a set without masks."""
     if images.masks is None or images.mask_rows is None:
         return None
     return content_fingerprint([images.masks.cpu(), images.mask_rows.cpu()])
 
 
 def decode_mask(path: Path, images: ImageSet, image: Path | None) -> UInt8[Tensor, "h w"]:
-    """A mask at the size of a set's images.
+    """Decode a mask at the size of a set's images.
 
     Args:
         path: the mask.

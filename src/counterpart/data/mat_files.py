@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-MOST_BYTES = 2**30  # of an element that is stored compressed
-MOST_DEPTH = 20  # of cells and structures within each other
+MOST_BYTES = 2**30  # the most that a compressed element may grow to
+MOST_DEPTH = 20  # levels of cells and structures within each other
 HEADER_BYTES = 128
 MATRIX, COMPRESSED = 14, 15
 CELL, STRUCTURE, TEXT = 1, 2, 4
@@ -25,14 +25,14 @@ ENCODINGS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16",
 
 
 class _Element(NamedTuple):
-    """What kind of data, and its bytes."""
+    """An element of a file: the kind of its data, and its bytes."""
 
     kind: int
     content: memoryview
 
 
 def read_variables(content: bytes) -> dict[str, Any]:
-    """The variables of a file by name.
+    """Read the variables of a file, by name.
 
     Numbers are numpy arrays in the shape that MATLAB shows; a text is a ``str``, of several rows with line ends between
     them; a cell array is a list, and a structure array a list of dictionaries, both in MATLAB's order of elements.
@@ -66,13 +66,13 @@ def _decompressed(content: memoryview) -> bytes:
 
 
 def _elements(content: memoryview, order: str) -> Iterator[_Element]:
-    """The elements that follow each other in some bytes."""
+    """Yield the elements that follow each other in some bytes."""
     start = 0
     while start < len(content):
         if start + 8 > len(content):
             raise ValueError("an element is cut off")
         kind, length = (int(word) for word in np.frombuffer(content[start : start + 8], f"{order}u4"))
-        if kind >> 16:  # at most four bytes, beside their length in one word
+        if kind >> 16:  # a small element: up to four bytes that share a word with their length
             kind, length = kind & 0xFFFF, kind >> 16
             if length > 4:
                 raise ValueError(f"a small element states {length} bytes")

@@ -60,7 +60,7 @@ painted in the order of the annotations, the later ones over the earlier."""
 
 
 class Photograph(NamedTuple):
-    """A unit: a photograph under one of its classes."""
+    """A unit of the preparation: a photograph under one of its classes."""
 
     label: str
     name: str
@@ -71,7 +71,7 @@ class Photograph(NamedTuple):
 
 
 def plan(source: Path, options: Options) -> Plan:
-    """What there is to do.
+    """Read the source folder, and plan what there is to prepare.
 
     Raises:
         UserError: if files are missing or damaged.
@@ -105,7 +105,7 @@ def plan(source: Path, options: Options) -> Plan:
 
 
 def extract(unit: Photograph) -> Extracted:
-    """A photograph and its mask.
+    """Make the sample of a photograph: its image and its mask.
 
     Raises:
         UserError: if the image is damaged or has another size than its annotation, or the annotation is wrong.
@@ -125,7 +125,7 @@ def extract(unit: Photograph) -> Extracted:
 
 
 def paint(annotations: list[tuple[int, object]], height: int, width: int) -> UInt8[np.ndarray, "h w"]:
-    """(part id, segmentation) pairs as a mask: later ones over earlier ones.
+    """Paint (part id, segmentation) pairs into a mask, later ones over earlier ones.
 
     Raises:
         ValueError: if a segmentation cannot be read.
@@ -137,7 +137,7 @@ def paint(annotations: list[tuple[int, object]], height: int, width: int) -> UIn
 
 
 def _photographs(source: Path, path: Path) -> Iterator[Photograph]:
-    """The photographs of a file: for each class, in the published order, those that show a part of it."""
+    """Yield the photographs of a file: for each class, in the published order, those that show a part of it."""
     images, categories, annotations = coco.read(path)
     part_of = _part_ids(path, categories)
     by_image: dict[int, list[dict[str, Any]]] = {}
@@ -165,7 +165,7 @@ def _photographs(source: Path, path: Path) -> Iterator[Photograph]:
 
 
 def _part_ids(path: Path, categories: Mapping[int, Mapping[str, Any]]) -> dict[int, int]:
-    """Our part id of each category: the k-th category of a class is its k-th part.
+    """Map each category to our part id: the k-th category of a class is its k-th part.
 
     Raises:
         UserError: if the classes have not as many parts as those of the release.
@@ -189,7 +189,7 @@ def _part_ids(path: Path, categories: Mapping[int, Mapping[str, Any]]) -> dict[i
 
 
 def _found(source: Path, split: str, file: str) -> Path:
-    """Where an image lies; the usual place if it is nowhere."""
+    """The path of an image; the usual one if it is nowhere."""
     synset = file.split("_")[0]
     places = [
         source / "JPEGImages" / synset / file,

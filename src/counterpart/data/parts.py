@@ -67,7 +67,7 @@ def largest(names: PartNames) -> int:
 
 
 def part_names(names: PartNames) -> list[str]:
-    """What each part is called, the background first: "car wheel"; a part that all classes have, "wheel" alone."""
+    """The name of each part, such as "car wheel", the background first; "wheel" alone if all classes have the part."""
     owners: dict[int, dict[str, str]] = {}
     for owner, parts in names.items():
         for part, number in parts.items():
@@ -84,7 +84,7 @@ def part_names(names: PartNames) -> list[str]:
 def decode_masks(
     files: Sequence[Path | None], images: Sequence[Path], shape: tuple[int, int], count: int
 ) -> Integer[Tensor, "n h w"]:
-    """Mask files fitted to one shape (H, W) like their images, decoded by several threads; None is background."""
+    """Decode mask files in several threads, fitted to one shape (H, W) like their images; None is all background."""
     masks = torch.zeros((len(files), *shape), dtype=torch.uint8 if count < 256 else torch.int16)
     size = shape[0] if shape[0] == shape[1] else None
 
@@ -108,7 +108,7 @@ def decode_masks(
 def decode_mask(
     path: Path, image: Path, size: int | None = None, count: int = MOST
 ) -> Integer[Tensor, "h w"]:
-    """A mask file as part ids.
+    """Decode a mask file as part ids.
 
     Args:
         path: a file with one channel of 1, 8 or 16 bits; of a palette image the indices are the ids.
@@ -145,7 +145,7 @@ def decode_mask(
 
 
 def mask_ids(path: Path) -> np.ndarray:
-    """(H, W) the numbers of a mask file, uint8 or int32, whatever they mean.
+    """The numbers (H, W) of a mask file, uint8 or int32, whatever they mean.
 
     Raises:
         UserError: if the file is damaged or has several channels.

@@ -27,8 +27,8 @@ class Findings:
         unlabelled: images without a mask.
         empty: masks that are all background.
         shown: {(class, part): masks of that class's images that show the part}.
-        problems: what must be mended before the folder can be used, a line each.
-        notes: what one should know, a line each.
+        problems: what must be mended before the folder can be used, in lines.
+        notes: what a user should know, in lines.
     """
 
     names: PartNames
@@ -42,7 +42,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class _Looked:
-    """One image: the size of the image, the ids that its mask shows (None without one), or what is wrong."""
+    """What a look at an image showed: its size, the ids in its mask (None without a mask), or what is wrong."""
 
     size: tuple[int, int] | None = None
     ids: frozenset[int] | None = None
@@ -50,7 +50,7 @@ class _Looked:
 
 
 def check(root: Path) -> Findings:
-    """Decode every image and mask of a folder that ``load_parts`` reads, and go on after each that is bad.
+    """Decode every image and mask of a folder that ``load_parts`` reads, and report all that are bad.
 
     Raises:
         UserError: if the folder's own shape is wrong: no ``parts.json``, no images, an empty class folder.

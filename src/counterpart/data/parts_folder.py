@@ -19,7 +19,7 @@ from .listing import visible_files
 from .parts import MOST, PartNames, Parts, decode_masks, largest
 
 IMAGES, MASKS, TABLE = "images", "parts", "parts.json"
-MASK_SUFFIXES = (*SUFFIXES, ".tif", ".tiff", ".gif")  # what may be meant as a mask; read are .png alone
+MASK_SUFFIXES = (*SUFFIXES, ".tif", ".tiff", ".gif")  # files that may be meant as masks; only .png is read
 
 
 def load_parts(
@@ -30,7 +30,7 @@ def load_parts(
     download: bool = False,
     prepare: Prepare | None = None,
 ) -> Splits:
-    """Images from ``root/images`` as ``load_folder`` reads them, each with its mask from ``root/parts``.
+    """Read images from ``root/images`` as ``load_folder`` does, each with its mask from ``root/parts``.
 
     The mask of ``images/train/cat/7.jpg`` is ``parts/train/cat/7.png``: one channel of part ids, 0 is background, as
     large as the image. An image without a mask is one whose parts nobody annotated.
@@ -77,7 +77,7 @@ def load_parts(
 
 
 def read_table(root: Path) -> PartNames:
-    """The part names of ``parts.json``: {class: {part: id}}, classes in their order.
+    """Read the part names of ``parts.json``: {class: {part: id}}, with the classes in their order.
 
     Raises:
         UserError: if the file is missing or does not say what it should.
@@ -121,7 +121,7 @@ def read_table(root: Path) -> PartNames:
 
 
 def require_images(root: Path) -> None:
-    """Raises UserError if the folder has no images."""
+    """Refuse a folder without images by a UserError."""
     if not (root / IMAGES).is_dir():
         raise UserError(
             f"{root} has no folder {IMAGES}: expected {root / IMAGES / 'train' / 'CLASS' / 'IMAGE.jpg'}."
@@ -129,7 +129,7 @@ def require_images(root: Path) -> None:
 
 
 def mask_of(root: Path, image: Path) -> Path:
-    """Where the mask of an image is expected."""
+    """The path at which the mask of an image is expected."""
     return root / MASKS / image.relative_to(root / IMAGES).with_suffix(".png")
 
 
@@ -200,7 +200,7 @@ def _parts_of(path: Path, parts: dict[str, object], name: str) -> dict[str, obje
 
 
 def _no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object whose keys differ; the json module would keep the last of two silently."""
+    """Make a mapping of a JSON object, and refuse a key that is there twice: json would silently take the last."""
     keyed = dict(pairs)
     if len(keyed) < len(pairs):
         keys = [key for key, _ in pairs]

@@ -67,7 +67,7 @@ stays. Each class is split 80 / 10 / 10 %, with the shuffles of the published co
 
 
 class Annotation(NamedTuple):
-    """A unit: an annotation and its photograph."""
+    """A unit of the preparation: an annotation and its photograph."""
 
     mat: Path
     image: Path
@@ -82,7 +82,7 @@ class Thing(NamedTuple):
 
 
 def plan(source: Path, options: Options) -> Plan:
-    """What there is to do.
+    """Read the source folder, and plan what there is to prepare.
 
     Raises:
         UserError: if folders are missing, or a photograph of an annotation (which may belong to another class).
@@ -111,7 +111,7 @@ def plan(source: Path, options: Options) -> Plan:
 
 
 def extract(unit: Annotation) -> Extracted:
-    """A photograph and its mask, if its largest object is of the five classes.
+    """Make the sample of a photograph, if its largest object is of the five classes.
 
     Raises:
         UserError: if a file is damaged or sizes differ.
@@ -136,7 +136,11 @@ def extract(unit: Annotation) -> Extracted:
 
 
 def paint(things: Sequence[Thing]) -> tuple[UInt8[np.ndarray, "h w"], Counter[str]]:
-    """Objects in order as part ids, what is painted first staying; and parts of no group, which are background."""
+    """Paint objects in order as part ids, earlier ones over later ones.
+
+    Returns:
+        The mask, and the parts that belong to no group and so are background.
+    """
     mask = np.zeros(things[0].mask.shape, dtype=np.uint8)
     unknown: Counter[str] = Counter()
     for thing in things:
@@ -154,12 +158,12 @@ def paint(things: Sequence[Thing]) -> tuple[UInt8[np.ndarray, "h w"], Counter[st
 
 
 def _kind(name: str) -> str:
-    """wheel_2 -> wheel."""
+    """The kind of a numbered part: "wheel" of "wheel_2"."""
     return re.sub(r"_\d+$", "", name)
 
 
 def read_mat(path: Path) -> list[Thing]:
-    """The objects of an annotation file.
+    """Read the objects of an annotation file.
 
     Raises:
         UserError: if the file is damaged or no PASCAL-Part annotation.
@@ -183,7 +187,7 @@ def _thing(entry: Mapping[str, Any]) -> Thing:
 
 
 def _structures(value: object) -> list[dict[str, Any]]:
-    """Structures; MATLAB writes an empty array of numbers where there is none."""
+    """A list of structures, which is empty where MATLAB wrote an empty array of numbers."""
     if isinstance(value, np.ndarray) and value.size == 0:
         return []
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):

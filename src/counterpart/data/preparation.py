@@ -34,7 +34,7 @@ from .parts_folder import IMAGES, MASKS, TABLE
 MANIFEST = "manifest.jsonl"
 STAGE = ".unfinished"
 JOURNAL = "journal.jsonl"
-SHARE = 0.1  # of the samples for validation, and again for testing, as in the paper
+SHARE = 0.1  # the share of the samples for validation, and as large a one for testing, as in the paper
 SPLITS = ("train", "val", "test")
 
 Rows: TypeAlias = list[dict[str, Any]]
@@ -80,7 +80,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Extracted:
-    """What a unit yields: its samples, and how many others were left out and why."""
+    """What a unit yields: its samples, and for each reason how many others were left out."""
 
     samples: Sequence[Sample] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -112,16 +112,16 @@ class Plan:
 
 
 class Planner(Protocol):
-    """Reads a source folder and says what there is to do."""
+    """A function that reads a source folder and plans what there is to prepare."""
 
     def __call__(self, source: Path, options: Options) -> Plan:
-        """Raises UserError if files are missing or damaged."""
+        """Plan the preparation. Missing or damaged files raise a UserError."""
         ...
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A complete preparation: samples of each split and class, and how many were left out and why."""
+    """A complete preparation: the counts of samples for each split and class, and of those left out for each reason."""
 
     target: Path
     counts: Mapping[str, Mapping[str, int]]
@@ -131,7 +131,7 @@ class Prepared:
 
     @property
     def total(self) -> int:
-        """Samples of all splits."""
+        """The number of samples in all splits."""
         return sum(sum(classes.values()) for classes in self.counts.values())
 
 
@@ -143,8 +143,8 @@ def prepare(plan: Plan, target: Path, options: Options, workers: int | None = No
     Args:
         plan: what to write.
         target: a folder that is empty or new, or that the same preparation began.
-        options: how.
-        workers: processes; 1: none but this one; default: one per CPU.
+        options: how the data set is prepared.
+        workers: the number of processes; 1 for this process alone; one per CPU by default.
 
     Raises:
         UserError: if a source file is damaged (what is done stays done), or the target belongs to something else.
@@ -182,11 +182,11 @@ def prepare(plan: Plan, target: Path, options: Options, workers: int | None = No
 def _results(
     work: Callable[[tuple[str, Any]], dict[str, Any]], todo: Mapping[str, Any], workers: int
 ) -> Iterator[dict[str, Any]]:
-    """What each unit wrote, in their order."""
+    """Yield what each unit wrote, in the order of the units."""
     if workers == 1:
         yield from map(work, todo.items())
         return
-    # Forking this process would not be safe, it has threads; a server that has none imports everything once.
+    # Forking this process would not be safe, because it has threads. A server without threads is forked instead.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([f"{__package__}.preparations"])
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
@@ -248,14 +248,14 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def as_png(array: np.ndarray) -> bytes:
-    """An image or a mask as the bytes of a PNG file."""
+    """Encode an image or a mask as the bytes of a PNG file."""
     file = BytesIO()
     Image.fromarray(array).save(file, "PNG")
     return file.getvalue()
 
 
 def open_journal(target: Path, about: Mapping[str, Any]) -> Path:
-    """The journal of this preparation: its first line says what it belongs to."""
+    """Open the journal of this preparation, whose first line says what it belongs to."""
     journal = target / STAGE / JOURNAL
     if journal.exists():
         lines = read_lines(journal)
@@ -272,7 +272,7 @@ def open_journal(target: Path, about: Mapping[str, Any]) -> Path:
 
 
 def refuse_other(target: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    """Raises UserError if a folder was prepared otherwise."""
+    """Refuse a folder that was prepared otherwise by a UserError."""
     for key, value in ours.items():
         if theirs.get(key) != value:
             raise UserError(
@@ -282,14 +282,14 @@ def refuse_other(target: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any
 
 
 def prepared_with(target: Path) -> dict[str, Any]:
-    """How a complete folder was prepared."""
+    """The options by which a complete folder was prepared."""
     options = json.loads((target / TABLE).read_text(encoding="utf-8")).get("prepared", {})
     assert isinstance(options, dict)
     return options
 
 
 def read_lines(path: Path) -> Rows:
-    """Whole lines; a last one that a kill tore is passed over."""
+    """Read the whole lines of a file; a last one that a kill tore is passed over."""
     text = path.read_text(encoding="utf-8")
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
@@ -328,7 +328,7 @@ def _finish(plan: Plan, target: Path, options: Options, about: Mapping[str, Any]
 
 
 def _moved(row: Mapping[str, Any], stage: Path, target: Path) -> dict[str, Any]:
-    """Move a sample's two files to their places, if that was not done before a kill; its line of the manifest."""
+    """Move a sample's two files to their places, unless an earlier call did; return its line of the manifest."""
     image = Path(row["image"])
     for folder, file, size in (
         (IMAGES, image, row["bytes"][0]),
@@ -363,7 +363,7 @@ def _no_twins(rows: Rows, target: Path) -> None:
 
 
 def assign(rows: Rows, plan: Plan, options: Options) -> list[str]:
-    """The split of each row.
+    """Assign each row to a split.
 
     By sample: each pool is shuffled by numpy's ``RandomState(seed)``, one after the other; the first tenth is val, the
     next is test, as in the published preparations. By photograph or city: groups are shuffled, and fill val, then

@@ -10,7 +10,7 @@ from .preparation import Options, Planner, Prepared, prepare
 
 
 class Preparation(NamedTuple):
-    """A data set: how to read it, what to say about it, and what its splits may keep together."""
+    """A data set that can be prepared: how to read it, what to say about it, and what its splits may keep together."""
 
     plan: Planner
     about: str
@@ -47,7 +47,7 @@ def prepare_named(
     """
     chosen = find(name)
     if options.split not in chosen.splits:
-        raise UserError(f"--split {options.split}: {name} has {', '.join(chosen.splits)}.")
+        raise UserError(f"--split {options.split} does not fit: {name} has {', '.join(chosen.splits)}.")
     if not source.is_dir():
         raise UserError(
             f"--source {source} is no folder. What belongs there: counterpart data describe {name}"

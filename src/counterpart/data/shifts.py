@@ -21,9 +21,9 @@ SHIFTS = ("none", "backgrounds", "textures")
 
 
 def shifted(images: ImageSet, kind: str) -> ImageSet:
-    """The annotated images of a set, each with what another image of another class lends it.
+    """Change the annotated images of a set: each borrows a background or a surface from an image of another class.
 
-    Which one is drawn by the image's index, the same in every run, so that all models meet the same images.
+    The lender is drawn by the image's index and is the same in every run, so that all models meet the same images.
 
     Args:
         images: with part masks.
@@ -32,7 +32,7 @@ def shifted(images: ImageSet, kind: str) -> ImageSet:
             with the other object's surface, as bright on average as the part was (by a factor of two at most).
 
     Raises:
-        UserError: no masks, or of one class only.
+        UserError: there are no masks, or masks of one class only.
     """
     if kind == "none":
         return images
@@ -74,19 +74,19 @@ def shifted(images: ImageSet, kind: str) -> ImageSet:
 
 
 def _partners(labels: Int[Tensor, " n"], keys: Keys) -> Int[Tensor, " n"]:
-    """Of each image the position of one of another class, all of them alike likely."""
+    """The position of a lender for each image, drawn evenly from the images of other classes."""
     order = labels.argsort(stable=True)
     sizes = torch.bincount(labels)
     ends = sizes.cumsum(0)
     drawn = keys.integers(0, len(labels) - sizes[labels])
-    # The others in order, with the image's own class left out.
+    # The draw counts the images of other classes, which lie before and behind those of the image's own class.
     return order[drawn + torch.where(drawn >= (ends - sizes)[labels], sizes[labels], 0)]
 
 
 def filled(images: Float[Tensor, "b c h w"], hole: Bool[Tensor, "b 1 h w"]) -> Float[Tensor, "b c h w"]:
-    """A hole filled smoothly from what surrounds it: means of ever coarser grids, resized (Gortler et al. 1996).
+    """Fill a hole smoothly from what surrounds it, by means of ever coarser grids (Gortler et al. 1996).
 
-    Grey where an image is all hole.
+    An image that is all hole becomes grey.
     """
     if not hole.any():
         return images
@@ -129,7 +129,7 @@ def _covered(
 def _enlarged(
     surface: Float[Tensor, "c h w"], there: Bool[Tensor, "h w"], size: tuple[int, int]
 ) -> Float[Tensor, "1 c h w"]:
-    """What lies in the box around an object, at the size of the image."""
+    """Cut out the box around an object, and enlarge it to the size of the image."""
     rows, columns = there.any(dim=1).nonzero()[:, 0], there.any(dim=0).nonzero()[:, 0]
     box = surface if len(rows) == 0 else surface[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return F.interpolate(box[None], size=size, mode="bilinear", align_corners=False)
@@ -138,6 +138,6 @@ def _enlarged(
 def _brightness(
     images: Float[Tensor, "b c h w"], inside: Bool[Tensor, "b 1 h w"]
 ) -> Float[Tensor, "b 1 1 1"]:
-    """Mean over the pixels of a region, and over channels."""
+    """The mean over the pixels of a region, and over channels."""
     total = (images * inside).mean(dim=1, keepdim=True).sum(dim=(2, 3), keepdim=True)
     return total / inside.sum(dim=(2, 3), keepdim=True).clamp(min=1)

@@ -96,7 +96,7 @@ def fetch(folder: Path) -> None:
 
 
 def read_mat(content: bytes, path: Path) -> tuple[UInt8[Tensor, "n 3 32 32"], Int[Tensor, " n"]]:
-    """Images and labels of one file, checked; the label 10 of the files means the digit 0.
+    """Read and check the images and labels of a file. The files' label 10 means the digit 0.
 
     Raises:
         UserError: if the content is damaged or no SVHN file.
@@ -125,7 +125,7 @@ def read_mat(content: bytes, path: Path) -> tuple[UInt8[Tensor, "n 3 32 32"], In
 
 
 def _official(split: str) -> tuple[str, str, str]:
-    """Address, name and MD5 of an official file."""
+    """The address, the name and the MD5 of an official file."""
     from torchvision.datasets import SVHN
 
     url, name, md5 = SVHN.split_list[split]

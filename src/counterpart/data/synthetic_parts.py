@@ -19,14 +19,14 @@ from .image_sets import SPLIT_SEED, ImageSet, Splits, content_fingerprint, hold_
 from .parts import PartNames, Parts, largest
 
 DEFAULT_SIZE = 48
-SMALLEST = 16  # below, parts are single pixels
-TRAIN, TEST = 3000, 1000  # 95 % intervals of test accuracies within 3.1 points
+SMALLEST = 16  # pixels a side; in smaller images parts would be single pixels
+TRAIN, TEST = 3000, 1000  # enough for 95 % intervals of test accuracies within 3.1 points
 CHUNK = 500  # images drawn at once
 
 
 @dataclass(frozen=True)
 class Ellipse:
-    """Centre and half-axes, in a frame where the object reaches from -1 to 1; y points down."""
+    """An ellipse by its centre and half-axes, in a frame where the object reaches from -1 to 1 and y points down."""
 
     x: float
     y: float
@@ -103,7 +103,7 @@ CLUTTER: tuple[Ellipse | Polygon, ...] = (
 
 
 def _numbered() -> PartNames:
-    """Part ids in the order of classes, and of first painting within a class."""
+    """Number the parts in the order of classes, and within a class in the order of painting."""
     names: dict[str, dict[str, int]] = {}
     count = 0
     for name, shapes in OBJECTS.items():
@@ -126,7 +126,7 @@ def load_synthetic_parts(
     test: int = TEST,
     seed: int = SPLIT_SEED,
 ) -> Splits:
-    """Drawn images with parts; the classes take turns, so that they are balanced.
+    """Draw images with parts. The classes take turns, so that they are balanced.
 
     Args:
         root: not needed.
@@ -135,7 +135,7 @@ def load_synthetic_parts(
         download: not needed.
         train: images to draw for training and validation.
         test: images to draw for testing.
-        seed: of the drawings. Image ``i`` is the same however many there are.
+        seed: decides the drawings. Image ``i`` is the same however many there are.
 
     Raises:
         UserError: if the size is too small for parts.
@@ -168,7 +168,7 @@ def load_synthetic_parts(
 
 @lru_cache(maxsize=2)  # an experiment opens the same set for each of its columns, and drawing takes seconds
 def _drawn(split: str, n: int, size: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Images, part ids and labels of a split; nobody writes into them."""
+    """Draw images, part ids and labels of a split. They are shared, so nobody may write into them."""
     keys = Keys(seed, f"synthetic-parts/{split}", torch.arange(n))
     labels = keys.index % len(OBJECTS)
     return *draw(labels, keys, size), labels
@@ -177,7 +177,7 @@ def _drawn(split: str, n: int, size: int, seed: int) -> tuple[Tensor, Tensor, Te
 def draw(
     labels: Int[Tensor, " n"], keys: Keys, size: int
 ) -> tuple[UInt8[Tensor, "n 3 size size"], UInt8[Tensor, "n size size"]]:
-    """One object of each class asked for, by draws that belong to the sample: images and part ids."""
+    """Draw an object of each class asked for, by random numbers that belong to the sample: images and part ids."""
     pixels = torch.empty(len(labels), 3, size, size, dtype=torch.uint8)
     masks = torch.empty(len(labels), size, size, dtype=torch.uint8)
     for label, name in enumerate(OBJECTS):

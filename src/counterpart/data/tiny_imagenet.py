@@ -24,7 +24,7 @@ WNIDS, WORDS, ANNOTATIONS = "wnids.txt", "words.txt", "val/val_annotations.txt"
 OFFICIAL = {"classes": 200, "training images": 100_000, "test images": 10_000}
 ARCHIVE = "tiny-imagenet-200.zip"
 URL = f"http://cs231n.stanford.edu/{ARCHIVE}"
-MD5 = "90528d7ca1a48142e341f4ef8d21d0de"  # of the archive; no checksums of its files are published
+MD5 = "90528d7ca1a48142e341f4ef8d21d0de"  # the MD5 of the archive; no checksums of its files are published
 _log = logging.getLogger(__name__)
 
 
@@ -85,7 +85,7 @@ def tiny_folder(root: Path | None) -> Path:
 
 
 def missing_files(folder: Path) -> list[str]:
-    """What a folder lacks of the official layout, whatever its classes."""
+    """The files of the official layout that a folder lacks, whatever its classes."""
     files = [name for name in (WNIDS, WORDS, ANNOTATIONS) if not (folder / name).is_file()]
     return files + [name for name in ("train", "val/images") if not (folder / name).is_dir()]
 
@@ -127,7 +127,7 @@ def _training_images(folder: Path, wnid: str) -> list[Path]:
 
 
 def _annotated(folder: Path, wnids: list[str]) -> list[tuple[Path, int]]:
-    """Images and classes of the annotations, in their order: every image in ``val/images`` once."""
+    """List the images and classes of the annotations, in their order: every image in ``val/images`` once."""
     path, there = folder / ANNOTATIONS, {file.name: file for file in image_files(folder / "val" / "images")}
     known, samples = {wnid: k for k, wnid in enumerate(wnids)}, []
     for number, line in enumerate(_lines(path), start=1):
@@ -150,7 +150,7 @@ def _annotated(folder: Path, wnids: list[str]) -> list[tuple[Path, int]]:
 
 
 def _names(path: Path, wnids: list[str]) -> tuple[str, ...]:
-    """A readable name for each class; classes of equal first words keep their id with it."""
+    """A readable name for each class; where first words are equal, the id is added."""
     words = dict(line.partition("\t")[::2] for line in _lines(path))
     for wnid in wnids:
         if not words.get(wnid):

@@ -15,9 +15,9 @@ from ..seeding import Keys
 
 
 def as_floats(pixels: UInt8[Tensor, "..."] | Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """8-bit images as floats in [0, 1], the same bits on every device; floats are what they are.
+    """Convert 8-bit images to floats in [0, 1], with the same bits on every device; floats stay as they are.
 
-    Divided by a tensor: by a number, CUDA multiplies with its reciprocal, which rounds otherwise.
+    The divisor is a tensor because CUDA replaces a division by a number with a product, which rounds otherwise.
     """
     if pixels.is_floating_point():
         return pixels
@@ -58,7 +58,7 @@ class Augmentation:
         return moved
 
     def _sources(self, keys: Keys, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Which row (B, H) and column (B, W) each pixel comes from; beyond the image: the padding."""
+        """The row (B, H) and column (B, W) that each pixel comes from; those beyond the image are padding."""
         device = keys.index.device
         down = keys.integers(0, 2 * self.padding + 1, stream=0)[:, None] - self.padding
         right = keys.integers(0, 2 * self.padding + 1, stream=1)[:, None] - self.padding
@@ -109,9 +109,9 @@ class ResizedCrop:
         return moved
 
     def regions(self, keys: Keys, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Top, left, height and width of each sample's region, (B,) int64.
+        """Draw top, left, height and width of each sample's region, (B,) int64.
 
-        The first of ten draws that fits, or else the largest centred region of an allowed ratio.
+        The first of ten draws that fits counts; if none fits, it is the largest centred region of an allowed ratio.
         """
         tries = 10
         share = self.scale[0] + (self.scale[1] - self.scale[0]) * keys.uniform(0, (tries,), stream=0).double()
@@ -135,7 +135,7 @@ class ResizedCrop:
 
 
 def _positions(first: Int[Tensor, " b"], length: Int[Tensor, " b"], size: int) -> Float[Tensor, "b n"]:
-    """Where in the image the centre of each of ``size`` resized pixels lies, float64, in pixels."""
+    """The place in the image, in pixels and float64, of the centre of each of ``size`` resized pixels."""
     centres = torch.arange(size, device=first.device, dtype=torch.float64) + 0.5
     return first[:, None] + centres * (length / size)[:, None] - 0.5
 
@@ -151,7 +151,7 @@ def _interpolated(
     row_ends: tuple[Tensor, Tensor],
     column_ends: tuple[Tensor, Tensor],
 ) -> Float[Tensor, "b c h w"]:
-    """(B, C, H, W) at fractional rows (B, H) and columns (B, W), bilinear, nothing beyond the ends."""
+    """Interpolate (B, C, H, W) bilinearly at fractional rows (B, H) and columns (B, W), never beyond the ends."""
     for axis, places, (first, last) in ((2, rows, row_ends), (3, columns, column_ends)):
         below = places.floor()
         share = (places - below).float()
@@ -170,7 +170,7 @@ def _interpolated(
 def _move(
     planes: Tensor, rows: Int[Tensor, "b h"], columns: Int[Tensor, "b w"], outside: Tensor | float = 0.0
 ) -> Tensor:
-    """(B, C, H, W) of any type with each pixel taken from its source, ``outside`` where there is none."""
+    """Take each pixel of (B, C, H, W) from its source, or ``outside`` where it has none."""
     height, width = planes.shape[-2:]
     inside = ((rows >= 0) & (rows < height))[:, None, :, None] & ((columns >= 0) & (columns < width))[
         :, None, None
@@ -182,7 +182,7 @@ def _move(
 
 
 def resize_maps(maps: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Tensor, "b h2 w2"]:
-    """Maps at another size (H, W): bicubic with antialiasing, which is Pillow's kernel (a = -0.5)."""
+    """Resize maps to (H, W) bicubically with antialiasing, by Pillow's kernel (a = -0.5)."""
     if tuple(maps.shape[1:]) == tuple(size):
         return maps
     return F.interpolate(maps[:, None], size, mode="bicubic", antialias=True)[:, 0]

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from .image_sets import ImageSet
 
-OWN_FILES = ("folder", "parts")  # the user's own; what published sets share is known, and theirs
-HEAD_BYTES = 4096  # compared first, so that sets of files of one size are not read in full
+OWN_FILES = ("folder", "parts")  # the users' own sets; what published sets share is known
+HEAD_BYTES = 4096  # beginnings are compared first, so that files of equal size are not all read in full
 
 
 def count_twins(judged: ImageSet, seen: ImageSet) -> int:
-    """How many images of one set lie in a file whose content a file of the other has too; 0 for sets without files.
+    """Count the images of a set whose file has the same content as a file of the other set; 0 for sets without files.
 
     Files are read only where sizes and then beginnings agree.
     """

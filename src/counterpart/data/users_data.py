@@ -13,7 +13,7 @@ from .objects import read_splits
 def load_users_data(
     entry: Entry[Any], root: Path | None, options: Mapping[str, Any], *, validation: float
 ) -> Splits:
-    """What the user's own function returns for a folder and its options.
+    """Call the user's own function with a folder and its options, and return its splits.
 
     Args:
         entry: where the function is.
@@ -22,7 +22,7 @@ def load_users_data(
         validation: share of the training images that is kept for validation where the function returns no such split.
 
     Raises:
-        UserError: it cannot be called so, or returns something else.
+        UserError: the function cannot be called so, or returns something else.
     """
     code, expected = load_users_object(entry.code), f"a data set {KINDS['data'].expects}"
     if not callable(code):

@@ -31,11 +31,11 @@ BENCHMARK = (
 )  # fmt: skip
 EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 SEVERITIES = (1, 2, 3, 4, 5)
-SMALL = 64  # pixels: up to here the constants are CIFAR's
+SMALL = 64  # pixels: up to this side the strengths of CIFAR are used
 AT_ONCE = (
     2**20
-)  # values; more are corrupted in parts: 2^22 takes 1.6 times as long, for fresh memory at every step
-LEAST = 16  # pixels a side; below, blurs reach across the image
+)  # values that are corrupted at once; at 2^22 it takes 1.6 times as long, for fresh memory in every step
+LEAST = 16  # pixels a side; in smaller images blurs would reach across the whole image
 
 _Corruption = Callable[..., Tensor]
 CORRUPTIONS: dict[str, _Corruption] = {
@@ -70,7 +70,7 @@ def corrupt(
     constants: Literal["cifar", "imagenet"] | None = None,
     frost: Sequence[Tensor] | None = None,
 ) -> Float[Tensor, "b c h w"]:
-    """Images under one corruption, as 8-bit images again: every value is k / 255.
+    """Corrupt images, and return 8-bit images again: every value is k / 255.
 
     As published, images are 8-bit before and after, and values are cut off, not rounded, to 8 bits (motion blur,
     pixelate and JPEG round by themselves).
@@ -79,7 +79,8 @@ def corrupt(
         images: in [0, 1], of 1 or 3 channels and at least 16 pixels a side; rounded to 8 bits first.
         name: of ``CORRUPTIONS``.
         severity: 1 to 5.
-        keys: who each image is. Draws of an image depend on its key, the corruption and the severity alone.
+        keys: identifies each image. The random numbers of an image depend on its key, the corruption and the severity
+            alone.
         constants: strengths for images of 32 or of 224 pixels; by default those of CIFAR up to 64 pixels a side and
             those of ImageNet above.
         frost: the textures of frost, as ``read_textures`` returns them.
@@ -109,7 +110,7 @@ def corrupt(
 
 
 def unfit(name: str, channels: int, textures: bool) -> str | None:
-    """Why a corruption cannot be made of images of so many channels, with or without textures; None if it can.
+    """Say why a corruption cannot be applied to images of so many channels; return None if it can.
 
     Raises:
         ValueError: no corruption has this name.
@@ -124,7 +125,7 @@ def unfit(name: str, channels: int, textures: bool) -> str | None:
 
 
 def constants_for(height: int, width: int) -> Literal["cifar", "imagenet"]:
-    """Whose strengths images of this size get by default."""
+    """The data set, cifar or imagenet, whose strengths images of this size get by default."""
     return "cifar" if max(height, width) <= SMALL else "imagenet"
 
 

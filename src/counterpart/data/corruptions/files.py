@@ -18,7 +18,7 @@ from torch import Tensor
 from ...errors import UserError
 from . import CORRUPTIONS, SEVERITIES
 
-BLOCK = 10_000  # images of the test set
+BLOCK = 10_000  # images in the test set
 ROWS = BLOCK * len(SEVERITIES)
 
 
@@ -28,18 +28,18 @@ class CorruptedFiles:
 
     Attributes:
         folder: holds ``<corruption>.npy`` and ``labels.npy``.
-        labels: (50000,) int64, of every row.
+        labels: (50000,) int64, the label of every row.
     """
 
     folder: Path
     labels: Int[Tensor, " n"]
 
     def has(self, name: str) -> bool:
-        """Whether the file of a corruption is there."""
+        """Whether the folder has the file of a corruption."""
         return (self.folder / f"{name}.npy").is_file()
 
     def read(self, name: str, severity: int, index: Int[Tensor, " b"]) -> UInt8[Tensor, "b 3 32 32"]:
-        """Test images by their index in the official test set, under one corruption; the file is mapped, not loaded.
+        """Read corrupted test images by their index in the official test set. The file is mapped, not loaded.
 
         Raises:
             UserError: the file is missing or not what it should be, or an index is beyond the test set.
@@ -71,7 +71,7 @@ class CorruptedFiles:
 
 
 def open_files(folder: Path) -> CorruptedFiles:
-    """The official files of a folder.
+    """Open a folder of official files.
 
     Raises:
         UserError: there is no such folder, it holds no corruption, or its labels are missing or wrong.
@@ -97,7 +97,7 @@ def open_files(folder: Path) -> CorruptedFiles:
 
 
 def check_index(index: Int[Tensor, " b"]) -> None:
-    """Refuse images that the official test set does not have."""
+    """Refuse indices that the official test set does not have."""
     if len(index) and not 0 <= int(index.min()) <= int(index.max()) < BLOCK:
         raise UserError(
             f"the official files hold test images 0 to {BLOCK - 1}; asked for {int(index.max())}."
@@ -105,7 +105,7 @@ def check_index(index: Int[Tensor, " b"]) -> None:
 
 
 def _open(path: Path) -> NDArray[Any]:
-    """An array in its file, never unpickled."""
+    """Map an array in its file into memory. Pickled objects are refused."""
     try:
         opened = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:

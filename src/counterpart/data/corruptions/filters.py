@@ -15,7 +15,7 @@ FORGIVEN = 2e-4  # what a value may lack of a whole level: floating point
 
 @cache
 def _gaussian_matrix(size: int, sigma: float, mode: str, truncate: float) -> Tensor:
-    """(size, size) float64: a blur with its borders as a linear map."""
+    """The matrix (size, size), float64, of a blur along one axis, borders included."""
     blurred = gaussian_filter1d(np.eye(size), sigma, axis=0, mode=mode, truncate=truncate)
     return torch.from_numpy(blurred)
 
@@ -36,7 +36,7 @@ def gaussian(
 
 
 def convolve(images: Float[Tensor, "b c h w"], kernel: Float[Tensor, "k k"]) -> Float[Tensor, "b c h w"]:
-    """Correlation with a kernel of odd size, symmetric about its centre; borders mirrored, the edge not repeated.
+    """Correlate with a symmetric kernel of odd size. Borders are mirrored without repeating the edge.
 
     By Fourier transform in float64, returned as float32.
     """
@@ -57,7 +57,7 @@ def levels(images: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 def motion(
     planes: Float[Tensor, "b c h w"], radius: int, sigma: float, degrees: Float[Tensor, " b"]
 ) -> Float[Tensor, "b c h w"]:
-    """One-sided Gaussian along a line, each image along its own direction; rounded to 8 bits.
+    """Blur each image along a direction of its own by a one-sided Gaussian, rounded to 8 bits.
 
     ImageMagick's motion blur: 2 radius + 1 weights at whole pixels, borders repeated.
     """
@@ -82,7 +82,7 @@ def motion(
 
 
 def zoomed(planes: Float[Tensor, "b c h w"], factor: float) -> Float[Tensor, "b c h w"]:
-    """The centre, enlarged linearly to the whole: the first and last pixel of the cut-out stay where they are."""
+    """Enlarge the centre linearly to the whole image. The outer pixels of the cut-out keep their places."""
     height, width = planes.shape[-2:]
     cut = [int(np.ceil(size / factor)) for size in (height, width)]
     top, left = (height - cut[0]) // 2, (width - cut[1]) // 2
@@ -94,7 +94,7 @@ def zoomed(planes: Float[Tensor, "b c h w"], factor: float) -> Float[Tensor, "b 
 
 
 def grey(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
-    """Luma of colour images (ITU-R 601); images of one channel as they are."""
+    """The luma (ITU-R 601) of colour images; images of one channel are returned as they are."""
     if images.shape[1] == 1:
         return images
     weights = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(3, 1, 1)
@@ -102,5 +102,5 @@ def grey(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
 
 
 def in_channels(colour: Float[Tensor, "b 3 h w"], channels: int) -> Float[Tensor, "b c h w"]:
-    """An overlay for images of so many channels."""
+    """Give an overlay as many channels as the images have."""
     return grey(colour) if channels == 1 else colour

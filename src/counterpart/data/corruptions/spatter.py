@@ -44,7 +44,7 @@ def spatter(
 
 
 def _from_rims(depth: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """The distance from the nearest rim, blurred, equalised and embossed, in 0..255."""
+    """The distance from the nearest rim, blurred, equalised and embossed, from 0 to 255."""
     far = _sum_3(_distances(edges(depth))).double().div(9 * UNIT).floor().float()
     far = _equalised(far)
     emboss = torch.tensor([[-2.0, -1, 0], [-1, 1, 1], [0, 1, 2]], device=depth.device)[None, None]
@@ -53,13 +53,15 @@ def _from_rims(depth: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
 
 
 def _sum_3(planes: Tensor) -> Tensor:
-    """Sums over 3 x 3 pixels; of whole numbers below 2^24 / 9, exact."""
+    """Sums over 3 x 3 pixels, which are exact for whole numbers below 2^24 / 9."""
     return F.avg_pool2d(F.pad(planes, (1, 1, 1, 1), mode="reflect"), 3, stride=1, divisor_override=1)
 
 
 def edges(depth: Float[Tensor, "b 1 h w"]) -> Bool[Tensor, "b 1 h w"]:
-    """Canny's edges (1986) of 8-bit planes as OpenCV finds them: Sobel gradients of |dx| + |dy|, thinned, then those
-    above 150, and those above 50 that hang together with one.
+    """The edges of 8-bit planes by Canny's method (1986), as OpenCV finds them.
+
+    Sobel gradients of |dx| + |dy| are thinned. Those above 150 are edges, and so are those above 50 that are connected
+    with one of these.
     """
     sobel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], device=depth.device)
     padded = F.pad(depth, (1, 1, 1, 1), mode="replicate")
@@ -72,7 +74,7 @@ def edges(depth: Float[Tensor, "b 1 h w"]) -> Bool[Tensor, "b 1 h w"]:
     def at(down: int, right: int) -> Tensor:
         return around[..., 1 + down : 1 + down + height, 1 + right : 1 + right + width]
 
-    tangent = 13573 / 2**15  # of 22.5 degrees
+    tangent = 13573 / 2**15  # the tangent of 22.5 degrees, as OpenCV rounds it
     across = dy.abs() < tangent * dx.abs()
     along = dy.abs() > (tangent + 2) * dx.abs()
     falling = dx.sign() * dy.sign() < 0  # of different signs, where OpenCV compares with the other diagonal
@@ -99,7 +101,7 @@ def edges(depth: Float[Tensor, "b 1 h w"]) -> Bool[Tensor, "b 1 h w"]:
 
 
 def _distances(rims: Bool[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """Length of the shortest path to a rim in ``STEPS``, at most ``FAR``: whole numbers."""
+    """The length of the shortest path to a rim that ``STEPS`` allow, at most ``FAR``, in whole numbers."""
     near = torch.where(rims, 0.0, float(FAR))
     height, width = near.shape[-2:]
     moves = {
@@ -119,7 +121,7 @@ def _distances(rims: Bool[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
 
 
 def _equalised(planes: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """8-bit planes whose values are spread evenly over 0..255; planes of one value stay as they are."""
+    """Spread the values of 8-bit planes evenly over 0 to 255; planes of one value stay as they are."""
     levels = planes.flatten(1).long()
     counts = torch.zeros(len(levels), 256, dtype=torch.int64, device=planes.device)
     counts.scatter_add_(1, levels, torch.ones_like(levels))
