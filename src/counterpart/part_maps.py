@@ -1,4 +1,4 @@
-"""Maps of parts: at a larger size strip by strip, as boxes, counted on a coarser grid, as a predicted mask.
+"""Maps of parts: enlarged strip by strip, summed up as boxes, counted on a coarser grid, turned into a mask.
 
 A map of parts is ``part_logits (B, P + 1, h, w)``, channel 0 being the background, or ``parts (B, H, W)`` of part ids.
 """
@@ -10,8 +10,8 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-ROWS = 16  # of a strip: at 224 pixels a fourteenth of the map
-FLOOR = 1e-6  # mass that each row and column of a part has at least, as in the published code
+ROWS = 16  # rows of a strip: at 224 pixels a fourteenth of the map
+FLOOR = 1e-6  # the least mass of each row and column of a part, as in the published code
 
 
 def strips(
@@ -93,7 +93,7 @@ def mean_shares(part_logits: Float[Tensor, "b c h w"], size: tuple[int, int]) ->
 
 
 def centroids(parts: Integer[Tensor, "b h w"], num_parts: int) -> Float[Tensor, "b p 2"]:
-    """Centres (x, y) in [-1, 1] of the annotated parts, on the scale of ``boxes``; NaN where a part is absent."""
+    """The centres (x, y) in [-1, 1] of the annotated parts, on the scale of ``boxes``; NaN where a part is absent."""
     height, width = parts.shape[1:]
     columns = part_counts(parts, num_parts, (1, width))[:, 1:, 0]
     rows = part_counts(parts, num_parts, (height, 1))[:, 1:, :, 0]
@@ -134,12 +134,12 @@ def pooling(length: int, cells: int) -> Float[Tensor, "{cells} {length}"]:
 
 
 def _centre(profile: Float[Tensor, "b p n"]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of a part's place along an axis that spans [-1, 1]."""
+    """The mean and standard deviation of a part's place along an axis that spans [-1, 1]."""
     mass = profile + FLOOR
     density, at = mass / mass.sum(dim=2, keepdim=True), _positions(profile)
     centre = (density * at).sum(dim=2)
     variance = (density * (at - centre[..., None]).square()).sum(dim=2)
-    return centre, (variance + FLOOR**2).sqrt()  # its slope is infinite at 0
+    return centre, (variance + FLOOR**2).sqrt()  # the square root has an infinite slope at 0
 
 
 def _positions(profile: Tensor) -> Tensor:

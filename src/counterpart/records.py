@@ -65,7 +65,7 @@ def environment() -> dict[str, Any]:
 
 
 def _program() -> str:
-    """How this process was started, without the machine's own paths."""
+    """The command that started this process, without paths of the machine."""
     program = Path(sys.argv[0])
     if program.suffix != ".py":
         return program.name
@@ -78,7 +78,7 @@ def _program() -> str:
 
 @cache
 def hardware() -> str:
-    """The processor, and the accelerator if there is one, in words."""
+    """The names of the processor, and of the accelerator if there is one."""
     import torch
 
     name = platform.processor() or platform.machine()
@@ -110,8 +110,9 @@ def _commit() -> str | None:
 
 
 def write(path: Path, records: Iterable[Record]) -> None:
-    """Append records to a JSON-lines file, each with its provenance, and flush them to disk: all or, on a full
-    disk, none.
+    """Append records to a JSON-lines file, each with its provenance, and flush them to disk.
+
+    On a full disk none of them is written.
     """
     provenance = {**environment(), "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     lines = []
@@ -122,12 +123,13 @@ def write(path: Path, records: Iterable[Record]) -> None:
 
 
 def append(path: Path, lines: Iterable[str], flush: bool = True) -> None:
-    """Append lines to a file that grows, all or, on a full disk, none. A killed process leaves no line unfinished
-    that the next one does not cut.
+    """Append lines to a file that grows.
+
+    On a full disk none of them is written. A line that a killed process left unfinished is cut off first.
 
     Args:
-        path: made where it is not there.
-        lines: each without its end.
+        path: the file, which is made where it does not exist.
+        lines: the lines, without their ends.
         flush: wait until they are on the disk, where they outlast a loss of power.
     """
     before = None
@@ -149,7 +151,11 @@ def append(path: Path, lines: Iterable[str], flush: bool = True) -> None:
 
 
 def _cut_unfinished_line(path: Path) -> int:
-    """What a killed writer left behind would make the next record unreadable. Returns the length that is left."""
+    """Cut off a line that a killed writer left unfinished, which would make the next record unreadable.
+
+    Returns:
+        The length of the file after that.
+    """
     content = path.read_bytes() if path.exists() else b""
     length = content.rfind(b"\n") + 1
     if length < len(content):
@@ -158,7 +164,7 @@ def _cut_unfinished_line(path: Path) -> int:
 
 
 def read(path: Path) -> list[Record]:
-    """Every record of a file; an unfinished last line (a killed writer) is left out."""
+    """Read every record of a file. A last line that a killed writer left unfinished is passed over."""
     return list(_read(path)) if path.exists() else []
 
 
@@ -176,7 +182,7 @@ def _read(path: Path) -> Iterator[Record]:
 
 
 def _record(row: object) -> Record:
-    """A record from its line."""
+    """Read a record from its line."""
     if not isinstance(row, dict):
         raise TypeError("it is no JSON object")
     row["interval"] = tuple(row["interval"]) if row.get("interval") else None
@@ -195,6 +201,6 @@ def fingerprint(value: object) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
+    """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -32,7 +32,7 @@ NOT_IDENTITY = (
     "train.stop_after", "train.checkpoint_every", "evaluate", "corruptions",
 )  # fmt: skip
 
-OLD = 24 * 3600.0  # seconds; no single file takes this long to write
+OLD = 24 * 3600.0  # seconds; no file takes this long to write
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -73,7 +73,7 @@ def _runs(pid: int) -> bool:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # a process of somebody else
         return True
     return True
 
@@ -82,7 +82,7 @@ def members(path: Path) -> list["RunDir"]:
     """The run of a run folder, or the ``seed-<k>`` runs of a group folder, by seed. Other folders are passed over.
 
     Raises:
-        UserError: if there is none.
+        UserError: the folder is neither, or does not exist.
     """
     if RunDir(path).config_file.exists():
         return [RunDir(path)]
@@ -109,21 +109,21 @@ class RunDir:
 
     @property
     def name(self) -> str:
-        """The run's name: its folder's."""
+        """The name of the run, which is that of its folder."""
         return self.path.name
 
     @property
     def records_file(self) -> Path:
-        """JSON lines, appended to."""
+        """The file of records: JSON lines, which only grow."""
         return self.path / "records.jsonl"
 
     @property
     def config_file(self) -> Path:
-        """The resolved configuration."""
+        """The file of the resolved configuration."""
         return self.path / "config.yaml"
 
     def checkpoint(self, name: str) -> Path:
-        """``last`` (to continue from) or ``best`` (by robust validation accuracy)."""
+        """The file of a checkpoint: ``last``, to continue from, or ``best``, by robust validation accuracy."""
         return self.path / "checkpoints" / f"{name}.safetensors"
 
     def create(
@@ -132,8 +132,8 @@ class RunDir:
         """Make the folder for this configuration, or check that the one there belongs to it.
 
         Args:
-            config: resolved.
-            identity: keeps the part of a configuration that must not differ.
+            config: the resolved configuration.
+            identity: reduces a configuration to the settings that must not differ.
         """
         if self.config_file.exists():
             there, now = (in_current_words(identity(known)) for known in (self.config(), config))
@@ -150,7 +150,9 @@ class RunDir:
             )
         environment = json.dumps(records.environment(), indent=1)
         text = yaml.safe_dump(dict(config), sort_keys=False)
-        write_atomically(self.config_file, lambda p: p.write_text(text))  # first: its presence makes it a run
+        write_atomically(
+            self.config_file, lambda p: p.write_text(text)
+        )  # written first, because its presence makes the folder a run
         write_atomically(self.path / "environment.json", lambda p: p.write_text(environment))
 
     def config(self) -> dict[str, Any]:
@@ -178,12 +180,12 @@ class RunDir:
         records.write(self.records_file, rows)
 
     def add_once(self, rows: Iterable[Record]) -> None:
-        """Append records that are not there yet, wherever and whenever they were made."""
+        """Append those records that are not in the file yet, wherever and whenever they were made."""
         known = [replace(record, provenance={}) for record in self.records()]
         self.add([row for row in rows if row not in known])
 
     def sweep(self) -> None:
-        """Remove what a killed training left half-written. Evaluations may be under way elsewhere: not theirs."""
+        """Remove what a killed training left half-written, but not of evaluations, which may be under way elsewhere."""
         for folder in (self.path, self.path / "checkpoints"):
             sweep(folder)
 
@@ -208,7 +210,7 @@ class RunDir:
             write_atomically(self.records_file, lambda p: p.write_text("".join(remaining)))
 
     def artifact(self, file: Path, name: str, caption: str) -> Record:
-        """A record that names a file of this run."""
+        """Make a record that names a file of this run."""
         details = {
             "file": str(file.relative_to(self.path)),
             "sha256": records.file_hash(file),

@@ -29,7 +29,7 @@ def _mix(bits: Tensor) -> Tensor:
 
 
 def derive(seed: int, purpose: str, *counters: int) -> int:
-    """A 63-bit seed for one purpose, such as ``derive(seed, "order", epoch)``."""
+    """Derive a seed of 63 bits for one purpose, such as ``derive(seed, "order", epoch)``."""
     text = "/".join([str(seed), purpose, *map(str, counters)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
@@ -50,7 +50,7 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
 
 @contextmanager
 def seeded_everywhere(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """As ``seeded``, and numpy's global generator as well. For code of the user's own, which may draw from either."""
+    """Like ``seeded``, for numpy's global generator as well: a user's own code may draw from either."""
     state = numpy.random.get_state()  # noqa: NPY002 - other people's code draws from the global generator
     numpy.random.seed(seed % 2**32)  # noqa: NPY002
     try:

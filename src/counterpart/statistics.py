@@ -16,9 +16,9 @@ class OverSeeds(NamedTuple):
     """A share over seeds.
 
     Attributes:
-        mean: in [0, 1].
-        sd: standard deviation, None for one seed.
-        interval: 95 % interval, None where nothing is known of the spread.
+        mean: the mean over the seeds, in [0, 1].
+        sd: the standard deviation; None for one seed.
+        interval: the 95 % interval; None where nothing is known of the spread.
     """
 
     mean: float
@@ -27,15 +27,15 @@ class OverSeeds(NamedTuple):
 
 
 def over_seeds(values: Sequence[float], intervals: Sequence[tuple[float, float]] = ()) -> OverSeeds:
-    """Mean, standard deviation and 95 % interval of shares that differ in their seed.
+    """The mean, standard deviation and 95 % interval of shares that differ in their seed.
 
     Args:
-        values: one per seed, in [0, 1].
-        intervals: of each value, for the draw of its images; or none.
+        values: a share for each seed, in [0, 1].
+        intervals: the interval of each value, for the draw of its images; or none.
 
     Returns:
-        The interval adds two spreads in squares: the mean half-width of ``intervals`` (which images were drawn)
-        and Student's t over the seeds (how training fell).
+        The three numbers. The interval adds two spreads in squares: the mean half-width of ``intervals``, which comes
+        from the draw of images, and Student's t over the seeds, which comes from the randomness of training.
     """
     if intervals and len(intervals) != len(values):
         raise ValueError(f"{len(values)} values need as many intervals or none, got {len(intervals)}.")
@@ -56,8 +56,8 @@ class Difference(NamedTuple):
     """One share minus another, measured on the same images.
 
     Attributes:
-        mean: over the seeds, in [-1, 1].
-        interval: 95 %.
+        mean: the mean over the seeds, in [-1, 1].
+        interval: the 95 % interval.
     """
 
     mean: float
@@ -76,14 +76,15 @@ def paired_difference(pairs: Sequence[tuple[Sequence[bool], Sequence[bool]]]) ->
         pairs: for each seed the outcomes of the first and of the second method, on the same images.
 
     Returns:
-        The interval adds two spreads in squares, as ``over_seeds`` does: of which images were drawn (that of Agresti
-        and Min 2005, who add half an image to each of the four outcomes, so that few images on which nothing differs
-        do not prove that nothing does; mean over seeds, since all seeds see the same images), and Student's t
-        over the seeds' differences (how training fell). With one seed it is the first alone, and says nothing of
-        training.
+        The difference and its interval, which adds two spreads in squares as ``over_seeds`` does.
+        The first comes from the draw of images. It is that of Agresti and Min 2005, who add half an image to each of
+        the four outcomes, so that a few images on which nothing differs do not prove that nothing does. It is averaged
+        over seeds, since all seeds see the same images.
+        The second comes from the randomness of training: Student's t over the seeds' differences. With a single seed
+        it is missing, and the interval says nothing of training.
 
     Raises:
-        ValueError: no pair, no image, or outcomes of different lengths.
+        ValueError: there is no pair or no image, or outcomes differ in length.
     """
     differences, variances = [], []
     for first, second in pairs:
@@ -105,8 +106,8 @@ class Welch(NamedTuple):
 
     Attributes:
         mean: the difference.
-        interval: 95 %.
-        p: two-sided, of no difference.
+        interval: the 95 % interval.
+        p: the two-sided p-value of no difference.
     """
 
     mean: float
@@ -118,12 +119,12 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Welch:
     """Welch's two-sample t-test, whose groups may differ in spread and in size (Welch 1947).
 
     Args:
-        first: a value per seed, 2 or more.
-        second: another method's; the seeds need not be the same.
+        first: a value for each seed of a method, 2 or more.
+        second: those of another method; the seeds need not be the same.
 
     Returns:
-        What ``scipy.stats.ttest_ind(first, second, equal_var=False)`` finds, which warns where a group has no spread.
-        Where neither has, p is 0, or 1 for equal means.
+        The same as ``scipy.stats.ttest_ind(first, second, equal_var=False)``, which warns where a group has no spread.
+        Where neither group has any, p is 0, or 1 for equal means.
     """
     if min(len(first), len(second)) < 2:
         raise ValueError(f"a test over seeds needs two of each, got {len(first)} and {len(second)}.")
@@ -139,7 +140,11 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Welch:
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a share (Wilson 1927). Errors: n must be positive."""
+    """The 95 % Wilson score interval of a share (Wilson 1927).
+
+    Raises:
+        ValueError: n is not positive.
+    """
     if n < 1:
         raise ValueError("an interval needs at least one image.")
     z, share = float(ndtri(0.975)), successes / n
@@ -150,7 +155,7 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided p of the exact McNemar test: two models on the same images (McNemar 1947).
+    """The two-sided p-value of the exact McNemar test of two models on the same images (McNemar 1947).
 
     Args:
         only_first: images that the first model gets right and the second does not.

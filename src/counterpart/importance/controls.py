@@ -1,8 +1,8 @@
 """Controls: what is done to a mask, so that a claim about *where* the budget lies can be read.
 
 All are called as ``control(mask, keys, middle)``: the keys are for those that draw at random, and ``middle`` is the
-share that ``inverse`` reflects at. Each keeps the mask's ``flat`` images out: they have the full radius everywhere,
-under any control.
+share that ``inverse`` reflects at. None of them changes images that are ``flat`` in the mask: these have the full
+radius everywhere, under any control.
 """
 
 import torch
@@ -17,17 +17,17 @@ def none(mask: Mask, keys: Keys | None = None, middle: float = MIDDLE) -> Mask:
 
 
 def uniform(mask: Mask, keys: Keys | None = None, middle: float = MIDDLE) -> Mask:
-    """Each image's plane replaced by its own mean.
+    """Replace each image's plane by its own mean.
 
-    A smaller budget raises clean accuracy by itself; only what is left over against this control is due to
-    where the budget lies.
+    A smaller budget raises clean accuracy by itself. Only what a mask gains over this control is due to where its
+    budget lies.
     """
     mean = mask.share.mean(dim=(1, 2, 3), keepdim=True)
     return Mask(mean.expand_as(mask.share[:, :1]).contiguous(), mask.flat)
 
 
 def shuffled(mask: Mask, keys: Keys | None = None, middle: float = MIDDLE) -> Mask:
-    """Each image gets the plane of the next image of the batch (the last one that of the first).
+    """Give each image the plane of the next image of the batch, and the last image that of the first.
 
     An epoch's order is shuffled, so the next image is another random one in every epoch, always the same for the
     same seed. Under several processes it is the next one of this process's share of the batch, so the planes
@@ -40,7 +40,7 @@ def shuffled(mask: Mask, keys: Keys | None = None, middle: float = MIDDLE) -> Ma
 
 
 def random(mask: Mask, keys: Keys, middle: float = MIDDLE) -> Mask:
-    """Each plane's values on random pixels, the same permutation for all channels; drawn from ``keys``."""
+    """Move each plane's values to random pixels, by one permutation for all channels that ``keys`` draw."""
     flattened = mask.share.flatten(2)
     order = random_order(keys.fold("random mask"), flattened.shape[2])
     moved = torch.gather(flattened, 2, order[:, None].expand_as(flattened))
@@ -48,9 +48,9 @@ def random(mask: Mask, keys: Keys, middle: float = MIDDLE) -> Mask:
 
 
 def inverse(mask: Mask, keys: Keys | None = None, middle: float = MIDDLE) -> Mask:
-    """Salient pixels are spared: the share reflected at ``middle``, so 0 becomes 1 and 1 becomes 0.
+    """Reflect the shares at ``middle``, so that 0 becomes 1 and 1 becomes 0: important pixels get the smaller radius.
 
-    The direction of SIP-AT (salient pixels get the smaller radius). At ``middle`` 1, the mean of
+    This is the direction of SIP-AT. At ``middle`` 1, the mean of
     ``mean_preserving_mask``, the mean stays ``eps``: 7/255 and 11/255 become 9/255 and 5/255.
     """
     return Mask(2 * middle - mask.share, mask.flat)

@@ -30,16 +30,17 @@ def masked_budget(
     Zhang et al. 2024, arXiv 2406.00685, section 3.2.
 
     Args:
-        images: that the budget is for.
+        images: the images that the budget is for.
         labels: their true classes, which maps of a probe explain.
-        seen: what the radii are drawn from: a forward pass, ``view.probe(images)``; or maps of any resolution and
-            scale, such as those of ``layer_map``.
-        eps: radius of important pixels, in units of the images.
-        eps_low: radius of the others.
-        mask: a rule of ``importance.rules``, such as ``Quantile(share=0.25)``. Default: the paper's.
+        seen: what the radii are drawn from. Either a forward pass, ``view.probe(images)``; or maps of any resolution
+            and scale, such as those of ``layer_map``.
+        eps: the radius of important pixels, in units of the images.
+        eps_low: the radius of the others.
+        mask: a rule of ``importance.rules``, such as ``Quantile(share=0.25)``; by default the paper's.
         control: one of ``importance.controls``.
-        keys: for masks and controls that draw at random. Default: each image's position in the batch, and ``seed``.
-        seed: of these.
+        keys: for masks and controls that draw at random; by default made of each image's position in the batch and of
+            ``seed``.
+        seed: the seed of the default keys.
 
     Returns:
         A budget in the norm linf, with a radius plane (B, 1, H, W). An image whose map is flat has ``eps`` everywhere.

@@ -1,7 +1,7 @@
 """From saliency maps to the share of the budget's range that each pixel gets.
 
-A mask is a plane of shares: radius = eps_low + share (eps - eps_low), so 0 is ``eps_low``, 1 is ``eps``, and only
-``mean_preserving_mask`` goes beyond. Masks rank or standardise, so they do not mind a map's scale.
+A mask is a plane of shares: radius = eps_low + share (eps - eps_low). So 0 is ``eps_low``, 1 is ``eps``, and only
+``mean_preserving_mask`` goes beyond. Masks rank or standardise, so that the scale of a map does not matter.
 
 Zhang et al. 2024, "Improving Accuracy-robustness Trade-off via Pixel Reweighted Adversarial Training".
 """
@@ -21,14 +21,14 @@ THRESHOLD = 1.0  # standard deviations above the image's mean
 
 
 class Mask(NamedTuple):
-    """Shares (P = 1: all channels alike, or P = C), and the images whose map could not tell any pixel from another."""
+    """Shares for one plane (P = 1) or for each channel (P = C), and which images have a map that is flat."""
 
     share: Float[Tensor, "b p h w"]
     flat: Bool[Tensor, " b"]
 
 
 def radius_plane(mask: Mask, eps: float, eps_low: float) -> Float[Tensor, "b p h w"]:
-    """Each pixel's radius; ``eps`` everywhere where the map was flat."""
+    """The radius of each pixel; ``eps`` everywhere in images whose map was flat."""
     share = mask.share.masked_fill(mask.flat[:, None, None, None], 1.0)
     low, high = (torch.full((), radius, device=share.device) for radius in (eps_low, eps))
     # Exactly eps_low at 0 and eps at 1; beyond them, rounding may leave [0, 1] by the last bit.
@@ -36,9 +36,10 @@ def radius_plane(mask: Mask, eps: float, eps_low: float) -> Float[Tensor, "b p h
 
 
 def paper_mask(maps: Float[Tensor, "b u v"], size: tuple[int, int]) -> Mask:
-    """``eps`` where the standardised importance exceeds 1 (section 3.2): resize, standardise, compare.
+    """``eps`` where the map exceeds the image's mean by one standard deviation (section 3.2), ``eps_low`` elsewhere.
 
-    One plane per image, all channels alike, as the paper shows. ``published_mask`` is what its code does.
+    The map is resized, standardised and compared with 1. All channels share one plane, as the paper shows. What its
+    code does is ``published_mask``.
 
     Args:
         maps: importance at any resolution.
@@ -52,9 +53,9 @@ def paper_mask(maps: Float[Tensor, "b u v"], size: tuple[int, int]) -> Mask:
 
 
 def quantile_mask(maps: Float[Tensor, "b u v"], size: tuple[int, int], keys: Keys, quantile: float) -> Mask:
-    """``eps`` on the top ``quantile`` of pixels: exactly the same number in every image.
+    """``eps`` on the most important share of the pixels, ``quantile``: exactly the same number in every image.
 
-    Pixels of equal importance are chosen among at random, from ``keys``: any fixed order would favour a side.
+    Among pixels of equal importance ``keys`` draw at random: any fixed order would favour a side.
     """
     planes, flat = _resized(maps, size)
     flattened = planes.flatten(1)
@@ -65,9 +66,9 @@ def quantile_mask(maps: Float[Tensor, "b u v"], size: tuple[int, int], keys: Key
 
 
 def soft_mask(maps: Float[Tensor, "b u v"], size: tuple[int, int]) -> Mask:
-    """The share grows evenly with the pixel's rank, from 0 to 1: mean 1/2 in every image.
+    """Shares that grow evenly with the pixel's rank, from 0 to 1, with mean 1/2 in every image.
 
-    Pixels of equal importance get equal shares, those of their mean rank.
+    Pixels of equal importance get the share of their mean rank.
     """
     planes, flat = _resized(maps, size)
     flattened = planes.flatten(1).contiguous()
@@ -81,10 +82,10 @@ def soft_mask(maps: Float[Tensor, "b u v"], size: tuple[int, int]) -> Mask:
 def mean_preserving_mask(
     maps: Float[Tensor, "b u v"], size: tuple[int, int], keys: Keys, quantile: float
 ) -> Mask:
-    """The top ``quantile`` of pixels is raised above ``eps`` until the mean radius is ``eps``.
+    """Raise the most important share of the pixels above ``eps``, until the mean radius is ``eps``.
 
-    With eps 8/255, eps_low 7/255 and a quarter of the pixels: 11/255. What such training gains over AT cannot come
-    from a smaller budget. Not in the paper.
+    With eps 8/255, eps_low 7/255 and a quarter of the pixels these get 11/255. What training under it gains over
+    adversarial training cannot come from a smaller budget. The rule is not in the paper.
     """
     mask = quantile_mask(maps, size, keys, quantile)
     pixels = size[0] * size[1]
@@ -92,7 +93,7 @@ def mean_preserving_mask(
 
 
 def published_mask(maps: Float[Tensor, "b u v"], size: tuple[int, int]) -> Mask:
-    """The published code's rule: colour the squared map, standardise the three channels together, compare with 1.
+    """The rule of the published code: colour the squared map, standardise its channels together, compare with 1.
 
     Maps are scaled to [0, 1], resized, squared, and coloured by ``jet``; a *colour channel* of a pixel gets ``eps``
     where it exceeds the coloured image's mean by one standard deviation. So the peak of a map gets ``eps_low``
@@ -113,7 +114,7 @@ def published_mask(maps: Float[Tensor, "b u v"], size: tuple[int, int]) -> Mask:
 
 
 def quadrant_mask(images: Float[Tensor, "b c h w"], quadrant: str) -> Mask:
-    """``eps_low`` in one quarter of the image, ``eps`` elsewhere: the proof of concept of figure 1. Needs no map."""
+    """``eps_low`` in one quarter of the image, ``eps`` elsewhere: the proof of concept of figure 1. It reads no map."""
     height, width = images.shape[2:]
     vertical, horizontal = quadrant.split("-")
     rows = slice(0, height // 2) if vertical == "upper" else slice(height - height // 2, height)
@@ -124,9 +125,10 @@ def quadrant_mask(images: Float[Tensor, "b c h w"], quadrant: str) -> Mask:
 
 
 def centre_mask(images: Float[Tensor, "b c h w"], quantile: float) -> Mask:
-    """``eps`` on as many pixels as ``quantile_mask``, those nearest to the centre. Needs no map.
+    """``eps`` on as many pixels as ``quantile_mask``, those nearest to the centre. It reads no map.
 
-    What a map is worth beyond "objects are in the middle". Among pixels equally far, the first by row.
+    A comparison with it shows what a map is worth beyond "objects are in the middle". Among pixels that are equally far
+    from the centre, the first ones by row are taken.
     """
     height, width = images.shape[2:]
     rows = (2 * torch.arange(height, device=images.device) - (height - 1)).square()
@@ -138,7 +140,7 @@ def centre_mask(images: Float[Tensor, "b c h w"], quantile: float) -> Mask:
 
 
 def foreground_mask(parts: Int[Tensor, "b h w"]) -> Mask:
-    """``eps`` on every part of the object, ``eps_low`` on the background. Not in the papers: it joins the two.
+    """``eps`` on every part of the object, ``eps_low`` on the background. It joins the two papers and is in neither.
 
     An image that is all background or all object is ``flat``.
     """
@@ -148,7 +150,7 @@ def foreground_mask(parts: Int[Tensor, "b h w"]) -> Mask:
 
 
 def file_mask(images: Float[Tensor, "b c h w"], shares: Float[Tensor, "b h w"] | None) -> Mask:
-    """The user's own shares in [0, 1], as they are; an image without a mask is NaN, and ``flat``. None: all are."""
+    """The user's own shares in [0, 1]. An image without a mask holds NaN and is ``flat``; so are all for None."""
     if shares is None:
         return Mask(torch.ones_like(images[:, :1]), ~_none_flat(images))
     absent = shares.flatten(1).isnan().any(dim=1)
@@ -156,7 +158,7 @@ def file_mask(images: Float[Tensor, "b c h w"], shares: Float[Tensor, "b h w"] |
 
 
 def jet(values: Float[Tensor, "..."]) -> Float[Tensor, "... 3"]:
-    """The colour map "jet": red, green and blue of values in [0, 1], in 256 steps.
+    """Red, green and blue of values in [0, 1] in the colour map "jet", in 256 steps.
 
     Piecewise linear between the points below; larger values get the last colour, smaller ones the first.
     """
@@ -188,7 +190,7 @@ def _between(at: Tensor, points: tuple[tuple[float, float], ...]) -> Tensor:
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Maps at the images' size, and which of them are flat or not finite."""
+    """Resize maps to the images' size, and say which of them are flat or not finite."""
     planes = resize_maps(maps, size)
     flattened = planes.flatten(1)
     scale = flattened.abs().amax(dim=1)

@@ -25,7 +25,7 @@ from .masks import Mask
 
 @dataclass(frozen=True)
 class Masked(Linf):
-    """The budget that a mask draws: a radius per pixel, and which maps could not tell any pixel from another.
+    """The budget that a mask draws: a radius per pixel, and which images had a flat map.
 
     Attributes:
         flat: (B,) images that keep the full radius everywhere because their map was flat or not finite.
@@ -36,7 +36,7 @@ class Masked(Linf):
 
 @runtime_checkable
 class MaskRule(Protocol):
-    """Draws the mask of a batch from one forward pass on it; the keys are for rules that draw at random."""
+    """A function that draws the mask of a batch from one forward pass on it. Rules that draw at random use the keys."""
 
     def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
         """The mask of each image."""
@@ -52,7 +52,7 @@ class MapSource:
     """Where a mask rule takes its maps from: the batch where it holds stored ones, else the probe.
 
     Attributes:
-        kind: of map: one of ``saliency.MAPS``.
+        kind: the kind of map, one of ``saliency.MAPS``.
         map_class: what the map explains: the "true" class, the "predicted" one, or the "margin" between the true class
             and the best other.
     """
@@ -127,7 +127,7 @@ class PublishedCode:
 
 @dataclass(frozen=True)
 class Quadrant:
-    """``masks.quadrant_mask``: one quarter of every image gets eps_low. Looks at no map."""
+    """``masks.quadrant_mask``: one quarter of every image gets eps_low, whatever a map says."""
 
     quadrant: str = "upper-left"
 
@@ -138,7 +138,7 @@ class Quadrant:
 
 @dataclass(frozen=True)
 class Centre:
-    """``masks.centre_mask``: a share of the pixels, those nearest to the centre, gets eps. Looks at no map."""
+    """``masks.centre_mask``: the share of the pixels that is nearest to the centre gets eps, whatever a map says."""
 
     share: float = 0.25
 
@@ -158,7 +158,7 @@ class OwnMasks:
 
 @dataclass(frozen=True)
 class PredictedParts:
-    """eps where a part model sees the object."""
+    """``masks.foreground_mask`` of the parts that a part model sees: eps on the object."""
 
     def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
         """The mask of each image."""
@@ -169,7 +169,7 @@ class PredictedParts:
 
 @dataclass(frozen=True)
 class AnnotatedParts:
-    """eps where the data say that the object is; an image without annotation is flat."""
+    """``masks.foreground_mask`` of the annotated parts: eps on the object. An image without annotation is flat."""
 
     def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
         """The mask of each image."""
@@ -198,9 +198,9 @@ def draw_budget(
     Args:
         probe: a forward pass on the images, clean or at a random start; masks without a map do not look at it.
         batch: where it holds stored importance, rules take that instead of a map of the probe.
-        keys: of the batch's samples, for what is random.
-        full: ``Linf`` with one radius for all, which important pixels keep.
-        eps_low: radius of the others, in image units.
+        keys: the keys of the batch's samples, for rules and controls that draw at random.
+        full: ``Linf`` with one radius for all pixels, which the important ones keep.
+        eps_low: the radius of the others, in units of the images.
         mask: the rule that draws the mask; by default the paper's, ``Standardised()``.
         control: what is done to the mask, one of ``importance.controls``.
 

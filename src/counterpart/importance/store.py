@@ -19,14 +19,14 @@ from .rules import explain
 def fill(
     view: View, batches: Iterable[Batch], length: int, map_class: str, kind: str = "grad-cam"
 ) -> Float[Tensor, "n u v"]:
-    """Maps of every sample of ``batches``, one clean forward pass each.
+    """Draw the maps of every sample of ``batches``, by a forward pass on each clean image.
 
     Args:
         view: the network as it is now.
         batches: un-augmented images.
-        length: rows of the store: one more than the largest data-set index.
+        length: the rows of the store, one more than the largest data-set index.
         map_class: what maps explain: "true", "predicted" or "margin".
-        kind: of map: one of ``saliency.MAPS``.
+        kind: the kind of map, one of ``saliency.MAPS``.
 
     Returns:
         (length, h, w) float16, each map divided by its maximum; rows of absent samples are zero (flat).

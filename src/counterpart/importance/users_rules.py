@@ -14,7 +14,7 @@ FACTS = ("needs_map", "middle")
 
 
 def call_users_rule(entry: Entry[Any], options: Mapping[str, Any]) -> MaskRule:
-    """A mask rule of the user's own with its options bound. A class is made with them, and its instances are called.
+    """Bind the options of a mask rule of the user's own. Of a class, an instance is made with them.
 
     Raises:
         UserError: it cannot be called as a mask rule is.

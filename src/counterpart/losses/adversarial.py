@@ -16,17 +16,17 @@ def trades_loss(
     beta: float = 6.0,
     label_smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of the clean answers plus ``beta`` times KL(clean answer || attacked answer), mean over the batch.
+    """The cross-entropy of clean answers plus ``beta`` times KL(clean answer || attacked answer), mean over the batch.
 
     Zhang et al. 2019, arXiv 1901.08573, equation 5; beta = 1/lambda. The attack that goes with it raises the same KL:
     ``pgd(..., loss="kl_divergence", last_iterate=True)``.
 
     Args:
         clean: logits of the clean images, with their graph.
-        attacked: logits of the attacked images, likewise.
+        attacked: logits of the attacked images, with their graph.
         labels: true classes.
-        beta: weight of the robust term.
-        label_smoothing: share of the labels spread over all classes, in the cross-entropy.
+        beta: the weight of the robust term.
+        label_smoothing: the share of each label that the cross-entropy spreads over all classes.
     """
     natural, robust = trades_terms(clean, attacked, labels, label_smoothing)
     return natural + beta * robust
@@ -47,10 +47,10 @@ def mart_loss(
 
     Args:
         clean: logits of the clean images, with their graph.
-        attacked: logits of the attacked images, likewise.
+        attacked: logits of the attacked images, with their graph.
         labels: true classes.
-        beta: weight of the KL term; the published code has 5.
-        label_smoothing: of the cross-entropy within the boosted one.
+        beta: the weight of the KL term; the published code has 5.
+        label_smoothing: the share of each label that the cross-entropy within the boosted one spreads over all classes.
     """
     boosted, robust = mart_terms(clean, attacked, labels, label_smoothing)
     return boosted + beta * robust
@@ -69,7 +69,7 @@ def mart_terms(
 ) -> tuple[Tensor, Tensor]:
     """The boosted cross-entropy and the weighted KL of ``mart_loss``, before ``beta``."""
     before, after, true = clean.softmax(dim=1), attacked.softmax(dim=1), labels[:, None]
-    strongest = after.scatter(1, true, -1.0).amax(dim=1)  # of the wrong classes
+    strongest = after.scatter(1, true, -1.0).amax(dim=1)  # the likeliest wrong class
     # The small numbers are the published code's: probabilities of 0 and 1 stay finite.
     boosted = F.cross_entropy(attacked, labels, label_smoothing=label_smoothing)
     boosted = boosted - (1.0001 - strongest + 1e-12).log().mean()
@@ -79,8 +79,8 @@ def mart_terms(
 
 
 def kl_between(clean: Tensor, attacked: Tensor) -> Tensor:
-    """KL(softmax(clean) || exp(attacked)), (B,), of logits and log-probabilities, both with their gradient.
+    """KL(softmax(clean) || exp(attacked)) of logits and log-probabilities, (B,), with gradients to both.
 
-    In logarithms: a clean probability that is 0 in float32 has no gradient of its own, but its logit has.
+    Computed in logarithms: a clean probability that is 0 in float32 has no gradient, but its logit has.
     """
     return F.kl_div(attacked, clean.log_softmax(dim=1), reduction="none", log_target=True).sum(dim=1)

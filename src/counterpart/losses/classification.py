@@ -11,12 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-FLOOR = 1e-12  # of DLR's denominator, as in the published code
+FLOOR = 1e-12  # added to DLR's denominator, as in the published code
 
 
 @runtime_checkable
 class AttackLoss(Protocol):
-    """(logits (B, K), labels (B,), targets (B,) or None) -> (B,): what an attack increases."""
+    """A function (logits (B, K), labels (B,), targets (B,) or None) -> (B,) that an attack increases."""
 
     def __call__(self, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
         """The loss of each image."""
@@ -26,7 +26,7 @@ class AttackLoss(Protocol):
 def cross_entropy(
     logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"], targets: Int[Tensor, " b"] | None = None
 ) -> Float[Tensor, " b"]:
-    """Cross-entropy of the true class; with targets, the log-probability of the target."""
+    """The cross-entropy of the true class; with targets, the log-probability of the target."""
     if targets is None:
         return F.cross_entropy(logits, labels, reduction="none")
     return -F.cross_entropy(logits, targets, reduction="none")
@@ -35,7 +35,7 @@ def cross_entropy(
 def margin(
     logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"], targets: Int[Tensor, " b"] | None = None
 ) -> Float[Tensor, " b"]:
-    """Largest wrong logit minus the true one: positive exactly where the image is misclassified.
+    """The largest wrong logit minus the true one, which is positive exactly where the image is misclassified.
 
     With targets, the target's logit minus the true one. Carlini and Wagner 2017, arXiv 1608.04644, f6 without its
     confidence; Gao et al. 2022 (ICML), "Fast and reliable evaluation of adversarial robustness with minimum-margin
@@ -50,7 +50,7 @@ def margin(
 def dlr(
     logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"], targets: Int[Tensor, " b"] | None = None
 ) -> Float[Tensor, " b"]:
-    """Difference of logits ratio: the margin, divided by how far the largest logits lie apart.
+    """The difference of logits ratio: the margin, divided by how far the largest logits lie apart.
 
     Croce and Hein 2020, arXiv 2003.01690, equations 6 and 7. Unlike cross-entropy it does not change when logits are
     scaled. Needs 3 classes, with targets 4: ``margin`` is its form for fewer.
@@ -71,7 +71,7 @@ def dlr(
 def kl_divergence(
     logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"], targets: Float[Tensor, "b k"] | None = None
 ) -> Float[Tensor, " b"]:
-    """How far the answer is from ``targets``, the probabilities of the clean image: KL(targets || softmax(logits)).
+    """The divergence of the answer from the clean image's probabilities, ``targets``: KL(targets || softmax(logits)).
 
     Zhang et al. 2019 (TRADES), arXiv 1901.08573, equation 5. Labels play no part.
     """

@@ -19,7 +19,7 @@ from ..protocols import PartOutput
 
 @runtime_checkable
 class PartLoss(Protocol):
-    """(output, batch, part_classes (P,), full_resolution) -> (B,): a loss of the part logits."""
+    """A function (output, batch, part_classes (P,), full_resolution) -> (B,), a loss of the part logits."""
 
     def __call__(
         self, output: PartOutput, batch: Batch, part_classes: Tensor, full_resolution: bool
@@ -31,12 +31,12 @@ class PartLoss(Protocol):
 def segmentation(
     output: PartOutput, batch: Batch, part_classes: Int[Tensor, " p"], full_resolution: bool
 ) -> Float[Tensor, " b"]:
-    """``part_cross_entropy`` of the model's part logits.
+    """The ``part_cross_entropy`` of the model's part logits.
 
     Args:
-        output: of the model on these images.
-        batch: with annotated parts.
-        part_classes: plays no part.
+        output: the model's answer to these images.
+        batch: images with annotated parts.
+        part_classes: has no effect on this loss.
         full_resolution: whether to enlarge the logits.
     """
     parts, annotated = _annotation(batch)
@@ -49,7 +49,7 @@ def part_cross_entropy(
     annotated: Bool[Tensor, " b"],
     full_resolution: bool,
 ) -> Float[Tensor, " b"]:
-    """Cross-entropy of each pixel's part or background, averaged over the pixels of the image.
+    """The cross-entropy of each pixel's part or background, averaged over the pixels of the image.
 
     Sitawarin et al. 2023, equation 7, as its code has it: the paper divides by P + 1 once more, which is a factor of
     c_seg. At the segmenter's own resolution, each of its cells answers for the pixels within it. At the full one its
@@ -82,19 +82,20 @@ def centroid(
     *,
     published: bool = False,
 ) -> Float[Tensor, " b"]:
-    """Squared distances of the parts' centres from the annotated ones, and cross-entropy of the classes' masses.
+    """The squared distances of the parts' centres from the annotated ones, plus a cross-entropy of classes' masses.
 
-    Equations 12 and 13. A part that an image does not have counts as 0 in the mean over all P parts. The mass of a
-    class is what its parts' shares (softmax) come to over all pixels; its share of all classes' mass is the logit.
+    Sitawarin et al. 2023, equations 12 and 13. A part that an image does not have counts as 0 in the mean over all P
+    parts. The mass of a class is the sum of its parts' shares (softmax) over all pixels; its share of all classes' mass
+    is the logit.
 
     Args:
-        output: of the model on these images.
-        batch: with annotated parts.
+        output: the model's answer to these images.
+        batch: images with annotated parts.
         part_classes: the class of each part.
         full_resolution: whether to enlarge the logits.
-        published: as the published code: distances are averaged over the parts that are there in this batch, so that an
-            image's loss depends on the others, and a mass is the mean over pixels, background and all. Differs from it
-            in that x meets x and y meets y (there one side is transposed).
+        published: follow the published code. Distances are averaged over the parts that are there in this batch, so
+            that an image's loss depends on the others. A mass is the mean over pixels, background included. Differs
+            from that code in that x is compared with x and y with y (there one side is transposed).
     """
     parts, annotated = _annotation(batch)
     logits = output.part_logits.float()
@@ -119,7 +120,7 @@ PART_LOSSES: dict[str, PartLoss] = {
 
 
 def _annotation(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Part ids (B, H, W), and whether each image is annotated (B,)."""
+    """The part ids (B, H, W) of a batch, and whether each image is annotated (B,)."""
     if batch.parts is None:
         raise ValueError("a loss of parts needs a batch with annotated parts.")
     there = batch.has_parts

@@ -18,7 +18,7 @@ _PARTS = _FOLDER / "part-models"
 
 
 def names() -> list[str]:
-    """Every built-in recipe."""
+    """The names of all built-in recipes, sorted."""
     files = [path for path in _FOLDER.rglob("*.yaml") if not path.is_relative_to(_PARTS)]
     written = [path.relative_to(_FOLDER).with_suffix("").as_posix() for path in files]
     models, data = _PARTS.glob("*.yaml"), [path.stem for path in (_PARTS / "on").glob("*.yaml")]
@@ -26,7 +26,7 @@ def names() -> list[str]:
 
 
 def headline(name: str) -> str:
-    """What a built-in recipe is: the comment that it opens with."""
+    """The comment that a built-in recipe opens with, which says what it is."""
     lines = []
     for path in reversed(_files(name)):
         with path.open(encoding="utf-8") as file:
@@ -35,13 +35,13 @@ def headline(name: str) -> str:
 
 
 def load(recipe: str) -> dict[str, Any]:
-    """The settings of a recipe, its run named after it unless it says otherwise.
+    """The settings of a recipe. The run is named after the recipe, unless the settings hold a name.
 
     Args:
         recipe: a built-in name, or the path of a .yaml file.
 
     Raises:
-        UserError: if there is no such recipe or base, with the nearest name.
+        UserError: there is no such recipe or base; the message holds the nearest name.
     """
     path = Path(recipe).expanduser()
     if path.suffix in (".yaml", ".yml"):
@@ -58,7 +58,7 @@ def load(recipe: str) -> dict[str, Any]:
 
 
 def _files(name: str) -> list[Path]:
-    """The file of a built-in recipe; of part models on some data those of the data and of the model."""
+    """The files of a built-in recipe: a single one, or for part models that of the data and that of the model."""
     data, _, model = name.partition("/")
     both = [_PARTS / "on" / f"{data}.yaml", _PARTS / f"{model}.yaml"]
     return both if both[0].exists() else [_FOLDER / f"{name}.yaml"]
@@ -69,7 +69,7 @@ def _built_in(name: str) -> dict[str, Any]:
 
 
 def _on_base(path: Path) -> dict[str, Any]:
-    """What a file says, on top of its base's settings: a built-in recipe, or for part models a file beside it."""
+    """Read a file on top of its base, which is a built-in recipe, or for part models a file beside it."""
     in_file = read_yaml(path)
     base = in_file.pop("base", None)
     if base is None:
@@ -82,7 +82,7 @@ def _on_base(path: Path) -> dict[str, Any]:
 
 
 def show(recipe: str) -> str:
-    """A recipe as YAML with every setting, each under its meaning; a file to edit and to train from."""
+    """A recipe as YAML with every setting under its meaning: a file to edit and to train from."""
     config = resolve(load(recipe), source=recipe)
     values, section = {**plain(config), "name": None}, ""
     lines = [f"# {headline(recipe)}" if recipe in names() else f"# {recipe}, every setting resolved."]
@@ -106,7 +106,7 @@ def show(recipe: str) -> str:
 
 
 def _yaml(value: object) -> str:
-    """One value in one line; fractions stay readable."""
+    """A value as YAML in one line, in which fractions stay readable."""
     if isinstance(value, float):
         return readable(value)
     if isinstance(value, list):

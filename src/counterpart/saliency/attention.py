@@ -18,7 +18,7 @@ ATTENTION_MAPS = ("attention-rollout", "attention-gradient")
 
 
 def attention_rollout(attention: Attention) -> Float[Tensor, "b u v"]:
-    """How much of each place reaches the head if attention is all that moves it. The same for every class.
+    """How much of each place reaches the head if it moves by attention alone. It is the same for every class.
 
     Abnar and Zuidema 2020, arXiv 2005.00928, section 3: each block mixes its tokens by half its attention, averaged
     over heads, and half the identity, for the residual connection.
@@ -43,8 +43,8 @@ def attention_gradient(attention: Attention, score: Float[Tensor, ""]) -> Float[
     identity itself is left out, which is zero in the paper's row of the class token.
 
     Args:
-        attention: of a probe; its graph is kept.
-        score: sum over the batch of what the maps explain.
+        attention: the attention of a probe, whose graph is kept.
+        score: the sum over the batch of what the maps explain.
     """
     start = _start(attention)
     row = torch.zeros_like(start)
@@ -67,7 +67,10 @@ def attention_gradient(attention: Attention, score: Float[Tensor, ""]) -> Float[
 
 
 def attention_of(block: Attended) -> Float[Tensor, "b heads n n"]:
-    """How much a token (rows) takes from each other (columns), summing to one: what mixing the identity gives."""
+    """How much each token (rows) takes from every token (columns), which sums to one.
+
+    It is what the block would return for the identity as its values.
+    """
     query, key = block.query.detach().float(), block.key.detach().float()
     mask = block.options.get("attn_mask")
     if mask is not None and mask.is_floating_point():

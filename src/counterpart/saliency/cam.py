@@ -20,15 +20,15 @@ def layer_map(
     kind: str = "grad-cam",
     map_class: str = "true",
 ) -> Float[Tensor, "b u v"]:
-    """Maps at the output of ``layer``, by a hook and a backward pass from the logits to it.
+    """Class activation maps at the output of ``layer``, by a hook and a backward pass from the logits to it.
 
     Grad-CAM: Selvaraju et al. 2017, arXiv 1610.02391. XGrad-CAM: Fu et al. 2020, arXiv 2008.02312. LayerCAM: Jiang
     et al. 2021, IEEE TIP. Leaves mode, gradients and hooks of the model as they were.
 
     Args:
-        model: maps images to logits (B, K); its pass is made in eval mode, else images would influence each other.
-        images: in [0, 1].
-        labels: class that each map explains.
+        model: maps images to logits (B, K). Its pass is made in eval mode, because else images influence each other.
+        images: the images, in [0, 1].
+        labels: the class that each map explains.
         layer: a module of ``model`` whose output is (B, A, h, w).
         kind: "grad-cam", "xgrad-cam" or "layer-cam".
         map_class: explain another score: the "predicted" class, or the "margin" of the label over the best other.
@@ -54,13 +54,13 @@ def layer_map(
 def probe_map(probe: Probe, score: Float[Tensor, "b k"], kind: str = "grad-cam") -> Float[Tensor, "b u v"]:
     """Maps of a probe, without another forward pass.
 
-    Class activation maps at the features that it shows: in closed form where the head is global average pooling and a
-    linear layer; otherwise through the part of the graph from there to the logits, which stays usable. Both are
-    exact. Maps of attention where it shows that.
+    Class activation maps are drawn at the features of the probe: in closed form where the head is global average
+    pooling and a linear layer, otherwise through the part of the graph from there to the logits, which stays usable.
+    Both are exact. Maps of attention are drawn from the attention of the probe.
 
     Args:
         probe: a forward pass with its graph.
-        score: how much each logit counts in what the map explains (``score_weights``); nothing to attention rollout.
+        score: how much each logit counts in what the map explains (``score_weights``); attention rollout ignores it.
         kind: one of ``MAPS``.
     """
     check_kind(kind, MAPS)

@@ -22,7 +22,7 @@ def score_weights(
     """How much each logit counts in the score that a map explains.
 
     Args:
-        logits: of the images.
+        logits: the model's answers to the images.
         labels: true classes.
         map_class: "true": the logit of the true class; "predicted": the largest; "margin": the true class's
             minus the largest other.
@@ -45,11 +45,11 @@ def closed_form(
     score: Float[Tensor, "b k"],
     kind: str = "grad-cam",
 ) -> Float[Tensor, "b h w"]:
-    """Maps at the last feature map of a network that ends in global average pooling and a linear layer.
+    """Draw class activation maps at what enters a network's global average pooling, which a linear layer follows.
 
     Args:
         features: what enters the pooling.
-        weights: of the linear layer.
+        weights: the weights of the linear layer.
         score: how much each logit counts (``score_weights``).
         kind: "grad-cam", "xgrad-cam" or "layer-cam".
 
@@ -66,6 +66,6 @@ def closed_form(
 
 
 def check_kind(kind: str, kinds: tuple[str, ...] = KINDS) -> None:
-    """Raise where ``kind`` is none of ``kinds``."""
+    """Refuse a ``kind`` that is none of ``kinds`` by a ValueError."""
     if kind not in kinds:
         raise ValueError(f"kind must be one of {', '.join(kinds)}, got {kind!r}.")
