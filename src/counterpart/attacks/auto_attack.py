@@ -1,9 +1,9 @@
-"""AutoAttack: the field's yardstick, as a list of attacks that an evaluation can commit one by one.
+"""AutoAttack, the yardstick of robustness, as a list of attacks that an evaluation can commit one by one.
 
-Croce and Hein 2020, arXiv 2003.01690. For 10 classes and more exactly the published protocol: order, targets,
-restarts, steps, queries. Where there are fewer, the published code stops with an index error; ours aims at all K - 1
-wrong classes, and for K < 4, where the (targeted) DLR loss is undefined, takes the margin loss in its place. In L1
-our APGD always begins with larger radii, theirs only in "standard".
+Croce and Hein 2020, arXiv 2003.01690. For 10 classes and more it is exactly the published protocol: order, targets,
+restarts, steps, queries. With fewer classes the published code stops with an index error. Ours aims at all K - 1 wrong
+classes then; and for K < 4, where the targeted DLR loss is undefined, it takes the margin loss instead. In L1 our APGD
+always begins with larger radii, and theirs only in "standard".
 """
 
 from collections.abc import Callable
@@ -25,14 +25,15 @@ VERSIONS = ("standard", "plus", "rand", "few-classes", "ten-steps")
 
 
 def suite(version: str, norm: str, classes: int) -> list[NamedAttack]:
-    """The attacks of an AutoAttack version, in order; one entry for each target.
+    """The attacks of an AutoAttack version, in order, with an entry for each target.
 
     Args:
         version: "standard", "plus" (more restarts, untargeted FAB and APGD on the DLR loss as well), "rand" (for
             models with random answers: gradients averaged over 20 passes), or "few-classes": APGD on cross-entropy,
             untargeted FAB and Square, the suite of the part-based paper (Sitawarin et al. 2023, arXiv 2209.09117) for
             fewer than 4 classes, weaker than "standard" here; or "ten-steps": what torchattacks 3.4.0 calls AutoAttack
-            (10 steps for 100, Square's schedule rescaled) and some papers report as such. Weaker; its lines say so.
+            (10 steps for 100, Square's schedule rescaled) and some papers report as such. It is weaker, and the names
+            of its lines say so.
         norm: "linf", "l2" or "l1".
         classes: K, the number of classes.
     """
@@ -89,10 +90,10 @@ def suite(version: str, norm: str, classes: int) -> list[NamedAttack]:
 
 
 def finish(view: Classifier, norm: str, classes: int) -> list[NamedAttack]:
-    """What ends a search in reduced precision: APGD on cross-entropy and on three targets, on an exact view.
+    """The attacks that end a search in reduced precision: APGD on cross-entropy and on three targets, in float32.
 
     Args:
-        view: float32; these attacks search on it whatever model they are given.
+        view: a float32 view of the model. These attacks search on it, whatever model they are given.
         norm: "linf", "l2" or "l1".
         classes: K, the number of classes.
     """
@@ -128,7 +129,7 @@ def auto_attack(
         images: (B, C, H, W) clean images in [0, 1].
         labels: (B,) true classes.
         budget: the allowed perturbations, in any norm, possibly per pixel.
-        keys: source of all randomness.
+        keys: the source of all randomness.
         start: given to every attack instead of its own first start.
         version: see ``suite``.
 

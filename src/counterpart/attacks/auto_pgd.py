@@ -1,9 +1,9 @@
 """Auto-PGD: projected gradient ascent with momentum that chooses its step lengths itself.
 
 Croce and Hein 2020, arXiv 2003.01690, algorithm 1; for L1 Croce and Hein 2021, arXiv 2103.01208. Differs from the
-published code in four ways that leave its results alone or better them: steps are shares of each pixel's radius;
-fooled images leave the batch at once; a start is uniform in the ball; and where answers are random (``eot``), an
-image is fooled when the mean answer is wrong.
+published code in four ways, none of which weakens it. Steps are shares of each pixel's radius. Fooled images leave the
+batch at once. A start is uniform in the ball. Where answers are random (``eot``), an image counts as fooled when the
+mean answer is wrong.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,8 +21,8 @@ from ..protocols import Attacked, Classifier, Probe
 from ..seeding import Keys
 from .starts import aim, images_of
 
-MOMENTUM = 0.75  # share of the new direction
-LARGE_RADII = (3, 2)  # L1: times the radius, with 30 % of the steps in each
+MOMENTUM = 0.75  # the share of the new direction in a step, beside the last movement
+LARGE_RADII = (3, 2)  # L1: the first balls, in multiples of the radius, with 30 % of the steps in each
 # L1: the next steps move so many times fewer values than were found useful; steps are shortened by it as well.
 SPARSER = 1.5
 
@@ -90,7 +90,7 @@ def apgd(
                 start=stage.project(point, clean),
                 steps=length,
                 rho=rho,
-                judged=factor == 1,  # in a larger ball nothing counts
+                judged=factor == 1,  # in a larger ball no image counts as fooled
             )
             point = end.images
             forwards[survivors] += eot * end.forwards
@@ -102,7 +102,7 @@ def apgd(
 
 
 def checkpoints(steps: int) -> list[int]:
-    """After how many steps the step length is reconsidered: 22, 41, 57, 70, 80, 87, 93, 99 of 100."""
+    """The steps after which the step length is reconsidered: 22, 41, 57, 70, 80, 87, 93, 99 of 100."""
     gap = max(int(0.22 * steps), 1)
     checks = [gap]
     while checks[-1] < steps:
@@ -113,7 +113,7 @@ def checkpoints(steps: int) -> list[int]:
 
 @dataclass
 class _Run:
-    """Where the images of a run stand: one row per image in every field."""
+    """The state of a run, with a row for each image in every field."""
 
     rows: Tensor
     clean: Tensor
@@ -122,18 +122,18 @@ class _Run:
     images: Tensor
     gradient: Tensor
     before: Tensor  # the iterate before this one
-    loss: Tensor  # at the last step
+    loss: Tensor  # the loss at the last step
     rises: Tensor  # how often the loss rose since the last check
     best: Tensor
     best_gradient: Tensor
     best_loss: Tensor
     checked_loss: Tensor  # the best loss at the last check
-    eased: Tensor  # whether the step was shortened there
+    eased: Tensor  # whether the step was shortened at the last check
     share: Tensor  # step length in units of the radius
     support: Tensor  # L1: how many values the best image had moved at the last check
 
     def select(self, keep: Tensor) -> "_Run":
-        """The images at these positions."""
+        """The state of the images at these positions."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         selected: dict[str, Any] = {name: None if v is None else v[keep] for name, v in values.items()}
         return _Run(**selected)
@@ -141,7 +141,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class _End:
-    """How a run ended: the best images, their loss (infinite where fooled), and the passes spent."""
+    """The result of a run: the best images, their loss (infinite where fooled), and the passes spent."""
 
     images: Tensor
     loss: Tensor
@@ -164,7 +164,7 @@ def _ascend(
     rho: float,
     judged: bool,
 ) -> _End:
-    """One run from one start, for all images at once."""
+    """Ascend from a start, for all images at once."""
     logits, loss, gradient = look(start, labels, targets, True)
     run = _Run(
         rows=torch.arange(len(labels), device=labels.device),
@@ -202,7 +202,7 @@ def _ascend(
         end.backwards[run.rows[held]] += step < steps  # so that counts do not depend on the rest of the batch
         if not bool(held.all()):
             end.images[run.rows[~held]], end.loss[run.rows[~held]] = run.images[~held], torch.inf
-            survivors = held.nonzero()[:, 0]  # once for all fields: it waits for the device
+            survivors = held.nonzero()[:, 0]  # made once for all fields, because it waits for the device
             run, budget = run.select(survivors), budget.select(survivors)
         if len(run.rows) == 0:
             break
@@ -223,7 +223,7 @@ def _pass(
     targets: Tensor | None,
     ascending: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, losses (B,) and gradient: means over ``eot`` passes. The last images are only judged: no gradient."""
+    """Logits, losses (B,) and gradient, as means over ``eot`` passes. The last images need no gradient."""
     logits, losses, gradient = torch.zeros(()), torch.zeros(()), torch.zeros_like(images)
     for _ in range(eot):
         leaf = images.detach().requires_grad_(ascending)
@@ -238,7 +238,7 @@ def _pass(
 
 
 def _step(run: _Run, budget: Budget, momentum: float) -> Tensor:
-    """A step along the gradient, mixed with the last movement."""
+    """Step along the gradient, mixed with the last movement."""
     length = _wide(run.share) * budget.radius(run.clean)
     new = budget.project(budget.step(run.images, run.gradient, length), run.clean)
     mixed = run.images + momentum * (new - run.images) + (1 - momentum) * (run.images - run.before)
@@ -246,7 +246,11 @@ def _step(run: _Run, budget: Budget, momentum: float) -> Tensor:
 
 
 def _ease(run: _Run, rho: float, step: int, checks: Sequence[int]) -> Tensor:
-    """(B,) where to go on from the best image at half the step: the loss rose too rarely, or nothing was gained."""
+    """Halve the step where the loss rose too rarely or nothing was gained.
+
+    Returns:
+        (B,) the images that go on from their best image.
+    """
     window = step - max((at for at in checks if at < step), default=0)
     ease = (run.rises <= rho * window) | (~run.eased & (run.checked_loss >= run.best_loss))
     run.share = torch.where(ease, run.share / 2, run.share)
@@ -262,7 +266,7 @@ def _random_start(budget: Budget, clean: Tensor, keys: Keys) -> Tensor:
 
 
 def _sparse_step(run: _Run, budget: Budget, momentum: float) -> Tensor:
-    """L1: the values with the largest gradients share one step; no momentum."""
+    """L1: let the values with the largest gradients share a step, without momentum."""
     gradient = (run.gradient * (budget.radius(run.clean) > 0)).flatten(1)
     ranked = gradient.abs().sort(dim=1, descending=True).values
     place = (run.support / SPARSER).ceil().long().clamp_min(1) - 1
@@ -278,7 +282,11 @@ def _sparse_checks(steps: int) -> Sequence[int]:
 
 
 def _sparser(run: _Run) -> Tensor:
-    """L1: (B,) where to go on from the best image, which needs fewer values, at the full step; else a shorter step."""
+    """L1: take the full step again where the best image moves fewer values, and shorten it elsewhere.
+
+    Returns:
+        (B,) the images that go on from their best image.
+    """
     moved = _moved(run.best, run.clean)
     fewer = moved < 0.95 * run.support
     run.share = torch.where(fewer, 1.0, (run.share / SPARSER).clamp_min(0.1))

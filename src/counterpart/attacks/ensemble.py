@@ -30,8 +30,8 @@ def worst_case(
         labels: (B,) true classes.
         budget: the allowed perturbations.
         keys: each attack draws under its own name.
-        start: given to every attack.
-        attacks: in order; or what gives them for K classes.
+        start: the start that every attack is given.
+        attacks: the attacks in order, or a function that returns them for K classes.
 
     Returns:
         For each image the first adversarial one found, else the clean image. Passes count the one that judges the

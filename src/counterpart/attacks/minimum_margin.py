@@ -35,8 +35,8 @@ def minimum_margin(
         budget: the allowed perturbations, in any norm, possibly per pixel.
         keys: source of the random starts.
         start: begin here instead, for every target.
-        targets: how many wrong classes; at most K - 1.
-        steps: of each.
+        targets: the number of wrong classes, at most K - 1.
+        steps: the steps towards each of them.
 
     Returns:
         For each image the first adversarial one found, else the clean image.

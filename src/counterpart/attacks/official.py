@@ -21,7 +21,7 @@ NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
 
 def suite(version: str, classes: int) -> list[NamedAttack]:
-    """The attacks of a version, each run by the package.
+    """The attacks of a version, each of which the package runs.
 
     Its targets are capped at K - 1, where the package as it is would stop with an index error.
 
@@ -63,17 +63,17 @@ def official(
     attack: str,
     version: str,
 ) -> Attacked:
-    """One attack of the published package on one batch.
+    """Run an attack of the published package on a batch.
 
     Args:
         model: maps images in [0, 1] to logits (B, K).
         images: (B, C, H, W) clean images in [0, 1].
         labels: (B,) true classes.
-        budget: with one radius for all: the package knows no other.
-        keys: their seed becomes the package's; its draws are shared by the batch.
-        start: the package takes none.
-        attack: such as "apgd-ce".
-        version: such as "standard", which sets its options.
+        budget: a budget with one radius for all pixels, the only kind that the package knows.
+        keys: their seed becomes the package's, whose draws the images of a batch share.
+        start: refused, because the package takes none.
+        attack: the package's attack, such as "apgd-ce".
+        version: the version that sets its options, such as "standard".
 
     Returns:
         What the package returns, and the passes that it made: those of the batch, divided by its images.
@@ -91,7 +91,9 @@ def official(
         passes[0] += len(x)
         logits = model(x)
 
-        def count(_gradient: Tensor) -> None:  # what a hook returns would take the gradient's place
+        def count(
+            _gradient: Tensor,
+        ) -> None:  # a hook must return nothing, else its value would replace the gradient
             passes[1] += len(x)
 
         if logits.requires_grad:
@@ -100,7 +102,7 @@ def official(
 
     with torch.no_grad():
         classes = counting(images[:1]).shape[1]
-    # It logs what it finds doubtful, anew for each batch: our own checks say it once.
+    # The package logs its doubts anew for each batch. Our own checks say them once.
     logging.getLogger("auto-attack").setLevel(logging.ERROR)
     runner = AutoAttack(
         counting,

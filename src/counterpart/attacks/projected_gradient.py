@@ -1,7 +1,7 @@
 """Projected gradient descent, in the form that judges a model and in the form that trains one.
 
-Madry et al. 2018, arXiv 1706.06083. Differs from the paper in one way: the radius may differ from pixel to
-pixel, the step length does not.
+Madry et al. 2018, arXiv 1706.06083. Differs from the paper in that the radius may differ from pixel to pixel. The step
+length does not.
 """
 
 from collections.abc import Callable
@@ -72,7 +72,7 @@ def pgd(
         forwards = spent + steps - isinstance(current, Probe)
         for step in range(steps):
             leaf, logits = leaf_and_logits(model, current)
-            if step == 0:  # not in every step: it waits for the device
+            if step == 0:  # made once and not in every step, because it waits for the device
                 check_labels(labels, logits.shape[1])
             (gradient,) = torch.autograd.grad(loss(logits, labels, targets).sum(), leaf)
             current = budget.project(budget.step(leaf.detach(), gradient, length), images)
@@ -108,7 +108,7 @@ def climb_from(
     restarts: int,
     to_the_end: bool = False,
 ) -> Attacked:
-    """``climb`` from several starts, (restart) -> images (B, C, H, W); only rows that held meet the next."""
+    """Climb from several starts, (restart) -> images (B, C, H, W). Only rows that held meet the next start."""
     perturbed = images.clone()
     forwards, backwards = torch.zeros_like(labels), torch.zeros_like(labels)
     survivors = torch.arange(len(images), device=images.device)
@@ -125,7 +125,7 @@ def climb_from(
 
 
 class Climbed(NamedTuple):
-    """Where some rows of a batch ended: their images, whether their answers held, and the passes of each."""
+    """The result for some rows of a batch: their images, whether their answers held, and the passes of each."""
 
     images: Tensor
     held: Tensor
@@ -145,26 +145,26 @@ def climb(
     steps: int,
     to_the_end: bool = False,
 ) -> Climbed:
-    """One start of projected gradient ascent on any loss, for some rows of a batch.
+    """Climb any loss by projected gradient ascent from a start, for some rows of a batch.
 
     Args:
-        answer: asks the model.
-        images: clean.
+        answer: a function that asks the model.
+        images: the clean images.
         labels: true classes.
-        begin: where to start; the first step enters the budget.
-        rows: which of the batch.
-        budget: of the whole batch.
-        length: of a step, absolute, or one per image of the batch (B,).
+        begin: the images to start from. The first step enters the budget.
+        rows: the rows of the batch that climb.
+        budget: the budget of the whole batch.
+        length: the absolute length of a step, or one for each image of the batch (B,).
         steps: gradient steps; one pass more judges the last iterate.
         to_the_end: take every step, also where the answer is wrong.
 
     Returns:
-        Of each row the first image that fools the model, else the last.
+        For each row the first image that fools the model, else the last.
     """
     perturbed = torch.empty_like(images[rows])
     forwards = torch.zeros_like(rows)
     backwards, right = forwards.clone(), torch.zeros_like(rows, dtype=torch.bool)
-    place = torch.arange(len(rows), device=rows.device)  # of the rows that still climb
+    place = torch.arange(len(rows), device=rows.device)  # the positions of the rows that still climb
     within, clean = budget.select(rows), images[rows]
     current = within.project(begin[rows], clean)
     for step in range(steps + 1):
@@ -198,7 +198,7 @@ def fgsm(
     loss: AttackLoss = cross_entropy,
     target: Tensor | int | None = None,
 ) -> Attacked:
-    """One step of one radius from the clean image, or from ``start``: ``pgd`` with nothing left to choose.
+    """The fast gradient sign method: a single step as long as the radius, from the clean image or from ``start``.
 
     Goodfellow et al. 2015, arXiv 1412.6572.
     """

@@ -1,4 +1,4 @@
-"""Random points of the budget: what any attack must beat, and a check for models that fool gradients only."""
+"""Random points of the budget: any attack must beat them, and they fool models that only mask their gradients."""
 
 import torch
 from torch import Tensor

@@ -1,10 +1,10 @@
 """Square: random search with ever smaller squares, from the model's scores alone.
 
 Andriushchenko et al. 2020, arXiv 1912.00049; for L1 the variant of Croce and Hein 2021, arXiv 2103.01208. Differs from
-the published code in four ways: where the window lies, its signs and its orientation are drawn for each image from its
-keys, where theirs share a draw between the images of a batch; the window reaches the last row and column, which theirs
-never does unless it covers the image; pixels have a radius each, or are frozen; and the clean image counts as the best
-found until another is better.
+the published code in four ways. Place, signs and orientation of the window are drawn for each image from its keys,
+where in theirs the images of a batch share a draw. The window reaches the last row and column, which theirs never does
+unless it covers the image. Each pixel has a radius of its own, or is frozen. The clean image counts as the best image
+until another is better.
 """
 
 import math
@@ -22,9 +22,10 @@ from ..protocols import Attacked, Classifier, Probe
 from ..seeding import Keys
 from .starts import ask, opening
 
-HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the share of pixels, after this many queries
+# The queries after which the share of the pixels is halved.
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 BLOCK = 100  # queries whose draws are made at once
-FLOOR = 1e-12  # of a norm that divides
+FLOOR = 1e-12  # the least norm that is divided by
 
 
 @torch.no_grad()
@@ -108,13 +109,13 @@ def square(
 
 @dataclass(frozen=True)
 class _Corners:
-    """Moves for linf: every pixel of a square goes to the end of its range, up or down, one sign per channel.
+    """Moves for linf: every pixel of a square goes to the end of its range, up or down, with a sign for each channel.
 
-    The paper adds or takes two radii and clips; from anywhere in the budget that ends in the same corner.
+    The paper adds or subtracts two radii and clips. From anywhere in the budget that ends in the same corner.
 
     Attributes:
         low: (B, C, H, W) the darkest allowed images.
-        high: the brightest.
+        high: (B, C, H, W) the brightest allowed images.
     """
 
     low: Tensor
@@ -122,12 +123,12 @@ class _Corners:
     draws = 2  # per query, beside one per channel
 
     def pattern(self, keys: Keys) -> Tensor:
-        """Vertical stripes one pixel wide, drawn per channel."""
+        """Vertical stripes of one pixel, whose signs are drawn for each channel."""
         _, channels, _, width = self.low.shape
         return torch.where(keys.uniform(0, (channels, 1, width)) < 0.5, self.low, self.high)
 
     def propose(self, current: Tensor, draws: Tensor, area: float) -> Tensor:
-        """One square of about ``area`` pixels on each image."""
+        """Move a square of about ``area`` pixels on each image."""
         height, width = current.shape[2:]
         side = min(max(round(math.sqrt(area)), 1), height, width)
         tall = _covered(draws[:, 0], side, height)[:, None, :, None]
@@ -142,14 +143,14 @@ class _Corners:
 
 @dataclass(frozen=True)
 class _Bumps:
-    """Moves for l2 and l1: the perturbation of one window is given up, and its norm goes to a bump in another."""
+    """Moves for l2 and l1: the perturbation of a window is given up, and its norm goes to a bump in another."""
 
     budget: Ball
     clean: Tensor
     draws = 5  # per query, beside one per channel
 
     def pattern(self, keys: Keys) -> Tensor:
-        """As many tiles as fit of a fifth of the image's side, a bump in each."""
+        """Tiles with a side of a fifth of the image's, as many as fit, with a bump in each."""
         _, channels, height, width = self.clean.shape
         side = max(min(height, width) // 5, 1)
         down, across = height // side, width // side
@@ -164,7 +165,7 @@ class _Bumps:
         return self._allowed(torch.nn.functional.pad(tiles, sides) * self._movable())
 
     def propose(self, current: Tensor, draws: Tensor, area: float) -> Tensor:
-        """A bump in a window of about ``area`` pixels on each image, for what another window held."""
+        """Put a bump into a window of about ``area`` pixels on each image, with the norm that another one gives up."""
         channels, height, width = current.shape[1:]
         side = max(round(math.sqrt(area)), 3)
         side = min(side + (side % 2 == 0), height, width)
@@ -195,9 +196,9 @@ class _Bumps:
         return _Bumps(self.budget.select(keep), self.clean[keep])
 
     def _allowed(self, perturbation: Tensor) -> Tensor:
-        """Images at the perturbation's direction, on the sphere (l2) or projected onto ball and box (l1).
+        """The allowed images in the perturbation's direction: on the sphere (l2), or projected onto ball and box (l1).
 
-        On the sphere the radius leaves room for the most that rounding can add, so that no projection is needed.
+        The sphere is smaller than the radius by the most that rounding can add, so that no projection is needed.
         """
         if self.budget.norm == "l1":
             return self.budget.project(self.clean + perturbation, self.clean)
@@ -217,7 +218,7 @@ class _Bumps:
         return torch.ones_like(self.clean[:1, :1]) if mask is None else mask.to(self.clean)
 
     def _bump(self, side: int) -> Tensor:
-        """(side, side), of norm 1: a hill above a dale, both made of rectangles around a centre.
+        """A bump (side, side) of norm 1: a hill above a dale, both made of rectangles around a centre.
 
         The k-th rectangle from the centre adds 1 / k^2 to all that it covers; in l1 1 / k^4.
         """
@@ -248,14 +249,14 @@ def _moves(budget: Budget, clean: Tensor) -> _Moves:
 
 
 def _covered(draw: Tensor, side: int, size: int) -> Tensor:
-    """(B, size) bool: the ``side`` neighbours that a uniform draw (B,) chooses among ``size``."""
+    """Which of ``size`` positions, (B, size), belong to the ``side`` neighbours that a uniform draw (B,) chooses."""
     first = (draw * (size - side + 1)).long()[:, None]
     cells = torch.arange(size, device=draw.device)
     return (cells >= first) & (cells < first + side)
 
 
 def _window(down: Tensor, across: Tensor, side: int, height: int, width: int) -> Tensor:
-    """(B, 1, side * side) flat positions of a window that two uniform draws (B,) choose."""
+    """The flat positions (B, 1, side * side) of a window that two uniform draws (B,) choose."""
     cells = torch.arange(side, device=down.device)
     rows = (down * (height - side + 1)).long()[:, None] + cells
     columns = (across * (width - side + 1)).long()[:, None] + cells

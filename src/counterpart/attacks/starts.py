@@ -1,4 +1,4 @@
-"""Where an attack begins: its first images, what is known of them, and the class that it aims at."""
+"""The start of an attack: its first images, what is known of them, and the class that it aims at."""
 
 import torch
 from torch import Tensor
@@ -14,12 +14,12 @@ def images_of(start: Tensor | Probe) -> Tensor:
 
 
 def opening(images: Tensor, budget: Budget, start: Tensor | Probe | None) -> Tensor:
-    """What is judged first: a copy of the clean images, or ``start``, moved into the budget."""
+    """The images that are judged first: a copy of the clean images, or ``start``, moved into the budget."""
     return images.clone() if start is None else budget.project(images_of(start), images)
 
 
 def ask(model: Classifier, images: Tensor, start: Tensor | Probe | None) -> tuple[Tensor, Tensor]:
-    """Logits (B, K) of ``images``, and the passes (B,) that they cost: none where a probe has them."""
+    """The logits (B, K) of ``images``, and the passes (B,) that they cost: none where a probe has them."""
     if not isinstance(start, Probe):
         return model(images), torch.ones(len(images), dtype=torch.int64, device=images.device)
     unknown = (images != start.images).flatten(1).any(dim=1)
@@ -30,7 +30,7 @@ def ask(model: Classifier, images: Tensor, start: Tensor | Probe | None) -> tupl
 
 
 def leaf_and_logits(model: Classifier, images: Tensor | Probe) -> tuple[Tensor, Tensor]:
-    """``images`` as a leaf that gradients reach, and its logits (B, K), attached; a probe has both."""
+    """Make ``images`` a leaf that gradients reach, with its logits (B, K) attached; a probe has both already."""
     if isinstance(images, Probe):
         return images.images, images.logits
     leaf = images.detach().requires_grad_()
@@ -40,11 +40,11 @@ def leaf_and_logits(model: Classifier, images: Tensor | Probe) -> tuple[Tensor, 
 def aim(
     model: Classifier, images: Tensor, labels: Tensor, target: Tensor | int | None, loss: AttackLoss
 ) -> tuple[Tensor | None, int]:
-    """What a loss takes as its targets, and the forward passes that finding them cost.
+    """The targets of a loss, and the forward passes that it takes to choose them.
 
     Args:
         model: maps images to logits.
-        images: (B, C, H, W) clean.
+        images: (B, C, H, W) clean images.
         labels: (B,) true classes.
         target: (B,) classes; or the rank, from 1, of the wrong class by the clean image's logits; or None: untargeted.
             Whatever it is, an image counts as fooled once its answer is wrong, as in AutoAttack.

@@ -1,4 +1,4 @@
-"""Attack one model with what fools another."""
+"""Attack a model with images that fool another model."""
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ def transfer(
     Where it fools more than the attacks that see ``model``, their gradients are masked.
 
     Args:
-        model: the attacked model. It is not asked: who judges the images will see what they do to it.
+        model: the attacked model. It is not asked: whoever judges the images will see what they do to it.
         images: (B, C, H, W) clean images in [0, 1].
         labels: (B,) true classes.
         budget: the allowed perturbations.

@@ -23,7 +23,7 @@ def create(
     pretrained: bool,
     patch_size: int | None = None,
 ) -> ImageClassifier:
-    """The network ``timm/NAME``, normalising with its own mean and standard deviation."""
+    """Create the network ``timm/NAME``, which normalises with its own mean and standard deviation."""
     config = pretrained_config(name)
     # Only networks that are built for one image size know the option.
     size = {"img_size": image_size} if config.get("fixed_input_size") else {}
@@ -52,15 +52,15 @@ def create(
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How images become a network's input, short of normalisation, which stays in the model.
+    """How images are resized and cropped for a network. Normalisation is left to the model.
 
     Attributes:
-        crop: side in pixels of the central square that the network sees.
+        crop: the side in pixels of the central square that the network sees.
         crop_pct: that side as a share of the resized image's side.
-        mean: per channel, of images in [0, 1].
-        std: per channel.
+        mean: the mean of each channel, of images in [0, 1].
+        std: the standard deviation of each channel.
         interpolation: "bicubic", "bilinear", ...
-        crop_mode: "center"; "squash" (ignores the aspect ratio) or "border" (pads) in a few networks.
+        crop_mode: "center"; in a few networks "squash", which ignores the aspect ratio, or "border", which pads.
     """
 
     crop: int
@@ -72,11 +72,11 @@ class Preprocessing:
 
     @property
     def resize(self) -> int:
-        """Side in pixels of the resized image: its shorter one where ``crop_mode`` is "center"."""
+        """The side in pixels of the resized image, which is the shorter one where ``crop_mode`` is "center"."""
         return floor(self.crop / self.crop_pct)
 
     def apply(self, image: Image.Image) -> UInt8[Tensor, "3 {self.crop} {self.crop}"]:
-        """One image, ready for the model once it is divided by 255."""
+        """Prepare an image. It is ready for the model once it is divided by 255."""
         transform = create_transform(
             input_size=(3, self.crop, self.crop),
             interpolation=self.interpolation,
@@ -102,7 +102,7 @@ def preprocessing(name: str) -> Preprocessing:
 
 
 def outputs(name: str) -> int:
-    """How many classes the published weights of ``timm/NAME`` answer with."""
+    """The number of classes that the published weights of ``timm/NAME`` answer with."""
     return int(pretrained_config(name).get("num_classes", 1000))
 
 
@@ -117,7 +117,7 @@ def _timm_name(name: str) -> str:
 
 
 def pretrained_config(name: str) -> dict[str, Any]:
-    """What timm knows of the weights of ``timm/NAME``; refuses a name that timm does not have."""
+    """What timm knows of the weights of ``timm/NAME``. A name that timm does not have is refused."""
     short = _timm_name(name)
     if not timm.is_model(short):
         known = timm.list_models()
@@ -125,7 +125,7 @@ def pretrained_config(name: str) -> dict[str, Any]:
         raise UserError(f"timm has no network {short!r}. {nearest(short, close)}")
     try:
         config = timm.get_pretrained_cfg(short)
-    except RuntimeError as error:  # a wrong tag behind the dot
+    except RuntimeError as error:  # the network is known, so the tag behind the dot is wrong
         tags = timm.list_pretrained(short.split(".")[0] + ".*")
         raise UserError(f"timm has no weights {short!r}. {nearest(short, tags)}") from error
     return config.to_dict() if config is not None else {}

@@ -15,8 +15,8 @@ def borrowed(model: nn.Module, fused: Sequence[nn.Module] = ()) -> Iterator[None
     A graph that was made inside leads to the images alone, and may be followed after the block has ended.
 
     Args:
-        model: whose modes and parameters are put back at the end, whatever happens.
-        fused: its modules that shall attend by a fused kernel inside the block.
+        model: the model, whose modes and parameters are put back at the end, whatever happens.
+        fused: the modules of it that shall attend by a fused kernel inside the block.
     """
     needs = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     kernels = [(module, module.fused_attn) for module in fused]

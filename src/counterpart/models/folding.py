@@ -19,7 +19,7 @@ from .shown import Outputs
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and buffer by each of its names."""
+    """All parameters and buffers by name. One that has several names is there under each."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     return parameters | dict(model.named_buffers(remove_duplicate=False))
 
@@ -36,7 +36,7 @@ def _shapes_unchecked() -> Iterator[None]:
 
 
 def trace(copy: nn.Module) -> tuple[fx.GraphModule, Outputs]:
-    """The trunk as a graph whose modules are those of ``copy``, and what each of them returned in it."""
+    """Trace the trunk as a graph whose modules are those of ``copy``; and say what each of them returned in it."""
     body = copy.backbone if isinstance(copy, ImageClassifier) else copy
     assert isinstance(body, nn.Module)
     outputs: Outputs = {}
@@ -74,9 +74,9 @@ class Fold:
 
     Attributes:
         target: the convolution.
-        conv: name of the model's convolution.
-        norm: name of the batch norm after it.
-        eps: of that batch norm.
+        conv: the name of the model's convolution.
+        norm: the name of the batch norm after it.
+        eps: the small number in that batch norm's denominator.
     """
 
     target: nn.Conv2d
@@ -86,13 +86,13 @@ class Fold:
 
     @property
     def names(self) -> set[str]:
-        """What of the model's parameters and buffers it stands for."""
+        """The names of the model's parameters and buffers that it stands for."""
         norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
         return {f"{self.conv}.weight", f"{self.conv}.bias", *(f"{self.norm}.{name}" for name in norm)}
 
 
 def fold(graph: fx.GraphModule, copy: nn.Module) -> list[Fold]:
-    """Take every batch norm that can go out of the graph; the convolution before it gets a bias for it."""
+    """Remove from the graph every batch norm that the convolution before it can take over."""
     names = {module: name for name, module in copy.named_modules()}
     convolutions, norms = _foldable(copy)
     modules = dict(graph.named_modules())
@@ -134,7 +134,7 @@ def _foldable(model: nn.Module) -> tuple[set[type], dict[type, Callable[[Any], n
 
 
 def refold(folds: list[Fold], source: dict[str, Tensor]) -> None:
-    """norm(conv(x)) = scale conv(x) + bias - scale mean, with scale = weight / sqrt(var + eps)."""
+    """Compute a fold's weights: norm(conv(x)) = scale conv(x) + bias - scale mean, scale = weight / sqrt(var + eps)."""
 
     def gather(name: str) -> list[Tensor]:
         return [source[f"{fold.norm}.{name}"] for fold in folds]
@@ -154,6 +154,6 @@ def refold(folds: list[Fold], source: dict[str, Tensor]) -> None:
 
 
 def copy_into(targets: list[Tensor], values: list[Tensor] | tuple[Tensor, ...]) -> None:
-    """Each value into its target, in place."""
+    """Copy each value into its target, in place."""
     if targets:
         torch._foreach_copy_(targets, values)

@@ -1,4 +1,4 @@
-"""Weights in: read a file without executing anything in it, and fit its tensors to a model."""
+"""Weights from files: read one without executing anything in it, and fit its tensors to a model."""
 
 import argparse
 import re
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .normalize import ImageClassifier
 
-# Where training code keeps a state dict, the first of those present being what its authors evaluate.
+# Names under which training code keeps a state dict. The first one that a file has is what its authors evaluate.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "last", "best", "ema", "ema_state_dict")
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 
-# What checkpoints hold beside tensors that plain data suffices to rebuild: numpy's scalars, parsed arguments.
+# What checkpoints hold beside tensors, and what plain data suffices to rebuild: numpy's scalars, parsed arguments.
 _SCALAR = np.float64(0).__reduce__()[0]
 _HARMLESS: list[Any] = [
     (_SCALAR, "numpy.core.multiarray.scalar"),
@@ -31,7 +31,7 @@ _HARMLESS: list[Any] = [
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a weights file by name, on the CPU, and its metadata.
+    """Read the tensors of a weights file by name, on the CPU, and its metadata.
 
     Args:
         path: ``.safetensors``, whose metadata is returned; or a state dict ``.pt``, ``.pth``, ``.bin``, ``.ckpt``
@@ -44,7 +44,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read_file(path: Path) -> tuple[Any, dict[str, str]]:
-    """What a weights file holds, on the CPU, and its metadata. Nothing in it is executed."""
+    """Read what a weights file holds, on the CPU, and its metadata. Nothing in it is executed."""
     if not path.is_file():
         raise UserError(f"no weights at {path}: there is no such file.")
     if path.suffix not in (".safetensors", *PICKLES):
@@ -62,7 +62,7 @@ def read_file(path: Path) -> tuple[Any, dict[str, str]]:
 
 
 def unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """The state dict in a file's content; and, where there was a choice of several, what was chosen."""
+    """Take the state dict out of a file's content; and say which was chosen where there are several."""
     notes = []
     while isinstance(content, Mapping):
         present = [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
@@ -111,7 +111,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
 
 
 def classes_in(model: ImageClassifier, weights: Mapping[str, Tensor]) -> int:
-    """How many classes weights for this kind of model were trained on; the model's own number if they do not say."""
+    """The number of classes that these weights were trained on; the model's own number if they do not say."""
     bare = [name.removeprefix("backbone.") for name in _classifier_names(model) if name.endswith("weight")]
     counts = [weights[n].shape[0] for name in bare for n in (name, f"backbone.{name}") if n in weights]
     return counts[0] if counts else model.num_classes
@@ -122,7 +122,7 @@ def start_from(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> 
 
     Args:
         model: receives the weights.
-        weights: of an ``ImageClassifier``, or of its bare backbone (then mean and standard deviation stay).
+        weights: those of an ``ImageClassifier``, or of its bare backbone (then mean and standard deviation stay).
         source: names the weights in errors.
 
     Returns:
@@ -153,7 +153,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _refuse_foreign(path: Path, start: bytes) -> None:
-    """Name what a download often leaves instead of weights."""
+    """Refuse what a download often leaves instead of weights, and say what it is."""
     if not start:
         raise UserError(f"{path} is empty, so damaged: its download or copy failed. Get it again.")
     text = start.lstrip().lower()
@@ -167,7 +167,7 @@ def _refuse_foreign(path: Path, start: bytes) -> None:
 
 
 def _why_unreadable(path: Path, reason: str) -> str:
-    """Why torch refuses a file, and the way out, in one line."""
+    """Say in one line why torch refuses a file, and what to do."""
     if any(name.endswith("/constants.pkl") for name in _names_in_archive(path)):
         return (
             f"{path} is a TorchScript program, which is code. If you trust it, save its weights once: "
@@ -184,7 +184,7 @@ def _why_unreadable(path: Path, reason: str) -> str:
 
 
 def _names_in_archive(path: Path) -> list[str]:
-    """The names in a zip archive; none where the file is none, or its table is damaged."""
+    """The names in a zip archive; none where the file is no archive, or its table is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
@@ -193,7 +193,7 @@ def _names_in_archive(path: Path) -> list[str]:
 
 
 def _classifier_names(model: nn.Module) -> set[str]:
-    """Names of the final layer's parameters."""
+    """The names of the final layer's parameters."""
     if not isinstance(model, ImageClassifier):
         return set()
     last = {id(parameter) for parameter in model.get_classifier().parameters()}
@@ -213,13 +213,13 @@ def _only_classes_differ(
 
 
 def _differing_names(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
-    """What is missing or too much, in words."""
+    """Say which names are missing and which are unexpected."""
     missing = [f"missing {name}" for name in expected if name not in weights and not _optional(name)]
     return missing + [f"unexpected {name}" for name in weights if name not in expected]
 
 
 def _optional(name: str) -> bool:
-    """State dicts older than PyTorch 0.4.1 have no batch counters; nothing reads them in eval mode."""
+    """Whether a name is a batch counter: state dicts older than PyTorch 0.4.1 lack them, and eval mode needs none."""
     return name.endswith("num_batches_tracked")
 
 

@@ -11,10 +11,10 @@ from .normalize import ImageClassifier
 
 
 class Merged(nn.Module):
-    """``logits (B, K) -> (B, G)``: each group's largest, so that the answer is the group of the model's own answer.
+    """``logits (B, K) -> (B, G)``: the largest of each group, so that the answer is the group of the model's answer.
 
     Args:
-        groups: outputs of each group, none of them in two.
+        groups: the outputs of each group; none of them is in two groups.
     """
 
     members: Tensor
@@ -31,7 +31,7 @@ class Merged(nn.Module):
 
 
 class _MergedClassifier(ImageClassifier):
-    """A classifier, of a part model too, whose parts nobody asks for any more; its layers keep their names."""
+    """A classifier with merged outputs, whose layers keep their names. Of a part model, the parts are given up."""
 
     def __init__(self, model: ImageClassifier, last: Merged) -> None:
         super().__init__(model.backbone, len(last.members), model.in_channels)
@@ -43,17 +43,17 @@ class _MergedClassifier(ImageClassifier):
         return self.answer(self.backbone.forward_features(self.normalise(images)))
 
     def answer(self, output: Any) -> Float[Tensor, "b g"]:
-        """The logit of each group, of what the backbone returned."""
+        """The logit of each group, from what the backbone returned."""
         logits: Tensor = self.last(super().answer(output))
         return logits
 
     def get_classifier(self) -> nn.Module:
-        """No linear layer."""
+        """A module without weights, since the answer is not that of a linear layer."""
         return self.last
 
 
 def merged(model: nn.Module, groups: Sequence[Sequence[int]]) -> nn.Module:
-    """The model with groups of its outputs as classes; it finds no parts any more.
+    """Wrap a model so that groups of its outputs are its classes. A part model finds no parts any more.
 
     Args:
         model: a classifier with K outputs.

@@ -1,4 +1,4 @@
-"""How published networks normalise images: what the file says, else what is known of it, else what the user says."""
+"""How published networks normalise images, by their file, by what is known of it, or by what the user says."""
 
 import re
 from pathlib import Path
@@ -54,7 +54,7 @@ ROBUSTBENCH: dict[tuple[str, int], Normalisation] = {
 
 
 def check_name(name: str | None) -> None:
-    """Refuse a normalisation that has no row here."""
+    """Refuse the name of a normalisation that is not known."""
     if name is not None and name not in NORMALISATIONS:
         raise UserError(f"no normalisation is called {name!r}. {nearest(name, NORMALISATIONS)}")
 
@@ -70,11 +70,11 @@ def set_normalisation(
     """Set the model's mean and standard deviation, and say in a sentence where they come from.
 
     Args:
-        model: built for the file's number of classes and channels.
+        model: the network, built for the file's number of classes and channels.
         architecture: its name.
         file: names the case: RobustBench's files are known by their stem.
         in_file: mean and standard deviation that the file holds.
-        fronted: whether the network stood behind something without tensors.
+        fronted: whether the network stood behind a layer without tensors, which may have normalised.
         asked: the user's choice, a key of ``NORMALISATIONS``.
     """
     classes, deepmind = model.num_classes, architecture.startswith("dm-")

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A network in two halves. All of ours and all of timm's are."""
+    """A network in two halves, trunk and head, as all of ours and all of timm's are."""
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """(B, A, h, w), or (B, N, A) tokens: what enters the head."""
+        """What enters the head: maps (B, A, h, w), or tokens (B, N, A)."""
         ...
 
     def forward_head(self, features: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class ImageClassifier(nn.Module):
         self._channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"  # timm's Swin and its kind
 
     def normalise(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """The images as the backbone wants them."""
+        """Subtract the mean from the images, and divide them by the standard deviation."""
         if images.shape[1] != self.in_channels:
             raise ValueError(
                 f"the model takes images of {self.in_channels} channels, got {images.shape[1]}: "
@@ -66,7 +66,7 @@ class ImageClassifier(nn.Module):
         return (images - self.mean) / self.std
 
     def as_maps(self, output: Tensor) -> Tensor:
-        """The output of the backbone with channels second, where it has channels and a place."""
+        """The output of the backbone with channels second, if it has channels and places."""
         return output.permute(0, 3, 1, 2) if self._channels_last else output
 
     def forward_features(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b ..."]:
@@ -78,7 +78,7 @@ class ImageClassifier(nn.Module):
         return self.answer(features.permute(0, 2, 3, 1) if self._channels_last else features)
 
     def answer(self, output: Any) -> Float[Tensor, "b k"]:
-        """Logits of what the backbone returned, whatever it is and as it lays it out."""
+        """The logits of what the backbone returned, in the layout of the backbone."""
         return self.backbone.forward_head(output)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:

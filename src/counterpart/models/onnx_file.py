@@ -18,7 +18,7 @@ class OnnxModel(nn.Module):
     """``images (B, C, H, W) -> the file's first output``, computed by onnxruntime on the CPU.
 
     Args:
-        path: the file; its bytes' hash is a buffer, so that it counts as the model's weights.
+        path: the file. The hash of its bytes is a buffer, so that it counts as the model's weights.
 
     Raises:
         UserError: onnxruntime is not installed, or cannot read the file as a network of one input.
@@ -38,7 +38,7 @@ class OnnxModel(nn.Module):
         try:
             self.session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
             (entrance,) = self.session.get_inputs()
-        except Exception as error:  # onnxruntime raises whatever the first odd byte leads to
+        except Exception as error:  # onnxruntime raises errors of any kind for a damaged file
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(
                 f"{path} is no network of one input that onnxruntime can read: {reason}"
@@ -53,7 +53,7 @@ class OnnxModel(nn.Module):
         return self  # nothing in it changes, and a session cannot be copied
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Tensor:
-        """What the file answers; a file that was exported for a fixed number of images is asked in such portions."""
+        """The file's answer. If it was exported for a fixed number of images, it is asked in portions of that size."""
         fixed = self.entrance.shape[0]
         size = fixed if isinstance(fixed, int) else max(1, len(images))
         answers = [self._ask(part, size) for part in torch.split(images.detach(), size)]

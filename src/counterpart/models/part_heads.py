@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ..part_maps import boxes, pooling, strips
 
-HIDDEN = 50  # units of the layer before the last
+HIDDEN = 50  # the number of units of the layer before the last
 
 
 class PartFeatures(NamedTuple):
@@ -35,22 +35,22 @@ class PartFeatures(NamedTuple):
 
     @property
     def device(self) -> torch.device:
-        """Where all of it lies."""
+        """The device on which the features lie."""
         return self.part_logits.device
 
     def float(self) -> "PartFeatures":
-        """All of it in float32."""
+        """The same features in float32."""
         image, features = (None if tensor is None else tensor.float() for tensor in self[1:])
         return PartFeatures(self.part_logits.float(), image, features)
 
 
 class PartHead(nn.Module):
-    """A classifier of what a segmenter found.
+    """A classifier that reads what a segmenter predicts.
 
     Attributes:
         reads: "parts": the part logits alone; "image": the normalised image as well; "decoder", "encoder": no part
             logits at all, but the features that the segmenter's decoder or encoder makes.
-        scale: features are computed at this many times the segmenter's own resolution.
+        scale: how many times the segmenter's own resolution features are computed at.
     """
 
     reads: str = "parts"
@@ -69,7 +69,7 @@ class PartHead(nn.Module):
 
 
 class Downsampled(PartHead):
-    """Shares of the parts, averaged over a coarse grid, through a convolution and two linear layers (section 3.2).
+    """Classify the parts' shares, averaged over a coarse grid, by a convolution and two linear layers (section 3.2).
 
     Differs from the paper's text, and follows its code and its appendix D.7, in that the background is one of the maps
     unless it is left out: the text counts the parts alone. With the image concatenated (appendix D.10, for which there
@@ -78,9 +78,9 @@ class Downsampled(PartHead):
     Args:
         num_parts: P.
         num_classes: K.
-        pool: side of the grid.
-        background: keep the background's map.
-        image_channels: of the image that is seen as well; 0: none.
+        pool: the side of the grid.
+        background: whether to read the background's map as well.
+        image_channels: the channels of the image, which is read as well; 0: it is not read.
         scale: see ``PartHead``.
     """
 
@@ -110,7 +110,7 @@ class Downsampled(PartHead):
         )
 
     def pooled(self, features: PartFeatures) -> Float[Tensor, "b c p p"]:
-        """The shares (softmax over parts and background), and the image, averaged over each cell of the grid."""
+        """Average the shares (softmax over parts and background), and the image, over each cell of the grid."""
         if self.scale == 1:
             shares = F.adaptive_avg_pool2d(features.part_logits.softmax(dim=1), self.pool)
         else:
@@ -135,7 +135,7 @@ class Downsampled(PartHead):
 
 
 class BoundingBox(PartHead):
-    """Five numbers a part, those of its soft bounding box, through two linear layers (section 3.3).
+    """Classify the soft bounding box of each part, five numbers, by two linear layers (section 3.3).
 
     Args:
         num_parts: P.
@@ -160,7 +160,7 @@ class BoundingBox(PartHead):
 
 
 class Pixel(PartHead):
-    """The mean over all pixels of the logits of a class's parts (appendix C.2). Nothing to train.
+    """Average the logits of a class's parts over all pixels (appendix C.2). There is nothing to train.
 
     Args:
         part_classes: (P,) the class of each part.
@@ -201,7 +201,7 @@ class TwoHeadedDecoder(PartHead):
 
     reads = "decoder"
     cells: ClassVar[int] = 13
-    least: ClassVar[int] = 10  # cells a side: fewer are pooled away
+    least: ClassVar[int] = 10  # cells a side: with fewer nothing is left after the pooling
 
     def __init__(self, width: int, num_classes: int) -> None:
         super().__init__()

@@ -10,12 +10,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Places:
-    """What the axes of an output mean.
+    """What the axes of a layer's output mean.
 
     Attributes:
         order: "NCHW", "NHWC" (timm's Swin and its kind) or "NLC" (tokens).
-        grid: h, w.
-        prefix: tokens before those of the grid, such as a class token and registers.
+        grid: h, w, the places.
+        prefix: the number of tokens before those of the grid, such as a class token and registers.
     """
 
     order: str
@@ -23,7 +23,7 @@ class Places:
     prefix: int = 0
 
     def to_maps(self, output: Float[Tensor, "b ..."]) -> Float[Tensor, "b a h w"]:
-        """The output with channels second; prefix tokens are left out."""
+        """Lay the output out with channels second. Prefix tokens are left out."""
         if self.order == "NHWC":
             return output.permute(0, 3, 1, 2)
         if self.order == "NLC":
@@ -33,7 +33,7 @@ class Places:
     def from_maps(
         self, maps: Float[Tensor, "b a h w"], output: Float[Tensor, "b ..."]
     ) -> Float[Tensor, "b ..."]:
-        """Back to the order of the output, whose prefix tokens come along."""
+        """Lay maps out as the output is, and put its prefix tokens before them."""
         if self.order == "NHWC":
             return maps.permute(0, 2, 3, 1)
         if self.order == "NLC":
@@ -47,10 +47,10 @@ def places_of(
     """What the axes of an output mean, or None where it has no places.
 
     Args:
-        shape: of the output. Of four axes, the two in the middle or the last two are places: those whose ratio is
-            nearer to the image's; tokens are laid out as the image is.
+        shape: the shape of the output. Of four axes, the two in the middle or the last two are places: those whose
+            ratio is nearer to the image's. Tokens are laid out as the image is.
         size: H, W of the image.
-        order: "NCHW" or "NHWC": of an output whose shape fits both.
+        order: "NCHW" or "NHWC", for an output whose shape fits both.
         prefix: how many tokens come before the grid's.
     """
     if len(shape) == 4:

@@ -19,8 +19,8 @@ from .normalisations import check_name, set_normalisation
 from .normalize import ImageClassifier
 from .recognition import Shape, recognise
 
-# Removed where every name has it, as often as one is found: DataParallel, torch.compile, a wrapper's attribute,
-# and nn.Sequential(network) or nn.Sequential(normalisation, network).
+# Prefixes that are removed, repeatedly, where all names have them. They come from DataParallel, torch.compile, a
+# wrapper's attribute, and nn.Sequential(network) or nn.Sequential(normalisation, network).
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.", "0.", "1.")
 
 # Tensors that hold the normalisation, outermost first.
@@ -32,14 +32,14 @@ NORMALISERS = (
     ("normalizer.new_mean", "normalizer.new_std"),
 )
 
-# Names that no forward pass uses, dropped where there is also a name that starts like the second word.
+# Beginnings of names that no forward pass uses. They are dropped if another name begins with the second word.
 UNUSED = {
     "sub_block1.": "block1.",  # TRADES' wide network makes it and never calls it
     "attacker.": "model.",  # robustness keeps the network a second time within its attack
     "n_averaged": "module.",  # the counter of torch's averaged models
 }
 
-# RobustBench's files whose code does what no tensor shows, and what no network here does.
+# RobustBench's files whose code does something that no tensor shows and that no network here does.
 UNSUPPORTED = {
     "Ding2020MMA": "standardises each image by its own mean and standard deviation",
     "Pang2020Boosting": "scales the features and weights of its final layer to length one",
@@ -50,7 +50,7 @@ EARLY_SHORTCUT = ("Wong2020Fast", "Andriushchenko2020Understanding")
 def load_published(
     architecture: str, file: Path, *, num_classes: int | None = None, normalisation: str | None = None
 ) -> tuple[ImageClassifier, list[str]]:
-    """A classifier of images in [0, 1] in eval mode, and what was decided on the way, in sentences.
+    """Load a classifier of images in [0, 1] in eval mode; and say in sentences what was decided on the way.
 
     Number of classes, width and channels are read from the file.
 
@@ -61,7 +61,7 @@ def load_published(
         normalisation: one of ``normalisations.NORMALISATIONS``, for files that do not say how they were trained.
 
     Raises:
-        UserError: where the file is unreadable, fits another architecture, or leaves tensors over or missing.
+        UserError: the file is unreadable, fits another architecture, or has tensors too many or too few.
     """
     if not architecture.startswith("timm/"):
         builder(architecture)  # a wrong name is refused before a large file is read
@@ -151,7 +151,7 @@ def _refuse_odd_values(weights: Mapping[str, Tensor], file: Path) -> None:
 
 
 def _checked(recognised: Shape | None, architecture: str, weights: Mapping[str, Tensor], file: Path) -> Shape:
-    """What was recognised, if it is what was asked for."""
+    """Return what was recognised, and refuse it if it is not what was asked for."""
     if recognised is None:
         first = ", ".join(list(weights)[:3])
         raise UserError(
@@ -172,7 +172,7 @@ def _checked(recognised: Shape | None, architecture: str, weights: Mapping[str, 
 
 
 def _timm_shape(architecture: str, weights: Mapping[str, Tensor], file: Path) -> Shape:
-    """Number of classes and of channels, read where the network has its first and final layer."""
+    """The number of classes and of channels, read off the network's first and final layer."""
     from . import backbones
 
     size = backbones.preprocessing(architecture).crop

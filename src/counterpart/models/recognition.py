@@ -1,4 +1,4 @@
-"""Which network a state dict belongs to, told by its names and shapes."""
+"""Recognise the network that a state dict belongs to, by its names and shapes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ class Shape:
     """What names and shapes of a state dict say about its network.
 
     Attributes:
-        architectures: the names here that they fit.
-        num_classes: outputs of the final layer.
-        options: of the network's builder, such as width and channels of the images.
+        architectures: the names of networks that they fit.
+        num_classes: the number of outputs of the final layer.
+        options: the options of the network's builder, such as width and channels of the images.
     """
 
     architectures: tuple[str, ...]
@@ -23,7 +23,7 @@ class Shape:
 
 
 def recognise(weights: Mapping[str, Tensor]) -> Shape | None:
-    """The network that a bare state dict belongs to, told by names and shapes; None if it is none of ours."""
+    """The network that a bare state dict belongs to, by its names and shapes; None if it is none of ours."""
 
     def blocks(*stages: str) -> tuple[int, ...]:
         """How many blocks each stage has."""
@@ -82,7 +82,7 @@ def recognise(weights: Mapping[str, Tensor]) -> Shape | None:
 
 
 def _cells(conv: Tensor | None, linear: Tensor) -> int:
-    """Side of the map that a linear layer flattens, after a convolution."""
+    """The side of the map that a linear layer flattens, after a convolution."""
     if conv is None or linear.ndim != 2:
         return 1
     return max(1, int((linear.shape[1] // conv.shape[0]) ** 0.5))

@@ -11,11 +11,12 @@ from . import backbones
 
 DECODERS = tuple(smp.MODEL_ARCHITECTURES_MAPPING)
 STRIDED = ("deeplabv3", "deeplabv3plus", "pan")  # decoders whose encoder may be dilated
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, for every encoder that is not timm's
+# Of ImageNet, for every encoder that is not timm's.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Segmented(NamedTuple):
-    """What a segmenter found: part logits at the decoder's own resolution, and what they were made from."""
+    """A segmenter's prediction: part logits at the decoder's own resolution, and the features they were made from."""
 
     part_logits: Tensor
     decoded: Tensor
@@ -28,17 +29,17 @@ class Segmenter(nn.Module):
     DeepLabv3+ (Chen et al. 2018, arXiv 1802.02611) by default. The maps are the decoder's own, not enlarged.
 
     Args:
-        channels: of the maps: P + 1.
+        channels: the number of maps, P + 1.
         encoder: a name of segmentation-models-pytorch, or ``timm/NAME``.
         decoder: one of ``DECODERS``.
-        depth: stages of the encoder; default: the decoder's.
-        output_stride: pixels per cell of the encoder's last map, 8 or 16; for decoders in ``STRIDED``.
-        in_channels: of the images.
-        image_size: side of the images, for encoders that are built for one size.
+        depth: the number of stages of the encoder; by default the decoder's.
+        output_stride: the pixels per cell of the encoder's last map, 8 or 16; for decoders in ``STRIDED``.
+        in_channels: the channels of the images.
+        image_size: the side of the images, for encoders that are built for one size.
         pretrained: start from an encoder trained on ImageNet.
 
     Attributes:
-        scale: side of the images in cells of the maps.
+        scale: the side of the images divided by that of the maps.
     """
 
     def __init__(
@@ -73,12 +74,12 @@ class Segmenter(nn.Module):
 
     @property
     def widths(self) -> tuple[int, int]:
-        """Channels of ``decoded`` and of ``encoded``."""
+        """The numbers of channels of ``decoded`` and of ``encoded``."""
         first = next(layer for layer in self.to_parts.modules() if isinstance(layer, nn.Conv2d))
         return first.in_channels, int(self.encoder.out_channels[-1])
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Segmented:
-        """Maps of the parts, and what the decoder and the encoder made on the way."""
+        """Predict the maps of the parts, and return the features of decoder and encoder as well."""
         features = self.encoder(images)
         decoded = self.decoder(*features) if self._with_tokens else self.decoder(features)
         encoded = features[0][-1] if self._with_tokens else features[-1]
@@ -86,7 +87,7 @@ class Segmenter(nn.Module):
 
 
 def statistics(encoder: str, in_channels: int) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation, per channel, of what an encoder was trained to see."""
+    """The mean and standard deviation of each channel of what an encoder was trained to see."""
     mean, std = MEAN, STD
     if encoder.startswith("timm/"):
         way = backbones.preprocessing(encoder)

@@ -26,13 +26,13 @@ LISTED = 12
 
 @dataclass(frozen=True)
 class Shown:
-    """Which layer to show.
+    """The layer to show.
 
     Attributes:
-        layer: name of a module.
-        order: of axes, in this network (see ``places``).
-        prefix: its tokens without a place.
-        headed: there is a head after the trunk, and so the trunk's own output needs no maps of its own.
+        layer: the name of a module.
+        order: the order of axes in this network (see ``places``).
+        prefix: the number of its tokens without a place.
+        headed: whether a head follows the trunk, so that the trunk's output needs no maps of its own.
     """
 
     layer: str | None
@@ -42,7 +42,7 @@ class Shown:
 
 
 class Attending(TorchFunctionMode):
-    """Writes down every call of scaled dot-product attention within its block: what its kernel keeps anyway."""
+    """Record every call of scaled dot-product attention within the block: inputs and output, which the kernel keeps."""
 
     NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 
@@ -61,7 +61,7 @@ class Attending(TorchFunctionMode):
 
 
 def attending_modules(body: nn.Module) -> list[nn.Module]:
-    """The modules of timm's that can attend by a fused kernel."""
+    """The modules of a timm network that can attend by a fused kernel."""
     return [module for module in body.modules() if hasattr(module, "fused_attn")]
 
 
@@ -86,7 +86,7 @@ def expose(graph: fx.GraphModule, outputs: Outputs, body: nn.Module, shown: Show
 def watched(
     body: nn.Module, forward: Callable[[Tensor], Tensor | PartFeatures], shown: Shown
 ) -> Callable[[Tensor], Seen]:
-    """The same for a trunk that cannot be traced, by a hook on ``body`` for the time of a pass."""
+    """Do what ``expose`` does for a trunk that cannot be traced, by a hook on ``body`` for the time of a pass."""
     size: list[Tensor] = []
     inner: list[Tensor] = []
 
@@ -117,7 +117,7 @@ def watched(
 
 
 def maps_at(output: object, images: Tensor, order: str, prefix: int, layer: str) -> Tensor:
-    """The output of ``layer`` as maps (B, A, h, w) in float32."""
+    """Lay the output of ``layer`` out as maps (B, A, h, w) in float32."""
     shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     places = _places(output, images, order, prefix) if isinstance(output, Tensor) else None
     if not isinstance(output, Tensor) or places is None or places.grid == (1, 1):
@@ -129,7 +129,7 @@ def maps_at(output: object, images: Tensor, order: str, prefix: int, layer: str)
 
 
 def go_on(maps: Tensor, output: Tensor, images: Tensor, order: str, prefix: int) -> Tensor:
-    """From maps to what follows; a copy, since some layers work in place."""
+    """Turn maps back into what follows the layer. It is a copy, since some layers work in place."""
     places = _places(output, images, order, prefix)
     assert places is not None
     return places.from_maps(maps.to(output.dtype), output).clone()
@@ -142,7 +142,7 @@ def _places(output: Tensor, images: Tensor, order: str, prefix: int) -> Places |
 def _by_way_of(
     graph: fx.GraphModule, node: fx.Node, there: tuple[Any, ...], back: tuple[Any, ...]
 ) -> fx.Node:
-    """Send what uses ``node`` over its maps, ``maps_at`` and ``go_on``; the node of the maps."""
+    """Lead whatever uses ``node`` by way of its maps, ``maps_at`` and ``go_on``; return the node of the maps."""
     with graph.graph.inserting_after(node):
         taken = graph.graph.call_function(maps_at, (node, *there))
     with graph.graph.inserting_after(taken):
@@ -175,7 +175,7 @@ def _called(layer: str, times: int, body: nn.Module, names: Any = ()) -> UserErr
 
 
 def _listed(layer: str, names: Any) -> str:
-    """Candidates, the nearest name first."""
+    """List the candidates, the nearest name first."""
 
     def likeness(name: str) -> float:
         return difflib.SequenceMatcher(None, layer, name).ratio()

@@ -1,4 +1,4 @@
-"""How large a network is, and what one forward pass costs: counted on stand-ins without memory."""
+"""The size of a network and the cost of a forward pass, counted on tensors that take no memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from . import create
 
 @dataclass(frozen=True)
 class Size:
-    """Of one network.
+    """The size of a network.
 
     Attributes:
-        parameters: how many.
-        operations: floating-point operations of a forward pass on one image, a multiplication and an addition being
-            two; of convolutions and matrix products, which is nearly all.
+        parameters: the number of its parameters.
+        operations: the floating-point operations of a forward pass on one image, where a multiplication and an addition
+            count as two. Only convolutions and matrix products are counted, which are nearly all.
     """
 
     parameters: int

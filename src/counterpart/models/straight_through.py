@@ -1,4 +1,4 @@
-"""Gradients through what has none: rounding, JPEG, a lookup, anything under ``no_grad``."""
+"""Gradients through functions that have none: rounding, JPEG, a lookup, anything under ``no_grad``."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class StraightThrough(nn.Module):
-    """What ``straight_through`` makes."""
+    """The module that ``straight_through`` makes."""
 
     def __init__(
         self, function: Callable[[Tensor], Tensor], backward: Callable[[Tensor], Tensor] | None
@@ -31,14 +31,14 @@ class StraightThrough(nn.Module):
 def straight_through(
     function: Callable[[Tensor], Tensor], *, backward: Callable[[Tensor], Tensor] | None = None
 ) -> nn.Module:
-    """A module that computes ``function`` and has the gradient of something smoother, so that attacks can climb it.
+    """Make a module that computes ``function`` and has the gradient of something smoother, which attacks can climb.
 
-    Backward pass differentiable approximation (BPDA): Athalye et al. 2018, arXiv 1802.00420, section 4.1. Such as
+    Backward pass differentiable approximation (BPDA): Athalye et al. 2018, arXiv 1802.00420, section 4.1. An example is
     ``nn.Sequential(straight_through(lambda x: (255 * x).round() / 255), network)``.
 
     Args:
         function: what the forward pass computes; it may round, detach or leave torch altogether.
-        backward: a differentiable function whose gradient, at the same values, is taken instead. Default: the
+        backward: a differentiable function whose gradient, at the same values, is taken instead. By default the
             identity, for functions that change their input little and keep its shape.
 
     Returns:

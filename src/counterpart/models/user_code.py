@@ -14,7 +14,7 @@ NEW_NETWORK = ("num_classes", "in_channels", "image_size")
 
 
 def load_user(target: str) -> nn.Module:
-    """What ``function()`` of ``module`` returns. This runs the user's code: the module's, then the function's.
+    """Call a function of the user's own and return its model. This runs the module's code, then the function's.
 
     Args:
         target: ``module:function``, such as ``my_models:robust`` or ``package.nets:load``. The function takes no
@@ -35,7 +35,7 @@ def load_user(target: str) -> nn.Module:
 def create_users_model(
     entry: Entry[Any], num_classes: int, in_channels: int, image_size: int, options: Mapping[str, Any]
 ) -> nn.Module:
-    """A new network of the user's own, for training. This runs the user's code.
+    """Make a new network of the user's own, for training. This runs the user's code.
 
     The function or class is called with those of ``num_classes``, ``in_channels`` and ``image_size`` that it takes, and
     with the options.
