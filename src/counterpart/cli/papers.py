@@ -25,29 +25,39 @@ FROST = (
     "Frost needs its textures (--corruptions.frost DIR) or the official files (--corruptions.source DIR): without them "
     "it is missing here, and so is a mean of corruptions."
 )
-MANY = 8  # columns; more become lines
-WIDE = (
-    200  # characters of what goes to a file or through a pipe, which would have rich's 80: words stay whole
-)
+MANY = 8  # columns; where there are more, the table is turned
+# Characters a line in a file or a pipe, where rich would take 80 and break words.
+WIDE = 200
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("action", choices=("list", "run", "show"))
-    parser.add_argument("experiment", nargs="?", help="such as pixel/table-1")
-    parser.add_argument("--dataset", help="a folder of recipes; default: the first that the paper shows")
+    parser.add_argument("action", choices=("list", "run", "show"), help="What to do.")
+    parser.add_argument("experiment", nargs="?", help="The table or figure, such as pixel/table-1.")
+    parser.add_argument(
+        "--dataset", help="The data set, a folder of recipes (default: the first that the paper shows)."
+    )
     parser.add_argument(
         "--rows",
         default="",
-        help="run: names of rows, with commas between them, quoted where they hold one; default: all",
+        help="For run: the rows to train and evaluate, with commas between them; a name that holds a comma is quoted "
+        "(default: all).",
     )
-    parser.add_argument("--columns", default="", help="run: names of columns, likewise: what to measure now")
-    parser.add_argument("--scale", default="small", choices=("full", "small", "smoke"))
-    parser.add_argument("--seeds", default="", help="run: such as 0,1,2; default: 0")
+    parser.add_argument(
+        "--columns", default="", help="For run: the columns to measure now, written likewise (default: all)."
+    )
+    parser.add_argument(
+        "--scale",
+        default="small",
+        choices=("full", "small", "smoke"),
+        help="The size of the experiment: as in the paper, for one machine, or for a quick test (default: small).",
+    )
+    parser.add_argument("--seeds", default="", help="For run: the seeds, such as 0,1,2 (default: 0).")
     parser.add_argument(
         "--best-by",
         metavar="COLUMN",
-        help="show: of the rows of each recipe the one with the highest measured accuracy in this column",
+        help="For show: of the rows of each recipe, show only the one with the highest measured accuracy in this "
+        "column.",
     )
 
 
@@ -68,8 +78,9 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
         if getattr(arguments, option) and arguments.action != "run":
             raise UserError(f"--{option} says what to run: counterpart papers run EXPERIMENT --{option} ...")
     if arguments.action == "list":
-        for one in papers.EXPERIMENTS.values():
-            console.print(f"{one.name:<20} {one.title} ({', '.join(one.datasets)})", highlight=False)
+        for known in papers.EXPERIMENTS.values():
+            datasets = ", ".join(known.datasets)
+            console.print(f"{known.name:<20} {known.title} ({datasets})", highlight=False)
         return 0
     if arguments.experiment is None:
         raise UserError(f"counterpart papers {arguments.action} needs an experiment, such as pixel/table-1.")
@@ -87,20 +98,20 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
             experiment, dataset, arguments.scale, home, rows=rows, only=only, seeds=seeds, changes=changes
         )
     if arguments.best_by is not None:
-        found = papers.measured(experiment, dataset, arguments.scale, home)
-        experiment = papers.best_rows(experiment, found, arguments.best_by)
+        measured = papers.measured(experiment, dataset, arguments.scale, home)
+        experiment = papers.best_rows(experiment, measured, arguments.best_by)
     _print(experiment, dataset, arguments.scale, home, console)
     return 0
 
 
 def _names(text: str) -> list[str]:
-    """Names with commas between them: AT,PART; or "peak memory, MB",natural."""
-    found = next(csv.reader([text], skipinitialspace=True), [])
-    return [name.strip() for name in found if name.strip()]
+    """Split names with commas between them: AT,PART; or "peak memory, MB",natural."""
+    names = next(csv.reader([text], skipinitialspace=True), [])
+    return [name.strip() for name in names if name.strip()]
 
 
 def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) -> None:
-    """Published, where there is something, beside measured, in per cent or the column's unit; a dash: not run."""
+    """Print published numbers beside measured ones, in per cent or the column's unit. A dash: it was not run."""
     from rich.table import Table
 
     from .. import papers
@@ -109,15 +120,17 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
         title=f"{experiment.name}, {dataset}, scale {scale}: {experiment.title}", title_justify="left"
     )
     shown = list(papers.columns(experiment))
-    found = papers.measured(experiment, dataset, scale, home)
+    measured = papers.measured(experiment, dataset, scale, home)
     names = [row.name for row in experiment.rows]
     stated_on = papers.stated_on(experiment, dataset)
     cells = []
     for row in experiment.rows:
         stated = [row.published.get(stated_on or "", {}).get(column) for column in shown]
         texts = ["—" if value is None else f"{value:.2f}" for value in stated]
-        here = [_cell(found.get((row.name, column))) for column in shown]
-        cells.append([f"{text}\n{one}" if stated_on else one for text, one in zip(texts, here, strict=True)])
+        here = [_cell(measured.get((row.name, column))) for column in shown]
+        if stated_on:
+            here = [f"{paper}\n{ours}" for paper, ours in zip(texts, here, strict=True)]
+        cells.append(here)
     across, down = shown, names
     if len(shown) > max(MANY, len(names)):  # a corruption a line, as the paper has it
         across, down, cells = names, shown, [list(line) for line in zip(*cells, strict=True)]
@@ -130,21 +143,22 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
     console.print(table)
     if stated_on not in (None, dataset):
         console.print(f"- Paper: on {stated_on}, which says little of {dataset}.", highlight=False)
-    _print_differences(papers.differences(experiment, found), console)
-    _print_seed_differences(papers.seed_differences(experiment, found), console)
-    for (one, other, column), (told, extra) in papers.overheads(experiment, dataset, found).items():
+    _print_differences(papers.differences(experiment, measured), console)
+    _print_seed_differences(papers.seed_differences(experiment, measured), console)
+    overheads = papers.overheads(experiment, dataset, measured)
+    for (first_row, second_row, column), (told, extra) in overheads.items():
         paper = "not in the paper" if told is None else f"paper {told:+.1%}"
-        console.print(f"- {one} over {other}, {column}: {extra:+.1%} ({paper})", highlight=False)
+        console.print(f"- {first_row} over {second_row}, {column}: {extra:+.1%} ({paper})", highlight=False)
     for note in (*experiment.notes, *([FROST] if experiment.corruptions else [])):
         console.print(f"- {note}", highlight=False)
     drawn = papers.figure(experiment, dataset, scale, home)
     if drawn is not None:
         console.print(f"- Picture: {drawn[0]}\n  {drawn[1]}", highlight=False)
-    if found:
-        first = next(iter(found.values()))[0]
+    if measured:
+        first = next(iter(measured.values()))[0]
         counts: dict[int, list[str]] = {}
         for column in shown:
-            for n in {r.n for (_, name), records in found.items() if name == column for r in records}:
+            for n in {r.n for (_, name), records in measured.items() if name == column for r in records}:
                 counts.setdefault(n or 0, []).append(column)
         said = "; ".join(
             f"n = {n}" + f" ({', '.join(names)})" * (len(counts) > 1) for n, names in counts.items()
@@ -155,25 +169,25 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
         )
 
 
-def _print_differences(found: Mapping[Any, Any], console: Any) -> None:
-    """One row minus another, in points; what its interval does not tell from 0 is said so."""
+def _print_differences(differences: Mapping[Any, Any], console: Any) -> None:
+    """Print one row minus another, in points, with a star where the interval leaves out 0."""
 
     def cell(difference: Any, seeds: int, n: int) -> str:
         count = f"n = {n}, {seeds} seed{'s' * (seeds > 1)}"
         return f"{_points(difference, difference.decided)}\n{count}"
 
     title = "Differences in points, image by image: would other images tell these models apart? 95 % intervals; * does"
-    _print_pairs(title, {key: cell(*value) for key, value in found.items()}, console)
+    _print_pairs(title, {key: cell(*value) for key, value in differences.items()}, console)
 
 
-def _print_seed_differences(found: Mapping[Any, Any], console: Any) -> None:
-    """The same by Welch's test of the seeds."""
+def _print_seed_differences(differences: Mapping[Any, Any], console: Any) -> None:
+    """Print one row minus another by Welch's test of the seeds."""
 
     def cell(test: Any, first: int, second: int) -> str:
         return f"{_points(test, test.p < 0.05)}\np = {test.p:.2g}, {first} and {second} seeds"
 
     title = "Differences in points, Welch's test: would other trainings tell the rows apart? 95 % intervals; * does"
-    _print_pairs(title, {key: cell(*value) for key, value in found.items()}, console)
+    _print_pairs(title, {key: cell(*value) for key, value in differences.items()}, console)
 
 
 def _points(difference: Any, decided: bool) -> str:
@@ -182,12 +196,12 @@ def _points(difference: Any, decided: bool) -> str:
 
 
 def _print_pairs(title: str, cells: Mapping[tuple[str, str, str], str], console: Any) -> None:
-    """A line for each pair of rows, or for each of many columns; nothing where there is none."""
+    """Print a line for each pair of rows, or for each of many columns; nothing where there are no pairs."""
     from rich.table import Table
 
     if not cells:
         return
-    placed = {(f"{one}\nminus {other}", column): text for (one, other, column), text in cells.items()}
+    placed = {(f"{first}\nminus {second}", column): text for (first, second, column), text in cells.items()}
     pairs, columns = ({key[i] for key in placed} for i in (0, 1))
     if len(columns) > max(MANY, len(pairs)):
         placed = {(column, pair): text for (pair, column), text in placed.items()}
@@ -202,7 +216,7 @@ def _print_pairs(title: str, cells: Mapping[tuple[str, str, str], str], console:
 
 
 def _cell(records: Any) -> str:
-    """The value and under it its 95 % interval, over seeds with their number; a dash where nothing was measured."""
+    """The value, below it its 95 % interval, and the number of seeds if there are several. A dash: not measured."""
     if not records:
         return "—"
     from ..statistics import over_seeds

@@ -1,4 +1,4 @@
-"""Adversarial training under any budget rule: AT with a constant one, PART with a rule drawn from maps."""
+"""Adversarial training under any budget rule: AT with a constant rule, PART with one that draws from maps."""
 
 from functools import partial
 
@@ -19,7 +19,7 @@ def adversarial(
     drawn_from: str | None = None,
     label_smoothing: float = 0.0,
 ) -> Objective:
-    """Cross-entropy on the last iterate of PGD, or of a minimum-margin attack.
+    """The objective of adversarial training: cross-entropy on the last iterate of PGD, or of a minimum-margin attack.
 
     AT: Madry et al. 2018, arXiv 1706.06083. PART: Zhang et al. 2024 (ICML), algorithm 1, when the rule is
     ``importance.rules.draw_budget``. Differs from the published PART code: the map is the image's own, and is read off
@@ -31,16 +31,17 @@ def adversarial(
     code, whose difference stops counting where the target leads by 50.
 
     Args:
-        budget: the full budget; the random start is drawn from it. The first gradient may therefore be taken
-            where the rule allows less; the first step enters what the rule allows.
-        rule: draws what the attack may do, from the pass on the start.
-        steps: PGD steps, towards each target.
-        step_size: absolute step length; default 2.5 / steps of the full budget.
+        budget: the full budget, from which the random start is drawn. The first gradient may therefore be taken
+            outside of what the rule allows; the first step enters it.
+        rule: draws the budget of each pixel from the pass on the start.
+        steps: the number of PGD steps, towards each target.
+        step_size: the absolute length of a step; by default 2.5 / steps of the full radius.
         targets: wrong classes of the minimum-margin attack, fewer than there are classes; the paper's are 3. None:
             PGD on cross-entropy.
-        drawn_from: "start": the rule sees the attack's own first pass; "clean": it sees a pass on the clean images.
-            Default: the one that costs nothing, which is "start" for PGD and "clean" with targets.
-        label_smoothing: share of the labels spread over all classes, in the training loss alone.
+        drawn_from: "start": the rule sees the attack's own first pass. "clean": it sees a pass on the clean images. The
+            default is the one that costs nothing, which is "start" for PGD and "clean" with targets.
+        label_smoothing: the share of each label that the training loss spreads over all classes. The attack spreads
+            none.
     """
     if drawn_from is None:
         drawn_from = "start" if targets is None else "clean"

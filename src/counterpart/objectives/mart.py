@@ -24,22 +24,24 @@ def mart(
     bn_batches: str = "separate",
     label_smoothing: float = 0.0,
 ) -> Objective:
-    """Boosted cross-entropy on attacked images plus ``beta`` times KL, weighted by the clean answer's error.
+    """The objective of MART: boosted cross-entropy on attacked images, plus ``beta`` times a weighted KL divergence.
+
+    The weight is the error of the clean answer.
 
     Wang et al. 2020 (ICLR), "Improving adversarial robustness requires revisiting misclassified examples", equations 9
-    to 11. Its published code takes beta 5; the PART paper, and so the default here, 6.
+    to 11. Its published code takes beta 5. The PART paper, and so the default here, takes 6.
 
     Args:
         budget: the full budget.
-        rule: draws what the attack may do.
-        steps: PGD steps on cross-entropy, from the image plus normal noise of 0.001.
-        step_size: absolute step length; default 2.5 / steps of the full budget.
-        drawn_from: "start": the rule sees the attack's first pass; "clean": one more pass on the clean images.
-        beta: weight of the KL term.
+        rule: draws the budget of each pixel.
+        steps: the number of PGD steps on cross-entropy, from the image plus normal noise of 0.001.
+        step_size: the absolute length of a step; by default 2.5 / steps of the full radius.
+        drawn_from: "start": the rule sees the attack's first pass. "clean": it sees one more pass on the clean images.
+        beta: the weight of the KL term.
         bn_batches: "separate" or "joint", as for ``trades``.
-        label_smoothing: of the cross-entropy within the boosted one, as in ``standard``. Its other term keeps its form:
-            -log(1 - the strongest wrong probability) has no distribution of labels that could be smoothed; nor has
-            the weight of the KL term, the true class's own probability.
+        label_smoothing: the share of each label that the cross-entropy within the boosted one spreads, as in
+            ``standard``. Nothing else is smoothed, because neither -log(1 - the strongest wrong probability) nor the
+            weight of the KL term has a distribution of labels.
     """
     crafting = Crafting(steps, step_size, drawn_from, "noise", cross_entropy)
     perturb = partial(craft, budget=budget, rule=rule, crafting=crafting)
@@ -56,7 +58,7 @@ def loss_of_mart(
     bn_batches: str,
     label_smoothing: float = 0.0,
 ) -> Loss:
-    """Mean over the batch; the gradient goes through both answers. ``accuracy`` is that of attacked images."""
+    """The mean over the batch. The gradient goes through both answers, and ``accuracy`` is that of attacked images."""
     clean, attacked = both_logits(model, batch, perturbed, bn_batches)
     boosted, robust = mart_terms(clean, attacked, batch.labels, label_smoothing)
     right = (attacked.argmax(dim=1) == batch.labels).float().mean()

@@ -1,4 +1,4 @@
-"""Objectives of part models: any objective, and a loss of the parts that it did not see."""
+"""Objectives of part models: any objective, plus a loss of the parts, of which it knows nothing."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ from ..protocols import Loss, LossFunction, Objective, PartModel, PartOutput, Pe
 def with_parts(
     objective: Objective, *, c_seg: float, part_loss: PartLoss = segmentation, label_smoothing: float = 0.0
 ) -> Objective:
-    """``(1 - c_seg)`` times the objective's loss of classes, and ``c_seg`` times a loss of parts.
+    """Add a loss of parts to an objective: ``1 - c_seg`` times its loss of classes, ``c_seg`` times that of parts.
 
     Sitawarin et al. 2023, equations 5, 8 and 10. The loss of parts is that of the images that the objective passed
     last: clean ones in clean training, attacked ones otherwise (TRADES has its loss of classes on the clean ones). The
@@ -24,11 +24,11 @@ def with_parts(
     annotated ones in TRADES.
 
     Args:
-        objective: ``standard``, ``adversarial`` or ``trades``: one whose loss of classes is cross-entropy on the images
-            that it passes first.
-        c_seg: between 0, the objective itself, and 1, no loss of classes.
-        part_loss: one of ``losses.segmentation``.
-        label_smoothing: that of the objective's cross-entropy.
+        objective: ``standard``, ``adversarial`` or ``trades``, whose loss of classes is the cross-entropy on the images
+            that they pass first.
+        c_seg: from 0, which is the objective itself, to 1, which leaves no loss of classes.
+        part_loss: a function of ``losses.segmentation``.
+        label_smoothing: the label smoothing of the objective's cross-entropy.
     """
     if c_seg == 0:
         return objective
@@ -48,21 +48,21 @@ def parts_loss(
     part_loss: PartLoss,
     label_smoothing: float,
 ) -> Loss:
-    """Mean over the batch; ``part_loss`` is that of the parts, 0 for images without annotation."""
+    """The mean over the batch. ``part_loss`` is the loss of parts, which is 0 for images without annotation."""
     assert isinstance(model, PartModel)
     watched = _Watched(model)
     loss = base(watched, batch, perturbed)
     first, last, size = watched.outputs[0], watched.outputs[-1], len(batch)
     attacked = PartOutput(
         last.logits[-size:], last.part_logits[-size:]
-    )  # of one pass on both halves, the second
+    )  # the second half of a joint pass on clean and attacked images
     classes = F.cross_entropy(first.logits[:size].float(), batch.labels, label_smoothing=label_smoothing)
     parts = part_loss(attacked, batch, model.part_classes, model.full_resolution).mean()
     return Loss(loss.total + c_seg * (parts - classes), {**loss.terms, "part_loss": parts.detach()})
 
 
 class _Watched(nn.Module):
-    """A part model as a classifier that keeps all that it answered."""
+    """A part model as a classifier that records all its answers."""
 
     def __init__(self, model: PartModel) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ def trades(
     bn_batches: str = "separate",
     label_smoothing: float = 0.0,
 ) -> Objective:
-    """Cross-entropy on clean images plus ``beta`` times KL(clean answer || attacked answer).
+    """The objective of TRADES: cross-entropy on clean images plus ``beta`` times KL(clean answer || attacked answer).
 
     Zhang et al. 2019, arXiv 1901.08573, equation 5; beta = 1/lambda. The attack increases the same KL from the clean
     probabilities in eval mode. Differs from the published code: those are computed once and not in every step, and
@@ -32,14 +32,16 @@ def trades(
 
     Args:
         budget: the full budget.
-        rule: draws what the attack may do.
-        steps: PGD steps, from the image plus normal noise of 0.001.
-        step_size: absolute step length; default 2.5 / steps of the full budget.
-        drawn_from: "clean": the rule sees the clean pass that TRADES makes anyway; "start": the attack's first pass.
-        beta: weight of the robust term.
+        rule: draws the budget of each pixel.
+        steps: the number of PGD steps, from the image plus normal noise of 0.001.
+        step_size: the absolute length of a step; by default 2.5 / steps of the full radius.
+        drawn_from: "clean": the rule sees the clean pass that TRADES makes anyway. "start": it sees the attack's first
+            pass.
+        beta: the weight of the robust term.
         bn_batches: "separate": clean and attacked images are two passes, each with its own batch-norm statistics;
             "joint": one pass on both together, as in the code of part-based models.
-        label_smoothing: of the cross-entropy, as in ``standard``; the robust term knows no labels.
+        label_smoothing: the share of each label that the cross-entropy spreads, as in ``standard``. The robust term
+            knows no labels.
     """
     crafting = Crafting(steps, step_size, drawn_from, "noise", kl_divergence)
     perturb = partial(craft, budget=budget, rule=rule, crafting=crafting)
@@ -56,7 +58,7 @@ def loss_of_trades(
     bn_batches: str,
     label_smoothing: float = 0.0,
 ) -> Loss:
-    """Mean over the batch; the gradient goes through both answers. ``accuracy`` is that of attacked images."""
+    """The mean over the batch. The gradient goes through both answers, and ``accuracy`` is that of attacked images."""
     clean, attacked = both_logits(model, batch, perturbed, bn_batches)
     natural, robust = trades_terms(clean, attacked, batch.labels, label_smoothing)
     right = (attacked.argmax(dim=1) == batch.labels).float().mean()
@@ -67,7 +69,7 @@ def loss_of_trades(
 def both_logits(
     model: nn.Module, batch: Batch, perturbed: Perturbed, bn_batches: str
 ) -> tuple[Tensor, Tensor]:
-    """Float32 logits of clean and attacked images, in two passes or in one."""
+    """The logits of clean and attacked images in float32, from two passes or from one."""
     if bn_batches == "joint":
         together = model(torch.cat([batch.images, perturbed.images])).float()
         clean, attacked = together.chunk(2)

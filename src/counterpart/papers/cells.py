@@ -13,25 +13,36 @@ from ..rundir import RunDir
 Attacks = Sequence[Mapping[str, Any]]
 Reading = Callable[[RunDir], Record | None]
 Column: TypeAlias = Attacks | Mapping[str, Any] | Reading
-"""Attacks, of which the worst case counts; or these among other settings of an evaluation; or what is read off a
-trained run, None where this has no such thing. ``parts`` among the settings names a measure of the parts found, such as
-"mIoU clean". A record with a ``unit`` in its details is no share.
+"""What a column asks for. One of three things:
+
+- attacks, of which the worst case counts;
+- settings of an evaluation, these attacks among them. ``parts`` among the settings names a measure of predicted parts,
+  such as "mIoU clean";
+- a function that reads a record off a trained run, or None where the run has no such thing.
+
+A record with a ``unit`` in its details is no share.
 """
 
 STEP_SIZES = {"svhn": "1/255"}
 """Data sets on which the PART paper's PGD takes another step than 2/255."""
 
 SEVERAL_LINES = ("autoattack", "minimum-margin")
-"""Attacks that an evaluation reports in several lines, or under another name than their line's."""
+"""Attacks that an evaluation reports in several lines, or in a line of another name."""
 
 SMOKE_STEPS = {"steps": 2, "restarts": 2, "queries": 20, "draws": 2}
 
 
 @dataclass
 class _Evaluation:
-    """Settings of an evaluation, and the columns that it answers: by their attacks, or by a measure of parts.
+    """An evaluation to make, and the columns that it answers: by their attacks, or by a measure of parts.
 
-    ``worst``: each attack meets what the ones before it left, and a column counts what its first attacks left.
+    Attributes:
+        settings: those of the evaluation.
+        attacks: each attack with its defaults, and as the column writes it.
+        worst: whether each attack meets only the images that no attack before it fooled. A column then counts what
+            survives its attacks, which are the first ones of the evaluation.
+        by_attacks: column -> its attacks.
+        by_parts: column -> its measure of parts.
     """
 
     settings: Mapping[str, Any]
@@ -41,14 +52,16 @@ class _Evaluation:
     by_parts: dict[str, str] = field(default_factory=dict)
 
     def takes(self, attacks: Attacks) -> bool:
-        """Whether these attacks are the first ones of its own, or its own the first of these.
+        """True if one list of attacks, these or its own, is a prefix of the other.
 
-        What comes behind the first ones is told from them by its line, so that it must have one, called as itself.
+        The attacks behind the prefix are told apart by their lines. So none of them may report several lines.
         """
-        given, own = [_resolved(one) for one in attacks], [*self.attacks]
-        shorter, longer = sorted((given, own), key=len)
+        given = [_resolved(attack) for attack in attacks]
+        shorter, longer = sorted((given, [*self.attacks]), key=len)
+        if longer[: len(shorter)] != shorter:
+            return False
         behind = longer[len(shorter) :]
-        return longer[: len(shorter)] == shorter and not any(one.attack in SEVERAL_LINES for one in behind)
+        return not any(attack.attack in SEVERAL_LINES for attack in behind)
 
 
 def measure(
@@ -61,92 +74,102 @@ def measure(
     autoattack_n: int | None,
     surrogate: Callable[[str], str],
 ) -> Iterator[dict[str, Record]]:
-    """Column -> its record, as they are found; what a run does not have, such as parts, is missing.
+    """Yield column -> its record, as they are measured. What a run does not have, such as parts, is missing.
 
-    Columns of a single attack and otherwise equal settings share an evaluation, in which each attack meets every image
-    that the model gets right; and so do worst cases of which one is on the way to the other. Each column says what it
-    would by itself.
+    Columns of a single attack with equal settings share an evaluation, in which each attack meets every image that the
+    model gets right. Worst cases share one if the attacks of one of them are the first attacks of the other. Each
+    column says what it would say by itself.
 
     Args:
         columns: what to measure.
-        run: the trained one.
+        run: the trained run.
         config: its settings.
-        scale: of the experiment.
-        settings: of every evaluation, such as its radius.
-        autoattack_n: images of an AutoAttack column, where it would take longer than all the rest.
-        surrogate: what an attack's surrogate is called in the experiment -> a target.
+        scale: the scale of the experiment.
+        settings: the settings of every evaluation, such as its radius.
+        autoattack_n: the number of images of an AutoAttack column, which would take longer than all the rest.
+        surrogate: turns the experiment's name of an attack's surrogate into a target.
     """
-    read = {c: found for c, what in columns.items() if callable(what) and (found := what(run)) is not None}
+    read = {}
+    for column, what in columns.items():
+        record = what(run) if callable(what) else None
+        if record is not None:
+            read[column] = record
     if read:
         yield read
     asked: list[_Evaluation] = []
     for column, what in columns.items():
         if callable(what):
             continue
-        own: dict[str, Any] = dict(what) if isinstance(what, Mapping) else {"attacks": what}
-        attacks = [_at_scale(attack, scale, config.data.name, surrogate) for attack in own.pop("attacks", ())]
-        part = own.pop("parts", None)
+        wish: dict[str, Any] = dict(what) if isinstance(what, Mapping) else {"attacks": what}
+        attacks = [
+            _at_scale(attack, scale, config.data.name, surrogate) for attack in wish.pop("attacks", ())
+        ]
+        part = wish.pop("parts", None)
         aimed = any(ATTACKS[attack["attack"]].facts.of_parts for attack in attacks)
         if (part is not None or aimed) and not config.model.segments:
             continue
-        shift = {"shift": own.pop("shift")} if "shift" in own else {}
+        shift = {"shift": wish.pop("shift")} if "shift" in wish else {}
         slow = any(attack["attack"] == "autoattack" for attack in attacks)
         n = few(config, autoattack_n if slow else None)
-        given = {"evaluate": {**settings, **own, "n": n}, "data": {"root": config.data.root, **shift}}
-        # A worst case is cheapest by itself, where each attack meets only what the one before left; and in bf16 every
-        # attack has a float32 end of its own.
+        given = {"evaluate": {**settings, **wish, "n": n}, "data": {"root": config.data.root, **shift}}
+        # A worst case is cheapest by itself, where each attack meets only what survived the one before. In bf16 every
+        # attack has a float32 end of its own, and so it shares no evaluation.
         bf16 = config.evaluate.precision == "bf16"
         worst = slow or len(attacks) > 1 or (bool(attacks) and bf16)
-        alike = (one for one in asked if one.settings == given and one.worst == worst)
-        one = next((one for one in alike if not worst or (not bf16 and one.takes(attacks))), None)
-        if one is None:
-            asked.append(one := _Evaluation(given, worst=worst))
-        for attack in attacks:
-            one.attacks.setdefault(_resolved(attack), attack)
-        if part is None:
-            one.by_attacks[column] = attacks
+        alike = [known for known in asked if known.settings == given and known.worst == worst]
+        if worst:
+            alike = [known for known in alike if not bf16 and known.takes(attacks)]
+        if alike:
+            evaluation = alike[0]
         else:
-            one.by_parts[column] = part
-    for one in asked:
-        yield _answer(one, run)
+            evaluation = _Evaluation(given, worst=worst)
+            asked.append(evaluation)
+        for attack in attacks:
+            evaluation.attacks.setdefault(_resolved(attack), attack)
+        if part is None:
+            evaluation.by_attacks[column] = attacks
+        else:
+            evaluation.by_parts[column] = part
+    for evaluation in asked:
+        yield _answer(evaluation, run)
 
 
 def _answer(asked: _Evaluation, run: RunDir) -> dict[str, Record]:
     individual = not asked.worst and len(asked.by_attacks) > 1
-    own = {"attacks": [*asked.attacks.values()], "individual": individual, "parts": bool(asked.by_parts)}
-    given = {**asked.settings, "evaluate": {**asked.settings["evaluate"], **own}}
+    wish = {"attacks": [*asked.attacks.values()], "individual": individual, "parts": bool(asked.by_parts)}
+    given = {**asked.settings, "evaluate": {**asked.settings["evaluate"], **wish}}
     [judged] = jobs.evaluate(str(run.path), given)
     by_name = {record.name: record for record in judged.records}
     clean, *lines, worst = (name for name in by_name if name.startswith("accuracy/"))
-    found = {column: by_name[f"parts/{measure}"] for column, measure in asked.by_parts.items()}
+    answers = {column: by_name[f"parts/{measure}"] for column, measure in asked.by_parts.items()}
     for column, attacks in asked.by_attacks.items():
         if individual:
             name = clean if not attacks else lines[[*asked.attacks].index(_resolved(attacks[0]))]
             right = [row.right and _attack(name) not in row.fooled for row in judged.rows]
         else:
-            behind = len(asked.attacks) - len(attacks)  # what this column does not have
+            behind = len(asked.attacks) - len(attacks)  # the attacks that this column does not have
             name = lines[-1 - behind] if behind else worst
             later = {_attack(line) for line in lines[len(lines) - behind :]}
             right = [row.right and later.issuperset(row.fooled) for row in judged.rows]
-        bits = "".join(str(int(one)) for one in right)
-        found[column] = replace(by_name[name], details={**by_name[name].details, "right": bits})
-    return found
+        bits = "".join("1" if was_right else "0" for was_right in right)
+        answers[column] = replace(by_name[name], details={**by_name[name].details, "right": bits})
+    return answers
 
 
 def _attack(name: str) -> str:
-    """What an accuracy is called without its prefix: a line of attacks, in most cases one attack."""
+    """The name of an accuracy without its prefix: a line of attacks, in most cases a single attack."""
     return name.removeprefix("accuracy/")
 
 
 def _resolved(attack: Mapping[str, Any]) -> EvaluationAttack:
-    """An attack with its defaults filled in: equal to every other way of writing it."""
+    """Fill in the defaults of an attack, so that it equals every other way of writing it."""
     return EvaluationAttack(**{**ATTACKS[attack["attack"]].defaults, **attack})
 
 
 def _at_scale(
     attack: Mapping[str, Any], scale: str, data: str, surrogate: Callable[[str], str]
 ) -> Mapping[str, Any]:
-    """An attack as this data set and scale have it; at smoke scale it is cut short: its numbers mean nothing anyway."""
+    """The attack for this data set and scale. At smoke scale, whose numbers mean nothing, it is cut short."""
     if attack["attack"] == "autoattack":
         return {"attack": "apgd", "steps": SMOKE_STEPS["steps"]} if scale == "smoke" else attack
     changes: dict[str, Any] = {}
@@ -161,6 +184,6 @@ def _at_scale(
 
 
 def few(config: Config, most: int | None) -> int | None:
-    """How many images to evaluate: as the run says, and no more than ``most``; None is all."""
+    """The number of images to evaluate, as the run says and at most ``most``; None stands for all."""
     counts = [count for count in (config.evaluate.n, most) if count is not None]
     return min(counts, default=None)

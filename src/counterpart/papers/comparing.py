@@ -1,4 +1,4 @@
-"""What the records of an experiment say of its rows together: tests over images and seeds, and the best of a sweep."""
+"""Comparisons of an experiment's rows: tests over images and over seeds, and the best row of a sweep."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

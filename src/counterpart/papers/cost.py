@@ -1,4 +1,4 @@
-"""What a run cost, from its own records, and what PART costs beyond the method it builds on (table 9)."""
+"""The cost of a run by its own records, and the cost of PART beyond the method that it builds on (table 9)."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -9,7 +9,7 @@ from .experiments import Experiment, columns
 
 
 def seconds_per_epoch(run: RunDir) -> Record:
-    """Mean over the epochs, validation included."""
+    """The mean time of an epoch in seconds, validation included."""
     epochs = _epochs(run)
     seconds = [epoch.seconds or 0.0 for epoch in epochs]
     interval = (min(seconds), max(seconds))
@@ -18,7 +18,10 @@ def seconds_per_epoch(run: RunDir) -> Record:
 
 
 def peak_memory(run: RunDir) -> Record:
-    """The most that the run's process held, in MB of 2**20 bytes; compares where each run had one of its own."""
+    """The most memory that the run's process held, in MB of 2**20 bytes.
+
+    Runs compare only where each had a process of its own.
+    """
     epochs = _epochs(run)
     cuda = epochs[-1].details["device"] == "cuda"
     what = "tensors on the GPU" if cuda else "resident memory of the whole process, libraries included"

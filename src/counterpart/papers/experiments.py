@@ -1,4 +1,4 @@
-"""What an experiment is, and how its rows are run: trained where they are not, evaluated, and kept as records.
+"""Experiments, and how their rows are run: trained where they are not yet, evaluated, and stored as records.
 
 An experiment is data: rows (a recipe and what it changes) and columns (attacks, or what a run says of itself). A row is
 trained once per scale and shared by every table that shows it.
@@ -31,8 +31,8 @@ class PaperRow:
     """One model of a table.
 
     Attributes:
-        name: as the paper calls it.
-        recipe: of the data set's folder: "part" is cifar10/part or svhn/part.
+        name: the paper's name for it.
+        recipe: a recipe of the data set's folder: "part" is cifar10/part or svhn/part.
         changes: nested settings that differ from the recipe.
         images: what the row trains on where that is not the data set as it is, such as "pseudo-labelled".
         published: data set -> column -> per cent, or the column's unit; what the paper leaves out is missing.
@@ -47,14 +47,14 @@ class PaperRow:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What the picture of a figure is made of.
+    """All that a function needs to draw the picture of a figure.
 
     Attributes:
         experiment: the figure.
-        dataset: that it is shown on.
-        configs: row -> its settings, of the rows that were asked for.
+        dataset: the data set that it is shown on.
+        configs: row -> its settings, for the rows that were asked for.
         measured: (row, column) -> what was measured, of all rows.
-        settings: of an evaluation of these runs: where the data is, and which device.
+        settings: the settings of an evaluation of these runs: where the data is, and which device.
     """
 
     experiment: "Experiment"
@@ -78,21 +78,22 @@ class Experiment:
     """A table or figure.
 
     Attributes:
-        name: such as "pixel/table-1".
+        name: its name, such as "pixel/table-1".
         title: what it shows.
         rows: its models.
-        columns: by name. An attack's surrogate may be a row. None: the figure shows data, and nothing is trained.
+        columns: its columns by name. An attack's surrogate may be a row. None: the figure shows data, and nothing is
+            trained.
         evaluate: other settings of the evaluation, such as its radii.
         notes: what the paper leaves unknown, and what was chosen here.
         datasets: those that the paper shows; any data set with the recipes will do.
         corruptions: column -> accuracy of ``counterpart corruptions``, "snow/severity 1"; beside ``columns``.
             Where all are of severity 1, they are by the paper's protocol.
-        pairs: rows whose difference is the point, (one, other): shown with an interval, image by image and seed by
-            seed.
+        pairs: pairs of rows whose difference is the point of the experiment. It is shown with an interval, image by
+            image and seed by seed.
         fresh: train each row in a process of its own, so that its peak memory is its own.
-        draw: makes the picture of a figure from the trained rows.
+        draw: the function that makes the picture of a figure from the trained rows.
         scales: what each scale changes in its recipes.
-        few: scale -> images of what would take longer than all the rest: "autoattack", "corruptions".
+        few: scale -> the number of images for what would take longer than all the rest: "autoattack", "corruptions".
     """
 
     name: str
@@ -148,13 +149,13 @@ def run(
     """Train and evaluate the rows that are not measured yet.
 
     Args:
-        experiment: which.
+        experiment: the experiment.
         dataset: a folder of recipes, such as "cifar10" or "synthetic-parts".
-        scale: of ``SCALES``.
-        home: where run folders and records go.
+        scale: a key of ``SCALES``.
+        home: the folder of run folders and records.
         rows: names of rows; all by default.
         only: names of columns; all by default.
-        seeds: each is a run of its own.
+        seeds: the seeds, each of which is a run of its own.
         changes: nested settings for every row, such as {"data": {"root": ...}}.
 
     Raises:
@@ -173,7 +174,7 @@ def run(
             trained = _train(config, experiment.fresh)
 
             def surrogate(name: str, seed: int = seed) -> str:
-                """A row of the experiment, trained; or a target as it is."""
+                """The run folder of a row of the experiment, trained if need be; any other target stays as it is."""
                 if name not in {row.name for row in experiment.rows}:
                     return name
                 [other] = chosen_rows(experiment, [name])
@@ -205,7 +206,7 @@ def run(
 
 
 def _refuse_mixed_images(rows: Sequence[PaperRow]) -> None:
-    """One ``data.root`` serves all rows of a command."""
+    """Refuse rows that train on different images, since all rows of a command share ``data.root``."""
     for row in rows:
         if row.images != rows[0].images:
             kinds = " and ".join(other.images or "the data set's own" for other in (rows[0], row))
@@ -242,7 +243,7 @@ def _draw(
     seed: int,
     changes: Mapping[str, Any],
 ) -> None:
-    """The figure of some rows, and its record."""
+    """Draw the figure of some rows, and write its record."""
     assert experiment.draw is not None
     file = _file(experiment, dataset, scale, home).with_suffix(".png")
     configs = {
@@ -289,23 +290,24 @@ def _corrupted(
 
 
 def differs(experiment: Experiment, scale: str) -> str:
-    """What a scale changes, in words."""
+    """The changes that a scale makes, in words."""
     changed = ", ".join(f"{key} {value}" for key, value in _flat(experiment.scales[scale]))
     return f"differs from the paper in {changed}" if changed else "the paper's settings"
 
 
 def stated_on(experiment: Experiment, dataset: str) -> str | None:
-    """The data set whose published numbers stand beside those measured on ``dataset``: itself where the paper has it,
-    else the paper's first. None where the paper prints none.
+    """The data set whose published numbers stand beside those measured on ``dataset``.
+
+    It is ``dataset`` itself where the paper has it, else the paper's first. None where the paper prints no numbers.
     """
     known = [name for row in experiment.rows for name, values in row.published.items() if values]
     return next((name for name in (dataset, *experiment.datasets) if name in known), None)
 
 
 def columns(experiment: Experiment) -> dict[str, Column]:
-    """Natural accuracy, which no attack lowers, then the others, then the corruptions, which are none.
+    """The columns of an experiment: natural accuracy, then those under attack, then those under corruptions.
 
-    Without natural accuracy where no model is attacked, and none where nothing is measured.
+    Natural accuracy is missing where no model is attacked. There are no columns where nothing is measured.
     """
     if experiment.columns is None:
         return {}
@@ -317,7 +319,7 @@ def columns(experiment: Experiment) -> dict[str, Column]:
 def measured(
     experiment: Experiment, dataset: str, scale: str, home: Path
 ) -> dict[tuple[str, str], list[Record]]:
-    """(row, column) -> records, one per seed; what was not run is missing."""
+    """(row, column) -> records, one for each seed; what was not run is missing."""
     by_cell: dict[tuple[str, str], list[Record]] = {}
     for record in _records(experiment, dataset, scale, home):
         row, _, column = record.name.rpartition("/")
@@ -327,7 +329,7 @@ def measured(
 
 
 def chosen_rows(experiment: Experiment, names: Sequence[str]) -> list[PaperRow]:
-    """The rows of some names, all where none is given."""
+    """The rows of some names; all rows where no name is given."""
     known = {row.name: row for row in experiment.rows}
     for name in names:
         if name not in known:
@@ -352,7 +354,7 @@ def configuration(
     changes: Mapping[str, Any],
     scales: Mapping[str, Mapping[str, Any]],
 ) -> Config:
-    """The run of a row: its recipe, what the row changes, the scale, and what the user changes."""
+    """The configuration of a row's run, from its recipe, its own changes, the scale, and the user's changes."""
     recipe = f"{dataset}/{row.recipe}"
     if recipe not in recipes.names():
         known = [name.rpartition("/")[0] for name in recipes.names() if name.endswith(f"/{row.recipe}")]
@@ -365,7 +367,7 @@ def configuration(
     smoke: dict[str, Any] = {}
 
     def own_epochs(name: str) -> bool:
-        """Whether a row has epochs of a kind at all."""
+        """Whether a row has any epochs of a kind."""
         return bool(row.changes.get("train", {}).get(name, 1))
 
     if scale == "smoke":

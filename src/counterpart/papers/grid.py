@@ -1,4 +1,4 @@
-"""Figures that are a grid of small pictures: a column for each image, a line for each thing that is shown of it."""
+"""Figures that are a grid of small pictures, with a column for each image and a line for each thing shown of it."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -23,10 +23,10 @@ class Line:
     """A line of pictures.
 
     Attributes:
-        name: beside it.
+        name: the words beside it.
         pictures: (M, H, W, C), of one channel or three.
-        right: of an answer in each, which a frame shows.
-        below: words under each picture.
+        right: whether the answer to each image is right, which a frame shows.
+        below: the words under each picture.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Line:
 def some_images(
     images: ImageSet, device: torch.device, seed: int
 ) -> tuple[ImageSet, Float[Tensor, "m c h w"]]:
-    """Ten images, the classes taking turns, drawn by the seed and not by eye; and their pixels."""
+    """Ten images and their pixels. The classes take turns, and the images are drawn by the seed and not by eye."""
     chosen = balanced_subset(images, min(IMAGES, len(images)), seed=seed)
     return chosen, as_floats(chosen.read(torch.arange(len(chosen))).to(device))
 
@@ -49,10 +49,10 @@ def write_grid(
     """Write a PNG.
 
     Args:
-        file: where to.
-        titles: above each column.
-        lines: from top to bottom.
-        legend: {name: colour} below.
+        file: the PNG.
+        titles: the words above each column.
+        lines: the lines from top to bottom.
+        legend: {name: colour}, which is shown below.
     """
     write_atomically(file, lambda path: path.write_bytes(_render(titles, lines, legend or {})))
 

@@ -16,13 +16,13 @@ from .grid import Line, some_images, write_grid
 
 
 def draw_maps(drawing: Drawing, file: Path) -> str:
-    """Draw a row of test images; below it a row of maps for each model, and of radii where a mask was in its training.
+    """Draw a row of test images, below it a row of maps for each model, and one of radii if it was trained by a mask.
 
     Maps are Grad-CAM for the true class on the clean image, by the weights that ``evaluate.weights`` says, stretched
     between least and most important pixel; a frame says whether the model gets the image right.
 
     Args:
-        drawing: of rows that were trained on the same data.
+        drawing: rows that were trained on the same data.
         file: the PNG.
 
     Returns:
@@ -49,9 +49,8 @@ def draw_maps(drawing: Drawing, file: Path) -> str:
         lines.append(Line(f"{name}\nmap", coloured(stretched(maps.cpu().numpy())), right))
         if target.config.train.masked:
             rule = build.build_mask_rule(target.config, eps_low=0.0)
-            options = build.choose_view_options(
-                target.config
-            )  # its mask may be drawn elsewhere than the map here
+            # The mask may have been drawn at another layer than the map here.
+            options = build.choose_view_options(target.config)
             drawn = InferenceView(target.model, **options).probe(clean) if any(options.values()) else probe
             allowed = rule(drawn, batch, Keys(seed, "figure", batch.index), Linf(1.0))  # from dark to bright
             assert isinstance(allowed, Linf)

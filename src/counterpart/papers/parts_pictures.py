@@ -1,5 +1,6 @@
-"""Parts as pictures: what part models find in images, clean and attacked (figures 5 and 12 to 14), and cheaper labels
-of parts (figure 10).
+"""Pictures of parts.
+
+Figures 5 and 12 to 14 show the parts that models find in images, clean and attacked. Figure 10 shows cheaper labels.
 """
 
 from pathlib import Path
@@ -25,11 +26,12 @@ from .grid import Line, some_images, write_grid
 
 
 def draw_found_parts(drawing: Drawing, file: Path) -> str:
-    """Draw test images and their annotated parts; below, of each model, the parts that it finds in them clean and under
-    PGD-20 on the class, and the attacked images.
+    """Draw test images, their annotated parts, and the parts that each model finds in them.
+
+    Each model's parts are shown on the clean images and under PGD-20 on the class, beside the attacked images.
 
     Args:
-        drawing: of part models that were trained on the same data.
+        drawing: part models that were trained on the same data.
         file: the PNG.
 
     Returns:
@@ -82,7 +84,7 @@ def draw_labels(drawing: Drawing, file: Path) -> str:
     """Draw training images, and the part labels that each row learns from; nothing is trained.
 
     Args:
-        drawing: of rows on the same images, with other ``data.labels``.
+        drawing: rows on the same images, with other ``data.labels``.
         file: the PNG.
 
     Returns:
@@ -102,7 +104,7 @@ def draw_labels(drawing: Drawing, file: Path) -> str:
             raise UserError(f"the training images of {images.name} have no annotated parts to draw.")
         chosen, clean = some_images(annotated, device, seed)
         labelled = chosen.read_parts(torch.arange(len(chosen)))
-        if config.data.labels == "centroids":  # points of a pixel would not be seen
+        if config.data.labels == "centroids":  # points of a single pixel would not be seen
             labelled = max_pool2d(labelled.float()[:, None], 3, stride=1, padding=1)[:, 0].to(labelled.dtype)
         parts_of_images = labelled.cpu().numpy()
         lines = lines or [Line("image", as_bytes(clean.cpu().numpy()))]

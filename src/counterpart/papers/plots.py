@@ -24,13 +24,13 @@ PlottedValues = Mapping[str, Mapping[str, Mapping[str, Value]]]
 
 
 def draw_tradeoff(drawing: Drawing, file: Path, *, columns: Sequence[str], label: str | None = None) -> str:
-    """Plot accuracies against natural accuracy, a line through the points of each series in the order of its rows.
+    """Plot accuracies against natural accuracy, with a line through the points of each series in the order of its rows.
 
     Args:
-        drawing: whose rows are points.
+        drawing: an experiment whose rows are points.
         file: the PNG.
-        columns: upwards, a plot each.
-        label: the column whose value is written at each point; default: the point's name is.
+        columns: the columns on the vertical axis, with a plot for each.
+        label: the column whose value is written at each point; by default it is the point's name.
 
     Returns:
         The caption.
@@ -56,13 +56,13 @@ def draw_tradeoff(drawing: Drawing, file: Path, *, columns: Sequence[str], label
 
 
 def draw_curves(drawing: Drawing, file: Path, *, columns: Sequence[str], xlabel: str) -> str:
-    """Plot accuracies over what the points of a series are named by: a number.
+    """Plot accuracies over the numbers that name the points of a series.
 
     Args:
-        drawing: whose rows are points.
+        drawing: an experiment whose rows are points.
         file: the PNG.
-        columns: a plot each.
-        xlabel: what the number is.
+        columns: the columns on the vertical axis, with a plot for each.
+        xlabel: what the numbers are.
 
     Returns:
         The caption.
@@ -92,7 +92,7 @@ def _measured(drawing: Drawing) -> PlottedValues:
 
 
 def _published(drawing: Drawing) -> dict[str, PlottedValues]:
-    """The paper's panel by its title; none where it prints no number."""
+    """The paper's panel by its title; empty where the paper prints no number."""
     name = stated_on(drawing.experiment, drawing.dataset)
     if name is None:
         return {}
@@ -105,7 +105,7 @@ def _published(drawing: Drawing) -> dict[str, PlottedValues]:
 
 
 def _panel(drawing: Drawing, values: Mapping[tuple[str, str], Value]) -> PlottedValues:
-    """The points in the order of the rows: records are in the order in which they were made."""
+    """The points in the order of the rows, since records have the order in which they were made."""
     panel: dict[str, dict[str, dict[str, Value]]] = {}
     for row in drawing.experiment.rows:
         series, _, point = row.name.partition(": ")
@@ -153,7 +153,7 @@ def _line(axes: "Axes", i: int, name: str, across: list[float], up: list[Value],
 
 
 def _spread(values: Sequence[Value]) -> list[list[float]] | None:
-    """Bars below and above in per cent; none where a value has no interval."""
+    """The lengths of error bars below and above, in per cent; None where a value has no interval."""
     intervals = [bars(*value) for value in values]
     if not intervals or any(interval is None for interval in intervals):
         return None

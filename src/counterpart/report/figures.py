@@ -1,4 +1,4 @@
-"""The plots of the page, as SVG in data URIs: legible at phone width, colours that colour-blind readers tell apart."""
+"""The plots of the page as SVG in data URIs: legible at phone width, in colours that colour-blind eyes tell apart."""
 
 import base64
 import io
@@ -31,14 +31,14 @@ STYLE: dict[Any, Any] = {
     "ytick.color": "#424a53",
     "legend.frameon": False,
     "legend.fontsize": 10,
-    "svg.hashsalt": "counterpart",  # the same records give the same bytes
-    "text.parse_math": False,  # a "$" in a name is a dollar
+    "svg.hashsalt": "counterpart",  # so that the same records give the same bytes
+    "text.parse_math": False,  # so that a "$" in a name stays a dollar
 }
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture, what it shows, and the words for those who cannot see it."""
+    """A picture, its caption, and the words for those who cannot see it."""
 
     uri: str
     caption: str
@@ -46,7 +46,7 @@ class Plot:
 
 
 def tradeoff(rows: Sequence[TableRow]) -> Plot | None:
-    """Clean against worst-case accuracy, one point per row with its interval. None where no row has both."""
+    """Plot clean against worst-case accuracy, a point with its interval for each row. None if no row has both."""
     points = [(i, row, row.accuracy(CLEAN), row.accuracy(WORST)) for i, row in enumerate(rows) if row.shown]
     both = [(i, row, clean, worst) for i, row, clean, worst in points if clean and worst]
     if not both:
@@ -127,7 +127,7 @@ def _radius_curve(norm: str | None, rows: Sequence[TableRow]) -> Plot:
 
 
 def losses(rows: Sequence[TableRow]) -> Plot | None:
-    """Training loss over epochs, one line per run. None where nothing was logged."""
+    """Plot the training loss over epochs, a line for each run. None if nothing was logged."""
     caption = (
         "Training loss of each run, on what it trained on: values of different methods are not comparable."
     )
@@ -135,14 +135,14 @@ def losses(rows: Sequence[TableRow]) -> Plot | None:
 
 
 def validation(rows: Sequence[TableRow]) -> Plot | None:
-    """Validation accuracy over epochs: robust solid, clean dashed."""
+    """Plot the validation accuracy over epochs, robust as solid lines and clean as dashed ones."""
     caption = "Validation accuracy: robust (solid) and clean (dashed)."
     styles = {"validation_robust": "-", "validation_clean": "--"}
     return _curves(rows, styles, "validation accuracy, %", 100, caption)
 
 
 def burn_in(row: TableRow) -> int:
-    """How many epochs of burn-in the row's runs had."""
+    """The number of epochs in which the row's runs had the full budget, before masks began."""
     return max((sum(e.details.get("phase") == "burn-in" for e in run.epochs) for run in row.runs), default=0)
 
 
@@ -224,12 +224,12 @@ def _ends(row: TableRow, names: Iterable[str]) -> list[str]:
 
 
 def mark(i: int) -> dict[str, Any]:
-    """Colour and marker of the i-th row or series."""
+    """The colour and the marker of the i-th row or series."""
     return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]}
 
 
 def bars(value: float, low: float | None, high: float | None) -> list[list[float]] | None:
-    """An interval as matplotlib's error bars, in per cent."""
+    """The lengths of matplotlib's error bars for an interval, in per cent."""
     if low is None or high is None:
         return None
     return [[100 * max(value - low, 0)], [100 * max(high - value, 0)]]

@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 BACKGROUND = "#e1e1e1"
-# Each is the colour farthest in CIELAB from the background, white, black and all before it, as the least able of three
-# pairs of eyes sees it: usual, without long cones, without medium cones (Machado et al. 2009); lightness is 30 to 92.
-# So few parts differ most, and of many those with neighbouring ids, which are parts of one object.
+# Each is the colour that is farthest in CIELAB from the background, white, black and all colours before it, for the
+# eyes that see it worst: usual ones, ones without long cones, ones without medium cones (Machado et al. 2009).
+# Lightness is 30 to 92. So a few parts differ most; and among many, neighbouring ids do, which are parts of one object.
 COLOURS = (
     "#0078b4", "#ffe100", "#0000ff", "#875a0f", "#3c7869", "#ffd287", "#3c69f0", "#b4c3ff", "#c3960f", "#b49669",
     "#2d4b69", "#871e2d", "#87a5b4", "#2d3ca5", "#7896ff", "#e1e1b4", "#2d2dd2", "#ffd25a", "#b4a596", "#5a7896",
@@ -25,7 +25,7 @@ def part_colour(part: int) -> str:
 
 
 def coloured_parts(maps: Integer[np.ndarray, "*maps"]) -> UInt8[np.ndarray, "*maps 3"]:
-    """Maps of part ids as pictures."""
+    """Colour maps of part ids as pictures."""
     colours = [[*bytes.fromhex(part_colour(part)[1:])] for part in range(int(maps.max(initial=0)) + 1)]
     pictures: UInt8[np.ndarray, "*maps 3"] = np.array(colours, dtype=np.uint8)[maps]
     return pictures
@@ -38,6 +38,6 @@ def part_legend(maps: Integer[np.ndarray, "*maps"], names: Sequence[str]) -> dic
 
     Args:
         maps: part ids.
-        names: of each id from 0 on.
+        names: the name of each id, from 0 on.
     """
     return {names[part]: part_colour(part) for part in np.unique(maps).tolist()}

@@ -40,22 +40,22 @@ class Evaluation:
 
     @property
     def details(self) -> Mapping[str, Any]:
-        """What all metrics of the evaluation share: method, model, data, split, norm, eps, weights."""
+        """The details that all metrics of the evaluation share: method, model, data, split, norm, eps, weights."""
         return self.first.details
 
     @property
     def n(self) -> int:
-        """How many images."""
+        """The number of images."""
         return self.first.n or 0
 
     @property
     def time(self) -> str:
-        """When its last record was written (ISO 8601, so that text order is time order)."""
+        """The time of its last record, in ISO 8601, so that the order of texts is that of time."""
         return max(str(record.provenance.get("time", "")) for record in self.metrics.values())
 
     @property
     def seconds(self) -> float | None:
-        """How long it took: every record of an evaluation carries the seconds of the whole."""
+        """The seconds that it took, which every record of an evaluation carries."""
         return max((r.seconds for r in self.metrics.values() if r.seconds is not None), default=None)
 
 
@@ -78,7 +78,7 @@ class Run:
     """One run folder, read.
 
     Attributes:
-        folder: where it lies.
+        folder: the run folder.
         config: its resolved configuration.
         records: all of its records, in file order.
     """
@@ -95,7 +95,7 @@ class Run:
 
     @property
     def seed(self) -> int | None:
-        """The seed that produced it."""
+        """The seed of the run."""
         return self.config.get("seed")
 
     @cached_property
@@ -106,7 +106,7 @@ class Run:
 
     @cached_property
     def evaluations(self) -> list[Evaluation]:
-        """Most images first, and the latest first among equals. The first one is shown."""
+        """The evaluations, those of most images first, and among these the latest first. The first one is shown."""
         by_key: dict[str, dict[str, dict[str, Record]]] = {}
         for record in self.records:
             of, _, name = record.name.partition("/")
@@ -137,12 +137,12 @@ class Run:
 
     @property
     def training_seconds(self) -> float | None:
-        """Sum over the epochs."""
+        """The seconds of training, summed over the epochs."""
         return _sum([record.seconds for record in self.epochs])
 
     @property
     def evaluate_command(self) -> str:
-        """What to type to evaluate it."""
+        """The command that evaluates the run."""
         return f"counterpart evaluate {shlex.quote(str(self.folder.path))}"
 
     @cached_property
@@ -153,7 +153,7 @@ class Run:
 
     @cached_property
     def audit(self) -> list[Record]:
-        """The behaviours of the latest audit, each the record that was written last."""
+        """The behaviours of the latest audit; of each, the record that was written last."""
         behaviours = [r for r in self.records if r.kind == "metric" and r.name.startswith("audit/")]
         latest = behaviours[-1].details.get("audit") if behaviours else None
         return list({r.name: r for r in behaviours if r.details.get("audit") == latest}.values())
@@ -198,9 +198,9 @@ class Corrupted:
     """One evaluation under common corruptions.
 
     Attributes:
-        severities: over which it takes means.
-        means: records of the means over corruptions.
-        records: of all that was counted on the same images in the same way.
+        severities: the severities over which means are taken.
+        means: the records of the means over corruptions.
+        records: the records of all that was counted on the same images in the same way.
     """
 
     severities: tuple[int, ...]
@@ -209,7 +209,7 @@ class Corrupted:
 
     @property
     def setting(self) -> str:
-        """What it shows, in words: only within one are numbers to be compared."""
+        """The setting in words. Only numbers of one setting are to be compared."""
         d, n = self.means[0].details, self.means[0].n
         label = self.means[0].name.rpartition("/")[2]
         if d["published"]:
@@ -218,7 +218,7 @@ class Corrupted:
 
     @property
     def lines(self) -> dict[str, list[Record | None]]:
-        """Corruption -> its records, one per severity, and the mean over them where there are several."""
+        """Corruption -> its records, one for each severity, and the mean over them where there are several."""
         names = dict.fromkeys(name for mean in self.means for name in mean.details["corruptions"])
         by_name = {r.name.removeprefix(CORRUPTION): r for r in self.records}
         lines: dict[str, list[Record | None]] = {"clean": [by_name.get("clean")]}
@@ -237,7 +237,7 @@ class Corrupted:
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Corruption -> why it is missing."""
+        """Corruption -> the reason why it is missing."""
         there = {name for mean in self.means for name in mean.details["corruptions"]}
         return {k: v for mean in self.means for k, v in mean.details["left_out"].items() if k not in there}
 
