@@ -81,7 +81,7 @@ def test_pixels_are_counted_as_by_hand(images):
                 predicted[seen] += 1
         assert found.both[row].tolist() == both
         assert found.true[row].tolist() == here
-        assert found.found[row].tolist() == predicted
+        assert found.predicted[row].tolist() == predicted
     assert torch.equal(counted(images, batch_size=4).both, found.both)
 
 
@@ -105,7 +105,7 @@ def test_all_measures_are_of_the_data_set():
         CALLED,
         both=torch.tensor([[6.0, 2.0, 0.0], [9.0, 0.0, 0.0]]),
         true=torch.tensor([[7.0, 3.0, 0.0], [9.0, 1.0, 0.0]]),
-        found=torch.tensor([[7.0, 3.0, 0.0], [10.0, 0.0, 0.0]]),
+        predicted=torch.tensor([[7.0, 3.0, 0.0], [10.0, 0.0, 0.0]]),
     )
     accuracy, foreground, iou = metrics_of(counts, "clean", {"model": "m"}, seed=0)
     assert [r.name for r in (accuracy, foreground, iou)] == [*NAMES[:3]]

@@ -54,8 +54,8 @@ class TrainedRun:
         if data is None:
             raise UserError("this run was trained on objects: give the images to judge it on.")
         attack = self._config.attack
-        own = {"name": self.path.name, "eps": attack.eps, "norm": attack.norm, "seed": self._config.seed}
-        return evaluate_model(self.model, data, **{**own, **options})
+        defaults = {"name": self.path.name, "eps": attack.eps, "norm": attack.norm, "seed": self._config.seed}
+        return evaluate_model(self.model, data, **{**defaults, **options})
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the page of this run: one HTML file that needs nothing else."""

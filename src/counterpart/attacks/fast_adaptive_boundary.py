@@ -129,12 +129,12 @@ class _Rows:
 
     def select(self, keep: Tensor) -> "_Rows":
         """The rows where ``keep`` (B,) is true."""
-        kept = keep.nonzero()[:, 0]  # once for all: it waits for the device
-        if len(kept) == len(keep):
+        places = keep.nonzero()[:, 0]  # made once for all fields, because it waits for the device
+        if len(places) == len(keep):
             return self
-        index, clean, labels, offset = (t[kept] for t in (self.index, self.clean, self.labels, self.offset))
-        targets = None if self.targets is None else self.targets[kept]
-        return _Rows(index, clean, labels, targets, self.budget.select(kept), offset)
+        index, clean, labels, offset = (t[places] for t in (self.index, self.clean, self.labels, self.offset))
+        targets = None if self.targets is None else self.targets[places]
+        return _Rows(index, clean, labels, targets, self.budget.select(places), offset)
 
     def at(self, offset: Tensor) -> "_Rows":
         """The same rows elsewhere."""

@@ -83,13 +83,13 @@ def count(
             counted stays.
     """
     file = folder / "counts.jsonl"
-    kept = _read(file)
+    stored = _read(file)
     counts: dict[Variant, Count] = {}
     weights = weights_hash(model)
     with track(title, len(variants) * len(images)) as bar:
         for name, severity in variants:
             bar.describe(f"{title}: {name} {severity or ''}".rstrip())
-            known = kept.get((name, severity))
+            known = stored.get((name, severity))
             if distributed.any_(known is None or known.stamp != stamp(name), device):
                 started = time.monotonic()
                 # ``batches`` shares every batch between the processes.
@@ -189,9 +189,10 @@ def metrics(
     single = {
         variant: Record(
             "metric", f"{PREFIX}{variant[0]}/severity {variant[1]}" if variant[1] else f"{PREFIX}clean",
-            one.right / one.n, one.n, wilson(one.right, one.n), details={**details}, seconds=one.seconds,
+            counted.right / counted.n, counted.n, wilson(counted.right, counted.n), details={**details},
+            seconds=counted.seconds,
         )
-        for variant, one in counts.items()
+        for variant, counted in counts.items()
     }  # fmt: skip
     means = [
         _mean(f"{name}/{label}", [single[name, severity] for severity in severities], shared)
@@ -211,7 +212,7 @@ def metrics(
 
 
 def _mean(name: str, parts: Sequence[Record], details: Mapping[str, Any]) -> Record:
-    intervals = [one.interval for one in parts if one.interval is not None]
+    intervals = [part.interval for part in parts if part.interval is not None]
     ends = fmean(low for low, _ in intervals), fmean(high for _, high in intervals)
-    value = fmean(one.value for one in parts if one.value is not None)
+    value = fmean(part.value for part in parts if part.value is not None)
     return Record("metric", f"{PREFIX}{name}", value, parts[0].n, ends, details=details)

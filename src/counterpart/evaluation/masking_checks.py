@@ -105,14 +105,14 @@ def _new(rows: Sequence[LedgerRow], name: str, *others: str) -> float:
 
 
 def _iterative(rows: Sequence[LedgerRow]) -> Behaviour:
-    one, many = _share(rows, "FGSM"), _share(rows, "PGD")
-    honest = one <= many + NOISE
+    one_step, many_steps = _share(rows, "FGSM"), _share(rows, "PGD")
+    honest = one_step <= many_steps + NOISE
     words = (
         "PGD finds at least what one step finds"
         if honest
         else "one step finds more than many: gradients mislead"
     )
-    return Behaviour("iterative attacks beat one step", {"FGSM": one, "PGD": many}, honest, words)
+    return Behaviour("iterative attacks beat one step", {"FGSM": one_step, "PGD": many_steps}, honest, words)
 
 
 def _white_box(rows: Sequence[LedgerRow]) -> Behaviour:

@@ -42,13 +42,13 @@ class PartCounts:
         names: of the P + 1 parts; part 0 is the background.
         both: (N, P + 1) pixels of a part that are predicted as that part.
         true: (N, P + 1) pixels of a part.
-        found: (N, P + 1) pixels that are predicted as a part.
+        predicted: (N, P + 1) pixels that are predicted as a part.
     """
 
     names: Sequence[str]
     both: Float[Tensor, "n p"]
     true: Float[Tensor, "n p"]
-    found: Float[Tensor, "n p"]
+    predicted: Float[Tensor, "n p"]
 
 
 def refuse_without_parts(name: str, model: nn.Module, images: ImageSet) -> None:
@@ -159,10 +159,10 @@ def count_parts(
             keys = Keys(seed, "part quality", batch.index)
             seen = attack.on(view, batch, budget=budget_of(batch), keys=keys).images
         with torch.no_grad(), as_judged(model, device):
-            found = predicted_parts(model.forward_parts(seen).part_logits, (height, width))
+            predicted = predicted_parts(model.forward_parts(seen).part_logits, (height, width))
         assert batch.parts is not None
         true, rows = batch.parts.long(), [place[index] for index in batch.index.tolist()]
-        for kind, parts in enumerate((true.where(true == found, number), true, found)):
+        for kind, parts in enumerate((true.where(true == predicted, number), true, predicted)):
             counts[kind, rows] = _counts(parts, number)
     distributed.sum_([counts])
     return PartCounts(names, *counts.cpu())
@@ -184,10 +184,10 @@ def metrics_of(counts: PartCounts, name: str, details: Mapping[str, Any], seed: 
         details: what else the records say.
         seed: of the run.
     """
-    n, either = len(counts.both), counts.true + counts.found - counts.both
+    n, either = len(counts.both), counts.true + counts.predicted - counts.both
     there = either.sum(dim=0) > 0
     iou, moves = _ratio(counts.both[:, there], either[:, there])
-    found = {
+    shares = {
         PIXELS: _ratio(counts.both.sum(dim=1), counts.true.sum(dim=1)),
         FOREGROUND: _ratio(counts.both[:, 1:].sum(dim=1), counts.true[:, 1:].sum(dim=1)),
         MIOU: (iou.mean(), moves.mean(dim=1)),
@@ -203,7 +203,7 @@ def metrics_of(counts: PartCounts, name: str, details: Mapping[str, Any], seed: 
             "metric", f"parts/{metric} {name}", float(value), n, _interval(value, influence), seed,
             details={**details, "per_part": per_part} if metric == MIOU else details,
         )
-        for metric, (value, influence) in found.items()
+        for metric, (value, influence) in shares.items()
         if value.isfinite()  # masks that are all background have no part to find
     ]  # fmt: skip
 

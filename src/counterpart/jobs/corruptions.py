@@ -41,8 +41,10 @@ def evaluate_corruptions(text: str, changes: Mapping[str, Any]) -> list[Judged]:
     distributed.start()
     judged = [Judged(target.run, _judge(target)) for target in open_targets(text, changes)]
     if len(judged) > 1 and distributed.is_main():
-        seeds = [int(one.run.config()["seed"]) for one in judged]
-        means = [[r for r in one.records if "severity" not in r.name or "mean" in r.name] for one in judged]
+        seeds = [int(outcome.run.config()["seed"]) for outcome in judged]
+        means = []
+        for outcome in judged:
+            means.append([r for r in outcome.records if "severity" not in r.name or "mean" in r.name])
         aggregate(RunDir(Path(text).expanduser()), means, seeds)
     return judged
 
@@ -114,8 +116,8 @@ def _judge(target: Target) -> list[Record]:
         **{k: v for k, v in target.who.items() if k != "config"},
     }
     made = [
-        replace(one, seed=config.seed, config=target.who["config"])
-        for one in corruption.metrics(counts, names, wanted.wanted, left_out, details)
+        replace(metric, seed=config.seed, config=target.who["config"])
+        for metric in corruption.metrics(counts, names, wanted.wanted, left_out, details)
     ]
     if distributed.is_main():
         target.run.add_once(made)
@@ -200,7 +202,7 @@ def _print(
     def line(title: str, last: Record, cells: Sequence[Record] = ()) -> None:
         assert last.interval is not None
         low, high = last.interval
-        shown = [f"{100 * (one.value or 0):.2f}" for one in (*cells, last)]
+        shown = [f"{100 * (record.value or 0):.2f}" for record in (*cells, last)]
         blank = [""] * (len(severities) + several - len(shown))
         table.add_row(title, *blank, *shown, f"{100 * low:.1f}-{100 * high:.1f}")
 

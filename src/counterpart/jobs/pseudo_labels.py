@@ -121,14 +121,14 @@ def pseudo_label(
     items = list(_items(data, root))
     journal = open_journal(target, made)
     done = {line["path"] for line in read_lines(journal)[1:]}
-    left = [item for item in items if _relative(item, root) not in done]
+    waiting = [item for item in items if _relative(item, root) not in done]
     predict = partial(_predict, model.to(device).eval(), owners, about["model"]["image_size"], device)
     with (
         journal.open("a", encoding="utf-8") as file,
-        progress.track("pseudo-labels", len(items), len(items) - len(left)) as bar,
+        progress.track("pseudo-labels", len(items), len(items) - len(waiting)) as bar,
     ):
-        for first in range(0, len(left), BATCH):
-            some = left[first : first + BATCH]
+        for first in range(0, len(waiting), BATCH):
+            some = waiting[first : first + BATCH]
             lines = _write(some, root, target, predict, confidence)
             file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
             file.flush()
@@ -156,13 +156,15 @@ def _write(
 ) -> list[dict[str, Any]]:
     """Write images and masks; a line of the manifest for each."""
     unknown = [item for item in items if item.kind == PREDICTED]
-    found = dict(zip([item.image for item in unknown], predict(unknown), strict=True)) if unknown else {}
+    predictions = (
+        dict(zip([item.image for item in unknown], predict(unknown), strict=True)) if unknown else {}
+    )
     lines = []
     for item in items:
         mask, kind, sure = mask_of(root, item.image), item.kind, None
         content = mask.read_bytes() if kind == ANNOTATED else None
         if kind == PREDICTED:
-            ids, sure = found[item.image]
+            ids, sure = predictions[item.image]
             content, kind = (as_png(ids), PREDICTED) if sure >= confidence else (None, UNSURE)
         if content is not None:
             write_whole(target / mask.relative_to(root), content)
@@ -210,8 +212,8 @@ def of_class(
         owners: the class of each part.
         size: side of the masks.
     """
-    own = torch.cat([torch.ones(len(labels), 1, dtype=torch.bool), owners == labels[:, None]], dim=1)
-    possible = part_logits.masked_fill(~own[:, :, None, None], NEVER)
+    of_its_class = torch.cat([torch.ones(len(labels), 1, dtype=torch.bool), owners == labels[:, None]], dim=1)
+    possible = part_logits.masked_fill(~of_its_class[:, :, None, None], NEVER)
     sure = possible.softmax(dim=1).amax(dim=1).mean(dim=(1, 2))
     return predicted_parts(possible, (size, size)), sure
 

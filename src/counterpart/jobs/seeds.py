@@ -21,9 +21,9 @@ def aggregate(group: RunDir, tables: Sequence[Sequence[Record]], seeds: Sequence
     records, table = [], Table(title=f"{group.name}: {len(seeds)} seeds", title_justify="left")
     for column in ("", "mean", "sd", "95 % interval"):
         table.add_column(column)
-    by_name = [{record.name: record for record in one} for one in tables]
+    by_name = [{record.name: record for record in metrics} for metrics in tables]
     for name in by_name[0]:
-        same = [one[name] for one in by_name]
+        same = [metrics[name] for metrics in by_name]
         values = [float(record.value or 0) for record in same]
         intervals = [record.interval for record in same if record.interval is not None]
         centre, spread, interval = over_seeds(values, intervals)

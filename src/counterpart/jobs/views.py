@@ -49,8 +49,8 @@ def settle_form(
         files = [] if folder is None else [folder / name / FILE for name in names]
         settled = next((file for file in files if file.exists()), None)
         if settled is not None:
-            kept = json.loads(settled.read_text(encoding="utf-8"))
-            form, reason = kept["form"], kept["reason"]
+            stored = json.loads(settled.read_text(encoding="utf-8"))
+            form, reason = stored["form"], stored["reason"]
         else:
             form, reason = _decided(model, images, device)
     return _from_main(form, device), reason

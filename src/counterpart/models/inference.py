@@ -272,7 +272,7 @@ class InferenceView:
         inputs = random(4, *output.shape[1:])
         pooled = places.to_maps(inputs).mean(dim=(2, 3))
         linear = layer if isinstance(layer, nn.Linear) else None
-        kept = None if linear is None else linear.weight.data
+        trained_weight = None if linear is None else linear.weight.data
         try:
             if linear is not None:  # the tensor stays: the probe's graph holds it
                 linear.weight.data = random(*linear.weight.shape) * linear.in_features**-0.5
@@ -283,8 +283,8 @@ class InferenceView:
             gap_linear = linear is not None and linear.in_features == pooled.shape[1]
             gap_linear = gap_linear and torch.allclose(layer(pooled), given, rtol=1e-4, atol=1e-4)
         finally:
-            if linear is not None and kept is not None:
-                linear.weight.data = kept
+            if linear is not None and trained_weight is not None:
+                linear.weight.data = trained_weight
         if places.order != "NLC":
             return _Head(gap_linear, True, torch.ones(0))
         reads = gradient.ne(0).any(dim=2).any(dim=0)

@@ -43,15 +43,15 @@ class PartNetwork(nn.Module):
 
     def forward_features(self, images: Tensor) -> PartFeatures:
         """The segmenter's answer."""
-        found = self.segmenter(images)
+        segmented = self.segmenter(images)
         match self.head.reads:
             case "image":
-                return PartFeatures(found.part_logits, image=images)
+                return PartFeatures(segmented.part_logits, image=images)
             case "decoder":
-                return PartFeatures(found.part_logits, features=found.decoded)
+                return PartFeatures(segmented.part_logits, features=segmented.decoded)
             case "encoder":
-                return PartFeatures(found.part_logits, features=found.encoded)
-        return PartFeatures(found.part_logits)
+                return PartFeatures(segmented.part_logits, features=segmented.encoded)
+        return PartFeatures(segmented.part_logits)
 
     def forward_head(self, features: PartFeatures) -> Tensor:
         """Class logits (B, K), in float32 whatever the precision of the segmenter."""

@@ -89,12 +89,12 @@ def load(
             number, _, slot = name.partition(".")
             slots.setdefault(int(number), {})[slot] = value
         optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
-        for parameter, kept in optimizer.state.items():
-            for slot, value in kept.items():
+        for parameter, slots_of_parameter in optimizer.state.items():
+            for slot, value in slots_of_parameter.items():
                 if (
                     isinstance(value, Tensor) and value.shape == parameter.shape
                 ):  # files hold no memory format
-                    kept[slot] = torch.empty_like(parameter).copy_(value)
+                    slots_of_parameter[slot] = torch.empty_like(parameter).copy_(value)
         return State(**about["state"]), groups["maps"].get("")
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]

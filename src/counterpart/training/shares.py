@@ -53,8 +53,8 @@ class _AsWhole(TorchFunctionMode):
         whole = input.new_empty((several * self.size, *input.shape[1:]))
         if input.dim() == 4 and not input.is_contiguous():
             whole = whole.to(memory_format=torch.channels_last)  # numbers are drawn in the order of memory
-        kept = torch.cat([batch[self.share] for batch in torch.split(whole.bernoulli_(1 - p), self.size)])
-        return input * (kept / (1 - p))
+        mask = torch.cat([batch[self.share] for batch in torch.split(whole.bernoulli_(1 - p), self.size)])
+        return input * (mask / (1 - p))
 
 
 def batch_norm(

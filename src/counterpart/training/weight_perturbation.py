@@ -34,13 +34,13 @@ def adversarial_weights(model: nn.Module, gamma: float) -> Iterator[None]:
     moved = [
         p for name, p in model.named_parameters() if "weight" in name and p.ndim > 1 and p.grad is not None
     ]
-    kept = [p.detach().clone() for p in moved]
+    originals = [p.detach().clone() for p in moved]
     try:
         for weight in moved:
             _ascend(weight, gamma)
         yield
     finally:
-        _put_back(moved, kept)
+        _put_back(moved, originals)
 
 
 @torch.no_grad()
@@ -59,14 +59,14 @@ def buffers_kept(model: nn.Module) -> Iterator[None]:
     So they follow the perturbed weights alone, as in the published code.
     """
     buffers = list(model.buffers())
-    kept = [buffer.clone() for buffer in buffers]
+    originals = [buffer.clone() for buffer in buffers]
     try:
         yield
     finally:
-        _put_back(buffers, kept)
+        _put_back(buffers, originals)
 
 
 @torch.no_grad()
-def _put_back(tensors: Sequence[Tensor], kept: Sequence[Tensor]) -> None:
-    for tensor, value in zip(tensors, kept, strict=True):
+def _put_back(tensors: Sequence[Tensor], originals: Sequence[Tensor]) -> None:
+    for tensor, value in zip(tensors, originals, strict=True):
         tensor.copy_(value)
