@@ -1,9 +1,10 @@
-# make demo: the main job, from nothing to a report. make test: the test suite. Both make .venv first.
+# make demo: the main job, from nothing to a report. make test: the test suite without its slow tests, make test-slow: those. Each makes .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python -m
+PYTEST = $(RUN) pytest -q -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test lint types environment environment-test environment-dev
+.PHONY: demo test test-slow lint types environment environment-test environment-dev
 .NOTPARALLEL:
 
 # FULL=1: three seeds and the long suite of attacks. ARGS="--train.epochs 2": any other setting.
@@ -12,7 +13,10 @@ demo: environment
 
 # ARGS="-k budget": any option of pytest.
 test: environment-test
-	$(RUN) pytest -q -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-slow: environment-test
+	$(PYTEST) -m slow $(ARGS)
 
 lint: environment-dev
 	$(RUN) ruff check

@@ -34,7 +34,7 @@ from counterpart.attacks import pgd
 from counterpart.budget import Linf
 from counterpart.errors import UserError
 from counterpart.models import MODELS, create
-from counterpart.models.forms import Difference, Form, difference, is_own
+from counterpart.models.forms import Form, ViewDifference, difference, is_own
 from counterpart.models.inference import InferenceView, decide_form
 from counterpart.records import Record
 from counterpart.seeding import Keys, derive, seeded
@@ -124,7 +124,7 @@ def look(model: nn.Module, images: Tensor) -> dict[str, Any]:
     }
 
 
-def held(model: nn.Module, images: Tensor) -> tuple[Form, str | None, Difference]:
+def held(model: nn.Module, images: Tensor) -> tuple[Form, str | None, ViewDifference]:
     """What ``decide_form`` says, and the difference that it saw or would see; the fast copy is held only once."""
     if not is_own(model):
         with suppress(Exception), redirect_stderr(StringIO()):

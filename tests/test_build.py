@@ -288,6 +288,9 @@ def test_every_attack_has_a_name_and_its_options():
         "PGD-20", "FGSM", "APGD-100", "FAB-100", "Square-5000", "MM3-20", "RayS-10000", "random search-100"
     ]  # fmt: skip
     assert all(a.line == a.name for a in made)
+    without_gradients = [a.name for a in made if not a.by_gradient]
+    assert without_gradients == ["Square-5000", "RayS-10000", "random search-100"]
+    assert [a.name for a in attacks("autoattack") if not a.by_gradient] == ["square"]
     aimed = attacks([{"attack": "apgd", "loss": "dlr", "target": 3, "restarts": 2}])[0]
     assert aimed.name == "APGD-100x2 dlr target 3"
     assert aimed.attack.keywords["target"] == 3
@@ -403,6 +406,7 @@ def test_a_surrogate_makes_a_transfer_attack():
     assert one.name == "APGD-100 from runs/other"
     assert one.attack.func.__name__ == "transfer"
     assert one.attack.keywords["surrogate"] is torch.sigmoid
+    assert not one.by_gradient  # of the attacked model
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from scipy.special import bdtr, ndtri, stdtr, stdtrit
+NORMAL_QUANTILE = 1.959963984540054
+"""Of 97.5 %. Written out, for scipy takes long to import and an interval over images needs nothing else of it."""
 
 
 class OverSeeds(NamedTuple):
@@ -43,7 +44,7 @@ def over_seeds(values: Sequence[float], intervals: Sequence[tuple[float, float]]
     sd = stdev(values) if n > 1 else None
     if sd is None and not intervals:
         return OverSeeds(mean, None, None)
-    training = 0.0 if sd is None else float(stdtrit(n - 1, 0.975)) * sd / math.sqrt(n)
+    training = 0.0 if sd is None else _student(n - 1) * sd / math.sqrt(n)
     below = above = 0.0
     if intervals:
         below = fmean(value - low for value, (low, _) in zip(values, intervals, strict=True))
@@ -94,9 +95,9 @@ def paired_difference(pairs: Sequence[tuple[Sequence[bool], Sequence[bool]]]) ->
         differences.append(fmean(moves))
         n, moved = len(moves) + 2, sum(abs(move) for move in moves) + 1
         variances.append((moved / n - (sum(moves) / n) ** 2) / n)
-    images = float(ndtri(0.975)) * math.sqrt(fmean(variances))
+    images = NORMAL_QUANTILE * math.sqrt(fmean(variances))
     n, centre = len(differences), fmean(differences)
-    training = float(stdtrit(n - 1, 0.975)) * stdev(differences) / math.sqrt(n) if n > 1 else 0.0
+    training = _student(n - 1) * stdev(differences) / math.sqrt(n) if n > 1 else 0.0
     half = math.hypot(images, training)
     return Difference(centre, (centre - half, centre + half))
 
@@ -133,9 +134,11 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Welch:
     error = math.sqrt(sum(parts))
     if error == 0:
         return Welch(mean, (mean, mean), float(mean == 0))
+    from scipy.special import stdtr
+
     # Welch and Satterthwaite's degrees of freedom
     freedom = sum(parts) ** 2 / sum(p * p / (len(v) - 1) for p, v in zip(parts, (first, second), strict=True))
-    half = float(stdtrit(freedom, 0.975)) * error
+    half = _student(freedom) * error
     return Welch(mean, (mean - half, mean + half), 2 * float(stdtr(freedom, -abs(mean) / error)))
 
 
@@ -147,7 +150,7 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     """
     if n < 1:
         raise ValueError("an interval needs at least one image.")
-    z, share = float(ndtri(0.975)), successes / n
+    z, share = NORMAL_QUANTILE, successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     low, high = 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half  # rounding
@@ -161,5 +164,14 @@ def mcnemar(only_first: int, only_second: int) -> float:
         only_first: images that the first model gets right and the second does not.
         only_second: the other way round.
     """
+    from scipy.special import bdtr
+
     fewer, n = min(only_first, only_second), only_first + only_second
     return min(2 * float(bdtr(fewer, n, 0.5)), 1.0) if n else 1.0
+
+
+def _student(freedom: float) -> float:
+    """Student's t: the quantile of 97.5 %."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.975))

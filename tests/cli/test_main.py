@@ -194,8 +194,8 @@ def test_recipes_list_names_those_of_one_data_set(capsys):
     lines = capsys.readouterr().out.splitlines()
     names = cli.recipes.recipes.names()
     assert [line.split()[0] for line in lines] == [name for name in names if name.startswith("svhn/")]
-    assert main(["recipes", "list", "cifar100"]) == 2
-    assert "no recipes are for 'cifar100'. Did you mean 'cifar10'?" in capsys.readouterr().err
+    assert main(["recipes", "list", "cifar11"]) == 2
+    assert "no recipes are for 'cifar11'. Did you mean 'cifar10'?" in capsys.readouterr().err
 
 
 def test_a_reader_that_has_seen_enough_causes_no_traceback():

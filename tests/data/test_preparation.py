@@ -125,7 +125,6 @@ def test_a_kill_while_files_move_is_survived(source, tmp_path, monkeypatch):
     assert content(target) == content(tmp_path / "whole")
 
 
-@pytest.mark.slow
 def test_processes_change_nothing_and_name_what_is_damaged(source, tmp_path):
     root, target = source("pascal-part"), tmp_path / "target"
     prepare_named("pascal-part", root, tmp_path / "whole", Options(), workers=1)

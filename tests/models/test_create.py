@@ -101,7 +101,7 @@ def test_wrong_channels_are_refused_with_both_numbers():
         with pytest.raises(ValueError, match=r"3 channels, got 1: images have shape \(2, 1, 16, 16\)"):
             call(torch.rand(2, 1, 16, 16))
     with pytest.raises(ValueError, match="one value for each of 3 channels"):
-        ImageClassifier(MODELS["resnet18"](10, width=4), 10, mean=(0.5,))
+        ImageClassifier(MODELS["resnet18"].load()(10, width=4), 10, mean=(0.5,))
 
 
 @pytest.mark.parametrize(

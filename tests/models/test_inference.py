@@ -364,7 +364,6 @@ def test_shapes_are_checked_again_after_a_trace(make, images):
         model(images[0])
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(
     shutil.which("c++") is None and shutil.which("g++") is None, reason="needs a C++ compiler"
 )

@@ -197,7 +197,6 @@ def test_every_decoder_segments_at_its_own_resolution(decoder, generator):
     assert (found.decoded.shape[1], found.encoded.shape[1]) == model.widths
 
 
-@pytest.mark.slow
 def test_a_transformer_segments_too(generator):
     with seeded(0):
         model = Segmenter(5, "timm/test_vit", "dpt", image_size=160).eval()

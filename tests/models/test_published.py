@@ -216,7 +216,7 @@ def without(name):
         (
             "resnet18",
             lambda: {"a.b": torch.ones(1)},
-            "fits no architecture .* start with a.b. Known: dm-preact",
+            "fits no architecture .* start with a.b. Known: resnet18, preact-resnet18, ",
         ),
         ("timm/resnet10t", lambda: {"a.b": torch.ones(1)}, "missing fc.weight; its names start with a.b"),
         ("timm/resnet10t", lambda: state(network("resnet18", width=4)), "holds resnet18, by its names"),

@@ -72,7 +72,7 @@ def test_a_function_of_a_module_in_the_current_folder_is_called(here):
         ("odd_nets:f", "importing odd_nets failed: SyntaxError"),
         ("script_nets:f", "importing script_nets failed: SystemExit: 2"),
         ("usernets:robusst", "usernets has no function 'robusst'. Did you mean 'robust'"),
-        ("usernets:_hidden", "has no function '_hidden'"),
+        ("usernets:_hidden", "usernets:_hidden is int: expected a function that returns a model"),
         ("usernets:broken", "usernets:broken failed: RuntimeError: no weights. It is called without"),
         ("usernets:needs", "usernets:needs failed: TypeError: .*It is called without arguments"),
         ("usernets:leaves", "failed: SystemExit: usage: nets"),

@@ -122,7 +122,7 @@ def test_labels_are_drawn_of_the_same_images_and_points_can_be_seen(tmp_path, mo
         "write_grid",
         lambda file, titles, lines, legend: drawn.update(t=titles, l=lines, g=legend),
     )
-    monkeypatch.setattr(parts_pictures.build, "splits", lambda config, device: small(config))
+    monkeypatch.setattr(parts_pictures.build, "load_splits", lambda config, device: small(config))
     configs = {
         row.name: resolve(load(f"synthetic-parts/{row.recipe}"), {"device": "cpu"}, source="test")
         for row in papers.find("parts/figure-10").rows
@@ -154,7 +154,7 @@ def test_images_that_nobody_annotated_are_not_drawn(named, tmp_path, monkeypatch
     config = resolve(load("synthetic-parts/downsampled"), {"name": "run", "device": "cpu"}, source="test")
     target = SimpleNamespace(model=model, images=images, config=config)
     monkeypatch.setattr(parts_pictures.jobs, "open_targets", lambda text, given: [target])
-    monkeypatch.setattr(parts_pictures.build, "splits", lambda *_: SimpleNamespace(train=images))
+    monkeypatch.setattr(parts_pictures.build, "load_splits", lambda *_: SimpleNamespace(train=images))
     drawn = drawing("parts/figure-12", {}, configs={"Downsampled": config})
     with pytest.raises(
         UserError, match="Downsampled: parts are drawn of part models on images with annotated"

@@ -120,7 +120,6 @@ def test_a_training_in_a_process_of_its_own_that_fails_or_stops_is_told(tmp_path
             papers.run(experiment, "digits", "smoke", tmp_path, rows=["AT"])
 
 
-@pytest.mark.slow
 def test_figure_2_shows_the_images_their_maps_and_radii(tmp_path, capsys, monkeypatch):
     planes, grids, colour, write = [], [], heat_maps.coloured, heat_maps.write_grid
     monkeypatch.setattr(heat_maps, "coloured", lambda values: (planes.append(values), colour(values))[1])
@@ -167,7 +166,6 @@ def test_rows_that_differ_have_run_folders_of_their_own(tmp_path):
             assert seen[config.name] == config
 
 
-@pytest.mark.slow
 def test_corruptions_are_columns_and_what_lacks_its_textures_is_missing(tmp_path, capsys, monkeypatch):
     experiment = papers.find("pixel/table-4")
     assert set(experiment.corruptions.values()) == {f"{name}/severity 1" for name in CORRUPTIONS}

@@ -13,6 +13,8 @@ from counterpart.cli import main
 from counterpart.data.corruptions.weather import TEXTURES
 from counterpart.papers import experiments
 
+QUICK = ("pixel/table-1", "pixel/table-8", "parts/table-1", "parts/figure-10")  # of each kind, in a second
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
@@ -40,8 +42,10 @@ def row_of(experiment):
     return experiment.rows[-1].name
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", papers.EXPERIMENTS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in papers.EXPERIMENTS],
+)
 def test_an_experiment_runs_once_and_shows_every_column(name, home, monkeypatch, capsys):
     experiment = papers.find(name)
     dataset = "cifar10" if name.startswith("pixel/") else "synthetic-parts"

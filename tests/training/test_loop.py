@@ -359,7 +359,7 @@ def test_a_run_does_not_continue_on_other_data(tiny):
         return replace(data, train=replace(data.train, fingerprint="0" * 12))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "splits", other)
+        patch.setattr(build, "load_splits", other)
         with pytest.raises(UserError, match="the images changed"):
             jobs.train(config)
 

@@ -89,7 +89,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str]) -> int:
-    parser = _parser()
+    parser = _parser(words[0] if words else "")
     if not words:
         parser.print_help()
         return 2
@@ -107,7 +107,8 @@ def _run(words: Sequence[str]) -> int:
     return COMMANDS[parsed.command].run(parsed, settings)
 
 
-def _parser() -> _Parser:
+def _parser(named: str) -> _Parser:
+    """Every command; only the one that is named says what all its settings mean, which takes time."""
     parser = _Parser(
         prog="counterpart",
         description="Train, attack, evaluate and explain image classifiers that know where to be robust.",
@@ -119,7 +120,7 @@ def _parser() -> _Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         about = (command.__doc__ or "").splitlines()[0]
-        settings = f"settings:\n{describe(command.SETTINGS)}" if command.SETTINGS else None
+        settings = f"settings:\n{describe(command.SETTINGS)}" if command.SETTINGS and name == named else None
         subparser = commands.add_parser(
             name,
             help=about,

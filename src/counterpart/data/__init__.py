@@ -6,10 +6,10 @@ from ..catalogue import find, load_code
 from .cifar import load_cifar10, load_cifar100
 from .digits import load_digits
 from .folder import load_folder
+from .folder_layout import class_folders, split_layout
 from .image_sets import ImageSet, Splits, balanced_subset, stratified
 from .imagenet import load_imagenet
 from .labels import keep_labels, relabelled
-from .listing import class_folders, split_layout
 from .loaders import batches, epoch_order
 from .mnist import load_fashion_mnist, load_mnist
 from .parts import Parts

@@ -8,8 +8,8 @@ import torch
 
 from ..errors import UserError
 from .decoding import Prepare, common_size, decode_all
+from .folder_layout import class_folders, files_by_class, split_layout, split_of
 from .image_sets import ImageSet, Splits, content_fingerprint, hold_out
-from .listing import class_folders, files_by_class, split_layout, split_of
 
 TEST_SHARE = 0.2
 IN_MEMORY_BYTES = 2**31  # of decoded images; larger sets are decoded on demand
@@ -28,7 +28,7 @@ def load_folder(
 ) -> Splits:
     """Read images from ``root/{train,val,test}/CLASS/*``, or from ``root/CLASS/*`` where there are no split folders.
 
-    Split folders may have any of the names of ``listing.SPLIT_NAMES``, in any case.
+    Split folders may have any of the names of ``folder_layout.SPLIT_NAMES``, in any case.
 
     Without split folders 20 % become test images, or all where a model that never saw them is judged (``trained_on``).
     A missing validation split is drawn from train. Where test is missing, val is the test split (and validation is

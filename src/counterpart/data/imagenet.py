@@ -21,8 +21,8 @@ from .. import distributed
 from ..errors import UserError
 from .decoding import Prepare
 from .folder import files_fingerprint, set_of_files
+from .folder_layout import class_folders, files_by_class, image_files
 from .image_sets import ImageSet, Splits, hold_out
-from .listing import class_folders, files_by_class, image_files
 from .mat_files import read_variables
 
 CLASSES = 1000

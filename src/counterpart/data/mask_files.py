@@ -20,8 +20,8 @@ from torch import Tensor
 from .. import distributed
 from ..errors import UserError
 from .decoding import DAMAGED, WORKERS, fit, header_size
+from .folder_layout import visible_files
 from .image_sets import ImageSet, Splits, content_fingerprint
-from .listing import visible_files
 
 MOST_BYTES = 2**33  # that the masks of a split may take in memory
 SHOWN = 3

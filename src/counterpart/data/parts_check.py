@@ -12,7 +12,7 @@ from .. import progress
 from ..errors import UserError
 from .decoding import WORKERS, decode
 from .folder import split_folders
-from .listing import files_by_class
+from .folder_layout import files_by_class
 from .parts import PartNames, decode_mask
 from .parts_folder import IMAGES, mask_of, misplaced_masks, read_table, require_images
 

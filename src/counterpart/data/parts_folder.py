@@ -14,8 +14,8 @@ from ..errors import UserError, nearest
 from ..parsing import read_json
 from .decoding import SUFFIXES, Prepare
 from .folder import files_fingerprint, load_folder
+from .folder_layout import visible_files
 from .image_sets import ImageSet, Splits, content_fingerprint
-from .listing import visible_files
 from .parts import MOST, PartNames, Parts, decode_masks, largest
 
 IMAGES, MASKS, TABLE = "images", "parts", "parts.json"

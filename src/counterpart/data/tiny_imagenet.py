@@ -16,8 +16,8 @@ from .. import distributed
 from ..errors import UserError
 from .decoding import common_size
 from .folder import files_fingerprint, set_of_files
+from .folder_layout import image_files
 from .image_sets import Splits, hold_out, provide
-from .listing import image_files
 
 FOLDER = "tiny-imagenet-200"
 WNIDS, WORDS, ANNOTATIONS = "wnids.txt", "words.txt", "val/val_annotations.txt"

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from scipy.special import ndtri
 from torch import Tensor, nn
 
 from .. import distributed
@@ -21,6 +20,7 @@ from ..part_maps import predicted_parts
 from ..protocols import Classifier, NamedAttack, PartModel
 from ..records import Record
 from ..seeding import Keys
+from ..statistics import NORMAL_QUANTILE
 from .accuracy import BudgetOf, as_judged
 
 ATTACKED, ATTACKED_PARTS = "under PGD-20", "under PGD-20 on the parts"
@@ -217,7 +217,7 @@ def _ratio(top: Tensor, bottom: Tensor) -> tuple[Tensor, Tensor]:
 
 def _interval(value: Tensor, influence: Float[Tensor, " n"]) -> tuple[float, float]:
     n = len(influence)
-    half = float(ndtri(0.975)) * math.sqrt(n / max(1, n - 1) * float(influence.square().sum()))
+    half = NORMAL_QUANTILE * math.sqrt(n / max(1, n - 1) * float(influence.square().sum()))
     return max(0.0, float(value) - half), min(1.0, float(value) + half)
 
 

@@ -1,15 +1,45 @@
-"""What the commands do with run folders and models."""
+"""What the commands do with run folders and models.
 
-from .auditing import audit_named as audit_named
-from .corruptions import evaluate_corruptions as evaluate_corruptions
-from .judging import Judged as Judged
-from .judging import evaluate as evaluate
-from .prediction import Prediction as Prediction
-from .prediction import predict as predict
-from .pseudo_labels import PseudoLabelled as PseudoLabelled
-from .pseudo_labels import pseudo_label as pseudo_label
-from .targets import open_targets as open_targets
-from .training import Trained as Trained
-from .training import train as train
-from .training import train_seeds as train_seeds
-from .verification import verify_run as verify_run
+Each job is imported on first use, so that none waits for what only another needs.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .auditing import audit_named as audit_named
+    from .corruptions import evaluate_corruptions as evaluate_corruptions
+    from .judging import Judged as Judged
+    from .judging import evaluate as evaluate
+    from .prediction import Prediction as Prediction
+    from .prediction import predict as predict
+    from .pseudo_labels import PseudoLabelled as PseudoLabelled
+    from .pseudo_labels import pseudo_label as pseudo_label
+    from .targets import open_targets as open_targets
+    from .training import Trained as Trained
+    from .training import train as train
+    from .training import train_seeds as train_seeds
+    from .verification import verify_run as verify_run
+else:
+    _HOMES = {
+        "Judged": "judging",
+        "Prediction": "prediction",
+        "PseudoLabelled": "pseudo_labels",
+        "Trained": "training",
+        "audit_named": "auditing",
+        "evaluate": "judging",
+        "evaluate_corruptions": "corruptions",
+        "open_targets": "targets",
+        "predict": "prediction",
+        "pseudo_label": "pseudo_labels",
+        "train": "training",
+        "train_seeds": "training",
+        "verify_run": "verification",
+    }
+
+    def __getattr__(name: str) -> object:
+        """Import a job (PEP 562)."""
+        if name not in _HOMES:
+            raise AttributeError(f"module 'counterpart.jobs' has no attribute {name!r}")
+        from importlib import import_module
+
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)

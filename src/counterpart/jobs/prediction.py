@@ -8,7 +8,7 @@ import torch
 
 from .. import devices
 from ..data.decoding import decode
-from ..data.listing import image_files
+from ..data.folder_layout import image_files
 from ..data.transforms import as_floats
 from ..errors import UserError
 from ..rundir import RunDir

@@ -20,7 +20,6 @@ from ..evaluation.accuracy import logits_of, read_batch
 from ..evaluation.ledger import weights_hash
 from ..evaluation.model_checks import Doubt, data_doubts
 from ..models.adapters import as_classifier
-from ..models.backbones import Preprocessing, imagenet_names, outputs, preprocessing
 from ..models.hub import classes_in, load_weights, read_weights, start_from
 from ..models.merged import merged
 from ..models.normalize import ImageClassifier
@@ -262,11 +261,13 @@ def _checkpoint(file: Path, text: str, changes: Mapping[str, Any]) -> Target:
 
 def _timm(text: str, changes: Mapping[str, Any]) -> Target:
     """One of timm's networks; images in files get its own resize and crop, and all its normalisation."""
+    from ..models import backbones  # timm takes long to import
+
     own = {"data": {"name": "folder"}, "model": {"name": text, "pretrained": True}}
-    way = preprocessing(text)
+    way = backbones.preprocessing(text)
 
     def load(config: Config) -> tuple[nn.Module, tuple[str, ...]]:
-        about: dict[str, Any] = {"name": text, "num_classes": outputs(text), "image_size": way.crop}
+        about: dict[str, Any] = {"name": text, "num_classes": backbones.outputs(text), "image_size": way.crop}
         if config.model.init is None:
             return build.build_model(about, seed=0, pretrained=True), ()
         weights, source = weights_of(config.model.init)
@@ -277,8 +278,8 @@ def _timm(text: str, changes: Mapping[str, Any]) -> Target:
         start_from(model, weights, source)
         return model, (f"weights of {source}",)
 
-    known = imagenet_names(text) if (changes.get("model") or {}).get("init") is None else None
-    return _outside(text, text, own, changes, load, classes=known, way=way)
+    known = backbones.imagenet_names(text) if (changes.get("model") or {}).get("init") is None else None
+    return _outside(text, text, own, changes, load, classes=known, crop=way.crop, prepare=way.apply)
 
 
 def _published(text: str, changes: Mapping[str, Any]) -> Target:
@@ -293,8 +294,13 @@ def _published(text: str, changes: Mapping[str, Any]) -> Target:
         return model, tuple(notes)
 
     own = {"model": {"name": architecture, "init": str(file)}}
-    way = preprocessing(architecture) if architecture.startswith("timm/") else None
-    return _outside(text, f"{architecture}-{file.stem}", own, changes, load, way=way)
+    preparation: dict[str, Any] = {}
+    if architecture.startswith("timm/"):
+        from ..models import backbones
+
+        way = backbones.preprocessing(architecture)
+        preparation = {"crop": way.crop, "prepare": way.apply}
+    return _outside(text, f"{architecture}-{file.stem}", own, changes, load, **preparation)
 
 
 def _user(text: str, changes: Mapping[str, Any]) -> Target:
@@ -316,9 +322,13 @@ def _outside(
     *,
     classes: list[str] | None = None,
     trained_on: str = "",
-    way: Preprocessing | None = None,
+    crop: int | None = None,
+    prepare: Prepare | None = None,
 ) -> Target:
-    """A model that no run of ours trained; its results go into a folder of its own."""
+    """A model that no run of ours trained; its results go into a folder of its own.
+
+    ``prepare`` makes images of files with sides of ``crop`` pixels.
+    """
     if "name" not in {**own.get("data", {}), **changes.get("data", {})}:
         raise UserError(
             f"{text}: on which images? Such as --data.name cifar10 --data.root DIR; a folder of images is "
@@ -328,8 +338,8 @@ def _outside(
     config = resolve({"name": name, "train": {"method": "clean"}}, own, changes, source=text)
     device = devices.resolve(config.device, config.threads)
     prepared: dict[str, Any] = {}
-    if way is not None and config.data.name in PREPARED:
-        prepared = {"size": way.crop, "prepare": _prepared(way, config.data.size)}
+    if prepare is not None and config.data.name in PREPARED:
+        prepared = {"size": crop, "prepare": _resized_first(prepare, config.data.size)}
     images, doubts = _split(config, device, trained_on, **prepared)
     model, notes = load(config)
     model, answers, adapted = understand(model.to(device).eval(), images, device)
@@ -347,11 +357,11 @@ def _outside(
     return Target(text, run, config, model, answers, images, device, who, notes, doubts)
 
 
-def _prepared(way: Preprocessing, size: int | None) -> Prepare:
-    """How a network of timm prepares an image; with a size, one that was resized and cropped to that before."""
+def _resized_first(prepare: Prepare, size: int | None) -> Prepare:
+    """A network's own way to prepare an image; with a size, of an image that was resized and cropped to that."""
     if size is None:
-        return way.apply
-    return lambda image: way.apply(fit(image.convert("RGB"), size))
+        return prepare
+    return lambda image: prepare(fit(image.convert("RGB"), size))
 
 
 def understand(

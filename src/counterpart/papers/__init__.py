@@ -15,11 +15,11 @@ from .experiments import figure as figure
 from .experiments import measured as measured
 from .experiments import run as run
 from .experiments import stated_on as stated_on
-from .parts import EXPERIMENTS as _PART
 from .parts_comparison import EXPERIMENTS as _COMPARISON
 from .parts_figures import EXPERIMENTS as _FIGURES
 from .parts_generalised import EXPERIMENTS as _GENERALISED
-from .pixel import EXPERIMENTS as _PIXEL
+from .parts_tables import EXPERIMENTS as _PART
+from .pixel_tables import EXPERIMENTS as _PIXEL
 
 _ALL = (*_PIXEL, *_PART, *_GENERALISED, *_FIGURES, *_COMPARISON)
 

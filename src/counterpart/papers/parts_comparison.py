@@ -5,8 +5,8 @@ from typing import Any
 
 from .cells import Attacks, Column
 from .experiments import Experiment, PaperRow
-from .parts import AUTOATTACK, SCALES
 from .parts_generalised import CORRUPTED, GENERALISED
+from .parts_tables import AUTOATTACK, SCALES
 
 PGD_20: Attacks = [{"attack": "pgd", "steps": 20}]
 COLUMNS: Mapping[str, Column] = {

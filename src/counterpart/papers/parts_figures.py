@@ -9,7 +9,9 @@ from functools import partial
 from typing import Any
 
 from .experiments import Draw, Experiment, PaperRow
-from .parts import (
+from .parts_generalised import CORRUPTED, GENERALISED, STAND_INS
+from .parts_pictures import draw_found_parts, draw_labels
+from .parts_tables import (
     AUTOATTACK,
     DATA_SETS,
     MAIN,
@@ -19,8 +21,6 @@ from .parts import (
     TABLE_8,
     TABLE_9,
 )  # fmt: skip
-from .parts_generalised import CORRUPTED, GENERALISED, STAND_INS
-from .parts_pictures import draw_found_parts, draw_labels
 from .plots import draw_curves, draw_tradeoff
 
 

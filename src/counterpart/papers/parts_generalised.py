@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from .cells import Column
 from .experiments import Experiment, PaperRow
-from .parts import NO_ATTACK, RATES, SCALES, table, values_of
+from .parts_tables import NO_ATTACK, RATES, SCALES, table, values_of
 
 GENERALISED: Mapping[str, Column] = {
     "backgrounds": {"attacks": [], "shift": "backgrounds"},

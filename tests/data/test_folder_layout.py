@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from counterpart.data import load_folder
-from counterpart.data.listing import image_files, split_of
+from counterpart.data.folder_layout import image_files, split_of
 from counterpart.errors import UserError
 
 
