@@ -111,62 +111,70 @@ def _names(text: str) -> list[str]:
 
 
 def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) -> None:
-    """Print published numbers beside measured ones, in per cent or the column's unit. A dash: it was not run."""
+    """A table of what was published and measured, and below it what is to be said of it."""
+    from .. import papers
+
+    def say(text: str) -> None:
+        console.print(f"- {text}", highlight=False)
+
+    measured = papers.measured(experiment, dataset, scale, home)
+    stated_on = papers.stated_on(experiment, dataset)
+    console.print(_table(experiment, measured, stated_on, f"{experiment.name}, {dataset}, scale {scale}"))
+    if stated_on not in (None, dataset):
+        say(f"Paper: on {stated_on}, which says little of {dataset}.")
+    _print_differences(papers.differences(experiment, measured), console)
+    _print_seed_differences(papers.seed_differences(experiment, measured), console)
+    for (row, other, column), (told, extra) in papers.overheads(experiment, dataset, measured).items():
+        paper = "not in the paper" if told is None else f"paper {told:+.1%}"
+        say(f"{row} over {other}, {column}: {extra:+.1%} ({paper})")
+    for note in (*experiment.notes, *([FROST] if experiment.corruptions else [])):
+        say(note)
+    drawn = papers.figure(experiment, dataset, scale, home)
+    if drawn is not None:
+        say(f"Picture: {drawn[0]}\n  {drawn[1]}")
+    if measured:
+        model = next(iter(measured.values()))[0].details["model"]
+        counts = _counts(measured, papers.columns(experiment))
+        say(f"Measured: {model}, {counts}, scale {scale}: {papers.differs(experiment, scale)}.")
+
+
+def _table(experiment: Any, measured: Mapping[Any, Any], stated_on: str | None, where: str) -> Any:
+    """Published, where there is something, beside measured, in per cent or the column's unit; a dash: not run."""
     from rich.table import Table
 
     from .. import papers
 
-    table = Table(
-        title=f"{experiment.name}, {dataset}, scale {scale}: {experiment.title}", title_justify="left"
-    )
-    shown = list(papers.columns(experiment))
-    measured = papers.measured(experiment, dataset, scale, home)
-    names = [row.name for row in experiment.rows]
-    stated_on = papers.stated_on(experiment, dataset)
-    cells = []
+    across, down = list(papers.columns(experiment)), [row.name for row in experiment.rows]
+    cells = {}
     for row in experiment.rows:
-        stated = [row.published.get(stated_on or "", {}).get(column) for column in shown]
-        texts = ["—" if value is None else f"{value:.2f}" for value in stated]
-        here = [_cell(measured.get((row.name, column))) for column in shown]
-        if stated_on:
-            here = [f"{paper}\n{ours}" for paper, ours in zip(texts, here, strict=True)]
-        cells.append(here)
-    across, down = shown, names
-    if len(shown) > max(MANY, len(names)):  # a corruption a line, as the paper has it
-        across, down, cells = names, shown, [list(line) for line in zip(*cells, strict=True)]
-    for column in ("", *across):
-        title = f"{column}\npaper\nhere" if column and stated_on else column
-        # Narrow terminals break words and lose nothing.
-        table.add_column(title, justify="right" if column else "left", overflow="fold")
-    for name, line in zip(down, cells, strict=True):
-        table.add_row(name, *line)
-    console.print(table)
-    if stated_on not in (None, dataset):
-        console.print(f"- Paper: on {stated_on}, which says little of {dataset}.", highlight=False)
-    _print_differences(papers.differences(experiment, measured), console)
-    _print_seed_differences(papers.seed_differences(experiment, measured), console)
-    overheads = papers.overheads(experiment, dataset, measured)
-    for (first_row, second_row, column), (told, extra) in overheads.items():
-        paper = "not in the paper" if told is None else f"paper {told:+.1%}"
-        console.print(f"- {first_row} over {second_row}, {column}: {extra:+.1%} ({paper})", highlight=False)
-    for note in (*experiment.notes, *([FROST] if experiment.corruptions else [])):
-        console.print(f"- {note}", highlight=False)
-    drawn = papers.figure(experiment, dataset, scale, home)
-    if drawn is not None:
-        console.print(f"- Picture: {drawn[0]}\n  {drawn[1]}", highlight=False)
-    if measured:
-        first = next(iter(measured.values()))[0]
-        counts: dict[int, list[str]] = {}
-        for column in shown:
-            for n in {r.n for (_, name), records in measured.items() if name == column for r in records}:
-                counts.setdefault(n or 0, []).append(column)
-        said = "; ".join(
-            f"n = {n}" + f" ({', '.join(names)})" * (len(counts) > 1) for n, names in counts.items()
-        )
-        console.print(
-            f"- Measured: {first.details['model']}, {said}, scale {scale}: {papers.differs(experiment, scale)}.",
-            highlight=False,
-        )
+        published = row.published.get(stated_on or "", {})
+        for column in across:
+            here, value = _cell(measured.get((row.name, column))), published.get(column)
+            told = "—" if value is None else f"{value:.2f}"
+            cells[row.name, column] = f"{told}\n{here}" if stated_on else here
+    if len(across) > max(MANY, len(down)):  # a corruption a line, as the paper has it
+        across, down = down, across
+        cells = {(column, row): text for (row, column), text in cells.items()}
+    table = Table(title=f"{where}: {experiment.title}", title_justify="left")
+    table.add_column("", overflow="fold")  # narrow terminals break words and lose nothing
+    for column in across:
+        title = f"{column}\npaper\nhere" if stated_on else column
+        table.add_column(title, justify="right", overflow="fold")
+    for name in down:
+        table.add_row(name, *(cells[name, column] for column in across))
+    return table
+
+
+def _counts(measured: Mapping[Any, Any], columns: Collection[str]) -> str:
+    """How many images stand behind the columns: "n = 500"; by column where that differs."""
+    counts: dict[int, list[str]] = {}
+    for column in columns:
+        records = [record for (_, name), of_cell in measured.items() if name == column for record in of_cell]
+        for n in {record.n for record in records}:
+            counts.setdefault(n or 0, []).append(column)
+    if len(counts) == 1:
+        return f"n = {next(iter(counts))}"
+    return "; ".join(f"n = {n} ({', '.join(names)})" for n, names in counts.items())
 
 
 def _print_differences(differences: Mapping[Any, Any], console: Any) -> None:

@@ -42,11 +42,27 @@ class Findings:
 
 @dataclass(frozen=True)
 class _Looked:
-    """What a look at an image showed: its size, the ids in its mask (None without a mask), or what is wrong."""
+    """One image, and what was seen.
 
-    size: tuple[int, int] | None = None
+    Attributes:
+        label: its class.
+        image: its file.
+        mask: the file of its mask, which need not be there.
+        size: height and width.
+        ids: what its mask shows beside the background; None without one.
+        problem: what is wrong; then nothing else was seen.
+    """
+
+    label: str
+    image: Path
+    mask: Path
+    size: tuple[int, int] = (0, 0)
     ids: frozenset[int] | None = None
     problem: str | None = None
+
+    def parts_of_class(self, names: PartNames) -> list[str]:
+        """Which parts of the image's own class the mask shows."""
+        return [part for part, number in names.get(self.label, {}).items() if number in (self.ids or ())]
 
 
 def check(root: Path) -> Findings:
@@ -60,65 +76,72 @@ def check(root: Path) -> Findings:
     listed = {split: files_by_class(folder) for split, folder in split_folders(root / IMAGES).items()}
     count = max(number for parts in names.values() for number in parts.values())
     images = [(label, path) for files in listed.values() for label, paths in files.items() for path in paths]
-    problems = list(_classes(root, names, listed))
-    sizes: Counter[tuple[int, int]] = Counter()
-    shown: Counter[tuple[str, str]] = Counter()
-    unlabelled, empty, foreign = [], [], []
-    owner: dict[Path, Path] = {}
+    looks: list[_Looked] = []
     with ThreadPoolExecutor(WORKERS) as pool, progress.track("checking", len(images)) as bar:
-        looks = pool.map(lambda image: _look(root, image[1], count), images)
-        for (label, path), look in zip(images, looks, strict=True):
+        for look in pool.map(lambda image: _look(root, image[0], image[1], count), images):
             bar.advance(1)
-            mask = mask_of(root, path)
-            if mask in owner:
-                problems.append(f"{owner[mask]} and {path} share the mask {mask}: rename one of the images.")
-            owner[mask] = path
-            if look.problem is not None:
-                problems.append(look.problem)
-                continue
-            assert look.size is not None
-            sizes[look.size] += 1
-            if look.ids is None:
-                unlabelled.append(path)
-                continue
-            parts_shown = {
-                part: number for part, number in names.get(label, {}).items() if number in look.ids
-            }
-            shown.update((label, part) for part in parts_shown)
-            if not look.ids:
-                empty.append(mask)
-            elif not parts_shown and names.get(label):
-                foreign.append(mask)
+            looks.append(look)
+    problems = [*_classes(root, names, listed), *_problems(looks)]
     if (misplaced := misplaced_masks(root, [path for _, path in images])) is not None:
         problems.append(misplaced)
+    sound = [look for look in looks if look.problem is None]
+    annotated = [look for look in sound if look.ids is not None]
+    unlabelled = [look.image for look in sound if look.ids is None]
+    empty = [look.mask for look in annotated if not look.ids]
+    shown = Counter((look.label, part) for look in annotated for part in look.parts_of_class(names))
     notes = [
         *_counted(unlabelled, "images have no mask: nobody annotated their parts"),
         *_counted(empty, "masks are all background"),
-        *_counted(foreign, "masks show parts of other classes alone"),
-        *(f"class {name} has no parts" for name, parts in names.items() if not parts),
-        *(
-            f"no image of {name} shows its part {part!r}"
-            for name, parts in names.items()
-            for part in parts
-            if not shown[name, part]
-        ),
+        *_counted(_foreign(annotated, names), "masks show parts of other classes alone"),
+        *_unseen(names, shown),
     ]
-    if len(sizes) > 1:
+    if len(sizes := {look.size for look in sound}) > 1:
         notes.append(f"images have {len(sizes):,} sizes: --data.size PIXELS resizes and crops all of them")
     counted = {split: {name: len(paths) for name, paths in files.items()} for split, files in listed.items()}
     return Findings(names, counted, unlabelled, empty, shown, problems, notes)
 
 
-def _look(root: Path, image: Path, count: int) -> _Looked:
+def _look(root: Path, label: str, image: Path, count: int) -> _Looked:
+    mask = mask_of(root, image)
     try:
         _, height, width = decode(image).shape
-        mask = mask_of(root, image)
         if not mask.is_file():
-            return _Looked(size=(height, width))
+            return _Looked(label, image, mask, (height, width))
         shown = np.unique(decode_mask(mask, image, count=count).numpy())
-        return _Looked(size=(height, width), ids=frozenset(shown.tolist()) - {0})
+        return _Looked(label, image, mask, (height, width), frozenset(shown.tolist()) - {0})
     except UserError as error:
-        return _Looked(problem=str(error))
+        return _Looked(label, image, mask, problem=str(error))
+
+
+def _problems(looks: Sequence[_Looked]) -> Iterator[str]:
+    """What is wrong with images and masks, in their order."""
+    owner: dict[Path, Path] = {}
+    for look in looks:
+        if look.mask in owner:
+            yield f"{owner[look.mask]} and {look.image} share the mask {look.mask}: rename one of the images."
+        owner[look.mask] = look.image
+        if look.problem is not None:
+            yield look.problem
+
+
+def _foreign(annotated: Sequence[_Looked], names: PartNames) -> list[Path]:
+    """Masks that show parts, but none of their image's class, though it has some."""
+    return [
+        look.mask
+        for look in annotated
+        if look.ids and names.get(look.label) and not look.parts_of_class(names)
+    ]
+
+
+def _unseen(names: PartNames, shown: Mapping[tuple[str, str], int]) -> Iterator[str]:
+    """Classes without parts, and parts that no image of their class shows."""
+    for name, parts in names.items():
+        if not parts:
+            yield f"class {name} has no parts"
+    for name, parts in names.items():
+        for part in parts:
+            if (name, part) not in shown:
+                yield f"no image of {name} shows its part {part!r}"
 
 
 def _classes(root: Path, names: PartNames, listed: Mapping[str, Mapping[str, object]]) -> Iterator[str]:

@@ -32,6 +32,25 @@ SEVERAL_LINES = ("autoattack", "minimum-margin")
 SMOKE_STEPS = {"steps": 2, "restarts": 2, "queries": 20, "draws": 2}
 
 
+@dataclass(frozen=True)
+class _Wish:
+    """What a column asks of an evaluation.
+
+    Attributes:
+        settings: of the evaluation, its attacks excepted.
+        attacks: in order.
+        part_measure: of the parts found, instead of the accuracy.
+        worst: whether each attack shall meet what the ones before it left: the last one's line is what counts.
+        alone: whether attacks of other columns would change what it says.
+    """
+
+    settings: Mapping[str, Any]
+    attacks: Attacks
+    part_measure: str | None
+    worst: bool
+    alone: bool
+
+
 @dataclass
 class _Evaluation:
     """An evaluation to make, and the columns that it answers: by their attacks, or by a measure of parts.
@@ -46,10 +65,16 @@ class _Evaluation:
     """
 
     settings: Mapping[str, Any]
+    worst: bool
     attacks: dict[EvaluationAttack, Mapping[str, Any]] = field(default_factory=dict)
-    worst: bool = False
     by_attacks: dict[str, Attacks] = field(default_factory=dict)
     by_parts: dict[str, str] = field(default_factory=dict)
+
+    def serves(self, wish: _Wish) -> bool:
+        """Whether it can answer this as well."""
+        if self.settings != wish.settings or self.worst != wish.worst:
+            return False
+        return not wish.worst or (not wish.alone and self.takes(wish.attacks))
 
     def takes(self, attacks: Attacks) -> bool:
         """True if one list of attacks, these or its own, is a prefix of the other.
@@ -62,6 +87,15 @@ class _Evaluation:
             return False
         behind = longer[len(shorter) :]
         return not any(attack.attack in SEVERAL_LINES for attack in behind)
+
+    def add(self, column: str, wish: _Wish) -> None:
+        """Answer this column, too."""
+        for attack in wish.attacks:
+            self.attacks.setdefault(_resolved(attack), attack)
+        if wish.part_measure is None:
+            self.by_attacks[column] = wish.attacks
+        else:
+            self.by_parts[column] = wish.part_measure
 
 
 def measure(
@@ -89,49 +123,51 @@ def measure(
         autoattack_n: the number of images of an AutoAttack column, which would take longer than all the rest.
         surrogate: turns the experiment's name of an attack's surrogate into a target.
     """
-    read = {}
-    for column, what in columns.items():
-        record = what(run) if callable(what) else None
-        if record is not None:
-            read[column] = record
-    if read:
-        yield read
-    asked: list[_Evaluation] = []
+    readings = {column: what(run) for column, what in columns.items() if callable(what)}
+    present = {column: record for column, record in readings.items() if record is not None}
+    if present:
+        yield present
+    evaluations: list[_Evaluation] = []
     for column, what in columns.items():
         if callable(what):
             continue
-        wish: dict[str, Any] = dict(what) if isinstance(what, Mapping) else {"attacks": what}
-        attacks = [
-            _at_scale(attack, scale, config.data.name, surrogate) for attack in wish.pop("attacks", ())
-        ]
-        part = wish.pop("parts", None)
-        aimed = any(ATTACKS[attack["attack"]].facts.of_parts for attack in attacks)
-        if (part is not None or aimed) and not config.model.segments:
+        wish = _wish(what, config, scale, settings, autoattack_n, surrogate)
+        if wish is None:
             continue
-        shift = {"shift": wish.pop("shift")} if "shift" in wish else {}
-        slow = any(attack["attack"] == "autoattack" for attack in attacks)
-        n = few(config, autoattack_n if slow else None)
-        given = {"evaluate": {**settings, **wish, "n": n}, "data": {"root": config.data.root, **shift}}
-        # A worst case is cheapest by itself, where each attack meets only what survived the one before. In bf16 every
-        # attack has a float32 end of its own, and so it shares no evaluation.
-        bf16 = config.evaluate.precision == "bf16"
-        worst = slow or len(attacks) > 1 or (bool(attacks) and bf16)
-        alike = [known for known in asked if known.settings == given and known.worst == worst]
-        if worst:
-            alike = [known for known in alike if not bf16 and known.takes(attacks)]
-        if alike:
-            evaluation = alike[0]
-        else:
-            evaluation = _Evaluation(given, worst=worst)
-            asked.append(evaluation)
-        for attack in attacks:
-            evaluation.attacks.setdefault(_resolved(attack), attack)
-        if part is None:
-            evaluation.by_attacks[column] = attacks
-        else:
-            evaluation.by_parts[column] = part
-    for evaluation in asked:
+        evaluation = next((known for known in evaluations if known.serves(wish)), None)
+        if evaluation is None:
+            evaluation = _Evaluation(wish.settings, wish.worst)
+            evaluations.append(evaluation)
+        evaluation.add(column, wish)
+    for evaluation in evaluations:
         yield _answer(evaluation, run)
+
+
+def _wish(
+    what: Attacks | Mapping[str, Any],
+    config: Config,
+    scale: str,
+    settings: Mapping[str, Any],
+    autoattack_n: int | None,
+    surrogate: Callable[[str], str],
+) -> _Wish | None:
+    """What a column asks for; None where that needs parts and the run has none."""
+    changes: dict[str, Any] = dict(what) if isinstance(what, Mapping) else {"attacks": what}
+    attacks = [_at_scale(attack, scale, config.data.name, surrogate) for attack in changes.pop("attacks", ())]
+    measure, shift = changes.pop("parts", None), changes.pop("shift", None)
+    aimed = any(ATTACKS[attack["attack"]].facts.of_parts for attack in attacks)
+    if (measure is not None or aimed) and not config.model.segments:
+        return None
+    slow = any(attack["attack"] == "autoattack" for attack in attacks)
+    n = few(config, autoattack_n if slow else None)
+    data = {"root": config.data.root, **({} if shift is None else {"shift": shift})}
+    # A worst case is cheapest by itself, where each attack meets only what the one before left; and in bf16 every
+    # attack has a float32 end of its own.
+    bf16 = config.evaluate.precision == "bf16"
+    worst = slow or len(attacks) > 1 or (bool(attacks) and bf16)
+    return _Wish(
+        {"evaluate": {**settings, **changes, "n": n}, "data": data}, attacks, measure, worst, alone=bf16
+    )
 
 
 def _answer(asked: _Evaluation, run: RunDir) -> dict[str, Record]:

@@ -9,12 +9,12 @@ from ..records import Record
 from ..statistics import Difference, Welch, paired_difference, welch
 from .experiments import Experiment, PaperRow, columns
 
-Measured = Mapping[tuple[str, str], Sequence[Record]]
+MeasuredCells = Mapping[tuple[str, str], Sequence[Record]]
 """(row, column) -> records, one for each seed."""
 
 
 def differences(
-    experiment: Experiment, measured: Measured
+    experiment: Experiment, measured: MeasuredCells
 ) -> dict[tuple[str, str, str], tuple[Difference, int, int]]:
     """(first row, second row, column) -> their difference, its seeds and its images, for the experiment's pairs.
 
@@ -43,7 +43,7 @@ def _right_images(records: Sequence[Record]) -> dict[tuple[int | None, int | Non
 
 
 def seed_differences(
-    experiment: Experiment, measured: Measured
+    experiment: Experiment, measured: MeasuredCells
 ) -> dict[tuple[str, str, str], tuple[Welch, int, int]]:
     """(first row, second row, column) -> Welch's test of their seeds, and how many each has, for each pair.
 
@@ -60,7 +60,7 @@ def seed_differences(
     return result
 
 
-def best_rows(experiment: Experiment, measured: Measured, column: str) -> Experiment:
+def best_rows(experiment: Experiment, measured: MeasuredCells, column: str) -> Experiment:
     """The experiment with one row for each recipe: the one that is best by a column, as the part-model paper tunes.
 
     Rows of a recipe are compared on the seeds that all of its measured rows have; of equal rows the first wins. Each of

@@ -67,15 +67,6 @@ def _render(runs: Sequence[Run], output: Path) -> str:
 
     rows = tables.group(runs)
     evaluated = [row for row in rows if row.shown]
-    files = {row.label: file for row in evaluated if (file := _panel_file(row))}
-    low, high = radius_range(file for file, _ in files.values()) if files else (0.0, 0.0)
-    norm = evaluated[0].setting.norm if evaluated else None
-    names = tables.metric_names(evaluated)
-    classes = list(dict.fromkeys(cls for row in evaluated for name in names for cls in row.per_class(name)))
-    part_rows = [row for row in evaluated if row.of_parts]
-    part_metrics, hows = tables.part_metrics(part_rows)
-    per_part = [_per_part(row, hows) for row in part_rows]
-    parts = list(dict.fromkeys(part for _, images, _ in per_part for part in images))
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -85,35 +76,78 @@ def _render(runs: Sequence[Run], output: Path) -> str:
         title=_headline(runs, evaluated),
         summary=_summary(rows, evaluated),
         notes=_notes(runs, evaluated),
-        comparisons=[(name, text) for name in (CLEAN, WORST) for text in tables.comparisons(evaluated, name)],
-        paired=tables.paired(evaluated, _first_fooled),
-        seed_tests=[(name, text) for name in (CLEAN, WORST) for text in tables.seed_tests(evaluated, name)],
-        cumulative=any(not row.shown[0].details.get("individual", True) for row in evaluated),
-        rows=evaluated,
-        names=names,
-        one_setting=len({row.setting for row in evaluated}) == 1,
+        accuracy=_accuracy(evaluated),
+        parts=_parts([row for row in evaluated if row.of_parts]),
         plots=[p for p in (figures.tradeoff(rows), figures.validation(rows), figures.losses(rows)) if p],
         curves=_curves(evaluated),
-        panels=[(row, *_panel(row, files.get(row.label), low, high)) for row in evaluated],
-        radii=(tables.radius_text(low, norm), tables.radius_text(high, norm)),
-        ramp=ramp(),
-        classes=classes,
-        class_names=[name for name in (CLEAN, WORST) if name in names],
-        many_classes=len(classes) > MANY_CLASSES,
-        part_rows=part_rows,
-        part_metrics=part_metrics,
-        hows=hows,
-        per_part=per_part,
-        parts=parts,
-        many_parts=len(parts) > MANY_PARTS,
-        differences=tables.differences(rows) if len(rows) > 1 else [],
-        all_rows=rows,
-        others=[(run, other) for run in runs for other in run.evaluations[1:]],
-        provenance=[(run, _provenance(run)) for run in runs],
+        images=_images(evaluated),
+        classes=_classes(evaluated),
         corruptions=_corruptions(runs),
         audits=[(run, [_behaviour(record) for record in run.audit]) for run in runs if run.audit],
-        artifacts=[(run, a, _link(a.file, output)) for run in runs for a in run.artifacts],
+        behind=_behind(runs, rows, output),
     )
+
+
+def _accuracy(evaluated: Sequence[TableRow]) -> dict[str, Any]:
+    """The table at the head, and what compares its rows."""
+    return {
+        "rows": evaluated,
+        "names": tables.metric_names(evaluated),
+        "one_setting": len({row.setting for row in evaluated}) == 1,
+        "cumulative": any(not row.shown[0].details.get("individual", True) for row in evaluated),
+        "comparisons": [(n, text) for n in (CLEAN, WORST) for text in tables.comparisons(evaluated, n)],
+        "paired": tables.paired(evaluated, _first_fooled),
+        "seed_tests": [(n, text) for n in (CLEAN, WORST) for text in tables.seed_tests(evaluated, n)],
+    }
+
+
+def _parts(rows: Sequence[TableRow]) -> dict[str, Any]:
+    """Metrics of parts, of the rows that have some."""
+    metrics, hows = tables.part_metrics(rows)
+    per_part = [_per_part(row, hows) for row in rows]
+    names = list(dict.fromkeys(part for _, images, _ in per_part for part in images))
+    return {
+        "rows": rows,
+        "metrics": metrics,
+        "hows": hows,
+        "per_part": per_part,
+        "names": names,
+        "many": len(names) > MANY_PARTS,
+    }
+
+
+def _images(evaluated: Sequence[TableRow]) -> dict[str, Any]:
+    """The panel of each row, under one scale of colours."""
+    files = {row.label: file for row in evaluated if (file := _panel_file(row))}
+    low, high = radius_range(file for file, _ in files.values()) if files else (0.0, 0.0)
+    norm = evaluated[0].setting.norm if evaluated else None
+    return {
+        "panels": [(row, *_panel(row, files.get(row.label), low, high)) for row in evaluated],
+        "radii": (tables.radius_text(low, norm), tables.radius_text(high, norm)),
+        "ramp": ramp(),
+    }
+
+
+def _classes(evaluated: Sequence[TableRow]) -> dict[str, Any]:
+    """Accuracy of each class, clean and in the worst case where that was measured."""
+    measured = tables.metric_names(evaluated)
+    names = list(dict.fromkeys(c for row in evaluated for name in measured for c in row.per_class(name)))
+    return {
+        "names": names,
+        "metrics": [name for name in (CLEAN, WORST) if name in measured],
+        "many": len(names) > MANY_CLASSES,
+    }
+
+
+def _behind(runs: Sequence[Run], rows: Sequence[TableRow], output: Path) -> dict[str, Any]:
+    """What the numbers stand on."""
+    return {
+        "rows": rows,
+        "differences": tables.differences(rows) if len(rows) > 1 else [],
+        "others": [(run, other) for run in runs for other in run.evaluations[1:]],
+        "provenance": [(run, _provenance(run)) for run in runs],
+        "artifacts": [(run, a, _link(a.file, output)) for run in runs for a in run.artifacts],
+    }
 
 
 def _headline(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> str:
