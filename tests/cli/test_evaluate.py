@@ -90,6 +90,31 @@ def test_the_search_of_bf16_is_in_bf16_and_its_finish_is_not(judged, monkeypatch
     assert sorted(made) == ["bf16", "float32", "float32"]  # the last one is what its form is decided on
 
 
+def test_radii_with_commas_are_a_curve(judged, capsys):
+    made, identity, result = judged("--attacks", "pgd,fmn", "--n", "20", "--eps", "1/255,2/255,4/255")
+    assert identity["eps"] == [1 / 255, 2 / 255, 4 / 255]
+    assert "at 1/255" in capsys.readouterr().out
+    worst = [made[f"accuracy/worst case{at}"] for at in (" at 1/255", " at 2/255", "")]
+    assert [record.details["eps"] for record in worst] == identity["eps"]
+    assert result["eps"] == "4/255"
+    assert [point["eps"] for point in result["counterpart"]["curve"]] == identity["eps"]
+    assert main(["verify", "runs/smallnets-small"]) == 0
+
+
+def test_the_finish_of_bf16_runs_at_each_radius(judged):
+    made, *_ = judged("--attacks", "[{steps: 1}]", "--n", "10", "--precision", "bf16", "--eps", "1/255,2/255")
+    assert {"accuracy/float32 apgd-ce at 1/255", "accuracy/float32 apgd-ce"} <= made.keys()
+
+
+def test_the_official_package_runs_at_each_radius(judged):
+    pytest.importorskip("pyautoattack")
+    made, *_ = judged(
+        "--attacks", "autoattack-rand", "--n", "4", "--engine", "official", "--eps", "1/255,2/255"
+    )
+    assert {"accuracy/official apgd-ce at 1/255", "accuracy/official apgd-ce"} <= made.keys()
+    assert main(["verify", "runs/smallnets-small"]) == 0
+
+
 def test_the_official_engine_is_named(judged):
     pytest.importorskip("pyautoattack")
     made, identity, _ = judged("--attacks", "autoattack-rand", "--n", "4", "--engine", "official")

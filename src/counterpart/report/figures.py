@@ -103,7 +103,7 @@ def _radius_curve(norm: str | None, rows: Sequence[TableRow]) -> Plot:
             radii = [scale * radius for radius in curve]
             values = [100 * point.value for point in curve.values()]
             style = mark(i)
-            axes.plot(radii, values, label=_short(name), linewidth=1.6, markersize=6, **style)
+            axes.plot(radii, values, label=_short(name), linewidth=1.6, markersize=6, clip_on=False, **style)
             known = [
                 (x, p.low, p.high) for x, p in zip(radii, curve.values(), strict=True) if p.low is not None
             ]
