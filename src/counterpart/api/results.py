@@ -114,7 +114,7 @@ class Judgement:
     @property
     def folder(self) -> Path | None:
         """Where it is kept, if anywhere."""
-        return self._case.target.run.path if self._case.target.kept else None
+        return self._case.target.run.path if self._case.target.has_folder else None
 
     @property
     def n(self) -> int:
@@ -241,7 +241,7 @@ class Judgement:
     def _case_in(self, folder: Path) -> judging.Case:
         """The same evaluation, kept in a folder."""
         config = self._case.target.config.model_copy(update={"runs": folder.parent, "name": folder.name})
-        target = replace(self._case.target, run=RunDir(folder), config=config, kept=True)
+        target = replace(self._case.target, run=RunDir(folder), config=config, has_folder=True)
         return replace(self._case, target=target)
 
     def report(self, path: str | Path) -> Path:

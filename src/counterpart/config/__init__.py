@@ -37,7 +37,9 @@ LONGEST_VALUE = 200  # characters of a value that a message repeats
 class Config(Section):
     """A complete run."""
 
-    name: str | None = setting("The name of the run folder. The default is the name of the recipe, or of the model.", default=None)
+    name: str | None = setting(
+        "The name of the run folder. The default is the name of the recipe, or of the model.", default=None
+    )
     runs: Location = setting("The folder in which run folders are made.", default=Path("runs"))
     seed: int = setting("The seed of everything that is random.", default=0, ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting(

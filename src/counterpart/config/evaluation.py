@@ -14,13 +14,14 @@ from .values import Number, Radii, Section, check_options, entry_of, named, sett
 
 
 class EvaluationAttack(Section):
-    """One attack of an evaluation, its options beside it; options that it does not have are refused."""
+    """An attack of an evaluation, with its options beside its name. Options that it does not have are refused."""
 
     model_config = ConfigDict(extra="allow")
 
-    attack: named("attacks") = setting("which attack", default="pgd")  # type: ignore[valid-type]
+    attack: named("attacks") = setting("The attack.", default="pgd")  # type: ignore[valid-type]
     surrogate: str | None = setting(
-        "search on this model instead (a transfer attack): any TARGET of counterpart evaluate", default=None
+        "Search on this model instead, which makes it a transfer attack: any TARGET of counterpart evaluate.",
+        default=None,
     )
 
     @model_validator(mode="before")
@@ -33,7 +34,7 @@ class EvaluationAttack(Section):
         entry: Entry[AttackFacts] = entry_of("attacks", name)
         options = {key: value for key, value in values.items() if key not in ("attack", "surrogate")}
         if "surrogate" in values and not entry.facts.transferable and entry.inside:
-            able = ", ".join(key for key, one in ATTACKS.items() if one.facts.transferable)
+            able = ", ".join(key for key, known in ATTACKS.items() if known.facts.transferable)
             raise ValueError(f"attack {name} cannot search on a surrogate. These can: {able}")
         return {**values, **check_options(f"attack {name}", entry, options)}
 
@@ -49,7 +50,7 @@ class EvaluationAttack(Section):
 
 
 def attacks_named(names: str) -> list[Mapping[str, object]]:
-    """What names with commas between them ask for: suites and single attacks.
+    """The attacks that names with commas between them ask for; a name may be that of a suite.
 
     Raises:
         ValueError: one is unknown.
@@ -71,56 +72,66 @@ class EvaluateSettings(Section):
     """How to evaluate."""
 
     attacks: tuple[EvaluationAttack, ...] = setting(
-        "the attacks, cheapest first: names with commas between them, such as pgd,autoattack; or a list with options, "
-        "such as '[{attack: pgd, loss: margin, steps: 50, restarts: 5}]'; or your own code as "
-        "module:function. All names "
-        "and options: counterpart list attacks",
+        "The attacks, cheapest first: names with commas between them, such as pgd,autoattack; or a list with "
+        "options, such as '[{attack: pgd, loss: margin, steps: 50, restarts: 5}]'; or your own code as "
+        "module:function. The command counterpart list attacks shows all names and options.",
         default_factory=lambda: (EvaluationAttack(),),
     )
     norm: Literal["linf", "l2", "l1"] | None = setting(
-        "norm of the budget; default: attack.norm", default=None
+        "The norm in which the attack's budget is measured. The default is attack.norm.", default=None
     )
     eps: Radii | None = setting(
-        "radius of the budget, or several, rising, for a curve of accuracy against radius: 2/255,4/255,8/255; default: "
-        "attack.eps",
+        "The radius of the budget; or several, rising, for a curve of accuracy against radius: 2/255,4/255,8/255. The "
+        "default is attack.eps.",
         default=None,
     )
     eps_low: Number | None = setting(
-        "a mask-aware attack: radius of the pixels that the mask of part.*, drawn on the attacked model, calls less "
-        "important; the others get eps. Default: the same radius everywhere",
+        "Attack under a mask, as mask.* draw it on the attacked model: the pixels that it calls less important get "
+        "this radius, and the others get eps. By default all pixels get eps.",
         default=None,
         ge=0,
     )
-    split: Literal["test", "validation"] = setting("which images", default="test")
+    split: Literal["test", "validation"] = setting("The split that is judged.", default="test")
     weights: Literal["best", "last"] = setting(
-        "best: by robust validation accuracy in the last phase; last: of the last epoch", default="best"
+        "Which weights of the run are judged. best: those of the best robust validation accuracy in the last phase. "
+        "last: those of the last epoch.",
+        default="best",
     )
     n: int | None = setting(
-        "evaluate this many images, seeded and balanced; default: all", default=None, ge=1
+        "The number of images to judge, drawn by a fixed seed with the same share of each class. The default is all.",
+        default=None,
+        ge=1,
     )
     individual: bool = setting(
-        "let each attack meet all images that the model gets right, not only those that earlier attacks left",
+        "Let each attack meet all images that the model gets right, and not only those that no earlier attack fooled.",
         default=False,
     )
     parts: bool = setting(
-        "part models: also pixel accuracy, mIoU and the IoU of each part: on clean images, and on those of PGD-20 on "
-        "the class and of PGD-20 on the parts",
+        "For part models: also measure how well parts are found, by pixel accuracy, mIoU (the mean overlap of "
+        "predicted and true parts) and the overlap of each part. It is measured on clean images, and on images under "
+        "PGD-20 on the class and under PGD-20 on the parts.",
         default=False,
     )
     precision: Literal["float32", "bf16"] = setting(
-        "of the search; bf16 ends with float32 attacks on what is left. Judged in float32 always",
+        "The arithmetic in which attacks search. bf16 is faster, and ends with float32 attacks on the images that "
+        "still stand. Images are always judged in float32.",
         default="float32",
     )
     engine: Literal["counterpart", "official"] = setting(
-        "who runs AutoAttack: ours, or the published package (extra bench)", default="counterpart"
+        "The code that runs AutoAttack. counterpart: this program's own. official: the published package, which the "
+        "extra bench installs.",
+        default="counterpart",
     )
-    batch_size: int = setting("images that an attack meets at once", default=256, ge=1)
+    batch_size: int = setting("The number of images that an attack meets at once.", default=256, ge=1)
     chunk_size: int = setting(
-        "images per chunk: with one attack (or target), the unit that is committed and given to a process",
+        "The number of images in a chunk. A chunk under an attack (or a target of it) is what is saved at once, and "
+        "what is given to a process.",
         default=500,
         ge=1,
     )
-    save_images: bool = setting("keep the images that fool the model, for counterpart verify", default=True)
+    save_images: bool = setting(
+        "Save the images that fool the model, so that counterpart verify can check them.", default=True
+    )
 
     @property
     def radii(self) -> tuple[float, ...]:

@@ -123,25 +123,25 @@ def quick(
     for batch in batches(images, batch_size=batch_size, device=device):
         if len(batch) == 0:  # a small last batch may leave a process without images
             continue
-        right, kept = _right_and_kept(model, view, batch, budget_of, attack, seed)
-        counts += torch.stack([right.sum(), kept.sum(), torch.tensor(len(batch), device=device)])
+        right, held = _right_and_held(model, view, batch, budget_of, attack, seed)
+        counts += torch.stack([right.sum(), held.sum(), torch.tensor(len(batch), device=device)])
     distributed.sum_([counts])
-    right_n, kept_n, n = counts.tolist()
-    return right_n / n, kept_n / n
+    right_n, held_n, n = counts.tolist()
+    return right_n / n, held_n / n
 
 
-def _right_and_kept(
+def _right_and_held(
     model: nn.Module, view: Classifier, batch: Batch, budget_of: BudgetOf, attack: Attack, seed: int
 ) -> tuple[Tensor, Tensor]:
     right = predictions(model, batch.images) == batch.labels
-    kept = right.clone()
+    held = right.clone()
     if right.any():
         tried = batch.select(right)
         budget = budget_of(tried)
         keys = Keys(seed, "validation", tried.index)
         attacked = attack(view, tried.images, tried.labels, budget=budget, keys=keys)
-        kept[right] = ~judge(model, attacked.images, tried.images, tried.labels, budget)[0]
-    return right, kept
+        held[right] = ~judge(model, attacked.images, tried.images, tried.labels, budget)[0]
+    return right, held
 
 
 def evaluate(
@@ -266,24 +266,24 @@ class _Found:
 def _make_unit(work: _Work, turn: Turn, positions: Tensor) -> tuple[Unit, Tensor | None]:
     """Attack the images at some positions; the unit, and the images that fool where they are to be kept."""
     started = time.monotonic()
-    found = _run(work, turn, positions)
-    unit = _unit(found, time.monotonic() - started)
+    judged = _run(work, turn, positions)
+    unit = _unit(judged, time.monotonic() - started)
     if weights_hash(work.model) != work.weights:
         raise UserError(
             f"the model changed while it was evaluated by {turn.unit} (a forward pass writes into its "
             "weights or buffers): call eval() in it, or mend its forward. Nothing of this was kept."
         )
-    fooling = [f.images[f.fooled] for f in found if f.images is not None]
+    fooling = [f.images[f.fooled] for f in judged if f.images is not None]
     return unit, torch.cat(fooling) if work.procedure.save_images and fooling else None
 
 
 def _run(work: _Work, turn: Turn, positions: Tensor) -> list[_Found]:
     """The batches of a unit, one after the other."""
     name, failed, device = turn.unit, 0, work.procedure.device
-    found = []
+    judged = []
     for part in torch.split(positions, work.procedure.batch_size):
         try:
-            found.append(_attempt(work, turn, part))
+            judged.append(_attempt(work, turn, part))
         except ValueError as error:  # of what comes from outside: labels, pixels, answers
             raise UserError(f"{name}: {error}") from error
         except (RuntimeError, MemoryError) as error:
@@ -301,7 +301,7 @@ def _run(work: _Work, turn: Turn, positions: Tensor) -> list[_Found]:
         fits = devices.size_that_fits(lambda size: _attempt(work, turn, positions[:size]), failed, device)
         advice = f"--evaluate.batch-size {fits} fits" if fits else "not even one image fits"
         raise UserError(f"Out of memory with {name} on batches of {failed}: {advice}.")
-    return found
+    return judged
 
 
 def _attempt(work: _Work, turn: Turn, positions: Tensor) -> _Found:
@@ -334,13 +334,13 @@ def _attempt(work: _Work, turn: Turn, positions: Tensor) -> _Found:
         answers[again] = predictions(work.model, second[0])
         allowed[:, again] = _allowed(narrowed, second[0], part)
         fooled = (answers != batch.labels) & allowed.any(dim=0)
-    found = _Found(positions, answers, fooled, forwards, backwards, pixels)
+    judged = _Found(positions, answers, fooled, forwards, backwards, pixels)
     if turn.radius is not None:
         smallest = torch.tensor(radii, dtype=torch.float64)[allowed.int().argmax(dim=0).cpu()]
-        found = replace(found, radii=torch.where(fooled.cpu(), smallest, torch.nan))
+        judged = replace(judged, radii=torch.where(fooled.cpu(), smallest, torch.nan))
     if named.nearest:
-        found = replace(found, distances=_distances(work.model, nearest, batch, budgets[0]))
-    return found
+        judged = replace(judged, distances=_distances(work.model, nearest, batch, budgets[0]))
+    return judged
 
 
 def _search(
@@ -375,8 +375,8 @@ def read_batch(
     chosen = images.subset(positions)
     everything = torch.arange(len(chosen))
     pixels = as_floats(chosen.read(everything).to(device))
-    own = images.read_masks(positions)
-    importance = None if own is None else own.to(device)
+    users_masks = images.read_masks(positions)
+    importance = None if users_masks is None else users_masks.to(device)
     batch = Batch(pixels, chosen.labels.to(device), chosen.index.to(device), importance=importance)
     if chosen.parts is None or not with_parts:
         return batch
@@ -384,13 +384,13 @@ def read_batch(
     return replace(batch, parts=parts, has_parts=there)
 
 
-def _unit(found: Sequence[_Found], seconds: float) -> Unit:
+def _unit(judged: Sequence[_Found], seconds: float) -> Unit:
     columns = {
-        name: torch.cat([getattr(part, name).cpu() for part in found]).tolist()
+        name: torch.cat([getattr(part, name).cpu() for part in judged]).tolist()
         for name in ("positions", "answers", "fooled", "forwards", "backwards")
     }
-    radii = _numbers([part.radii for part in found if part.radii is not None])
-    distances = _numbers([part.distances for part in found if part.distances is not None])
+    radii = _numbers([part.radii for part in judged if part.radii is not None])
+    distances = _numbers([part.distances for part in judged if part.distances is not None])
     return Unit(**columns, seconds=seconds, radii=radii, distances=distances)
 
 
@@ -512,14 +512,14 @@ def median_distances(rows: Sequence[LedgerRow], details: Mapping[str, Any]) -> l
 
 def _accuracy(
     name: str,
-    kept: Sequence[bool],
+    right_images: Sequence[bool],
     rows: Sequence[LedgerRow],
     classes: Sequence[str],
     details: dict[str, Any],
     seconds: float,
 ) -> Record:
     per_class = {classes[label]: [0, 0] for label in sorted({row.label for row in rows})}
-    for row, right in zip(rows, kept, strict=True):
+    for row, right in zip(rows, right_images, strict=True):
         counts = per_class[classes[row.label]]
         counts[0] += right
         counts[1] += 1
@@ -527,9 +527,9 @@ def _accuracy(
     return Record(
         kind="metric",
         name=f"accuracy/{name}",
-        value=sum(kept) / len(rows),
+        value=sum(right_images) / len(rows),
         n=len(rows),
-        interval=wilson(sum(kept), len(rows)),
+        interval=wilson(sum(right_images), len(rows)),
         details={**details, "per_class": per_class, **passes},
         seconds=seconds,
     )

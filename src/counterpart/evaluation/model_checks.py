@@ -219,9 +219,9 @@ def _bounded(model: nn.Module, batch: Batch) -> Doubt | None:
     )
 
 
-def _apart(one: Tensor, other: Tensor) -> bool:
-    scale = one.amax(dim=1) - one.amin(dim=1)
-    return bool(((one - other).abs().amax(dim=1) > SAME * scale.clamp_min(1e-12)).any())
+def _apart(first: Tensor, second: Tensor) -> bool:
+    scale = first.amax(dim=1) - first.amin(dim=1)
+    return bool(((first - second).abs().amax(dim=1) > SAME * scale.clamp_min(1e-12)).any())
 
 
 def _random(model: nn.Module, batch: Batch, logits: Tensor) -> Doubt | None:

@@ -54,14 +54,14 @@ def audit_target(target: Target, *, steps: int, queries: int, draws: int) -> Aud
     case = case_of(target, "audits")
     if len(case.radii) > 1:
         raise UserError("an audit looks at one radius, and tries others itself: give one --evaluate.eps.")
-    if target.kept:
+    if target.has_folder:
         claim(target)
         if distributed.is_main():
             keep_form(target.run.path / "audits" / case.key, target.model, case.view.form, case.why)
     effort = {"steps": steps, "queries": queries, "draws": draws}
     behaviours = audit(partial(_rows, case, effort), case.norm, case.eps, **effort)
     say([] if case.why is None else [case.why])
-    if distributed.is_main() and target.kept:
+    if distributed.is_main() and target.has_folder:
         _keep(case, behaviours)
     distributed.barrier()
     return Audited(case, behaviours)
@@ -75,13 +75,13 @@ def _rows(
     identity = {
         **case.identity,
         **effort,
-        "attacks": [one.name for one in attacks],
+        "attacks": [attack.name for attack in attacks],
         "eps": eps,
         "audit": name,
     }
     chunks = accuracy.chunks_of(case.images, case.procedure.chunk_size)
     ledger: Ledger = MemoryLedger(chunks=chunks)
-    if target.kept:
+    if target.has_folder:
         ledger = Ledger(target.run.path / "audits" / fingerprint(identity), chunks)
     if distributed.is_main():
         ledger.open(identity)
@@ -110,14 +110,14 @@ def _keep(case: Case, behaviours: Sequence[Behaviour]) -> None:
     records = [
         Record(
             "metric",
-            f"audit/{one.name}",
-            None if one.honest is None else float(one.honest),
-            one.n,
+            f"audit/{behaviour.name}",
+            None if behaviour.honest is None else float(behaviour.honest),
+            behaviour.n,
             seed=case.target.config.seed,
             config=case.target.who["config"],
-            details={**details, "numbers": one.numbers, "verdict": one.verdict},
+            details={**details, "numbers": behaviour.numbers, "verdict": behaviour.verdict},
         )
-        for one in behaviours
+        for behaviour in behaviours
     ]
     case.target.run.add_once(records)
 
@@ -131,7 +131,9 @@ def _print(case: Case, behaviours: Sequence[Behaviour]) -> None:
     for column in ("behaviour", "share of images that fell", "images", "verdict"):
         table.add_column(column)
     marks = {True: "as it should be: ", False: "SUSPICIOUS: ", None: ""}
-    for one in behaviours:
-        numbers = "\n".join(f"{name}: {value:.1%}" for name, value in one.numbers.items())
-        table.add_row(one.name, numbers, f"{one.n:,}", f"{marks[one.honest]}{one.verdict}")
+    for behaviour in behaviours:
+        numbers = "\n".join(f"{name}: {value:.1%}" for name, value in behaviour.numbers.items())
+        table.add_row(
+            behaviour.name, numbers, f"{behaviour.n:,}", f"{marks[behaviour.honest]}{behaviour.verdict}"
+        )
     Console().print(table)

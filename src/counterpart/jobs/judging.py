@@ -104,7 +104,7 @@ class Case:
     def ledger(self) -> Ledger:
         """Where its rows lie: in the run's folder, or in memory where nothing shall be written."""
         chunks = accuracy.chunks_of(self.images, self.target.config.evaluate.chunk_size)
-        if not self.target.kept:
+        if not self.target.has_folder:
             return MemoryLedger(chunks=chunks)
         return Ledger(self.target.run.path / "evaluations" / self.key, chunks)
 
@@ -134,8 +134,8 @@ def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
         if distributed.is_main():
             print_accuracies(target.run, judged[-1].records)
     if len(judged) > 1 and distributed.is_main():
-        seeds = [int(one.run.config()["seed"]) for one in judged]
-        aggregate(RunDir(Path(text).expanduser()), [_shares(one.records) for one in judged], seeds)
+        seeds = [int(outcome.run.config()["seed"]) for outcome in judged]
+        aggregate(RunDir(Path(text).expanduser()), [_shares(outcome.records) for outcome in judged], seeds)
     return judged
 
 
@@ -159,8 +159,8 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
     eps, several = radii[-1], len(radii) > 1
     drawn = {**config.mask.model_dump(exclude={"files"}), "eps_low": wanted.eps_low}
     mask = in_first_words({"mask": drawn})["part"]
-    if (own := masks_fingerprint(images)) is not None:
-        mask["masks"] = own
+    if (users_masks := masks_fingerprint(images)) is not None:
+        mask["masks"] = users_masks
     elsewhere = {"data": config.data.model_dump(exclude_unset=True)}
     surrogates = {}
 
@@ -175,12 +175,12 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
     identity = {
         "model": weights_hash(target.model),
         "who": dict(target.who),
-        "attacks": [[one.name, one.line] for one in names],
+        "attacks": [[named.name, named.line] for named in names],
         "surrogates": surrogates,
         "options": [spec.model_dump(exclude_none=True) for spec in wanted.attacks],
         "norm": norm,
         "eps": list(radii) if several else eps,
-        **({"nearest": [one.name for one in names if one.nearest]} if several else {}),
+        **({"nearest": [named.name for named in names if named.nearest]} if several else {}),
         **({} if wanted.eps_low is None else {"mask": mask}),
         **({} if not (code := build.hash_users_code(config)) else {"code": code}),
         "data": [images.name, images.split, images.fingerprint],
@@ -198,7 +198,7 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
         "device": target.device.type,
         **({} if target.about is None else {"object": target.about}),
     }
-    folder = target.run.path / kind if target.kept else None
+    folder = target.run.path / kind if target.has_folder else None
     form, why = settle_form(folder, identity, target.model, images, target.device)
     if in_float32:
         attacks += finish(InferenceView(target.model, form=form), norm, target.classes)
@@ -239,7 +239,7 @@ def judge(target: Target) -> Judged:
     say([f"{doubt.name}: {doubt.text}" for doubt in (*first_of_all, *later)])
     details = _details(case, [*first_of_all, *doubts, *later])
     made = [*_metrics(case, rows, details), *(_part_metrics(case, details) if wanted.parts else ())]
-    if distributed.is_main() and target.kept:
+    if distributed.is_main() and target.has_folder:
         keep(case, rows, made)
     distributed.barrier()
     return Judged(run, made, rows, case, [*first_of_all, *doubts, *later])
@@ -248,13 +248,13 @@ def judge(target: Target) -> Judged:
 def open_ledger(case: Case) -> None:
     """Make the folder of an evaluation, or go on with the one that is there, and draw what its attacks are allowed."""
     target = case.target
-    if target.kept:
+    if target.has_folder:
         claim(target)
         if distributed.is_main():
             _keep_settings(case.ledger.folder, target)
             case.ledger.open(case.identity)
             keep_form(case.ledger.folder, target.model, case.view.form, case.why)
-    if target.config.evaluate.eps_low is not None and (distributed.is_main() or not target.kept):
+    if target.config.evaluate.eps_low is not None and (distributed.is_main() or not target.has_folder):
         _draw_radii(case)
     distributed.barrier()
 
@@ -263,7 +263,7 @@ def _draw_radii(case: Case) -> None:
     """The planes of a mask-aware attack, once: every attack, every process and ``verify`` reads them."""
     target, path = case.target, case.ledger.folder / RADII
     config = target.config
-    if target.kept and path.exists():
+    if target.has_folder and path.exists():
         return
     rule = build.build_mask_rule(config, config.evaluate.eps_low or 0.0)
     try:
@@ -337,7 +337,7 @@ def _metrics(case: Case, rows: Sequence[LedgerRow], details: Mapping[str, Any]) 
         rows, case.images.classes, case.attacks, details, seconds, wanted.individual, radii
     )
     made += accuracy.median_distances(rows, details)
-    return [replace(one, seed=target.config.seed, config=target.who["config"]) for one in made]
+    return [replace(metric, seed=target.config.seed, config=target.who["config"]) for metric in made]
 
 
 def _result_doubts(case: Case, rows: Sequence[LedgerRow]) -> list[Doubt]:
@@ -360,7 +360,7 @@ def _part_metrics(case: Case, details: Mapping[str, Any]) -> list[Record]:
     details = {**details, **({} if labels == "parts" else {"labels": labels})}
     known = {
         r.name: r
-        for r in (target.run.records() if target.kept else ())
+        for r in (target.run.records() if target.has_folder else ())
         if r.details.get("evaluation") == case.key
     }
     if known.keys() >= set(part_quality.NAMES):
@@ -369,7 +369,7 @@ def _part_metrics(case: Case, details: Mapping[str, Any]) -> list[Record]:
         target.model, case.view, case.images, budget_of=widest(budgets_of(case.ledger, case.identity)),
         batch_size=wanted.batch_size, device=target.device, seed=target.config.seed, details=details,
     )  # fmt: skip
-    return [replace(one, config=target.who["config"]) for one in made]
+    return [replace(metric, config=target.who["config"]) for metric in made]
 
 
 def keep(case: Case, rows: Sequence[LedgerRow], made: Sequence[Record]) -> None:
@@ -396,8 +396,8 @@ def keep(case: Case, rows: Sequence[LedgerRow], made: Sequence[Record]) -> None:
     ]
     artifacts = [run.artifact(file, name, caption) for file, name, caption in files]
     more = {"evaluation": case.key, "fingerprint": case.images.fingerprint}
-    artifacts = [replace(one, details={**one.details, **more}) for one in artifacts]
-    run.add([one for one in [*made, *artifacts] if one.name not in known])
+    artifacts = [replace(record, details={**record.details, **more}) for record in artifacts]
+    run.add([record for record in [*made, *artifacts] if record.name not in known])
 
 
 def _write_panel(case: Case, path: Path, rows: Sequence[LedgerRow]) -> None:

@@ -71,7 +71,7 @@ def target_of_objects(
     run = RunDir(config.runs / str(config.name))
     return Target(
         f"{OBJECT}{kind}", run, config, classifier, answers, images, device, who, notes,
-        kept=folder is not None, about=about,
+        has_folder=folder is not None, about=about,
     )  # fmt: skip
 
 

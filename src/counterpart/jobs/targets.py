@@ -70,7 +70,7 @@ class Target:
         who: what records say of it: hash of the configuration, which weights, and the method's name.
         notes: sentences that a reader of its numbers should know.
         doubts: about its images.
-        kept: whether results go into the run's folder; otherwise nothing is written.
+        has_folder: whether results go into the run's folder; otherwise nothing is written.
         about: what else identifies a model that is an object of a program, beside its weights.
     """
 
@@ -84,7 +84,7 @@ class Target:
     who: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     doubts: tuple[Doubt, ...] = ()
-    kept: bool = True
+    has_folder: bool = True
     about: Mapping[str, Any] | None = None
 
     @property
@@ -199,12 +199,12 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
                 f"{section} is a setting of training, and {run.path} has been trained. To judge it, set "
                 f"{', '.join(JUDGING)}; another radius is --evaluate.eps, another norm --evaluate.norm."
             )
-    own = run.config()
-    own_data = {"name": "digits", **own.get("data", {})}  # what a setting that is not there means
-    others = (changes.get("data") or {}).get("name", own_data["name"]) != own_data["name"]
+    of_run = run.config()
+    data_of_run = {"name": "digits", **of_run.get("data", {})}  # what a setting that is not there means
+    others = (changes.get("data") or {}).get("name", data_of_run["name"]) != data_of_run["name"]
     # What the run says of its data does not hold for another set, and data.limit is for training images.
-    own["data"] = {} if others else {**own_data, "limit": None}
-    config = resolve(own, changes, source=str(run.path))
+    of_run["data"] = {} if others else {**data_of_run, "limit": None}
+    config = resolve(of_run, changes, source=str(run.path))
     device = devices.resolve(config.device, config.threads)
     which: str = config.evaluate.weights
     if file is None:
@@ -212,7 +212,7 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
     else:
         model, about = load_checkpoint(file)
         which = str(file.resolve().relative_to(run.path))
-    elsewhere = str(config.data.root) != str(own_data.get("root"))
+    elsewhere = str(config.data.root) != str(data_of_run.get("root"))
     shape = _shape_of(about["model"], config) if others else {}
     data, doubts = _split(config, device, about["fingerprint"] if elsewhere else None, **shape)
     _check_channels(data, about["model"]["in_channels"])
@@ -263,7 +263,7 @@ def _timm(text: str, changes: Mapping[str, Any]) -> Target:
     """One of timm's networks; images in files get its own resize and crop, and all its normalisation."""
     from ..models import backbones  # timm takes long to import
 
-    own = {"data": {"name": "folder"}, "model": {"name": text, "pretrained": True}}
+    defaults = {"data": {"name": "folder"}, "model": {"name": text, "pretrained": True}}
     way = backbones.preprocessing(text)
 
     def load(config: Config) -> tuple[nn.Module, tuple[str, ...]]:
@@ -279,7 +279,7 @@ def _timm(text: str, changes: Mapping[str, Any]) -> Target:
         return model, (f"weights of {source}",)
 
     known = backbones.imagenet_names(text) if (changes.get("model") or {}).get("init") is None else None
-    return _outside(text, text, own, changes, load, classes=known, crop=way.crop, prepare=way.apply)
+    return _outside(text, text, defaults, changes, load, classes=known, crop=way.crop, prepare=way.apply)
 
 
 def _published(text: str, changes: Mapping[str, Any]) -> Target:
@@ -293,14 +293,14 @@ def _published(text: str, changes: Mapping[str, Any]) -> Target:
         model, notes = load_published(architecture, file, normalisation=config.model.normalisation)
         return model, tuple(notes)
 
-    own = {"model": {"name": architecture, "init": str(file)}}
+    defaults = {"model": {"name": architecture, "init": str(file)}}
     preparation: dict[str, Any] = {}
     if architecture.startswith("timm/"):
         from ..models import backbones
 
         way = backbones.preprocessing(architecture)
         preparation = {"crop": way.crop, "prepare": way.apply}
-    return _outside(text, f"{architecture}-{file.stem}", own, changes, load, **preparation)
+    return _outside(text, f"{architecture}-{file.stem}", defaults, changes, load, **preparation)
 
 
 def _user(text: str, changes: Mapping[str, Any]) -> Target:
@@ -316,7 +316,7 @@ def _onnx(file: Path, text: str, changes: Mapping[str, Any]) -> Target:
 def _outside(
     text: str,
     name: str,
-    own: Mapping[str, Any],
+    defaults: Mapping[str, Any],
     changes: Mapping[str, Any],
     load: Callable[[Config], tuple[nn.Module, tuple[str, ...]]],
     *,
@@ -329,13 +329,13 @@ def _outside(
 
     ``prepare`` makes images of files with sides of ``crop`` pixels.
     """
-    if "name" not in {**own.get("data", {}), **changes.get("data", {})}:
+    if "name" not in {**defaults.get("data", {}), **changes.get("data", {})}:
         raise UserError(
             f"{text}: on which images? Such as --data.name cifar10 --data.root DIR; a folder of images is "
             "--data.name folder --data.root DIR."
         )
     name = re.sub(r"[^\w.-]+", "-", name)
-    config = resolve({"name": name, "train": {"method": "clean"}}, own, changes, source=text)
+    config = resolve({"name": name, "train": {"method": "clean"}}, defaults, changes, source=text)
     device = devices.resolve(config.device, config.threads)
     prepared: dict[str, Any] = {}
     if prepare is not None and config.data.name in PREPARED:
@@ -345,7 +345,7 @@ def _outside(
     model, answers, adapted = understand(model.to(device).eval(), images, device)
     notes += adapted
     names = classes or [f"output {i}" for i in range(answers)]
-    if classes is None and answers == len(images.classes) and not isinstance(own.get("data"), Mapping):
+    if classes is None and answers == len(images.classes) and not isinstance(defaults.get("data"), Mapping):
         names = list(images.classes)  # as many as the data has: in its order
     images, groups = mapped(images, config.data.class_map, names)
     if groups is not None:

@@ -184,8 +184,8 @@ def train_seeds(config: Config, seeds: Sequence[int]) -> list[Trained]:
     group, deadline = config.name or "run", _deadline(config)
     trained = []
     for seed in seeds:
-        one = config.model_copy(update={"seed": seed, "name": f"{group}/seed-{seed}"})
-        trained.append(train(one, deadline))
+        of_seed = config.model_copy(update={"seed": seed, "name": f"{group}/seed-{seed}"})
+        trained.append(train(of_seed, deadline))
         if not trained[-1].finished:  # out of time: the next seed would only start and stop
             return trained
     if distributed.is_main():

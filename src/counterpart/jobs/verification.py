@@ -117,15 +117,18 @@ def _settings(file: Path) -> dict[str, Any]:
 
 def _changes(config: Mapping[str, Any], outside: RunDir | None, changes: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the evaluation had, and on top where things lie now."""
-    kept = {
+    evaluated = {
         name: config[name] for name in ("evaluate", "data", "threads", "seed") if config.get(name) is not None
     }
-    kept["evaluate"] = {**kept["evaluate"], "eps_low": None}  # its planes were kept: no masks are needed
+    evaluated["evaluate"] = {
+        **evaluated["evaluate"],
+        "eps_low": None,
+    }  # its planes were kept: no masks are needed
     if outside is not None:
-        kept |= {"model": config["model"], "name": outside.name, "runs": str(outside.path.parent)}
+        evaluated |= {"model": config["model"], "name": outside.name, "runs": str(outside.path.parent)}
     for section, value in changes.items():
-        kept[section] = {**kept.get(section, {}), **value} if isinstance(value, Mapping) else value
-    return kept
+        evaluated[section] = {**evaluated.get(section, {}), **value} if isinstance(value, Mapping) else value
+    return evaluated
 
 
 def _never(*_: object, **__: object) -> Any:

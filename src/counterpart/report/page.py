@@ -209,8 +209,11 @@ def _first_fooled(row: TableRow) -> dict[str, str] | None:
 
 def _panel_file(row: TableRow) -> tuple[Path, str] | None:
     """The first sound panel among the row's runs, and its caption."""
-    found = [panel for run in row.runs if (panel := run.panel()) and not panel.problem]
-    return (found[0].file, str(found[0].record.details.get("caption", ""))) if found else None
+    for run in row.runs:
+        panel = run.panel()
+        if panel and not panel.problem:
+            return panel.file, str(panel.record.details.get("caption", ""))
+    return None
 
 
 def _panel(row: TableRow, file: tuple[Path, str] | None, low: float, high: float) -> tuple[Panel | None, str]:
@@ -225,33 +228,36 @@ def _per_part(
     row: TableRow, hows: Iterable[str]
 ) -> tuple[TableRow, dict[str, int], dict[str, dict[str, tuple[TableAccuracy, int]]]]:
     """The row, how many images show each part, and {"clean": what was measured of each, ...}."""
-    found = {how: row.per_part(how) for how in hows}
-    return row, {part: n for one in found.values() for part, (_, n) in one.items()}, found
+    measured = {how: row.per_part(how) for how in hows}
+    images = {part: n for shares in measured.values() for part, (_, n) in shares.items()}
+    return row, images, measured
 
 
 def _curves(
     rows: Sequence[TableRow],
-) -> list[tuple[figures.Plot, list[float], list[str], list[tuple[TableRow, dict[str, dict[float, TableAccuracy]]]]]]:
+) -> list[
+    tuple[figures.Plot, list[float], list[str], list[tuple[TableRow, dict[str, dict[float, TableAccuracy]]]]]
+]:
     """For each norm: the plot, the radii and their texts, and {line: its curve} of each row."""
-    found = []
+    curves_of_norms = []
     for judged, plot in figures.radius_curves(rows):
         lines = [(row, {line: row.curve(line) for line in row.lines_of_radii}) for row in judged]
         radii = sorted({radius for _, curves in lines for curve in curves.values() for radius in curve})
         norm = judged[0].setting_of_radii.norm
         words = [CLEAN if radius == 0 else tables.radius_text(radius, norm) for radius in radii]
-        found.append((plot, radii, words, lines))
-    return found
+        curves_of_norms.append((plot, radii, words, lines))
+    return curves_of_norms
 
 
 def _corruptions(runs: Sequence[Run]) -> list[tuple[str, list[tuple[Run, Corrupted]], list[str]]]:
     """(setting, the runs that were judged so, names of lines): a table of each setting."""
     tables: dict[str, list[tuple[Run, Corrupted]]] = {}
     for run in runs:
-        latest = {one.setting: one for one in run.corruptions}
-        for setting, one in latest.items():
-            tables.setdefault(setting, []).append((run, one))
+        latest = {evaluated.setting: evaluated for evaluated in run.corruptions}
+        for setting, evaluated in latest.items():
+            tables.setdefault(setting, []).append((run, evaluated))
     return [
-        (setting, columns, list(dict.fromkeys(name for _, one in columns for name in one.lines)))
+        (setting, columns, list(dict.fromkeys(name for _, evaluated in columns for name in evaluated.lines)))
         for setting, columns in tables.items()
     ]
 

@@ -133,7 +133,7 @@ class Run:
     @property
     def of_radii(self) -> Evaluation | None:
         """The evaluation whose curve the page shows: the first of several radii."""
-        return next((one for one in self.evaluations if one.smaller), None)
+        return next((evaluation for evaluation in self.evaluations if evaluation.smaller), None)
 
     @property
     def training_seconds(self) -> float | None:

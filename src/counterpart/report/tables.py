@@ -144,11 +144,13 @@ class TableRow:
 
     def curve(self, line: str) -> dict[float, TableAccuracy]:
         """{radius: accuracy}, rising; clean accuracy at 0. Only of radii that every seed has."""
-        points = {0.0: _over_seeds([_measured(one.metrics.get(CLEAN)) for one in self.of_radii])}
+        points = {
+            0.0: _over_seeds([_measured(evaluation.metrics.get(CLEAN)) for evaluation in self.of_radii])
+        }
         for radius in self.of_radii[0].smaller:
-            at = [one.smaller.get(radius, {}).get(line) for one in self.of_radii]
+            at = [evaluation.smaller.get(radius, {}).get(line) for evaluation in self.of_radii]
             points[radius] = _over_seeds([_measured(record) for record in at])
-        last = [one.metrics.get(line) for one in self.of_radii]
+        last = [evaluation.metrics.get(line) for evaluation in self.of_radii]
         points[float(self.of_radii[0].details["eps"])] = _over_seeds([_measured(record) for record in last])
         return {radius: accuracy for radius, accuracy in points.items() if accuracy is not None}
 

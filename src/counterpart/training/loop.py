@@ -477,12 +477,13 @@ def _ended(bar: Bar, requests: _Requests, where: str) -> bool:
 def _diverged(run: RunDir, what: str, state: State) -> UserError:
     """What stopped, where, and what is left of the run."""
     last = run.checkpoint("last")
-    kept = (
+    checkpoint_note = (
         f"{last} was written before that and stays" if last.exists() else "No checkpoint had been written yet"
     )
     return UserError(
-        f"{what} at epoch {state.epoch + 1}, step {state.step}. {kept}. A smaller optimizer.lr, optimizer.clip_norm 1 "
-        "or train.precision float32 usually helps: each is another run, so give it another --name."
+        f"{what} at epoch {state.epoch + 1}, step {state.step}. {checkpoint_note}. A smaller optimizer.lr, "
+        "optimizer.clip_norm 1 or train.precision float32 usually helps: each is another run, so give it another "
+        "--name."
     )
 
 
