@@ -73,6 +73,7 @@ class Target:
         doubts: about its images.
         kept: whether results go into the run's folder; otherwise nothing is written.
         about: what else identifies a model that is an object of a program, beside its weights.
+        first_logits: (F, K) its answers for the first images, by which such a model is known again.
     """
 
     text: str
@@ -87,6 +88,7 @@ class Target:
     doubts: tuple[Doubt, ...] = ()
     kept: bool = True
     about: Mapping[str, Any] | None = None
+    first_logits: Tensor | None = None
 
     @property
     def data(self) -> str:
