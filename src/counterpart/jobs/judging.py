@@ -154,7 +154,7 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
     norm = wanted.norm or config.attack.norm
     if norm != config.attack.norm and wanted.eps is None:
         raise UserError(
-            f"evaluate.norm {norm} differs from training's {config.attack.norm}: give its radius (evaluate.eps)."
+            f"evaluate.norm {norm} differs from training's {config.attack.norm}: give its radius with --evaluate.eps."
         )
     radii = wanted.radii or (config.attack.eps,)
     eps, several = radii[-1], len(radii) > 1

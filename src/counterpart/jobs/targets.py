@@ -168,9 +168,11 @@ def weights_of(source: str) -> tuple[dict[str, Tensor], str]:
 
 def load_run(run: RunDir, which: str) -> tuple[nn.Module, dict[str, Any]]:
     """A run's "best" or "last" model, and what its checkpoint's header says of it."""
-    run.config()  # says that the folder is no run, before a checkpoint is missed
+    settings = run.config()  # says that the folder is no run, before a checkpoint is missed
     path = run.checkpoint(which)
     if not path.exists():
+        if str(settings.get("model", {}).get("name")).startswith(OBJECT):
+            refuse_object()
         raise UserError(
             f"{path} is missing: {run.path} has not finished an epoch yet. Continue its training first."
         )
