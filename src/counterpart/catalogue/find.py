@@ -90,8 +90,8 @@ def refuse_object(*given: object, **options: object) -> NoReturn:
         UserError: always.
     """
     raise UserError(
-        "this model or these images were an object of a Python program, which no command can make again: go on in "
-        "Python, or name the code that makes them, as module:function."
+        "this model or these images were an object of a Python program, which no command can make again. Call the same "
+        "function in Python (what it returns has verify), or name the code that makes them, as module:function."
     )
 
 

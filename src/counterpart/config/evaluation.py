@@ -141,7 +141,12 @@ class EvaluateSettings(Section):
     @field_validator("attacks", mode="before")
     @classmethod
     def _suite(cls, value: object) -> object:
-        return attacks_named(value) if isinstance(value, str) else value
+        if isinstance(value, str):
+            return attacks_named(value)
+        if not isinstance(value, list | tuple):
+            return value
+        listed = [attacks_named(entry) if isinstance(entry, str) else [entry] for entry in value]
+        return [asked for entries in listed for asked in entries]
 
     @model_validator(mode="after")
     def _official_runs_autoattack(self) -> "EvaluateSettings":

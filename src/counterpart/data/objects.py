@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from ..checks import check_unit_range
 from .image_sets import ImageSet, Splits, content_fingerprint, hold_out, numbered
@@ -37,8 +38,8 @@ def read_objects(
 
     Args:
         data: one of
-            - (images, labels): a tensor or array (N, C, H, W), (N, H, W, C) of 8 bits or (N, H, W), and N labels.
-              Images are 8-bit integers, or floats in [0, 1];
+            - (images, labels): a tensor or array (N, C, H, W), (N, H, W, C) or (N, H, W), and N labels. Images are
+              8-bit integers, or floats in [0, 1];
             - a torch ``Dataset``, or any sized iterable, of pairs (PIL image, tensor or array; label);
             - a Hugging Face ``datasets.Dataset`` with a column of images and one of labels;
             - an ``ImageSet``, which is returned as it is.
@@ -56,6 +57,7 @@ def read_objects(
         pixels, labels = pixels_of(data[0]), _as_labels(data[1])
         known: Sequence[str] | None = None
     else:
+        _refuse_what_holds_no_pairs(data)
         pixels, labels = _read_samples(data, folder)
         known = _class_names(data)
     if len(pixels) != len(labels):
@@ -139,7 +141,7 @@ def pixels_of(images: Any) -> Tensor:
     )
     if tensor.ndim == 3:
         tensor = tensor[:, None]
-    if tensor.dtype == torch.uint8 and tensor.shape[1] not in (1, 3) and tensor.shape[-1] in (1, 3):
+    if tensor.shape[1] not in (1, 3) and tensor.shape[-1] in (1, 3):
         tensor = tensor.permute(0, 3, 1, 2)
     if tensor.dtype != torch.uint8 and not tensor.is_floating_point():
         raise ValueError(f"images must be 8-bit integers or floats in [0, 1], got {tensor.dtype}.")
@@ -150,12 +152,25 @@ def _as_labels(labels: Any) -> Int[Tensor, " n"]:
     tensor = labels.detach().cpu() if isinstance(labels, Tensor) else torch.as_tensor(np.asarray(labels))
     if tensor.ndim == 2 and tensor.shape[1] == 1:
         tensor = tensor[:, 0]
+    several = " Several labels for an image (multi-label) are not supported." if tensor.ndim > 1 else ""
     if tensor.ndim != 1 or tensor.is_floating_point() or tensor.dtype == torch.bool:
         raise ValueError(
             f"labels must be one class index for each image, (N,) of integers; got {tuple(tensor.shape)} of "
-            f"{tensor.dtype}. Several labels for an image (multi-label) are not supported."
+            f"{tensor.dtype}.{several}"
         )
     return tensor.long()
+
+
+def _refuse_what_holds_no_pairs(data: Any) -> None:
+    """Answer what people give by habit with what to give instead."""
+    if isinstance(data, Tensor | np.ndarray):
+        raise ValueError("images come without labels: give (images, labels).")
+    if isinstance(data, Mapping):
+        raise ValueError(f"a {type(data).__name__} is no data set: give (images, labels), or a split of it.")
+    if isinstance(data, DataLoader):
+        raise ValueError(
+            "a DataLoader gives batches, in an order of its own: give its data set, loader.dataset."
+        )
 
 
 def _read_samples(data: Any, folder: Path | None) -> tuple[Tensor, Tensor]:
@@ -226,11 +241,12 @@ def _as_sample(image: Any) -> Tensor:
 
 
 def _as_label(label: Any, position: int) -> int:
-    value = label.item() if isinstance(label, Tensor | np.ndarray | np.generic) and label.size == 1 else label
-    if isinstance(label, Tensor) and label.numel() == 1:
-        value = label.item()
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise ValueError(f"the label of sample {position} is {label!r}: expected one class index.")
+    value, shown = label, f"{label!r:.60}"
+    if isinstance(label, Tensor | np.ndarray | np.generic):
+        shown = f"of shape {tuple(label.shape)}, {label.dtype}"
+        value = label.item() if label.shape in ((), (1,)) else label
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"the label of sample {position} is {shown}: expected one class index.")
     return int(value)
 
 

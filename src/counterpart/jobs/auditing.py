@@ -19,6 +19,7 @@ from ..protocols import NamedAttack
 from ..records import Record, fingerprint
 from .judging import Case, case_of
 from .notes import say
+from .recognition import recognise_model
 from .targets import Target, claim, open_targets
 from .views import keep_form
 
@@ -57,6 +58,7 @@ def audit_target(target: Target, *, steps: int, queries: int, draws: int) -> Aud
     if target.has_folder:
         claim(target)
         if distributed.is_main():
+            recognise_model(target.run.path / "audits" / case.key, target)
             keep_form(target.run.path / "audits" / case.key, target.model, case.view.form, case.why)
     effort = {"steps": steps, "queries": queries, "draws": draws}
     behaviours = audit(partial(_rows, case, effort), case.norm, case.eps, **effort)

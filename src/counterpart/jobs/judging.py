@@ -34,6 +34,7 @@ from ..rundir import RunDir, write_atomically
 from ..wording import in_first_words
 from .accuracy_table import DISTANCE, accuracy_by_radius, print_accuracies
 from .notes import say
+from .recognition import recognise_model
 from .seeds import aggregate
 from .targets import Target, claim, open_targets, surrogate
 from .views import keep_form, settle_form, with_form
@@ -253,6 +254,7 @@ def open_ledger(case: Case) -> None:
         if distributed.is_main():
             _keep_settings(case.ledger.folder, target)
             case.ledger.open(case.identity)
+            recognise_model(case.ledger.folder, target)
             keep_form(case.ledger.folder, target.model, case.view.form, case.why)
     if target.config.evaluate.eps_low is not None and (distributed.is_main() or not target.has_folder):
         _draw_radii(case)

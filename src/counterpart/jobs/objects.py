@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import build, devices
 from ..catalogue import OBJECT
@@ -17,6 +17,7 @@ from ..data.objects import is_data, read_objects
 from ..errors import UserError
 from ..evaluation.accuracy import logits_of, read_batch
 from ..evaluation.ledger import weights_hash
+from ..models.adapters import Normalise
 from ..models.hub import load_weights
 from ..models.modes import eval_mode
 from ..records import fingerprint
@@ -62,16 +63,17 @@ def target_of_objects(
     config = _settings(changes, called, kind, data, folder)
     device = _device_of(model, changes, config)
     images = _read(data, config, device, folder, classes)
+    _check_normalisation(images, mean, std)
     with eval_mode(model):
         classifier, answers, notes = understand(model.to(device), images, device, mean=mean, std=std)
     images = _with_names(images, answers)
-    about = {"class": kind, "adapters": list(notes), "logits": _first_logits(classifier, images, device)}
+    about = {"class": kind, "adapters": list(notes)}
     described = fingerprint({"object": kind, "adapters": list(notes)})
     who = {"config": described, "weights": weights_hash(model), "method": called}
     run = RunDir(config.runs / str(config.name))
     return Target(
         f"{OBJECT}{kind}", run, config, classifier, answers, images, device, who, notes,
-        has_folder=folder is not None, about=about,
+        has_folder=folder is not None, about=about, first_logits=_first_logits(classifier, images, device),
     )  # fmt: skip
 
 
@@ -111,9 +113,9 @@ def _settings(
 def _device_of(model: nn.Module, changes: Mapping[str, Any], config: Config) -> torch.device:
     """Where to compute: where the model lies, unless a device is asked for."""
     here = next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
+    wanted = devices.resolve(config.device, config.threads)
     if "device" not in changes:
         return here
-    wanted = devices.resolve(config.device, None)
     if wanted.type != here.type:
         raise UserError(
             f"device {config.device}: the model lies on {here.type}. Move it first: model.to({wanted.type!r})."
@@ -144,9 +146,15 @@ def _with_names(images: ImageSet, answers: int) -> ImageSet:
     return replace(images, classes=images.classes + more)
 
 
-def _first_logits(model: nn.Module, images: ImageSet, device: torch.device) -> str:
-    """A fingerprint of what the model answers for a few images: its weights do not say what its code does with them."""
+def _check_normalisation(images: ImageSet, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Refuse a normalisation that does not fit the images, before the model is asked anything."""
+    try:
+        Normalise(images.shape[0], mean, std)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _first_logits(model: nn.Module, images: ImageSet, device: torch.device) -> Tensor:
+    """What the model answers for a few images: its weights do not say what its code does with them."""
     few = read_batch(images, torch.arange(min(FEW, len(images))), device)
-    rounded = logits_of(model, few.images).double().cpu()
-    scale = rounded.abs().amax().clamp_min(1e-12)
-    return fingerprint((rounded / scale * 1e3).round().long().tolist())
+    return logits_of(model, few.images).cpu()

@@ -72,6 +72,7 @@ class Target:
         doubts: about its images.
         has_folder: whether results go into the run's folder; otherwise nothing is written.
         about: what else identifies a model that is an object of a program, beside its weights.
+        first_logits: (F, K) its answers for the first images, by which such a model is known again.
     """
 
     text: str
@@ -86,6 +87,7 @@ class Target:
     doubts: tuple[Doubt, ...] = ()
     has_folder: bool = True
     about: Mapping[str, Any] | None = None
+    first_logits: Tensor | None = None
 
     @property
     def data(self) -> str:
@@ -165,9 +167,11 @@ def weights_of(source: str) -> tuple[dict[str, Tensor], str]:
 
 def load_run(run: RunDir, which: str) -> tuple[nn.Module, dict[str, Any]]:
     """A run's "best" or "last" model, and what its checkpoint's header says of it."""
-    run.config()  # says that the folder is no run, before a checkpoint is missed
+    settings = run.config()  # says that the folder is no run, before a checkpoint is missed
     path = run.checkpoint(which)
     if not path.exists():
+        if str(settings.get("model", {}).get("name")).startswith(OBJECT):
+            refuse_object()
         raise UserError(
             f"{path} is missing: {run.path} has not finished an epoch yet. Continue its training first."
         )

@@ -46,7 +46,7 @@ def verify_run(path: Path, changes: Mapping[str, Any], *, eight_bits: bool = Fal
             except UserError as fault:
                 faults.append(str(fault))
     if faults:
-        raise UserError(" ".join(faults))
+        raise UserError(" ".join(dict.fromkeys(faults)))
     return results
 
 

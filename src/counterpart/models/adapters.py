@@ -116,6 +116,8 @@ class Normalise(nn.Module):
     def __init__(self, channels: int, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
         super().__init__()
         for name, values, default in (("mean", mean, 0.0), ("std", std, 1.0)):
+            if isinstance(values, int | float):
+                raise ValueError(f"{name} needs a list of a number for each channel, such as [{values}].")
             numbers = [default] * channels if values is None else [float(value) for value in values]
             if len(numbers) != channels or (name == "std" and min(numbers) <= 0):
                 raise ValueError(

@@ -1,0 +1,44 @@
+"""A model that is an object of a program, known again by what it answers: its weights do not say what its code does."""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ..errors import UserError
+from ..rundir import write_atomically
+from .targets import Target
+
+FILE = "first-logits.safetensors"
+SAME = (
+    1e-3  # of the largest logit: float32 on other threads differs by a hundredth of that, other code by more
+)
+
+
+def recognise_model(folder: Path, target: Target) -> None:
+    """Keep the first logits of a live model in its evaluation's folder, or hold them against those that lie there.
+
+    Raises:
+        UserError: the model answers otherwise than the one whose evaluation the folder holds, or the file is damaged.
+    """
+    if target.first_logits is None:
+        return
+    file = folder / FILE
+    if not file.exists():
+        write_atomically(file, partial(save_file, {"logits": target.first_logits.contiguous()}))
+        return
+    try:
+        before = load_file(file)["logits"]
+    except (SafetensorError, KeyError):
+        raise UserError(f"{file} is damaged. Remove {folder}, and evaluate again.") from None
+    now = target.first_logits
+    if before.shape == now.shape and torch.allclose(
+        before, now, rtol=0, atol=SAME * float(before.abs().max())
+    ):
+        return
+    raise UserError(
+        f"{folder} was made by a model of the same class and weights that answers otherwise: the code of its forward "
+        "has changed. Remove that folder, or evaluate into another one."
+    )
