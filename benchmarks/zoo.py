@@ -70,11 +70,14 @@ def main() -> None:
     """Look at every network of the zoo, and keep a line for each."""
     parser = arguments(__doc__)
     parser.add_argument("--only", nargs="+", choices=list(ZOO), default=list(ZOO))
+    parser.add_argument("--names", nargs="+", default=[""], help="networks whose names hold one of these")
     given = parser.parse_args()
     device = devices.resolve(given.device)
     command = shortened(records.environment()["command"])
     for part in given.only:
         for name, (sizes, build) in ZOO[part]():
+            if not any(text in name for text in given.names):
+                continue
             row = line(f"{part}/{name}", sizes, build, device)
             records.write(RESULTS / "zoo.jsonl", [replace(row, provenance={"command": command})])
             said = {key: row.details[key] for key in ("form", "logits", "gradients") if key in row.details}

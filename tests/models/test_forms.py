@@ -357,3 +357,35 @@ def test_borrowing_puts_back_after_an_error():
     assert model[1].training
     assert model[0].weight.requires_grad
     assert not model[0].bias.requires_grad
+
+
+class Pyramid(nn.Module):
+    """A backbone that hands two tensors to its head, as some of timm's do."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.deeper, self.linear = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(8, 10)
+
+    def forward_features(self, images):
+        first = self.conv(images).relu()
+        return [first, self.deeper(first)]
+
+    def forward_head(self, features):
+        return self.linear(torch.cat([maps.mean(dim=(2, 3)) for maps in features], dim=1))
+
+    def get_classifier(self):
+        return self.linear
+
+
+@pytest.mark.parametrize("form", forms.FORMS)
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_trunk_may_hand_several_tensors_to_its_head(images, form, precision):
+    with seeded(0):
+        model = ImageClassifier(Pyramid(), 10).eval()
+    assert decide_form(model, images) == ("fast", None)
+    view = InferenceView(model, form=form, precision=precision)
+    tolerance = 1e-5 if precision == "float32" else 0.02
+    torch.testing.assert_close(view(images), model(images), rtol=tolerance, atol=tolerance)
+    probe = view.probe(images)
+    assert probe.features is None
+    assert torch.autograd.grad(probe.logits.sum(), probe.images)[0].abs().sum() > 0

@@ -41,6 +41,8 @@ def create(
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         what = f"cannot load the pretrained weights of {name}" if pretrained else f"cannot build {name}"
         raise UserError(f"{what}: {reason}") from error
+    if not hasattr(backbone, "get_classifier"):
+        raise UserError(f"{name} is no classifier: it has no final layer. Choose a network with one.")
     if not isinstance(backbone.get_classifier(), nn.Module):
         raise UserError(f"{name} has several final layers; choose a network with one.")
     mean, std = config["mean"], config["std"]

@@ -174,7 +174,9 @@ class InferenceView:
                 return Probe(images, self._logits(output), maps, part_logits=output.part_logits)
             if self._classifier is None:
                 return Probe(images, output, inner)
-            places = places_of(output.shape, size, self._order, self._prefix)
+            places = None
+            if isinstance(output, Tensor):  # some networks of timm hand several to their head
+                places = places_of(output.shape, size, self._order, self._prefix)
             if places is None:
                 features = None
                 logits = self._logits(output)
@@ -228,13 +230,13 @@ class InferenceView:
         inputs = inputs.to(torch.float32 if self._autocast else self._dtype)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._autocast):
             output, inner = trunk(inputs.contiguous(memory_format=self._layout))
-        return output.float(), inner
+        return _in_float32(output), inner
 
-    def _logits(self, output: Tensor | PartFeatures) -> Tensor:
+    def _logits(self, output: Any) -> Tensor:
         if self._classifier is None:
             assert isinstance(output, Tensor)
             return output
-        with torch.autocast(output.device.type, enabled=False):
+        with torch.autocast(self._classifier.mean.device.type, enabled=False):
             return self._classifier.answer(output)
 
     def _final_layer(self) -> nn.Linear:
@@ -312,6 +314,17 @@ class _Head:
     gap_linear: bool
     sees_maps: bool
     reads: Tensor
+
+
+def _in_float32(output: Any) -> Any:
+    """A trunk's output, or each of several."""
+    if isinstance(output, (Tensor, PartFeatures)):
+        return output.float()
+    if isinstance(output, (list, tuple)):
+        return [_in_float32(member) for member in output]
+    if isinstance(output, dict):
+        return {name: _in_float32(member) for name, member in output.items()}
+    return output
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

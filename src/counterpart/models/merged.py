@@ -38,10 +38,6 @@ class _MergedClassifier(ImageClassifier):
         self.mean, self.std = model.mean, model.std
         self.last = last
 
-    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b g"]:
-        """The logit of each group."""
-        return self.answer(self.backbone.forward_features(self.normalise(images)))
-
     def answer(self, output: Any) -> Float[Tensor, "b g"]:
         """The logit of each group, from what the backbone returned."""
         logits: Tensor = self.last(super().answer(output))

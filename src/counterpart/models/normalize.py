@@ -83,7 +83,7 @@ class ImageClassifier(nn.Module):
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Logits."""
-        return self.forward_head(self.forward_features(images))
+        return self.answer(self.backbone.forward_features(self.normalise(images)))
 
     def get_classifier(self) -> nn.Module:
         """The final layer: an ``nn.Linear`` in all but a few timm networks."""

@@ -18,8 +18,8 @@ from .places import Places, places_of
 Outputs: TypeAlias = dict[nn.Module, list[Any]]
 """What each module returned during a trace: a node, or a structure of them, for each of its calls."""
 
-Seen: TypeAlias = tuple[Tensor | PartFeatures, Tensor | None]
-"""The trunk's output, and the maps of the shown layer."""
+Seen: TypeAlias = tuple[Any, Tensor | None]
+"""The trunk's output (a tensor, ``PartFeatures``, or several tensors), and the maps of the shown layer."""
 
 LISTED = 12
 
