@@ -71,7 +71,7 @@ def verify(
         eight_bits: judge the saved images once more after ``to_eight_bits``.
     """
     result, budgets = Verified(after_rounding=0 if eight_bits else None), by_radius(budget_of)
-    work = _Work(result, model, images, ledger, budgets, batch_size, device)
+    work = _Verification(result, model, images, ledger, budgets, batch_size, device)
     turns = take_turns(attacks, tuple(budgets))
     with track("verifying", len(turns) * ledger.chunks) as bar, devices.exact_float32():
         for chunk in range(ledger.chunks):
@@ -96,7 +96,7 @@ def verify(
 
 
 @dataclass(frozen=True)
-class _Work:
+class _Verification:
     """All that the units of an evaluation are held against."""
 
     result: Verified
@@ -122,7 +122,7 @@ def _levels(clean: Tensor, moved: Tensor) -> Tensor:
     return whole.clamp(0, 255) / torch.tensor(255.0, device=clean.device)
 
 
-def _clean(work: _Work, unit: Unit) -> None:
+def _clean(work: _Verification, unit: Unit) -> None:
     answers, result = torch.tensor(unit.answers), work.result
     for part, said in zip(
         torch.split(torch.tensor(unit.positions), work.batch_size),
@@ -137,7 +137,7 @@ def _clean(work: _Work, unit: Unit) -> None:
         _fail(result, CLEAN, batch.index, (lead > 0) & ~thin, "answers another class")
 
 
-def _attacked(work: _Work, turn: Turn, chunk: int, unit: Unit | None, expected: list[int]) -> None:
+def _attacked(work: _Verification, turn: Turn, chunk: int, unit: Unit | None, expected: list[int]) -> None:
     """That a turn met the images that it should have met, and that those fell that are said to have fallen."""
     met, name, result = unit.positions if unit else [], turn.unit, work.result
     if met != expected:
@@ -180,7 +180,9 @@ def _attacked(work: _Work, turn: Turn, chunk: int, unit: Unit | None, expected: 
                 _fail(result, name, batch.index, before, "fell at a smaller radius already")
 
 
-def _claims(work: _Work, name: str, batch: Batch, said: Tensor, attacked: Tensor, budget: Budget) -> None:
+def _claims(
+    work: _Verification, name: str, batch: Batch, said: Tensor, attacked: Tensor, budget: Budget
+) -> None:
     """That images are allowed, fool, and give the answers that are said."""
     result = work.result
     logits, allowed = logits_of(work.model, attacked), budget.contains(attacked, batch.images)
@@ -201,7 +203,7 @@ def _claims(work: _Work, name: str, batch: Batch, said: Tensor, attacked: Tensor
 
 
 def _lengths(
-    work: _Work, name: str, batch: Batch, attacked: Tensor, budget: Budget, said: list[float | None]
+    work: _Verification, name: str, batch: Batch, attacked: Tensor, budget: Budget, said: list[float | None]
 ) -> None:
     """That images are as far as is said, where it is."""
     length = (budget.distance(attacked, batch.images) * budget.size(batch.images)).tolist()
