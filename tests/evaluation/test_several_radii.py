@@ -16,7 +16,7 @@ from counterpart.data.image_sets import ImageSet
 from counterpart.errors import UserError
 from counterpart.evaluation import accuracy
 from counterpart.evaluation.accuracy import Procedure, chunks_of, evaluate, median_distances, metrics, rows_at
-from counterpart.evaluation.ledger import Ledger
+from counterpart.evaluation.ledger import Ledger, LedgerRow
 from counterpart.evaluation.memory_ledger import MemoryLedger
 from counterpart.evaluation.model_checks import result_doubts
 from counterpart.evaluation.verify import verify
@@ -370,7 +370,7 @@ def test_doubts_about_attacks_count_each_radius_alone():
 
 
 def row_of(fooled, radii):
-    return accuracy.Row(0, 1, 1, fooled, 0, 1, 0, radii)
+    return LedgerRow(0, 1, 1, fooled, 0, 1, 0, radii)
 
 
 # Verify -----------------------------------------------------------------------------------------------------------
