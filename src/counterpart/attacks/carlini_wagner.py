@@ -17,8 +17,8 @@ from ..protocols import Attacked, Classifier, Probe
 from ..seeding import Keys
 from .minimum_norm import search_of
 
-INSIDE = 1 - 1e-6  # of [-1, 1]: where tanh still has a slope
-DECAY, SQUARE_DECAY, SMALL = 0.9, 0.999, 1e-8  # of Adam
+INSIDE = 1 - 1e-6  # the part of [-1, 1] in which tanh still has a slope
+DECAY, SQUARE_DECAY, SMALL = 0.9, 0.999, 1e-8  # the constants of Adam
 
 
 def carlini_wagner(
@@ -47,10 +47,10 @@ def carlini_wagner(
             the budget; frozen pixels keep their clean value.
         search_steps: how many weights of the margin are tried: ten times as much until one succeeds, then halfway
             between the largest that failed and the smallest that succeeded.
-        steps: of Adam for each weight; each costs one forward and one backward pass. A forward pass on the clean
-            images comes first.
-        learning_rate: of Adam, in units of w. Pixels at 0 or 1 begin far out, where tanh is flat: few steps need a
-            higher rate, such as 0.1 for 200.
+        steps: the steps of Adam for each weight; each costs one forward and one backward pass. A forward pass on the
+            clean images comes first.
+        learning_rate: the learning rate of Adam, in units of w. Pixels at 0 or 1 begin far out, where tanh is flat: few
+            steps need a higher rate, such as 0.1 for 200.
         initial_weight: the first weight c.
         confidence: how far a wrong logit must exceed the true one; what does not reach that counts as no success.
 

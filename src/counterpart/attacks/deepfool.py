@@ -16,7 +16,7 @@ from ..protocols import Attacked, Classifier, Probe
 from ..seeding import Keys
 from .minimum_norm import DUAL, nearest_plane, norm_of, search_of
 
-SHORTEST = 1e-6  # length of a step
+SHORTEST = 1e-6  # the least length of a step
 
 
 def deepfool(
@@ -41,8 +41,8 @@ def deepfool(
         keys: not used: nothing is drawn.
         start: begin here instead of at the clean image: images, or a probe of them. They may lie outside the budget;
             frozen pixels keep their clean value.
-        steps: at most; most images need three to five. Each costs a forward pass and ``candidates - 1`` backward
-            passes. A forward pass on the clean images comes first, and one judges the last step.
+        steps: the largest number of steps; most images need three to five. Each costs a forward pass and ``candidates -
+            1`` backward passes. A forward pass on the clean images comes first, and one judges the last step.
         overshoot: how far to go beyond the boundary, as a share of the way to it.
         candidates: how many classes count, likeliest first on the clean image, the true one among them.
 

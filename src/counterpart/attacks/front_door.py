@@ -21,11 +21,11 @@ from ..models.modes import eval_mode
 from ..protocols import Attacked, Probe
 from ..seeding import Keys
 
-COUNTS = ("steps", "restarts", "queries", "draws", "eot", "targets")  # options that are at least 1
+COUNTS = ("steps", "restarts", "queries", "draws", "eot", "targets")  # options that must be at least 1
 
 
 def front_door(attack: Callable[..., Attacked]) -> Callable[..., Attacked]:
-    """The attack as it is exported, with these differences from the function behind.
+    """Wrap an attack as it is exported, with these differences from the function behind it.
 
     - ``keys`` may lie on any device, and may be left out: then each image draws from its position in the batch and
       from ``seed`` (0). Give another seed at each step of a training, or all steps draw alike.
@@ -79,7 +79,7 @@ def front_door(attack: Callable[..., Attacked]) -> Callable[..., Attacked]:
 
 
 class _Asked:
-    """A model as an attack asks it: what it returns is checked, and is logits (B, K) of the images' type."""
+    """A model as an attack asks it. Its answers are checked, and are logits (B, K) of the images' type."""
 
     def __init__(self, model: Callable[[Tensor], Any], dtype: torch.dtype, target: Any = None) -> None:
         self._model, self._dtype, self._type = model, dtype, type_of(model)
@@ -100,7 +100,7 @@ class _Asked:
                 "in counterpart.straight_through, or take an attack without gradients, such as square."
             )
         finite = logits.detach().isfinite().all()
-        if self._finite is None:  # not at every pass: it waits for the device
+        if self._finite is None:  # not at every pass, because it waits for the device
             self._finite = finite
             self.check_finite()
             if isinstance(self._target, Tensor) and self._target.ndim == 1:
@@ -109,7 +109,7 @@ class _Asked:
         return logits
 
     def check_finite(self) -> None:
-        """Refuse logits, so far, that are NaN or infinite."""
+        """Refuse the answers so far if any of them is NaN or infinite."""
         if self._finite is not None and not bool(self._finite):
             raise NotFinite(
                 "the model returns logits that are not finite (NaN or infinite): it cannot be attacked."
@@ -117,7 +117,7 @@ class _Asked:
 
 
 def _signature(attack: Callable[..., Attacked]) -> inspect.Signature:
-    """That of the attack, with ``keys`` left to choose, and a seed."""
+    """The signature of the attack, in which ``keys`` may be left out, and with a seed."""
     parameters = dict(inspect.signature(attack).parameters)
     keys = parameters["keys"]
     parameters["keys"] = keys.replace(default=None, annotation=Keys | None)
@@ -139,7 +139,7 @@ def _keys(attack: Callable[..., Attacked], keys: Keys | None, seed: int, images:
 
 
 def _own(tensor: Tensor) -> Tensor:
-    """The tensor without a graph; a copy where autograd could not use it, made in inference mode."""
+    """The tensor without a graph; a copy of it if it was made in inference mode, where autograd could not use it."""
     return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 
@@ -154,7 +154,7 @@ def _images(images: Tensor) -> Tensor:
 
 
 def _budget(budget: Any, images: Tensor) -> Any:
-    """The budget, beside the images."""
+    """The budget, on the device of the images."""
     if not hasattr(budget, "project"):
         raise ValueError(f"budget must be a budget such as Linf(8/255), got {type(budget).__name__}.")
     values = {field.name: getattr(budget, field.name) for field in fields(budget)}
@@ -176,7 +176,7 @@ def _budget(budget: Any, images: Tensor) -> Any:
 
 
 def _options(options: Mapping[str, Any], images: Tensor, labels: Tensor) -> dict[str, Any]:
-    """The attack's own options, checked as far as one can without the model."""
+    """Check the attack's own options as far as is possible without the model."""
     made = dict(options)
     for name in COUNTS:
         if isinstance(made.get(name), int) and made[name] < 1:

@@ -1,4 +1,4 @@
-"""What attacks that look for the nearest adversarial image share: how far an image is, and the nearest one met.
+"""The base of attacks that look for the nearest adversarial image: how far an image is, and the nearest one met.
 
 A ``share`` (B, C, H, W) is each pixel's radius as a part of the largest radius in its image: 1 everywhere for a uniform
 budget, 0 where a pixel is frozen. An ``offset`` (B, C, H, W) is the perturbation divided by the share, and a slope is
@@ -24,7 +24,7 @@ DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
 
 @dataclass(frozen=True)
 class Met:
-    """The nearest adversarial image of each in a batch, and the passes that it cost; filled in place.
+    """The nearest adversarial image met for each image of a batch, and the passes that it cost. It is filled in place.
 
     Attributes:
         nearest: (B, C, H, W); the clean image where none was met.
@@ -68,8 +68,8 @@ class Search:
         clean: (R, C, H, W).
         labels: (R,) true classes.
         share: (R, C, H, W).
-        norm: of the budget.
-        met: of the whole batch.
+        norm: the norm of the budget.
+        met: what was met, for the whole batch.
     """
 
     model: Classifier
@@ -89,30 +89,30 @@ class Search:
         return replace(self, index=index, clean=clean, labels=labels, share=share)
 
     def pixels(self, offset: Tensor) -> Tensor:
-        """Images (R, C, H, W) of offsets, clipped to [0, 1]."""
+        """The images (R, C, H, W) at some offsets, clipped to [0, 1]."""
         return (self.clean + offset * self.share).clamp(0, 1)
 
     def offset(self, images: Tensor) -> Tensor:
-        """(R, C, H, W): what moved, divided by the share; 0 where that is 0."""
+        """The offsets (R, C, H, W) of images: what moved, divided by the share, or 0 where the share is 0."""
         return offset_of(images, self.clean, self.share)
 
     def length(self, offset: Tensor) -> Tensor:
-        """(R,) the norm of offsets."""
+        """The norm (R,) of offsets."""
         return norm_of(offset.flatten(1), self.norm)
 
     def farthest(self) -> Tensor:
-        """(R,) the length of the longest offset within [0, 1]."""
+        """The length (R,) of the longest offset within [0, 1]."""
         corner = (self.clean < 0.5).to(self.clean)
         return self.length(self.offset(corner))
 
     def begin(self, start: Tensor | Probe | None) -> Tensor:
-        """The first images: clean, or those given, whose frozen pixels keep their clean value."""
+        """The first images: the clean ones, or those given, whose frozen pixels keep their clean value."""
         if start is None:
             return self.clean
         return self.pixels(self.offset(images_of(start)[self.index]))
 
     def ask(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Images as a leaf, their logits (R, K) with graph, and which (R,) fool the model; remembers the nearest."""
+        """Images as a leaf, their logits (R, K) with graph, and which (R,) fool the model. Remembers the nearest."""
         leaf, logits = leaf_and_logits(self.model, images)
         return leaf, logits, self.meet(images, logits)
 
@@ -131,7 +131,7 @@ class Search:
         return wrong
 
     def slope(self, value: Tensor, leaf: Tensor) -> Tensor:
-        """(R, C, H, W): the gradient of ``value`` (R,) by offsets."""
+        """The gradient (R, C, H, W) of ``value`` (R,) by offsets."""
         (gradient,) = torch.autograd.grad(value.sum(), leaf)
         self.met.backwards[self.index] += 1
         return gradient * self.share
@@ -148,8 +148,8 @@ def search_of(
     """A search for the images that the model gets right, and their logits (R, K); the others are at distance 0.
 
     Args:
-        name: of the attack, for an error.
-        norms: that it has.
+        name: the name of the attack, for an error.
+        norms: the norms that it has.
         model: maps images to logits; asked once about every clean image.
         images: (B, C, H, W) clean images in [0, 1].
         labels: (B,) true classes.
@@ -174,7 +174,7 @@ def search_of(
 
 
 def share_of(budget: Budget, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Each pixel's radius as a part of the largest in its image; 0 where that is 0 or where the part underflows."""
+    """Each pixel's radius as a part of the largest radius in its image; 0 where the part is too small for its type."""
     radius = budget.radius(images).expand_as(images)
     largest = budget.size(images).view(-1, 1, 1, 1)
     share = torch.where(largest > 0, radius / largest, 0)
@@ -182,18 +182,18 @@ def share_of(budget: Budget, images: Float[Tensor, "b c h w"]) -> Float[Tensor, 
 
 
 def offset_of(images: Tensor, clean: Tensor, share: Tensor) -> Tensor:
-    """What moved, divided by the share; 0 where that is 0."""
+    """The offset: what moved, divided by the share, or 0 where the share is 0."""
     return torch.where(share > 0, (images - clean) / share, 0)
 
 
 def nearest_plane(
     leaf: Tensor, logits: Tensor, labels: Tensor, rivals: list[Tensor], scale: Tensor, norm: str
 ) -> tuple[Tensor, Tensor]:
-    """The linearised boundary that is nearest: its value (B,), rival less true logit, and its slope (B, D).
+    """Find the nearest linearised boundary: its value (B,), rival less true logit, and its slope (B, D).
 
     Args:
         leaf: (B, C, H, W) images.
-        logits: (B, K) of them, attached.
+        logits: (B, K) their logits, attached.
         labels: (B,) true classes.
         rivals: classes (B,) each; every one costs a backward pass.
         scale: (B, D) of what a pixel moves, which its gradient is multiplied by.
@@ -219,7 +219,10 @@ def nearest_plane(
 
 
 def norm_of(vectors: Tensor, norm: str) -> Tensor:
-    """Of the last axis. Plain reductions: several times faster than ``vector_norm`` for l-infinity and l1."""
+    """The norm along the last axis.
+
+    Plain reductions are several times faster than ``vector_norm`` for l-infinity and l1.
+    """
     if norm == "linf":
         return vectors.abs().amax(dim=-1)
     if norm == "l1":
@@ -229,6 +232,6 @@ def norm_of(vectors: Tensor, norm: str) -> Tensor:
 
 
 def unit(slope: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Slopes of Euclidean length 1; those of length 0 stay."""
+    """Scale slopes to Euclidean length 1; those of length 0 stay."""
     length = norm_of(slope.flatten(1), "l2").clamp_min(torch.finfo(slope.dtype).tiny)
     return slope / length.view(-1, 1, 1, 1)

@@ -22,9 +22,11 @@ TITLES = {
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("kind", metavar="KIND", nargs="?", choices=KINDS, help=", ".join(KINDS))
     parser.add_argument(
-        "--markdown", action="store_true", help="all kinds as a page, as docs/reference.md has it"
+        "kind", metavar="KIND", nargs="?", choices=KINDS, help=f"What to list: {', '.join(KINDS)}."
+    )
+    parser.add_argument(
+        "--markdown", action="store_true", help="Write all kinds as a page, which is docs/reference.md."
     )
 
 
