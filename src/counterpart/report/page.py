@@ -197,7 +197,9 @@ def _per_part(
 
 def _curves(
     rows: Sequence[TableRow],
-) -> list[tuple[figures.Plot, list[float], list[str], list[tuple[TableRow, dict[str, dict[float, TableAccuracy]]]]]]:
+) -> list[
+    tuple[figures.Plot, list[float], list[str], list[tuple[TableRow, dict[str, dict[float, TableAccuracy]]]]]
+]:
     """For each norm: the plot, the radii and their texts, and {line: its curve} of each row."""
     found = []
     for judged, plot in figures.radius_curves(rows):
