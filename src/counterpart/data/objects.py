@@ -48,7 +48,7 @@ def read_objects(
         split: what the images are, for records.
         name: what the data set is called; by default after its type.
         classes: name of each class; by default those of the data set, or else numbers.
-        folder: where a set that is too large for memory is written; a temporary one by default.
+        folder: on whose disk a set that is too large for memory lies meanwhile; by default where temporary files do.
 
     Raises:
         ValueError: no such data, images that differ in size, or labels that are no class indices.
@@ -258,7 +258,9 @@ def _allocate(shape: tuple[int, ...], dtype: torch.dtype, folder: Path | None) -
     count = int(np.prod(shape))
     if count * dtype.itemsize <= IN_MEMORY:
         return torch.empty(shape, dtype=dtype)
-    with NamedTemporaryFile(dir=folder, prefix="images-", suffix=".raw", delete=folder is None) as file:
+    place = None if folder is None else next(path for path in (folder, *folder.parents) if path.is_dir())
+    # Whoever has mapped the file keeps its content once its name is gone.
+    with NamedTemporaryFile(dir=place, prefix="images-", suffix=".raw") as file:
         return torch.from_file(file.name, shared=True, size=count, dtype=dtype).view(shape)
 
 

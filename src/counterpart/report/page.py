@@ -67,15 +67,6 @@ def _render(runs: Sequence[Run], output: Path) -> str:
 
     rows = tables.group(runs)
     evaluated = [row for row in rows if row.shown]
-    files = {row.label: file for row in evaluated if (file := _panel_file(row))}
-    low, high = radius_range(file for file, _ in files.values()) if files else (0.0, 0.0)
-    norm = evaluated[0].setting.norm if evaluated else None
-    names = tables.metric_names(evaluated)
-    classes = list(dict.fromkeys(cls for row in evaluated for name in names for cls in row.per_class(name)))
-    part_rows = [row for row in evaluated if row.of_parts]
-    part_metrics, hows = tables.part_metrics(part_rows)
-    per_part = [_per_part(row, hows) for row in part_rows]
-    parts = list(dict.fromkeys(part for _, images, _ in per_part for part in images))
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -85,35 +76,78 @@ def _render(runs: Sequence[Run], output: Path) -> str:
         title=_headline(runs, evaluated),
         summary=_summary(rows, evaluated),
         notes=_notes(runs, evaluated),
-        comparisons=[(name, text) for name in (CLEAN, WORST) for text in tables.comparisons(evaluated, name)],
-        paired=tables.paired(evaluated, _first_fooled),
-        seed_tests=[(name, text) for name in (CLEAN, WORST) for text in tables.seed_tests(evaluated, name)],
-        cumulative=any(not row.shown[0].details.get("individual", True) for row in evaluated),
-        rows=evaluated,
-        names=names,
-        one_setting=len({row.setting for row in evaluated}) == 1,
+        accuracy=_accuracy(evaluated),
+        parts=_parts([row for row in evaluated if row.of_parts]),
         plots=[p for p in (figures.tradeoff(rows), figures.validation(rows), figures.losses(rows)) if p],
         curves=_curves(evaluated),
-        panels=[(row, *_panel(row, files.get(row.label), low, high)) for row in evaluated],
-        radii=(tables.radius_text(low, norm), tables.radius_text(high, norm)),
-        ramp=ramp(),
-        classes=classes,
-        class_names=[name for name in (CLEAN, WORST) if name in names],
-        many_classes=len(classes) > MANY_CLASSES,
-        part_rows=part_rows,
-        part_metrics=part_metrics,
-        hows=hows,
-        per_part=per_part,
-        parts=parts,
-        many_parts=len(parts) > MANY_PARTS,
-        differences=tables.differences(rows) if len(rows) > 1 else [],
-        all_rows=rows,
-        others=[(run, other) for run in runs for other in run.evaluations[1:]],
-        provenance=[(run, _provenance(run)) for run in runs],
+        images=_images(evaluated),
+        classes=_classes(evaluated),
         corruptions=_corruptions(runs),
         audits=[(run, [_behaviour(record) for record in run.audit]) for run in runs if run.audit],
-        artifacts=[(run, a, _link(a.file, output)) for run in runs for a in run.artifacts],
+        behind=_behind(runs, rows, output),
     )
+
+
+def _accuracy(evaluated: Sequence[TableRow]) -> dict[str, Any]:
+    """The table at the head, and what compares its rows."""
+    return {
+        "rows": evaluated,
+        "names": tables.metric_names(evaluated),
+        "one_setting": len({row.setting for row in evaluated}) == 1,
+        "cumulative": any(not row.shown[0].details.get("individual", True) for row in evaluated),
+        "comparisons": [(n, text) for n in (CLEAN, WORST) for text in tables.comparisons(evaluated, n)],
+        "paired": tables.paired(evaluated, _first_fooled),
+        "seed_tests": [(n, text) for n in (CLEAN, WORST) for text in tables.seed_tests(evaluated, n)],
+    }
+
+
+def _parts(rows: Sequence[TableRow]) -> dict[str, Any]:
+    """Metrics of parts, of the rows that have some."""
+    metrics, hows = tables.part_metrics(rows)
+    per_part = [_per_part(row, hows) for row in rows]
+    names = list(dict.fromkeys(part for _, images, _ in per_part for part in images))
+    return {
+        "rows": rows,
+        "metrics": metrics,
+        "hows": hows,
+        "per_part": per_part,
+        "names": names,
+        "many": len(names) > MANY_PARTS,
+    }
+
+
+def _images(evaluated: Sequence[TableRow]) -> dict[str, Any]:
+    """The panel of each row, under one scale of colours."""
+    files = {row.label: file for row in evaluated if (file := _panel_file(row))}
+    low, high = radius_range(file for file, _ in files.values()) if files else (0.0, 0.0)
+    norm = evaluated[0].setting.norm if evaluated else None
+    return {
+        "panels": [(row, *_panel(row, files.get(row.label), low, high)) for row in evaluated],
+        "radii": (tables.radius_text(low, norm), tables.radius_text(high, norm)),
+        "ramp": ramp(),
+    }
+
+
+def _classes(evaluated: Sequence[TableRow]) -> dict[str, Any]:
+    """Accuracy of each class, clean and in the worst case where that was measured."""
+    measured = tables.metric_names(evaluated)
+    names = list(dict.fromkeys(c for row in evaluated for name in measured for c in row.per_class(name)))
+    return {
+        "names": names,
+        "metrics": [name for name in (CLEAN, WORST) if name in measured],
+        "many": len(names) > MANY_CLASSES,
+    }
+
+
+def _behind(runs: Sequence[Run], rows: Sequence[TableRow], output: Path) -> dict[str, Any]:
+    """What the numbers stand on."""
+    return {
+        "rows": rows,
+        "differences": tables.differences(rows) if len(rows) > 1 else [],
+        "others": [(run, other) for run in runs for other in run.evaluations[1:]],
+        "provenance": [(run, _provenance(run)) for run in runs],
+        "artifacts": [(run, a, _link(a.file, output)) for run in runs for a in run.artifacts],
+    }
 
 
 def _headline(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> str:
@@ -175,8 +209,11 @@ def _first_fooled(row: TableRow) -> dict[str, str] | None:
 
 def _panel_file(row: TableRow) -> tuple[Path, str] | None:
     """The first sound panel among the row's runs, and its caption."""
-    found = [panel for run in row.runs if (panel := run.panel()) and not panel.problem]
-    return (found[0].file, str(found[0].record.details.get("caption", ""))) if found else None
+    for run in row.runs:
+        panel = run.panel()
+        if panel and not panel.problem:
+            return panel.file, str(panel.record.details.get("caption", ""))
+    return None
 
 
 def _panel(row: TableRow, file: tuple[Path, str] | None, low: float, high: float) -> tuple[Panel | None, str]:
@@ -191,8 +228,9 @@ def _per_part(
     row: TableRow, hows: Iterable[str]
 ) -> tuple[TableRow, dict[str, int], dict[str, dict[str, tuple[TableAccuracy, int]]]]:
     """The row, how many images show each part, and {"clean": what was measured of each, ...}."""
-    found = {how: row.per_part(how) for how in hows}
-    return row, {part: n for one in found.values() for part, (_, n) in one.items()}, found
+    measured = {how: row.per_part(how) for how in hows}
+    images = {part: n for shares in measured.values() for part, (_, n) in shares.items()}
+    return row, images, measured
 
 
 def _curves(
@@ -201,25 +239,25 @@ def _curves(
     tuple[figures.Plot, list[float], list[str], list[tuple[TableRow, dict[str, dict[float, TableAccuracy]]]]]
 ]:
     """For each norm: the plot, the radii and their texts, and {line: its curve} of each row."""
-    found = []
+    curves_of_norms = []
     for judged, plot in figures.radius_curves(rows):
         lines = [(row, {line: row.curve(line) for line in row.lines_of_radii}) for row in judged]
         radii = sorted({radius for _, curves in lines for curve in curves.values() for radius in curve})
         norm = judged[0].setting_of_radii.norm
         words = [CLEAN if radius == 0 else tables.radius_text(radius, norm) for radius in radii]
-        found.append((plot, radii, words, lines))
-    return found
+        curves_of_norms.append((plot, radii, words, lines))
+    return curves_of_norms
 
 
 def _corruptions(runs: Sequence[Run]) -> list[tuple[str, list[tuple[Run, Corrupted]], list[str]]]:
     """(setting, the runs that were judged so, names of lines): a table of each setting."""
     tables: dict[str, list[tuple[Run, Corrupted]]] = {}
     for run in runs:
-        latest = {one.setting: one for one in run.corruptions}
-        for setting, one in latest.items():
-            tables.setdefault(setting, []).append((run, one))
+        latest = {evaluated.setting: evaluated for evaluated in run.corruptions}
+        for setting, evaluated in latest.items():
+            tables.setdefault(setting, []).append((run, evaluated))
     return [
-        (setting, columns, list(dict.fromkeys(name for _, one in columns for name in one.lines)))
+        (setting, columns, list(dict.fromkeys(name for _, evaluated in columns for name in evaluated.lines)))
         for setting, columns in tables.items()
     ]
 
