@@ -1,6 +1,6 @@
 """Judge a model: ``evaluate`` and ``audit``, for live objects and for whatever a command can name."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,23 +70,11 @@ def evaluate(
         "device": device,
     }  # fmt: skip
     settings = merge(nest({key: value for key, value in asked.items() if value is not None}), nest(changes))
+    if not isinstance(attacks, str | Sequence):
+        raise UserError(f"attacks are names, or a list of them with options; got {type(attacks).__name__}.")
     with left_as_found(model):
-        targets = list(
-            _targets(
-                model,
-                data,
-                settings,
-                root=root,
-                folder=folder,
-                mean=mean,
-                std=std,
-                classes=classes,
-                name=name,
-            )
-        )
-        if len(targets) > 1:
-            raise UserError(f"{model} holds {len(targets)} runs: evaluate them one by one.")
-        return Judgement(judging.judge(targets[0]))
+        of_objects = {"folder": folder, "mean": mean, "std": std, "classes": classes, "name": name}
+        return Judgement(judging.judge(_target(model, data, settings, root, of_objects)))
 
 
 def audit(
@@ -128,13 +116,14 @@ def audit(
     settings = merge(nest({key: value for key, value in asked.items() if value is not None}), nest(changes))
     settings = merge(settings, auditing.SEARCH)
     with left_as_found(model):
-        [target] = _targets(model, data, settings, root=root, folder=folder, mean=mean, std=std)
+        of_objects = {"folder": folder, "mean": mean, "std": std}
+        target = _target(model, data, settings, root, of_objects)
         return Audit(auditing.audit_target(target, steps=steps, queries=queries, draws=draws))
 
 
-def _targets(
-    model: Model, data: Any, settings: dict[str, Any], *, root: str | Path | None, **of_objects: Any
-) -> Iterator[Target]:
+def _target(
+    model: Model, data: Any, settings: dict[str, Any], root: str | Path | None, of_objects: Mapping[str, Any]
+) -> Target:
     """What is judged on what: named by texts alone as the commands have it, or made of objects."""
     settings = merge(settings, _named_data(data, root))
     live = data if is_data(data) else None
@@ -147,20 +136,26 @@ def _targets(
             raise UserError(
                 "on which images? Give (images, labels), a data set, a folder, or the name of a data set."
             )
-        yield target_of_objects(model, live, settings, **of_objects)
-    elif live is not None:
+        return target_of_objects(model, live, settings, **of_objects)
+    if live is not None:
         opened, classes = open_model(str(model))
         given = {**of_objects, "name": of_objects.get("name") or Path(str(model)).name}
         given["classes"] = given.get("classes") or classes
-        yield target_of_objects(opened, live, settings, **given)
-    else:
-        if of_objects.get("folder") is not None:
-            place = Path(of_objects["folder"]).expanduser()
-            settings = merge(settings, {"runs": str(place.parent), "name": place.name})
-        for option in ("mean", "std", "classes"):
-            if of_objects.get(option) is not None:
-                raise UserError(f"{option} is for a model or images that are objects; {model} has its own.")
-        yield from open_targets(str(model), settings)
+        return target_of_objects(opened, live, settings, **given)
+    if of_objects.get("folder") is not None:
+        if Path(str(model)).expanduser().is_dir():
+            raise UserError(
+                f"folder is for other models: evaluations of {model} are kept in that folder itself."
+            )
+        place = Path(of_objects["folder"]).expanduser()
+        settings = merge(settings, {"runs": str(place.parent), "name": place.name})
+    for option in ("mean", "std", "classes"):
+        if of_objects.get(option) is not None:
+            raise UserError(f"{option} is for a model or images that are objects; {model} has its own.")
+    targets = list(open_targets(str(model), settings))
+    if len(targets) > 1:
+        raise UserError(f"{model} holds {len(targets)} runs: name one of them.")
+    return targets[0]
 
 
 def _named_data(data: Any, root: str | Path | None) -> dict[str, Any]:

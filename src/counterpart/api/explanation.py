@@ -13,20 +13,19 @@ from .. import build
 from ..attacks import pgd
 from ..batch import Batch
 from ..budget import Linf
-from ..checks import check_unit_range, class_indices
+from ..checks import check_labels, class_indices
 from ..config import merge, resolve
 from ..errors import UserError
 from ..evaluation.accuracy import logits_of
 from ..importance.rules import Masked
 from ..importance.rules import explain as draw_maps
-from ..jobs.objects import open_model
-from ..models.adapters import as_classifier
+from ..jobs.objects import open_model, understand_images
 from ..models.inference import InferenceView, decide_form
 from ..seeding import Keys
 from .state import left_as_found, nest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Explanation:
     """What ``counterpart.explain`` shows of each image.
 
@@ -53,11 +52,20 @@ class Explanation:
         """(B, 1 or C, H, W): whether a pixel has the largest radius of its image."""
         return self.radius >= self.radius.amax(dim=(1, 2, 3), keepdim=True)
 
+    def __repr__(self) -> str:
+        low, high = self.radius.aminmax()
+        changed = int((self.clean.argmax(dim=1) != self.fooled.argmax(dim=1)).sum())
+        shape = "x".join(map(str, self.attacked.shape[1:]))
+        return (
+            f"Explanation({len(self.labels)} images of {shape}, radii {float(low):.4g} to {float(high):.4g}, "
+            f"{changed} answers change under attack)"
+        )
+
 
 def explain(
     model: nn.Module | str | Path,
-    images: Float[Tensor, "b c h w"],
-    labels: Int[Tensor, " b"] | None = None,
+    images: Any,
+    labels: Any = None,
     *,
     eps: float | str = 8 / 255,
     eps_low: float | str | None = None,
@@ -71,8 +79,8 @@ def explain(
 
     Args:
         model: any module from images in [0, 1] to logits, or a run folder.
-        images: in [0, 1].
-        labels: the classes to explain. Default: what the model answers.
+        images: a tensor or array (B, C, H, W), 8-bit or floats in [0, 1].
+        labels: (B,) the classes to explain. Default: what the model answers.
         eps: the full radius.
         eps_low: radius of the pixels that matter less. Default: seven eighths of ``eps``, as in the paper.
         steps: of PGD.
@@ -91,17 +99,15 @@ def explain(
     if config.mask.eps_low == "auto":
         raise UserError("mask.eps_low auto is found in training: give a number.")
     network = model if isinstance(model, nn.Module) else open_model(str(model))[0]
-    check_unit_range(images)
     with left_as_found(network):
+        classifier, pixels = understand_images(network, images, mean=mean, std=std)
         try:
-            classifier, _ = as_classifier(network, images, mean=mean, std=std)
-            clean = logits_of(classifier, images)
-            chosen = (
-                clean.argmax(dim=1)
-                if labels is None
-                else class_indices(labels, len(images)).to(images.device)
-            )
-            return _explain(classifier, images.float(), chosen, clean, config, steps, seed)
+            clean = logits_of(classifier, pixels)
+            chosen = clean.argmax(dim=1)
+            if labels is not None:
+                chosen = class_indices(labels, len(pixels)).to(pixels.device)
+                check_labels(chosen, clean.shape[1])
+            return _explain(classifier, pixels, chosen, clean, config, steps, seed)
         except ValueError as error:
             raise UserError(f"counterpart.explain: {error}") from error
 

@@ -7,13 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..data.objects import pixels_of
-from ..data.transforms import as_floats
 from ..errors import UserError
 from ..evaluation.accuracy import logits_of
 from ..jobs import prediction
-from ..jobs.objects import open_model
-from ..models.adapters import as_classifier
+from ..jobs.objects import open_model, understand_images
 from .state import left_as_found
 
 BATCH = 256
@@ -53,15 +50,15 @@ def predict(
     network, known = (model, None) if isinstance(model, nn.Module) else open_model(str(model))
     names = classes or known
     with left_as_found(network):
+        classifier, pixels = understand_images(network, images, mean=mean, std=std)
         try:
-            pixels = as_floats(pixels_of(images))
-            device = next((p.device for p in network.parameters()), torch.device("cpu"))
-            classifier, _ = as_classifier(network, pixels[:16].to(device), mean=mean, std=std)
-            logits = torch.cat(
-                [logits_of(classifier, part.to(device)).cpu() for part in torch.split(pixels, BATCH)]
-            )
+            logits = torch.cat([logits_of(classifier, part).cpu() for part in torch.split(pixels, BATCH)])
         except ValueError as error:
             raise UserError(f"counterpart.predict: {error}") from error
+    if names is not None and len(names) != logits.shape[1]:
+        raise UserError(
+            f"the model answers with {logits.shape[1]} classes, and {len(names)} names were given."
+        )
     best = logits.softmax(dim=1).max(dim=1)
     labels = [str(k) if names is None else names[k] for k in best.indices.tolist()]
     return [prediction.Prediction(None, *pair) for pair in zip(labels, best.values.tolist(), strict=True)]

@@ -56,7 +56,7 @@ class Accuracy:
         return self.value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class FoolingImages:
     """The images with which an attack fooled the model.
 
@@ -76,6 +76,9 @@ class FoolingImages:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def __repr__(self) -> str:
+        return f"FoolingImages({len(self)} of {'x'.join(map(str, self.images.shape[1:]))})"
 
 
 class Judgement:

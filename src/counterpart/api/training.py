@@ -112,14 +112,21 @@ def train(
         }
     config = resolve(recipes.load(str(recipe)), nest(settings), nest(changes), source=str(recipe))
     with left_as_found(model):
-        splits: Splits | None = read_splits(data, config.data.validation) if is_data(data) else None
+        splits = _read(data, config.data.validation) if is_data(data) else None
         template = model if isinstance(model, nn.Module) else None
         trained = training.train(config, data=splits, model=template)
     return TrainedRun(trained.run, config, trained.finished, template)
 
 
+def _read(data: Any, validation: float) -> Splits:
+    try:
+        return read_splits(data, validation)
+    except ValueError as error:
+        raise UserError(f"data: {error}") from error
+
+
 def load(run: str | Path) -> nn.Module:
-    """The model of a run folder, by its best weights, or of a checkpoint file; in eval mode, on the CPU.
+    """The model of a run folder, by its best weights, of a checkpoint file, or of module:function; in eval mode.
 
     Raises:
         UserError: there is none, or it was an object of a program.

@@ -49,7 +49,7 @@ def decode(
     """
     try:
         with Image.open(path) as opened:
-            image = _in_channels(opened, channels)
+            image = in_channels(opened, channels)
         if prepare is not None:
             return prepare(image)
         if size is not None:
@@ -108,7 +108,12 @@ def header_size(path: Path) -> tuple[int, int]:
         raise UserError(f"Cannot read the image {path}: {error}. Replace or remove it.") from None
 
 
-def _in_channels(image: Image.Image, channels: int) -> Image.Image:
+def in_channels(image: Image.Image, channels: int) -> Image.Image:
+    """An image in 3 channels (RGB) or 1 (grey), of 8 bits each.
+
+    Raises:
+        ValueError: it has more than 8 bits per channel.
+    """
     if image.mode == "F" or image.mode.startswith("I"):
         raise ValueError(f"mode {image.mode} has more than 8 bits per channel, convert it to 8")
     # By way of RGBA: Pillow warns when a palette with transparency is converted to RGB directly.

@@ -18,11 +18,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..checks import check_unit_range
+from .decoding import in_channels
 from .image_sets import ImageSet, Splits, content_fingerprint, hold_out, numbered
 
 IN_MEMORY = 2**32  # bytes; a larger set of images goes into a file that is mapped into memory
 TEST_SHARE = 0.2  # of training images, where no test images are given
 IMAGE_COLUMNS = ("image", "img", "pixel_values")
+GREY = ("1", "L", "LA")  # modes of Pillow
 LABEL_COLUMNS = ("label", "labels", "fine_label", "target")
 
 
@@ -46,7 +48,7 @@ def read_objects(
         split: what the images are, for records.
         name: what the data set is called; by default after its type.
         classes: name of each class; by default those of the data set, or else numbers.
-        folder: where a set that is too large for memory is written; a temporary one by default.
+        folder: on whose disk a set that is too large for memory lies meanwhile; by default where temporary files do.
 
     Raises:
         ValueError: no such data, images that differ in size, or labels that are no class indices.
@@ -181,6 +183,8 @@ def _read_samples(data: Any, folder: Path | None) -> tuple[Tensor, Tensor]:
             "__len__."
         )
     count = len(data)
+    if count == 0:
+        raise ValueError("the data hold no images.")
     pixels: Tensor | None = None
     labels: list[int] = []
     for position, (image, label) in enumerate(_pairs(data)):
@@ -225,15 +229,15 @@ def _column(columns: Sequence[str], known: Sequence[str], what: str) -> str:
         if name in columns:
             return name
     raise ValueError(
-        f"the data set has columns {', '.join(columns)}: none holds {what} ({', '.join(known)})."
+        f"the data set has columns {', '.join(columns)}: none holds {what}. Rename one "
+        f"to {known[0]}, or give (images, labels)."
     )
 
 
 def _as_sample(image: Any) -> Tensor:
     """One image as (C, H, W), uint8 or float32."""
     if isinstance(image, Image.Image):
-        wanted = image if image.mode in ("L", "RGB") else image.convert("RGB")
-        array = torch.from_numpy(np.array(wanted))
+        array = torch.from_numpy(np.array(in_channels(image, 1 if image.mode in GREY else 3)))
         return array[None] if array.ndim == 2 else array.permute(2, 0, 1).contiguous()
     if not isinstance(image, Tensor | np.ndarray):
         raise ValueError(f"an image is {type(image).__name__}: expected a PIL image, a tensor or an array.")
@@ -254,7 +258,9 @@ def _allocate(shape: tuple[int, ...], dtype: torch.dtype, folder: Path | None) -
     count = int(np.prod(shape))
     if count * dtype.itemsize <= IN_MEMORY:
         return torch.empty(shape, dtype=dtype)
-    with NamedTemporaryFile(dir=folder, prefix="images-", suffix=".raw", delete=folder is None) as file:
+    place = None if folder is None else next(path for path in (folder, *folder.parents) if path.is_dir())
+    # Whoever has mapped the file keeps its content once its name is gone.
+    with NamedTemporaryFile(dir=place, prefix="images-", suffix=".raw") as file:
         return torch.from_file(file.name, shared=True, size=count, dtype=dtype).view(shape)
 
 

@@ -10,16 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from .. import build, devices
-from ..catalogue import OBJECT
+from ..catalogue import OBJECT, is_users_code
+from ..checks import check_unit_range
 from ..config import Config, merge, resolve
 from ..data.image_sets import ImageSet
-from ..data.objects import is_data, read_objects
+from ..data.objects import is_data, pixels_of, read_objects
+from ..data.transforms import as_floats
 from ..errors import UserError
 from ..evaluation.accuracy import logits_of, read_batch
 from ..evaluation.ledger import weights_hash
-from ..models.adapters import Normalise
+from ..models.adapters import Normalise, as_classifier
 from ..models.hub import load_weights
 from ..models.modes import eval_mode
+from ..models.user_code import load_user
 from ..records import fingerprint
 from ..rundir import RunDir
 from .targets import Target, load_checkpoint, load_run, understand, weights_of
@@ -78,10 +81,49 @@ def target_of_objects(
 
 
 def open_model(text: str) -> tuple[nn.Module, Sequence[str] | None]:
-    """The model of a run folder or a checkpoint, and the names of its classes."""
+    """The model of a run folder, a checkpoint or module:function, and the names of its classes where they are known.
+
+    Raises:
+        UserError: it is none of these.
+    """
     path = Path(text).expanduser()
+    if not path.exists() and is_users_code(text):
+        return load_user(text), None
+    if not path.exists():
+        raise UserError(
+            f"{text} does not exist: expected a run folder, a checkpoint, module:function, or a module."
+        )
     model, about = load_run(RunDir(path), "best") if path.is_dir() else load_checkpoint(path)
     return model.eval(), about["classes"]
+
+
+def understand_images(
+    model: nn.Module, images: Any, *, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[nn.Module, Tensor]:
+    """A model as a classifier, and images as floats (B, C, H, W) where it lies.
+
+    Raises:
+        UserError: images that are none, or a model that does not answer for them.
+    """
+    try:
+        pixels = as_floats(pixels_of(images)).to(device_of(model))
+        check_unit_range(pixels)
+    except (TypeError, ValueError) as error:
+        reason = str(error) if isinstance(error, ValueError) else "expected a tensor or array (N, C, H, W)."
+        raise UserError(f"images: {reason}") from error
+    if len(pixels) == 0:
+        raise UserError("images: there are none.")
+    try:
+        return as_classifier(model, pixels[:16], mean=mean, std=std)[0], pixels
+    except Exception as error:  # the user's own code may raise anything
+        shape = "x".join(map(str, pixels.shape[1:]))
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"the model does not answer for an image of {shape}: {reason}") from error
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model lies."""
+    return next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
 
 
 def name_object(thing: Any) -> str:
@@ -112,7 +154,7 @@ def _settings(
 
 def _device_of(model: nn.Module, changes: Mapping[str, Any], config: Config) -> torch.device:
     """Where to compute: where the model lies, unless a device is asked for."""
-    here = next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
+    here = device_of(model)
     wanted = devices.resolve(config.device, config.threads)
     if "device" not in changes:
         return here
