@@ -145,6 +145,7 @@ def test_figure_2_shows_the_images_their_maps_and_radii(tmp_path, capsys, monkey
     assert str(file) in capsys.readouterr().out.replace("\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", sorted({d for one in papers.EXPERIMENTS.values() for d in one.datasets}))
 def test_every_row_resolves_at_every_scale(dataset, tmp_path):
     for one in papers.EXPERIMENTS.values():

@@ -107,7 +107,7 @@ def _run(words: Sequence[str]) -> int:
     return COMMANDS[parsed.command].run(parsed, settings)
 
 
-def _parser(named: str) -> _Parser:
+def _parser(named: str = "") -> _Parser:
     """Every command; only the one that is named says what all its settings mean, which takes time."""
     parser = _Parser(
         prog="counterpart",

@@ -34,7 +34,7 @@ from ..rundir import write_atomically
 from ..seeding import Keys
 from ..statistics import wilson
 from .ledger import CLEAN, Ledger, LedgerRow, Unit, weights_hash
-from .turns import Standing, Turn, take_turns
+from .survivors import Standing, Turn, take_turns
 
 NO_GRADIENT = (
     "does not require grad",

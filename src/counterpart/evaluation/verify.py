@@ -16,7 +16,7 @@ from ..progress import track
 from ..protocols import NamedAttack
 from .accuracy import BudgetOf, Budgets, by_radius, logits_of, read_batch
 from .ledger import CLEAN, Ledger, Unit
-from .turns import Standing, Turn, take_turns
+from .survivors import Standing, Turn, take_turns
 
 CLOSE = 1e-4  # of a distance: what float32 may change
 MARGINAL = 1e-4  # of the range of an image's logits: floating-point order decides there
