@@ -138,7 +138,7 @@ def test_what_cannot_be_predicted_is_refused(folder, segmenter, tmp_path, capsys
     for words, said in (
         ([str(segmenter)], "pseudo-label needs --target DIR"),
         ([], "needs the run folder of a trained part model"),
-        ([str(segmenter), "--target", "x", "--confidence", "2"], "--confidence 2: from 0 to 1."),
+        ([str(segmenter), "--target", "x", "--confidence", "2"], "--confidence 2 must be from 0 to 1."),
         ([str(segmenter), "--target", "x", "--source", "y"], "--source has no effect on"),
         ([str(tmp_path / "none"), "--target", str(tmp_path / "new")], "none"),
     ):
