@@ -18,6 +18,7 @@ from counterpart.data.image_sets import ImageSet
 from counterpart.data.parts import Parts
 from counterpart.errors import UserError
 from counterpart.importance import controls, rules
+from counterpart.jobs import training
 from counterpart.losses.classification import margin
 from counterpart.losses.segmentation import PART_LOSSES
 from counterpart.objectives.standard import cross_entropy_loss
@@ -253,6 +254,19 @@ def test_settings_of_the_optimiser_reach_it(monkeypatch, tmp_path):
     assert rate(1) == pytest.approx(0.15, rel=1e-2)
     assert (rate(3), rate(4)) == pytest.approx((0.3, 0.06))
     assert len(given["images"]) == 100
+
+
+def test_weights_of_a_file_are_never_looked_for_on_the_hub(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        build, "build_model", lambda about, seed, pretrained: asked.append(pretrained) or nn.Identity()
+    )
+    monkeypatch.setattr("counterpart.jobs.training.weights_of", lambda source: ({}, source))
+    monkeypatch.setattr("counterpart.jobs.training.start_from", lambda *_: None)
+    for init in (None, "weights.safetensors"):
+        model = {"name": "timm/resnet18", "pretrained": True, "init": init}
+        training._new_model(resolve({"model": model}), {})
+    assert asked == [True, False]
 
 
 def test_threads_are_set_on_request_only(monkeypatch):

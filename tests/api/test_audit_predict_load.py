@@ -4,13 +4,13 @@ import shutil
 
 import pytest
 import torch
+from tests.jobs.conftest import trained
 
 import counterpart as cp
 from counterpart import jobs
 from counterpart.data import load_digits
 from counterpart.errors import UserError
 from counterpart.rundir import RunDir
-from tests.jobs.conftest import trained
 
 FEW = {"steps": 5, "queries": 10, "draws": 3}
 
@@ -45,7 +45,9 @@ def test_an_audit_of_objects_writes_nothing_unless_asked(net, images, labels, tm
     assert [*tmp_path.iterdir()] == []
     kept = cp.audit(net, (images, labels), eps=0.01, folder="mine", **FEW)
     assert [b.numbers for b in kept] == [b.numbers for b in audited]
-    monkeypatch.setattr(type(net), "forward", lambda self, x: 2 * self.head(x.mean((2, 3)).repeat(1, 3)[:, :8]))
+    monkeypatch.setattr(
+        type(net), "forward", lambda self, x: 2 * self.head(x.mean((2, 3)).repeat(1, 3)[:, :8])
+    )
     with pytest.raises(UserError, match="the code of its forward has changed"):
         cp.audit(net, (images, labels), eps=0.01, folder="mine", **FEW)
 

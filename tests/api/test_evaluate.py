@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.conftest import LinearModel
 from torch import nn
 
 import counterpart as cp
 from counterpart.cli import main
 from counterpart.errors import UserError
-from tests.conftest import LinearModel
 
 ATTACKS = ["pgd", {"attack": "apgd", "steps": 10}, {"attack": "square", "queries": 20}]
 SMALL = {"evaluate.chunk_size": 8, "evaluate.batch_size": 5}

@@ -49,7 +49,11 @@ def test_objects_train_as_the_command_trains_them(mine, tmp_path):
     network = mine.Net()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     run = cp.train(
-        "digits/at", data=(mine.images(), mine.labels()), model=network, folder=tmp_path / "live", changes=CHANGES
+        "digits/at",
+        data=(mine.images(), mine.labels()),
+        model=network,
+        folder=tmp_path / "live",
+        changes=CHANGES,
     )
     assert run.finished
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
