@@ -41,7 +41,7 @@ FAMILIES = [
     ("timm/vit_tiny_patch16_224", {"image_size": 32}, 32, 0, 0, False),
     ("timm/swin_tiny_patch4_window7_224", {"image_size": 64}, 64, 0, 0, True),  # channels last
 ]
-IDS = [family[0] for family in FAMILIES]
+LARGE = ("timm/densenet121", "timm/swin_tiny_patch4_window7_224")  # seconds each
 
 
 def batch_norms(model):
@@ -61,7 +61,13 @@ def cosine(a, b):
     return F.cosine_similarity(a.flatten(1), b.flatten(1)).min().item()
 
 
-@pytest.mark.parametrize(("name", "options", "size", "norms", "foldable", "closed"), FAMILIES, ids=IDS)
+@pytest.mark.parametrize(
+    ("name", "options", "size", "norms", "foldable", "closed"),
+    [
+        pytest.param(*family, id=family[0], marks=pytest.mark.slow if family[0] in LARGE else ())
+        for family in FAMILIES
+    ],
+)
 def test_view_equals_the_model(make, generator, name, options, size, norms, foldable, closed):
     model = make(name, **options)
     images = torch.rand(3, 3, size, size, generator=generator)

@@ -149,6 +149,7 @@ def test_ctrl_c_writes_a_checkpoint(tiny):
     assert "Stopped at" in (run.path / "progress.log").read_text()
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one(tiny, tmp_path):
     """At a learning rate so small that rounding, which turns the sign of a gradient near zero, does not add up."""
     config = tiny(name="two", train={"epochs": 1, "method": "at"}, optimizer={"lr": 1e-4})
