@@ -106,7 +106,7 @@ def look(model: nn.Module, images: Tensor) -> dict[str, Any]:
     form, reason, apart = held(model, images)
     view = InferenceView(model, form=form)
     with torch.no_grad():
-        labels = view(images).argmax(dim=1)
+        labels = view(images).argmin(dim=1)  # the loss of a saturated answer would be flat
     keys = Keys(0, "zoo", torch.arange(len(images)))
     try:
         attacked = pgd(view, images, labels, budget=BUDGET, keys=keys, steps=1, random_start=False).images
