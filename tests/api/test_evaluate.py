@@ -1,4 +1,4 @@
-"""``counterpart.evaluate`` of live models: right values, nothing left changed, stops that go on, folders that are told."""
+"""``counterpart.evaluate`` of live models: right values, nothing left changed, stops that go on, folders."""
 
 import subprocess
 import sys
@@ -261,7 +261,7 @@ def test_what_a_table_says_in_every_form(net, images, labels, tmp_path):
     assert "&lt;mine&gt; &amp; 50%" in judged._repr_html_()
     assert "<mine>" not in judged._repr_html_()
     assert repr(judged).splitlines()[0] == "<mine> & 50% on tensors (test), linf 0.01, n = 40"
-    with pytest.raises(KeyError, match="was not measured. Did you mean 'clean'"):
+    with pytest.raises(KeyError, match=r"was not measured\. Did you mean 'clean'"):
         judged["clear"]
 
 
