@@ -91,7 +91,10 @@ def test_linked_files_exist():
 
 
 def test_python_in_the_readme_parses_and_its_names_exist():
-    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    for node in ast.walk(ast.parse(block)):
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(blocks) == 2
+    for node in ast.walk(ast.parse("\n".join(blocks))):
         if isinstance(node, ast.ImportFrom) and node.module == "counterpart":
             assert {alias.name for alias in node.names} <= set(counterpart.__all__)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "cp":
+            assert node.attr in counterpart.__all__

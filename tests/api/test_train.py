@@ -57,8 +57,8 @@ def test_objects_train_as_the_command_trains_them(mine, tmp_path):
     )
     assert run.finished
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    words = ["train", "digits/at", "--data.name", "trainets:data", "--model.name", "trainets:Net", "--model.width", "null",
-             "--name", "named"]  # fmt: skip
+    words = ["train", "digits/at", "--data.name", "trainets:data", "--model.name", "trainets:Net", "--model.width",
+             "null", "--name", "named"]  # fmt: skip
     for name, value in CHANGES.items():
         words += [f"--{name}", "null" if value is None else str(value)]
     assert main(words) == 0

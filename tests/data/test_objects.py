@@ -1,7 +1,7 @@
 """Images that a program holds: every form comes to the same pixels, labels and names, and what is none is told."""
 
-import os
 import tempfile
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ class Columns:
     """Imitates a data set of Hugging Face."""
 
     column_names = ("img", "fine_label", "coarse_label")
-    features = {"img": object(), "fine_label": Names()}
+    features = MappingProxyType({"img": object(), "fine_label": Names()})
 
     def __len__(self):
         return 6
@@ -137,7 +137,7 @@ def test_what_is_no_data_is_told(data, words):
 
 def test_columns_that_are_not_there_are_told():
     other = type("Other", (Columns,), {"column_names": ("picture", "label")})()
-    with pytest.raises(ValueError, match="columns picture, label: none holds images. Rename one to image"):
+    with pytest.raises(ValueError, match=r"columns picture, label: none holds images\. Rename one to image"):
         read_objects(other)
 
 
@@ -148,7 +148,7 @@ def test_a_large_set_is_mapped_and_leaves_no_file(folder, monkeypatch, tmp_path)
     read = read_objects(Pictures(), folder=tmp_path / "not" / "there" if folder else None)
     assert torch.equal(read.read(torch.arange(6)), PIXELS)
     assert read.pixels.untyped_storage().filename is not None
-    assert os.listdir(tmp_path) == []
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_splits_are_drawn_from_training_images_or_given():

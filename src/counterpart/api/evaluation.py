@@ -23,7 +23,7 @@ def evaluate(
     model: Model,
     data: Any = None,
     *,
-    attacks: str | Sequence[Mapping[str, Any]] = "autoattack",
+    attacks: str | Sequence[str | Mapping[str, Any]] = "autoattack",
     eps: float | str | Sequence[float | str] | None = None,
     norm: str | None = None,
     n: int | None = None,
@@ -44,7 +44,7 @@ def evaluate(
             folder, a checkpoint, timm/NAME, ARCHITECTURE@WEIGHTS, module:function.
         data: (images, labels) as tensors or arrays, a torch or Hugging Face data set, a folder of images, or the name
             of a data set. Default: the images that a run is judged on.
-        attacks: names with commas between them, or a list such as [{"attack": "pgd", "steps": 50}].
+        attacks: names with commas between them, or a list such as ["fgsm", {"attack": "pgd", "steps": 50}].
         eps: radius of the budget, such as "8/255" or 0.5; or several, rising, for a curve of accuracy against radius:
             ["2/255", "4/255", "8/255"]. Default: the run's, or 8/255.
         norm: "linf", "l2" or "l1". Default: the run's, or "linf".
