@@ -23,7 +23,7 @@ ROWS = [
         "devices",
         "statistics",
         "part_maps",
-        "wording",
+        "renamed_settings",
     },
     {"batch", "budget", "rundir", "progress"},
     {"pictures", "protocols"},

@@ -20,8 +20,8 @@ from counterpart.config import resolve
 from counterpart.jobs.judging import case_of
 from counterpart.jobs.targets import open_targets
 from counterpart.records import fingerprint
+from counterpart.renamed_settings import in_current_words
 from counterpart.seeding import Keys, derive
-from counterpart.wording import in_current_words
 
 STORED = Path(__file__).parent / "stored"
 COMMANDS = yaml.safe_load((STORED / "commands.yaml").read_text())

@@ -24,7 +24,7 @@ from . import records
 from .errors import UserError
 from .parsing import parse_json, read_yaml
 from .records import Record
-from .wording import in_current_words
+from .renamed_settings import in_current_words
 
 # What may change between two starts of the same run without making it another run.
 NOT_IDENTITY = (

@@ -18,8 +18,8 @@ from .. import parsing
 from ..catalogue import METHODS
 from ..errors import UserError, nearest
 from ..numerals import readable as readable
+from ..renamed_settings import current_name, in_first_words, old_words_in
 from ..rundir import NOT_IDENTITY as NOT_IDENTITY
-from ..wording import current_name, in_first_words, old_words_in
 from .attack import AttackSettings
 from .corruptions import CorruptionsSettings
 from .data import DataSettings

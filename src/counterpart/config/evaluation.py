@@ -9,7 +9,7 @@ from ..catalogue import ATTACKS, SUITES, is_users_code, known_names
 from ..catalogue.attacks import AttackFacts
 from ..catalogue.entries import Entry
 from ..errors import nearest
-from ..wording import RENAMED_SUITES
+from ..renamed_settings import RENAMED_SUITES
 from .values import Number, Radii, Section, check_options, entry_of, named, setting
 
 

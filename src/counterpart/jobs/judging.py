@@ -30,8 +30,8 @@ from ..importance.rules import constant
 from ..models.inference import InferenceView
 from ..protocols import Classifier, NamedAttack, Rule
 from ..records import Record, fingerprint
+from ..renamed_settings import in_first_words
 from ..rundir import RunDir, write_atomically
-from ..wording import in_first_words
 from .accuracy_table import DISTANCE, accuracy_by_radius, print_accuracies
 from .notes import say
 from .recognition import recognise_model

@@ -27,9 +27,9 @@ from ..models.onnx_file import NOTE, OnnxModel
 from ..models.published import load_published
 from ..models.user_code import load_user
 from ..records import fingerprint
+from ..renamed_settings import in_first_words
 from ..rundir import RunDir, members
 from ..training import checkpoint
-from ..wording import in_first_words
 
 JUDGING = (
     "evaluate",

@@ -15,8 +15,8 @@ from ..evaluation.verify import Verified, verify
 from ..parsing import read_json
 from ..protocols import NamedAttack
 from ..records import Record, fingerprint
+from ..renamed_settings import in_current_words
 from ..rundir import RunDir, members
-from ..wording import in_current_words
 from .judging import budgets_of
 from .targets import open_targets
 

@@ -1,7 +1,7 @@
 """Tables and figures of the papers as named experiments, published numbers beside measured ones."""
 
 from ..errors import UserError, nearest
-from ..wording import current_experiment_name
+from ..renamed_settings import current_experiment_name
 from .comparing import best_rows as best_rows
 from .comparing import differences as differences
 from .comparing import seed_differences as seed_differences

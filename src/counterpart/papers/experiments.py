@@ -19,8 +19,8 @@ from ..config import Config, plain, resolve
 from ..errors import UserError, nearest
 from ..recipes import load
 from ..records import Record, file_hash, read, write
+from ..renamed_settings import first_experiment_name, in_first_words
 from ..rundir import RunDir
-from ..wording import first_experiment_name, in_first_words
 from .cells import SMOKE_STEPS, Column, few, measure
 
 NATURAL = "natural"

@@ -8,9 +8,9 @@ from statistics import fmean
 from typing import Any
 
 from ..records import Record, fingerprint
+from ..renamed_settings import in_current_words, in_first_words
 from ..rundir import NOT_IDENTITY
 from ..statistics import mcnemar, over_seeds, welch
-from ..wording import in_current_words, in_first_words
 from .runs import CLEAN, WORST, Evaluation, Run, size_text
 
 # Settings that do not make a run another method.

@@ -7,8 +7,8 @@ from counterpart import papers
 from counterpart.cli import main
 from counterpart.config import identity, plain, resolve, settings
 from counterpart.errors import UserError
+from counterpart.renamed_settings import FIRST_WORDS, current_name, in_current_words, in_first_words
 from counterpart.rundir import RunDir
-from counterpart.wording import FIRST_WORDS, current_name, in_current_words, in_first_words
 
 STORED = {"seed": 1, "part": {"mask": "soft", "masks": None, "mask_from": "clean", "eps_low": 0.02}}
 TODAY = {"seed": 1, "mask": {"rule": "soft", "files": None, "drawn_from": "clean", "eps_low": 0.02}}
