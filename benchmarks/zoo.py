@@ -33,6 +33,7 @@ from counterpart import devices, records
 from counterpart.attacks import pgd
 from counterpart.budget import Linf
 from counterpart.errors import UserError
+from counterpart.losses.classification import margin
 from counterpart.models import MODELS, create
 from counterpart.models.forms import Form, ViewDifference, difference, is_own
 from counterpart.models.inference import InferenceView, decide_form
@@ -106,10 +107,12 @@ def look(model: nn.Module, images: Tensor) -> dict[str, Any]:
     form, reason, apart = held(model, images)
     view = InferenceView(model, form=form)
     with torch.no_grad():
-        labels = view(images).argmin(dim=1)  # the loss of a saturated answer would be flat
+        labels = view(images).argmax(dim=1)
     keys = Keys(0, "zoo", torch.arange(len(images)))
     try:
-        attacked = pgd(view, images, labels, budget=BUDGET, keys=keys, steps=1, random_start=False).images
+        # The margin's slope does not vanish, as that of the cross-entropy does where an answer is saturated.
+        options: dict[str, Any] = {"loss": margin, "steps": 1, "random_start": False}
+        attacked = pgd(view, images, labels, budget=BUDGET, keys=keys, **options).images
         moved = bool((attacked != images).flatten(1).any(dim=1).all())
     except RuntimeError as error:  # how torch says that there is no gradient to follow
         reason, moved = f"{reason or ''} No step: {str(error).splitlines()[0]}".strip(), False
@@ -266,7 +269,8 @@ def smallest(family: str) -> str | None:
 
 def own_networks() -> Iterator[tuple[str, tuple[tuple[int, ...], Build]]]:
     """This project's, part models included; of part models the view is held to them here as well."""
-    for name in (*MODELS, "wrn-10-2", "dm-wrn-10-2"):
+    named = [name for name in MODELS if "-D-" not in name and "/" not in name]  # one network each
+    for name in (*named, "wrn-10-2", "dm-wrn-10-2"):
         size = 28 if name == "mnist-cnn" else 32
         yield name, ((size,), partial(own_network, name))
     for head in ("downsampled", "bounding-box", "pixel", "two-headed"):
