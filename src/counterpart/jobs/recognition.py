@@ -12,9 +12,7 @@ from ..rundir import write_atomically
 from .targets import Target
 
 FILE = "first-logits.safetensors"
-SAME = (
-    1e-3  # of the largest logit: float32 on other threads differs by a hundredth of that, other code by more
-)
+SAME = 1e-3  # of the largest logit: float32 on other threads differs by far less, other code by more
 
 
 def recognise_model(folder: Path, target: Target) -> None:
