@@ -1,1 +1,1 @@
-"""Judging models: every number from a full-precision pass on what an attack returned."""
+"""Judges models: every number comes from a full-precision pass on the images that an attack returned."""

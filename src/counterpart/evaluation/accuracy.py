@@ -1,7 +1,11 @@
-"""Clean and robust accuracy: a row per image, committed unit by unit, so that a killed evaluation goes on.
+"""Clean and robust accuracy, from one row per image.
 
-The evaluator trusts nobody. Attacks search on a fast view of the model; a success counts only if the original
-model in float32 is fooled by exactly these pixels and ``budget.contains`` holds.
+Results are written unit by unit (one attack on one chunk of images), so that a killed evaluation goes on
+where it stopped.
+
+The evaluator trusts no attack. Attacks search on a view of the model, which is a faster copy. A success
+counts only if the original model in float32 is fooled by exactly the returned pixels, and if
+``budget.contains`` says that these pixels are allowed.
 """
 
 import csv
@@ -39,13 +43,13 @@ from .survivors import Standing, Turn, take_turns
 NO_GRADIENT = (
     "does not require grad",
     "appears to not have been used in the graph",
-)  # what autograd says then
+)  # what autograd says where a model's answers have no gradient
 
 BudgetOf = Callable[[Batch], Budget]
-"""Clean images -> what the attacker may do to them."""
+"""A function from a batch of clean images to the budget, which says how far the attacker may change them."""
 
 Budgets = BudgetOf | Mapping[float, BudgetOf]
-"""Of one radius, or of each of several, rising."""
+"""The budgets of one radius, or a mapping from each of several rising radii to its budgets."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,14 @@ class Procedure:
     """How an evaluation goes about its work, whatever it measures.
 
     Attributes:
-        chunk_size: images of a chunk: with one attack, the unit that is committed.
-        batch_size: images that an attack meets at once.
-        device: where to compute.
-        seed: of the attacks' randomness.
-        individual: let each attack meet all images that the model gets right, so that its own strength can be read.
-        save_images: keep the images that fool the model, as float32.
+        chunk_size: the number of images in a chunk. One attack on one chunk is the unit that is committed.
+        batch_size: the number of images that an attack meets at once.
+        device: the device that computes.
+        seed: the number that all randomness of the attacks is derived from.
+        individual: whether each attack meets all images that the model gets right, so that the strength of
+            each attack can be read on its own. Otherwise an attack meets only what earlier attacks left
+            standing.
+        save_images: whether the images that fool the model are kept, as float32.
     """
 
     chunk_size: int
@@ -71,14 +77,22 @@ class Procedure:
 
 @contextmanager
 def as_judged(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Inside the block the model is what judges: in eval mode, in float32, without autocast. Its modes are put back."""
+    """A block in which the model judges: in eval mode, in exact float32 and without autocast.
+
+    The modes that the model had before are put back afterwards.
+    """
     with eval_mode(model), torch.autocast(device.type, enabled=False), devices.exact_float32():
         yield
 
 
 @torch.no_grad()
 def logits_of(model: nn.Module, images: Tensor) -> Tensor:
-    """Logits (B, K) by the original model."""
+    """The logits (B, K) that the original model gives to images (B, C, H, W).
+
+    Raises:
+        ValueError: the model returns something else than a tensor of B rows of logits.
+        NotFinite: a logit is NaN or infinite.
+    """
     with as_judged(model, images.device):
         logits = model(images.float())
     if not isinstance(logits, Tensor):
@@ -95,14 +109,17 @@ def logits_of(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def predictions(model: nn.Module, images: Tensor) -> Tensor:
-    """Classes (B,) by the original model."""
+    """The classes (B,) that the original model answers for images (B, C, H, W)."""
     return logits_of(model, images).argmax(dim=1)
 
 
 def judge(
     model: nn.Module, attacked: Tensor, clean: Tensor, labels: Tensor, budget: Budget
 ) -> tuple[Tensor, Tensor]:
-    """Whether each image counts as fooled (B,), and the predicted classes (B,)."""
+    """Whether each attacked image counts as a success (B,), and the class that the model answers for it (B,).
+
+    An image counts if the model answers another class than its label and the budget allows the change.
+    """
     answers = predictions(model, attacked)
     return (answers != labels) & budget.contains(attacked, clean), answers
 
@@ -118,7 +135,11 @@ def quick(
     device: torch.device,
     seed: int,
 ) -> tuple[float, float]:
-    """(clean, robust) accuracy by one attack, for validation during training; shared between processes."""
+    """The clean accuracy and the accuracy under one attack, both in [0, 1], for validation during training.
+
+    Under ``torchrun`` each batch is shared between the processes, and every process gets the same two
+    numbers.
+    """
     counts = torch.zeros(3, dtype=torch.int64, device=device)
     for batch in batches(images, batch_size=batch_size, device=device):
         if len(batch) == 0:  # a small last batch may leave a process without images
@@ -133,6 +154,7 @@ def quick(
 def _right_and_held(
     model: nn.Module, view: Classifier, batch: Batch, budget_of: BudgetOf, attack: Attack, seed: int
 ) -> tuple[Tensor, Tensor]:
+    """Whether each image (B,) is classified correctly, and whether it still is after the attack."""
     right = predictions(model, batch.images) == batch.labels
     held = right.clone()
     if right.any():
@@ -155,34 +177,46 @@ def evaluate(
     procedure: Procedure,
     title: str = "evaluation",
 ) -> list[LedgerRow]:
-    """Every attack on every image that is still classified correctly when its turn comes.
+    """One row per image, after every attack has met every image that was still standing at its turn.
 
-    Where an attack stopped at an image that fools the view and not the model (near the boundary, or in bf16), it is run
-    once more, on the model itself. Within a chunk, the images that an attack meets are packed into batches anew, so
-    that batches stay full as images fall. Under ``torchrun`` chunks are dealt out over processes; what a batch holds
-    does not depend on that.
+    An image stands while the model classifies it correctly and no attack has fooled the model with it.
 
-    Of several radii the smallest comes first, with every attack. What fell there counts as fallen at the larger ones,
-    and is not attacked again (with ``individual``, not by the same attack). An attack with ``nearest`` runs once, at
-    the smallest radius, and each radius judges the nearest images that it found. Draws are named by the attack alone:
-    at every radius an image meets those that it would meet in an evaluation of this radius.
+    An attack may stop at an image that fools the view but not the model, because the image lies near the
+    decision boundary or because the view computes in bf16. Then the attack runs once more on the model
+    itself.
+
+    Within a chunk, the images that an attack meets are packed into new batches, so that batches stay full as
+    images fall. Under ``torchrun`` the chunks are dealt out to the processes. What a batch holds does not
+    depend on the number of processes.
+
+    With several radii, every attack runs at the smallest radius first. An image that fell there counts as
+    fallen at the larger radii and is not attacked again. With ``individual`` this holds for each attack on
+    its own: only the attack that felled the image passes it over.
+
+    An attack with ``nearest`` looks for the nearest adversarial image. It runs once, at the smallest radius,
+    and the images that it found are judged at every radius.
+
+    Random draws are named by the attack and not by the radius, so that an image meets the same draws as in an
+    evaluation of this radius alone.
 
     Args:
-        model: the original, judged in float32.
-        view: what the attacks search on.
-        images: what to evaluate.
-        attacks: in the order in which "first" is meant; cheapest first.
-        budget_of: what the attacker may do; of several radii, a mapping from each to that, rising.
-        ledger: where units go; of ``chunks_of(images, procedure.chunk_size)`` chunks.
-        procedure: sizes, device, seed, and whether attacks are read alone.
-        title: words before the progress bar.
+        model: the original model, which judges in float32.
+        view: the copy of the model that the attacks search on.
+        images: the images to evaluate.
+        attacks: the attacks in the order in which they run, the cheapest first. The first that fools the
+            model with an image is named in its row.
+        budget_of: how far the attacker may change the images; for several radii, a mapping from each radius
+            to its budgets, rising.
+        ledger: the ledger that receives the units, with ``chunks_of(images, procedure.chunk_size)`` chunks.
+        procedure: the sizes, the device, the seed, and whether each attack is read on its own.
+        title: the words before the progress bar.
 
     Returns:
-        A row per image, in data-set order.
+        One row per image, in the order of the data set.
 
     Raises:
-        UserError: no images, labels that the model does not have, answers that are not finite, a model that changes
-            while it is evaluated, or no memory. What is committed stays.
+        UserError: there are no images, a label is no class of the model, an answer is not finite, the model
+            changes while it is evaluated, or memory does not suffice. What is committed stays.
     """
     if len(images) == 0:
         raise UserError(f"the {images.split} split of {images.name} holds no images: nothing to evaluate.")
@@ -210,7 +244,7 @@ def evaluate(
 
 
 def by_radius(budget_of: Budgets) -> dict[float | None, BudgetOf]:
-    """The budgets of each radius, rising; of a single one under None."""
+    """A mapping from each radius, rising, to its budgets; an evaluation of one radius has the key None."""
     return {None: budget_of} if callable(budget_of) else {radius: budget_of[radius] for radius in budget_of}
 
 
@@ -220,26 +254,26 @@ def widest(budget_of: Budgets) -> BudgetOf:
 
 
 def units_of(attacks: Sequence[NamedAttack], radii: Sequence[float | None]) -> dict[str, NamedAttack]:
-    """{name of a unit: its attack}, attack by attack and radius by radius."""
+    """A mapping from the name of each unit to its attack, ordered by attack and then by radius."""
     turns = take_turns(attacks, radii)
     return {turn.unit: attack for attack in attacks for turn in turns if turn.attack is attack}
 
 
 def _is_made(ledger: Ledger, turn: Turn, chunk: int, unit: Unit | None, procedure: Procedure) -> bool:
-    """Whether a unit is there, and its images if they are asked for."""
+    """Whether a unit is in the ledger, together with its images where these are asked for."""
     if unit is None:
         return False
     return turn.attack is None or not procedure.save_images or ledger.keeps(turn.unit, chunk, unit)
 
 
 def chunks_of(images: ImageSet, chunk_size: int) -> int:
-    """How many chunks a set has."""
+    """The number of chunks that a set of images is cut into; the last chunk may be smaller."""
     return -(-len(images) // chunk_size)
 
 
 @dataclass(frozen=True)
 class _Work:
-    """All that every turn needs."""
+    """Everything that each turn of an evaluation needs: ``weights`` is the hash of the model at the start."""
 
     model: nn.Module
     view: Classifier
@@ -251,7 +285,10 @@ class _Work:
 
 @dataclass(frozen=True)
 class _Found:
-    """What one batch came to. For the clean images, "fooled" are those that are wrong anyway."""
+    """The result of one batch.
+
+    On clean images no attack runs, and ``fooled`` marks the images that the model gets wrong anyway.
+    """
 
     positions: Tensor
     answers: Tensor
@@ -264,7 +301,10 @@ class _Found:
 
 
 def _make_unit(work: _Work, turn: Turn, positions: Tensor) -> tuple[Unit, Tensor | None]:
-    """Attack the images at some positions; the unit, and the images that fool where they are to be kept."""
+    """The unit that results from attacking the images at some positions, and the images that fool the model.
+
+    The images are None where they are not to be kept.
+    """
     started = time.monotonic()
     judged = _run(work, turn, positions)
     unit = _unit(judged, time.monotonic() - started)
@@ -278,13 +318,13 @@ def _make_unit(work: _Work, turn: Turn, positions: Tensor) -> tuple[Unit, Tensor
 
 
 def _run(work: _Work, turn: Turn, positions: Tensor) -> list[_Found]:
-    """The batches of a unit, one after the other."""
+    """The results of a unit's batches, computed one after the other."""
     name, failed, device = turn.unit, 0, work.procedure.device
     judged = []
     for part in torch.split(positions, work.procedure.batch_size):
         try:
             judged.append(_attempt(work, turn, part))
-        except ValueError as error:  # of what comes from outside: labels, pixels, answers
+        except ValueError as error:  # labels, pixels and answers come from outside
             raise UserError(f"{name}: {error}") from error
         except (RuntimeError, MemoryError) as error:
             if any(words in str(error) for words in NO_GRADIENT):
@@ -297,7 +337,7 @@ def _run(work: _Work, turn: Turn, positions: Tensor) -> list[_Found]:
                 raise
             failed = len(part)
             break
-    if failed:  # outside of the handler: its error would keep the memory of the failed batch alive
+    if failed:  # This stands outside of the handler, whose error would keep the failed batch's memory alive.
         fits = devices.size_that_fits(lambda size: _attempt(work, turn, positions[:size]), failed, device)
         advice = f"--evaluate.batch-size {fits} fits" if fits else "not even one image fits"
         raise UserError(f"Out of memory with {name} on batches of {failed}: {advice}.")
@@ -305,7 +345,7 @@ def _run(work: _Work, turn: Turn, positions: Tensor) -> list[_Found]:
 
 
 def _attempt(work: _Work, turn: Turn, positions: Tensor) -> _Found:
-    """One attack on one batch, judged."""
+    """The judged result of one turn on one batch."""
     named, device = turn.attack, work.procedure.device
     batch = read_batch(work.images, positions, device, with_parts=named is not None and named.parts)
     if named is None:
@@ -322,10 +362,10 @@ def _attempt(work: _Work, turn: Turn, positions: Tensor) -> _Found:
     fooled = (answers != batch.labels) & allowed.any(dim=0)
     with torch.no_grad():
         claimed = work.view(pixels).argmax(dim=1) != batch.labels
-    if len(radii) > 1:  # what lies beyond all radii claims nothing
+    if len(radii) > 1:  # an image beyond all radii claims no success
         claimed &= allowed.any(dim=0)
     forwards, again = forwards + 1, claimed & ~fooled
-    if bool(again.any()):  # the attack stopped at what fools the view alone: once more, on the model itself
+    if bool(again.any()):  # These images fool the view alone, so the attack runs again on the model itself.
         part, narrowed = batch.select(again), [budget.select(again) for budget in budgets]
         with as_judged(work.model, device):
             second = _search(named, work.model, part, narrowed, keys[again])
@@ -346,7 +386,12 @@ def _attempt(work: _Work, turn: Turn, positions: Tensor) -> _Found:
 def _search(
     named: NamedAttack, model: Classifier, batch: Batch, budgets: Sequence[Budget], keys: Keys
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The images to judge, the nearest ones, and the passes (B,), of one run in the smallest budget."""
+    """What one run of an attack in the smallest budget returns.
+
+    Returns:
+        The images to judge, the nearest adversarial images, and the numbers (B,) of forward and of backward
+        passes.
+    """
     attacked = named.on(model, batch, budget=budgets[0], keys=keys)
     nearest = attacked.nearest if named.nearest else attacked.images
     if nearest is None:
@@ -358,12 +403,15 @@ def _search(
 
 
 def _allowed(budgets: Sequence[Budget], pixels: Tensor, batch: Batch) -> Tensor:
-    """Whether each budget (R,) allows each image: (R, B)."""
+    """Whether each of R budgets allows each of B images, as (R, B)."""
     return torch.stack([budget.contains(pixels, batch.images) for budget in budgets])
 
 
 def _distances(model: nn.Module, nearest: Tensor, batch: Batch, budget: Budget) -> Tensor:
-    """How far the images are that fool the original model (B,), measured here; infinite where they do not."""
+    """The distance (B,) of each image that fools the original model; infinite where it does not.
+
+    The distance is measured here, since what the attack says about it is not trusted.
+    """
     length = budget.distance(nearest, batch.images) * budget.size(batch.images)
     return torch.where(predictions(model, nearest) != batch.labels, length, torch.inf)
 
@@ -371,7 +419,10 @@ def _distances(model: nn.Module, nearest: Tensor, batch: Batch, budget: Budget) 
 def read_batch(
     images: ImageSet, positions: Tensor, device: torch.device, *, with_parts: bool = False
 ) -> Batch:
-    """The images at some positions, as an attack meets them; ``with_parts``, their part ids as far as there are any."""
+    """The images at some positions as a batch that an attack can meet.
+
+    ``with_parts`` adds the part ids of those images that are annotated.
+    """
     chosen = images.subset(positions)
     everything = torch.arange(len(chosen))
     pixels = as_floats(chosen.read(everything).to(device))
@@ -385,6 +436,7 @@ def read_batch(
 
 
 def _unit(judged: Sequence[_Found], seconds: float) -> Unit:
+    """The unit that the results of its batches make up."""
     columns = {
         name: torch.cat([getattr(part, name).cpu() for part in judged]).tolist()
         for name in ("positions", "answers", "fooled", "forwards", "backwards")
@@ -395,16 +447,17 @@ def _unit(judged: Sequence[_Found], seconds: float) -> Unit:
 
 
 def _numbers(parts: Sequence[Tensor]) -> list[float | None] | None:
-    """Of all batches, with None in place of NaN and infinity; None where the unit has no such column."""
+    """The numbers of all batches, with None for NaN and infinity; None if the unit has no such column."""
     if not parts:
         return None
     return [value if math.isfinite(value) else None for part in parts for value in part.tolist()]
 
 
 def write_table(path: Path, rows: Sequence[LedgerRow], classes: Sequence[str]) -> None:
-    """The per-image table as CSV.
+    """Write the table of all images as a CSV file, one line per image.
 
-    Of several radii it has that at which an image fell; of attacks that tell, how far the nearest image is.
+    With several radii, a column has the radius at which the image fell. An attack that looks for the nearest
+    adversarial image has a column with its distance.
     """
     several = any(row.radii for row in rows)
     telling = list(dict.fromkeys(name for row in rows for name in row.distances))
@@ -424,7 +477,7 @@ def write_table(path: Path, rows: Sequence[LedgerRow], classes: Sequence[str]) -
     write_atomically(path, write)
 
 
-SMALLER = "a smaller radius"  # stands for what felled an image there
+SMALLER = "a smaller radius"  # the name given to whatever felled an image there
 
 
 def rows_at(
@@ -434,9 +487,10 @@ def rows_at(
     radii: Sequence[float],
     individual: bool = False,
 ) -> list[LedgerRow]:
-    """The rows as they stand at one radius of several: with names of attacks in place of units.
+    """The rows as they stand at one of several radii, with names of attacks in place of names of units.
 
-    An image that fell at a smaller radius is fooled by ``SMALLER``; with ``individual``, by whatever fooled it there.
+    An image that fell at a smaller radius is said to be fooled by ``SMALLER``. With ``individual`` it is said
+    to be fooled by the attacks that fooled it there.
     """
     attack_of = {unit: attack.name for unit, attack in units_of(attacks, radii).items()}
     made = []
@@ -457,11 +511,14 @@ def metrics(
     individual: bool = False,
     radii: Sequence[float] = (),
 ) -> list[Record]:
-    """Accuracies with intervals: clean, after each line of attacks, and in the worst case.
+    """The accuracies with their 95 % intervals: clean, after each line of attacks, and in the worst case.
 
-    A line counts what it and all earlier lines left, or with ``individual`` what it alone left. Of several radii each
-    has its records, whose details say ``eps``; those of the last are named as those of a single radius are, and the
-    others "accuracy/PGD-20 at 4/255".
+    A line is one row of the results; it may gather several attacks. It counts the images that it and all
+    earlier lines left standing, or with ``individual`` those that it alone left standing.
+
+    With several radii, each radius has its own records, whose details say ``eps``. The records of the largest
+    radius have the same names as those of an evaluation of one radius. The others have names such as
+    "accuracy/PGD-20 at 4/255".
     """
     details = {**details, "individual": individual}
 
@@ -483,7 +540,7 @@ def metrics(
 def _standing(
     rows: Sequence[LedgerRow], attacks: Sequence[NamedAttack], individual: bool
 ) -> dict[str, list[bool]]:
-    """{line: whether each image stands after it}, and the worst case."""
+    """A mapping from each line, and from "worst case", to whether each image stands after it."""
     survivors = {}
     so_far: set[str] = {SMALLER}
     for line in dict.fromkeys(attack.line for attack in attacks):
@@ -495,9 +552,10 @@ def _standing(
 
 
 def median_distances(rows: Sequence[LedgerRow], details: Mapping[str, Any]) -> list[Record]:
-    """The median distance to the nearest image that each attack found, of those that tell.
+    """The median distance to the nearest adversarial image, for each attack that looks for it.
 
-    Over the images that the attack met, all of which the model gets right; none where it found nothing for half.
+    The median is taken over the images that the attack met, all of which the model gets right. The value is
+    None where the attack found nothing for half of them.
     """
     made = []
     for name in dict.fromkeys(name for row in rows for name in row.distances):
@@ -518,6 +576,7 @@ def _accuracy(
     details: dict[str, Any],
     seconds: float,
 ) -> Record:
+    """The record of one accuracy, with its interval, the counts of each class and the passes."""
     per_class = {classes[label]: [0, 0] for label in sorted({row.label for row in rows})}
     for row, right in zip(rows, right_images, strict=True):
         counts = per_class[classes[row.label]]
