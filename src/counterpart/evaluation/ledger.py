@@ -1,8 +1,10 @@
 """The ledger of an evaluation: what happened to every image, committed to disk unit by unit.
 
-A unit is one attack on one chunk of the images. Chunks have fixed members; a unit holds those of them that the
-attack met. Its file is written atomically and never made twice, so a killed evaluation goes on where it stood. A folder
-belongs to one identity: everything that decides what the rows say.
+A unit is one attack on one chunk of the images. A chunk always has the same images, and a unit holds those of
+them that the attack met. Each unit is a file that is written atomically and never made twice, so that a
+killed evaluation goes on where it stopped.
+
+A folder belongs to one evaluation. Its identity is everything that decides what the rows say.
 """
 
 import hashlib
@@ -29,19 +31,21 @@ CLEAN = "clean"  # the unit that holds the answers on clean images
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """One image: who it is, what the model says, and which attacks fooled it.
+    """The results of one image: what the model answers, and which attacks fooled the model with it.
 
     Attributes:
-        index: data-set index.
-        label: true class.
-        clean: predicted class of the clean image.
-        fooled: names of the attacks that fooled it, in order.
-        answer: predicted class after the first of them; the clean prediction where none did.
-        forwards: passes spent on it, all attacks together, the clean one included.
-        backwards: likewise.
-        radii: the radius at which each of ``fooled`` fooled it, where an evaluation has several; rising.
-        distances: {attack: how far the nearest image is that it found}, of attacks that tell; infinite where it found
-            none. See ``protocols.Attacked``.
+        index: the index of the image in its data set.
+        label: the true class.
+        clean: the class that the model answers for the clean image.
+        fooled: the names of the attacks that fooled the model with it, in the order in which they did.
+        answer: the class that the model answers after the first of these attacks; the clean answer if there
+            is none.
+        forwards: the number of forward passes spent on it by all attacks together, plus the clean pass.
+        backwards: the number of backward passes spent on it by all attacks together.
+        radii: the radius at which each of ``fooled`` succeeded, rising; empty where an evaluation has one
+            radius.
+        distances: a mapping from each attack that looks for the nearest adversarial image to the distance of
+            what it found; infinite where it found none. See ``protocols.Attacked``.
     """
 
     index: int
@@ -61,23 +65,26 @@ class LedgerRow:
 
     @property
     def fooled_by(self) -> str:
-        """The first attack that fooled it; "" if none, "clean" if it was wrong anyway."""
+        """The first attack that fooled the model; "" if none did, "clean" if the clean answer is wrong already."""
         return CLEAN if not self.right else self.fooled[0] if self.fooled else ""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One attack on one chunk: a column entry for every image that it met.
+    """The results of one attack on one chunk. Each list has one entry for each image that the attack met.
 
     Attributes:
-        positions: rows of the evaluated set.
-        answers: predicted class of what the attack returned.
-        fooled: whether that counts: answered wrongly, and within the budget.
-        forwards: passes spent.
-        backwards: likewise.
-        seconds: compute time of the whole unit.
-        radii: where an evaluation has several, the smallest at which the image fell; None where it did not.
-        distances: of attacks that tell, how far the nearest image is that fools the model; None where none was found.
+        positions: the places of the images in the evaluated set, from 0.
+        answers: the class that the model answers for what the attack returned.
+        fooled: whether the image counts as a success: the answer is wrong, and the change is within the
+            budget.
+        forwards: the number of forward passes spent.
+        backwards: the number of backward passes spent.
+        seconds: the compute time of the whole unit.
+        radii: the smallest radius at which the image fell, or None where it stands. The list itself is None
+            where an evaluation has one radius.
+        distances: the distance of the nearest image found that fools the model, or None where none was found.
+            The list itself is None for attacks that do not look for the nearest image.
     """
 
     positions: list[int]
@@ -90,7 +97,10 @@ class Unit:
     distances: list[float | None] | None = None
 
     def fallen_within(self, radius: float | None) -> list[int]:
-        """Positions of the images that fell at this radius or a smaller one; None is the only one."""
+        """The positions of the images that fell at this radius or a smaller one.
+
+        None stands for the only radius of an evaluation.
+        """
         fell = [p for p, hit in zip(self.positions, self.fooled, strict=True) if hit]
         if radius is None or self.radii is None:
             return fell
@@ -100,7 +110,7 @@ class Unit:
 
 @dataclass
 class _Tally:
-    """What the units say of an image, as far as they are read."""
+    """What the units that are read so far say about one image."""
 
     index: int
     label: int
@@ -112,7 +122,7 @@ class _Tally:
     distances: dict[str, float] = field(default_factory=dict)
 
     def add(self, name: str, unit: Unit, i: int) -> None:
-        """The i-th entry of a unit."""
+        """Add the i-th entry of a unit."""
         if name == CLEAN:
             self.clean = unit.answers[i]
             return
@@ -127,8 +137,10 @@ class _Tally:
             self.falls.append((radius or 0.0, name, unit.answers[i]))
 
     def finished(self) -> LedgerRow:
-        """The row."""
-        falls = sorted(self.falls, key=lambda fall: fall[0])  # stable: of one radius, in the order of attacks
+        """The row of the image, once all units are read."""
+        falls = sorted(
+            self.falls, key=lambda fall: fall[0]
+        )  # stable: attacks keep their order within one radius
         return LedgerRow(
             self.index,
             self.label,
@@ -147,17 +159,18 @@ class Ledger:
     """The files of one evaluation.
 
     Attributes:
-        folder: holds ``identity.json``, ``units/<attack>-<chunk>.json`` and ``images/<attack>-<chunk>.safetensors``.
-        chunks: how many chunks there are.
+        folder: the folder that holds ``identity.json``, ``units/<attack>-<chunk>.json`` and
+            ``images/<attack>-<chunk>.safetensors``.
+        chunks: the number of chunks that the images are cut into.
     """
 
     folder: Path
     chunks: int
 
     def open(self, identity: Mapping[str, Any]) -> None:
-        """Make the folder for this identity, or check that the one there has it: before any work, in one process.
+        """Make the folder for this identity, or check that an existing folder has the same one.
 
-        What killed processes left half-written there is removed.
+        One process calls this before any work. Files that killed processes left half-written are removed.
 
         Raises:
             UserError: the folder holds another evaluation.
@@ -186,7 +199,13 @@ class Ledger:
         return loaded
 
     def read(self, name: str, chunk: int) -> Unit | None:
-        """A unit, or None where it was not made: not yet, or because no image was left for it."""
+        """The unit of an attack and a chunk, or None if there is none.
+
+        There is none before it is made, nor where no image was left for the attack.
+
+        Raises:
+            UserError: its file is damaged.
+        """
         file = self._file("units", name, chunk, ".json")
         if not file.exists():
             return None
@@ -199,7 +218,7 @@ class Ledger:
         return unit
 
     def commit(self, name: str, chunk: int, unit: Unit, fooling: Tensor | None) -> None:
-        """Keep a unit, and before it the images that fool: (F, C, H, W), where they are to be kept."""
+        """Write a unit, and before it the F images that fool the model, (F, C, H, W), where they are to be kept."""
         if fooling is not None and any(unit.fooled):
             where = [p for p, hit in zip(unit.positions, unit.fooled, strict=True) if hit]
             tensors = {"images": fooling.cpu().contiguous(), "positions": torch.tensor(where)}
@@ -208,7 +227,11 @@ class Ledger:
         write_atomically(self._file("units", name, chunk, ".json"), partial(_write_text, text=text))
 
     def images(self, name: str, chunk: int) -> tuple[Tensor, list[int]] | None:
-        """The images (F, C, H, W) that an attack fooled the model with, and their positions; None if not kept."""
+        """The images (F, C, H, W) that an attack fooled the model with, and their positions; None if not kept.
+
+        Raises:
+            UserError: their file is damaged.
+        """
         file = self._file("images", name, chunk, ".safetensors")
         if not file.exists():
             return None
@@ -222,19 +245,19 @@ class Ledger:
         return images, positions
 
     def gather(self) -> None:
-        """Give every process the units of all; on a disk that they share, each sees them anyway."""
+        """Give every process the units of all processes. Here they share a disk, so there is nothing to do."""
 
     def keeps(self, name: str, chunk: int, unit: Unit) -> bool:
-        """Whether the images of a unit are there (or it has none)."""
+        """Whether the images of a unit are kept, which is also true where no image fooled the model."""
         return not any(unit.fooled) or self._file("images", name, chunk, ".safetensors").exists()
 
     def rows(self, labels: Sequence[int], index: Sequence[int], names: Sequence[str]) -> list[LedgerRow]:
-        """A row per image, from all units.
+        """One row per image, put together from all units.
 
         Args:
-            labels: (N,) true classes.
-            index: (N,) data-set index.
-            names: of the units, attack by attack.
+            labels: the true classes of the N images.
+            index: the data-set indices of the N images.
+            names: the names of the units, attack by attack.
         """
         rows = [_Tally(index=i, label=label) for i, label in zip(index, labels, strict=True)]
         for name in (CLEAN, *names):
@@ -247,16 +270,16 @@ class Ledger:
         return [row.finished() for row in rows]
 
     def seconds(self) -> float:
-        """Compute time, all starts and processes together."""
+        """The compute time in seconds, summed over the units, whichever start or process made them."""
         return float(sum(map(_seconds, (self.folder / "units").glob("*.json"))))
 
     def _file(self, kind: str, name: str, chunk: int, suffix: str) -> Path:
-        # A name may hold a path, of the model that a transfer attack searched on.
+        # The name of a transfer attack may hold the path of the model that it searches on.
         return self.folder / kind / f"{quote(name, safe=' ').replace(' ', '-')}-{chunk:05}{suffix}"
 
 
 def weights_hash(model: nn.Module) -> str:
-    """Twelve hex digits of a model's weights and buffers, the same on every device."""
+    """The first twelve hex digits of a hash of a model's weights and buffers, the same on every device."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         _digest_into(digest, name, value)
@@ -264,7 +287,11 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def _digest_into(digest: "hashlib._Hash", name: str, value: Any) -> None:
-    """A tensor, or what a quantised layer's state holds: tuples of quantised tensors, types and None."""
+    """Add one entry of a model's state to a hash.
+
+    The entry is a tensor, or what the state of a quantised layer holds: tuples of quantised tensors, types
+    and None.
+    """
     if isinstance(value, (tuple, list)):
         for number, member in enumerate(value):
             _digest_into(digest, f"{name}.{number}", member)
@@ -279,7 +306,7 @@ def _digest_into(digest: "hashlib._Hash", name: str, value: Any) -> None:
 
 
 def _scales(value: Tensor) -> list[float]:
-    """What the integers of a quantised tensor are multiples of, and where they are zero."""
+    """The scale and the zero point of a quantised tensor, or those of all its channels."""
     if value.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
         return [value.q_scale(), value.q_zero_point()]
     scales, zeros = value.q_per_channel_scales(), value.q_per_channel_zero_points()
@@ -287,13 +314,15 @@ def _scales(value: Tensor) -> list[float]:
 
 
 def _parse(file: Path) -> Any:
+    """The JSON content of a file of the ledger."""
     try:
         return read_json(file)
-    except ValueError:  # of JSON, or of UTF-8
+    except ValueError:  # The file is no JSON, or no UTF-8.
         raise _damaged(file) from None
 
 
 def _seconds(file: Path) -> float:
+    """The compute time that the file of a unit states."""
     try:
         return float(_parse(file)["seconds"])
     except (LookupError, TypeError, ValueError):
@@ -301,7 +330,10 @@ def _seconds(file: Path) -> float:
 
 
 def _is_sound(unit: Unit) -> bool:
-    """Whether the columns of a unit that was read are numbers, whole but for radii and distances, and of one length."""
+    """Whether the columns of a unit that was read have one length and hold numbers that are not negative.
+
+    All but radii and distances have to be whole numbers.
+    """
     columns = (unit.positions, unit.answers, unit.fooled, unit.forwards, unit.backwards)
     if not all(isinstance(column, list) and len(column) == len(unit.positions) for column in columns):
         return False
@@ -314,6 +346,7 @@ def _is_sound(unit: Unit) -> bool:
 
 
 def _damaged(file: Path) -> UserError:
+    """The error for a file of the ledger that cannot be read."""
     return UserError(f"{file} is damaged. Remove it, and evaluate again: what is missing is made anew.")
 
 

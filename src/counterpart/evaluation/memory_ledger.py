@@ -1,4 +1,4 @@
-"""A ledger that is kept in memory: for an evaluation whose user asked for no folder."""
+"""A ledger that is kept in memory, for an evaluation that writes no folder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,21 +10,22 @@ from torch import Tensor
 from .. import distributed
 from .ledger import Ledger, Unit
 
-MOST_BYTES = 2**31  # of images that fooled the model; those that come after are not kept
+MOST_BYTES = 2**31  # memory for images that fooled the model; images beyond it are not kept
 
 Place = tuple[str, int]
-"""An attack's name and a chunk."""
+"""The name of an attack and the number of a chunk."""
 
 
 @dataclass(frozen=True)
 class MemoryLedger(Ledger):
-    """The units of one evaluation in memory, asked and answered as ``Ledger`` is.
+    """The units of one evaluation in memory, with the same methods as ``Ledger``.
 
     Attributes:
-        most_bytes: how much memory images that fooled the model may take.
-        units: what was committed.
-        pictures: the images that fooled the model, and their positions, where they were kept.
-        radii: (N, 1 or C, H, W) and the data-set index (N,) of a mask-aware evaluation, once drawn.
+        most_bytes: how many bytes of memory the images that fooled the model may take.
+        units: the units that were committed.
+        pictures: the images that fooled the model and their positions, as far as they were kept.
+        radii: the radius planes (N, 1 or C, H, W) of a mask-aware evaluation and the data-set indices (N,) of
+            their images; empty until they are drawn.
     """
 
     folder: Path = Path()
@@ -35,14 +36,14 @@ class MemoryLedger(Ledger):
     radii: list[Tensor] = field(default_factory=list)
 
     def open(self, identity: Mapping[str, Any]) -> None:
-        """Nothing is to be made."""
+        """Do nothing, since there is no folder to make."""
 
     def read(self, name: str, chunk: int) -> Unit | None:
-        """A unit, or None where it was not made."""
+        """The unit of an attack and a chunk, or None where it was not made."""
         return self.units.get((name, chunk))
 
     def commit(self, name: str, chunk: int, unit: Unit, fooling: Tensor | None) -> None:
-        """Keep a unit, and the images that fool as long as there is room for them."""
+        """Keep a unit, and the images that fool the model as long as there is room for them."""
         self.units[name, chunk] = unit
         if fooling is None or not any(unit.fooled):
             return
@@ -56,21 +57,21 @@ class MemoryLedger(Ledger):
         return self.pictures.get((name, chunk))
 
     def keeps(self, name: str, chunk: int, unit: Unit) -> bool:
-        """Always: what found no room is not made again."""
+        """True, always: images that found no room are not made again."""
         return True
 
     def seconds(self) -> float:
-        """Compute time, all processes together."""
+        """The compute time in seconds, summed over all units and processes."""
         return float(sum(unit.seconds for unit in self.units.values()))
 
     def gather(self) -> None:
-        """Give every process the units of all."""
+        """Give every process the units of all processes."""
         for units, pictures in distributed.gather((self.units, self.pictures)):
             self.units.update(units)
             self.pictures.update(pictures)
 
     def write_to(self, ledger: Ledger) -> None:
-        """Commit everything to a ledger on the disk."""
+        """Commit all units to another ledger, such as one on the disk."""
         for (name, chunk), unit in self.units.items():
             images, _ = self.pictures.get((name, chunk), (None, []))
             ledger.commit(name, chunk, unit, images)

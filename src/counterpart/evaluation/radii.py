@@ -1,9 +1,10 @@
-"""Budgets that a mask draws on the attacked model: a radius plane per image, drawn once and kept with the ledger.
+"""The budgets of a mask-aware evaluation: one radius for every pixel, drawn once and kept with the ledger.
 
-A mask-aware (adaptive) attack is no attack of its own: it is any attack under the budget that a rule draws from the
-model that it attacks (Zhang et al. 2024, arXiv 2406.00685, section 4 and tables 2 and 3). Every attack of an
-evaluation meets the same planes, and ``verify`` reads them instead of drawing them anew, since a pixel at the
-threshold may fall on the other side in another batch.
+A mask-aware (adaptive) evaluation runs the usual attacks, but under a budget that a mask rule draws from the
+attacked model itself (Zhang et al. 2024, arXiv 2406.00685, section 4 and tables 2 and 3).
+
+Every attack of an evaluation meets the same planes of radii. ``verify`` reads them instead of drawing them
+again, since a pixel at the threshold may fall on its other side when the batch is another.
 """
 
 from functools import partial
@@ -36,20 +37,21 @@ def draw_radii(
     device: torch.device,
     seed: int,
 ) -> tuple[Float[Tensor, "n c h w"], int]:
-    """The radius of every pixel, from one clean pass on each image; and how many images had a flat map.
+    """The radius of every pixel, from one clean pass on each image, and the number of images with a flat map.
 
     Args:
-        view: of the model that will be attacked.
-        images: what will be attacked.
-        rule: narrows the full budget; its radii have to be per pixel or image.
-        full: what the attacker may do at most.
-        batch_size: images of a pass.
-        device: where to compute.
-        seed: of rules that draw at random.
+        view: a view of the model that will be attacked.
+        images: the N images that will be attacked.
+        rule: the rule that narrows the full budget; its radii have to be per pixel or per image.
+        full: the widest budget, which says how far the attacker may change an image at most.
+        batch_size: the number of images in a pass.
+        device: the device that computes.
+        seed: the number from which rules that draw at random derive their draws.
 
     Returns:
-        (N, 1 or C, H, W) float32, on the CPU; and the number of images that have the full radius everywhere because
-        their map was flat or not finite, or the mask file has none.
+        The radii (N, 1 or C, H, W) in float32, on the CPU, in the unit of the images. The number counts the
+        images that have the full radius everywhere, because their map was flat or not finite or the mask file
+        lacks them.
     """
     planes, flat = [], 0
     for positions in torch.split(torch.arange(len(images)), batch_size):
@@ -61,13 +63,13 @@ def draw_radii(
 
 
 def keep_radii(path: Path, radii: Tensor, images: ImageSet) -> None:
-    """Write the planes, each with the data-set index of its image."""
+    """Write the radius planes to a safetensors file, each with the data-set index of its image."""
     tensors = {"radii": radii.contiguous(), "index": images.index.cpu()}
     write_atomically(path, partial(save_file, tensors))
 
 
 def budgets_from(path: Path) -> BudgetOf:
-    """The budgets of kept planes, found by data-set index.
+    """The budgets whose radius planes a file holds; a batch finds its planes by data-set index.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -83,7 +85,12 @@ def budgets_from(path: Path) -> BudgetOf:
 
 
 def budgets_of_planes(radii: Tensor, index: Tensor) -> BudgetOf:
-    """The budgets of planes (N, 1 or C, H, W), found by the data-set index (N,) of each."""
+    """The budgets whose radius planes are given; a batch finds its planes by data-set index.
+
+    Args:
+        radii: the planes (N, 1 or C, H, W).
+        index: the data-set index (N,) of the image that each plane belongs to.
+    """
     row = {i: position for position, i in enumerate(index.tolist())}
 
     def budget_of(batch: Batch) -> Linf:

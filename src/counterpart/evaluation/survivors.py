@@ -1,7 +1,11 @@
-"""Who attacks whom, and when: every attack in turn at each radius, on the images that still stand.
+"""The order in which attacks take turns, and the images that still stand at each turn.
 
-An image that fell at a smaller radius counts as fallen at every larger one, and is not attacked again. An attack that
-looks for the nearest adversarial image runs once, at the smallest radius, and its images are judged at all of them.
+Every attack runs at the smallest radius, then at the next. An image stands while no attack has fooled the
+model with it. An image that fell at a smaller radius counts as fallen at every larger one, and is not
+attacked again.
+
+An attack that looks for the nearest adversarial image runs once, at the smallest radius. The images that it
+finds are judged at every radius.
 """
 
 from collections.abc import Sequence
@@ -17,13 +21,15 @@ from .ledger import CLEAN, Unit
 
 @dataclass(frozen=True)
 class Turn:
-    """An attack at a radius.
+    """One attack at one radius.
 
     Attributes:
-        attack: who; None for the clean images.
-        radius: at which; None where an evaluation has only one.
-        unit: the name of its units in the ledger: "PGD-20", and of several radii "PGD-20 at 4/255".
-        runs: whether it attacks. If not, it reads what it found when it ran, and judges it by this radius.
+        attack: the attack, or None for the turn that judges the clean images.
+        radius: the radius, in the unit of the images; None where an evaluation has only one.
+        unit: the name of its units in the ledger, such as "PGD-20", or "PGD-20 at 4/255" where there are
+            several radii.
+        runs: whether the attack runs in this turn. If not, the images that it found in an earlier turn are
+            judged at this radius.
     """
 
     attack: NamedAttack | None = None
@@ -33,11 +39,12 @@ class Turn:
 
 
 def take_turns(attacks: Sequence[NamedAttack], radii: Sequence[float | None]) -> list[Turn]:
-    """The turns of all attacks at the smallest radius, then those at the next; clean images come first.
+    """The turns in order: the clean images, then all attacks at the smallest radius, then all at the next.
 
     Args:
-        attacks: in order.
-        radii: rising; ``(None,)`` for a single one, which no name of a unit holds.
+        attacks: the attacks in the order in which they run.
+        radii: the radii, rising; ``(None,)`` for an evaluation of one radius, whose units are named by the
+            attack alone.
     """
     turns = [Turn()]
     for number, radius in enumerate(radii):
@@ -50,25 +57,26 @@ def take_turns(attacks: Sequence[NamedAttack], radii: Sequence[float | None]) ->
 
 
 class Standing:
-    """Which images still stand, turn by turn."""
+    """The images that still stand, updated turn by turn."""
 
     def __init__(self, images: int, individual: bool) -> None:
-        """All of them.
+        """Start with every image standing.
 
         Args:
-            images: how many.
-            individual: whether an attack meets all but those that it felled itself.
+            images: the number of images.
+            individual: whether an attack meets also what other attacks felled, and passes over only what it
+                felled itself.
         """
         self.individual = individual
         self.right = torch.ones(images, dtype=torch.bool)
         self.fallen: dict[str, Tensor] = {}
 
     def among(self, members: Tensor, turn: Turn) -> Tensor:
-        """Those of some positions that a turn meets."""
+        """Those of the given positions whose images the attack of a turn meets."""
         return members[(self.right & ~self._fallen_to(turn))[members]]
 
     def take(self, turn: Turn, unit: Unit) -> None:
-        """Take away what fell in this turn."""
+        """Take away the images that fell in this turn."""
         fallen = torch.tensor(unit.fallen_within(turn.radius), dtype=torch.int64)
         if turn.attack is None:
             self.right[fallen] = False
@@ -76,5 +84,6 @@ class Standing:
             self._fallen_to(turn)[fallen] = True
 
     def _fallen_to(self, turn: Turn) -> Tensor:
+        """Whether each image fell to the attack of a turn, or to any attack where they are not read individually."""
         whose = turn.attack.name if turn.attack and self.individual else ""
         return self.fallen.setdefault(whose, torch.zeros_like(self.right))

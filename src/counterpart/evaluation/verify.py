@@ -1,4 +1,4 @@
-"""Re-derive every claim of a ledger from the saved images, the weights and the data."""
+"""Checks every claim of a ledger again, from the saved images, the weights and the data."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,21 +18,25 @@ from .accuracy import BudgetOf, Budgets, by_radius, logits_of, read_batch
 from .ledger import CLEAN, Ledger, Unit
 from .survivors import Standing, Turn, take_turns
 
-CLOSE = 1e-4  # of a distance: what float32 may change
-MARGINAL = 1e-4  # of the range of an image's logits: floating-point order decides there
+CLOSE = 1e-4  # share of a distance that rounding in float32 may change
+MARGINAL = (
+    1e-4  # share of the range of an image's logits below which the order of additions decides the answer
+)
 
 
 @dataclass
 class Verified:
-    """What came of it.
+    """The result of a verification.
 
     Attributes:
-        claims: answers on clean images and successes of attacks, together.
-        marginal: claims that stand on a margin below 1e-4 of the logits' range, whichever side it fell on today.
-            They count as claims that hold.
+        claims: the number of claims that were checked: answers on clean images and successes of attacks
+            together.
+        marginal: the number of claims whose margin is below 1e-4 of the range of the logits, so that rounding
+            may decide them. They count as claims that hold.
         mismatches: one line for every claim that does not hold.
-        successes: successes of attacks among the claims.
-        after_rounding: how many of them still fool after rounding to 8 bits, or None if that was not asked.
+        successes: the number of claims that are successes of attacks.
+        after_rounding: the number of successes that still fool the model after rounding to 8 bits, or None if
+            that was not asked.
     """
 
     claims: int = 0
@@ -54,21 +58,25 @@ def verify(
     individual: bool = False,
     eight_bits: bool = False,
 ) -> Verified:
-    """Judge again: the clean answers, and that each saved image is allowed, fools, and gives the claimed answer.
+    """The claims of a ledger that hold and those that do not, after judging everything again.
 
-    That each attack met all images that it should have met is checked as well: one that was passed over would
-    count as robust. Of several radii, an image that fell is held against that at which it is said to have fallen.
+    The clean answers are made again. Each saved image has to be within its budget, to fool the model, and to
+    give the claimed answer. Each attack has to have met all images that it should have met, since an image
+    that was passed over would count as robust. With several radii, a fallen image is checked at the radius at
+    which it is said to have fallen.
 
     Args:
-        model: the original, judged in float32.
-        images: what was evaluated.
-        attacks: whose claims.
-        ledger: with its saved images.
-        budget_of: what the attacker was allowed; of several radii, a mapping from each to that, rising.
-        batch_size: images judged at once.
-        device: where to compute.
-        individual: whether each attack met all images that the model gets right, or those that were left.
-        eight_bits: judge the saved images once more after ``to_eight_bits``.
+        model: the original model, which judges in float32.
+        images: the images that were evaluated.
+        attacks: the attacks whose claims are checked, in the order in which they ran.
+        ledger: the ledger that makes the claims, with its saved images.
+        budget_of: how far the attacker was allowed to change the images; for several radii, a mapping from
+            each radius to its budgets, rising.
+        batch_size: the number of images that are judged at once.
+        device: the device that computes.
+        individual: whether each attack met all images that the model gets right. Otherwise it met those that
+            earlier attacks left standing.
+        eight_bits: whether the saved images are judged once more after ``to_eight_bits``.
     """
     result, budgets = Verified(after_rounding=0 if eight_bits else None), by_radius(budget_of)
     work = _Verification(result, model, images, ledger, budgets, batch_size, device)
@@ -97,7 +105,7 @@ def verify(
 
 @dataclass(frozen=True)
 class _Verification:
-    """All that the units of an evaluation are held against."""
+    """Everything that the units of an evaluation are checked against."""
 
     result: Verified
     model: nn.Module
@@ -109,20 +117,25 @@ class _Verification:
 
 
 def to_eight_bits(attacked: Tensor, clean: Tensor, budget: Budget) -> Tensor:
-    """Images as a file can hold them: whole levels of 255, rounded towards the clean value and so still allowed."""
+    """Attacked images as an 8-bit file can hold them, in whole levels of 255.
+
+    Changes are rounded towards the clean value, so that the result is still within the budget.
+    """
     moved = (attacked.double() - clean.double()) * 255
-    # Budgets round inwards: 8 levels may come as 7.99999.
+    # Budgets round inwards, so that a change by 8 levels may arrive as 7.99999.
     nearly = _levels(clean, moved + 1e-4 * moved.sign())
     allowed = budget.contains(nearly, clean).view(-1, 1, 1, 1)
     return torch.where(allowed, nearly, _levels(clean, moved))
 
 
 def _levels(clean: Tensor, moved: Tensor) -> Tensor:
+    """Clean images moved by whole levels of 255: the fractions of ``moved`` are cut off."""
     whole = (clean * 255).round() + moved.trunc().to(clean)
     return whole.clamp(0, 255) / torch.tensor(255.0, device=clean.device)
 
 
 def _clean(work: _Verification, unit: Unit) -> None:
+    """Check the answers on the clean images of a unit."""
     answers, result = torch.tensor(unit.answers), work.result
     for part, said in zip(
         torch.split(torch.tensor(unit.positions), work.batch_size),
@@ -138,7 +151,7 @@ def _clean(work: _Verification, unit: Unit) -> None:
 
 
 def _attacked(work: _Verification, turn: Turn, chunk: int, unit: Unit | None, expected: list[int]) -> None:
-    """That a turn met the images that it should have met, and that those fell that are said to have fallen."""
+    """Check that a turn met the images that it should have met, and that its successes hold."""
     met, name, result = unit.positions if unit else [], turn.unit, work.result
     if met != expected:
         result.mismatches.append(
@@ -183,7 +196,7 @@ def _attacked(work: _Verification, turn: Turn, chunk: int, unit: Unit | None, ex
 def _claims(
     work: _Verification, name: str, batch: Batch, said: Tensor, attacked: Tensor, budget: Budget
 ) -> None:
-    """That images are allowed, fool, and give the answers that are said."""
+    """Check that images are within their budgets, fool the model, and give the claimed answers."""
     result = work.result
     logits, allowed = logits_of(work.model, attacked), budget.contains(attacked, batch.images)
     gap, (lead, thin_lead) = margin(logits, batch.labels), _lead(logits, said)
@@ -205,7 +218,7 @@ def _claims(
 def _lengths(
     work: _Verification, name: str, batch: Batch, attacked: Tensor, budget: Budget, said: list[float | None]
 ) -> None:
-    """That images are as far as is said, where it is."""
+    """Check the claimed distances of images; an image with None claims none."""
     length = (budget.distance(attacked, batch.images) * budget.size(batch.images)).tolist()
     for index, claimed, measured in zip(batch.index.tolist(), said, length, strict=True):
         if claimed is not None and not math.isclose(claimed, measured, rel_tol=CLOSE):
@@ -215,14 +228,19 @@ def _lengths(
 
 
 def _range(logits: Tensor) -> Tensor:
+    """The difference (B,) between the largest and the smallest logit of each image."""
     return logits.amax(dim=1) - logits.amin(dim=1)
 
 
 def _lead(logits: Tensor, said: Tensor) -> tuple[Tensor, Tensor]:
-    """How far the answer is ahead of the claimed one, 0 where they are the same; and whether by a little only."""
+    """How far the logit of the answer is above that of the claimed one (B,), and whether by a marginal amount only.
+
+    The first is 0 where both answers are the same.
+    """
     lead = logits.amax(dim=1) - logits.gather(1, said.to(logits.device)[:, None])[:, 0]
     return lead, (lead > 0) & (lead < MARGINAL * _range(logits))
 
 
 def _fail(result: Verified, name: str, index: Tensor, where: Tensor, fault: str) -> None:
+    """Add a mismatch for each image at which ``where`` is true."""
     result.mismatches += [f"{name}, image {i}: {fault}" for i in index[where].tolist()]
