@@ -1,7 +1,10 @@
-"""Accuracy under common corruptions: two numbers per corruption and severity, each kept once it is counted.
+"""Accuracy under common corruptions such as noise, blur and fog, at several severities.
 
-Images stream through in batches, so that memory does not grow with their number; the original model judges in float32.
-Counts are whole numbers, summed over processes and divided once.
+For each corruption and severity the images that are classified correctly are counted, and each count is
+written as soon as it is made. The original model judges in float32.
+
+Images stream through in batches, so that memory does not grow with their number. Counts are whole numbers;
+they are summed over the processes and divided once.
 """
 
 import json
@@ -33,18 +36,19 @@ CLEAN = ("clean", 0)
 PREFIX = "corruption/"
 
 Variant = tuple[str, int]
-"""A corruption and its severity; ``CLEAN`` for the images as they are."""
+"""The name of a corruption and its severity; ``CLEAN`` stands for the images as they are."""
 
 
 @dataclass(frozen=True)
 class Count:
-    """What a variant came to.
+    """The result of one variant.
 
     Attributes:
-        right: images that are classified correctly.
-        n: images.
-        seconds: how long it took.
-        stamp: what else decides it, such as the hash of the textures of frost.
+        right: the number of images that are classified correctly.
+        n: the number of images.
+        seconds: the time that the count took.
+        stamp: a text that changes with whatever else decides the count, such as the hash of the frost
+            textures.
     """
 
     right: int
@@ -68,19 +72,22 @@ def count(
     """The counts of all variants; those that the folder holds already are not made again.
 
     Args:
-        model: the original, judged in float32.
-        images: as they are.
-        variants: what to do to them.
-        corrupted: a batch, a name and a severity -> its images (B, C, H, W) in [0, 1] under them.
-        stamp: of a corruption: a count with another stamp is made again.
-        folder: where counts go, of one identity: all else that decides them.
-        batch_size: images at once, over all processes.
-        device: where to compute.
-        title: words before the progress bar.
+        model: the original model, which judges in float32.
+        images: the images without corruption.
+        variants: the corruptions and severities to count.
+        corrupted: a function from a batch, the name of a corruption and a severity to the corrupted images
+            (B, C, H, W) in [0, 1].
+        stamp: a function from the name of a corruption to its present stamp. A count with another stamp is
+            made again.
+        folder: the folder that receives the counts. It belongs to one identity, which is everything else that
+            decides them.
+        batch_size: the number of images at once, over all processes together.
+        device: the device that computes.
+        title: the words before the progress bar.
 
     Raises:
-        UserError: labels that the model does not have, answers that are not finite, no memory, a damaged file. What is
-            counted stays.
+        UserError: a label is no class of the model, an answer is not finite, memory does not suffice, the
+            model changes while it is evaluated, or the file of counts is damaged. What is counted stays.
     """
     file = folder / "counts.jsonl"
     stored = _read(file)
@@ -102,7 +109,7 @@ def count(
                     raise UserError("the model changed while it was evaluated: call eval() in it.")
                 known = Count(int(right), len(images), time.monotonic() - started, stamp(name))
                 if distributed.is_main():
-                    # Not flushed to disk one by one: with few images that is most of the time.
+                    # Counts are not flushed one by one, which would take most of the time where images are few.
                     row = {"corruption": name, "severity": severity, **asdict(known)}
                     append(file, [json.dumps(row)], flush=False)
             assert known is not None
@@ -119,14 +126,14 @@ def _right(
     severity: int,
     corrupted: Callable[[Batch, str, int], Tensor],
 ) -> int:
-    """How many images of a batch are classified correctly."""
+    """The number of images of a batch that are classified correctly under a corruption."""
     if len(batch) == 0:  # a small last batch may leave a process without images
         return 0
     try:
         changed = batch.images if (name, severity) == CLEAN else corrupted(batch, name, severity)
         logits = logits_of(model, changed)
         check_labels(batch.labels, logits.shape[1])
-    except ValueError as error:  # of what comes from outside: sizes, labels, answers
+    except ValueError as error:  # sizes, labels and answers come from outside
         raise UserError(f"{name}: {error}") from error
     except (RuntimeError, MemoryError) as error:
         if not devices.is_out_of_memory(error):
@@ -138,7 +145,13 @@ def _right(
 
 
 def _read(file: Path) -> dict[Variant, Count]:
-    """What is counted, the last count of a variant; an unfinished last line (a killed writer) is left out."""
+    """The last count of each variant in a file.
+
+    An unfinished last line, which a killed process may leave, is passed over.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     counts: dict[Variant, Count] = {}
     if not file.exists():
         return counts
@@ -153,7 +166,7 @@ def _read(file: Path) -> dict[Variant, Count]:
 
 
 def severities_text(severities: Sequence[int]) -> str:
-    """ "severity 1", "severities 1-5" or "severities 1, 3"."""
+    """Severities in words: "severity 1", "severities 1-5" or "severities 1, 3"."""
     if len(severities) == 1:
         return f"severity {severities[0]}"
     whole = list(severities) == list(range(severities[0], severities[-1] + 1))
@@ -168,21 +181,23 @@ def metrics(
     left_out: Mapping[str, str],
     details: Mapping[str, Any],
 ) -> list[Record]:
-    """A record per variant, a mean per corruption, and means over the corruptions.
+    """The records of the accuracies: one per variant, a mean per corruption, and means over the corruptions.
 
-    A mean is of the accuracies, each with equal weight. Its interval has the means of their ends: variants are of the
-    same images, and however they hang together, this is not too narrow.
+    A mean gives each accuracy equal weight. The ends of its interval are the means of the ends of their
+    intervals. All variants show the same images, and however strongly their results depend on each other,
+    such an interval is not too narrow.
 
     Args:
-        counts: of all variants, and of ``CLEAN``.
-        names: corruptions that were counted.
-        severities: at which.
-        left_out: corruption -> why it was asked for and is missing.
-        details: what all records share.
+        counts: the counts of all variants, ``CLEAN`` among them.
+        names: the corruptions that were counted.
+        severities: the severities at which they were counted.
+        left_out: a mapping from each corruption that was asked for and is missing to the reason.
+        details: the details that all records share.
 
     Returns:
-        The mean over the 15 of the benchmark, and over all 19 where one of the other four was counted, say in their
-        names how many they are of where corruptions are missing.
+        The records of the variants, then the means. One mean is over the 15 corruptions of the benchmark.
+        Another is over all 19, if one of the other four was counted. Where corruptions are missing, the name
+        of the mean says over how many it was taken.
     """
     label = severities_text(severities)
     shared = {**details, "severities": list(severities)}
@@ -212,6 +227,7 @@ def metrics(
 
 
 def _mean(name: str, parts: Sequence[Record], details: Mapping[str, Any]) -> Record:
+    """The record of the mean of some records, each with equal weight."""
     intervals = [part.interval for part in parts if part.interval is not None]
     ends = fmean(low for low, _ in intervals), fmean(high for _, high in intervals)
     value = fmean(part.value for part in parts if part.value is not None)

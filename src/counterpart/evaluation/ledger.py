@@ -65,7 +65,10 @@ class LedgerRow:
 
     @property
     def fooled_by(self) -> str:
-        """The first attack that fooled the model; "" if none did, "clean" if the clean answer is wrong already."""
+        """The first attack that fooled the model.
+
+        It is "" if none did, and "clean" if the clean answer is wrong already.
+        """
         return CLEAN if not self.right else self.fooled[0] if self.fooled else ""
 
 
@@ -218,7 +221,7 @@ class Ledger:
         return unit
 
     def commit(self, name: str, chunk: int, unit: Unit, fooling: Tensor | None) -> None:
-        """Write a unit, and before it the F images that fool the model, (F, C, H, W), where they are to be kept."""
+        """Write a unit, and before it the images (F, C, H, W) that fool the model, unless these are None."""
         if fooling is not None and any(unit.fooled):
             where = [p for p, hit in zip(unit.positions, unit.fooled, strict=True) if hit]
             tensors = {"images": fooling.cpu().contiguous(), "positions": torch.tensor(where)}
@@ -227,7 +230,7 @@ class Ledger:
         write_atomically(self._file("units", name, chunk, ".json"), partial(_write_text, text=text))
 
     def images(self, name: str, chunk: int) -> tuple[Tensor, list[int]] | None:
-        """The images (F, C, H, W) that an attack fooled the model with, and their positions; None if not kept.
+        """The images (F, C, H, W) that fooled the model and their positions, or None if they are not kept.
 
         Raises:
             UserError: their file is damaged.
@@ -245,7 +248,7 @@ class Ledger:
         return images, positions
 
     def gather(self) -> None:
-        """Give every process the units of all processes. Here they share a disk, so there is nothing to do."""
+        """Give every process the units of all: nothing is to be done, since they share a disk."""
 
     def keeps(self, name: str, chunk: int, unit: Unit) -> bool:
         """Whether the images of a unit are kept, which is also true where no image fooled the model."""

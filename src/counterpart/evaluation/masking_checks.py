@@ -1,8 +1,13 @@
-"""Does a model's robustness rest on obfuscated gradients? The five behaviours that give it away, as measurements.
+"""Measurements of five behaviours that tell whether a model's robustness rests on obfuscated gradients.
 
-Athalye et al. 2018, arXiv 1802.00420, section 3.1: one-step attacks beat iterative ones; black-box attacks beat
-white-box ones; unbounded attacks do not reach 100 % success; random sampling finds adversarial examples where attacks
-do not; success does not grow with the radius.
+Gradients are obfuscated if they mislead the attacks that follow them: the model then looks more robust than
+it is. Athalye et al. 2018 (arXiv 1802.00420, section 3.1) name the signs:
+
+- attacks of one step beat iterative ones;
+- black-box attacks, which see only answers, beat white-box attacks, which use gradients;
+- unbounded attacks do not reach 100 % success;
+- random sampling finds adversarial examples where attacks do not;
+- success does not grow with the radius.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,24 +23,28 @@ from ..protocols import Attack, NamedAttack
 from .ledger import LedgerRow
 
 RADII = (0.25, 0.5, 1.0, 2.0, 4.0)
-FEWEST = 30  # images that a verdict may rest on: fewer can neither clear nor convict
-NOISE = 0.01  # share of images that luck alone may move
-UNBOUNDED = {"linf": 1.0, "l2": 1e3, "l1": 1e6}  # the whole of [0, 1] lies within, whatever the image size
+FEWEST = 30  # the fewest images that a verdict may rest on: fewer can neither clear nor convict
+NOISE = 0.01  # the share of images that luck alone may move
+UNBOUNDED = {"linf": 1.0, "l2": 1e3, "l1": 1e6}  # radii that reach all of [0, 1], whatever the image size
 
 Evaluate = Callable[[Sequence[NamedAttack], float, str], list[LedgerRow]]
-"""(attacks, radius, name of the ledger) -> rows; each attack meets all images that the model gets right."""
+"""A function from attacks, a radius and the name of a ledger to the rows of an evaluation.
+
+Each attack meets all images that the model gets right.
+"""
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """One behaviour.
+    """One measured behaviour.
 
     Attributes:
-        name: what honest gradients do.
-        numbers: what was measured, by name: shares of the correctly classified images that fell.
-        honest: whether it looks so; None where there are not enough images to tell.
-        verdict: a sentence.
-        n: how many images it rests on.
+        name: the behaviour that honest gradients show.
+        numbers: a mapping from the name of each measurement to its value, which is the share in [0, 1] of the
+            correctly classified images that fell.
+        honest: whether the gradients look honest; None where there are not enough images to tell.
+        verdict: a clause that says what was seen.
+        n: the number of images that it rests on.
     """
 
     name: str
@@ -48,15 +57,18 @@ class Behaviour:
 def audit(
     evaluate: Evaluate, norm: str, eps: float, *, steps: int, queries: int, draws: int
 ) -> list[Behaviour]:
-    """Measure the five behaviours, on the images that the model gets right; without a verdict on fewer than ``FEWEST``.
+    """The five behaviours, measured on the images that the model gets right.
+
+    There is no verdict where these images are fewer than ``FEWEST``, and no behaviour at all where there are
+    none.
 
     Args:
-        evaluate: runs attacks under a radius.
-        norm: of the budget.
-        eps: its radius.
-        steps: of the iterative attacks.
-        queries: of the black-box attack.
-        draws: of the random search.
+        evaluate: the function that runs attacks at a radius.
+        norm: the norm of the budget: "linf", "l2" or "l1".
+        eps: the radius of the budget, in the unit of images in [0, 1].
+        steps: the number of steps of each iterative attack.
+        queries: the number of queries that the black-box attack may make for each image.
+        draws: the number of random points that the random search tries for each image.
     """
     white = [_named("PGD", partial(pgd, steps=steps)), _named("APGD", partial(apgd, steps=steps))]
     attacks = [
@@ -85,7 +97,7 @@ def audit(
 
 
 def _with_its_basis(behaviour: Behaviour, n: int) -> Behaviour:
-    """A behaviour with the number of images it was seen on, and without a verdict where these are too few."""
+    """The behaviour with the number of images that it rests on, and without a verdict where these are too few."""
     if n >= FEWEST:
         return replace(behaviour, n=n)
     verdict = f"not enough images to tell: {n} of at least {FEWEST}"
@@ -97,10 +109,12 @@ def _named(name: str, attack: Attack) -> NamedAttack:
 
 
 def _share(rows: Sequence[LedgerRow], *names: str) -> float:
+    """The share of images that at least one of the named attacks felled."""
     return sum(not set(names).isdisjoint(row.fooled) for row in rows) / len(rows)
 
 
 def _new(rows: Sequence[LedgerRow], name: str, *others: str) -> float:
+    """The share of images that one attack felled and none of the others did."""
     return sum(name in row.fooled and set(others).isdisjoint(row.fooled) for row in rows) / len(rows)
 
 

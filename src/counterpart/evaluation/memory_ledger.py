@@ -53,7 +53,7 @@ class MemoryLedger(Ledger):
             self.pictures[name, chunk] = fooling.cpu().contiguous(), where
 
     def images(self, name: str, chunk: int) -> tuple[Tensor, list[int]] | None:
-        """The images (F, C, H, W) that an attack fooled the model with, and their positions; None if not kept."""
+        """The images (F, C, H, W) that fooled the model and their positions, or None if they are not kept."""
         return self.pictures.get((name, chunk))
 
     def keeps(self, name: str, chunk: int, unit: Unit) -> bool:

@@ -1,6 +1,7 @@
 """Doubts about a model or its result: signs that a robust accuracy says less than it seems to.
 
-Each doubt has a name and a sentence; they travel with the records and stand in the report. They forbid nothing.
+Each doubt has a name and a sentence. Doubts are kept in the records and shown in the report. They forbid
+nothing.
 """
 
 import re
@@ -21,17 +22,17 @@ from ..statistics import wilson
 from .accuracy import logits_of
 from .ledger import LedgerRow
 
-SAME = 1e-4  # of the logits' range: what floating-point order may change
-FAITHFUL = 0.1  # of the logits' range: bf16 stays within a few hundredths
-BETTER = 0.1  # gain in clean accuracy by another input range that float noise and luck do not explain
-ALWAYS = 0.95  # share of one answer, of a classifier whose answers hardly vary
-SURPLUS = (
-    0.25  # by how much that share must exceed the class's own, so that it is not the data that hardly vary
-)
-GAP = 0.08  # between a plain gradient attack and the worst case: seldom more where gradients are honest
-BLACK_BOX_GAIN = 0.002  # as in the published AutoAttack
+SAME = 1e-4  # share of the logits' range that the order of additions may change
+FAITHFUL = 0.1  # share of the logits' range that a view may differ by: bf16 stays within a few hundredths
+BETTER = 0.1  # gain in clean accuracy by another input range that rounding and luck do not explain
+ALWAYS = 0.95  # share of images with the same answer from which on answers hardly vary
+# That share must exceed the share of the class itself by this much, or else it is the data that hardly vary.
+SURPLUS = 0.25
+GAP = 0.08  # share of images that one gradient attack alone seldom misses where gradients are honest
+BLACK_BOX_GAIN = 0.002  # share of images, as in the published AutoAttack
 
-ONE_STEP = re.compile(r"FGSM|\S+-1(x\d+)?( |$)")  # "PGD-1", "PGD-1x5 step 2/255": one step may well miss much
+# Attacks of a single step, such as "PGD-1" and "PGD-1x5 step 2/255", which may well miss much.
+ONE_STEP = re.compile(r"FGSM|\S+-1(x\d+)?( |$)")
 WAY_OUT = (
     " Where a part of the forward rounds, detaches or runs under no_grad, wrap it in counterpart.straight_through; or "
     "ask for attacks without gradients, such as square and rays."
@@ -46,19 +47,19 @@ INPUTS = {
 
 @dataclass(frozen=True)
 class Doubt:
-    """A named warning."""
+    """A warning: a short name, and a text that says what was seen and what to do."""
 
     name: str
     text: str
 
 
 def model_doubts(model: nn.Module, view: Classifier, batch: Batch) -> list[Doubt]:
-    """What a few clean images tell about a model before it is attacked.
+    """The doubts that a few clean images raise about a model before it is attacked.
 
     Args:
-        model: the original.
-        view: what attacks will search on.
-        batch: clean images in [0, 1], with labels; at least two.
+        model: the original model.
+        view: the copy of the model that attacks will search on.
+        batch: at least two clean images in [0, 1], with their labels.
     """
     model.eval()
     logits = logits_of(model, batch.images)
@@ -76,10 +77,10 @@ def model_doubts(model: nn.Module, view: Classifier, batch: Batch) -> list[Doubt
 
 
 def data_doubts(judged: ImageSet, seen: ImageSet) -> list[Doubt]:
-    """What the files tell about the images: whether a model that learned from one set is judged on some of them.
+    """A doubt if some images on which a model is judged are also among its training images.
 
     Args:
-        judged: the images that it is judged on.
+        judged: the images that the model is judged on.
         seen: the training images of the same data set.
     """
     twins = count_twins(judged, seen)
@@ -95,14 +96,14 @@ def data_doubts(judged: ImageSet, seen: ImageSet) -> list[Doubt]:
 
 
 def classifier_doubts(rows: Sequence[LedgerRow], classes: Sequence[str]) -> list[Doubt]:
-    """What the clean answers tell: whether there is a classifier at all whose robustness could be measured.
+    """The doubts that the clean answers raise: whether the model classifies at all.
 
-    Chance is what the better of two blind guesses reaches: one of the K classes at random, or, where the images are of
-    several classes, always the most frequent one.
+    Chance is the accuracy of the better of two blind guesses. One guess is a random class out of K. The
+    other, where the images are of several classes, is always the most frequent class.
 
     Args:
-        rows: of an evaluation.
-        classes: names of the K answers.
+        rows: the rows of an evaluation.
+        classes: the names of the K classes.
     """
     n, doubts = len(rows), []
     answers, labels = Counter(row.clean for row in rows), Counter(row.label for row in rows)
@@ -133,13 +134,14 @@ def classifier_doubts(rows: Sequence[LedgerRow], classes: Sequence[str]) -> list
 def result_doubts(
     rows: Sequence[LedgerRow], attacks: Sequence[NamedAttack], individual: bool = False
 ) -> list[Doubt]:
-    """What the rows tell about the attacks: whether gradients led where they should.
+    """The doubts that the results of the attacks raise: whether gradients led them where they should.
 
     Args:
-        rows: of an evaluation. What fooled an image and is none of ``attacks`` says nothing about them: it fell before.
-        attacks: in the order in which they were run.
-        individual: whether each met all images that the model gets right. Otherwise one that falls is not met by
-            later attacks, and says nothing about these.
+        rows: the rows of an evaluation. They may name attacks that are none of ``attacks``, which felled an
+            image before; such a fall says nothing about ``attacks``.
+        attacks: the attacks in the order in which they were run.
+        individual: whether each attack met all images that the model gets right. Otherwise a fallen image is
+            not met by later attacks, and says nothing about them.
     """
     doubts, lines = [], list(dict.fromkeys(attack.line for attack in attacks))
     line_of = {attack.name: attack.line for attack in attacks}
@@ -176,6 +178,7 @@ def result_doubts(
 
 
 def _training_mode(model: nn.Module) -> Doubt | None:
+    """A doubt if ``eval()`` leaves some module in training mode."""
     still = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
     if not still:
         return None
@@ -183,7 +186,11 @@ def _training_mode(model: nn.Module) -> Doubt | None:
 
 
 def _probabilities(logits: Tensor) -> Doubt | None:
-    """Of one network, added up over several, or their logarithms where these are cut off."""
+    """A doubt if the model answers with probabilities in place of logits.
+
+    They may be the probabilities of one network, sums of those of several networks, or logarithms that are
+    cut off.
+    """
     sums, lowest = logits.sum(dim=1), logits.min()
     total = float(sums.mean())
     if bool((logits >= 0).all()) and total > 0 and bool(((sums - total).abs() <= 1e-5 * total).all()):
@@ -207,6 +214,7 @@ def _probabilities(logits: Tensor) -> Doubt | None:
 
 
 def _bounded(model: nn.Module, batch: Batch) -> Doubt | None:
+    """A doubt if answers never leave an interval, as behind a sigmoid or a tanh."""
     limits = bounds(lambda images: logits_of(model, images), batch.images)
     if limits is None:
         return None
@@ -220,11 +228,13 @@ def _bounded(model: nn.Module, batch: Batch) -> Doubt | None:
 
 
 def _apart(first: Tensor, second: Tensor) -> bool:
+    """Whether some image has logits that differ by more than rounding explains."""
     scale = first.amax(dim=1) - first.amin(dim=1)
     return bool(((first - second).abs().amax(dim=1) > SAME * scale.clamp_min(1e-12)).any())
 
 
 def _random(model: nn.Module, batch: Batch, logits: Tensor) -> Doubt | None:
+    """A doubt if answers differ between passes on the same images."""
     if not any(_apart(logits, logits_of(model, batch.images)) for _ in range(3)):
         return None
     return Doubt(
@@ -235,6 +245,7 @@ def _random(model: nn.Module, batch: Batch, logits: Tensor) -> Doubt | None:
 
 
 def _batch_dependent(model: nn.Module, batch: Batch, logits: Tensor) -> Doubt | None:
+    """A doubt if the answers for an image change when it is in a smaller batch."""
     half = (len(batch) + 1) // 2
     parts = [logits_of(model, batch.images[:half]), logits_of(model, batch.images[half:])]
     if not _apart(logits, torch.cat(parts)):
@@ -247,6 +258,7 @@ def _batch_dependent(model: nn.Module, batch: Batch, logits: Tensor) -> Doubt | 
 
 @torch.no_grad()
 def _other_view(view: Classifier, batch: Batch, logits: Tensor) -> Doubt | None:
+    """A doubt if the view that attacks search on answers otherwise than the model."""
     scale = logits.amax(dim=1) - logits.amin(dim=1)
     apart = int(((view(batch.images) - logits).abs().amax(dim=1) > FAITHFUL * scale.clamp_min(1e-12)).sum())
     if not apart:
@@ -259,6 +271,7 @@ def _other_view(view: Classifier, batch: Batch, logits: Tensor) -> Doubt | None:
 
 
 def _other_inputs(model: nn.Module, batch: Batch, logits: Tensor) -> Doubt | None:
+    """A doubt if the model classifies much better when its input is normalised or scaled in a usual way."""
     right = (logits.argmax(dim=1) == batch.labels).float().mean().item()
     gains = {}
     for words, (mean, std) in INPUTS.items():
@@ -267,7 +280,7 @@ def _other_inputs(model: nn.Module, batch: Batch, logits: Tensor) -> Doubt | Non
         shift, scale = (torch.tensor(v, device=batch.images.device).view(1, -1, 1, 1) for v in (mean, std))
         try:
             other = logits_of(model, (batch.images - shift) / scale).argmax(dim=1)
-        except Exception:  # the model's own code may refuse such input in any way: then it does not want it
+        except Exception:  # A model whose own code refuses such input in any way does not want it.
             continue
         gains[words] = (other == batch.labels).float().mean().item() - right
     best = max(gains, key=lambda words: gains[words], default=None)
@@ -281,7 +294,8 @@ def _other_inputs(model: nn.Module, batch: Batch, logits: Tensor) -> Doubt | Non
 
 
 def _zero_gradients(view: Classifier, batch: Batch, logits: Tensor) -> list[Doubt]:
-    right = logits.argmax(dim=1) == batch.labels  # DLR is rightly flat where the true class is third
+    """A doubt for each loss that has no gradient on some images that are classified correctly."""
+    right = logits.argmax(dim=1) == batch.labels  # DLR is rightly flat where the true class comes third
     batch, classes, doubts = batch.select(right), logits.shape[1], []
     if len(batch) == 0:
         return []
@@ -291,10 +305,10 @@ def _zero_gradients(view: Classifier, batch: Batch, logits: Tensor) -> list[Doub
         leaf = batch.images.detach().requires_grad_()
         with torch.enable_grad():
             searched = view(leaf)
-        zero = len(batch)  # where the model cuts the graph, by detach() or integers
+        zero = len(batch)  # holds where the model cuts the graph, by detach() or integers
         if searched.requires_grad:
             (gradient,) = torch.autograd.grad(loss(searched, batch.labels).sum(), leaf, allow_unused=True)
-            if gradient is not None:  # a quantised layer passes none on, though its answer has a graph
+            if gradient is not None:  # A quantised layer passes none on, although its answer has a graph.
                 zero = int((gradient.flatten(1) == 0).all(dim=1).sum())
         if zero:
             doubts.append(

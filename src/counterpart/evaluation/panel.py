@@ -1,4 +1,4 @@
-"""A few images of an evaluation for the report: clean, attacked, their parts, and what the training rule sees."""
+"""A few images of an evaluation for the report: clean, attacked, with parts and the radii of the training rule."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ IMAGES = 8
 
 @dataclass(frozen=True)
 class PanelAttack:
-    """What is shown where no image is kept that fooled the model.
+    """The attack that is shown where no image is kept that fooled the model.
 
     Attributes:
-        view: what the attack searches on.
-        budget: its budget.
-        attacks: the one to show, or none.
+        view: the view of the model that the attack searches on.
+        budget: the budget of the attack.
+        attacks: the attack to show, or an empty sequence.
     """
 
     view: View
@@ -40,12 +40,12 @@ class PanelAttack:
 
 @dataclass(frozen=True)
 class PanelRule:
-    """What training saw in the images.
+    """The training rule, whose importance maps and radii are shown.
 
     Attributes:
-        view: what maps are drawn from.
-        kind: of map.
-        rule: of training; the radius that it gives each pixel is shown.
+        view: the view of the model from which maps are drawn.
+        kind: the kind of importance map.
+        rule: the rule of training; the radius that it gives each pixel is shown.
         full: the budget that the rule narrows.
     """
 
@@ -66,17 +66,18 @@ def draw_pictures(
     device: torch.device,
     seed: int,
 ) -> Pictures:
-    """Some images that fell and some that held.
+    """The pictures of some images that fell and some that held, at most ``IMAGES`` in all.
 
     Args:
-        model: the original.
-        images: that were evaluated.
-        rows: their results, in the same order.
-        attack: the one to show where nothing fooled an image.
-        training: its rule, and what it sees.
-        fooling: position -> the image (C, H, W) that fooled the model first, where it was kept.
-        device: where to compute.
-        seed: of the evaluation.
+        model: the original model.
+        images: the images that were evaluated.
+        rows: the results of the images, in the same order.
+        attack: the attack to show where no image is kept that fooled the model.
+        training: the rule of training and what it draws maps from.
+        fooling: a function from the position of an image to the attacked image (C, H, W) that fooled the
+            model first, or None where none was kept.
+        device: the device that computes.
+        seed: the seed of the evaluation.
     """
     positions = torch.tensor(_choose_positions(rows))
     batch = read_batch(images, positions, device, with_parts=True)
@@ -118,7 +119,10 @@ def draw_pictures(
 
 
 def _choose_positions(rows: Sequence[LedgerRow]) -> list[int]:
-    """Of the images that the model gets right (of all where there are none), some that fell and some that held."""
+    """The positions of some images that fell and some that held.
+
+    They are chosen among the images that the model gets right, or among all where it gets none right.
+    """
     right = [i for i, row in enumerate(rows) if row.clean == row.label] or list(range(len(rows)))
     fell = [i for i in right if rows[i].fooled_by][: IMAGES // 2]
     held = [i for i in right if not rows[i].fooled_by][: IMAGES - len(fell)]
@@ -128,7 +132,11 @@ def _choose_positions(rows: Sequence[LedgerRow]) -> list[int]:
 def _parts(
     model: PartModel, images: ImageSet, batch: Batch, adversarial: Tensor
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Maps (M, H, W) of part ids: found clean and attacked, annotated where there is any; and their names."""
+    """The maps (M, H, W) of part ids, and the names of the parts with what else belongs to the maps.
+
+    There are maps of the parts that are found in the clean and in the attacked images, and of the annotated
+    parts where there are any.
+    """
     assert isinstance(model, nn.Module)
     with torch.no_grad(), as_judged(model, adversarial.device):
         clean, attacked = (model.forward_parts(shown).part_logits for shown in (batch.images, adversarial))
@@ -144,6 +152,6 @@ def _parts(
 
 
 def _plane(allowed: Budget, clean: Tensor) -> Tensor:
-    """(B, H, W) radius of each pixel; the whole ball's for budgets without one per pixel."""
+    """The radius (B, H, W) of each pixel; that of the whole ball for budgets without a radius per pixel."""
     radius = allowed.radius(clean) if isinstance(allowed, Linf) else allowed.size(clean).view(-1, 1, 1, 1)
     return radius.expand_as(clean)[:, 0]

@@ -1,4 +1,4 @@
-"""How well a part model segments: pixel accuracy and intersection over union, clean and under attack."""
+"""How well a part model finds parts: pixel accuracy and intersection over union, clean and under attack."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -30,19 +30,19 @@ NAMES = tuple(
     for how in ("clean", ATTACKED, ATTACKED_PARTS)
     for metric in (PIXELS, FOREGROUND, MIOU)
 )
-"""Names of the records that ``part_metrics`` makes."""
-FEWEST = 10  # images with a part: with less, the delta method makes its interval too narrow
+"""The names of the records that ``part_metrics`` makes."""
+FEWEST = 10  # the fewest images with a part: with less, the delta method makes its interval too narrow
 
 
 @dataclass(frozen=True)
 class PartCounts:
-    """Pixels of each annotated image.
+    """The numbers of pixels of each part in each of N annotated images.
 
     Attributes:
-        names: of the P + 1 parts; part 0 is the background.
-        both: (N, P + 1) pixels of a part that are predicted as that part.
-        true: (N, P + 1) pixels of a part.
-        predicted: (N, P + 1) pixels that are predicted as a part.
+        names: the names of the P + 1 parts; part 0 is the background.
+        both: the pixels (N, P + 1) that are annotated as a part and predicted as the same part.
+        true: the pixels (N, P + 1) that are annotated as a part.
+        predicted: the pixels (N, P + 1) that are predicted as a part.
     """
 
     names: Sequence[str]
@@ -52,10 +52,11 @@ class PartCounts:
 
 
 def refuse_without_parts(name: str, model: nn.Module, images: ImageSet) -> None:
-    """Before an hour of attacks, not after it, of ``evaluate.parts``.
+    """Refuse ``evaluate.parts`` where parts cannot be judged, before the attacks and not an hour later.
 
     Raises:
-        UserError: the model finds no parts, or none are annotated to compare with, or others are.
+        UserError: the model finds no parts, the images have no annotated parts to compare with, or the
+            annotated parts are others than those of the model.
     """
     if not isinstance(model, PartModel):
         raise UserError(
@@ -85,17 +86,19 @@ def part_metrics(
     seed: int,
     details: Mapping[str, Any],
 ) -> list[Record]:
-    """How well parts are found: on clean images, under PGD-20 on the class, and under PGD-20 on the parts.
+    """The records of how well parts are found, on clean images and under two attacks.
+
+    One attack is PGD of 20 steps that aims at the class, the other PGD of 20 steps that aims at the parts.
 
     Args:
-        model: a ``PartModel``.
-        view: what the attacks search on.
-        images: with annotated parts; those without a mask do not count.
-        budget_of: what the attacker may do.
-        batch_size: images at once.
-        device: where to compute.
-        seed: of the run.
-        details: what else the records say.
+        model: the original model, a ``PartModel``.
+        view: the copy of the model that the attacks search on.
+        images: the images with annotated parts; those without a mask do not count.
+        budget_of: how far the attacker may change the images.
+        batch_size: the number of images at once.
+        device: the device that computes.
+        seed: the seed of the run.
+        details: the details that all records share.
     """
     assert isinstance(model, PartModel)
     on_class = partial(pgd, steps=20, last_iterate=True)
@@ -132,17 +135,20 @@ def count_parts(
     device: torch.device,
     seed: int,
 ) -> PartCounts:
-    """Compare predicted with annotated parts, by the original model in float32; shared between processes.
+    """The pixel counts that compare predicted with annotated parts.
+
+    The original model predicts in float32. Under ``torchrun`` each batch is shared between the processes.
 
     Args:
-        model: a ``PartModel``.
-        view: what the attack searches on.
-        images: with annotated parts; those without a mask do not count.
-        attack: against every image, whether or not the model knows it; None: clean images.
-        budget_of: what the attacker may do.
-        batch_size: images at once.
-        device: where to compute.
-        seed: of the attack.
+        model: the original model, a ``PartModel``.
+        view: the copy of the model that the attack searches on.
+        images: the images with annotated parts; those without a mask do not count.
+        attack: the attack on every image, whether or not the model classifies it correctly; None for clean
+            images.
+        budget_of: how far the attacker may change the images.
+        batch_size: the number of images at once.
+        device: the device that computes.
+        seed: the number that all randomness of the attack is derived from.
     """
     assert isinstance(model, PartModel)
     assert images.parts is not None
@@ -169,20 +175,25 @@ def count_parts(
 
 
 def metrics_of(counts: PartCounts, name: str, details: Mapping[str, Any], seed: int) -> list[Record]:
-    """Pixel accuracy with the background and without, and mIoU over the parts that occur, background included.
+    """The records of pixel accuracy with and without the background, and of the mean intersection over union (mIoU).
 
-    All are of the data set: pixels are added up over images first. The 95 % intervals are for the draw of the images,
-    by the delta method: each image moves a ratio of sums by what it adds beyond its share.
+    Pixels are added up over all images first, so that every number is one of the data set. The mean is over
+    the parts that occur, the background included.
 
-    Without the background, the pixels that are annotated as a part count: whatever is found elsewhere does not. The
-    record of mIoU has {part: {"iou", "n", "interval"}} as ``per_part``: n images show the part, and the interval is
-    None where they are fewer than ``FEWEST`` or do not differ.
+    The 95 % intervals say what another draw of the images could change. They come from the delta method: each
+    image moves a ratio of sums by what it adds beyond its share.
+
+    The accuracy without the background counts only pixels that are annotated as a part. What the model finds
+    elsewhere does not change it.
+
+    The record of mIoU has {part: {"iou", "n", "interval"}} as ``per_part``: n is the number of images that
+    show the part. The interval is None where these are fewer than ``FEWEST`` or all alike.
 
     Args:
-        counts: of ``count_parts``.
-        name: which images: "clean", or the attack's name.
-        details: what else the records say.
-        seed: of the run.
+        counts: the pixel counts of ``count_parts``.
+        name: "clean", or the name of the attack on the images.
+        details: the details that all records share.
+        seed: the seed of the run.
     """
     n, either = len(counts.both), counts.true + counts.predicted - counts.both
     there = either.sum(dim=0) > 0
@@ -209,20 +220,21 @@ def metrics_of(counts: PartCounts, name: str, details: Mapping[str, Any], seed: 
 
 
 def _ratio(top: Tensor, bottom: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) or (N, P) numbers of each image -> the ratio of their sums over images, and how far each image moves it."""
+    """The ratio of two sums over N images, (N,) or (N, P) numbers each, and how far each image moves it."""
     total = bottom.sum(dim=0)
     value = top.sum(dim=0) / total
     return value, (top - value * bottom) / total
 
 
 def _interval(value: Tensor, influence: Float[Tensor, " n"]) -> tuple[float, float]:
+    """The 95 % interval of a share, within [0, 1], from how far each image moves it."""
     n = len(influence)
     half = NORMAL_QUANTILE * math.sqrt(n / max(1, n - 1) * float(influence.square().sum()))
     return max(0.0, float(value) - half), min(1.0, float(value) + half)
 
 
 def _counts(parts: Tensor, number: int) -> Float[Tensor, "b p"]:
-    """(B, H, W) of ids -> how often each id below ``number`` occurs in each image."""
+    """How often each id below ``number`` occurs in each image of a batch of id maps (B, H, W)."""
     counts = torch.zeros(len(parts), number + 1, dtype=torch.float64, device=parts.device)
     ids = parts.flatten(1)
     return counts.scatter_add_(1, ids, torch.ones_like(ids, dtype=torch.float64))[:, :number]

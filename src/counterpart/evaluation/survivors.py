@@ -84,6 +84,6 @@ class Standing:
             self._fallen_to(turn)[fallen] = True
 
     def _fallen_to(self, turn: Turn) -> Tensor:
-        """Whether each image fell to the attack of a turn, or to any attack where they are not read individually."""
+        """Whether each image fell to the attack of a turn, or to any attack unless ``individual`` is set."""
         whose = turn.attack.name if turn.attack and self.individual else ""
         return self.fallen.setdefault(whose, torch.zeros_like(self.right))

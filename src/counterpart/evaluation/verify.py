@@ -233,9 +233,9 @@ def _range(logits: Tensor) -> Tensor:
 
 
 def _lead(logits: Tensor, said: Tensor) -> tuple[Tensor, Tensor]:
-    """How far the logit of the answer is above that of the claimed one (B,), and whether by a marginal amount only.
+    """How far the logit of the answer is above that of the claimed one (B,), and whether only marginally.
 
-    The first is 0 where both answers are the same.
+    The difference is 0 where both answers are the same.
     """
     lead = logits.amax(dim=1) - logits.gather(1, said.to(logits.device)[:, None])[:, 0]
     return lead, (lead > 0) & (lead < MARGINAL * _range(logits))
