@@ -109,7 +109,7 @@ def count(
                     raise UserError("the model changed while it was evaluated: call eval() in it.")
                 known = Count(int(right), len(images), time.monotonic() - started, stamp(name))
                 if distributed.is_main():
-                    # Counts are not flushed one by one, which would take most of the time where images are few.
+                    # Flushing counts one by one would take most of the time where images are few.
                     row = {"corruption": name, "severity": severity, **asdict(known)}
                     append(file, [json.dumps(row)], flush=False)
             assert known is not None

@@ -97,7 +97,7 @@ def audit(
 
 
 def _with_its_basis(behaviour: Behaviour, n: int) -> Behaviour:
-    """The behaviour with the number of images that it rests on, and without a verdict where these are too few."""
+    """The behaviour with the number of images that it rests on; without a verdict where they are too few."""
     if n >= FEWEST:
         return replace(behaviour, n=n)
     verdict = f"not enough images to tell: {n} of at least {FEWEST}"

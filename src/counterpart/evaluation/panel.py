@@ -1,4 +1,4 @@
-"""A few images of an evaluation for the report: clean, attacked, with parts and the radii of the training rule."""
+"""A few images of an evaluation for the report: clean, attacked, with their parts and the rule's radii."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The report page: what the records of some runs say, as one HTML file that needs nothing else."""
+"""The report page: what the records of some runs say, as one HTML file that needs no other file."""
 
 import csv
 import hashlib
@@ -18,7 +18,7 @@ from .runs import CLEAN, WORST, Corrupted, Run, read_runs
 from .tables import TableAccuracy, TableRow, listed
 
 MANY_CLASSES, MANY_PARTS = 20, 10
-LONGEST_NAME = 100  # of a page's file, without what follows; file systems allow 255 bytes
+LONGEST_NAME = 100  # characters of the names in the name of a page's file; file systems allow 255 bytes
 
 
 def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
@@ -26,11 +26,12 @@ def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
 
     Args:
         runs: run folders, or group folders that hold run folders ``seed-*``.
-        output: the file to write. Default: ``report/index.html`` in the folder that was named; of several, a page in
-            ``report`` of the nearest folder that holds them all, named after them: ``report/a+b.html``.
+        output: the file to write. If it is None and one folder is named, the file is ``report/index.html`` in
+            it. If several are named, the file is in ``report`` of the nearest folder that holds them all, and
+            is named after them, such as ``report/a+b.html``.
 
     Returns:
-        The file written.
+        The file that was written.
 
     Raises:
         UserError: a path is no run folder, no run has anything to report, or the file cannot be written.
@@ -46,9 +47,9 @@ def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
 
 
 def _page_of(folders: Sequence[Path]) -> Path:
-    """Where the page about some folders goes, so that pages about others stay.
+    """The file of the page about some folders, which differs from that of pages about other folders.
 
-    Folders that were named in another order, or twice, make the same page.
+    Folders that are named in another order, or twice, make the same page.
     """
     named = sorted({folder.resolve() for folder in folders})
     if len(named) == 1:
@@ -63,6 +64,7 @@ def _page_of(folders: Sequence[Path]) -> Path:
 
 
 def _render(runs: Sequence[Run], output: Path) -> str:
+    """The page as HTML text."""
     from jinja2 import Environment, StrictUndefined
 
     rows = tables.group(runs)
@@ -89,7 +91,7 @@ def _render(runs: Sequence[Run], output: Path) -> str:
 
 
 def _accuracy(evaluated: Sequence[TableRow]) -> dict[str, Any]:
-    """The table at the head, and what compares its rows."""
+    """The table at the head of the page, and the sentences that compare its rows."""
     return {
         "rows": evaluated,
         "names": tables.metric_names(evaluated),
@@ -102,7 +104,7 @@ def _accuracy(evaluated: Sequence[TableRow]) -> dict[str, Any]:
 
 
 def _parts(rows: Sequence[TableRow]) -> dict[str, Any]:
-    """Metrics of parts, of the rows that have some."""
+    """The metrics of parts, for the rows that have some."""
     metrics, hows = tables.part_metrics(rows)
     per_part = [_per_part(row, hows) for row in rows]
     names = list(dict.fromkeys(part for _, images, _ in per_part for part in images))
@@ -117,7 +119,7 @@ def _parts(rows: Sequence[TableRow]) -> dict[str, Any]:
 
 
 def _images(evaluated: Sequence[TableRow]) -> dict[str, Any]:
-    """The panel of each row, under one scale of colours."""
+    """The image panel of each row, all with the same scale of colours."""
     files = {row.label: file for row in evaluated if (file := _panel_file(row))}
     low, high = radius_range(file for file, _ in files.values()) if files else (0.0, 0.0)
     norm = evaluated[0].setting.norm if evaluated else None
@@ -129,7 +131,7 @@ def _images(evaluated: Sequence[TableRow]) -> dict[str, Any]:
 
 
 def _classes(evaluated: Sequence[TableRow]) -> dict[str, Any]:
-    """Accuracy of each class, clean and in the worst case where that was measured."""
+    """The classes and the metrics of the table by class: clean accuracy, and the worst case if it was measured."""
     measured = tables.metric_names(evaluated)
     names = list(dict.fromkeys(c for row in evaluated for name in measured for c in row.per_class(name)))
     return {
@@ -140,7 +142,7 @@ def _classes(evaluated: Sequence[TableRow]) -> dict[str, Any]:
 
 
 def _behind(runs: Sequence[Run], rows: Sequence[TableRow], output: Path) -> dict[str, Any]:
-    """What the numbers stand on."""
+    """What the numbers rest on: settings, other evaluations, the origin of each run and its files."""
     return {
         "rows": rows,
         "differences": tables.differences(rows) if len(rows) > 1 else [],
@@ -151,6 +153,7 @@ def _behind(runs: Sequence[Run], rows: Sequence[TableRow], output: Path) -> dict
 
 
 def _headline(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> str:
+    """The title of the page."""
     data = {str(row.setting.data) for row in evaluated} or {
         str(run.config.get("data", {}).get("name", "unknown data")) for run in runs
     }
@@ -158,6 +161,7 @@ def _headline(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> str:
 
 
 def _summary(rows: Sequence[TableRow], evaluated: Sequence[TableRow]) -> str:
+    """The sentence below the title: which methods with which models were judged on what."""
     if not evaluated:
         return f"{_count(len(rows), 'run')} trained, none evaluated yet."
     what = (
@@ -169,12 +173,13 @@ def _summary(rows: Sequence[TableRow], evaluated: Sequence[TableRow]) -> str:
 
 
 def _judged_on(row: TableRow) -> str:
+    """The images and the budget of a row, in words."""
     s = row.setting
     return f"{row.n:,} {s.split} images of {s.data}{s.size}, attacked within {s.budget}{s.search}"
 
 
 def _notes(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> list[tuple[str, str]]:
-    """(sentence, command or ""): whatever is missing or must not be compared."""
+    """Notes on whatever is missing or must not be compared: each a sentence, and a command or ""."""
     notes = [  # doubts first: they say whether the numbers below mean anything
         (f"“{r.label}”, {name}: {text}", "")
         for r in evaluated
@@ -197,7 +202,7 @@ def _notes(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> list[tuple[str
 
 
 def _first_fooled(row: TableRow) -> dict[str, str] | None:
-    """What fooled each image first, from the row's table; None where that is missing or changed."""
+    """What fooled the model with each image first, from the row's table; None where it is missing or changed."""
     shown = row.shown[0]
     for run in row.runs:
         for a in run.artifacts:
@@ -208,7 +213,7 @@ def _first_fooled(row: TableRow) -> dict[str, str] | None:
 
 
 def _panel_file(row: TableRow) -> tuple[Path, str] | None:
-    """The first sound panel among the row's runs, and its caption."""
+    """The file of the first undamaged panel among the row's runs, and its caption; None where there is none."""
     for run in row.runs:
         panel = run.panel()
         if panel and not panel.problem:
@@ -227,7 +232,7 @@ def _panel(row: TableRow, file: tuple[Path, str] | None, low: float, high: float
 def _per_part(
     row: TableRow, hows: Iterable[str]
 ) -> tuple[TableRow, dict[str, int], dict[str, dict[str, tuple[TableAccuracy, int]]]]:
-    """The row, how many images show each part, and {"clean": what was measured of each, ...}."""
+    """The row, the number of images that show each part, and the results of each part on each kind of images."""
     measured = {how: row.per_part(how) for how in hows}
     images = {part: n for shares in measured.values() for part, (_, n) in shares.items()}
     return row, images, measured
@@ -238,7 +243,7 @@ def _curves(
 ) -> list[
     tuple[figures.Plot, list[float], list[str], list[tuple[TableRow, dict[str, dict[float, TableAccuracy]]]]]
 ]:
-    """For each norm: the plot, the radii and their texts, and {line: its curve} of each row."""
+    """For each norm the plot, the radii and their texts, and each row with a mapping from line to curve."""
     curves_of_norms = []
     for judged, plot in figures.radius_curves(rows):
         lines = [(row, {line: row.curve(line) for line in row.lines_of_radii}) for row in judged]
@@ -250,7 +255,7 @@ def _curves(
 
 
 def _corruptions(runs: Sequence[Run]) -> list[tuple[str, list[tuple[Run, Corrupted]], list[str]]]:
-    """(setting, the runs that were judged so, names of lines): a table of each setting."""
+    """One table for each setting: the setting, the runs that were judged in it, and the names of the lines."""
     tables: dict[str, list[tuple[Run, Corrupted]]] = {}
     for run in runs:
         latest = {evaluated.setting: evaluated for evaluated in run.corruptions}
@@ -263,14 +268,22 @@ def _corruptions(runs: Sequence[Run]) -> list[tuple[str, list[tuple[Run, Corrupt
 
 
 def _behaviour(record: Record) -> tuple[str, str, int | None, bool | None, str]:
-    """Name, numbers, how many images, whether it looks honest (None: not told), and the verdict of a behaviour."""
+    """A behaviour as the page shows it.
+
+    Returns:
+        Its name, its numbers in words, the number of images, whether it looks honest, and the verdict.
+        Whether it looks honest is None where images are too few to tell.
+    """
     numbers = "; ".join(f"{name} {value:.1%}" for name, value in record.details["numbers"].items())
     honest = None if record.value is None else bool(record.value)
     return record.name.removeprefix("audit/"), numbers, record.n, honest, str(record.details["verdict"])
 
 
 def _provenance(run: Run) -> list[tuple[str, str]]:
-    """(name, value): what training and evaluation share once, where they differ both."""
+    """Names and values that say where a run comes from.
+
+    A value that training and evaluation share stands once; where they differ, both stand.
+    """
     works = {"training": run.epochs[-1]} if run.epochs else {}
     works |= {"evaluation": run.shown.first} if run.shown else {}
     origins = {work: _origin(record) for work, record in works.items()}
@@ -299,6 +312,7 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
 
 
 def _origin(record: Record) -> dict[str, str]:
+    """A mapping from each name to its value that says how and where a record was made."""
     p = record.provenance
     return {
         "command": _text(p.get("command")),
@@ -311,7 +325,7 @@ def _origin(record: Record) -> dict[str, str]:
 
 
 def _masks(run: Run) -> list[tuple[str, str]]:
-    """What the log says of the budgets that training drew; nothing where it drew none."""
+    """Names and values of the masked budgets in the training log; empty where training drew none."""
     radii = [e.details["mean_radius"] for e in run.epochs if e.details.get("mean_radius") is not None]
     if not radii:
         return []
@@ -327,22 +341,27 @@ def _masks(run: Run) -> list[tuple[str, str]]:
 
 
 def _link(file: Path, output: Path) -> str:
+    """The link from the page to a file, relative to the folder of the page."""
     return quote(os.path.relpath(file.resolve(), output.resolve().parent))
 
 
 def _count(n: int, noun: str) -> str:
+    """A number with its noun, such as "1 run" or "2 runs"."""
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def _percent(share: float | None, digits: int = 2) -> str:
+    """A share in [0, 1] in percent, without the sign; a dash for None."""
     return "—" if share is None else f"{100 * share:.{digits}f}"
 
 
 def _seconds(seconds: float | None) -> str:
+    """A duration in seconds, with a digit after the point below 10; a dash for None."""
     if seconds is None:
         return "—"
     return f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.1f}"
 
 
 def _text(value: Any) -> str:
+    """A value as text; a dash for None."""
     return "—" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""The image panel: each image clean, with its radius, attacked, the difference made visible, and its parts."""
+"""The image panel: each image clean, attacked, with the radius of its pixels, the change and its parts."""
 
 import base64
 import io
@@ -13,6 +13,7 @@ from ..pictures import Pictures
 from .part_colours import coloured_parts, part_legend
 from .tables import radius_text
 
+# From the name of each tile of parts to the field of ``Pictures`` that it shows.
 PART_MAPS = {"true parts": "parts_true", "parts": "parts", "parts attacked": "parts_adversarial"}
 Planes = Float[np.ndarray, "m h w"]
 
@@ -22,7 +23,11 @@ class Tile:
     """A small picture and its name.
 
     Attributes:
-        correct: of what the model found: whether its class is right, which the frame shows. Else None.
+        name: the words below the picture.
+        uri: the picture itself, as a data URI of a PNG file.
+        alt: the words in place of the picture, for those who do not see it.
+        correct: whether the class that the model answers with these parts is right, which the frame shows.
+            None for pictures of something else.
     """
 
     name: str
@@ -33,7 +38,13 @@ class Tile:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the model said about one image."""
+    """The answer of the model for one image.
+
+    Attributes:
+        predicted: the name of the class that the model answers.
+        correct: whether that is the true class.
+        confidence: the probability that the model gives to it, in [0, 1].
+    """
 
     predicted: str
     correct: bool
@@ -42,7 +53,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class PanelSample:
-    """One image of the panel; ``parts`` are the tiles of a part model."""
+    """One image of the panel.
+
+    Attributes:
+        true: the name of the true class.
+        clean: the answer for the clean image.
+        attacked: the answer for the attacked image.
+        tiles: the pictures of the image.
+        parts: the pictures of its parts; empty if the model finds none.
+    """
 
     true: str
     clean: Verdict
@@ -53,7 +72,13 @@ class PanelSample:
 
 @dataclass(frozen=True)
 class Panel:
-    """The samples, how many times their change is magnified, and the colour of each part that they show."""
+    """The panel of one row of the table.
+
+    Attributes:
+        samples: the images.
+        factor: how many times the change of pixels is magnified.
+        legend: a mapping from the name of each part that is shown to its colour.
+    """
 
     samples: list[PanelSample]
     factor: float
@@ -61,18 +86,18 @@ class Panel:
 
 
 def radius_range(files: Iterable[Path]) -> tuple[float, float]:
-    """The smallest and largest radius over some picture files, so that all share one colour scale."""
+    """The smallest and the largest radius over some picture files, so that all can share one colour scale."""
     radii = [Pictures.read(file).radius for file in files]
     return min(float(radius.min()) for radius in radii), max(float(radius.max()) for radius in radii)
 
 
 def read_panel(file: Path, norm: str | None, low: float, high: float) -> Panel:
-    """Draw a file of pictures.
+    """The panel that shows a file of pictures.
 
     Args:
-        file: of ``pictures.Pictures``.
-        norm: the radius's norm, which decides how it is written.
-        low, high: radius at the dark and at the bright end of the colours.
+        file: a file that ``pictures.Pictures`` wrote.
+        norm: the norm of the radius, which decides how it is written.
+        low, high: the radius at the dark and at the bright end of the colours.
     """
     pictures = Pictures.read(file)
     difference = pictures.adversarial - pictures.clean
@@ -88,7 +113,7 @@ def read_panel(file: Path, norm: str | None, low: float, high: float) -> Panel:
 def _columns(
     pictures: Pictures, difference: Float[np.ndarray, "m c h w"], low: float, high: float
 ) -> dict[str, UInt8[np.ndarray, "..."]]:
-    """Name -> pictures of all images, as the panel shows them side by side."""
+    """A mapping from the name of each column to the pictures of all images in it."""
     radius, importance = pictures.radius, pictures.importance
     return {
         "clean": as_bytes(pictures.clean),
@@ -100,7 +125,7 @@ def _columns(
 
 
 def _part_maps(pictures: Pictures) -> dict[str, Integer[np.ndarray, "m h w"]]:
-    """Name -> maps of part ids; none where the model finds no parts."""
+    """A mapping from the name of each tile of parts to its maps of part ids; empty where there are none."""
     maps = {name: getattr(pictures, tensor) for name, tensor in PART_MAPS.items()}
     return {name: ids for name, ids in maps.items() if ids is not None}
 
@@ -112,7 +137,7 @@ def _sample(
     maps: Mapping[str, Integer[np.ndarray, "m h w"]],
     norm: str | None,
 ) -> PanelSample:
-    """One image with everything that is shown of it."""
+    """The image at place ``i``, with everything that is shown of it."""
     label = pictures.labels[i]
     name = str(pictures.classes[label])
 
@@ -135,11 +160,12 @@ def _sample(
 
 
 def ramp() -> str:
-    """The radius colours from low to high, as an image."""
+    """The colours of radii from low to high, as the data URI of a picture."""
     return _png(coloured(np.linspace(0, 1, 64)[None]))
 
 
 def _alt(column: str, radius: Float[np.ndarray, "h w"], norm: str | None) -> str:
+    """The words in place of a picture of the given column."""
     low, high = radius_text(float(radius.min()), norm), radius_text(float(radius.max()), norm)
     return {
         "clean": "clean image",
@@ -151,19 +177,19 @@ def _alt(column: str, radius: Float[np.ndarray, "h w"], norm: str | None) -> str
 
 
 def _parts_alt(column: str, ids: Integer[np.ndarray, "h w"], names: Sequence[str]) -> str:
-    """The parts of a tile, the largest first: what eyes that do not tell the colours apart can read."""
+    """The names of the parts in a tile, the largest first, for readers who cannot tell the colours apart."""
     shown, sizes = np.unique(ids, return_counts=True)
     parts = [names[part] for part in shown[np.argsort(-sizes, kind="stable")].tolist() if part]
     return f"{column}: {', '.join(parts) or 'none'}"
 
 
 def as_bytes(images: Float[np.ndarray, "m c h w"]) -> UInt8[np.ndarray, "m h w c"]:
-    """Images in [0, 1] as pictures."""
+    """Images in [0, 1] as pictures of whole numbers from 0 to 255."""
     return (images.clip(0, 1) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
 
 
 def stretched(maps: Planes) -> Planes:
-    """Each map stretched to [0, 1]; a flat map becomes 0."""
+    """Each map stretched so that it reaches from 0 to 1; a flat map becomes 0."""
     low = maps.min(axis=(1, 2), keepdims=True)
     span = maps.max(axis=(1, 2), keepdims=True) - low
     stretched: Planes = (maps - low) / np.where(span > 0, span, 1)
@@ -171,13 +197,14 @@ def stretched(maps: Planes) -> Planes:
 
 
 def coloured(values: Float[np.ndarray, "*planes"]) -> UInt8[np.ndarray, "*planes 3"]:
-    """[0, 1] as cividis, which reads the same to colour-blind eyes and in grey."""
+    """Values in [0, 1] in the colours of cividis, which reads the same to colour-blind eyes and in grey."""
     from matplotlib import colormaps
 
     return np.asarray(colormaps["cividis"](values, bytes=True))[..., :3]
 
 
 def _png(picture: UInt8[np.ndarray, "h w c"]) -> str:
+    """A picture as the data URI of a PNG file."""
     from PIL import Image
 
     file = io.BytesIO()

@@ -25,7 +25,8 @@ class Evaluation:
         key: its identity, the name of its folder.
         metrics: {"clean": record, "PGD-20": record, ..., "worst case": record}, in the order of measurement.
         parts: {"pixel accuracy clean": record, ...} where the parts were measured.
-        smaller: {radius: {"PGD-20": record, ...}} at every radius but the largest, rising; empty where there is one.
+        smaller: {radius: {"PGD-20": record, ...}} at every radius but the largest, rising; empty where there
+            is one.
     """
 
     key: str
@@ -75,7 +76,7 @@ def _read_evaluation(key: str, accuracies: Mapping[str, Record], parts: Mapping[
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder, read.
+    """The content of one run folder.
 
     Attributes:
         folder: the run folder.
@@ -89,7 +90,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's name; "group/seed-0" for a run of a group."""
+        """The name of the folder, or "group/seed-0" for a run of a group."""
         path = self.folder.path.resolve()
         return f"{path.parent.name}/{path.name}" if path.name.startswith("seed-") else path.name
 
@@ -269,7 +270,7 @@ class Artifact:
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """Read run folders, and the ``seed-*`` runs of group folders; each run once.
+    """The runs in some run folders and in the ``seed-*`` folders of group folders, each run once.
 
     Raises:
         UserError: a path is no run folder, or no run has any record yet.
@@ -293,5 +294,6 @@ def size_text(details: Mapping[str, Any]) -> str:
 
 
 def _sum(seconds: Sequence[float | None]) -> float | None:
+    """The sum of those durations that are known, or None where none is."""
     known = [duration for duration in seconds if duration is not None]
     return sum(known) if known else None

@@ -1,4 +1,4 @@
-"""The numbers of the page: runs grouped over seeds, accuracies with intervals, and what overlaps."""
+"""The numbers of the page: runs grouped over seeds, accuracies with intervals, and which of these overlap."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from ..rundir import NOT_IDENTITY
 from ..statistics import mcnemar, over_seeds, welch
 from .runs import CLEAN, WORST, Evaluation, Run, size_text
 
-# Settings that do not make a run another method.
+# Runs that differ only in these settings count as the same method.
 NOT_METHOD = ("seed", *NOT_IDENTITY)
 
 MANY_PAIRS = 6
@@ -27,9 +27,10 @@ class TableAccuracy:
     """A share of images or of pixels, over one or more seeds.
 
     Attributes:
-        value: in [0, 1], the mean over seeds.
-        low, high: 95 % interval, or None where a record has none. Over seeds as in ``aggregate.over_seeds``.
-        sd: standard deviation over the seeds, None for one seed.
+        value: the mean over the seeds, in [0, 1].
+        low, high: the ends of the 95 % interval, or None where a record has none. Over several seeds it is
+            computed as in ``statistics.over_seeds``.
+        sd: the standard deviation over the seeds, or None for one seed.
     """
 
     value: float
@@ -43,8 +44,8 @@ class TableRow:
     """Runs that differ in nothing but their seed.
 
     Attributes:
-        method: how the model was trained; the run's name where no evaluation says.
-        runs: one per seed.
+        method: how the model was trained, or the run's name where no evaluation says so.
+        runs: the runs, one per seed.
         label: the method, made unique by the run's name where two rows share it.
     """
 
@@ -54,7 +55,7 @@ class TableRow:
 
     @property
     def name(self) -> str:
-        """The run's name; of several, the group folder's or the first one's."""
+        """The name of the run; for several runs that of their group folder, or of the first "and others"."""
         if len(self.runs) == 1:
             return self.runs[0].name
         heads = {run.name.rpartition("/")[0] for run in self.runs}
@@ -62,88 +63,94 @@ class TableRow:
 
     @property
     def shown(self) -> list[Evaluation]:
-        """The shown evaluation of every run; empty if not evaluated."""
+        """The evaluation that is shown of every run; empty if none is evaluated."""
         return [run.shown for run in self.runs if run.shown]
 
     @property
     def of_parts(self) -> list[Evaluation]:
-        """The evaluation of every run that measured its parts; empty where none was."""
+        """For every run the evaluation that measured parts; empty where none did."""
         return [run.of_parts for run in self.runs if run.of_parts]
 
     @property
     def of_radii(self) -> list[Evaluation]:
-        """The evaluation at several radii of every run; empty where none was."""
+        """For every run the evaluation at several radii; empty where there is none."""
         return [run.of_radii for run in self.runs if run.of_radii]
 
     @property
     def seeds(self) -> str:
-        """The seeds, in words."""
+        """The seeds as a text, such as "0, 1, 2"."""
         return ", ".join("unknown" if run.seed is None else str(run.seed) for run in self.runs)
 
     @property
     def setting(self) -> "Setting":
-        """What it was judged on."""
+        """The setting in which the runs were judged."""
         return Setting.of(self.shown[0])
 
     @property
     def setting_of_parts(self) -> "Setting":
-        """What its parts were judged on, which may be another evaluation than the one that is shown."""
+        """The setting in which the parts were judged, which may be that of another evaluation than the shown one."""
         return Setting.of(self.of_parts[0])
 
     @property
     def setting_of_radii(self) -> "Setting":
-        """What its curve was judged on."""
+        """The setting in which the curve over radii was judged."""
         return Setting.of(self.of_radii[0])
 
     @property
     def lines_of_radii(self) -> list[str]:
-        """The lines that have a curve, the worst case last."""
+        """The names of the lines that have a curve over radii, the worst case last."""
         return [name for name in self.of_radii[0].metrics if name != CLEAN]
 
     @property
     def part_labels(self) -> str:
-        """What its parts were compared with, where that is not their masks: "boxes"; "" where it is."""
+        """What the parts were compared with: "boxes", or "" where it is their masks."""
         [*_, last] = self.of_parts[0].parts.values()
         return str(last.details.get("labels", ""))
 
     @property
     def eps_low(self) -> str | None:
-        """What a search for eps_low had come to when training ended, of each seed; None where none searched."""
+        """The value of eps_low that a search had reached when training ended, for each seed that searched.
+
+        None if no seed searched.
+        """
         last = [run.epochs[-1].details.get("eps_low") for run in self.runs if run.epochs]
         radii = [radius_text(radius) for radius in last if radius is not None]
         return ", ".join(radii) or None
 
     @property
     def n(self) -> int:
-        """Images per run."""
+        """The number of images that each run was judged on."""
         return self.shown[0].n
 
     @property
     def training_seconds(self) -> float | None:
-        """Mean over seeds."""
+        """The seconds of training, as the mean over the seeds that recorded them."""
         return _mean([run.training_seconds for run in self.runs])
 
     @property
     def evaluation_seconds(self) -> float | None:
-        """Mean over seeds."""
+        """The seconds of evaluation, as the mean over the seeds that recorded them."""
         return _mean([evaluation.seconds for evaluation in self.shown])
 
     def values(self, name: str) -> list[float]:
-        """The named metric of each seed; of none unless all have it."""
+        """The value of the named metric for each seed; empty unless all seeds have it."""
         records = [evaluation.metrics.get(name) for evaluation in self.shown]
         measured = [r.value for r in records if r is not None and r.value is not None]
         return measured if len(measured) == len(records) else []
 
     def accuracy(self, name: str) -> TableAccuracy | None:
-        """The named metric, or None where it was not measured."""
+        """The named metric over the seeds, or None where some seed did not measure it."""
         return _over_seeds([_measured(evaluation.metrics.get(name)) for evaluation in self.shown])
 
     def part_metric(self, name: str) -> TableAccuracy | None:
-        """The named metric of the parts, or None where it was not measured."""
+        """The named metric of the parts over the seeds, or None where some seed did not measure it."""
         return _over_seeds([_measured(evaluation.parts.get(name)) for evaluation in self.of_parts])
 
     def curve(self, line: str) -> dict[float, TableAccuracy]:
-        """{radius: accuracy}, rising; clean accuracy at 0. Only of radii that every seed has."""
+        """A mapping from each radius that every seed has, rising, to the accuracy of a line there.
+
+        The clean accuracy stands at radius 0.
+        """
         points = {
             0.0: _over_seeds([_measured(evaluation.metrics.get(CLEAN)) for evaluation in self.of_radii])
         }
@@ -155,9 +162,12 @@ class TableRow:
         return {radius: accuracy for radius, accuracy in points.items() if accuracy is not None}
 
     def per_part(self, how: str) -> dict[str, tuple[TableAccuracy, int]]:
-        """{part: (its intersection over union, images that show it)} on clean images or under an attack.
+        """A mapping from each part to its intersection over union and the number of images that show it.
 
-        Without the parts that some seed neither finds nor has to find.
+        Parts that some seed neither finds nor has to find are left out.
+
+        Args:
+            how: the images that were judged, such as "clean" or "under PGD-20".
         """
         records = [evaluation.parts.get(f"{MIOU} {how}") for evaluation in self.of_parts]
         seeds = [(record.details.get("per_part") or {}) if record else {} for record in records]
@@ -170,7 +180,7 @@ class TableRow:
         return shares
 
     def per_class(self, name: str) -> dict[str, tuple[int, int]]:
-        """{class: (correct, n)}, summed over seeds."""
+        """A mapping from each class to its number of correct images and of all images, summed over seeds."""
         total: dict[str, tuple[int, int]] = {}
         for evaluation in self.shown:
             record = evaluation.metrics.get(name)
@@ -180,15 +190,16 @@ class TableRow:
         return total
 
 
-Measured = tuple[float | None, Sequence[float] | None]  # a share and its interval
+Measured = tuple[float | None, Sequence[float] | None]  # a share and the ends of its interval
 
 
 def _measured(record: Record | None) -> Measured | None:
+    """The value and the interval of a record."""
     return None if record is None else (record.value, record.interval)
 
 
 def _over_seeds(measured: Sequence[Measured | None]) -> TableAccuracy | None:
-    """What each seed came to, as one; None where a seed lacks it."""
+    """The results of all seeds as one accuracy; None where a seed lacks its result."""
     values = [value for value, _ in filter(None, measured) if value is not None]
     intervals = [(ends[0], ends[1]) for _, ends in filter(None, measured) if ends is not None]
     if not values or len(values) < len(measured):
@@ -201,7 +212,16 @@ def _over_seeds(measured: Sequence[Measured | None]) -> TableAccuracy | None:
 
 @dataclass(frozen=True)
 class Setting:
-    """What an evaluation judged on. Rows compare only within one setting."""
+    """The images and the budget of an evaluation. Only rows of the same setting may be compared.
+
+    Attributes:
+        data: the name of the data set.
+        split: the split that was judged.
+        norm: the norm of the budget: "linf", "l2" or "l1".
+        eps: the radius of the budget.
+        size: the size of the images in words; "" where older records lack it.
+        search: how the attacks searched, in words; "" for the usual way.
+    """
 
     data: str | None
     split: str | None
@@ -230,27 +250,31 @@ class Setting:
 
 
 def _search(details: Mapping[str, Any]) -> str:
-    """How the attacks searched, where it is not our own search in float32 with one radius for all pixels."""
+    """How the attacks searched, in words that follow the budget.
+
+    The text is "" for the usual way: the project's own attacks, in float32, with one radius for all pixels.
+    """
     if details.get("eps_low") is not None:
         return f" and {radius_text(details['eps_low'])} by its mask{_arithmetic(details)}"
     return _arithmetic(details)
 
 
 def _arithmetic(details: Mapping[str, Any]) -> str:
+    """Which attacks computed, and how exactly, in words; "" for the project's own in float32."""
     if details.get("engine") == "official":
         return ", by the published AutoAttack"
     return ", searched in bf16 and ended in float32" if details.get("precision") == "bf16" else ""
 
 
 def radius_text(eps: float, norm: str | None = "linf") -> str:
-    """8/255 for ℓ∞, where that is how people speak; else the number."""
+    """A radius as people write it: "8/255" for ℓ∞, and a plain number for other norms."""
     return f"{eps * 255:.3g}/255" if norm == "linf" else f"{eps:.4g}"
 
 
 def group(runs: Iterable[Run]) -> list[TableRow]:
-    """Gather runs that differ only in their seed, in the given order.
+    """The rows of the table, each of which gathers runs that differ only in their seed, in the given order.
 
-    A seed that comes twice under one configuration starts a row of its own: copies are no evidence.
+    A run whose seed is in the row already starts another row, since copies of a run are no further evidence.
     """
     members: dict[str, list[Run]] = {}
     for run in runs:
@@ -266,22 +290,26 @@ def group(runs: Iterable[Run]) -> list[TableRow]:
 
 
 def _row(runs: Sequence[Run]) -> TableRow:
+    """The row of some runs, labelled by their method."""
     shown = runs[0].shown
     method = str(shown.details.get("method", runs[0].name)) if shown else runs[0].name
     return TableRow(method, runs, method)
 
 
 def _method(config: Mapping[str, Any]) -> dict[str, Any]:
-    # In today's words, without younger settings at their defaults: so runs of any age are compared.
+    """The settings that make up the method of a run, without those that do not matter to it."""
+    # Settings are put into today's words, without younger ones at their defaults, so that runs of any age compare.
     settings = in_current_words(in_first_words(config))
     return {key: value for key, value in flatten(settings).items() if not _ignored(key)}
 
 
 def _ignored(key: str) -> bool:
+    """Whether a setting does not belong to the method."""
     return any(key == name or key.startswith(f"{name}.") for name in NOT_METHOD)
 
 
 def _judged(evaluation: Evaluation | None) -> object:
+    """Everything about an evaluation that has to be the same in all runs of a row."""
     if evaluation is None:
         return None
     shared = [
@@ -292,7 +320,7 @@ def _judged(evaluation: Evaluation | None) -> object:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"train.epochs": 80, ...} from nested settings."""
+    """Nested settings as one flat mapping with dotted names, such as {"train.epochs": 80}."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -300,7 +328,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(rows: Sequence[TableRow]) -> list[tuple[str, list[Any]]]:
-    """Every setting in which the rows differ, with its value in each: is the comparison a fair one?"""
+    """Every setting in which the rows differ, with its value in each row, to judge whether a comparison is fair."""
     flats = [_method(row.runs[0].config) for row in rows]
     keys = dict.fromkeys(key for flat in flats for key in flat)
     table = [(key, [flat.get(key) for flat in flats]) for key in keys]
@@ -308,14 +336,14 @@ def differences(rows: Sequence[TableRow]) -> list[tuple[str, list[Any]]]:
 
 
 def metric_names(rows: Sequence[TableRow]) -> list[str]:
-    """The columns: clean first, attacks as they came, the worst case last."""
+    """The names of the columns: clean accuracy, then the attacks in their order, then the worst case."""
     names = dict.fromkeys(name for row in rows for evaluation in row.shown for name in evaluation.metrics)
     attacks = [name for name in names if name not in (CLEAN, WORST)]
     return [n for n in (CLEAN, *attacks, WORST) if n in names]
 
 
 def part_metrics(rows: Sequence[TableRow]) -> tuple[list[str], list[str]]:
-    """What was measured of parts ("pixel accuracy", ...), and how ("clean", "under PGD-20", ...), in order."""
+    """The metrics of parts, such as "pixel accuracy", and the images they are of, such as "clean", in order."""
     names = dict.fromkeys(name for row in rows for evaluation in row.of_parts for name in evaluation.parts)
     pairs = [re.split(r" (?=clean$|under )", name, maxsplit=1) for name in names]
     return list(dict.fromkeys(metric for metric, _ in pairs)), list(dict.fromkeys(how for _, how in pairs))
@@ -335,11 +363,12 @@ def comparisons(rows: Sequence[TableRow], name: str) -> list[str]:
 
 
 def paired(rows: Sequence[TableRow], read: Callable[[TableRow], Mapping[str, str] | None]) -> list[str]:
-    """Sentences that compare rows of one run each on the very same images, in the worst case.
+    """Sentences that compare rows of one run each on the very same images, in the worst case, by McNemar's test.
 
     Args:
-        rows: evaluated.
-        read: {image: what fooled it first, "" if nothing} of a row, or None where it is not there.
+        rows: the rows that are evaluated.
+        read: a function from a row to a mapping from each image to what fooled the model first, "" if nothing
+            did. It returns None where this is not known.
     """
     sentences = []
     known = []
@@ -362,7 +391,7 @@ def paired(rows: Sequence[TableRow], read: Callable[[TableRow], Mapping[str, str
 
 
 def seed_tests(rows: Sequence[TableRow], name: str) -> list[str]:
-    """Sentences that compare rows of several seeds each in a metric, by Welch's test of the seeds."""
+    """Sentences that compare rows of several seeds each in the named metric, by Welch's test over the seeds."""
     sentences = []
     known = [(row, row.values(name)) for row in rows if len(row.values(name)) > 1]
     for (first_row, first), (second_row, second) in combinations(known, 2):
@@ -379,14 +408,17 @@ def seed_tests(rows: Sequence[TableRow], name: str) -> list[str]:
 
 
 def _first_pairs(sentences: Sequence[str]) -> list[str]:
-    """Those of the first pairs, chosen by the order of rows and not by result, and how many others there are."""
+    """The sentences of the first pairs, and a sentence that says how many are left out.
+
+    The order of the rows chooses them, not the results.
+    """
     left_out = len(sentences) - MANY_PAIRS
     more = f"{left_out} of {len(sentences)} pairs left out; name fewer runs to see them"
     return [*sentences[:MANY_PAIRS], *([more] if left_out > 0 else [])]
 
 
 def _overlaps(overlapping: Mapping[str, list[str]], count: int) -> str:
-    """Which of ``count`` rows overlap, in as few words as do."""
+    """A clause that says which of ``count`` rows have overlapping intervals, in as few words as possible."""
     pairs = sum(map(len, overlapping.values()))
     if count > 2 and pairs == count * (count - 1) // 2:
         return f"the 95 % intervals of all {count} overlap"
@@ -399,6 +431,7 @@ def _overlaps(overlapping: Mapping[str, list[str]], count: int) -> str:
 
 
 def _compare(ranked: list[tuple[TableRow, TableAccuracy]]) -> str:
+    """The sentence that says which rows, the best first, have intervals that overlap."""
     without = [row for row, a in ranked if a.low is None]
     ranked = [(row, a) for row, a in ranked if a.low is not None]
     overlapping = {}
@@ -419,16 +452,18 @@ def _compare(ranked: list[tuple[TableRow, TableAccuracy]]) -> str:
 
 
 def _overlap(lower: TableAccuracy, higher: TableAccuracy) -> bool:
+    """Whether the intervals of two accuracies overlap."""
     assert lower.high is not None
     assert higher.low is not None
     return lower.high >= higher.low
 
 
 def listed(words: Sequence[str]) -> str:
-    """a, b and c."""
+    """Words as a list in a sentence: "a, b and c"."""
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
 def _mean(seconds: Sequence[float | None]) -> float | None:
+    """The mean of those durations that are known, or None where none is."""
     known = [duration for duration in seconds if duration is not None]
     return fmean(known) if known else None
