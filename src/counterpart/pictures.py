@@ -1,4 +1,4 @@
-"""The pictures that an evaluation keeps for its report: the one place that knows how their file is laid out."""
+"""The pictures that an evaluation keeps for its report; only this module knows the layout of their file."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,25 +16,29 @@ from .rundir import write_atomically
 
 @dataclass(frozen=True)
 class Pictures:
-    """Some images of an evaluation, and what the model answered: arrays of M images, and lists of M entries.
+    """Some images of an evaluation and the answers of the model: arrays of M images, and lists of M entries.
 
-    In the file, a safetensors file, arrays are tensors of the same name, and all else is JSON in the header.
+    Their file is a safetensors file. Each array is a tensor of the same name, and everything else is JSON in
+    the header.
 
     Attributes:
-        clean: (M, C, H, W) images in [0, 1].
-        adversarial: (M, C, H, W) the same attacked.
-        radius: (M, H, W) what the training rule lets each pixel move by, in the unit of images.
-        labels: true classes.
-        index: positions in the data set.
-        clean_predictions, adversarial_predictions: classes that the model answers.
-        confidences_clean, confidences_adversarial: probabilities that it gives to these.
-        classes: names of all classes.
-        eps: radius of the attack's budget on the first image.
-        importance: (M, u, v) the map that the rule draws from, where there is one.
-        parts, parts_adversarial: (M, H, W) part ids that a part model finds, clean and attacked.
-        parts_true: (M, H, W) annotated part ids, where there are any.
-        part_names: what the parts are called, the background first.
-        annotated: which images are annotated.
+        clean: the clean images (M, C, H, W), in [0, 1].
+        adversarial: the same images under attack (M, C, H, W), in [0, 1].
+        radius: how far the training rule lets each pixel (M, H, W) move, in the unit of the images.
+        labels: the numbers of the true classes.
+        index: the indices of the images in their data set.
+        clean_predictions, adversarial_predictions: the numbers of the classes that the model answers for
+            clean and for attacked images.
+        confidences_clean, confidences_adversarial: the probabilities in [0, 1] that it gives to these
+            classes.
+        classes: the names of all classes.
+        eps: the radius of the attack's budget on the first image.
+        importance: the importance maps (M, u, v) that the rule draws its masks from, or None if it uses none.
+        parts, parts_adversarial: the part ids (M, H, W) that a part model finds in clean and in attacked
+            images, or None for other models.
+        parts_true: the annotated part ids (M, H, W), or None if there are none.
+        part_names: the names of the parts, the background first.
+        annotated: whether each image has annotated parts.
     """
 
     clean: Float[np.ndarray, "m c h w"]
@@ -56,7 +60,7 @@ class Pictures:
     annotated: Sequence[bool] | None = None
 
     def write(self, path: Path) -> None:
-        """Write the file, or leave what was there."""
+        """Write the file. Where that fails, an earlier file stays as it was."""
         from safetensors.numpy import save_file
 
         given = {name: value for name, value in vars(self).items() if value is not None}
@@ -66,10 +70,10 @@ class Pictures:
 
     @classmethod
     def read(cls, path: Path) -> "Pictures":
-        """Read a file; what else it holds is passed over.
+        """The pictures of a file. Entries that it holds beyond them are passed over.
 
         Raises:
-            UserError: it cannot be read, is damaged, or its tensors and lists do not fit together.
+            UserError: the file cannot be read or is damaged, or its tensors and lists do not fit together.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -100,10 +104,10 @@ _LISTS = (*_CLASSES_OF_IMAGES, *_CONFIDENCES, "index", "annotated")
 
 
 def _check(given: Mapping[str, Any]) -> None:
-    """Refuse what a reader would stumble over.
+    """Refuse entries of a file that a reader could not use.
 
     Raises:
-        ValueError: what is missing, or does not fit.
+        ValueError: an entry is missing, or does not fit the others.
     """
     for field in fields(Pictures):
         if field.default is MISSING and field.name not in given:
@@ -129,6 +133,7 @@ def _check(given: Mapping[str, Any]) -> None:
 
 
 def _check_shapes(given: Mapping[str, Any]) -> None:
+    """Refuse arrays whose shapes do not fit together."""
     if given["clean"].ndim != 4:
         raise ValueError(
             f"clean has shape {given['clean'].shape} instead of (images, channels, height, width)"
@@ -145,6 +150,7 @@ def _check_shapes(given: Mapping[str, Any]) -> None:
 
 
 def _check_ids(what: str, ids: Sequence[object], names: Sequence[str]) -> None:
+    """Refuse numbers of classes or parts that have no name."""
     for number in ids:
         if not isinstance(number, int) or not 0 <= number < len(names):
             raise ValueError(f"{what} {number} is none of the {len(names)} that are named")

@@ -141,9 +141,8 @@ class _Tally:
 
     def finished(self) -> LedgerRow:
         """The row of the image, once all units are read."""
-        falls = sorted(
-            self.falls, key=lambda fall: fall[0]
-        )  # stable: attacks keep their order within one radius
+        # The sort is stable, so that attacks keep their order within one radius.
+        falls = sorted(self.falls, key=lambda fall: fall[0])
         return LedgerRow(
             self.index,
             self.label,

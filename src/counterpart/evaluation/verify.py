@@ -19,9 +19,7 @@ from .ledger import CLEAN, Ledger, Unit
 from .survivors import Standing, Turn, take_turns
 
 CLOSE = 1e-4  # share of a distance that rounding in float32 may change
-MARGINAL = (
-    1e-4  # share of the range of an image's logits below which the order of additions decides the answer
-)
+MARGINAL = 1e-4  # share of the range of an image's logits that rounding may decide
 
 
 @dataclass

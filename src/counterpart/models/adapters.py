@@ -1,7 +1,8 @@
-"""Whatever classifies images, as a classifier: images in [0, 1] in, logits (B, K) in float32 out.
+"""Turns any model of images into a classifier that takes images in [0, 1] and returns logits (B, K) in float32.
 
-Judged is the model as it is. An adapter stands before it (normalisation, another floating type) or behind it (which
-part of its output holds the logits, two classes of a single one), never within it, and each is named in a note.
+The model is judged as it is: nothing within it is changed. An adapter may stand before it, such as a
+normalisation or a cast to another floating type. Another may stand behind it, to take the logits from a
+larger output, or to make two classes of a single answer. Each adapter is named in a note to the user.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,12 +17,12 @@ from .modes import eval_mode
 from .normalize import ImageClassifier
 
 OutputPath = tuple[tuple[str, Any], ...]
-"""How to get from what a model returns to its logits: steps of ("attribute", name) or ("item", key)."""
+"""The way from what a model returns to its logits, in steps ("attribute", name) or ("item", key)."""
 
 SURE = 1e-6  # a probability counts as at least this, and at most 1 minus this, before its logit is taken
-FAR = (1000.0, -1000.0)  # images times these, where no honest logit stays within 1
-REACHED = 0.99  # share of a bound that a bounded output comes to, on such images at the latest
-ROUNDING = 1e-5
+FAR = (1000.0, -1000.0)  # images are multiplied by these, so that no ordinary logit stays within [-1, 1]
+REACHED = 0.99  # the share of its bound that a bounded output reaches on such images at the latest
+ROUNDING = 1e-5  # how far rounding may carry an output beyond its bound
 
 
 def as_classifier(
@@ -31,28 +32,30 @@ def as_classifier(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> tuple[nn.Module, tuple[str, ...]]:
-    """The model as a classifier of images in [0, 1], and what was made of it, in sentences.
+    """The model as a classifier of images in [0, 1], and a note in sentences for each adapter that this needs.
 
-    - ``mean`` and ``std`` put a normalisation before it.
+    - If ``mean`` or ``std`` is given, a normalisation stands before the model.
     - A model whose weights are float16, bfloat16 or float64 gets images of that type.
-    - Of an output that is a tuple, a list, a dictionary or an object, ``logits`` are taken, or else the first floating
-      tensor (B, K).
-    - One logit z for each image, (B, 1) or (B,), becomes the logits (0, z) of two classes: class 1 is z > 0. One
-      probability p, which is recognised by never leaving [0, 1] whatever the images, becomes the logit of p, held
-      between ``SURE`` and 1 - ``SURE``: that undoes the sigmoid, except where it was rounded to 0 or 1.
+    - If the output is a tuple, a list, a dictionary or an object, its entry ``logits`` is taken, or else the
+      first floating tensor of shape (B, K).
+    - If there is one logit z for each image, (B, 1) or (B,), the logits of two classes are (0, z). Class 1 is
+      then answered where z > 0.
+    - If there is one probability p for each image, the second logit is the logit of p. A probability is
+      recognised by never leaving [0, 1], whatever the images. It is held between ``SURE`` and 1 - ``SURE``
+      first. This undoes the sigmoid, except where that was rounded to 0 or 1.
 
     Args:
-        model: any network; it is asked about ``images`` in eval mode, and its modes are put back.
-        images: a few real ones in [0, 1], on the model's device.
-        mean: one value for each channel, subtracted from the images; with ``std`` alone: 0.
-        std: one value for each channel, by which they are divided then; with ``mean`` alone: 1.
+        model: any network. It answers for ``images`` in eval mode, and its modes are put back.
+        images: a few real images (B, C, H, W) in [0, 1], on the model's device.
+        mean: one value for each channel that is subtracted from the images; 0 if only ``std`` is given.
+        std: one value for each channel by which the images are divided then; 1 if only ``mean`` is given.
 
     Returns:
-        The model itself where nothing stands before or behind it, else a module around it; and a note for each thing
-        that does.
+        The model itself if it needs no adapter, or else a module around it; and a note for each adapter.
 
     Raises:
-        ValueError: no module, no logits (B, K) in what it returns, or a normalisation that does not fit the images.
+        ValueError: the model is no module, its output holds no logits (B, K), or the normalisation does not
+            fit the images.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(
@@ -102,12 +105,15 @@ ONE_ANSWER = {
 
 
 class Normalise(nn.Module):
-    """``(images - mean) / std``, each (C, 1, 1).
+    """A layer that returns ``(images - mean) / std``, with one mean and one std for each channel.
 
     Args:
-        channels: C.
-        mean: one value for each channel. None: 0.
-        std: one value for each channel. None: 1.
+        channels: the number C of channels.
+        mean: one value for each channel; None stands for 0.
+        std: one value above 0 for each channel; None stands for 1.
+
+    Raises:
+        ValueError: there is not one number for each channel, or a ``std`` is not above 0.
     """
 
     mean: Tensor
@@ -126,19 +132,19 @@ class Normalise(nn.Module):
             self.register_buffer(name, torch.tensor(numbers).view(-1, 1, 1))
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Normalised images."""
+        """The normalised images."""
         return (images - self.mean) / self.std
 
 
 class Adapted(nn.Module):
-    """A model and what stands before and behind it; made by ``as_classifier``.
+    """A model with the adapters before and behind it, as ``as_classifier`` makes it.
 
     Args:
-        model: the user's.
-        normalise: what comes first.
-        kind: the floating type that the model wants. None: that of the images.
-        path: where its output holds the answers.
-        reading: what they are: "logits", "one logit" or "one probability".
+        model: the model of the user.
+        normalise: the normalisation that comes first, or None for none.
+        kind: the floating type of the images that the model takes; None leaves the images as they are.
+        path: the way to the answers in the output of the model.
+        reading: what the answers are: "logits", "one logit" or "one probability".
     """
 
     kind: Tensor | None
@@ -154,22 +160,22 @@ class Adapted(nn.Module):
         super().__init__()
         self.normalise, self.model = normalise, model
         self.path, self.reading = path, reading
-        # A tensor, so that whoever makes the same network of another type takes the images along.
+        # The type is kept as a tensor, so that a cast of the whole module changes it as well.
         sample = None if kind is None else torch.zeros((), dtype=kind, device=next(_tensors(model)).device)
         self.register_buffer("kind", sample, persistent=False)
 
     def output(self, images: Float[Tensor, "b c h w"]) -> Any:
-        """Whatever the model returns."""
+        """Everything that the model returns for images in [0, 1]."""
         normalised = images if self.normalise is None else self.normalise(images)
         return self.model(normalised if self.kind is None else normalised.type_as(self.kind))
 
     def logits(self, images: Float[Tensor, "b c h w"]) -> Tensor:
-        """What its output holds in the place of logits."""
+        """The part of the output that holds the answers, as the model gives them."""
         answers: Tensor = follow(self.output(images), self.path)
         return answers
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
-        """Logits in float32."""
+        """The logits (B, K) in float32."""
         answers = self.logits(images).float()
         if self.reading == "logits":
             return answers
@@ -180,19 +186,20 @@ class Adapted(nn.Module):
 
 
 def type_of(model: Any) -> torch.dtype | None:
-    """The floating type of a module's first parameter or buffer, which images meet first; None if it has none."""
+    """The type of a module's first floating parameter or buffer, which images meet first; None if it has none."""
     if isinstance(model, Adapted):
-        return torch.float32  # it sees to what is within
+        return torch.float32  # it casts images for the model within
     return next((tensor.dtype for tensor in _tensors(model) if tensor.is_floating_point()), None)
 
 
 def find_logits(output: Any, count: int) -> OutputPath:
-    """Where an output holds logits of ``count`` images: ``.logits``, else its first floating tensor (B, K).
+    """The way to the logits of ``count`` images in an output.
 
-    Where there is none of these, one answer for each image, (B, 1) or (B,), will do.
+    An entry ``logits`` comes first, then the first floating tensor (B, K) with K above 1. If there is
+    neither, a tensor with one answer for each image, (B, 1) or (B,), is taken.
 
     Raises:
-        ValueError: there is neither.
+        ValueError: the output holds none of these.
     """
     if isinstance(output, Tensor) and _fits(output, count):
         return ()
@@ -209,7 +216,7 @@ def find_logits(output: Any, count: int) -> OutputPath:
 
 
 def follow(output: Any, path: OutputPath) -> Any:
-    """What lies at a path of ``find_logits``."""
+    """The part of an output that lies at a path of ``find_logits``."""
     for kind, key in path:
         output = getattr(output, key) if kind == "attribute" else output[key]
     return output
@@ -217,11 +224,13 @@ def follow(output: Any, path: OutputPath) -> Any:
 
 @torch.no_grad()
 def bounds(ask: Callable[[Tensor], Tensor], images: Float[Tensor, "b c h w"]) -> str | None:
-    """ "[0, 1]" or "[-1, 1]" where answers reach that far and never leave it, whatever the images; else None.
+    """The interval that answers never leave, "[0, 1]" or "[-1, 1]"; None if there is no such bound.
+
+    An interval counts as a bound only if answers also come close to one of its ends.
 
     Args:
-        ask: images -> answers of any shape.
-        images: real ones; multiples of them, far outside of [0, 1], are asked about as well.
+        ask: a function from images to answers of any shape.
+        images: some real images in [0, 1]. It is also called with multiples of them, far outside of [0, 1].
     """
     answers = [ask(images)]
     for factor in FAR:
@@ -240,18 +249,19 @@ def bounds(ask: Callable[[Tensor], Tensor], images: Float[Tensor, "b c h w"]) ->
 
 
 def _ask(forward: Callable[[Tensor], Any], model: nn.Module, images: Tensor) -> Any:
+    """The result of a forward pass while the model is in eval mode, without gradients."""
     with torch.no_grad(), eval_mode(model):
         return forward(images)
 
 
 def _tensors(model: Any) -> Iterator[Tensor]:
-    """Parameters and buffers, module by module in the order of their registration."""
+    """The parameters and buffers of a model, module by module in the order of their registration."""
     for module in model.modules() if isinstance(model, nn.Module) else ():
         yield from chain(module.parameters(recurse=False), module.buffers(recurse=False))
 
 
 def _tensors_in(output: Any) -> Iterator[tuple[OutputPath, Tensor]]:
-    """Every tensor of a nested output, with the way there."""
+    """Every tensor of a nested output, with the path that leads to it."""
     if isinstance(output, Tensor):
         yield (), output
         return
@@ -267,13 +277,14 @@ def _tensors_in(output: Any) -> Iterator[tuple[OutputPath, Tensor]]:
 
 
 def _fits(tensor: Tensor, count: int) -> bool:
+    """Whether a tensor may be the answers for ``count`` images: floating, and (B,) or (B, K)."""
     return (
         tensor.is_floating_point() and tensor.ndim in (1, 2) and len(tensor) == count and tensor.numel() > 0
     )
 
 
 def _described(output: Any) -> str:
-    """An output's type and the shapes in it."""
+    """The type of an output and the shapes of its tensors, in words."""
     shapes = ", ".join(str(tuple(tensor.shape)) for _, tensor in _tensors_in(output))
     if isinstance(output, Tensor):
         return f"a tensor {_name(output.dtype)} of shape {shapes}"
@@ -281,12 +292,15 @@ def _described(output: Any) -> str:
 
 
 def _spelt(path: OutputPath) -> str:
+    """A path as Python code, such as "output.logits" or "output[0]"."""
     return "output" + "".join(f".{key}" if kind == "attribute" else f"[{key!r}]" for kind, key in path)
 
 
 def _listed(values: Tensor) -> str:
+    """Numbers in words, separated by commas."""
     return ", ".join(f"{value:.4g}" for value in values.flatten().tolist())
 
 
 def _name(kind: torch.dtype) -> str:
+    """The name of a type, such as "float16"."""
     return str(kind).removeprefix("torch.")

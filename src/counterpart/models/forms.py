@@ -1,4 +1,7 @@
-"""Which form a view of a model takes: the fastest one that is held to the model itself and does not differ."""
+"""Chooses the form of a view, which is the copy of a model that attacks search on.
+
+The fastest form is taken whose logits and gradients are those of the model itself, but for rounding.
+"""
 
 from collections.abc import Callable
 from contextlib import redirect_stderr
@@ -16,19 +19,23 @@ from .borrowed import borrowed
 from .normalize import ImageClassifier
 
 Form = Literal["fast", "contiguous", "unfolded", "original"]
-"""What a view makes of a model, the fastest first: ``fast``, a copy whose tensors are channels-last and whose batch
-norms are folded; ``contiguous``, the same in torch's plain layout; ``unfolded``, a copy in that layout that computes
-as the model does; ``original``, no copy: the model itself, with its hooks.
+"""The forms that a view may take, the fastest first.
+
+- ``fast`` is a copy with tensors in channels-last layout, whose batch norms are folded into the layers before
+  them.
+- ``contiguous`` is the same in torch's plain layout.
+- ``unfolded`` is a copy in the plain layout that computes layer by layer as the model does.
+- ``original`` is no copy: it is the model itself, with its hooks.
 """
 
 FORMS: tuple[Form, ...] = get_args(Form)
 
-SAME_LOGITS = 1e-4  # of the logits' range: the order of additions changes a few millionths of it
-SAME_GRADIENTS = 0.01  # of a gradient's norm
-SOME = 4  # images that a view is held to its model on
-POINTS = 2  # places beside each image at which gradients are compared
-NOISE = 0.05  # share of it in each of them
-MOVE = 1e-6  # of pixels in [0, 1]: about what rounding does to a layer's input
+SAME_LOGITS = 1e-4  # share of the logits' range; the order of additions changes a few millionths of it
+SAME_GRADIENTS = 0.01  # share of a gradient's norm that a view may differ by
+SOME = 4  # the number of images on which a view is compared with its model
+POINTS = 2  # the number of noisy images beside each image at which gradients are compared
+NOISE = 0.05  # the share of noise in each of these
+MOVE = 1e-6  # how far pixels in [0, 1] are moved: about what rounding does to a layer's input
 OURS = f"{__package__.partition('.')[0]}."
 SEARCHED_ON = {
     "fast": "a fast copy of the model",
@@ -40,13 +47,14 @@ SEARCHED_ON = {
 
 @dataclass(frozen=True)
 class ViewDifference:
-    """How far a view is from its model, on a few images.
+    """How far the answers of a view are from those of its model, on a few images.
 
     Attributes:
-        logits: largest difference, as a share of the range of the model's logits.
-        gradients: largest difference over the images of the gradients with respect to them, as a share of the model's
-            gradient, in norm.
-        kinks: the same between the model and itself, where that image is moved by a millionth: no view is nearer.
+        logits: the largest difference of a logit, as a share of the range of the model's logits.
+        gradients: the largest difference over the images of the gradients with respect to them, in norm, as a
+            share of the model's gradient.
+        kinks: the same difference between the model and itself when that image is moved by a millionth. No
+            view can be expected to come closer than that.
     """
 
     logits: float
@@ -55,7 +63,7 @@ class ViewDifference:
 
     @property
     def reason(self) -> str | None:
-        """What is wrong with the view, as a part of a sentence; None if nothing is."""
+        """The fault of the view, as a part of a sentence; None if it has none."""
         if not self.logits <= SAME_LOGITS:  # also where it is not a number
             return f"answers otherwise (logits differ by {self.logits:.2%} of their range)"
         if not self.gradients <= max(SAME_GRADIENTS, self.kinks):
@@ -68,25 +76,27 @@ def faithful_form(
     images: Float[Tensor, "b c h w"],
     build: Callable[[Form], Callable[[Tensor], Tensor]],
 ) -> tuple[Form, str | None]:
-    """The fastest form that is faithful to a model, in float32, and a sentence that says why it is not ``fast``.
+    """The fastest form that is faithful to a model in float32, and a sentence that says why it is not ``fast``.
 
-    The project's own networks are ``fast``, without a look: tests hold their views to them.
+    The project's own networks are always ``fast`` and are not compared here, since tests compare their views.
 
     Args:
-        model: maps images in [0, 1] to logits (B, K). Its modes, gradients and hooks are left alone, but hooks see the
-            passes that are made here.
-        images: some of those that it is for, on its device; the first ``SOME`` are looked at.
-        build: makes the model's view of a form.
+        model: a module that maps images in [0, 1] to logits (B, K). Its modes, gradients and hooks are left
+            alone, but its hooks see the passes that are made here.
+        images: some images (B, C, H, W) of the kind that the model is for, on its device. The first ``SOME``
+            are used.
+        build: a function that makes the view of the model in a form.
 
     Returns:
-        The form, and the sentence, None with ``fast``.
+        The form and the sentence, which is None if the form is ``fast``.
     """
     if is_own(model):
         return "fast", None
     reasons: list[str] = []
     for form in FORMS[:-1]:
         try:
-            # torch.fx prints the generated code that an error came from. A trace may draw numbers, not those of a pass.
+            # torch.fx prints the generated code that an error came from, which nobody needs to see here.
+            # A trace may draw random numbers, and must not use up those of a pass.
             with redirect_stderr(StringIO()), seeded(derive(0, "view trace"), images.device):
                 view = build(form)
                 reason = difference(model, view, images[:SOME]).reason
@@ -103,12 +113,12 @@ def faithful_form(
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, as a part of a sentence."""
+    """The first line of an error's message, as a part of a sentence."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def is_own(model: nn.Module) -> bool:
-    """Whether a model is made of the project's classes and torch's layers alone, and nobody has changed it since."""
+    """Whether a model consists of the project's classes and torch's layers alone, and nobody has changed it."""
     known = (OURS, "torch.nn.modules.")
     return isinstance(model, ImageClassifier) and all(
         type(module).__module__.startswith(known) and not has_hooks(module) and "forward" not in vars(module)
@@ -117,7 +127,7 @@ def is_own(model: nn.Module) -> bool:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether somebody looks at, or changes, what goes into this module, comes out of it, or their gradients."""
+    """Whether a hook watches or changes the inputs, the outputs or the gradients of a module."""
     return any(value for name, value in vars(module).items() if holds_hooks(name, value))
 
 
@@ -129,18 +139,22 @@ def holds_hooks(name: str, value: object) -> bool:
 def difference(
     model: nn.Module, view: Callable[[Tensor], Tensor], images: Float[Tensor, "b c h w"]
 ) -> ViewDifference:
-    """How far a float32 view is from its model.
+    """How far the answers of a float32 view are from those of its model.
 
-    Gradients are those of a random sum of the logits. They are taken at several points beside each image, with a little
-    noise: flat areas of real images are full of ties, which every layout breaks in its own way. The nearest of an
-    image's points counts, since a kink of the network may lie between model and view at one of them, and hardly at all.
-    Deep networks without training have kinks everywhere: what moving the image by a millionth does to the model's own
-    gradient is measured as well.
+    The gradients are those of a random sum of the logits. They are compared not at an image but at several
+    points beside it, with a little noise. Flat areas of real images are full of ties between pixels, and
+    every memory layout breaks ties in its own way.
+
+    For each image the point with the smallest difference counts. At one of the points a kink of the network
+    may lie between the model and its view, but hardly at all of them.
+
+    Deep networks without training have kinks everywhere. So it is also measured how much the model's own
+    gradient changes when the image is moved by a millionth.
 
     Args:
-        model: the original, whose own forward pass is made, in eval mode.
-        view: what is held to it.
-        images: in [0, 1].
+        model: the original model, whose own forward pass is made in eval mode.
+        view: the view that is compared with it.
+        images: the images (B, C, H, W) in [0, 1].
     """
     apart, turned, moved = [], [], []
     for point in range(POINTS):
@@ -167,7 +181,10 @@ def difference(
 
 
 def _answer(ask: Callable[[Tensor], Any], images: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Logits and the gradient of a random sum of them, if there is one; random layers draw the same in every call."""
+    """The logits, and the gradient of a random sum of them, or None if they have no gradient.
+
+    Random layers draw the same numbers in every call.
+    """
     leaf = images.clone().requires_grad_()
     with torch.enable_grad(), seeded(derive(0, "view"), images.device):
         logits = ask(leaf)
@@ -183,7 +200,10 @@ def _answer(ask: Callable[[Tensor], Any], images: Tensor) -> tuple[Tensor, Tenso
 
 
 def _turned(gradient: Tensor | None, other: Tensor | None) -> Tensor:
-    """(B,) difference of two gradients in norm, as a share of the first one's; (1,) where one of them is missing."""
+    """The difference of two gradients (B,), in norm, as a share of the norm of the first.
+
+    Where one of them is missing, the result has a single entry, which is infinite; 0 where both are missing.
+    """
     if gradient is None or other is None:
         return torch.tensor([0.0 if gradient is other else float("inf")])
     norms = gradient.flatten(1).norm(dim=1)
@@ -192,7 +212,10 @@ def _turned(gradient: Tensor | None, other: Tensor | None) -> Tensor:
 
 
 def sentence(form: Form, reasons: list[str]) -> str:
-    """What attacks search on and why: each kind of reason once, that of the fast copy first."""
+    """The sentence that says what attacks search on and why.
+
+    Each kind of reason stands once, that of the fast copy first.
+    """
     kinds = {reason.partition(" (")[0]: reason for reason in reversed(reasons)}
     return (
         f"Attacks search on {SEARCHED_ON[form]}: the fast copy {'; another '.join(reversed(kinds.values()))}."

@@ -298,7 +298,7 @@ def _row(runs: Sequence[Run]) -> TableRow:
 
 def _method(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that make up the method of a run, without those that do not matter to it."""
-    # Settings are put into today's words, without younger ones at their defaults, so that runs of any age compare.
+    # Runs of any age compare, since old names are replaced and younger settings at their defaults are left out.
     settings = in_current_words(in_first_words(config))
     return {key: value for key, value in flatten(settings).items() if not _ignored(key)}
 
