@@ -175,7 +175,7 @@ def count_parts(
 
 
 def metrics_of(counts: PartCounts, name: str, details: Mapping[str, Any], seed: int) -> list[Record]:
-    """The records of pixel accuracy, with and without the background, and of the mean intersection over union.
+    """The records of pixel accuracy, with and without the background, and of mean intersection over union.
 
     Pixels are added up over all images first, so that every number is one of the data set. The mean is over
     the parts that occur, the background included.

@@ -1,4 +1,4 @@
-"""Turns any model of images into a classifier that takes images in [0, 1] and returns logits (B, K) in float32.
+"""Turns any model of images into a classifier: images in [0, 1] come in, logits (B, K) in float32 come out.
 
 The model is judged as it is: nothing within it is changed. An adapter may stand before it, such as a
 normalisation or a cast to another floating type. Another may stand behind it, to take the logits from a
@@ -32,7 +32,7 @@ def as_classifier(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> tuple[nn.Module, tuple[str, ...]]:
-    """The model as a classifier of images in [0, 1], and a note in sentences for each adapter that this needs.
+    """The model as a classifier of images in [0, 1], and a note for each adapter that this needs.
 
     - If ``mean`` or ``std`` is given, a normalisation stands before the model.
     - A model whose weights are float16, bfloat16 or float64 gets images of that type.
@@ -186,7 +186,7 @@ class Adapted(nn.Module):
 
 
 def type_of(model: Any) -> torch.dtype | None:
-    """The type of a module's first floating parameter or buffer, which images meet first; None if it has none."""
+    """The type of a module's first floating parameter or buffer; None if it has none."""
     if isinstance(model, Adapted):
         return torch.float32  # it casts images for the model within
     return next((tensor.dtype for tensor in _tensors(model) if tensor.is_floating_point()), None)

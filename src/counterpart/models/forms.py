@@ -76,7 +76,7 @@ def faithful_form(
     images: Float[Tensor, "b c h w"],
     build: Callable[[Form], Callable[[Tensor], Tensor]],
 ) -> tuple[Form, str | None]:
-    """The fastest form that is faithful to a model in float32, and a sentence that says why it is not ``fast``.
+    """The fastest form that is faithful to a model in float32, and the reason if it is not ``fast``.
 
     The project's own networks are always ``fast`` and are not compared here, since tests compare their views.
 
@@ -88,7 +88,7 @@ def faithful_form(
         build: a function that makes the view of the model in a form.
 
     Returns:
-        The form and the sentence, which is None if the form is ``fast``.
+        The form, and the reason as a sentence, which is None if the form is ``fast``.
     """
     if is_own(model):
         return "fast", None
@@ -118,7 +118,7 @@ def first_line(error: Exception) -> str:
 
 
 def is_own(model: nn.Module) -> bool:
-    """Whether a model consists of the project's classes and torch's layers alone, and nobody has changed it."""
+    """Whether a model consists of the project's classes and torch's layers alone, and is unchanged."""
     known = (OURS, "torch.nn.modules.")
     return isinstance(model, ImageClassifier) and all(
         type(module).__module__.startswith(known) and not has_hooks(module) and "forward" not in vars(module)

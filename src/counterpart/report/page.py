@@ -131,7 +131,10 @@ def _images(evaluated: Sequence[TableRow]) -> dict[str, Any]:
 
 
 def _classes(evaluated: Sequence[TableRow]) -> dict[str, Any]:
-    """The classes and the metrics of the table by class: clean accuracy, and the worst case if it was measured."""
+    """The names of the classes and of the metrics in the table by class.
+
+    The metrics are the clean accuracy and the worst case, as far as they were measured.
+    """
     measured = tables.metric_names(evaluated)
     names = list(dict.fromkeys(c for row in evaluated for name in measured for c in row.per_class(name)))
     return {
@@ -202,7 +205,7 @@ def _notes(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> list[tuple[str
 
 
 def _first_fooled(row: TableRow) -> dict[str, str] | None:
-    """What fooled the model with each image first, from the row's table; None where it is missing or changed."""
+    """What fooled the model with each image first; None where the row's table is missing or changed."""
     shown = row.shown[0]
     for run in row.runs:
         for a in run.artifacts:
@@ -213,7 +216,7 @@ def _first_fooled(row: TableRow) -> dict[str, str] | None:
 
 
 def _panel_file(row: TableRow) -> tuple[Path, str] | None:
-    """The file of the first undamaged panel among the row's runs, and its caption; None where there is none."""
+    """The file and the caption of the first undamaged panel among the row's runs; None if there is none."""
     for run in row.runs:
         panel = run.panel()
         if panel and not panel.problem:
@@ -232,7 +235,10 @@ def _panel(row: TableRow, file: tuple[Path, str] | None, low: float, high: float
 def _per_part(
     row: TableRow, hows: Iterable[str]
 ) -> tuple[TableRow, dict[str, int], dict[str, dict[str, tuple[TableAccuracy, int]]]]:
-    """The row, the number of images that show each part, and the results of each part on each kind of images."""
+    """The row, the number of images that show each part, and the results of the parts.
+
+    The results are mappings from "clean", or the words of an attack, to the accuracy of each part.
+    """
     measured = {how: row.per_part(how) for how in hows}
     images = {part: n for shares in measured.values() for part, (_, n) in shares.items()}
     return row, images, measured
@@ -255,7 +261,7 @@ def _curves(
 
 
 def _corruptions(runs: Sequence[Run]) -> list[tuple[str, list[tuple[Run, Corrupted]], list[str]]]:
-    """One table for each setting: the setting, the runs that were judged in it, and the names of the lines."""
+    """A table for each setting: the setting, the runs that were judged in it, and the names of the lines."""
     tables: dict[str, list[tuple[Run, Corrupted]]] = {}
     for run in runs:
         latest = {evaluated.setting: evaluated for evaluated in run.corruptions}

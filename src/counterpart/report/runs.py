@@ -41,7 +41,7 @@ class Evaluation:
 
     @property
     def details(self) -> Mapping[str, Any]:
-        """The details that all metrics of the evaluation share: method, model, data, split, norm, eps, weights."""
+        """The details that all metrics share: method, model, data, split, norm, eps and weights."""
         return self.first.details
 
     @property
@@ -107,7 +107,10 @@ class Run:
 
     @cached_property
     def evaluations(self) -> list[Evaluation]:
-        """The evaluations, those of most images first, and among these the latest first. The first one is shown."""
+        """The evaluations, those of most images first, and among these the latest first.
+
+        The page shows the first of them.
+        """
         by_key: dict[str, dict[str, dict[str, Record]]] = {}
         for record in self.records:
             of, _, name = record.name.partition("/")
@@ -219,7 +222,7 @@ class Corrupted:
 
     @property
     def lines(self) -> dict[str, list[Record | None]]:
-        """Corruption -> its records, one for each severity, and the mean over them where there are several."""
+        """A mapping from each corruption to its records: one per severity, and their mean if there are several."""
         names = dict.fromkeys(name for mean in self.means for name in mean.details["corruptions"])
         by_name = {r.name.removeprefix(CORRUPTION): r for r in self.records}
         lines: dict[str, list[Record | None]] = {"clean": [by_name.get("clean")]}
@@ -238,7 +241,7 @@ class Corrupted:
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Corruption -> the reason why it is missing."""
+        """A mapping from each corruption that is missing to the reason."""
         there = {name for mean in self.means for name in mean.details["corruptions"]}
         return {k: v for mean in self.means for k, v in mean.details["left_out"].items() if k not in there}
 
@@ -288,7 +291,10 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 
 
 def size_text(details: Mapping[str, Any]) -> str:
-    """The size of the images in words, such as " at 32x48 pixels", height first; "" where older records lack it."""
+    """The size of the images in words, such as " at 32x48 pixels", with the height first.
+
+    It is "" where older records lack it.
+    """
     shape = details.get("shape")
     return f" at {shape[1]}x{shape[2]} pixels" if shape else ""
 

@@ -88,7 +88,10 @@ class TableRow:
 
     @property
     def setting_of_parts(self) -> "Setting":
-        """The setting in which the parts were judged, which may be that of another evaluation than the shown one."""
+        """The setting in which the parts were judged.
+
+        It may be that of another evaluation than the one that is shown.
+        """
         return Setting.of(self.of_parts[0])
 
     @property
@@ -298,7 +301,7 @@ def _row(runs: Sequence[Run]) -> TableRow:
 
 def _method(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that make up the method of a run, without those that do not matter to it."""
-    # Runs of any age compare, since old names are replaced and younger settings at their defaults are left out.
+    # Old names are replaced and younger settings at their defaults left out, so that runs of any age compare.
     settings = in_current_words(in_first_words(config))
     return {key: value for key, value in flatten(settings).items() if not _ignored(key)}
 
@@ -328,7 +331,10 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(rows: Sequence[TableRow]) -> list[tuple[str, list[Any]]]:
-    """Every setting in which the rows differ, with its value in each row, to judge whether a comparison is fair."""
+    """Every setting in which the rows differ, with its value in each row.
+
+    Readers need them to judge whether a comparison is fair.
+    """
     flats = [_method(row.runs[0].config) for row in rows]
     keys = dict.fromkeys(key for flat in flats for key in flat)
     table = [(key, [flat.get(key) for flat in flats]) for key in keys]
@@ -343,7 +349,7 @@ def metric_names(rows: Sequence[TableRow]) -> list[str]:
 
 
 def part_metrics(rows: Sequence[TableRow]) -> tuple[list[str], list[str]]:
-    """The metrics of parts, such as "pixel accuracy", and the images they are of, such as "clean", in order."""
+    """The metrics of parts, such as "pixel accuracy", and the images judged, such as "clean", in order."""
     names = dict.fromkeys(name for row in rows for evaluation in row.of_parts for name in evaluation.parts)
     pairs = [re.split(r" (?=clean$|under )", name, maxsplit=1) for name in names]
     return list(dict.fromkeys(metric for metric, _ in pairs)), list(dict.fromkeys(how for _, how in pairs))
@@ -363,7 +369,9 @@ def comparisons(rows: Sequence[TableRow], name: str) -> list[str]:
 
 
 def paired(rows: Sequence[TableRow], read: Callable[[TableRow], Mapping[str, str] | None]) -> list[str]:
-    """Sentences that compare rows of one run each on the very same images, in the worst case, by McNemar's test.
+    """Sentences that compare rows of one run each on the very same images, in the worst case.
+
+    The test is McNemar's.
 
     Args:
         rows: the rows that are evaluated.
@@ -391,7 +399,7 @@ def paired(rows: Sequence[TableRow], read: Callable[[TableRow], Mapping[str, str
 
 
 def seed_tests(rows: Sequence[TableRow], name: str) -> list[str]:
-    """Sentences that compare rows of several seeds each in the named metric, by Welch's test over the seeds."""
+    """Sentences that compare rows of several seeds each in a metric, by Welch's test over the seeds."""
     sentences = []
     known = [(row, row.values(name)) for row in rows if len(row.values(name)) > 1]
     for (first_row, first), (second_row, second) in combinations(known, 2):
