@@ -311,7 +311,7 @@ def _make_unit(work: _Work, turn: Turn, positions: Tensor) -> tuple[Unit, Tensor
     if weights_hash(work.model) != work.weights:
         raise UserError(
             f"the model changed while it was evaluated by {turn.unit} (a forward pass writes into its "
-            "weights or buffers): call eval() in it, or mend its forward. Nothing of this was kept."
+            "weights or buffers): keep its layers in eval mode, or mend its forward. Nothing of this was kept."
         )
     fooling = [f.images[f.fooled] for f in judged if f.images is not None]
     return unit, torch.cat(fooling) if work.procedure.save_images and fooling else None

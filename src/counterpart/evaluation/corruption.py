@@ -106,7 +106,9 @@ def count(
                     right += _right(model, batch, name, severity, corrupted)
                 distributed.sum_([right])
                 if weights_hash(model) != weights:
-                    raise UserError("the model changed while it was evaluated: call eval() in it.")
+                    raise UserError(
+                        "the model changed while it was evaluated: keep its layers in eval mode, or mend its forward."
+                    )
                 known = Count(int(right), len(images), time.monotonic() - started, stamp(name))
                 if distributed.is_main():
                     # Flushing counts one by one would take most of the time where images are few.

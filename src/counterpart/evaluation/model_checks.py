@@ -28,7 +28,8 @@ BETTER = 0.1  # gain in clean accuracy by another input range that rounding and 
 ALWAYS = 0.95  # share of images with the same answer from which on answers hardly vary
 # That share must exceed the share of the class itself by this much, or else it is the data that hardly vary.
 SURPLUS = 0.25
-GAP = 0.08  # share of images that one gradient attack alone seldom misses where gradients are honest
+# The share of images that a plain gradient attack misses and others fool: seldom more with honest gradients.
+GAP = 0.08
 BLACK_BOX_GAIN = 0.002  # share of images, as in the published AutoAttack
 
 # Attacks of a single step, such as "PGD-1" and "PGD-1x5 step 2/255", which may well miss much.

@@ -123,7 +123,7 @@ class Normalise(nn.Module):
         super().__init__()
         for name, values, default in (("mean", mean, 0.0), ("std", std, 1.0)):
             if isinstance(values, int | float):
-                raise ValueError(f"{name} needs a list of a number for each channel, such as [{values}].")
+                raise ValueError(f"{name} needs a list with one number for each channel, such as [{values}].")
             numbers = [default] * channels if values is None else [float(value) for value in values]
             if len(numbers) != channels or (name == "std" and min(numbers) <= 0):
                 raise ValueError(

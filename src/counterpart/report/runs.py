@@ -222,7 +222,7 @@ class Corrupted:
 
     @property
     def lines(self) -> dict[str, list[Record | None]]:
-        """A mapping from each corruption to its records: one per severity, and their mean if there are several."""
+        """A mapping from each corruption to its records: one per severity, and the mean of several."""
         names = dict.fromkeys(name for mean in self.means for name in mean.details["corruptions"])
         by_name = {r.name.removeprefix(CORRUPTION): r for r in self.records}
         lines: dict[str, list[Record | None]] = {"clean": [by_name.get("clean")]}
