@@ -45,15 +45,15 @@ def evaluate(
     An attack counts as successful only where the model itself, in float32, misclassifies the attacked image.
 
     Args:
-        model: any ``torch.nn.Module`` from images in [0, 1] to logits, or what ``counterpart evaluate`` takes:
-            a run folder, a checkpoint, timm/NAME, ARCHITECTURE@WEIGHTS or module:function.
-        data: (images, labels) as tensors or arrays, a torch or Hugging Face data set, a folder of images, or the
-            name of a data set. By default these are the images that a run is judged on.
+        model: any ``torch.nn.Module`` from images in [0, 1] to logits, or what ``counterpart evaluate``
+            takes: a run folder, a checkpoint, timm/NAME, ARCHITECTURE@WEIGHTS or module:function.
+        data: (images, labels) as tensors or arrays, a torch or Hugging Face data set, a folder of images, or
+            the name of a data set. By default these are the images that a run is judged on.
         attacks: the names of the attacks with commas between them, or a list such as
             ["fgsm", {"attack": "pgd", "steps": 50}].
         eps: the radius of the budget, which is how far an attack may move an image, such as "8/255" or 0.5.
-            Several rising radii, such as ["2/255", "4/255", "8/255"], give a curve of accuracy against radius.
-            The default is the run's radius, or else 8/255.
+            Several rising radii, such as ["2/255", "4/255", "8/255"], give a curve of accuracy against
+            radius. The default is the run's radius, or else 8/255.
         norm: the norm that the radius is measured in: "linf", "l2" or "l1". The default is the run's norm, or
             else "linf".
         n: the number of images to evaluate, the same share of each class. The default is all images.
@@ -104,11 +104,12 @@ def audit(
 ) -> Audit:
     """A verdict on each of five behaviours that give away obfuscated gradients.
 
-    A model has obfuscated gradients where they mislead an attack. It then seems robust, and other attacks break it.
-    The five behaviours are those of Athalye et al. 2018, arXiv 1802.00420.
+    A model has obfuscated gradients where they mislead an attack. It then seems robust, and other attacks
+    break it. The five behaviours are those of Athalye et al. 2018, arXiv 1802.00420.
 
     Args:
-        model: any ``torch.nn.Module`` from images in [0, 1] to logits, or a name that ``evaluate`` understands.
+        model: any ``torch.nn.Module`` from images in [0, 1] to logits, or a name that ``evaluate``
+            understands.
         data: the images and labels, in any form that ``evaluate`` takes.
         eps: the one radius of the budget, such as "8/255"; the audit tries other radii by itself.
         norm: the norm that the radius is measured in: "linf", "l2" or "l1".

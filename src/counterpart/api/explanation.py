@@ -1,4 +1,4 @@
-"""What a model looks at, and where an attacker may move: the map, the radii and the attacked image as tensors."""
+"""What a model looks at, and where an attacker may move: maps, radii and attacked images as tensors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,8 +30,8 @@ class Explanation:
     """What ``counterpart.explain`` shows of each image.
 
     Attributes:
-        maps: (B, h, w) how much each place counts for the class, at the map's own resolution. It is None for a
-            mask rule that looks at no map.
+        maps: (B, h, w) how much each place counts for the class, at the map's own resolution. It is None for
+            a mask rule that looks at no map.
         radius: (B, 1 or C, H, W) how far an attacker may move each pixel, in units of the images.
         flat: (B,) whether the map tells no pixel from another, so that the full radius holds everywhere.
         attacked: (B, C, H, W) the images that PGD makes within these radii, in [0, 1].
@@ -76,7 +76,7 @@ def explain(
     seed: int = 0,
     changes: Mapping[str, Any] | None = None,
 ) -> Explanation:
-    """The map of what a model looks at, the radii that a mask draws from it, and the images attacked within them.
+    """The maps of what a model looks at, the radii that a mask draws from them, and images attacked so.
 
     Args:
         model: any module from images in [0, 1] to logits, or a run folder.

@@ -84,8 +84,8 @@ class FoolingImages:
 class Judgement:
     """The result of ``counterpart.evaluate``: a mapping from the name of each line to its ``Accuracy``.
 
-    The first line is "clean" and the last is "worst case", so that ``judgement["worst case"].value`` is an accuracy.
-    Printed, and in a notebook, it is a table.
+    The first line is "clean" and the last is "worst case", so that ``judgement["worst case"].value`` is an
+    accuracy. Printed, and in a notebook, it is a table.
     """
 
     def __init__(self, judged: judging.Judged) -> None:
@@ -167,7 +167,7 @@ class Judgement:
     def distances(self) -> Mapping[str, Sequence[float]]:
         """The distances of each attack that looks for the nearest adversarial image, under the attack's name.
 
-        There is one distance for each image that the attack met. It is infinite where the attack failed.
+        There is one distance for each image that the attack met, infinite where it found no such image.
         """
         telling = dict.fromkeys(name for row in self.rows for name in row.distances)
         return {name: [row.distances[name] for row in self.rows if name in row.distances] for name in telling}
@@ -217,7 +217,10 @@ class Judgement:
         )
 
     def verify(self) -> Verified:
-        """What is left of every claim when the model judges the kept images again: see ``evaluation.verify``."""
+        """Whether every claim still holds when the model judges the kept images again.
+
+        It needs the images, the model and the data: see ``evaluation.verify``.
+        """
         case, wanted = self._case, self._case.target.config.evaluate
         return verify(
             case.target.model,
@@ -334,8 +337,8 @@ class Judgement:
 class Audit:
     """The result of ``counterpart.audit``: a verdict on each of five behaviours of obfuscated gradients.
 
-    Printed, and in a notebook, it is a table. A loop over it gives the behaviours, each with ``name``, ``honest``,
-    ``numbers`` and ``verdict``.
+    Printed, and in a notebook, it is a table. A loop over it gives the behaviours, each with ``name``,
+    ``honest``, ``numbers`` and ``verdict``.
     """
 
     def __init__(self, audited: Audited) -> None:

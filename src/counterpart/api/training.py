@@ -48,7 +48,7 @@ class TrainedRun:
         return self._run.records()
 
     def evaluate(self, data: Any = None, **options: Any) -> Judgement:
-        """The accuracies of the model, from ``counterpart.evaluate``; by default on the run's own test images."""
+        """The accuracies that ``counterpart.evaluate`` measures, by default on the run's own test images."""
         if self._template is None:
             return evaluate_model(str(self.path), data, **options)
         if data is None:
@@ -79,11 +79,11 @@ def train(
 
     Args:
         recipe: the name of a built-in recipe, such as "cifar10/part", or a YAML file.
-        data: the images to train on, in any form that ``evaluate`` takes; a share of them becomes validation and
-            test images. Or a mapping {"train": ..., "validation": ..., "test": ...}, of which the last two may be
-            missing. Or the name of a data set. The default is the recipe's data set.
-        model: the network to train: any module from images in [0, 1] to logits, of which a copy is trained, or
-            the name of a network. The default is the recipe's network.
+        data: the images to train on, in any form that ``evaluate`` takes; a share of them becomes validation
+            and test images. Or a mapping {"train": ..., "validation": ..., "test": ...}, of which the last
+            two may be missing. Or the name of a data set. The default is the recipe's data set.
+        model: the network to train: any module from images in [0, 1] to logits, of which a copy is trained,
+            or the name of a network. The default is the recipe's network.
         root: the folder that holds the data set, where it has a name.
         folder: the run folder. The default is runs/<recipe>.
         seed: the number that everything random is drawn from.
@@ -126,9 +126,12 @@ def _read(data: Any, validation: float) -> Splits:
 
 
 def load(run: str | Path) -> nn.Module:
-    """The model of a run folder (with its best weights), of a checkpoint file or of module:function, in eval mode.
+    """The model of a run folder, of a checkpoint file or of module:function, in eval mode.
+
+    A run folder gives the model with its best weights.
 
     Raises:
-        UserError: there is no such model, or the run trained an object of a program, which no folder can hold.
+        UserError: there is no such model, or the run trained an object of a program, which no folder can
+            hold.
     """
     return open_model(str(run))[0]
