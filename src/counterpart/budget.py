@@ -319,16 +319,14 @@ class L1(Ball):
         return perturbation.abs().sum(dim=1)
 
     def _nearest(self, wanted: Tensor, room: Tensor, radius: Tensor) -> Tensor:
-        """The sizes nearest to ``wanted``: one threshold lowers all, and they end at 0 and where their room does.
+        """The sizes nearest to ``wanted``: all less one threshold, but not below 0 or beyond their room.
 
         Their sum is piecewise linear in the threshold, neither convex nor concave: Newton's method, or a secant where
         it would leave the bracket. After ten turns every second one halves the bracket, so that the search ends.
         """
         low, high = torch.zeros_like(radius), wanted.amax(dim=1)
-        above, below = (
-            torch.minimum(wanted, room).sum(dim=1),
-            torch.zeros_like(radius),
-        )  # sums
+        # The sums of the sizes at both ends of the bracket.
+        above, below = torch.minimum(wanted, room).sum(dim=1), torch.zeros_like(radius)
         threshold, aim = low, (1 - SHORTFALL / 2) * radius
         for turn in count(1):
             lowered = wanted - threshold[:, None]

@@ -54,7 +54,9 @@ def fit(
     options: LoopOptions,
     about: Mapping[str, Any],
 ) -> bool:
-    """Whether a run is finished, after ``model`` was trained in place from the run folder's last checkpoint on.
+    """Whether a run is finished, after ``model`` was trained in place.
+
+    Training goes on from the last checkpoint in the run folder.
 
     Args:
         model: a Classifier on ``options.device``.
@@ -198,7 +200,7 @@ class _Training:
             self.maps = _draw_maps(self.view, self.images, phase, self.options)
 
     def take_steps(self, phase: Phase, bar: Bar, stop_asked: Callable[[], bool]) -> _Requests:
-        """Take the steps of the epoch that are not done yet, and return what ended them early, if anything did."""
+        """Take the steps of the epoch that are left, and return what ended them early, if anything did."""
         state, options, length = self.state, self.options, len(self.images)
         order = epoch_order(length, options.seed, state.epoch)
         loader = batches(
@@ -338,7 +340,7 @@ def _resume(
     ema: AveragedModel | None,
     device: torch.device,
 ) -> tuple[State, Tensor | None]:
-    """The state that the run has reached and the maps that it stored; without a checkpoint, the first state."""
+    """The state that the run has reached, or the first without a checkpoint, and the stored maps."""
     last = run.checkpoint("last")
     if not last.exists():
         return State(), None
@@ -413,7 +415,7 @@ def _phase_at(phases: Sequence[Phase], epoch: int) -> tuple[int, int]:
 
 def _draw_maps(view: InferenceView, images: ImageSet, phase: Phase, options: LoopOptions) -> Tensor:
     """The maps of all samples, from one clean pass on each. Every process draws its share."""
-    # The batches are those of a step: a probe keeps its graph, and memory is known to hold the graph of a step.
+    # The batches are those of a step, because a probe keeps its graph, and memory holds that of a step.
     loader = batches(images, batch_size=options.batch_size, device=options.device)
     maps = store.fill(view, loader, int(images.index.max()) + 1, phase.map_class, phase.map_kind)
     distributed.sum_([maps])

@@ -55,9 +55,7 @@ class _AsWhole(TorchFunctionMode):
             return F.dropout(input, p, training, inplace)
         whole = input.new_empty((several * self.size, *input.shape[1:]))
         if input.dim() == 4 and not input.is_contiguous():
-            whole = whole.to(
-                memory_format=torch.channels_last
-            )  # because numbers are drawn in the order of memory
+            whole = whole.to(memory_format=torch.channels_last)  # numbers are drawn in the order of memory
         mask = torch.cat([batch[self.share] for batch in torch.split(whole.bernoulli_(1 - p), self.size)])
         return input * (mask / (1 - p))
 
@@ -72,7 +70,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """``F.batch_norm`` of a share (b, C, ...) by the mean and variance over all shares, in float32 at least."""
+    """``F.batch_norm`` of a share (b, C, ...) by the statistics of all shares, in float32 at least."""
     if not training:
         return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     images = input.to(torch.promote_types(input.dtype, torch.float32))
