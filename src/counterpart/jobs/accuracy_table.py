@@ -25,7 +25,7 @@ def accuracy_by_radius(radii: Sequence[float], made: Sequence[Record]) -> dict[f
 
 
 def print_accuracies(run: RunDir, made: Sequence[Record]) -> None:
-    """Print the accuracies with their intervals, and then the median distances of attacks that measure them."""
+    """Print the accuracies with their intervals, and then the median distances that attacks measured."""
     d = made[0].details
     masked = f" and {d['eps_low']:.4g} by its mask" if "eps_low" in d else ""
     budget = d["norm"] if "radii" in d else f"{d['norm']} {d['eps']:.4g}{masked}"

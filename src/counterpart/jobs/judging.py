@@ -255,7 +255,7 @@ def judge(target: Target) -> Judged:
 
 
 def open_ledger(case: Case) -> None:
-    """Make the folder of an evaluation, or go on with the folder that is there, and draw the attacks' budgets."""
+    """Make the folder of an evaluation, or go on with the one that is there, and draw the budgets."""
     target = case.target
     if target.has_folder:
         claim(target)

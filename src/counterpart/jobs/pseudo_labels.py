@@ -67,7 +67,7 @@ class _Item:
 def pseudo_label(
     segmenter: str, target: Path, *, confidence: float = 0.0, changes: Mapping[str, Any] | None = None
 ) -> PseudoLabelled:
-    """A copy of the folder that a segmenter was trained on, with a predicted mask where a training image has none.
+    """A copy of the folder that a segmenter was trained on, with masks for training images without any.
 
     The training images whose part labels the segmenter learned from keep these labels. Where
     ``data.labelled`` is below 1, they are fewer than the images that have a mask in the source. A prediction

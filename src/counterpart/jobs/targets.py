@@ -368,7 +368,7 @@ def _outside(
 
 
 def _resized_first(prepare: Prepare, size: int | None) -> Prepare:
-    """A network's own way to prepare an image, after the image was resized and cropped to the size, if any."""
+    """A network's own way to prepare an image, after a resize and crop to the size, if there is one."""
     if size is None:
         return prepare
     return lambda image: prepare(fit(image.convert("RGB"), size))

@@ -74,9 +74,7 @@ class LoopOptions:
     best_by_robust: bool = True
     checkpoint_every: float = 300.0
     deadline: float | None = None  # by time.monotonic; training stops cleanly at the first step after it
-    view: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # the options of the view, such as the layer that maps are drawn from
+    view: Mapping[str, Any] = field(default_factory=dict)  # the options of the view, such as its layer
 
 
 def train_step(
