@@ -1,11 +1,11 @@
-"""Perturbation budgets: where and how far an attacker may move each pixel.
+"""Perturbation budgets, which say where and how far an attacker may move each pixel.
 
 Shapes: B images, C channels, H x W pixels. Images are floats in [0, 1] and a radius is in that same unit for
 ``Linf`` (so 8/255, not 8), and in the norm of the whole perturbation for ``L2`` and ``L1``.
 
-The only owner of "what is allowed". All three budgets share ``norm``, ``radius``, ``size``, ``project``, ``sample``,
-``step``, ``distance``, ``contains`` and ``select``. What ``project`` returns always passes ``contains``: bounds are
-rounded inwards, so a float32 image never leaves a budget by the last bit.
+Only this module decides what is allowed. All three budgets share ``norm``, ``radius``, ``size``, ``project``,
+``sample``, ``step``, ``distance``, ``contains`` and ``select``. What ``project`` returns always passes
+``contains``: bounds are rounded inwards, so a float32 image never leaves a budget by the last bit.
 
 Attacks that look for the nearest adversarial image measure in units of the radius: they divide what each pixel moves
 by ``radius``, and an image is allowed where its ``distance`` is at most 1.
@@ -29,16 +29,17 @@ else:  # a text is taken as well, and becomes a number before anybody reads it
     Radius = float | Tensor | str
 
 RELATIVE_TOLERANCE = 1e-6
-SHORTFALL = 1e-9  # of the radius that an L1 projection may leave unused, far under float32 resolution
+SHORTFALL = 1e-9  # the share of a radius that an L1 projection may leave unused, far below float32
 
 
 @dataclass(frozen=True)
 class Linf:
-    """Every pixel may move by at most its radius, and the result stays in [0, 1].
+    """The budget in which every pixel may move by at most its radius, and the result stays in [0, 1].
 
     Attributes:
-        eps: a number, one per image (B,), or one per pixel (B, 1, H, W) or (B, C, H, W). A pixel with
-            radius 0 is frozen. Text such as "8/255" is read as that number.
+        eps: the radius in units of [0, 1] pixels: a number, a tensor (B,) with one for each image, or a
+            tensor (B, 1, H, W) or (B, C, H, W) with one for each pixel. A pixel with radius 0 is frozen. Text
+            such as "8/255" is read as that number.
     """
 
     norm: ClassVar[str] = "linf"
@@ -59,11 +60,11 @@ class Linf:
         return eps.view(-1, 1, 1, 1) if eps.ndim == 1 else eps
 
     def size(self, clean: Images) -> Float[Tensor, " b"]:
-        """Each image's largest radius: the unit of a step length."""
+        """The largest radius of each image (B,), which is the unit of a step length."""
         return self.radius(clean).expand_as(clean).flatten(1).amax(dim=1)
 
     def mean(self, clean: Images) -> Float[Tensor, " b"]:
-        """Each image's mean radius over pixels."""
+        """The mean radius of each image over its pixels."""
         return self.radius(clean).expand_as(clean).flatten(1).mean(dim=1)
 
     def project(self, images: Images, clean: Images) -> Images:
@@ -74,26 +75,30 @@ class Linf:
         return images.clamp(low.clamp_min(0), high.clamp_max(1))
 
     def sample(self, clean: Images, keys: Keys, step: int = 0) -> Images:
-        """A uniformly random point of the ball, clipped to [0, 1]."""
+        """Images at a uniformly random point of the ball, clipped to [0, 1]."""
         noise = 2 * keys.uniform(step, tuple(clean.shape[1:])).to(clean.dtype) - 1
         return self.project(clean + noise * self.radius(clean), clean)
 
     def step(self, images: Images, gradient: Images, length: float | Tensor) -> Images:
-        """Move every pixel by ``length`` along the sign of its gradient.
+        """The images after a step in which every pixel moves by ``length`` along the sign of its gradient.
 
         Args:
-            images: where to start.
-            gradient: direction to ascend.
-            length: absolute; a number, one per image (B,), or one per pixel, such as a share of ``radius``.
+            images: (B, C, H, W) the images to start from.
+            gradient: (B, C, H, W) the gradient of what shall rise.
+            length: the absolute length of the step: a number, one for each image (B,), or one for each pixel,
+                such as a share of ``radius``.
         """
         return images + _per_image(length) * gradient.sign()
 
     def distance(self, images: Images, clean: Images) -> Float[Tensor, " b"]:
-        """How far each image is from its clean one in units of the radius; infinite where a frozen pixel moved."""
+        """How far each image is from its clean one in units of the radius (B,).
+
+        It is infinite where a frozen pixel moved.
+        """
         return self._distance(images, clean).to(images)
 
     def contains(self, images: Images, clean: Images) -> Bool[Tensor, " b"]:
-        """Whether each image is allowed. The evaluator asks this of every attack's output."""
+        """Whether each image is allowed (B,). The evaluator asks this of every attack's output."""
         near = self._distance(images, clean) <= 1 + RELATIVE_TOLERANCE
         return near.to(images.device) & _in_box(images)
 
@@ -102,17 +107,18 @@ class Linf:
         return _ratio(moved, _wide(self.radius(clean))).flatten(1).amax(dim=1)
 
     def select(self, keep: Tensor | slice) -> "Linf":
-        """The budget of some images of the batch."""
+        """The budget of those images of the batch that ``keep`` selects."""
         return Linf(self.eps[keep]) if isinstance(self.eps, Tensor) and self.eps.ndim else self
 
 
 @dataclass(frozen=True)
 class Ball(ABC):
-    """What L2 and L1 share: a norm of the whole perturbation, and pixels that may not move.
+    """What the budgets L2 and L1 share: a norm of the whole perturbation, and pixels that may not move.
 
     Attributes:
-        eps: a number or one per image (B,).
-        movable: (B, 1, H, W) or (B, C, H, W) of {0, 1}; pixels with 0 are frozen. None: all move.
+        eps: the radius of the whole perturbation: a number, or one for each image (B,).
+        movable: (B, 1, H, W) or (B, C, H, W) which pixels may move: 1 for those that may, 0 for those that
+            are frozen. None lets all pixels move.
     """
 
     norm: ClassVar[str]
@@ -128,26 +134,32 @@ class Ball(ABC):
 
     @abstractmethod
     def sample(self, clean: Images, keys: Keys, step: int = 0) -> Images:
-        """A uniformly random point of the ball, projected onto the box."""
+        """Images at a uniformly random point of the ball, projected onto the box."""
 
     @abstractmethod
     def step(self, images: Images, gradient: Images, length: float | Tensor) -> Images:
-        """Move by ``length`` (absolute; a number, (B,) or a share of ``radius``) to raise a loss with this gradient."""
+        """The images after a step that raises a loss with this gradient.
+
+        ``length`` is absolute: a number, one for each image (B,), or a share of ``radius``.
+        """
 
     @abstractmethod
     def _norm(self, perturbation: Tensor) -> Tensor:
-        """(B, D) -> (B,)."""
+        """The norm (B,) of each of these perturbations (B, D)."""
 
     @abstractmethod
     def _nearest(self, wanted: Tensor, room: Tensor, radius: Tensor) -> Tensor:
-        """(B, D), (B, D), (B,) -> (B, D): the sizes nearest to ``wanted``, within the room and of norm ``radius``."""
+        """The sizes (B, D) nearest to ``wanted`` (B, D) whose norm is ``radius`` (B,).
+
+        No size exceeds its ``room`` (B, D).
+        """
 
     def radius(self, clean: Images) -> Float[Tensor, "..."]:
-        """How far each pixel may move alone, shaped to broadcast against ``clean``: 0 where it is frozen."""
+        """How far each pixel may move alone, shaped to broadcast against ``clean``. A frozen pixel has 0."""
         return self.size(clean).view(-1, 1, 1, 1) * self._mask(clean)
 
     def size(self, clean: Images) -> Float[Tensor, " b"]:
-        """Each image's radius: the unit of a step length."""
+        """The radius of each image (B,), which is the unit of a step length."""
         return torch.as_tensor(self.eps, dtype=clean.dtype, device=clean.device).expand(len(clean))
 
     mean = size
@@ -155,7 +167,7 @@ class Ball(ABC):
     def project(self, images: Images, clean: Images) -> Images:
         """The nearest allowed image, exact for ball and box together. Images already allowed come back unchanged.
 
-        Projecting on the ball and clipping afterwards is not the nearest point.
+        Projecting on the ball and clipping afterwards would not give the nearest point.
         """
         _check_precision(clean)
         projected = images.clone()
@@ -177,11 +189,14 @@ class Ball(ABC):
         return projected
 
     def distance(self, images: Images, clean: Images) -> Float[Tensor, " b"]:
-        """How far each image is from its clean one in units of the radius; infinite where a frozen pixel moved."""
+        """How far each image is from its clean one in units of the radius (B,).
+
+        It is infinite where a frozen pixel moved.
+        """
         return self._distance(images, clean).to(images)
 
     def contains(self, images: Images, clean: Images) -> Bool[Tensor, " b"]:
-        """Whether each image is allowed."""
+        """Whether each image is allowed (B,)."""
         near = self._distance(images, clean) <= 1 + RELATIVE_TOLERANCE
         return near.to(images.device) & _in_box(images)
 
@@ -194,7 +209,7 @@ class Ball(ABC):
         return torch.where(still, length, torch.inf)
 
     def select(self, keep: Tensor | slice) -> "Ball":
-        """The budget of some images of the batch."""
+        """The budget of those images of the batch that ``keep`` selects."""
         eps = self.eps[keep] if isinstance(self.eps, Tensor) and self.eps.ndim else self.eps
         return replace(self, eps=eps, movable=None if self.movable is None else self.movable[keep])
 
@@ -206,17 +221,20 @@ class Ball(ABC):
 
 @dataclass(frozen=True)
 class L2(Ball):
-    """The Euclidean norm of the perturbation is at most ``eps``, and the result stays in [0, 1].
+    """The budget in which the Euclidean norm of the perturbation is at most ``eps``.
+
+    The result stays in [0, 1].
 
     Attributes:
-        eps: a number or one per image (B,).
-        movable: (B, 1, H, W) or (B, C, H, W) of {0, 1}; pixels with 0 are frozen. None: all move.
+        eps: the radius of the whole perturbation: a number, or one for each image (B,).
+        movable: (B, 1, H, W) or (B, C, H, W) which pixels may move: 1 for those that may, 0 for those that
+            are frozen. None lets all pixels move.
     """
 
     norm: ClassVar[str] = "l2"
 
     def sample(self, clean: Images, keys: Keys, step: int = 0) -> Images:
-        """A uniformly random point of the ball, projected onto the box."""
+        """Images at a uniformly random point of the ball, projected onto the box."""
         direction = keys.normal(step, tuple(clean.shape[1:])).to(clean.dtype) * self._mask(clean)
         count = self._mask(clean).expand_as(clean).flatten(1).sum(dim=1).clamp_min(1)
         length = keys.uniform(step, (1,), stream=2)[:, 0].to(clean.dtype) ** (1 / count)
@@ -224,7 +242,7 @@ class L2(Ball):
         return self.project(clean + unit * _per_image(length * self.size(clean)), clean)
 
     def step(self, images: Images, gradient: Images, length: float | Tensor) -> Images:
-        """Move by ``length`` along the gradient of the movable pixels."""
+        """The images after a step of ``length`` along the gradient of the movable pixels."""
         gradient = gradient * self._mask(images)
         norm = self._norm(gradient.flatten(1))
         unit = gradient / _per_image(norm.clamp_min(torch.finfo(norm.dtype).tiny))
@@ -235,7 +253,7 @@ class L2(Ball):
         return norm
 
     def _nearest(self, wanted: Tensor, room: Tensor, radius: Tensor) -> Tensor:
-        """All sizes are scaled by one share, and end where their room does.
+        """The sizes nearest to ``wanted``: all are scaled by one share, and end where their room does.
 
         Their squared norm is concave and piecewise linear in the squared share. So Newton's method from below never
         overshoots, ends more sizes in each turn and is exact after a few of them.
@@ -258,17 +276,20 @@ class L2(Ball):
 
 @dataclass(frozen=True)
 class L1(Ball):
-    """The sum of absolute changes is at most ``eps``, and the result stays in [0, 1].
+    """The budget in which the sum of absolute changes is at most ``eps``.
+
+    The result stays in [0, 1].
 
     Attributes:
-        eps: a number or one per image (B,).
-        movable: (B, 1, H, W) or (B, C, H, W) of {0, 1}; pixels with 0 are frozen. None: all move.
+        eps: the radius of the whole perturbation: a number, or one for each image (B,).
+        movable: (B, 1, H, W) or (B, C, H, W) which pixels may move: 1 for those that may, 0 for those that
+            are frozen. None lets all pixels move.
     """
 
     norm: ClassVar[str] = "l1"
 
     def sample(self, clean: Images, keys: Keys, step: int = 0) -> Images:
-        """A uniformly random point of the ball, projected onto the box.
+        """Images at a uniformly random point of the ball, projected onto the box.
 
         Exponential magnitudes divided by their sum and one more exponential are uniform in the ball.
         """
@@ -280,10 +301,11 @@ class L1(Ball):
         return self.project(clean + sign * share * _per_image(self.size(clean)), clean)
 
     def step(self, images: Images, gradient: Images, length: float | Tensor) -> Images:
-        """Move by ``length`` (absolute; a number or (B,)), shared equally by the pixels that promise most.
+        """The images after a step of ``length``, which the pixels that promise most share equally.
 
-        They are the 5 % of the pixels that can still move along their gradient with the largest gradient
-        (the sparse step of Tramèr and Boneh 2019, arXiv 1904.13000).
+        ``length`` is absolute: a number, or one for each image (B,). The pixels are the 5 % of the pixels
+        that can still move along their gradient with the largest gradient (the sparse step of Tramèr and
+        Boneh 2019, arXiv 1904.13000).
         """
         stuck = ((images >= 1) & (gradient > 0)) | ((images <= 0) & (gradient < 0))
         free = (gradient * self._mask(images)).masked_fill(stuck, 0).flatten(1)
@@ -297,13 +319,14 @@ class L1(Ball):
         return perturbation.abs().sum(dim=1)
 
     def _nearest(self, wanted: Tensor, room: Tensor, radius: Tensor) -> Tensor:
-        """All sizes are lowered by one threshold, and end at 0 and where their room does.
+        """The sizes nearest to ``wanted``: all less one threshold, but not below 0 or beyond their room.
 
         Their sum is piecewise linear in the threshold, neither convex nor concave: Newton's method, or a secant where
         it would leave the bracket. After ten turns every second one halves the bracket, so that the search ends.
         """
         low, high = torch.zeros_like(radius), wanted.amax(dim=1)
-        above, below = torch.minimum(wanted, room).sum(dim=1), torch.zeros_like(radius)  # the sums there
+        # The sums of the sizes at both ends of the bracket.
+        above, below = torch.minimum(wanted, room).sum(dim=1), torch.zeros_like(radius)
         threshold, aim = low, (1 - SHORTFALL / 2) * radius
         for turn in count(1):
             lowered = wanted - threshold[:, None]
@@ -316,7 +339,7 @@ class L1(Ball):
             unsettled = (spent > radius) | ((spent < (1 - SHORTFALL) * radius) & (threshold > 0) & wide)
             if not unsettled.any():
                 break
-            rate = ((sizes == lowered) & (sizes > 0)).sum(dim=1)  # how many the threshold moves
+            rate = ((sizes == lowered) & (sizes > 0)).sum(dim=1)  # the number that the threshold moves
             newton = threshold + (spent - aim) / rate
             secant = low + (high - low) * (above - aim) / (above - below)
             guess = torch.where((newton > low) & (newton < high), newton, secant)
@@ -335,7 +358,7 @@ def _numel(value: float | Tensor) -> int:
 
 
 def _as_number(eps: float | Tensor | str) -> float | Tensor:
-    """A radius that was written as text, such as "8/255", as it is written on the command line."""
+    """The number of a radius that may be written as text, as on the command line, such as "8/255"."""
     if not isinstance(eps, str):
         return eps
     numerator, _, denominator = eps.partition("/")
@@ -362,7 +385,7 @@ def _check_precision(clean: Tensor) -> None:
 
 
 def _ratio(moved: Tensor, radius: Tensor) -> Tensor:
-    """``moved / radius``; standing still costs nothing, and moving where the radius is 0 is infinitely far."""
+    """``moved / radius``, which is 0 for a pixel at rest, and infinite for a frozen one that moves."""
     return torch.where(moved == 0, 0.0, moved / radius)
 
 
@@ -371,7 +394,7 @@ def _per_image(value: float | Tensor) -> float | Tensor:
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    """float64; on the CPU where the device has none (Apple's mps)."""
+    """The tensor in float64, and on the CPU where its device (Apple's mps) has no float64."""
     return tensor.to("cpu" if tensor.device.type == "mps" else tensor.device).double()
 
 

@@ -14,10 +14,13 @@ from .seeding import Keys
 
 @runtime_checkable
 class Classifier(Protocol):
-    """``images (B, C, H, W) in [0, 1] -> logits (B, K)``. Normalisation lives inside; never probabilities."""
+    """A function from images (B, C, H, W) in [0, 1] to logits (B, K).
+
+    It normalises the images itself, and it returns logits, never probabilities.
+    """
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Class logits."""
+        """The class logits (B, K)."""
         ...
 
 
@@ -26,8 +29,9 @@ class PartOutput:
     """What a part model answers.
 
     Attributes:
-        logits: (B, K) of the classes.
-        part_logits: (B, P + 1, h, w) at the segmenter's own resolution, channel 0 being the background.
+        logits: (B, K) the logits of the classes.
+        part_logits: (B, P + 1, h, w) the logits of the parts at the segmenter's own resolution; channel 0 is
+            the background.
     """
 
     logits: Float[Tensor, "b k"]
@@ -48,24 +52,27 @@ class PartModel(Classifier, Protocol):
     full_resolution: bool
 
     def forward_parts(self, images: Tensor) -> PartOutput:
-        """Class logits and part logits, in one pass."""
+        """The class logits and the part logits, from one pass."""
         ...
 
     def classify_parts(self, part_logits: Tensor) -> Tensor:
-        """Class logits (B, K) of part logits alone; refused by heads that look at more than them."""
+        """The class logits (B, K) that follow from part logits alone. Heads that look at more refuse it."""
         ...
 
 
 @dataclass(frozen=True)
 class Attended:
-    """One block's call of scaled dot-product attention: a fused kernel, so that its weights are nowhere kept.
+    """The inputs and the output of one block's call of scaled dot-product attention.
+
+    The call is a fused kernel that keeps the attention weights nowhere, so they are computed again from the
+    inputs.
 
     Attributes:
-        query: (B, heads, N, d).
-        key: likewise.
-        value: (B, heads, N, e) of each token.
-        mixed: (B, heads, N, e) what came out: the weights times ``value``; attached.
-        options: of the call, such as its mask and its scale.
+        query: (B, heads, N, d) the query of each token.
+        key: (B, heads, N, d) the key of each token.
+        value: (B, heads, N, e) the value of each token.
+        mixed: (B, heads, N, e) the output, which is the weights times ``value``; it is part of the graph.
+        options: the options of the call, such as its mask and its scale.
     """
 
     query: Float[Tensor, "b heads n d"]
@@ -80,9 +87,11 @@ class Attention:
     """Where the tokens of a transformer look.
 
     Attributes:
-        blocks: first to last.
-        reads: share of each token among those that the head reads: one class token, or all that are averaged.
-        grid: rows and columns of the last u v tokens; those before them belong to no place.
+        blocks: the attention of each block, from the first to the last.
+        reads: (N,) the share of each token in what the head reads, which is one class token or an average of
+            tokens.
+        grid: (u, v) the rows and columns in which the last u v tokens lie; the tokens before them have no
+            place.
     """
 
     blocks: tuple[Attended, ...]
@@ -92,16 +101,17 @@ class Attention:
 
 @dataclass(frozen=True)
 class Probe:
-    """One forward pass of a view, its graph kept, so that whoever comes next need not make it again.
+    """One forward pass of a view with its graph, so that whoever comes next need not make it again.
 
     Attributes:
-        images: (B, C, H, W), a leaf that requires grad.
-        logits: (B, K) float32, attached to ``images``.
-        features: (B, A, u, v) what enters the head, or the output of the layer that the view shows; attached as well.
-        weights: (K, A) of the final linear layer where the head is global average pooling and that layer
-            (then maps have a closed form), else None.
-        attention: of a transformer, where the view shows it, attached.
-        part_logits: (B, P + 1, h, w) of a part model, attached to ``images``.
+        images: (B, C, H, W) the images, a leaf of the graph that requires grad.
+        logits: (B, K) the class logits in float32; their graph leads to ``images``.
+        features: (B, A, u, v) what enters the head, or the output of the layer that the view shows; part of
+            the graph.
+        weights: (K, A) the weights of the final linear layer, where the head is global average pooling and
+            that layer, because maps then have a closed form; None elsewhere.
+        attention: the attention of a transformer, where the view shows it; part of the graph.
+        part_logits: (B, P + 1, h, w) the part logits of a part model; their graph leads to ``images``.
     """
 
     images: Float[Tensor, "b c h w"]
@@ -117,7 +127,7 @@ class View(Protocol):
     """A frozen, fast copy of a model for attacks."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Class logits (B, K) in float32."""
+        """The class logits (B, K) in float32."""
         ...
 
     def probe(self, images: Tensor) -> Probe:
@@ -130,17 +140,18 @@ class Attacked:
     """What an attack returns. It is no tensor: the images are ``.images``.
 
     Attributes:
-        images: (B, C, H, W) within the budget.
-        forwards: (B,) the passes that each of them cost.
-        backwards: (B,) likewise.
-        distances: (B,) of attacks that look for the nearest adversarial image: the length of the smallest adversarial
-            perturbation met, inside the budget or not; 0 where the clean image is misclassified, inf where none was
-            met. It is the plain norm of the perturbation, in the budget's norm and in units of [0, 1] pixels: largest
-            change, Euclidean length or sum of changes. Where the radius of ``Linf`` differs from pixel to pixel, it is
-            the share of the budget that is used, ``budget.distance``, times the image's largest radius. So in any
-            case an image would fall to the budget scaled by t exactly where its distance is at most
+        images: (B, C, H, W) the attacked images, within the budget.
+        forwards: (B,) the number of forward passes that each image cost.
+        backwards: (B,) the number of backward passes that each image cost.
+        distances: (B,) the length of the smallest adversarial perturbation that the attack met, inside the
+            budget or not. Only attacks that look for the nearest adversarial image have it. It is 0 where the
+            clean image is misclassified, and inf where no adversarial image was met. It is the plain norm of
+            the perturbation, in the budget's norm and in units of [0, 1] pixels: the largest change, the
+            Euclidean length or the sum of changes. Where the radius of ``Linf`` differs from pixel to pixel,
+            it is the share of the budget that is used, ``budget.distance``, times the image's largest radius.
+            So in any case an image would fall to the budget scaled by t exactly where its distance is at most
             ``t * budget.size``.
-        nearest: (B, C, H, W) the image at that distance; the clean one where none was met.
+        nearest: (B, C, H, W) the image at that distance, or the clean image where no adversarial one was met.
     """
 
     images: Float[Tensor, "b c h w"]
@@ -166,7 +177,9 @@ _THREE_FIELDS = "its images are .images (B, C, H, W); .forwards and .backwards (
 
 @runtime_checkable
 class Attack(Protocol):
-    """A pure function; never changes the model's mode, grad flags or hooks.
+    """A pure function from images to attacked images.
+
+    It never changes the model's mode, grad flags or hooks.
 
     The names that ``counterpart`` exports do more for a loop of one's own: they put the model into eval mode for the
     attack and its modes back (``attacks.front_door``).
@@ -182,7 +195,7 @@ class Attack(Protocol):
         keys: Keys,
         start: "Tensor | Probe | None" = None,
     ) -> Attacked:
-        """Perturb ``images`` within ``budget``."""
+        """The ``images``, perturbed within ``budget``, and what that cost."""
         ...
 
 
@@ -191,13 +204,14 @@ class NamedAttack:
     """An attack with its options bound.
 
     Attributes:
-        name: unique in a list of attacks; also the name of its random draws.
-        attack: what runs, an ``Attack``; with ``parts`` it takes ``parts`` (B, H, W) and ``annotated`` (B,) as well.
-        line: the line of a table that it counts for: all targets and restarts of an attack share one.
-        parts: whether it wants the true parts of the images as well.
+        name: the name, unique in a list of attacks; its random draws are named so as well.
+        attack: the ``Attack`` that runs. Where ``parts`` is true, it takes ``parts`` (B, H, W) and
+            ``annotated`` (B,) as well.
+        line: the line of a table that it counts for. All targets and restarts of an attack share one line.
+        parts: whether it wants the true parts of the images.
         by_gradient: whether it follows gradients of the attacked model.
-        nearest: whether it looks for the nearest adversarial image at any distance, and so returns ``distances`` and
-            ``nearest``: then one run tells of every radius.
+        nearest: whether it looks for the nearest adversarial image at any distance. It then returns
+            ``distances`` and ``nearest``, so that one run tells of every radius.
     """
 
     name: str
@@ -208,13 +222,16 @@ class NamedAttack:
     nearest: bool = False
 
     def on(self, model: Classifier, batch: Batch, *, budget: Budget, keys: Keys) -> Attacked:
-        """Attack a batch, which holds its parts if they are wanted."""
+        """The attacked images of a batch. The batch holds parts where the attack wants them."""
         known: dict[str, Any] = {"parts": batch.parts, "annotated": batch.has_parts} if self.parts else {}
         return self.attack(model, batch.images, batch.labels, budget=budget, keys=keys, **known)
 
 
 Rule: TypeAlias = Callable[[Probe, Batch, Keys, Budget], Budget]
-"""Narrows the full budget of a batch by one forward pass on it; the keys are for rules that draw at random."""
+"""A function that narrows the full budget of a batch by one forward pass on it.
+
+The keys are for rules that draw at random.
+"""
 
 
 @dataclass(frozen=True)
@@ -222,9 +239,9 @@ class Perturbed:
     """What an objective trains on, and how it came about.
 
     Attributes:
-        images: (B, C, H, W) perturbed images (the clean ones for an objective without attack).
-        budget: what the attacker was allowed.
-        counts: sums over the batch for the log, such as how many maps were flat.
+        images: (B, C, H, W) the perturbed images, or the clean ones for an objective without attack.
+        budget: the budget that the attacker had; None for an objective without attack.
+        counts: sums over the batch for the log, such as the number of flat maps.
     """
 
     images: Float[Tensor, "b c h w"]
@@ -237,8 +254,8 @@ class Loss:
     """A training loss.
 
     Attributes:
-        total: scalar with graph: the *mean* over the batch.
-        terms: parts of it, detached, for the log.
+        total: the *mean* over the batch, a scalar with its graph.
+        terms: the summands of the loss, detached from the graph, for the log.
     """
 
     total: Float[Tensor, ""]
@@ -247,25 +264,28 @@ class Loss:
 
 @runtime_checkable
 class Perturb(Protocol):
-    """The attack inside an objective; runs on the inference view."""
+    """The attack of an objective. It runs on the inference view."""
 
     def __call__(self, view: View, batch: Batch, keys: Keys) -> Perturbed:
-        """Make the images to train on."""
+        """The images to train on, with the budget that they were perturbed within."""
         ...
 
 
 @runtime_checkable
 class LossFunction(Protocol):
-    """The loss of an objective; runs on the model in training mode."""
+    """The loss of an objective. It runs on the model in training mode."""
 
     def __call__(self, model: nn.Module, batch: Batch, perturbed: Perturbed) -> Loss:
-        """Mean loss over the batch."""
+        """The mean loss over the batch."""
         ...
 
 
 @dataclass(frozen=True)
 class Objective:
-    """All that a training method is: an attack and a loss. Knows no optimiser, no config, no device."""
+    """All that a training method is: an attack and a loss.
+
+    It knows of no optimiser, no configuration and no device.
+    """
 
     perturb: Perturb
     loss: LossFunction

@@ -1,4 +1,7 @@
-"""Judge a model: ``evaluate`` and ``audit``, for live objects and for whatever a command can name."""
+"""The functions that judge a model: ``evaluate`` and ``audit``.
+
+Both take live objects, or whatever a command can name.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,33 +40,39 @@ def evaluate(
     device: str | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> Judgement:
-    """Clean and robust accuracy, every adversarial image judged again by the model in float32.
+    """The clean and the robust accuracy of a model.
+
+    An attack counts as successful only where the model itself, in float32, misclassifies the attacked image.
 
     Args:
-        model: any ``torch.nn.Module`` from images in [0, 1] to logits, or what ``counterpart evaluate`` takes: a run
-            folder, a checkpoint, timm/NAME, ARCHITECTURE@WEIGHTS, module:function.
-        data: (images, labels) as tensors or arrays, a torch or Hugging Face data set, a folder of images, or the name
-            of a data set. Default: the images that a run is judged on.
-        attacks: names with commas between them, or a list such as ["fgsm", {"attack": "pgd", "steps": 50}].
-        eps: radius of the budget, such as "8/255" or 0.5; or several, rising, for a curve of accuracy against radius:
-            ["2/255", "4/255", "8/255"]. Default: the run's, or 8/255.
-        norm: "linf", "l2" or "l1". Default: the run's, or "linf".
-        n: evaluate this many images, the same share of each class; default: all.
-        folder: keep everything there, and go on where an earlier call stopped. Default: nothing is written.
-        root: the folder that holds a data set with a name.
-        mean: one value for each channel, where the model wants normalised images.
-        std: likewise.
-        classes: name of each class, for objects.
-        name: what the model is called in tables.
-        seed: of everything random; default 0.
-        device: where to compute; default: where the model lies.
+        model: any ``torch.nn.Module`` from images in [0, 1] to logits, or what ``counterpart evaluate``
+            takes: a run folder, a checkpoint, timm/NAME, ARCHITECTURE@WEIGHTS or module:function.
+        data: (images, labels) as tensors or arrays, a torch or Hugging Face data set, a folder of images, or
+            the name of a data set. By default these are the images that a run is judged on.
+        attacks: the names of the attacks with commas between them, or a list such as
+            ["fgsm", {"attack": "pgd", "steps": 50}].
+        eps: the radius of the budget, which is how far an attack may move an image, such as "8/255" or 0.5.
+            Several rising radii, such as ["2/255", "4/255", "8/255"], give a curve of accuracy against
+            radius. The default is the run's radius, or else 8/255.
+        norm: the norm that the radius is measured in: "linf", "l2" or "l1". The default is the run's norm, or
+            else "linf".
+        n: the number of images to evaluate, the same share of each class. The default is all images.
+        folder: the folder that keeps everything; a call with the same folder goes on where an earlier one
+            stopped. By default nothing is written.
+        root: the folder that holds the data set, where ``data`` is a name.
+        mean: the value of each channel to subtract from the images, for a model that wants normalised ones.
+        std: the value of each channel to divide by after that, for a model that wants normalised images.
+        classes: the name of each class, where the model or the images are objects.
+        name: the name of the model in tables.
+        seed: the number that everything random is drawn from. The default is 0.
+        device: the device to compute on, such as "cuda". The default is where the model lies.
         changes: other settings by their dotted names, such as {"evaluate.batch_size": 64}.
 
     Returns:
-        The accuracies with intervals, what happened to each image, and the images that fool the model.
+        The accuracies with their intervals, what happened to each image, and the images that fool the model.
 
     Raises:
-        UserError: what is not understood, in one line.
+        UserError: an argument is not understood; the message is one line and says what was expected.
     """
     asked = {
         "evaluate.attacks": attacks, "evaluate.eps": eps, "evaluate.norm": norm, "evaluate.n": n, "seed": seed,
@@ -93,24 +102,32 @@ def audit(
     draws: int = 100,
     changes: Mapping[str, Any] | None = None,
 ) -> Audit:
-    """Ask whether a model's robustness rests on obfuscated gradients: five behaviours, each with a verdict.
+    """A verdict on each of five behaviours that give away obfuscated gradients.
 
-    Athalye et al. 2018, arXiv 1802.00420. Arguments are those of ``evaluate``.
+    A model has obfuscated gradients where they mislead an attack. It then seems robust, and other attacks
+    break it. The five behaviours are those of Athalye et al. 2018, arXiv 1802.00420.
 
     Args:
-        model: as of ``evaluate``.
-        data: likewise.
-        eps: likewise.
-        norm: likewise.
-        n: likewise.
-        folder: likewise.
-        root: likewise.
-        mean: likewise.
-        std: likewise.
-        steps: of the iterative attacks.
-        queries: of Square, the attack without gradients.
-        draws: of the random search.
-        changes: likewise.
+        model: any ``torch.nn.Module`` from images in [0, 1] to logits, or a name that ``evaluate``
+            understands.
+        data: the images and labels, in any form that ``evaluate`` takes.
+        eps: the one radius of the budget, such as "8/255"; the audit tries other radii by itself.
+        norm: the norm that the radius is measured in: "linf", "l2" or "l1".
+        n: the number of images to look at, the same share of each class. The default is all images.
+        folder: the folder that keeps everything, so that an audit that was stopped goes on.
+        root: the folder that holds the data set, where ``data`` is a name.
+        mean: the value of each channel to subtract from the images, for a model that wants normalised ones.
+        std: the value of each channel to divide by after that, for a model that wants normalised images.
+        steps: the number of gradient steps of the iterative attacks.
+        queries: the number of questions that Square, the attack without gradients, asks about each image.
+        draws: the number of random points that the random search tries for each image.
+        changes: other settings by their dotted names, such as {"evaluate.batch_size": 64}.
+
+    Returns:
+        The five behaviours, each with its numbers and its verdict.
+
+    Raises:
+        UserError: an argument is not understood; the message is one line and says what was expected.
     """
     asked = {"evaluate.eps": eps, "evaluate.norm": norm, "evaluate.n": n}
     settings = merge(nest({key: value for key, value in asked.items() if value is not None}), nest(changes))
@@ -124,7 +141,7 @@ def audit(
 def _target(
     model: Model, data: Any, settings: dict[str, Any], root: str | Path | None, of_objects: Mapping[str, Any]
 ) -> Target:
-    """What is judged on what: named by texts alone as the commands have it, or made of objects."""
+    """The model and the images to judge it on, which texts name as in a command, or which are objects."""
     settings = merge(settings, _named_data(data, root))
     live = data if is_data(data) else None
     if not isinstance(model, nn.Module | str | Path):
@@ -159,7 +176,7 @@ def _target(
 
 
 def _named_data(data: Any, root: str | Path | None) -> dict[str, Any]:
-    """The settings of a data set that is named: by its name, or by a folder of images."""
+    """The settings that name a data set: by its own name, or by a folder of images."""
     if is_data(data) or data is None:
         return {} if root is None else {"data": {"root": str(root)}}
     text = str(data)

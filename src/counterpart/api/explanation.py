@@ -1,4 +1,4 @@
-"""What a model looks at, and where an attacker may move: the map, the mask and the attacked image as arrays."""
+"""What a model looks at, and where an attacker may move: maps, radii and attacked images as tensors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,13 +30,14 @@ class Explanation:
     """What ``counterpart.explain`` shows of each image.
 
     Attributes:
-        maps: (B, h, w) how much each place counts for the class, at the map's own resolution; None for a rule without.
-        radius: (B, 1 or C, H, W) how far an attacker may move each pixel.
-        flat: (B,) images whose map tells no pixel from another; they have the full radius everywhere.
-        attacked: (B, C, H, W) what PGD makes of the image within these radii.
+        maps: (B, h, w) how much each place counts for the class, at the map's own resolution. It is None for
+            a mask rule that looks at no map.
+        radius: (B, 1 or C, H, W) how far an attacker may move each pixel, in units of the images.
+        flat: (B,) whether the map tells no pixel from another, so that the full radius holds everywhere.
+        attacked: (B, C, H, W) the images that PGD makes within these radii, in [0, 1].
         labels: (B,) the classes that were explained.
-        clean: (B, K) probabilities for the image.
-        fooled: (B, K) probabilities for the attacked image.
+        clean: (B, K) the model's probabilities for the clean images.
+        fooled: (B, K) the model's probabilities for the attacked images.
     """
 
     maps: Float[Tensor, "b u v"] | None
@@ -75,22 +76,26 @@ def explain(
     seed: int = 0,
     changes: Mapping[str, Any] | None = None,
 ) -> Explanation:
-    """The map that a model has of images, the radii that a mask draws from it, and what PGD does within them.
+    """The maps of what a model looks at, the radii that a mask draws from them, and images attacked so.
 
     Args:
         model: any module from images in [0, 1] to logits, or a run folder.
-        images: a tensor or array (B, C, H, W), 8-bit or floats in [0, 1].
-        labels: (B,) the classes to explain. Default: what the model answers.
-        eps: the full radius.
-        eps_low: radius of the pixels that matter less. Default: seven eighths of ``eps``, as in the paper.
-        steps: of PGD.
-        mean: one value for each channel, where the model wants normalised images.
-        std: likewise.
-        seed: of what is random.
+        images: a tensor or array (B, C, H, W) of 8-bit integers or of floats in [0, 1].
+        labels: (B,) the classes to explain. The default is what the model answers.
+        eps: the full radius, for the pixels that matter, such as "8/255".
+        eps_low: the radius of the pixels that matter less. The default is seven eighths of ``eps``, as in the
+            paper.
+        steps: the number of gradient steps that PGD takes.
+        mean: the value of each channel to subtract from the images, for a model that wants normalised ones.
+        std: the value of each channel to divide by after that, for a model that wants normalised images.
+        seed: the number that everything random is drawn from.
         changes: settings of the mask and the map, such as {"mask.rule": "quantile", "mask.layer": "layer3"}.
 
+    Returns:
+        The maps, radii and attacked images, with the model's probabilities before and after the attack.
+
     Raises:
-        UserError: a model that no such map can be drawn of, or what else is not understood.
+        UserError: no such map can be drawn from the model, or an argument is not understood.
     """
     full = {"train": {"method": "part"}, "attack": {"eps": eps}}
     config = resolve(full, source="counterpart.explain")

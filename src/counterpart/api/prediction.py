@@ -1,4 +1,4 @@
-"""Name what a model sees."""
+"""The function that names what a model sees in images: ``predict``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,17 +28,17 @@ def predict(
 
     Args:
         model: any module from images in [0, 1] to logits, or a run folder.
-        images: a tensor or array (N, C, H, W), 8-bit or floats in [0, 1]; or, for a run folder, image files and folders
-            of them.
-        classes: name of each class; a run has its own.
-        mean: one value for each channel, where the model wants normalised images.
-        std: likewise.
+        images: a tensor or array (N, C, H, W) of 8-bit integers or of floats in [0, 1]. For a run folder also
+            image files, and folders of them.
+        classes: the name of each class. A run has names of its own.
+        mean: the value of each channel to subtract from the images, for a model that wants normalised ones.
+        std: the value of each channel to divide by after that, for a model that wants normalised images.
 
     Returns:
-        Label and probability of each, in order; of image files also the file.
+        The label and the probability of each image, in order, and the file where the image came from one.
 
     Raises:
-        UserError: what is not understood, in one line.
+        UserError: an argument is not understood; the message is one line and says what was expected.
     """
     files = [images] if isinstance(images, str | Path) else images
     if isinstance(files, Sequence) and all(isinstance(file, str | Path) for file in files):

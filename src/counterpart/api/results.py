@@ -1,4 +1,4 @@
-"""What an evaluation came to, as an object: a table in a terminal and in a notebook, numbers, images, files."""
+"""The results of evaluations and audits as objects, which print as tables in a terminal and in a notebook."""
 
 import csv
 import io
@@ -31,15 +31,15 @@ PREFIX = "accuracy/"
 
 @dataclass(frozen=True)
 class Accuracy:
-    """An accuracy with what it rests on.
+    """An accuracy, with its interval and the number of images behind it.
 
     Attributes:
-        name: of the attack, "clean", or "worst case".
-        value: share of the images that are classified correctly.
-        n: how many images.
-        low: lower end of the 95 % interval (Wilson).
-        high: upper end.
-        eps: the radius of the budget.
+        name: the name of the attack, "clean", or "worst case".
+        value: the share of the images that are classified correctly, in [0, 1].
+        n: the number of images.
+        low: the lower end of the 95 % interval (Wilson).
+        high: the upper end of the 95 % interval.
+        eps: the radius of the budget, in units of the images.
     """
 
     name: str
@@ -61,11 +61,11 @@ class FoolingImages:
     """The images with which an attack fooled the model.
 
     Attributes:
-        images: (F, C, H, W) float32 in [0, 1].
-        index: (F,) data-set index of each.
-        positions: (F,) its place among the images that were evaluated.
-        labels: (F,) true class.
-        answers: (F,) what the model says of these images.
+        images: (F, C, H, W) the attacked images, float32 in [0, 1].
+        index: (F,) the index of each image in its data set.
+        positions: (F,) the place of each image among those that were evaluated.
+        labels: (F,) the true class of each image.
+        answers: (F,) the class that the model gives each attacked image.
     """
 
     images: Float[Tensor, "f c h w"]
@@ -82,10 +82,10 @@ class FoolingImages:
 
 
 class Judgement:
-    """The result of ``counterpart.evaluate``.
+    """The result of ``counterpart.evaluate``: a mapping from the name of each line to its ``Accuracy``.
 
-    ``judgement["worst case"].value`` is an accuracy; printed, and in a notebook, it is a table. It behaves as a mapping
-    from the names of its lines, "clean" first and "worst case" last, to ``Accuracy``.
+    The first line is "clean" and the last is "worst case", so that ``judgement["worst case"].value`` is an
+    accuracy. Printed, and in a notebook, it is a table.
     """
 
     def __init__(self, judged: judging.Judged) -> None:
@@ -95,7 +95,7 @@ class Judgement:
 
     @property
     def records(self) -> Sequence[Record]:
-        """The numbers as records, such as reports are made of."""
+        """The numbers as records, which reports are made of."""
         return self._judged.records
 
     @property
@@ -105,27 +105,27 @@ class Judgement:
 
     @property
     def doubts(self) -> Sequence[Doubt]:
-        """Signs that a number says less than it seems to; each has a name and a text."""
+        """The signs that a number says less than it seems to. Each has a name and a text."""
         return self._judged.doubts
 
     @property
     def notes(self) -> Sequence[str]:
-        """What was made of the model and its images."""
+        """Sentences that say how the model and its images were understood."""
         fallen_back = [] if self._case.why is None else [self._case.why]
         return [*self._case.target.notes, *fallen_back]
 
     @property
     def folder(self) -> Path | None:
-        """Where it is kept, if anywhere."""
+        """The folder that keeps the evaluation; None where nothing was written."""
         return self._case.target.run.path if self._case.target.has_folder else None
 
     @property
     def n(self) -> int:
-        """How many images were evaluated."""
+        """The number of images that were evaluated."""
         return len(self.rows)
 
     def keys(self) -> list[str]:
-        """The names of its lines."""
+        """The names of the lines, in the order of the table."""
         return [record.name.removeprefix(PREFIX) for record in self.records if record.name.startswith(PREFIX)]
 
     def __iter__(self) -> Iterator[str]:
@@ -158,26 +158,29 @@ class Judgement:
             line: the name of an attack, or "worst case".
 
         Raises:
-            KeyError: it was not measured.
+            KeyError: no line of that name was measured.
         """
         names = [f"{line} at {readable(radius)}" for radius in self.radii[:-1]]
         return [self[name] for name in (*names, line)]
 
     @property
     def distances(self) -> Mapping[str, Sequence[float]]:
-        """{attack: the distance to the nearest image that it found, of each image that it met}; infinite for none."""
+        """The distances of each attack that looks for the nearest adversarial image, under the attack's name.
+
+        There is one distance for each image that the attack met, infinite where it found no such image.
+        """
         telling = dict.fromkeys(name for row in self.rows for name in row.distances)
         return {name: [row.distances[name] for row in self.rows if name in row.distances] for name in telling}
 
     def values(self) -> list[Accuracy]:
-        """Its accuracies, in order."""
+        """The accuracy of each line, in the order of the table."""
         return [self[name] for name in self.keys()]
 
     def images(self, attack: str) -> FoolingImages:
         """The images that an attack fooled the model with, and which samples they belong to.
 
         Args:
-            attack: the name of a line, such as "PGD-20" or "apgd-t", which gathers all targets, and all radii.
+            attack: the name of a line, such as "PGD-20" or "apgd-t". It stands for all its targets and radii.
 
         Raises:
             KeyError: no attack of that name was run.
@@ -214,7 +217,10 @@ class Judgement:
         )
 
     def verify(self) -> Verified:
-        """Judge every claim again, from the kept images, the model and the data: see ``evaluation.verify``."""
+        """Whether every claim still holds when the model judges the kept images again.
+
+        It needs the images, the model and the data: see ``evaluation.verify``.
+        """
         case, wanted = self._case, self._case.target.config.evaluate
         return verify(
             case.target.model,
@@ -228,10 +234,10 @@ class Judgement:
         )
 
     def save(self, folder: str | Path) -> Path:
-        """Write everything into a run folder: rows, images, records; ``report`` and the commands read it.
+        """Write rows, images and records into a run folder, which ``report`` and the commands read.
 
         Raises:
-            UserError: it is kept already, or the folder holds something else.
+            UserError: the evaluation is kept already, or the folder holds something else.
         """
         if not isinstance(self._case.ledger, MemoryLedger):
             raise UserError(f"this evaluation is kept already, in {self.folder}.")
@@ -272,7 +278,7 @@ class Judgement:
         return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}"])
 
     def to_csv(self, path: str | Path | None = None) -> str:
-        """The table as CSV, numbers in full; written to ``path`` as well where one is given."""
+        """The table as CSV, with numbers in full. Where a ``path`` is given, it is written there as well."""
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         table.writerow(["attack", "accuracy", "low", "high", "n"])
@@ -289,7 +295,7 @@ class Judgement:
         ]
 
     def _title_of(self, line: Accuracy) -> str:
-        """Its name; of several radii each line but the clean one says its own."""
+        """The name of a line. With several radii, each line but the clean one says its own radius."""
         if len(self.radii) == 1 or line.name == CLEAN:
             return line.name
         at = f" at {readable(line.eps)}"
@@ -331,8 +337,8 @@ class Judgement:
 class Audit:
     """The result of ``counterpart.audit``: a verdict on each of five behaviours of obfuscated gradients.
 
-    Printed, and in a notebook, it is a table; iterated, it gives the behaviours, each with ``name``, ``honest``,
-    ``numbers`` and ``verdict``.
+    Printed, and in a notebook, it is a table. A loop over it gives the behaviours, each with ``name``,
+    ``honest``, ``numbers`` and ``verdict``.
     """
 
     def __init__(self, audited: Audited) -> None:

@@ -1,4 +1,4 @@
-"""Everything as it was: what a public function of this room puts back when it returns."""
+"""What a public function of this package puts back when it returns, so that its caller sees no change."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +13,11 @@ from ..models.modes import eval_mode
 
 @contextmanager
 def left_as_found(model: object = None) -> Iterator[None]:
-    """Put back the number of threads, torch's generator and gradient mode, and the modes of a model's parts."""
+    """A block after which the settings of torch and of a model are as they were before.
+
+    These are the number of threads, torch's generator and gradient mode, and for each part of the model
+    whether it trains or evaluates.
+    """
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     try:
         with torch.inference_mode(False), torch.enable_grad():
@@ -28,7 +32,7 @@ def left_as_found(model: object = None) -> Iterator[None]:
 
 
 def nest(changes: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Settings with dots in their names as nested ones: {"train.epochs": 5} is {"train": {"epochs": 5}}."""
+    """Nested settings from dotted names: {"train.epochs": 5} gives {"train": {"epochs": 5}}."""
     nested: dict[str, Any] = {}
     for key, value in (changes or {}).items():
         *heads, leaf = key.split(".")

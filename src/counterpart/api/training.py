@@ -1,4 +1,4 @@
-"""Train a model, and open one that was trained."""
+"""The functions that train a model, and that open one that was trained: ``train`` and ``load``."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -26,8 +26,8 @@ class TrainedRun:
     """A run that ``counterpart.train`` trained, or continued.
 
     Attributes:
-        path: its folder.
-        finished: whether it reached its last epoch; otherwise the same call continues.
+        path: the run folder.
+        finished: whether the run reached its last epoch. If not, the same call to ``train`` continues it.
     """
 
     def __init__(self, run: RunDir, config: Config, finished: bool, template: nn.Module | None) -> None:
@@ -37,18 +37,18 @@ class TrainedRun:
 
     @cached_property
     def model(self) -> nn.Module:
-        """The network with its best weights, by robust validation accuracy, in eval mode."""
+        """The network in eval mode, with the weights that had the best robust validation accuracy."""
         if self._template is None:
             return open_model(str(self.path))[0]
         return weights_into(self._template, self._run)
 
     @property
     def records(self) -> list[Record]:
-        """Every record of the run: its epochs, evaluations and files."""
+        """Every record of the run: those of its epochs, its evaluations and its files."""
         return self._run.records()
 
     def evaluate(self, data: Any = None, **options: Any) -> Judgement:
-        """Judge its model: ``counterpart.evaluate`` of this run, by default on its own test images."""
+        """The accuracies that ``counterpart.evaluate`` measures, by default on the run's own test images."""
         if self._template is None:
             return evaluate_model(str(self.path), data, **options)
         if data is None:
@@ -75,25 +75,25 @@ def train(
     seed: int | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> TrainedRun:
-    """Train a recipe, or continue it.
+    """A trained run of a recipe, which is continued where an earlier call stopped.
 
     Args:
-        recipe: a built-in name such as "cifar10/part", or a YAML file.
-        data: training images as ``evaluate`` takes them, of which a share becomes validation and test images; or a
-            mapping {"train": ..., "validation": ..., "test": ...}, of which the last two may be missing; or the name of
-            a data set. Default: the recipe's.
-        model: the network to train: any module from images in [0, 1] to logits, of which a copy is trained; or a name.
-            Default: the recipe's.
-        root: the folder that holds a data set with a name.
-        folder: the run folder. Default: runs/<recipe>.
-        seed: of everything random.
+        recipe: the name of a built-in recipe, such as "cifar10/part", or a YAML file.
+        data: the images to train on, in any form that ``evaluate`` takes; a share of them becomes validation
+            and test images. Or a mapping {"train": ..., "validation": ..., "test": ...}, of which the last
+            two may be missing. Or the name of a data set. The default is the recipe's data set.
+        model: the network to train: any module from images in [0, 1] to logits, of which a copy is trained,
+            or the name of a network. The default is the recipe's network.
+        root: the folder that holds the data set, where it has a name.
+        folder: the run folder. The default is runs/<recipe>.
+        seed: the number that everything random is drawn from.
         changes: other settings by their dotted names, such as {"train.epochs": 5}.
 
     Returns:
-        The run: its model, records, evaluations and page.
+        The run, with its model, records, evaluations and page.
 
     Raises:
-        UserError: what is not understood, in one line.
+        UserError: an argument is not understood; the message is one line and says what was expected.
     """
     settings: dict[str, Any] = {} if seed is None else {"seed": seed}
     if folder is not None:
@@ -126,9 +126,12 @@ def _read(data: Any, validation: float) -> Splits:
 
 
 def load(run: str | Path) -> nn.Module:
-    """The model of a run folder, by its best weights, of a checkpoint file, or of module:function; in eval mode.
+    """The model of a run folder, of a checkpoint file or of module:function, in eval mode.
+
+    A run folder gives the model with its best weights.
 
     Raises:
-        UserError: there is none, or it was an object of a program.
+        UserError: there is no such model, or the run trained an object of a program, which no folder can
+            hold.
     """
     return open_model(str(run))[0]

@@ -1,4 +1,4 @@
-"""From a configuration to live objects."""
+"""The builders that make live objects from a configuration."""
 
 from .attacks import build_attacks as build_attacks
 from .data_and_model import build_model as build_model

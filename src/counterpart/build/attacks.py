@@ -1,4 +1,4 @@
-"""The attacks of an evaluation, from their names and options."""
+"""The attacks of an evaluation, which are built from their names and options."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ from ..protocols import Attacked, Classifier, NamedAttack, PartModel
 
 @dataclass(frozen=True)
 class Victim:
-    """What attacks must know of whom they attack.
+    """The facts that attacks must know of the model they attack.
 
     Attributes:
-        norm: of the budget; AutoAttack's suites depend on it.
-        classes: K, of the model.
-        model: the attacked one; attacks on parts ask how it predicts them.
-        images: the evaluated ones, whose masks attacks on parts may lead to.
-        load: the model of a target, for transfer attacks.
+        norm: the norm of the budget. AutoAttack's suites depend on it.
+        classes: the number of the model's classes, K.
+        model: the attacked model. Attacks on parts ask how it predicts them.
+        images: the evaluated images, to whose masks attacks on parts may lead.
+        load: a function that loads the model of a target, for transfer attacks.
     """
 
     norm: str
@@ -43,8 +43,8 @@ def build_attacks(evaluate: EvaluateSettings, victim: Victim) -> list[NamedAttac
     """The attacks of an evaluation, named by what they do: "PGD-20", "PGD-50x5 margin", "apgd-t target 3".
 
     Raises:
-        UserError: an attack does not have the norm or so many classes, two are the same, or one aims at parts of a
-            model or of images that have none.
+        UserError: an attack does not work in this norm or with so few classes, two attacks are the same, or
+            an attack aims at parts of a model or of images that have none.
     """
     made: list[NamedAttack] = []
     for asked in _expand_users_suites(evaluate.attacks):
@@ -60,7 +60,7 @@ def build_attacks(evaluate: EvaluateSettings, victim: Victim) -> list[NamedAttac
 
 
 def _expand_users_suites(asked: Iterable[EvaluationAttack]) -> list[EvaluationAttack]:
-    """A user's ``module:name`` may be a list of attacks: each is asked for in its place."""
+    """The attacks that are asked for, with each user's list ``module:name`` replaced by its attacks."""
     expanded: list[EvaluationAttack] = []
     for attack in asked:
         code = None if attack.entry.inside else load_users_object(attack.entry.code)
@@ -85,7 +85,7 @@ def _read_suite_row(suite: str, row: object) -> EvaluationAttack:
 
 
 def _build_suite(asked: EvaluationAttack, engine: str, victim: Victim) -> list[NamedAttack]:
-    """The attacks of AutoAttack, ours or the published package's."""
+    """The attacks of AutoAttack, of this package or of the published one."""
     version = asked.options["version"]
     if engine == "official":
         return official.suite(version, victim.classes)
@@ -116,7 +116,7 @@ def _build_attack(asked: EvaluationAttack, victim: Victim) -> NamedAttack:
 
 
 def _refuse_what_does_not_fit(entry: Entry[AttackFacts], options: Mapping[str, Any], victim: Victim) -> None:
-    """An attack that lacks the norm, or aims at more wrong classes than there are."""
+    """Refuse an attack that lacks the norm, or that aims at more wrong classes than there are."""
     if victim.norm not in entry.facts.norms:
         raise UserError(f"attack {entry.key} has no {victim.norm}: it has {', '.join(entry.facts.norms)}.")
     for name in ("target", "targets"):
@@ -128,7 +128,7 @@ def _refuse_what_does_not_fit(entry: Entry[AttackFacts], options: Mapping[str, A
 
 
 def _build_part_options(asked: EvaluationAttack, victim: Victim) -> dict[str, Any]:
-    """What an attack on parts must know of the model, and the masks that it may lead to."""
+    """The options that tell an attack on parts about the model, and the masks that it may lead to."""
     model, images = victim.model, victim.images
     if not isinstance(model, PartModel):
         raise UserError(
@@ -147,10 +147,11 @@ def _build_part_options(asked: EvaluationAttack, victim: Victim) -> dict[str, An
 
 
 def _build_guides(asked: EvaluationAttack, model: PartModel, images: ImageSet) -> Guides:
-    """The masks that stage one may lead to.
+    """The masks that stage one of an attack on parts may lead to.
 
     Raises:
-        UserError: a strategy that this model or these images cannot serve, before an hour of other attacks.
+        UserError: this model or these images cannot serve the strategy. It is raised before other attacks
+            take an hour.
     """
     assert images.parts is not None
     assert isinstance(model, nn.Module)
@@ -183,7 +184,10 @@ def _sort_guides(guides: Guides, model: PartModel, images: ImageSet) -> Guides:
 
 
 def _name_attack(asked: EvaluationAttack) -> str:
-    """What an attack is called in tables; its random draws are named so too, so that no name may ever change."""
+    """The name of an attack in tables.
+
+    Its random draws are named so too, so no name may ever change.
+    """
     if asked.entry.inside:
         name = asked.entry.named(asked.options, _show)
     else:

@@ -25,10 +25,11 @@ def load_splits(
     loaded: Splits | None = None,
     **options: Any,
 ) -> Splits:
-    """The data set; small ones live on the device. ``options`` go to its reader.
+    """The three splits of the data set. A small data set lives on the device.
 
-    ``masks_for`` names the split that needs the user's own masks, if the settings ``mask`` ask for them. ``loaded`` are
-    images that a program holds, in place of the data set that is named.
+    ``options`` are passed on to the reader of the data set. ``masks_for`` names the split that needs the
+    user's own masks, if the settings ``mask`` ask for them. ``loaded`` are images that a program holds, in
+    place of the data set that the configuration names.
     """
     data = config.data
     loaded = _load_named(config, options) if loaded is None else loaded
@@ -43,7 +44,7 @@ def load_splits(
 
 
 def _load_named(config: Config, options: Mapping[str, Any]) -> Splits:
-    """The data set that the settings name."""
+    """The splits of the data set that the settings name."""
     data, entry = config.data, find("data", config.data.name)
     if not entry.inside:
         return load_users_data(entry, data.root, data.options or {}, validation=data.validation)
@@ -54,7 +55,7 @@ def _load_named(config: Config, options: Mapping[str, Any]) -> Splits:
 
 
 def describe_model(config: Config, data: Splits) -> dict[str, Any]:
-    """What is needed to rebuild a run's model."""
+    """The description that is needed to rebuild the model of a run."""
     channels, height, _ = data.train.shape
     about: dict[str, Any] = {
         "name": config.model.name,
@@ -77,7 +78,10 @@ def describe_model(config: Config, data: Splits) -> dict[str, Any]:
 
 
 def list_part_classes(images: ImageSet) -> list[int]:
-    """The class of each part, from part 1 on; -1 for a part of several classes. Empty if there are no parts."""
+    """The class of each part, from part 1 on.
+
+    It is -1 for a part of several classes. Without parts the list is empty.
+    """
     names = {} if images.parts is None else images.parts.names
     owners: dict[int, set[int]] = {}
     for name, parts in names.items():

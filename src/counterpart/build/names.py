@@ -1,4 +1,4 @@
-"""What a run is called: the hash of its configuration, and its method in words."""
+"""The names of a run: the hash of its configuration, and its method in words."""
 
 from ..catalogue import METHODS
 from ..config import Config, identity, plain
@@ -6,18 +6,21 @@ from ..records import fingerprint
 
 
 def hash_config(config: Config) -> str:
-    """What makes a run what it is, in twelve hex digits."""
+    """The hash, in twelve hex digits, of all settings that make a run what it is."""
     return fingerprint(identity(plain(config)))
 
 
 def name_method(config: Config) -> str:
-    """The method as tables name it: "PART, soft mask, AWP". Part of a ledger's identity, so it never changes."""
+    """The method as tables name it, such as "PART, soft mask, AWP".
+
+    It is part of a ledger's identity, so it never changes.
+    """
     masked = _mask_in_words(config) if config.train.masked else ""
     return METHODS[config.train.method].title + masked + _options_in_words(config)
 
 
 def _mask_in_words(config: Config) -> str:
-    """How a PART run differs from the paper's mask: ", soft mask, shuffled control"."""
+    """The words for how a PART run differs from the paper's mask, such as ", soft mask, shuffled control"."""
     mask = config.mask
     words = [f"{mask.rule} mask"] if mask.rule != "paper" else []
     words += [f"{mask.map} map"] if mask.map != "grad-cam" else []
@@ -28,7 +31,7 @@ def _mask_in_words(config: Config) -> str:
 
 
 def _options_in_words(config: Config) -> str:
-    """What else a run has that a user picks models by: ", minimum margin, AWP"."""
+    """The words for other settings that a user picks models by, such as ", minimum margin, AWP"."""
     train = config.train
     words = ["minimum margin"] if config.attack.generation == "minimum-margin" else []
     words += [f"label smoothing {train.label_smoothing:g}"] if train.label_smoothing else []

@@ -1,4 +1,4 @@
-"""The training of a configuration: its budget and mask rule, its phases, its schedule and how its loop runs."""
+"""The parts of a configuration's training: its budget, mask rule, phases, schedule and loop options."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ from ..training.step import LoopOptions, Phase
 
 
 def build_budget(norm: str, eps: float) -> Budget:
-    """The same radius for every image and pixel."""
+    """The budget with the same radius for every image and pixel."""
     try:
         made: Budget = NORMS[norm](eps)
     except ValueError as error:
@@ -33,14 +33,14 @@ def build_budget(norm: str, eps: float) -> Budget:
 
 
 def build_training_budget(config: Config) -> Budget:
-    """What the attack inside training may do at most."""
+    """The full budget of the attack inside training."""
     return build_budget(config.attack.norm, config.attack.eps)
 
 
 def build_rule(config: Config, chosen: float | None = None) -> Rule:
-    """How the method narrows the full budget.
+    """The rule by which the method narrows the full budget.
 
-    ``chosen`` is the radius that ``mask.eps_low auto`` has come to; at first that is eps.
+    ``chosen`` is the radius that ``mask.eps_low auto`` has reached, which is eps at first.
     """
     if not config.train.masked:
         return rules.constant
@@ -51,13 +51,13 @@ def build_rule(config: Config, chosen: float | None = None) -> Rule:
 
 
 def build_mask_rule(config: Config, eps_low: float) -> Rule:
-    """The budget rule of the settings ``mask``, with this smaller radius."""
+    """The budget rule of the settings ``mask``, with ``eps_low`` as its smaller radius."""
     control = CONTROLS[config.mask.control].load()
     return partial(rules.draw_budget, eps_low=eps_low, mask=build_mask(config), control=control)
 
 
 def build_mask(config: Config) -> rules.MaskRule:
-    """What draws the masks of the settings ``mask``: a rule of ours with its options, or the user's own."""
+    """The mask rule of the settings ``mask``: one of the catalogue with its options, or the user's own."""
     mask = config.mask
     if not mask.entry.inside:
         return call_users_rule(mask.entry, mask.rule_options)
@@ -68,24 +68,29 @@ def build_mask(config: Config) -> rules.MaskRule:
 
 
 def mask_needs_map(config: Config) -> bool:
-    """Whether the rule looks at a map of the model; one of the user's own says so by its attribute ``needs_map``."""
+    """Whether the mask rule looks at a map of the model.
+
+    A user's own rule says so by its attribute ``needs_map``.
+    """
     facts = config.mask.entry.facts
     return facts.needs_map if config.mask.entry.inside else getattr(build_mask(config), "needs_map", True)
 
 
 def choose_view_options(config: Config) -> dict[str, Any]:
-    """What a view has to offer in its probes for the mask of the settings ``mask``: options of ``InferenceView``."""
+    """The options of ``InferenceView`` that make its probes hold what the mask rule looks at."""
     mask = config.mask
     masked = config.train.masked or config.evaluate.eps_low is not None
     return {"layer": mask.layer, "attention": mask.attention} if masked and mask.needs_map else {}
 
 
 def build_phases(config: Config, validation: int = 0) -> list[Phase]:
-    """Clean epochs, burn-in and main phase; shares of the epochs are rounded to whole ones.
+    """The phases of a run: clean epochs, burn-in and main phase.
+
+    Shares of the epochs are rounded to whole epochs.
 
     Args:
-        config: the run.
-        validation: how many validation images it has; only ``mask.eps_low auto`` asks.
+        config: the configuration of the run.
+        validation: the number of validation images, which only ``mask.eps_low auto`` asks for.
     """
     train = config.train
     clean = Phase("clean", train.clean_epochs, _with_parts(config, standard(**_smoothing(config))))
@@ -93,7 +98,7 @@ def build_phases(config: Config, validation: int = 0) -> list[Phase]:
         return [replace(clean, epochs=train.epochs)]
     unmasked = _build_objective(config, rules.constant)
     if not train.masked:
-        name = "adversarial" if train.method == "at" else train.method  # as stored records name it
+        name = "adversarial" if train.method == "at" else train.method  # stored records name it so
         phases = [clean, Phase(name, train.epochs, unmasked)]
     else:
         burn_in = _count_burn_in(config)
@@ -103,7 +108,7 @@ def build_phases(config: Config, validation: int = 0) -> list[Phase]:
 
 
 def _build_masked_phase(config: Config, epochs: int, validation: int) -> Phase:
-    """The phase whose budgets a mask draws."""
+    """The phase in which a mask narrows the budgets."""
     mask, full = config.mask, config.attack.eps
     chosen = {} if mask.drawn_from is None else {"drawn_from": mask.drawn_from}
     objective = _build_objective(config, build_rule(config), **chosen)
@@ -120,10 +125,10 @@ def _build_masked_phase(config: Config, epochs: int, validation: int) -> Phase:
 
 
 def _count_burn_in(config: Config) -> int:
-    """Epochs with the full budget before masks begin."""
+    """The number of epochs with the full budget before masks begin."""
     share, epochs = config.mask.burn_in, config.train.epochs
     whole = round(share * epochs)
-    if 0 < share < 1 and epochs > 1:  # short runs have both phases too
+    if 0 < share < 1 and epochs > 1:  # short runs shall have both phases too
         return min(max(1, whole), epochs - 1)
     return whole
 
@@ -148,7 +153,7 @@ def _build_objective(config: Config, rule: Rule, **chosen: Any) -> Objective:
 
 
 def _with_parts(config: Config, objective: Objective) -> Objective:
-    """The objective, with the loss of parts beside it where the run has one."""
+    """The objective, with a loss of parts added where the run has one."""
     return with_parts(
         objective,
         c_seg=config.c_seg,
@@ -162,7 +167,7 @@ def _smoothing(config: Config) -> dict[str, Any]:
 
 
 def build_schedule(config: Config) -> Schedule:
-    """The learning rate by absolute epoch; the clean epochs before have a schedule of their own."""
+    """The learning rate by absolute epoch. The clean epochs at the start have a schedule of their own."""
     optimizer, clean = config.optimizer, config.train.clean_epochs
     of_length = partial(
         schedule,
@@ -177,7 +182,7 @@ def build_schedule(config: Config) -> Schedule:
 
 
 def build_loop_options(config: Config, device: torch.device, deadline: float | None = None) -> LoopOptions:
-    """How to train, and until when."""
+    """The options of the training loop, with the deadline at which it stops."""
     train = config.train
     precision = train.precision
     if precision == "auto":

@@ -1,4 +1,4 @@
-"""Code of the user's own in a configuration: said before it runs, and hashed where it decides results."""
+"""A user's own code in a configuration, which is announced before it runs, and hashed where it decides results."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from ..config import Config, EvaluationAttack
 
 
 def name_users_code(config: Config, attacks: Sequence[EvaluationAttack] = ()) -> list[str]:
-    """A sentence for each name of the user's own code that a run or an evaluation is about to use."""
+    """A sentence for each piece of a user's own code that a run or an evaluation is about to use."""
     masked = config.train.masked or config.evaluate.eps_low is not None
     names = [config.data.name, *([config.mask.rule] if masked else []), *(asked.attack for asked in attacks)]
     names += [] if attacks else [config.model.name]
@@ -16,7 +16,7 @@ def name_users_code(config: Config, attacks: Sequence[EvaluationAttack] = ()) ->
 
 
 def hash_users_code(config: Config) -> dict[str, str]:
-    """A hash of each source of the user's own that decides what an evaluation finds; empty where there is none."""
+    """The hash of each source of a user's own that decides the result of an evaluation."""
     entries: list[Entry[Any]] = [asked.entry for asked in config.evaluate.attacks]
     if config.evaluate.eps_low is not None:
         entries.append(config.mask.entry)

@@ -1,7 +1,8 @@
 """Whatever has a name that a user may write, declared once: attacks, mask rules, maps, methods, data sets, networks.
 
 Choices and ranges of settings, their help, hints, names in tables, and ``counterpart list`` are read from here. To add
-one: write its code, and a row. Imports nothing heavy: a row's code is imported when it is used.
+something, write its code and a row. The catalogue imports nothing heavy: the code of a row is imported when
+it is used.
 """
 
 from .attacks import ATTACKS as ATTACKS

@@ -10,14 +10,16 @@ EVERY_NORM = ("linf", "l2", "l1")
 
 @dataclass(frozen=True)
 class AttackFacts:
-    """What others must know of an attack.
+    """The facts about an attack that other parts of the program read.
 
     Attributes:
-        norms: of the budgets that it serves.
-        by_gradient: whether it follows gradients. One that does not still works where gradients are masked.
-        of_parts: whether it aims at the parts of a part model, and so takes those of the images.
-        transferable: whether it can search on another model instead: option ``surrogate``.
-        suite: for an attack that is several: the function of (version, norm, classes) that lists them.
+        norms: the norms of the budgets that it can keep to.
+        by_gradient: whether it follows gradients. An attack that does not still works where gradients are
+            masked.
+        of_parts: whether it aims at the parts of a part model, and so takes the parts of the images.
+        transferable: whether it can search on another model instead, which the option ``surrogate`` names.
+        suite: for an attack that stands for several attacks, the function of (version, norm, classes) that
+            lists them.
         nearest: whether it looks for the nearest adversarial image, and so tells the distance to it.
     """
 
@@ -40,7 +42,7 @@ TARGET = Option(
     "moves away from the true class instead",
     low=1, in_name=" target {}",
 )  # fmt: skip
-NO_OTHER_START = 1  # the count of restarts that a name leaves out
+NO_OTHER_START = 1  # the number of restarts that the name of an attack leaves out
 
 
 def _steps(count: int) -> Option:
@@ -229,7 +231,7 @@ _ENTRIES = (
 )  # fmt: skip
 ATTACKS = {entry.key: entry for entry in _ENTRIES}
 
-# Lists of attacks with a name, beside those of a single attack.
+# The lists of attacks that have a name; each single attack has one as well.
 SUITES: dict[str, Sequence[Mapping[str, object]]] = {
     "none": [],
     "quick": [{"steps": 20}, {"loss": "margin", "steps": 50, "restarts": 5}],
@@ -239,13 +241,13 @@ SUITES: dict[str, Sequence[Mapping[str, object]]] = {
     "autoattack-plus": [{"attack": "autoattack", "version": "plus"}],
     "autoattack-rand": [{"attack": "autoattack", "version": "rand"}],
     "autoattack-few-classes": [{"attack": "autoattack", "version": "few-classes"}],
-    # What the tables of the PART paper most likely show: see docs/evaluation.md.
+    # These are most likely the attacks in the tables of the PART paper: see docs/evaluation.md.
     "published-part": [
         {"attack": "pgd", "steps": 20, "step_size": 2 / 255},
         {"attack": "minimum-margin", "targets": 3, "steps": 20},
         {"attack": "autoattack", "version": "ten-steps"},
     ],
-    # Whether anything beats AutoAttack on a part model: each meets what the ones before it left.
+    # These show whether anything beats AutoAttack on a part model: each attack meets the images that survived so far.
     "parts-worst-case": [
         {"attack": "autoattack"},
         {"attack": "single-staged"},

@@ -7,16 +7,17 @@ from .entries import Entry
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What others must know of a data set.
+    """The facts about a data set that other parts of the program read.
 
     Attributes:
-        needs_root: whether a folder must be named: ``data.root``.
+        needs_root: whether the setting ``data.root`` must name a folder.
         has_parts: whether its images come with part masks.
-        folder: where it lies below ``data.root``: a function of that folder.
-        missing: what that folder lacks: a function of it.
-        downloads: whether it can be fetched.
-        of_files: whether its images are files of the user's own, prepared as a network wants them.
-        takes_channels: whether its images can be read as grey ones: ``data.channels``.
+        folder: the function, as module:name, from ``data.root`` to the folder below it that holds the data
+            set.
+        missing: the function, as module:name, that tells which files such a folder lacks.
+        downloads: whether it can be downloaded.
+        of_files: whether its images are files of the user's own, which are prepared as a network wants them.
+        takes_channels: whether its images can be read as grey ones, by the setting ``data.channels``.
     """
 
     needs_root: bool = True

@@ -1,4 +1,4 @@
-"""What a row of the catalogue is: a name, where its code lies, its options, and facts about it."""
+"""The form of a row of the catalogue: a name, the place of its code, its options, and facts about it."""
 
 import importlib
 from collections.abc import Mapping
@@ -12,21 +12,25 @@ PACKAGE = __package__.partition(".")[0]
 
 @dataclass(frozen=True)
 class Option:
-    """One option of an entry.
+    """An option of an entry.
 
     Attributes:
         name: the parameter of the entry's code that it sets.
-        type: int, float, bool or str; a float may be written as a fraction, such as 8/255.
-        default: what the code takes where nothing is given; None where the code decides.
-        sentence: what it means, for someone who has not read the paper.
+        type: the type of its values: int, float, bool or str. A float may be written as a fraction, such as
+            8/255.
+        default: the value where nothing is given, or None where the code decides.
+        sentence: the meaning of the option, for someone who has not read the paper.
         low: the smallest value allowed.
         high: the largest value allowed.
         above: values must be larger than this.
         below: values must be smaller than this.
-        choices: the texts allowed, if it is one of some.
-        in_name: how an attack's name shows the value, such as "-{}" for "PGD-20". Empty: it does not.
-        unless: the value that a name leaves out; by default the option's default. Part of stored names: never change.
-        setting: for a mask rule: the setting ``mask.<setting>`` that gives it, where that has another name.
+        choices: the texts that are allowed. It is empty where any value of the type is allowed.
+        in_name: the form in which an attack's name shows the value, such as "-{}" for "PGD-20". Where it is
+            empty, the name does not show the value.
+        unless: the value that a name leaves out, which is the option's default where nothing is given here.
+            It is part of stored names, so it must never change.
+        setting: for a mask rule, the name of the setting ``mask.<setting>`` that gives the value, where it
+            differs from the name of the option.
     """
 
     name: str
@@ -52,7 +56,7 @@ FactsT = TypeVar("FactsT")
 
 
 def load_code(code: str) -> Any:
-    """What ``module:name`` of this package is, imported now."""
+    """The object that ``module:name`` of this package names, imported now."""
     module, _, name = code.partition(":")
     return getattr(importlib.import_module(f"{PACKAGE}.{module}"), name)
 
@@ -62,12 +66,13 @@ class Entry(Generic[FactsT]):
     """Something with a name that a user may write.
 
     Attributes:
-        key: what users write and ledgers keep. It never changes.
-        title: what tables show.
-        code: where it is, ``module:name`` inside of the package, or anywhere for an entry of another package.
+        key: the name that users write and ledgers keep. It never changes.
+        title: the name that tables show.
+        code: the place of its code, as ``module:name`` inside of this package, or anywhere for an entry of
+            another package.
         sentence: what it is, in one plain sentence.
-        facts: what others must know of it.
-        options: what can be set.
+        facts: the facts about it that other parts of the program read.
+        options: the options that can be set.
         inside: whether ``code`` is relative to this package.
     """
 
@@ -80,24 +85,24 @@ class Entry(Generic[FactsT]):
     inside: bool = True
 
     def load(self) -> Any:
-        """Its code, imported now."""
+        """The code of the entry, imported now."""
         return load_code(self.code) if self.inside else load_users_object(self.code)
 
     @property
     def defaults(self) -> dict[str, object]:
-        """Its options with their defaults."""
+        """The default of each option, by the name of the option."""
         return {option.name: option.default for option in self.options}
 
     def option(self, name: str) -> Option:
-        """The option of a name.
+        """The option that has this name.
 
         Raises:
-            KeyError: it has none of that name.
+            KeyError: the entry has no option of that name.
         """
         return {option.name: option for option in self.options}[name]
 
     def named(self, values: Mapping[str, Any], show: Any = str) -> str:
-        """Its title with what its options say: "PGD-50x5 margin"."""
+        """The title with the values of the options, such as "PGD-50x5 margin"."""
         words = [
             option.in_name.format(show(values[option.name]))
             for option in self.options

@@ -1,4 +1,7 @@
-"""From a name to its entry: ours, one that an installed package adds, or ``module:function`` of the user's own."""
+"""The search from a name to its entry.
+
+The entry is one of this package, one that an installed package adds, or a user's own ``module:function``.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ from .methods import METHODS
 from .models import MODELS, NAMES, ModelFacts
 
 OBJECT = "object "
-"""How the name of something begins that was an object of a Python program: "object package.Class"."""
+"""The beginning of the names of objects of a Python program, such as "object package.Class"."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,12 @@ class Kind:
     """A kind of thing that has names.
 
     Attributes:
-        what: what one of them is called in a sentence.
-        entries: those of this package.
+        what: the word for a thing of this kind in a sentence.
+        entries: the entries of this package.
         suggestions: the names that a hint may suggest.
-        facts: of one that is not ours, which may say otherwise by attributes of the same names; None: nobody can add
-            one.
-        expects: how one of the user's own is called, in words.
+        facts: the facts about a thing that a package or a user adds, which may say otherwise by attributes of
+            the same names. With None, nobody can add a thing of this kind.
+        expects: the arguments and the result of a user's own function of this kind, in words.
     """
 
     what: str
@@ -64,10 +67,10 @@ KINDS: dict[str, Kind] = {
 
 
 def find(kind: str, name: str) -> Entry[Any]:
-    """The entry of a name.
+    """The entry that has this name.
 
     Raises:
-        UserError: nothing of this kind has that name; with the nearest one that exists.
+        UserError: nothing of this kind has that name; the message gives the nearest name that exists.
     """
     known = KINDS[kind]
     if name in known.entries:
@@ -84,7 +87,7 @@ def find(kind: str, name: str) -> Entry[Any]:
 
 
 def refuse_object(*given: object, **options: object) -> NoReturn:
-    """Answer whoever asks a command for what only a Python program had.
+    """Refuse a command that asks for an object that only a Python program had.
 
     Raises:
         UserError: always.
@@ -96,7 +99,7 @@ def refuse_object(*given: object, **options: object) -> NoReturn:
 
 
 def known_names(kind: str) -> list[str]:
-    """Every name of a kind, those of installed packages included."""
+    """Every name of a kind, including those that installed packages add."""
     known = KINDS[kind]
     return [*dict.fromkeys([*known.suggestions, *(_added(kind) if known.open else ())])]
 
@@ -108,13 +111,13 @@ def is_users_code(name: str) -> bool:
 
 
 def sentences(kind: str) -> str:
-    """What each entry of a kind is, for the help of a setting."""
+    """The sentences that say what each entry of a kind is, for the help of a setting."""
     return "; ".join(f"{entry.key}: {entry.sentence}" for entry in KINDS[kind].entries.values())
 
 
 @cache
 def _added(kind: str) -> dict[str, EntryPoint]:
-    """What installed packages add to a kind, by the entry points of the group ``counterpart.<kind>``."""
+    """The entry points that installed packages add to a kind, by name, from the group ``counterpart.<kind>``."""
     return {point.name: point for point in entry_points(group=f"counterpart.{kind}")}
 
 

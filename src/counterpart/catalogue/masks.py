@@ -7,14 +7,15 @@ from .entries import Entry, Option
 
 @dataclass(frozen=True)
 class MaskFacts:
-    """What others must know of a mask rule.
+    """The facts about a mask rule that other parts of the program read.
 
     Attributes:
         needs_map: whether it is drawn from a map of the model.
-        same_for_all: whether all images get the same plane.
-        parts: "predicted" by a part model, or "annotated" with the images; empty: it looks at no parts.
+        same_for_all: whether all images get the same plane of radii.
+        parts: the parts that it looks at: "predicted" by a part model, or "annotated" with the images. It is
+            empty for a rule that looks at no parts.
         of_training_images: whether it exists only for images that a user annotated, such as those of training.
-        channels: how many channels images must have; None: any.
+        channels: the number of channels that images must have. With None, any number will do.
         middle: the share that the control "inverse" reflects at.
         above_eps: whether important pixels may get more than eps.
     """
@@ -122,11 +123,11 @@ CONTROLS = {entry.key: entry for entry in _CONTROLS}
 
 @dataclass(frozen=True)
 class MapFacts:
-    """What others must know of a map.
+    """The facts about a map that other parts of the program read.
 
     Attributes:
         of_attention: whether it is drawn from a transformer's attention, not from features of a layer.
-        of_a_class: whether it explains one class; otherwise it is the same for all.
+        of_a_class: whether it explains one class. Otherwise the map is the same for all classes.
     """
 
     of_attention: bool = False

@@ -1,4 +1,4 @@
-"""The training methods: an objective, under the full budget or under one that a mask draws."""
+"""The training methods: each is an objective, under the full budget or under one that a mask draws."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,15 @@ from .entries import Entry
 
 @dataclass(frozen=True)
 class MethodFacts:
-    """What others must know of a method.
+    """The facts about a training method that other parts of the program read.
 
     Attributes:
         attacked: whether it trains on adversarial images.
-        masked: whether its budget is drawn by a mask: ``mask.*``.
-        robust_term: whether its loss has a second term for attacked images: ``train.beta``, ``train.bn_batches``.
-        generations: the ways of ``attack.generation`` that it has.
-        part_labels: whether a loss of parts can stand beside it.
+        masked: whether a mask narrows its budget, by the settings ``mask.*``.
+        robust_term: whether its loss has a second term for attacked images, so that ``train.beta`` and
+            ``train.bn_batches`` count.
+        generations: the values of ``attack.generation`` that it works with.
+        part_labels: whether a loss of parts can be added to its loss.
     """
 
     attacked: bool = True

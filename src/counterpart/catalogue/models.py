@@ -7,15 +7,16 @@ from .entries import Entry
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What others must know of a network.
+    """The facts about a network that other parts of the program read.
 
     Attributes:
-        family: what its names begin with, where it is a family: "wrn" of "wrn-28-10", "timm/" of "timm/resnet50".
-        example: a name of the family.
+        family: the beginning of the names of a family, such as "wrn" of "wrn-28-10", or "timm/" of
+            "timm/resnet50". It is empty for a single network.
+        example: an example of the family's names.
         one_size: whether it is built for one size of images.
         predicts_parts: whether it is a part model.
         needs_parts: whether it is meant for images with annotated parts.
-        options: the settings ``model.*`` of part models that it has.
+        options: the settings ``model.*`` of part models that apply to it.
     """
 
     family: str = ""

@@ -1,4 +1,4 @@
-"""Code of the user's own, named as ``module:function``: found, loaded, and checked for how it can be called."""
+"""A user's own code, named as ``module:function``: how it is found, loaded, and checked for its signature."""
 
 import hashlib
 import importlib
@@ -12,15 +12,17 @@ from ..errors import UserError, nearest
 
 
 def load_users_object(target: str) -> Any:
-    """What ``module:function`` names. This runs the module's code.
+    """The object that ``module:function`` names. Loading it runs the module's code.
 
     The module is found as ``python -m`` finds one: in the current folder first, then on Python's path.
 
     Args:
-        target: such as ``my_models:robust`` or ``package.nets:load``; also a class, or a list.
+        target: the name of a function, a class or a list, such as ``my_models:robust`` or
+            ``package.nets:load``.
 
     Raises:
-        UserError: for whatever goes wrong in it, in one line; the cause is attached.
+        UserError: the name is none, or the user's code fails. The message is one line, and the cause is
+            attached.
     """
     name, _, attribute = target.partition(":")
     if not all(part.isidentifier() for part in [*name.split("."), attribute]):
@@ -52,11 +54,12 @@ def refuse_signature(
     """Refuse a function that cannot be called with these arguments.
 
     Raises:
-        UserError: with the signature that is expected, and the one that it has.
+        UserError: it cannot be called so. The message shows the signature that is expected, and the one that
+            it has.
     """
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some functions of extension modules have none to look at
+    except (TypeError, ValueError):  # some functions of extension modules have no signature to look at
         return
     try:
         signature.bind(*given, **named)
@@ -78,12 +81,12 @@ def source_hash(thing: Any) -> str:
 
 
 def describe_source(target: str) -> str:
-    """A sentence for whoever reads the output: whose code is run."""
+    """A sentence that tells whoever reads the output whose code is run."""
     return f"{target} runs your own code: the file of the module {target.partition(':')[0]}."
 
 
 def reason(error: BaseException) -> str:
-    """An error of somebody else's code in one line."""
+    """The type and the first line of an error of somebody else's code."""
     first = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {first}".rstrip(": .")
 

@@ -1,7 +1,7 @@
-"""Images that a program already holds: tensors, arrays, and data sets of torch or Hugging Face.
+"""Readers of images that a program already holds: tensors, arrays, and data sets of torch or Hugging Face.
 
-They are read once, in order, and a sample's position is its index. 8-bit images stay 8-bit; floats stay the floats that
-they are.
+Samples are read once, in order, and the position of a sample is its index. 8-bit images stay 8-bit, and
+floats keep their values.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,10 +21,10 @@ from ..checks import check_unit_range
 from .decoding import in_channels
 from .image_sets import ImageSet, Splits, content_fingerprint, hold_out, numbered
 
-IN_MEMORY = 2**32  # bytes; a larger set of images goes into a file that is mapped into memory
-TEST_SHARE = 0.2  # of training images, where no test images are given
+IN_MEMORY = 2**32  # in bytes; a larger set of images goes into a file that is mapped into memory
+TEST_SHARE = 0.2  # the share of training images that is set aside where no test images are given
 IMAGE_COLUMNS = ("image", "img", "pixel_values")
-GREY = ("1", "L", "LA")  # modes of Pillow
+GREY = ("1", "L", "LA")  # the modes that Pillow gives grey images
 LABEL_COLUMNS = ("label", "labels", "fine_label", "target")
 
 
@@ -36,7 +36,7 @@ def read_objects(
     classes: Sequence[str] | None = None,
     folder: Path | None = None,
 ) -> ImageSet:
-    """Images and labels as an ``ImageSet``.
+    """The images and labels of a data set, as an ``ImageSet``.
 
     Args:
         data: one of
@@ -45,13 +45,15 @@ def read_objects(
             - a torch ``Dataset``, or any sized iterable, of pairs (PIL image, tensor or array; label);
             - a Hugging Face ``datasets.Dataset`` with a column of images and one of labels;
             - an ``ImageSet``, which is returned as it is.
-        split: what the images are, for records.
-        name: what the data set is called; by default after its type.
-        classes: name of each class; by default those of the data set, or else numbers.
-        folder: on whose disk a set that is too large for memory lies meanwhile; by default where temporary files do.
+        split: the name that records give the images, such as "test".
+        name: the name of the data set. The default is the name of its type.
+        classes: the name of each class. The default is the names in the data set, or else numbers.
+        folder: a folder on the disk that takes a set that is too large for memory. The default is the folder
+            for temporary files.
 
     Raises:
-        ValueError: no such data, images that differ in size, or labels that are no class indices.
+        ValueError: the data have none of these forms, the images differ in size, or the labels are no class
+            indices.
     """
     if isinstance(data, ImageSet):
         return data
@@ -88,15 +90,17 @@ def read_objects(
 
 
 def read_splits(data: Any, validation: float) -> Splits:
-    """Data to train on as three splits.
+    """The training, validation and test images of data to train on.
 
     Args:
-        data: training images as ``read_objects`` takes them, or {"train": ..., "validation": ..., "test": ...}. What is
-            missing is drawn from the training images: first a fifth of them for testing, then ``validation``.
-        validation: share of the training images that is kept for validation.
+        data: the training images, in any form that ``read_objects`` takes, or a mapping
+            {"train": ..., "validation": ..., "test": ...}. A split that is missing is drawn from the training
+            images: first a fifth of them for testing, then the share ``validation``.
+        validation: the share of the training images that is kept for validation.
 
     Raises:
-        ValueError: what ``read_objects`` refuses, an iterable without indices, or splits that do not belong together.
+        ValueError: ``read_objects`` refuses the data, they have no indices, or the splits do not belong
+            together.
     """
     if isinstance(data, Splits):
         return data
@@ -126,7 +130,7 @@ def read_splits(data: Any, validation: float) -> Splits:
 
 
 def is_data(thing: Any) -> bool:
-    """Whether something holds images itself, so that it names no data set and no folder."""
+    """Whether a thing holds images itself, and is not the name of a data set or of a folder."""
     return not isinstance(thing, str | Path | None)
 
 
@@ -135,7 +139,7 @@ def _is_batch(thing: Any) -> bool:
 
 
 def pixels_of(images: Any) -> Tensor:
-    """(N, C, H, W), uint8 or float32, on the CPU."""
+    """The pixels of a batch of images as a tensor (N, C, H, W), uint8 or float32, on the CPU."""
     tensor = (
         images.detach().cpu()
         if isinstance(images, Tensor)
@@ -164,7 +168,7 @@ def _as_labels(labels: Any) -> Int[Tensor, " n"]:
 
 
 def _refuse_what_holds_no_pairs(data: Any) -> None:
-    """Answer what people give by habit with what to give instead."""
+    """Refuse what people often give by habit, and say what to give instead."""
     if isinstance(data, Tensor | np.ndarray):
         raise ValueError("images come without labels: give (images, labels).")
     if isinstance(data, Mapping):
@@ -176,7 +180,7 @@ def _refuse_what_holds_no_pairs(data: Any) -> None:
 
 
 def _read_samples(data: Any, folder: Path | None) -> tuple[Tensor, Tensor]:
-    """Every sample once, in order."""
+    """The images (N, C, H, W) and labels (N,) of a data set, each read once, in order."""
     if not hasattr(data, "__len__"):
         raise ValueError(
             f"data of type {type(data).__name__} has no length: give (images, labels), a data set, or an iterable with "
@@ -235,7 +239,7 @@ def _column(columns: Sequence[str], known: Sequence[str], what: str) -> str:
 
 
 def _as_sample(image: Any) -> Tensor:
-    """One image as (C, H, W), uint8 or float32."""
+    """The pixels of one image as a tensor (C, H, W), uint8 or float32."""
     if isinstance(image, Image.Image):
         array = torch.from_numpy(np.array(in_channels(image, 1 if image.mode in GREY else 3)))
         return array[None] if array.ndim == 2 else array.permute(2, 0, 1).contiguous()
@@ -259,13 +263,13 @@ def _allocate(shape: tuple[int, ...], dtype: torch.dtype, folder: Path | None) -
     if count * dtype.itemsize <= IN_MEMORY:
         return torch.empty(shape, dtype=dtype)
     place = None if folder is None else next(path for path in (folder, *folder.parents) if path.is_dir())
-    # Whoever has mapped the file keeps its content once its name is gone.
+    # The file can lose its name at once: a process that has mapped it keeps its content.
     with NamedTemporaryFile(dir=place, prefix="images-", suffix=".raw") as file:
         return torch.from_file(file.name, shared=True, size=count, dtype=dtype).view(shape)
 
 
 def _class_names(data: Any) -> Sequence[str] | None:
-    """The names that a data set of torchvision or Hugging Face has for its classes."""
+    """The class names that a data set of torchvision or Hugging Face holds; None where it holds none."""
     names = getattr(data, "classes", None)
     if names is None and hasattr(data, "features"):
         label = next((data.features[name] for name in LABEL_COLUMNS if name in data.features), None)

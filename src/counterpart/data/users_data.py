@@ -1,4 +1,4 @@
-"""Data sets of the user's own: ``module:function``, or what an installed package adds."""
+"""Data sets that a user's own ``module:function`` returns, or that an installed package adds."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,16 +13,17 @@ from .objects import read_splits
 def load_users_data(
     entry: Entry[Any], root: Path | None, options: Mapping[str, Any], *, validation: float
 ) -> Splits:
-    """Call the user's own function with a folder and its options, and return its splits.
+    """The splits that the user's own function returns for a folder and its options.
 
     Args:
-        entry: where the function is.
-        root: ``data.root``.
-        options: ``data.options``.
-        validation: share of the training images that is kept for validation where the function returns no such split.
+        entry: the entry of the catalogue that says where the function is.
+        root: the folder of the setting ``data.root``, which the function is called with.
+        options: the setting ``data.options``, which the function gets as keyword arguments.
+        validation: the share of the training images that is kept for validation where the function returns no
+            such split.
 
     Raises:
-        UserError: the function cannot be called so, or returns something else.
+        UserError: the function cannot be called with these arguments, or it returns something else than data.
     """
     code, expected = load_users_object(entry.code), f"a data set {KINDS['data'].expects}"
     if not callable(code):

@@ -1,4 +1,4 @@
-"""Budget rules: from one forward pass on a batch to the budget of each of its images.
+"""Budget rules, which turn one forward pass on a batch into the budget of each of its images.
 
 A budget rule is ``rule(probe, batch, keys, full) -> Budget``: it narrows the full budget of an attack. It is
 ``draw_budget`` with its options bound by ``functools.partial``, or ``constant``. What ``draw_budget`` needs is a
@@ -28,7 +28,7 @@ class Masked(Linf):
     """The budget that a mask draws: a radius per pixel, and which images had a flat map.
 
     Attributes:
-        flat: (B,) images that keep the full radius everywhere because their map was flat or not finite.
+        flat: (B,) whether an image keeps the full radius everywhere because its map was flat or not finite.
     """
 
     flat: Bool[Tensor, " b"]
@@ -36,20 +36,26 @@ class Masked(Linf):
 
 @runtime_checkable
 class MaskRule(Protocol):
-    """A function that draws the mask of a batch from one forward pass on it. Rules that draw at random use the keys."""
+    """A function that draws the mask of a batch from one forward pass on it.
+
+    Rules that draw at random use the keys.
+    """
 
     def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
-        """The mask of each image."""
+        """The mask of each image in the batch."""
         ...
 
 
 Control: TypeAlias = Callable[[Mask, Keys, float], Mask]
-"""What is done to a mask: (mask, keys, the share that "inverse" reflects at) -> mask."""
+"""A function that changes a mask as a control of an experiment.
+
+It takes the mask, the keys, and the share that "inverse" reflects at, and it returns a mask.
+"""
 
 
 @dataclass(frozen=True)
 class MapSource:
-    """Where a mask rule takes its maps from: the batch where it holds stored ones, else the probe.
+    """The source of a mask rule's maps: the batch where it holds stored maps, and the probe elsewhere.
 
     Attributes:
         kind: the kind of map, one of ``saliency.MAPS``.
@@ -61,7 +67,7 @@ class MapSource:
     map_class: str = "true"
 
     def __call__(self, probe: Probe, batch: Batch) -> Tensor:
-        """Maps (B, h, w)."""
+        """The maps (B, h, w) of a batch."""
         if batch.importance is not None:
             return batch.importance
         return explain(probe, batch.labels, self.map_class, self.kind)
@@ -69,54 +75,54 @@ class MapSource:
 
 @dataclass(frozen=True)
 class Standardised:
-    """``masks.paper_mask``: eps where the standardised map exceeds 1."""
+    """The rule of the paper, ``masks.paper_mask``: eps where the standardised map exceeds 1."""
 
     source: MapSource = field(default_factory=MapSource)
 
     def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
-        """The mask of each image."""
+        """The mask of each image in the batch."""
         return masks.paper_mask(self.source(probe, batch), _size(batch))
 
 
 @dataclass(frozen=True)
 class Quantile:
-    """``masks.quantile_mask``: eps on a fixed share of the pixels."""
+    """The rule ``masks.quantile_mask``: eps on a fixed share of the pixels."""
 
     share: float = 0.25
     source: MapSource = field(default_factory=MapSource)
 
     def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
-        """The mask of each image."""
+        """The mask of each image in the batch."""
         return masks.quantile_mask(self.source(probe, batch), _size(batch), keys, self.share)
 
 
 @dataclass(frozen=True)
 class Soft:
-    """``masks.soft_mask``: the radius grows with the pixel's rank."""
+    """The rule ``masks.soft_mask``: the radius grows with the pixel's rank in the map."""
 
     source: MapSource = field(default_factory=MapSource)
 
     def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
-        """The mask of each image."""
+        """The mask of each image in the batch."""
         return masks.soft_mask(self.source(probe, batch), _size(batch))
 
 
 @dataclass(frozen=True)
 class MeanPreserving:
-    """``masks.mean_preserving_mask``: a share of the pixels gets more than eps, so that the mean is eps."""
+    """The rule ``masks.mean_preserving_mask``: some pixels get more than eps, so that the mean is eps."""
 
     share: float = 0.25
     source: MapSource = field(default_factory=MapSource)
     middle = 1.0  # the mean of such a mask, which the control "inverse" keeps
 
     def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
-        """The mask of each image."""
+        """The mask of each image in the batch."""
         return masks.mean_preserving_mask(self.source(probe, batch), _size(batch), keys, self.share)
 
 
 @dataclass(frozen=True)
 class PublishedCode:
-    """``masks.published_mask``: a mask per colour channel, as the paper's published code draws it."""
+    """The rule ``masks.published_mask``: each colour channel has a mask, as in the published code."""
 
     source: MapSource = field(default_factory=MapSource)
 
@@ -127,41 +133,41 @@ class PublishedCode:
 
 @dataclass(frozen=True)
 class Quadrant:
-    """``masks.quadrant_mask``: one quarter of every image gets eps_low, whatever a map says."""
+    """The rule ``masks.quadrant_mask``: one quarter of every image gets eps_low, whatever a map says."""
 
     quadrant: str = "upper-left"
 
     def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
-        """The mask of each image."""
+        """The mask of each image in the batch."""
         return masks.quadrant_mask(batch.images, self.quadrant)
 
 
 @dataclass(frozen=True)
 class Centre:
-    """``masks.centre_mask``: the share of the pixels that is nearest to the centre gets eps, whatever a map says."""
+    """The rule ``masks.centre_mask``: the pixels nearest to the centre get eps, whatever a map says."""
 
     share: float = 0.25
 
     def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
-        """The mask of each image."""
+        """The mask of each image in the batch."""
         return masks.centre_mask(batch.images, self.share)
 
 
 @dataclass(frozen=True)
 class OwnMasks:
-    """``masks.file_mask``: the masks that a user drew, which the batch holds as its importance."""
+    """The rule ``masks.file_mask``: the masks that a user drew, which the batch holds as its importance."""
 
     def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
-        """The mask of each image."""
+        """The mask of each image in the batch."""
         return masks.file_mask(batch.images, batch.importance)
 
 
 @dataclass(frozen=True)
 class PredictedParts:
-    """``masks.foreground_mask`` of the parts that a part model sees: eps on the object."""
+    """The rule ``masks.foreground_mask`` of the parts that a part model sees: eps on the object."""
 
     def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
-        """The mask of each image."""
+        """The mask of each image in the batch."""
         if probe.part_logits is None:
             raise ValueError("Mask rule predicted-parts needs a part model, such as parts/downsampled.")
         return masks.foreground_mask(predicted_parts(probe.part_logits, _size(batch)))
@@ -169,17 +175,20 @@ class PredictedParts:
 
 @dataclass(frozen=True)
 class AnnotatedParts:
-    """``masks.foreground_mask`` of the annotated parts: eps on the object. An image without annotation is flat."""
+    """The rule ``masks.foreground_mask`` of the annotated parts: eps on the object.
+
+    An image without annotation is flat.
+    """
 
     def __call__(self, probe: Probe, batch: Batch, keys: Keys) -> Mask:
-        """The mask of each image."""
+        """The mask of each image in the batch."""
         if batch.parts is None:
             raise ValueError("Mask rule annotated-parts needs images with annotated parts.")
         return masks.foreground_mask(batch.parts)
 
 
 def constant(probe: Probe, batch: Batch, keys: Keys, full: Budget) -> Budget:
-    """The full budget, for every image alike: plain adversarial training."""
+    """The full budget for every image, which is plain adversarial training."""
     return full
 
 
@@ -196,21 +205,24 @@ def draw_budget(
     """The PART budget: the full radius where the mask is 1, ``eps_low`` where it is 0.
 
     Args:
-        probe: a forward pass on the images, clean or at a random start; masks without a map do not look at it.
-        batch: where it holds stored importance, rules take that instead of a map of the probe.
+        probe: a forward pass on the images, clean or at a random start. Rules without a map do not look at
+            it.
+        batch: the batch of the images. Where it holds stored importance, rules take that instead of the
+            probe's map.
         keys: the keys of the batch's samples, for rules and controls that draw at random.
-        full: ``Linf`` with one radius for all pixels, which the important ones keep.
-        eps_low: the radius of the others, in units of the images.
-        mask: the rule that draws the mask; by default the paper's, ``Standardised()``.
-        control: what is done to the mask, one of ``importance.controls``.
+        full: the full budget, an ``Linf`` with one radius for all pixels, which the important pixels keep.
+        eps_low: the radius of the other pixels, in units of the images.
+        mask: the rule that draws the mask. The default is the paper's rule, ``Standardised()``.
+        control: the change that is made to the mask, one of ``importance.controls``.
 
     Returns:
-        One plane (B, 1, H, W), or one per channel where the rule draws that. A flat or NaN map, or no mask in a file,
-        means the full radius everywhere, whatever mask and control, and its image is ``flat``.
+        The budget with a plane of radii (B, 1, H, W), or (B, C, H, W) where the rule draws a mask for each
+        channel. An image whose map is flat or NaN, or whose mask is missing from the files, is ``flat``: it
+        has the full radius everywhere, whatever the mask and the control.
 
     Raises:
-        ValueError: a budget without a radius per pixel, a mask of another form than the images, or parts that nobody
-            predicts or annotated.
+        ValueError: the full budget has no radius for each pixel, the mask has another form than the images,
+            or there are no predicted or annotated parts where the rule needs them.
     """
     if not isinstance(full, Linf) or isinstance(full.eps, Tensor):
         raise ValueError(f"a mask narrows Linf(eps) with one radius for all pixels, got {full!r}.")
@@ -222,7 +234,10 @@ def draw_budget(
 
 
 def explain(probe: Probe, labels: Tensor, map_class: str, kind: str = "grad-cam") -> Tensor:
-    """Maps (B, h, w) of a probe, for the "true" or the "predicted" class or their "margin"."""
+    """The maps (B, h, w) of a probe for one class of each image.
+
+    The class is the "true" or the "predicted" one; "margin" is the true class against the best other.
+    """
     return probe_map(probe, score_weights(probe.logits, labels, map_class), kind)
 
 

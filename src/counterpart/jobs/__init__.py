@@ -1,6 +1,6 @@
-"""What the commands do with run folders and models.
+"""The jobs of the commands, which work on run folders and models.
 
-Each job is imported on first use, so that none waits for what only another needs.
+Each job is imported on its first use, so that a command does not wait for the imports of another job.
 """
 
 from typing import TYPE_CHECKING
@@ -37,7 +37,7 @@ else:
     }
 
     def __getattr__(name: str) -> object:
-        """Import a job (PEP 562)."""
+        """The job of this name, imported now (PEP 562)."""
         if name not in _HOMES:
             raise AttributeError(f"module 'counterpart.jobs' has no attribute {name!r}")
         from importlib import import_module

@@ -1,4 +1,4 @@
-"""The accuracies of an evaluation as a table in the terminal: one column, or of several radii one for each."""
+"""The accuracies of an evaluation as a table in the terminal, with a column for each radius."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from ..evaluation.ledger import CLEAN
 from ..records import Record
 from ..rundir import RunDir
 
-DISTANCE = "median distance/"  # names of such records begin so
+DISTANCE = "median distance/"  # the names of the records of distances begin with this
 
 
 def accuracy_by_radius(radii: Sequence[float], made: Sequence[Record]) -> dict[float, dict[str, Record]]:
-    """{radius: {line: its accuracy}}."""
+    """The records of accuracies, by radius and then by the line of the table."""
     curve: dict[float, dict[str, Record]] = {radius: {} for radius in radii}
     for record in made:
         of, _, name = record.name.partition("/")
@@ -25,7 +25,7 @@ def accuracy_by_radius(radii: Sequence[float], made: Sequence[Record]) -> dict[f
 
 
 def print_accuracies(run: RunDir, made: Sequence[Record]) -> None:
-    """Print what was measured: accuracies with intervals, then the median distances of attacks that tell them."""
+    """Print the accuracies with their intervals, and then the median distances that attacks measured."""
     d = made[0].details
     masked = f" and {d['eps_low']:.4g} by its mask" if "eps_low" in d else ""
     budget = d["norm"] if "radii" in d else f"{d['norm']} {d['eps']:.4g}{masked}"
@@ -49,7 +49,7 @@ def print_accuracies(run: RunDir, made: Sequence[Record]) -> None:
 
 
 def _table_of_radii(title: str, radii: Sequence[float], made: Sequence[Record]) -> Table:
-    """A row for each attack, a column for each radius."""
+    """A table with a row for each attack and a column for each radius."""
     table, curve = Table(title=title, title_justify="left"), accuracy_by_radius(radii, made)
     for column in ("", *(f"at {readable(radius)}" for radius in radii)):
         table.add_column(column)
@@ -58,7 +58,7 @@ def _table_of_radii(title: str, radii: Sequence[float], made: Sequence[Record]) 
         cells[line] = [curve[radius][line] for radius in radii]
     for line, records in cells.items():
         table.add_row(line, *(_in_words(record) for record in records))
-    for record in made:  # what was measured of parts, at the largest radius
+    for record in made:  # the metrics of parts, which were measured at the largest radius
         if record.interval is not None and not record.name.startswith("accuracy/"):
             table.add_row(record.name, *[""] * (len(radii) - 1), _in_words(record))
     return table
@@ -70,7 +70,7 @@ def _in_words(record: Record) -> str:
 
 
 def _distance_in_words(record: Record) -> str:
-    """Such as "DeepFool-50: median distance 0.0123 (3.14/255) of the 950 images that it met"."""
+    """A sentence such as "DeepFool-50: median distance 0.0123 (3.14/255) of the 950 images that it met"."""
     name, of = record.name.removeprefix(DISTANCE), f"the {record.n:,} images that it met"
     if record.value is None:
         return f"{name}: no median distance, it found none for half of {of}."

@@ -1,4 +1,4 @@
-"""Audit a target: the five behaviours of obfuscated gradients, as a table with verdicts."""
+"""The audit of a target: the five behaviours of obfuscated gradients, as a table with verdicts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,20 +26,20 @@ from .views import keep_form
 
 @dataclass(frozen=True)
 class Audited:
-    """What an audit measured, and what decided it."""
+    """The behaviours that an audit measured, and the case that they were measured on."""
 
     case: Case
     behaviours: Sequence[Behaviour]
 
 
 SEARCH = {"evaluate": {"precision": "float32", "engine": "counterpart"}}
-"""How an audit searches, whatever the run's own evaluation asks for."""
+"""The settings that an audit searches with, whatever the run's own evaluation asks for."""
 
 
 def audit_named(
     text: str, changes: Mapping[str, Any], *, steps: int, queries: int, draws: int
 ) -> list[Behaviour]:
-    """Measure the five behaviours of every model that a text names, print and record them."""
+    """The five behaviours of every model that a text names, which are printed and recorded as well."""
     distributed.start()
     behaviours: list[Behaviour] = []
     for target in open_targets(text, merge(changes, SEARCH)):
@@ -51,7 +51,7 @@ def audit_named(
 
 
 def audit_target(target: Target, *, steps: int, queries: int, draws: int) -> Audited:
-    """Measure the five behaviours of a model, and record them where its results are kept."""
+    """The five behaviours of a model, which are recorded where its results are kept."""
     case = case_of(target, "audits")
     if len(case.radii) > 1:
         raise UserError("an audit looks at one radius, and tries others itself: give one --evaluate.eps.")
@@ -72,7 +72,10 @@ def audit_target(target: Target, *, steps: int, queries: int, draws: int) -> Aud
 def _rows(
     case: Case, effort: Mapping[str, int], attacks: Sequence[NamedAttack], eps: float, name: str
 ) -> list[LedgerRow]:
-    """Every attack on all that the model gets right, in a ledger of its own: an audit that was stopped goes on."""
+    """The rows of every attack on all images that the model gets right.
+
+    They lie in a ledger of their own, so that an audit that was stopped goes on.
+    """
     target = case.target
     identity = {
         **case.identity,

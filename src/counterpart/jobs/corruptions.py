@@ -1,4 +1,4 @@
-"""Evaluate a target under common corruptions, into its run folder, and print the accuracies."""
+"""The evaluation of a target under common corruptions, which is kept in its run folder and printed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -32,7 +32,9 @@ PUBLISHED = "published protocol (PART, Table 4): severity 1 of the test images"
 
 
 def evaluate_corruptions(text: str, changes: Mapping[str, Any]) -> list[Judged]:
-    """Evaluate what a text names, and print the accuracies; of a group of seeds also the means over them.
+    """The accuracies of what a text names, under each corruption, which are printed as well.
+
+    For a group of seeds, the means over the seeds are printed too.
 
     Args:
         text: a run folder, a group of ``seed-*`` runs, or another of ``targets.FORMS``.
@@ -55,7 +57,7 @@ def _judge(target: Target) -> list[Record]:
     if wanted.published and config.evaluate.split != "test":
         raise UserError("corruptions.published is of the test images: leave --evaluate.split out.")
     if config.evaluate.n is not None:
-        images = balanced_subset(images, config.evaluate.n, seed=0)  # the same images for every run
+        images = balanced_subset(images, config.evaluate.n, seed=0)  # every run is judged on the same images
     files = None if wanted.source is None else _files(wanted.source, images)
     textures = None if wanted.frost is None else read_textures(wanted.frost)
     left_out = _left_out(wanted.names, images, files, textures is not None)
@@ -85,7 +87,7 @@ def _judge(target: Target) -> list[Record]:
         _say(note)
 
     def stamp(name: str) -> str:
-        """What decides a count beside the identity: the textures, or the file."""
+        """A text that names what decides a count beside the identity: the textures, or the file."""
         if files is not None and name != CLEAN[0]:
             status = (files.folder / f"{name}.npy").stat()
             return f"{status.st_size} bytes of {status.st_mtime_ns}"
@@ -141,7 +143,7 @@ def _files(source: Path, images: ImageSet) -> CorruptedFiles:
 def _left_out(
     names: Sequence[str], images: ImageSet, files: CorruptedFiles | None, textures: bool
 ) -> dict[str, str]:
-    """Corruption -> why it cannot be evaluated."""
+    """The reason why a corruption cannot be evaluated, for each that cannot."""
     if files is not None:
         return {name: f"{files.folder} has no {name}.npy" for name in names if not files.has(name)}
     reasons = {name: unfit(name, images.shape[0], textures) for name in names}
@@ -165,7 +167,7 @@ def _corrupted(
     seed: int,
     constants: Any,
 ) -> Tensor:
-    """The images of a batch under one corruption: read, or made."""
+    """The images of a batch under one corruption, which are read from files or made here."""
     if files is not None:
         return as_floats(files.read(name, severity, batch.index).to(batch.images.device))
     keys = Keys(seed, "corruption", batch.index)
@@ -184,7 +186,7 @@ def _print(
     severities: Sequence[int],
     left_out: Mapping[str, str],
 ) -> None:
-    """A line per corruption, a column per severity, in per cent."""
+    """Print a table with a line for each corruption and a column for each severity, in per cent."""
     values = {record.name.removeprefix(PREFIX): record for record in made}
     clean, label = values["clean"], corruption.severities_text(severities)
     d = clean.details

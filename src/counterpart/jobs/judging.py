@@ -1,4 +1,4 @@
-"""Judge a target: evaluate it into its run folder, and print the accuracies."""
+"""The evaluation of a target, which is kept in its run folder, and whose accuracies are printed."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ from .targets import Target, claim, open_targets, surrogate
 from .views import keep_form, settle_form, with_form
 
 RADII = "radii.safetensors"
-CHECKED = 64  # images that a model is checked on before it is attacked
+CHECKED = 64  # the number of images that a model is checked on before it is attacked
 SLOW_BF16 = (
     "This processor computes bf16 in software: --evaluate.precision float32 is several times faster here."
 )
@@ -48,19 +48,19 @@ SLOW_BF16 = (
 
 @dataclass(frozen=True)
 class Case:
-    """A target with all that decides what its evaluation finds.
+    """A target, together with all that decides the result of its evaluation.
 
     Attributes:
         target: the model and its folder.
-        images: those that are evaluated.
-        norm: of the budget.
-        eps: its radius, of several the largest.
-        radii: all of them, rising.
-        budget: norm and eps together.
-        attacks: in order.
-        view: what they search on.
+        images: the images that are evaluated.
+        norm: the norm of the budget: "linf", "l2" or "l1".
+        eps: the radius of the budget, or the largest where there are several.
+        radii: all radii, rising.
+        budget: the budget that norm and eps make.
+        attacks: the attacks, in the order in which they run.
+        view: the view of the model that the attacks search on.
         identity: everything that decides the ledger's rows.
-        why: why the view is not of the fast form.
+        why: the reason why the view is not of the fast form, or None where it is.
     """
 
     target: Target
@@ -81,7 +81,7 @@ class Case:
 
     @cached_property
     def map_view(self) -> InferenceView:
-        """What maps are drawn from: another view where they need more than the attacks do."""
+        """The view that maps are drawn from. It is another one where maps need more than attacks do."""
         options = build.choose_view_options(self.target.config)
         if not any(options.values()):
             return self.view
@@ -90,7 +90,7 @@ class Case:
 
     @property
     def procedure(self) -> Procedure:
-        """How it is evaluated."""
+        """The procedure by which the case is evaluated."""
         wanted = self.target.config.evaluate
         return Procedure(
             chunk_size=wanted.chunk_size,
@@ -103,7 +103,7 @@ class Case:
 
     @cached_property
     def ledger(self) -> Ledger:
-        """Where its rows lie: in the run's folder, or in memory where nothing shall be written."""
+        """The ledger of the rows, in the run's folder, or in memory where nothing shall be written."""
         chunks = accuracy.chunks_of(self.images, self.target.config.evaluate.chunk_size)
         if not self.target.has_folder:
             return MemoryLedger(chunks=chunks)
@@ -112,7 +112,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Judged:
-    """A run, the accuracies that its evaluation came to, what happened to each image, and what decided that."""
+    """The result of an evaluation: the run, its accuracies, a row for each image and attack, and the case."""
 
     run: RunDir
     records: Sequence[Record]
@@ -122,7 +122,9 @@ class Judged:
 
 
 def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
-    """Evaluate what a text names, and print the accuracies; of a group of seeds also their mean.
+    """The accuracies of what a text names, which are printed as well.
+
+    For a group of seeds, their mean is printed too.
 
     Args:
         text: a run folder, a group of ``seed-*`` runs, or another of ``targets.FORMS``.
@@ -141,16 +143,19 @@ def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
 
 
 def _shares(made: Sequence[Record]) -> list[Record]:
-    """The records that are shares of something; distances are not."""
+    """Those records that are shares of images, and not distances."""
     return [record for record in made if not record.name.startswith(DISTANCE)]
 
 
 def case_of(target: Target, kind: str = "evaluations") -> Case:
-    """What to evaluate, and how; ``kind`` names the folder of the run that keeps which form its view has."""
+    """The case of a target: what to evaluate, and how.
+
+    ``kind`` names the folder of the run that keeps the form of the view.
+    """
     config, images = target.config, target.images
     wanted = config.evaluate
     if wanted.n is not None:
-        images = balanced_subset(images, wanted.n, seed=0)  # the same images for every run
+        images = balanced_subset(images, wanted.n, seed=0)  # every run is judged on the same images
     norm = wanted.norm or config.attack.norm
     if norm != config.attack.norm and wanted.eps is None:
         raise UserError(
@@ -209,7 +214,10 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
 
 
 def judge(target: Target) -> Judged:
-    """Evaluate a target: into a folder named after everything that decides the result, or in memory."""
+    """The result of evaluating a target.
+
+    It is kept in a folder that is named after everything that decides the result, or in memory.
+    """
     case = case_of(target)
     wanted, run, ledger = target.config.evaluate, target.run, case.ledger
     if wanted.parts:
@@ -247,7 +255,7 @@ def judge(target: Target) -> Judged:
 
 
 def open_ledger(case: Case) -> None:
-    """Make the folder of an evaluation, or go on with the one that is there, and draw what its attacks are allowed."""
+    """Make the folder of an evaluation, or go on with the one that is there, and draw the budgets."""
     target = case.target
     if target.has_folder:
         claim(target)
@@ -262,7 +270,7 @@ def open_ledger(case: Case) -> None:
 
 
 def _draw_radii(case: Case) -> None:
-    """The planes of a mask-aware attack, once: every attack, every process and ``verify`` reads them."""
+    """Draw the radii of a mask-aware attack once, for every attack, every process and ``verify`` to read."""
     target, path = case.target, case.ledger.folder / RADII
     config = target.config
     if target.has_folder and path.exists():
@@ -273,7 +281,7 @@ def _draw_radii(case: Case) -> None:
             case.map_view, case.images, rule, case.budget,
             batch_size=config.evaluate.batch_size, device=target.device, seed=config.seed,
         )  # fmt: skip
-    except ValueError as error:  # no feature map to draw from
+    except ValueError as error:  # the model shows no feature map to draw from
         raise UserError(f"evaluate.eps_low: {error}") from error
     if flat:
         say(
@@ -288,7 +296,11 @@ def _draw_radii(case: Case) -> None:
 
 
 def budgets_of(ledger: Ledger, identity: Mapping[str, Any]) -> accuracy.Budgets:
-    """What an evaluation's attacks may do: the planes of its ledger, or the same radius for all, or each of several."""
+    """The budgets of an evaluation's attacks.
+
+    They come from the planes of radii in its ledger, from one radius for all images, or from each of several
+    radii.
+    """
     if "mask" in identity and isinstance(ledger, MemoryLedger):
         return budgets_of_planes(*ledger.radii)
     if "mask" in identity:
@@ -304,13 +316,13 @@ def _same_for_all(budget: Budget, _: Batch) -> Budget:
 
 
 def _keep_settings(folder: Path, target: Target) -> None:
-    """How the evaluation was asked for, so that it can be verified; no part of its identity."""
+    """Write how the evaluation was asked for, so that it can be verified. This is no part of its identity."""
     text = json.dumps({"target": target.text, "config": plain(target.config)}, indent=1)
     write_atomically(folder / "settings.json", lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _details(case: Case, doubts: Sequence[Doubt]) -> dict[str, Any]:
-    """What every record of an evaluation says."""
+    """The details that every record of an evaluation holds."""
     target, wanted = case.target, case.target.config.evaluate
     return {
         "model": target.config.model.name,
@@ -343,7 +355,7 @@ def _metrics(case: Case, rows: Sequence[LedgerRow], details: Mapping[str, Any]) 
 
 
 def _result_doubts(case: Case, rows: Sequence[LedgerRow]) -> list[Doubt]:
-    """What the rows of each radius tell about the attacks, each doubt once."""
+    """The doubts that the rows of each radius raise about the attacks, each doubt once."""
     individual, radii = case.procedure.individual, case.radii
     if len(radii) == 1:
         return result_doubts(rows, case.attacks, individual)
@@ -356,7 +368,7 @@ def _result_doubts(case: Case, rows: Sequence[LedgerRow]) -> list[Doubt]:
 
 
 def _part_metrics(case: Case, details: Mapping[str, Any]) -> list[Record]:
-    """How well parts are found; read where the run has it."""
+    """The records of how well parts are found, read from the run where it has them."""
     target, wanted = case.target, case.target.config.evaluate
     labels = target.config.data.labels
     details = {**details, **({} if labels == "parts" else {"labels": labels})}
@@ -375,7 +387,7 @@ def _part_metrics(case: Case, details: Mapping[str, Any]) -> list[Record]:
 
 
 def keep(case: Case, rows: Sequence[LedgerRow], made: Sequence[Record]) -> None:
-    """Write what is not there yet: table, panel, summary and records."""
+    """Write those of table, panel, summary and records that are not there yet."""
     run, folder = case.target.run, case.ledger.folder
     known = {r.name for r in run.records() if r.details.get("evaluation") == case.key}
     table, panel, summary = folder / "images.csv", folder / "panel.safetensors", folder / "result.json"
@@ -404,7 +416,7 @@ def keep(case: Case, rows: Sequence[LedgerRow], made: Sequence[Record]) -> None:
 
 def _write_panel(case: Case, path: Path, rows: Sequence[LedgerRow]) -> None:
     config = case.target.config
-    same = case.norm == config.attack.norm  # the radii of training mean nothing in another norm
+    same = case.norm == config.attack.norm  # the radii of training mean nothing in another norm than theirs
     narrowed = config.train.masked and same
     rule: Rule = constant
     if narrowed and _lacking(case) is None:
@@ -429,7 +441,7 @@ def _write_panel(case: Case, path: Path, rows: Sequence[LedgerRow]) -> None:
 
 
 def _lacking(case: Case) -> str | None:
-    """What training's mask was drawn from, where the images that are judged do not have it."""
+    """The name of what training's mask was drawn from, where the images that are judged lack it."""
     if case.target.config.train.masked:
         match case.target.config.mask.rule:
             case "file" if case.images.masks is None:
@@ -440,7 +452,7 @@ def _lacking(case: Case) -> str | None:
 
 
 def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:
-    """The result under RobustBench's field names (percentages as text), and ours below."""
+    """The result under RobustBench's field names (percentages as text), followed by fields of our own."""
     values = {r.name.removeprefix("accuracy/"): r for r in made if not r.name.startswith(DISTANCE)}
     target, wanted = case.target, case.target.config.evaluate
     standard = [
@@ -471,7 +483,7 @@ def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:
 
 
 def _curve(case: Case, made: Sequence[Record]) -> list[dict[str, Any]]:
-    """Accuracies at each radius, the smallest first."""
+    """The accuracies at each radius, with the smallest radius first."""
     return [
         {"eps": radius, "accuracies": {line: [r.value, r.interval] for line, r in here.items()}}
         for radius, here in accuracy_by_radius(case.radii, made).items()

@@ -1,4 +1,4 @@
-"""Sentences for whoever runs a job, on the error stream so that results can be piped."""
+"""Notes to whoever runs a job, on the error stream so that results can be piped."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from .. import distributed
 
 
 def say(sentences: Iterable[str]) -> None:
-    """Print each as a note, once for all processes."""
+    """Print each sentence as a note, once for all processes."""
     if not distributed.is_main():
         return
     for sentence in sentences:

@@ -1,4 +1,4 @@
-"""A target that is made of live objects: any network, and images that a program holds or that have a name."""
+"""Targets that are made of live objects: any network, and images that a program holds or that have a name."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -27,7 +27,7 @@ from ..records import fingerprint
 from ..rundir import RunDir
 from .targets import Target, load_checkpoint, load_run, understand, weights_of
 
-FEW = 64  # images whose logits recognise a model that goes on with an evaluation
+FEW = 64  # the number of images whose logits tell whether a model may go on with an evaluation
 
 
 def target_of_objects(
@@ -41,21 +41,21 @@ def target_of_objects(
     classes: Sequence[str] | None = None,
     name: str | None = None,
 ) -> Target:
-    """A network and images as a target, like one that a command names.
+    """A target of a network and images, like those that a command names.
 
     Args:
         model: any ``torch.nn.Module`` from images in [0, 1] to logits; see ``models.adapters`` for what is understood.
             It stays where it lies, unless ``changes`` name a device, and is not changed.
         data: what ``data.objects.read_objects`` takes, or None for the data set that ``changes`` name.
         changes: nested settings, such as {"evaluate": {"n": 100}}.
-        folder: where results go; None: nowhere.
-        mean: one value for each channel that images are normalised with before they reach the model.
-        std: likewise.
-        classes: name of each class.
-        name: what the model is called; by default after its class.
+        folder: the folder that results go into. With None, nothing is written.
+        mean: the value of each channel to subtract from the images before they reach the model.
+        std: the value of each channel to divide by after that.
+        classes: the name of each class.
+        name: the name of the model. The default is the name of its Python class.
 
     Raises:
-        UserError: what is not understood, in one line.
+        UserError: an argument is not understood; the message is one line.
     """
     if not isinstance(model, nn.Module):
         raise UserError(
@@ -81,10 +81,12 @@ def target_of_objects(
 
 
 def open_model(text: str) -> tuple[nn.Module, Sequence[str] | None]:
-    """The model of a run folder, a checkpoint or module:function, and the names of its classes where they are known.
+    """The model that a text names, and the names of its classes where they are known.
+
+    The text is a run folder, a checkpoint or module:function.
 
     Raises:
-        UserError: it is none of these.
+        UserError: the text is none of these.
     """
     path = Path(text).expanduser()
     if not path.exists() and is_users_code(text):
@@ -100,10 +102,10 @@ def open_model(text: str) -> tuple[nn.Module, Sequence[str] | None]:
 def understand_images(
     model: nn.Module, images: Any, *, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> tuple[nn.Module, Tensor]:
-    """A model as a classifier, and images as floats (B, C, H, W) where it lies.
+    """A model as a classifier, and images as floats (B, C, H, W) on the model's device.
 
     Raises:
-        UserError: images that are none, or a model that does not answer for them.
+        UserError: the images are none, or the model does not answer for them.
     """
     try:
         pixels = as_floats(pixels_of(images)).to(device_of(model))
@@ -122,18 +124,21 @@ def understand_images(
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a model lies."""
+    """The device that a model lies on."""
     return next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
 
 
 def name_object(thing: Any) -> str:
-    """What settings call an object of a program; of a network with its weights, which training begins with."""
+    """The name that settings give an object of a program.
+
+    For a network it covers the weights as well, because training begins with them.
+    """
     kind = f"{type(thing).__module__}.{type(thing).__qualname__}"
     return f"{OBJECT}{kind} {weights_hash(thing)}" if isinstance(thing, nn.Module) else f"{OBJECT}{kind}"
 
 
 def weights_into(template: nn.Module, run: RunDir) -> nn.Module:
-    """A copy of a network with a run's best weights, in eval mode."""
+    """A copy of a network in eval mode, with the best weights of a run."""
     model = deepcopy(template)
     load_weights(model, weights_of(str(run.path))[0], str(run.path))
     return model.eval()
@@ -153,7 +158,7 @@ def _settings(
 
 
 def _device_of(model: nn.Module, changes: Mapping[str, Any], config: Config) -> torch.device:
-    """Where to compute: where the model lies, unless a device is asked for."""
+    """The device to compute on, which is the model's own unless another is asked for."""
     here = device_of(model)
     wanted = devices.resolve(config.device, config.threads)
     if "device" not in changes:
@@ -183,7 +188,7 @@ def _read(
 
 
 def _with_names(images: ImageSet, answers: int) -> ImageSet:
-    """A name for every answer of the model: it may know classes that these images do not show."""
+    """The images with a name for every class of the model, which may know classes that they do not show."""
     more = tuple(f"output {number}" for number in range(len(images.classes), answers))
     return replace(images, classes=images.classes + more)
 
@@ -197,6 +202,6 @@ def _check_normalisation(images: ImageSet, mean: Sequence[float] | None, std: Se
 
 
 def _first_logits(model: nn.Module, images: ImageSet, device: torch.device) -> Tensor:
-    """What the model answers for a few images: its weights do not say what its code does with them."""
+    """The logits of a few images, because the weights of a model do not say what its code does with them."""
     few = read_batch(images, torch.arange(min(FEW, len(images))), device)
     return logits_of(model, few.images).cpu()

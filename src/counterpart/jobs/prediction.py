@@ -1,4 +1,4 @@
-"""Name what a trained model sees in image files."""
+"""The classes that a trained model sees in image files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from .targets import load_run
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model sees in an image, and the file of that, if it came from one."""
+    """The class that a model sees in an image, and the file of the image, if it came from one."""
 
     file: Path | None
     label: str
@@ -27,7 +27,7 @@ class Prediction:
 def predict(target: str, images: Sequence[Path], device: str = "auto") -> list[Prediction]:
     """The most probable class of each image file, by the best weights of a run.
 
-    Folders stand for the image files in and below them; hidden files and files of other types are passed over there.
+    Folders stand for the image files in and below them. Hidden files and files of other types are skipped.
 
     Images are resized and cropped to the size that the model was trained at, and read as grey where it learned from
     grey images.

@@ -1,4 +1,4 @@
-"""Part masks that a trained segmenter predicts for images without: a copy of a folder of images with part masks.
+"""Copies of a folder of images, with part masks that a trained segmenter predicts where there were none.
 
 Sitawarin et al. 2023, section 5.3 and appendix D.6.
 """
@@ -44,12 +44,12 @@ from .targets import load_run
 
 ANNOTATED, PREDICTED, UNSURE, WITHOUT = "annotated", "predicted", "too unsure", "without a mask"
 BATCH = 32
-NEVER = -1e4  # a logit that no softmax sees
+NEVER = -1e4  # a logit so low that its share in a softmax is 0
 
 
 @dataclass(frozen=True)
 class PseudoLabelled:
-    """A folder that is complete: how many images of each kind it has (``ANNOTATED``, ...)."""
+    """A complete folder, and the number of its images of each kind (``ANNOTATED``, ...)."""
 
     target: Path
     counts: Mapping[str, int]
@@ -57,7 +57,7 @@ class PseudoLabelled:
 
 @dataclass(frozen=True)
 class _Item:
-    """An image, its class, and whether its mask is known, to be predicted, or neither."""
+    """An image, its class, and its kind: its mask is known, is to be predicted, or stays missing."""
 
     image: Path
     label: int
@@ -67,24 +67,27 @@ class _Item:
 def pseudo_label(
     segmenter: str, target: Path, *, confidence: float = 0.0, changes: Mapping[str, Any] | None = None
 ) -> PseudoLabelled:
-    """Copy the folder that a segmenter was trained on, with a predicted mask for each training image without one.
+    """A copy of the folder that a segmenter was trained on, with masks for training images without any.
 
-    Annotated are the training images whose part labels the segmenter learned from: under ``data.labelled`` below 1
-    these are not all that have a mask in the source. A prediction knows the class: only its parts and the background
-    take part in the softmax. As in the published code, images are resized to squares for it, and masks back by the
+    The training images whose part labels the segmenter learned from keep these labels. Where
+    ``data.labelled`` is below 1, they are fewer than the images that have a mask in the source. A prediction
+    uses the class of the image: only the parts of that class and the background enter the softmax. As in the
+    published code, images are resized to squares for the prediction, and masks are resized back by the
     nearest pixel. Validation and test images keep the masks that they have.
 
     Differs from the published code in that its softmax over parts still holds the other classes' share.
 
     Args:
-        segmenter: run folder of a part model; its best weights count.
-        target: a folder that is new or empty, or that this call began: it goes on there.
-        confidence: an image whose mean over pixels of the largest share is lower gets no mask.
+        segmenter: the run folder of a part model, of which the best weights are used.
+        target: the folder to write: a new or empty one, or one that an earlier such call began and this one
+            completes.
+        confidence: the least confidence of a mask, in [0, 1]: the mean over pixels of the largest share in
+            the softmax. An image below it gets no mask.
         changes: nested settings that differ from the run's, such as {"data": {"root": ...}}.
 
     Raises:
         UserError: the run is no part model on such a folder, the target holds something else, or a file is damaged.
-            What is done stays, and the same call goes on.
+            The work that is done stays, and the same call goes on from there.
     """
     run = RunDir(Path(segmenter).expanduser())
     model, about = load_run(run, "best")
@@ -154,7 +157,7 @@ def _relative(item: _Item, root: Path) -> str:
 def _write(
     items: Sequence[_Item], root: Path, target: Path, predict: Any, confidence: float
 ) -> list[dict[str, Any]]:
-    """Write images and masks; a line of the manifest for each."""
+    """The lines of the manifest, one for each image; images and masks are written here."""
     unknown = [item for item in items if item.kind == PREDICTED]
     predictions = (
         dict(zip([item.image for item in unknown], predict(unknown), strict=True)) if unknown else {}
@@ -181,7 +184,7 @@ def _write(
 def _predict(
     model: PartClassifier, owners: Sequence[int], size: int, device: torch.device, items: Sequence[_Item]
 ) -> list[tuple[np.ndarray, float]]:
-    """Part ids (H, W) of each image at its own size, and how sure they are."""
+    """The part ids (H, W) of each image at its own size, and the confidence in them."""
 
     def square(image: Image.Image) -> Tensor:
         resized = image.resize((size, size), Image.Resampling.BILINEAR)
@@ -204,13 +207,15 @@ def _predict(
 def of_class(
     part_logits: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"], owners: Int[Tensor, " p"], size: int
 ) -> tuple[Int[Tensor, "b s s"], Float[Tensor, " b"]]:
-    """The likeliest among the parts of each image's class and the background, and the mean of its shares.
+    """The likeliest part of each pixel (B, S, S), and the mean over pixels of its share (B,).
+
+    Only the parts of the image's class and the background compete.
 
     Args:
-        part_logits: channel 0 being the background.
-        labels: classes.
+        part_logits: the logits of the parts, of which channel 0 is the background.
+        labels: the class of each image.
         owners: the class of each part.
-        size: side of the masks.
+        size: the side of the masks, in pixels.
     """
     of_its_class = torch.cat([torch.ones(len(labels), 1, dtype=torch.bool), owners == labels[:, None]], dim=1)
     possible = part_logits.masked_fill(~of_its_class[:, :, None, None], NEVER)
@@ -219,7 +224,7 @@ def of_class(
 
 
 def _finish(root: Path, target: Path, made: Mapping[str, Any], journal: Path) -> PseudoLabelled:
-    """The table, without which the folder is none, and last the manifest."""
+    """Write the table, without which the folder is incomplete, and at last the manifest."""
     lines = sorted(read_lines(journal)[1:], key=lambda line: str(line["path"]))
     table = read_json(root / TABLE) | {"prepared": dict(made)}
     text = json.dumps(table, indent=1, ensure_ascii=False) + "\n"

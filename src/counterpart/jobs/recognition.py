@@ -1,4 +1,7 @@
-"""A model that is an object of a program, known again by what it answers: its weights do not say what its code does."""
+"""Recognition of a model that is an object of a program by its answers.
+
+Its weights alone do not say what its code does.
+"""
 
 from functools import partial
 from pathlib import Path
@@ -12,14 +15,15 @@ from ..rundir import write_atomically
 from .targets import Target
 
 FILE = "first-logits.safetensors"
-SAME = 1e-3  # of the largest logit: float32 on other threads differs by far less, other code by more
+SAME = 1e-3  # as a share of the largest logit; other threads differ by far less, other code by more
 
 
 def recognise_model(folder: Path, target: Target) -> None:
-    """Keep the first logits of a live model in its evaluation's folder, or hold them against those that lie there.
+    """Keep the first logits of a live model in its evaluation's folder, or compare them with those there.
 
     Raises:
-        UserError: the model answers otherwise than the one whose evaluation the folder holds, or the file is damaged.
+        UserError: the model answers otherwise than the model that the folder belongs to, or the file is
+            damaged.
     """
     if target.first_logits is None:
         return

@@ -1,4 +1,4 @@
-"""One table for several seeds."""
+"""The table that sums up the runs of several seeds."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,12 @@ from ..statistics import over_seeds
 
 
 def aggregate(group: RunDir, tables: Sequence[Sequence[Record]], seeds: Sequence[int]) -> None:
-    """Each metric over the seeds, printed and kept once as a record of the group.
+    """Print each metric over the seeds, and keep it once as a record of the group.
 
     Args:
-        group: the folder above the seeds' runs.
-        tables: the metrics of each seed.
-        seeds: in the same order.
+        group: the folder above the runs of the seeds.
+        tables: the records of each seed.
+        seeds: the seeds, in the same order.
     """
     records, table = [], Table(title=f"{group.name}: {len(seeds)} seeds", title_justify="left")
     for column in ("", "mean", "sd", "95 % interval"):

@@ -1,4 +1,4 @@
-"""What a command is pointed at: a run, a checkpoint, a network by name, somebody else's weights, or user code."""
+"""The targets of commands: a run, a checkpoint, a network by name, published weights, or a user's code."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -48,7 +48,7 @@ OF_IMAGES = (
 )  # of the settings data, what decides the images
 PREPARED = ("folder", "parts", "imagenet")  # data sets whose readers let a network prepare each image
 DESCRIBED = ("model", "classes", "data", "fingerprint", "config")  # what a checkpoint says of its model
-ASKED = 16  # images that a model from outside is asked about, to see what it answers with
+ASKED = 16  # the number of images that show what a model from outside answers with
 FORMS = (
     "a run folder, a checkpoint (.safetensors), timm/NAME, ARCHITECTURE@WEIGHTS.pt, FILE.onnx, or module:function of "
     "your own"
@@ -60,19 +60,19 @@ class Target:
     """A model, the images that it is to be judged on, and the folder that results go into.
 
     Attributes:
-        text: what the user named.
-        run: the folder.
-        config: the run's, with what the command line changed.
-        model: in eval mode, on its device.
-        classes: how many it answers with.
-        images: the whole split.
-        device: where it lies.
-        who: what records say of it: hash of the configuration, which weights, and the method's name.
-        notes: sentences that a reader of its numbers should know.
-        doubts: about its images.
+        text: the text by which the user named the target.
+        run: the run folder.
+        config: the configuration of the run, with the changes of the command line.
+        model: the network, in eval mode, on its device.
+        classes: the number of classes that the model answers with.
+        images: the images of the whole split.
+        device: the device that the model lies on.
+        who: the facts that records give: the hash of the configuration, which weights, and the method's name.
+        notes: sentences that everyone who reads the numbers should know.
+        doubts: the doubts about the images.
         has_folder: whether results go into the run's folder; otherwise nothing is written.
-        about: what else identifies a model that is an object of a program, beside its weights.
-        first_logits: (F, K) its answers for the first images, by which such a model is known again.
+        about: what identifies a model that is an object of a program, beside its weights.
+        first_logits: (F, K) the logits of the first images, by which such a model is recognised.
     """
 
     text: str
@@ -91,13 +91,13 @@ class Target:
 
     @property
     def data(self) -> str:
-        """What records call the images: two folders are two data sets."""
+        """The name that records give the images. Images in two folders are two data sets."""
         root, name = self.config.data.root, self.images.name
         return name if root is None or name != "folder" else f"folder {root.resolve().name}"
 
 
 def open_targets(text: str, changes: Mapping[str, Any]) -> Iterator[Target]:
-    """Every model that a text names, one after the other: a group folder holds one for each seed.
+    """The target of every model that a text names; a group folder holds one model for each seed.
 
     Args:
         text: one of ``FORMS``. ``module:function`` runs the user's own code.
@@ -127,7 +127,10 @@ def open_targets(text: str, changes: Mapping[str, Any]) -> Iterator[Target]:
 
 
 def _on_the_images_of_a_run(changes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The changes with what ``data.split_of`` stands for: the settings that decide which images a run is judged on."""
+    """The changes, with the settings that ``data.split_of`` stands for.
+
+    These settings decide which images a run is judged on.
+    """
     data = changes.get("data") or {}
     if data.get("split_of") is None:
         return changes
@@ -137,7 +140,7 @@ def _on_the_images_of_a_run(changes: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def claim(target: Target) -> None:
-    """Make the target's run folder, or check that the one there is of the same model.
+    """Make the target's run folder, or check that the folder there belongs to the same model.
 
     A setting of the model that is younger than the folder counts as its default there.
 
@@ -153,7 +156,7 @@ def claim(target: Target) -> None:
 
 
 def surrogate(text: str, device: torch.device, settings: Mapping[str, Any]) -> nn.Module:
-    """The model of a target, for transfer attacks on another one."""
+    """The model of a target, for transfer attacks on another model."""
     return next(open_targets(text, settings)).model.to(device)
 
 
@@ -167,7 +170,7 @@ def weights_of(source: str) -> tuple[dict[str, Tensor], str]:
 
 def load_run(run: RunDir, which: str) -> tuple[nn.Module, dict[str, Any]]:
     """A run's "best" or "last" model, and what its checkpoint's header says of it."""
-    settings = run.config()  # says that the folder is no run, before a checkpoint is missed
+    settings = run.config()  # refuses a folder that is no run, before it misses a checkpoint
     path = run.checkpoint(which)
     if not path.exists():
         if str(settings.get("model", {}).get("name")).startswith(OBJECT):
@@ -179,9 +182,9 @@ def load_run(run: RunDir, which: str) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The model of a checkpoint, rebuilt from its header; averaged weights where it has some."""
+    """The model of a checkpoint, rebuilt from its header, with averaged weights where it has some."""
     tensors, about = checkpoint.read(path)
-    if "state" in about:  # a whole training, of which the weights are a part
+    if "state" in about:  # the file holds a whole training, of which the weights are a part
         prefix = "ema.module." if "ema.n_averaged" in tensors else "model."
         tensors = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     if lacking := [name for name in DESCRIBED if name not in about]:
@@ -196,7 +199,7 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) -> Target:
-    """A run of ours, by its best or last weights, or by those in a file."""
+    """The target of a run folder, with its best or last weights, or with those in a file."""
     for section in changes:
         if section not in JUDGING and not (section == "mask" and set(changes[section]) == {"files"}):
             raise UserError(
@@ -204,7 +207,7 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
                 f"{', '.join(JUDGING)}; another radius is --evaluate.eps, another norm --evaluate.norm."
             )
     of_run = run.config()
-    data_of_run = {"name": "digits", **of_run.get("data", {})}  # what a setting that is not there means
+    data_of_run = {"name": "digits", **of_run.get("data", {})}  # a setting that is missing means its default
     others = (changes.get("data") or {}).get("name", data_of_run["name"]) != data_of_run["name"]
     # What the run says of its data does not hold for another set, and data.limit is for training images.
     of_run["data"] = {} if others else {**data_of_run, "limit": None}
@@ -230,7 +233,7 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
         said = f"the data ({data.fingerprint}) is not what the model was trained on ({about['fingerprint']})"
         notes = (f"{said[0].upper()}{said[1:]}.",)
     who = {"config": about["config"], "weights": which, "method": build.name_method(config)}
-    if "eps_low" in about:  # what mask.eps_low auto had come to
+    if "eps_low" in about:  # the radius that mask.eps_low auto had reached
         who["trained_eps_low"] = about["eps_low"]
     return Target(text, run, config, judged.to(device).eval(), classes, images, device, who, notes, doubts)
 
@@ -253,7 +256,7 @@ def _check_channels(images: ImageSet, wanted: int) -> None:
 
 
 def _checkpoint(file: Path, text: str, changes: Mapping[str, Any]) -> Target:
-    """A checkpoint file: within its run's folder, or alone."""
+    """The target of a checkpoint file, which lies in its run's folder, or alone."""
     home = RunDir(file.resolve().parent.parent)
     if home.config_file.exists():
         return _run(home, text, file, changes)
@@ -264,7 +267,10 @@ def _checkpoint(file: Path, text: str, changes: Mapping[str, Any]) -> Target:
 
 
 def _timm(text: str, changes: Mapping[str, Any]) -> Target:
-    """One of timm's networks; images in files get its own resize and crop, and all its normalisation."""
+    """The target of a network of timm.
+
+    Images in files get its own resize and crop, and all images its normalisation.
+    """
     from ..models import backbones  # timm takes long to import
 
     defaults = {"data": {"name": "folder"}, "model": {"name": text, "pretrained": True}}
@@ -287,7 +293,7 @@ def _timm(text: str, changes: Mapping[str, Any]) -> Target:
 
 
 def _published(text: str, changes: Mapping[str, Any]) -> Target:
-    """A state dict that others published, as ARCHITECTURE@FILE."""
+    """The target of a state dict that others published, written as ARCHITECTURE@FILE."""
     architecture, _, name = text.partition("@")
     file = Path(name).expanduser()
     if not file.is_file():
@@ -308,12 +314,12 @@ def _published(text: str, changes: Mapping[str, Any]) -> Target:
 
 
 def _user(text: str, changes: Mapping[str, Any]) -> Target:
-    """What a function of the user's own returns."""
+    """The target of the network that a user's own function returns."""
     return _outside(text, text, {"model": {"name": text}}, changes, lambda _: (load_user(text), ()))
 
 
 def _onnx(file: Path, text: str, changes: Mapping[str, Any]) -> Target:
-    """A network from an ONNX file, which gives answers and no gradients."""
+    """The target of an ONNX file, whose network gives answers and no gradients."""
     return _outside(text, file.stem, {"model": {"name": text}}, changes, lambda _: (OnnxModel(file), (NOTE,)))
 
 
@@ -329,9 +335,9 @@ def _outside(
     crop: int | None = None,
     prepare: Prepare | None = None,
 ) -> Target:
-    """A model that no run of ours trained; its results go into a folder of its own.
+    """The target of a model that no run here trained. Its results go into a folder of its own.
 
-    ``prepare`` makes images of files with sides of ``crop`` pixels.
+    ``prepare`` turns files into images with sides of ``crop`` pixels.
     """
     if "name" not in {**defaults.get("data", {}), **changes.get("data", {})}:
         raise UserError(
@@ -362,7 +368,7 @@ def _outside(
 
 
 def _resized_first(prepare: Prepare, size: int | None) -> Prepare:
-    """A network's own way to prepare an image; with a size, of an image that was resized and cropped to that."""
+    """A network's own way to prepare an image, after a resize and crop to the size, if there is one."""
     if size is None:
         return prepare
     return lambda image: prepare(fit(image.convert("RGB"), size))
@@ -371,10 +377,10 @@ def _resized_first(prepare: Prepare, size: int | None) -> Prepare:
 def understand(
     model: nn.Module, images: ImageSet, device: torch.device, **normalisation: Any
 ) -> tuple[nn.Module, int, tuple[str, ...]]:
-    """A model as a classifier, the number of its classes, and what was made of it.
+    """A model as a classifier, the number of its classes, and sentences on how it was understood.
 
-    It is asked about a few images, which it must not learn from. ``normalisation`` is the ``mean`` and ``std`` that
-    stand before it.
+    The model is asked about a few images, which must not change it. ``normalisation`` is the ``mean`` and
+    ``std`` by which images are normalised before they reach it.
     """
     if len(images) == 0:
         raise UserError(f"the {images.split} split of {images.name} holds no images: nothing to evaluate.")
@@ -415,7 +421,7 @@ def _split(
 
 
 def _check_same_files(path: Path, data: Splits) -> None:
-    """Refuse images other than those that a run learned from and is judged on."""
+    """Refuse images that differ from those that a run learned from and is judged on."""
     known = load_run(RunDir(path), "best")[1]["fingerprint"]
     if data.test.fingerprint != known:
         raise UserError(

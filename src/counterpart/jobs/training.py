@@ -1,4 +1,4 @@
-"""Train, or continue, the run of a configuration."""
+"""The training of a configuration's run, which an interrupted run continues."""
 
 import logging
 import time
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trained:
-    """A run, and whether it reached its last epoch (False: ``train.stop_after`` ended it)."""
+    """A run, and whether it reached its last epoch, or ``train.stop_after`` ended it before."""
 
     run: RunDir
     finished: bool
@@ -57,17 +57,19 @@ def train(
     data: Splits | None = None,
     model: nn.Module | None = None,
 ) -> Trained:
-    """Train, or continue, the run of a configuration; the folder is ``config.runs / config.name``.
+    """The run of a configuration, trained or continued in the folder ``config.runs / config.name``.
 
     Args:
-        config: the run.
-        deadline: of ``time.monotonic``; by default ``train.stop_after`` from now.
+        config: the configuration of the run.
+        deadline: the time by ``time.monotonic`` at which training stops. The default is ``train.stop_after``
+            from now.
         data: images that a program holds, in place of the data set that the configuration names.
-        model: a network that a program holds, of which a copy is trained, in place of the configuration's.
+        model: a network that a program holds, in place of the configuration's. A copy of it is trained.
 
     Raises:
-        UserError: what the user can mend. Nothing is written before data and model are known to be good.
-        KeyboardInterrupt: after Ctrl-C or SIGTERM; a checkpoint has been written.
+        UserError: something is wrong that the user can mend. Nothing is written before data and model are
+            known to be good.
+        KeyboardInterrupt: Ctrl-C or SIGTERM asked for a stop, and a checkpoint has been written.
     """
     deadline = _deadline(config) if deadline is None else deadline
     distributed.start()
@@ -128,7 +130,7 @@ def train(
 
 
 def _refuse_settings_of_judging(config: Config) -> None:
-    """Settings of the images that only make sense for a model that is judged."""
+    """Refuse settings of the images that only make sense for a model that is judged."""
     if config.data.shift != "none":
         raise UserError(
             "data.shift is for judging a model: training and its validation take images as they are."
@@ -142,7 +144,7 @@ def _refuse_settings_of_judging(config: Config) -> None:
 
 
 def _new_model(config: Config, about: Mapping[str, Any]) -> nn.Module:
-    """The network of a configuration, from the weights that it starts with."""
+    """The network of a configuration, with the weights that training starts from."""
     pretrained = config.model.pretrained and config.model.init is None
     model = build.build_model(about, config.seed, pretrained=pretrained)
     if config.model.init is not None:
@@ -152,7 +154,7 @@ def _new_model(config: Config, about: Mapping[str, Any]) -> nn.Module:
 
 
 def _check_answers(model: nn.Module, data: Splits, device: torch.device) -> None:
-    """Refuse, before anything is written, a network of somebody's own that does not answer with the data's classes."""
+    """Refuse, before anything is written, a user's network that does not answer with the data's classes."""
     if isinstance(model, ImageClassifier):
         return
     first = as_floats(data.train.read(torch.arange(1)).to(device))
@@ -169,15 +171,19 @@ def _check_answers(model: nn.Module, data: Splits, device: torch.device) -> None
 
 
 def _identity(config: Mapping[str, Any], run: RunDir) -> dict[str, Any]:
-    """What may not differ. A setting that is younger than the run counts as its default there."""
+    """The settings that may not differ between two starts of a run.
+
+    A setting that is younger than the run counts as its default there.
+    """
     return identity(plain(resolve(config, source=str(run.config_file))))
 
 
 def train_seeds(config: Config, seeds: Sequence[int]) -> list[Trained]:
-    """Train one configuration from several seeds, into ``<name>/seed-<k>``, and aggregate.
+    """The runs of one configuration from several seeds, which are trained into ``<name>/seed-<k>``.
 
-    Prints mean and standard deviation of the best weights' validation accuracies and keeps them as records of
-    the group folder ``<name>``. ``train.stop_after`` counts from here on, for all seeds together.
+    This prints the mean and the standard deviation of the best weights' validation accuracies, and keeps them
+    as records of the group folder ``<name>``. ``train.stop_after`` counts from here on, for all seeds
+    together.
     """
     if len(set(seeds)) < len(seeds):
         raise UserError(f"seeds {', '.join(map(str, seeds))} name one twice.")
@@ -186,7 +192,7 @@ def train_seeds(config: Config, seeds: Sequence[int]) -> list[Trained]:
     for seed in seeds:
         of_seed = config.model_copy(update={"seed": seed, "name": f"{group}/seed-{seed}"})
         trained.append(train(of_seed, deadline))
-        if not trained[-1].finished:  # out of time: the next seed would only start and stop
+        if not trained[-1].finished:  # there is no time left: the next seed would only start and stop
             return trained
     if distributed.is_main():
         aggregate(RunDir(config.runs / group), [best_validation(t.run) for t in trained], seeds)
@@ -272,7 +278,7 @@ def _validator(config: Config, images: ImageSet, device: torch.device) -> Valida
 
 
 def best_validation(run: RunDir) -> list[Record]:
-    """Clean and robust validation accuracy of a run's best weights."""
+    """The records of the clean and the robust validation accuracy of a run's best weights."""
     epoch = checkpoint.read(run.checkpoint("best"))[1]["epoch"]
     row = next(r for r in run.records() if r.kind == "epoch" and r.details["epoch"] == epoch)
     details = {"split": "validation", "weights": "best", "fingerprint": row.details["fingerprint"]}

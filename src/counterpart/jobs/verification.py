@@ -1,4 +1,4 @@
-"""Verify evaluations: re-derive every claim of a run folder's ledgers."""
+"""The verification of evaluations, which derives every claim of a run folder's ledgers again."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,16 +20,17 @@ from ..rundir import RunDir, members
 from .judging import budgets_of
 from .targets import open_targets
 
-SHOWN = 5  # mismatches of an evaluation that are named
+SHOWN = 5  # the number of mismatches of an evaluation that are named
 
 
 def verify_run(path: Path, changes: Mapping[str, Any], *, eight_bits: bool = False) -> list[Verified]:
-    """Verify every evaluation of a run folder, or of a group's.
+    """The outcome of verifying every evaluation of a run folder, or of the runs of a group folder.
 
     Args:
-        path: the folder.
-        changes: where data lie now, such as {"data": {"root": DIR}}.
-        eight_bits: count as well how many images still fool once they are rounded to 8 bits.
+        path: the run folder or group folder.
+        changes: the settings that say where data lie now, such as {"data": {"root": DIR}}.
+        eight_bits: whether to count as well how many images still fool the model once they are rounded to 8
+            bits.
 
     Raises:
         UserError: a claim does not hold, or the weights or the data are not those of the ledger. All evaluations are
@@ -59,7 +60,7 @@ def _verify(run: RunDir, folder: Path, changes: Mapping[str, Any], eight_bits: b
         )
     trained = run.checkpoint("best").exists()
     text, which = asked["target"], identity["who"]["weights"]
-    if trained:  # it may have been moved
+    if trained:  # because the folder may have been moved
         text = str(run.path if which in ("best", "last") else run.path / which)
     target = next(open_targets(text, _changes(asked["config"], run if not trained else None, changes)))
     images = target.images
@@ -94,7 +95,7 @@ def _verify(run: RunDir, folder: Path, changes: Mapping[str, Any], eight_bits: b
             individual=identity["individual"],
             eight_bits=eight_bits,
         )
-    except ValueError as error:  # such as answers that are not finite
+    except ValueError as error:  # for instance where answers are not finite
         raise UserError(f"{folder} cannot be verified: {error}") from error
     if distributed.is_main():
         _report(run, folder, result)
@@ -102,7 +103,7 @@ def _verify(run: RunDir, folder: Path, changes: Mapping[str, Any], eight_bits: b
 
 
 def _settings(file: Path) -> dict[str, Any]:
-    """How an evaluation was asked for: {"target": ..., "config": ...}."""
+    """The target and the settings of an evaluation, as {"target": ..., "config": ...}."""
     try:
         asked = read_json(file)
         config = asked["config"]
@@ -116,14 +117,14 @@ def _settings(file: Path) -> dict[str, Any]:
 
 
 def _changes(config: Mapping[str, Any], outside: RunDir | None, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that the evaluation had, and on top where things lie now."""
+    """The settings that the evaluation had, overridden by those that say where things lie now."""
     evaluated = {
         name: config[name] for name in ("evaluate", "data", "threads", "seed") if config.get(name) is not None
     }
     evaluated["evaluate"] = {
         **evaluated["evaluate"],
         "eps_low": None,
-    }  # its planes were kept: no masks are needed
+    }  # no masks are needed, because the planes of radii were kept
     if outside is not None:
         evaluated |= {"model": config["model"], "name": outside.name, "runs": str(outside.path.parent)}
     for section, value in changes.items():

@@ -1,4 +1,7 @@
-"""The form of a run's or an evaluation's view, settled once: what goes on must search on what it began with."""
+"""The form of the view of a run or an evaluation, which is settled once.
+
+A run or an evaluation that goes on must search on the form that it began with.
+"""
 
 import json
 from collections.abc import Mapping
@@ -28,14 +31,15 @@ def settle_form(
     images: ImageSet,
     device: torch.device,
 ) -> tuple[Form, str | None]:
-    """The form that an earlier start with this identity kept, or else the one decided on the first images.
+    """The form that an earlier start with this identity kept, or else the form that the first images decide.
 
     Args:
-        folder: holds a folder for each evaluation, named after its identity; None where nothing is kept.
-        identity: what decides the rows, the form excepted.
-        model: the original.
-        images: what is evaluated.
-        device: where the model lies.
+        folder: the folder that holds a folder for each evaluation, named after its identity. It is None where
+            nothing is kept.
+        identity: everything that decides the rows, except for the form.
+        model: the original network, of which the view is a copy.
+        images: the images that are evaluated.
+        device: the device that the model lies on.
 
     Returns:
         The form, the same on every process, and on the main one the sentence that says why it is not ``fast``.
@@ -59,10 +63,11 @@ def settle_form(
 def training_form(
     run: RunDir, model: nn.Module, images: ImageSet, device: torch.device
 ) -> tuple[Form, str | None]:
-    """The form that the run's last checkpoint was made with, or else the one decided on the first images.
+    """The form that the run's last checkpoint was made with, or else the form that the first images decide.
 
     Returns:
-        The form, the same on every process, and on the main one why it is not ``fast``, where that was decided now.
+        The form, the same on every process, and on the main one the sentence that says why it is not
+        ``fast``, where that was decided now.
     """
     if is_own(model):
         return "fast", None
@@ -77,7 +82,7 @@ def training_form(
 
 
 def _decided(model: nn.Module, images: ImageSet, device: torch.device) -> tuple[Form, str | None]:
-    if len(images) == 0:  # refused later, by who needs them
+    if len(images) == 0:  # whoever needs images refuses this later
         return "fast", None
     some = torch.arange(min(SOME, len(images)))
     return decide_form(model, read_batch(images, some, device).images)
@@ -88,12 +93,15 @@ def _from_main(form: Form, device: torch.device) -> Form:
 
 
 def with_form(identity: Mapping[str, Any], form: Form) -> dict[str, Any]:
-    """The identity of what was searched on a view of this form; the fast one has always been the default."""
+    """The identity, with the form of the view where that is not the fast one, which is the default."""
     return {**identity, **({} if form == "fast" else {"view": form})}
 
 
 def keep_form(folder: Path, model: nn.Module, form: Form, reason: str | None) -> None:
-    """Write the form into the folder of an evaluation, for its next start; the project's own networks need none."""
+    """Write the form into the folder of an evaluation, for its next start.
+
+    Networks of this project need no such file.
+    """
     if not is_own(model) and not (folder / FILE).exists():
         text = json.dumps({"form": form, "reason": reason}, indent=1)
         write_atomically(folder / FILE, partial(_write, text=text))

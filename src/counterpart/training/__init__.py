@@ -1,1 +1,1 @@
-"""One readable training loop, and what it needs."""
+"""The training loop, and the steps, optimisers and checkpoints that it needs."""

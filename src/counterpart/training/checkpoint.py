@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file that holds everything a run needs to go on, written atomically.
+"""Checkpoints: safetensors files, each of which holds all that a run needs to go on, written atomically.
 
 The JSON that belongs to the tensors lies in the file's own header, so that one rename replaces both.
 """
@@ -24,17 +24,18 @@ from ..rundir import write_atomically
 
 @dataclass
 class State:
-    """Where a run stands.
+    """The point that a training run has reached.
 
     Attributes:
-        epoch: current epoch, from 0; equal to the number of epochs when finished.
-        step: batches of it that are done.
-        seconds: spent on this epoch so far, all starts together.
+        epoch: the current epoch, counted from 0. It is the number of epochs when the run is finished.
+        step: the number of this epoch's batches that are done.
+        seconds: the seconds spent on this epoch so far, all starts of the run together.
         totals: sums over this epoch's images, for its record.
-        best_phase: phase that ``best`` belongs to; a new phase starts afresh, so that a part run's best
-            weights are never those of its burn-in.
-        best_score: (robust, clean) validation accuracy of ``best``.
-        validated: (clean, robust, perhaps masked) validation accuracy after each epoch of the current phase.
+        best_phase: the number of the phase that the best weights belong to. A new phase starts afresh, so
+            that the best weights of a PART run are never those of its burn-in.
+        best_score: the (robust, clean) validation accuracy of the best weights.
+        validated: the validation accuracies after each epoch of the current phase: clean, robust, and where
+            the phase measures it, robust under its mask.
     """
 
     epoch: int = 0
@@ -55,7 +56,7 @@ def save(
     ema: AveragedModel | None,
     maps: Tensor | None,
 ) -> None:
-    """Write the whole state of a run."""
+    """Write the whole state of a run into a checkpoint file."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for number, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{slot}": value for slot, value in slots.items() if value is not None}
@@ -74,7 +75,7 @@ def save_weights(path: Path, model: nn.Module, about: Mapping[str, Any]) -> None
 def load(
     path: Path, model: nn.Module, optimizer: Optimizer, ema: AveragedModel | None
 ) -> tuple[State, Tensor | None]:
-    """Put everything back where ``save`` took it from; returns the state and the stored maps."""
+    """The state and the stored maps of a checkpoint; the rest goes back to where ``save`` took it from."""
     tensors, about = read(path)
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "ema": {}, "maps": {}}
     for name, value in tensors.items():
@@ -93,7 +94,7 @@ def load(
             for slot, value in slots_of_parameter.items():
                 if (
                     isinstance(value, Tensor) and value.shape == parameter.shape
-                ):  # files hold no memory format
+                ):  # a file does not hold the memory format
                     slots_of_parameter[slot] = torch.empty_like(parameter).copy_(value)
         return State(**about["state"]), groups["maps"].get("")
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
@@ -104,7 +105,7 @@ def load(
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and JSON header of one of our files."""
+    """The tensors and the JSON header of a file that this project wrote."""
     tensors, header = read_weights(path)
     if "counterpart" not in header:
         raise UserError(f"{path} holds weights, but no counterpart header: use it with --model.init instead.")
@@ -126,10 +127,10 @@ def _write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) 
 def _save_file(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
     try:
         save_file(tensors, path, header)
-    except SafetensorError as error:  # how safetensors reports a full disk
+    except SafetensorError as error:  # safetensors reports a full disk so
         raise OSError(str(error)) from error
 
 
 def finite(tensors: list[Tensor]) -> bool:
-    """Whether no value is NaN or infinite."""
+    """Whether all values are finite, so that none is NaN or infinite."""
     return bool(torch.stack([t.detach().isfinite().all() for t in tensors]).all()) if tensors else True

@@ -23,16 +23,17 @@ What a split of n images can tell, and what not:
 import math
 from collections.abc import Sequence
 
-STEPS = 8  # at eps 8/255 the radii n/255, the grid that the paper varies eps_low on
+STEPS = 8  # at eps 8/255 these are the radii n/255, the grid on which the paper varies eps_low
 
 
 def eps_low_after(validated: Sequence[tuple[float, float]], *, images: int, eps: float) -> float:
-    """The radius of the next epoch: eps at first, then a step of eps / ``STEPS`` after each.
+    """The smaller radius for the next epoch, which is eps at first and moves by eps / ``STEPS`` after each.
 
     Args:
-        validated: accuracy under the full attack and under the masked one, after each epoch of the phase so far.
-        images: of the validation split.
-        eps: the full radius.
+        validated: the accuracy under the full attack and under the masked one, after each epoch of the phase
+            so far.
+        images: the number of images in the validation split.
+        eps: the full radius, in units of the images.
     """
     if images < 1:
         raise ValueError(f"the search needs validation images, got {images}.")

@@ -1,4 +1,4 @@
-"""The training loop: epochs of (perturb, loss, step), validation, records and checkpoints.
+"""The training loop: epochs of attacks, losses and steps, with validation, records and checkpoints.
 
 Everything random is a function of (seed, epoch, step, sample index), so a run that was killed and continued
 from a checkpoint ends with the same bits as one that was not.
@@ -33,12 +33,13 @@ from .step import LoopOptions, Phase, one_pass, train_step
 from .weight_average import averaged
 
 Validate = Callable[..., tuple[float, ...]]
-"""(model, its view) -> (clean, robust) accuracy on the validation images; (model, its view, rule) -> that, and the
-accuracy under an attack within the rule's budget.
+"""A function of a model and its view that returns the (clean, robust) accuracy on the validation images.
+
+Given a rule as well, it also returns the accuracy under an attack within the rule's budget.
 """
 
 VALIDATED = ("validation_clean", "validation_robust", "validation_masked")
-"""What records call that; the last one is there where a rule was given."""
+"""The names of these accuracies in records. The last is there where a rule was given."""
 
 
 def fit(
@@ -53,28 +54,30 @@ def fit(
     options: LoopOptions,
     about: Mapping[str, Any],
 ) -> bool:
-    """Train ``model`` in place, from where the run folder's last checkpoint stands.
+    """Whether a run is finished, after ``model`` was trained in place.
+
+    Training goes on from the last checkpoint in the run folder.
 
     Args:
         model: a Classifier on ``options.device``.
-        phases: what to do in which epochs.
-        images: training images.
-        run: folder for checkpoints, records and log.
-        optimizer: over the model's parameters.
-        rate: learning rate by absolute epoch.
-        validate: called after each epoch.
-        options: everything else.
-        about: what is needed to rebuild the model; goes into every checkpoint. Its "view" is the form of the attack's
-            view, where that is not ``fast``; it has to be the same at every start.
+        phases: the phases in their order, each of which says what to do in how many epochs.
+        images: the training images.
+        run: the folder for checkpoints, records and the log.
+        optimizer: the optimiser of the model's parameters.
+        rate: the function that gives the learning rate by the absolute epoch.
+        validate: the function that measures accuracies after each epoch.
+        options: how to train: batches, precision, seed and the like.
+        about: what is needed to rebuild the model, which goes into every checkpoint. Its "view" is the form
+            of the attack's view, where that is not ``fast``; it has to be the same at every start.
 
     Returns:
-        Whether the run is finished; False where the deadline ended it.
+        True where the run is finished, and False where the deadline ended it.
 
     Raises:
-        UserError: a loss, gradient, weight or logit that is not finite, no memory, no disk space. The last
-            checkpoint stays as it is.
-        KeyboardInterrupt: a stop was asked for; a checkpoint has been written. A run that was in its last
-            validation is finished then, but whoever called shall not go on to the next one.
+        UserError: a loss, gradient, weight or logit is not finite, or memory or disk space is exhausted. The
+            last checkpoint stays as it is.
+        KeyboardInterrupt: a stop was asked for, and a checkpoint has been written. A run that was in its last
+            validation is finished then, but the caller shall not go on to the next run.
     """
     _refuse_small_batches(len(images), options)
     fast = about.get("view", "fast") == "fast"
@@ -117,12 +120,12 @@ def fit(
 
 
 class _Requests(NamedTuple):
-    """What is asked of a training between two steps.
+    """The requests to a training between two steps.
 
     Attributes:
-        stop: somebody asked it to end.
-        late: its deadline has passed.
-        due: it is time for a checkpoint.
+        stop: whether somebody asked the training to end.
+        late: whether its deadline has passed.
+        due: whether it is time for a checkpoint.
     """
 
     stop: bool = False
@@ -131,21 +134,22 @@ class _Requests(NamedTuple):
 
     @property
     def end(self) -> bool:
-        """Whether it shall not go on."""
+        """Whether the training shall not go on."""
         return self.stop or self.late
 
 
 @dataclass
 class _Training:
-    """A training under way: what ``fit`` was given, and where it stands.
+    """A training under way, with the arguments of ``fit`` and the point that it has reached.
 
     Attributes:
-        ema: the averaged weights, where they are asked for: what is judged and kept.
-        maps: stored ones of all samples, in phases that store them.
-        view: what attacks search on.
-        judged_view: what validation attacks.
-        saved: when a checkpoint was written last, or this start of the run began.
-        epoch_started: when this epoch would have begun without a break.
+        ema: the averaged weights, where they are asked for. They are then judged and kept in place of the
+            model's.
+        maps: the stored maps of all samples, in phases that store them.
+        view: the view of the model that training attacks.
+        judged_view: the view of the judged model that validation attacks.
+        saved: the time at which a checkpoint was last written, or else at which this start of the run began.
+        epoch_started: the time at which this epoch would have begun without a break.
     """
 
     model: nn.Module
@@ -167,16 +171,16 @@ class _Training:
 
     @property
     def judged(self) -> nn.Module:
-        """The model whose accuracy counts."""
+        """The model whose accuracy counts: the averaged one, where weights are averaged."""
         return self.model if self.ema is None else self.ema.module
 
     @property
     def steps(self) -> int:
-        """Steps of an epoch."""
+        """The number of steps in an epoch."""
         return _steps(len(self.images), self.options.batch_size)
 
     def enter_epoch(self) -> Phase:
-        """Begin the epoch that the state stands at, or go on in it; returns its phase."""
+        """The phase of the epoch that the state stands at, which begins here or goes on."""
         state = self.state
         self.epoch_started = time.monotonic() - state.seconds
         number, first = _phase_at(self.phases, state.epoch)
@@ -188,7 +192,7 @@ class _Training:
         return phase
 
     def refresh_maps(self, phase: Phase) -> None:
-        """Draw the stored maps anew where it is time to, and forget them in a phase without."""
+        """Draw the stored maps anew where that is due, and drop them in a phase that stores none."""
         _, first = _phase_at(self.phases, self.state.epoch)
         if phase.refresh_epochs is None:
             self.maps = None
@@ -196,7 +200,7 @@ class _Training:
             self.maps = _draw_maps(self.view, self.images, phase, self.options)
 
     def take_steps(self, phase: Phase, bar: Bar, stop_asked: Callable[[], bool]) -> _Requests:
-        """The epoch's steps that are not done yet; says what ended them early, if anything did."""
+        """Take the steps of the epoch that are left, and return what ended them early, if anything did."""
         state, options, length = self.state, self.options, len(self.images)
         order = epoch_order(length, options.seed, state.epoch)
         loader = batches(
@@ -223,7 +227,7 @@ class _Training:
         return _Requests()
 
     def take_step(self, phase: Phase, batch: Batch, size: int) -> None:
-        """One step, on this process's share of a batch of ``size``."""
+        """Take one step, on this process's share of a batch of ``size`` images."""
         state, step = self.state, self.state.step
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(state.epoch + step / self.steps)
@@ -238,7 +242,7 @@ class _Training:
         except (RuntimeError, MemoryError) as error:
             if not devices.is_out_of_memory(error):
                 raise
-        if measured is None:  # out here the error is gone, and with it all that its frames held
+        if measured is None:  # here the error is gone, and with it the memory that its frames held
             raise _no_memory(batch, self.model, self.view, phase, self.options)
         if self.ema is not None:
             self.ema.update_parameters(self.model)
@@ -248,7 +252,7 @@ class _Training:
         state.step = step + 1
 
     def hear_requests(self, stop_asked: Callable[[], bool]) -> _Requests:
-        """What is asked; every process gets the same answer.
+        """The requests since the last step, the same on every process.
 
         The main process's clock decides for all; a signal may have reached any of them.
         """
@@ -259,7 +263,7 @@ class _Training:
         return _Requests(stop, late=bool(clock & 1), due=bool(clock & 2))
 
     def validate_epoch(self, phase: Phase) -> list[float]:
-        """Accuracies after an epoch: clean, robust, and under the phase's rule where it has one."""
+        """The accuracies after an epoch: clean, robust, and under the phase's rule where it has one."""
         _share_totals(self.state, self.options.device)
         self.judged_view.refresh()
         rule = () if phase.masked is None else (phase.masked,)
@@ -269,7 +273,7 @@ class _Training:
             raise _diverged(self.run, "The validation logits are not finite", self.state) from error
 
     def record_epoch(self, phase: Phase, accuracies: Sequence[float]) -> Mapping[str, Any]:
-        """Add the epoch's record to the run; returns its details."""
+        """Add the epoch's record to the run, and return its details."""
         seconds = time.monotonic() - self.epoch_started
         details = _epoch_details(self, phase, accuracies, seconds)
         record = Record(
@@ -298,14 +302,14 @@ class _Training:
             checkpoint.save_weights(self.run.checkpoint("best"), self.judged, about)
 
     def finish_epoch(self, phase: Phase, accuracies: Sequence[float]) -> None:
-        """Go to the beginning of the next epoch, and save."""
+        """Move the state to the beginning of the next epoch, and save it."""
         state = self.state
         state.validated.append([*accuracies])
         state.epoch, state.step, state.totals, state.seconds = state.epoch + 1, 0, {}, 0.0
         self.save(phase)
 
     def save(self, phase: Phase) -> None:
-        """Write the checkpoint to go on from."""
+        """Write the checkpoint that a later start goes on from."""
         weights = [value for value in self.model.state_dict().values() if value.is_floating_point()]
         if not checkpoint.finite(weights):
             raise _diverged(self.run, "The weights are not finite", self.state)
@@ -336,7 +340,7 @@ def _resume(
     ema: AveragedModel | None,
     device: torch.device,
 ) -> tuple[State, Tensor | None]:
-    """Where the run stands, and the maps that it stored; the beginning where it has no checkpoint."""
+    """The state that the run has reached, or the first without a checkpoint, and the stored maps."""
     last = run.checkpoint("last")
     if not last.exists():
         return State(), None
@@ -360,10 +364,11 @@ def _make_views(
     options: LoopOptions,
     about: Mapping[str, Any],
 ) -> tuple[InferenceView, InferenceView]:
-    """What training attacks, and what validation attacks.
+    """The view that training attacks, and the view that validation attacks.
 
-    Validation attacks what it judges: a bf16 view stops at images that fool it and not the float32 model. And
-    uncompiled, since a last small batch would compile the view once more.
+    Validation attacks the float32 model that it judges, because an attack on a bf16 view would stop at images
+    that fool the view and not the model. Its view is not compiled, because a last small batch would compile
+    it once more.
     """
     form: Form = about.get("view", "fast")
     view = InferenceView(
@@ -382,21 +387,24 @@ def _steps(length: int, batch_size: int) -> int:
 
 
 def _images_used(length: int, batch_size: int) -> int:
-    """Images of an epoch: a last batch that is too small is left out.
+    """The number of images that an epoch uses; a last batch that is too small is left out.
 
-    Each epoch's order leaves out others.
+    Each epoch has an order of its own, and so leaves out other images.
     """
     rest = length % batch_size
     return length - rest if rest < _least() else length
 
 
 def _least() -> int:
-    """Images of a step: batch norm cannot train on a single one, and every process needs one."""
+    """The least number of images in a step.
+
+    Batch norm cannot train on a single image, and every process needs one.
+    """
     return max(2, distributed.world_size())
 
 
 def _phase_at(phases: Sequence[Phase], epoch: int) -> tuple[int, int]:
-    """Number of the phase that an epoch belongs to, and its first epoch."""
+    """The number of the phase that an epoch belongs to, and the first epoch of that phase."""
     first = 0
     for number, phase in enumerate(phases):
         if epoch < first + phase.epochs:
@@ -406,8 +414,8 @@ def _phase_at(phases: Sequence[Phase], epoch: int) -> tuple[int, int]:
 
 
 def _draw_maps(view: InferenceView, images: ImageSet, phase: Phase, options: LoopOptions) -> Tensor:
-    """Maps of all samples, one clean pass each; each process draws its share."""
-    # Not in larger batches: a probe keeps its graph, and that of a step is what memory is known to hold.
+    """The maps of all samples, from one clean pass on each. Every process draws its share."""
+    # The batches are those of a step, because a probe keeps its graph, and memory holds that of a step.
     loader = batches(images, batch_size=options.batch_size, device=options.device)
     maps = store.fill(view, loader, int(images.index.max()) + 1, phase.map_class, phase.map_kind)
     distributed.sum_([maps])
@@ -415,7 +423,7 @@ def _draw_maps(view: InferenceView, images: ImageSet, phase: Phase, options: Loo
 
 
 def _share_totals(state: State, device: torch.device) -> None:
-    """Totals of all processes on the main one; the others start again at zero."""
+    """Add the totals of all processes up on the main one. The others start again at zero."""
     if distributed.world_size() == 1:
         return
     names = sorted(state.totals)
@@ -428,7 +436,7 @@ def _share_totals(state: State, device: torch.device) -> None:
 def _epoch_details(
     training: _Training, phase: Phase, accuracies: Sequence[float], seconds: float
 ) -> dict[str, Any]:
-    """What the record of an epoch says."""
+    """The details that the record of an epoch holds."""
     sums, about, epoch = training.state.totals, training.about, training.state.epoch
     count = max(sums.get("images", 0.0), 1.0)
     details: dict[str, Any] = {
@@ -440,7 +448,7 @@ def _epoch_details(
         "accuracy": sums.get("accuracy", 0.0) / count,
         **dict(zip(VALIDATED[: len(accuracies)], accuracies, strict=True)),
         "images_per_second": count / seconds,
-        "peak_memory": devices.peak_memory(training.options.device),  # bytes, of this process so far
+        "peak_memory": devices.peak_memory(training.options.device),  # in bytes, of this process so far
         "device": training.options.device.type,
     }
     if "masks" in about:
@@ -475,7 +483,7 @@ def _ended(bar: Bar, requests: _Requests, where: str) -> bool:
 
 
 def _diverged(run: RunDir, what: str, state: State) -> UserError:
-    """What stopped, where, and what is left of the run."""
+    """The error that says what was not finite, where, and what is left of the run."""
     last = run.checkpoint("last")
     checkpoint_note = (
         f"{last} was written before that and stays" if last.exists() else "No checkpoint had been written yet"
@@ -490,7 +498,10 @@ def _diverged(run: RunDir, what: str, state: State) -> UserError:
 def _no_memory(
     batch: Batch, model: nn.Module, view: InferenceView, phase: Phase, options: LoopOptions
 ) -> UserError:
-    """Find out which batch size fits, and say so. Not inside an except block: its error keeps memory alive."""
+    """The error that says which batch size fits into memory.
+
+    Do not call this inside an except block, because the error there keeps memory alive.
+    """
 
     def attempt(size: int) -> None:
         model.zero_grad(set_to_none=True)

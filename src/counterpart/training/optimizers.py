@@ -1,4 +1,4 @@
-"""SGD with momentum, its parameter groups, and learning-rate schedules on absolute epochs."""
+"""SGD with momentum and its parameter groups, and schedules of the learning rate on absolute epochs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import SGD
 
 Schedule: TypeAlias = Callable[[float], float]
-"""Epochs since the start of the run (with fraction) -> learning rate."""
+"""A function from the epochs since the start of the run, fractions included, to the learning rate."""
 
 
 def sgd(
@@ -22,16 +22,18 @@ def sgd(
     decay_norm: bool,
     no_decay: Sequence[str] = (),
 ) -> SGD:
-    """SGD over all parameters.
+    """The optimiser SGD over all parameters of a model.
 
     Args:
-        model: what to train.
-        lr: learning rate; a schedule sets it anew before each step.
-        momentum: of the velocity.
-        nesterov: look ahead.
-        weight_decay: L2 coefficient of kernels and matrices.
-        decay_norm: decay one-dimensional parameters (biases, normalisation) as well, as the papers do.
-        no_decay: do not decay parameters whose name contains one of these, whatever their shape.
+        model: the network to train.
+        lr: the learning rate. A schedule sets it anew before each step.
+        momentum: the share of the velocity that each step keeps.
+        nesterov: whether the gradient counts as if it were taken one step of the velocity ahead.
+        weight_decay: the L2 coefficient of kernels and matrices.
+        decay_norm: whether one-dimensional parameters (biases, normalisation) decay as well, as in the
+            papers.
+        no_decay: pieces of names; a parameter whose name contains one of them does not decay, whatever its
+            shape.
     """
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
@@ -46,15 +48,16 @@ def sgd(
 def schedule(
     name: str, *, lr: float, epochs: int, milestones: Sequence[float], gamma: float, warmup_epochs: float
 ) -> Schedule:
-    """A learning rate for every moment of a run.
+    """A function that gives the learning rate for every moment of a run.
 
     Args:
-        name: "piecewise" (times ``gamma`` after each milestone), "cosine" (to zero) or "constant".
-        lr: peak rate.
-        epochs: length of the whole run, all phases together.
-        milestones: shares of ``epochs``; .75 of 80 epochs means from epoch 60 (counted from 0) on.
-        gamma: factor at each milestone.
-        warmup_epochs: linear rise to the peak at the start.
+        name: "piecewise" (times ``gamma`` after each milestone), "cosine" (falls to zero) or "constant".
+        lr: the highest learning rate.
+        epochs: the number of epochs of the whole run, all phases together.
+        milestones: the milestones as shares of ``epochs``; .75 of 80 epochs means from epoch 60 (counted from
+            0) on.
+        gamma: the factor that the rate is multiplied by at each milestone.
+        warmup_epochs: the number of epochs at the start in which the rate rises in a line to ``lr``.
     """
     return partial(
         _rate,
@@ -78,7 +81,7 @@ def _rate(
     warmup_epochs: float,
 ) -> float:
     if epoch < warmup_epochs:
-        return lr * (epoch + 1e-3) / warmup_epochs  # not zero: the first step shall count
+        return lr * (epoch + 1e-3) / warmup_epochs  # above zero, so that the first step counts
     if name == "cosine":
         return lr * 0.5 * (1 + math.cos(math.pi * min(1.0, epoch / epochs)))
     if name == "piecewise":

@@ -1,7 +1,7 @@
-"""A process's share of a batch is trained as if it were within the whole: batch norm and dropout over processes.
+"""Batch norm and dropout over processes, so that a share of a batch is trained as within the whole batch.
 
-Otherwise a step would depend on the number of processes. ``nn.SyncBatchNorm`` does the first, but not on a CPU, and it
-has to replace modules, of which timm has others.
+Otherwise a step would depend on the number of processes. ``nn.SyncBatchNorm`` does this for batch norm, but
+not on a CPU, and it has to replace modules, of which timm has others.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +18,7 @@ from .. import distributed
 
 
 def as_whole(size: int) -> AbstractContextManager[object]:
-    """Batch norm and dropout act as if all processes held one batch of ``size`` images, inside of this context.
+    """A context in which batch norm and dropout act as if all processes held one batch of ``size`` images.
 
     All processes must make the same passes. Batch norms in training mode take the statistics of the whole batch.
     Dropout draws for the whole batch and takes its own share of what was drawn, so that the generators of all processes
@@ -46,7 +46,10 @@ class _AsWhole(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def dropout(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-        """``F.dropout`` of a share, or of several that follow one another, as of clean and of attacked images."""
+        """``F.dropout`` of a share, or of several shares that follow one another.
+
+        Several shares are, for instance, those of the clean and of the attacked images.
+        """
         several, rest = divmod(len(input), self.share.stop - self.share.start)
         if not training or p in (0, 1) or rest:
             return F.dropout(input, p, training, inplace)
@@ -67,7 +70,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """``F.batch_norm`` of a share (b, C, ...), in float32 at least, by the mean and variance over all shares."""
+    """``F.batch_norm`` of a share (b, C, ...) by the statistics of all shares, in float32 at least."""
     if not training:
         return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     images = input.to(torch.promote_types(input.dtype, torch.float32))
@@ -88,7 +91,7 @@ def batch_norm(
 
 
 class _Sum(torch.autograd.Function):
-    """A sum over processes, whose gradient is the sum of theirs."""
+    """A sum over processes. Its gradient is the sum of the gradients on all processes."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:

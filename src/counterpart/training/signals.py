@@ -1,4 +1,4 @@
-"""Ending a training on request: at the next step, with a checkpoint."""
+"""The requests that end a training at its next step, with a checkpoint."""
 
 import signal
 import threading
@@ -9,10 +9,10 @@ from types import FrameType
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Inside the block, Ctrl-C and SIGTERM only set a flag; a second Ctrl-C interrupts at once.
+    """A block that yields a function which tells whether a stop was asked for.
 
-    Yields a function that tells whether a stop was asked for. A step that is under way is finished first, so
-    weights and optimiser never disagree.
+    Inside the block, Ctrl-C and SIGTERM only set a flag, and a second Ctrl-C interrupts at once. A step that
+    is under way is finished first, so that weights and optimiser never disagree.
     """
     asked = threading.Event()
 
@@ -21,7 +21,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked.set()
 
-    if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
         yield asked.is_set
         return
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

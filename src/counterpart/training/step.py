@@ -1,4 +1,4 @@
-"""One training step: perturb, loss, gradients, summed over processes; and the options that it obeys."""
+"""One training step, which perturbs, takes the loss and sums gradients over processes, and its options."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,10 @@ from .shares import as_whole
 from .weight_perturbation import adversarial_weights, buffers_kept
 
 Adapt = Callable[[Sequence[Sequence[float]]], "Phase"]
-"""(clean, robust, masked) validation accuracy after each epoch of a phase so far -> the phase in its next epoch."""
+"""A function that returns the phase as it shall be in its next epoch.
+
+It takes the (clean, robust, masked) validation accuracy after each epoch of the phase so far.
+"""
 
 
 @dataclass(frozen=True)
@@ -30,16 +33,17 @@ class Phase:
     """Some epochs under one objective.
 
     Attributes:
-        name: for the records: "burn-in", "adversarial", "part", "clean".
-        epochs: how many.
-        objective: what to do with a batch.
-        refresh_epochs: draw the maps of all samples every so many epochs and store them; None: the objective
-            draws its own at every step.
-        map_class: the class that stored maps explain.
-        map_kind: of stored maps.
-        adapt: draws the next epoch's objective from the validations so far; None: it stays the same.
-        chosen: what ``adapt`` chose, for the epoch's record and the checkpoint.
-        masked: the budget rule that validation attacks under as well, for ``adapt``.
+        name: the name of the phase in records: "burn-in", "adversarial", "part" or "clean".
+        epochs: the number of epochs.
+        objective: the attack and the loss for each batch.
+        refresh_epochs: the number of epochs after which the maps of all samples are drawn anew and stored.
+            With None, the objective draws maps of its own at every step.
+        map_class: the class that stored maps explain, such as "true".
+        map_kind: the kind of stored maps, such as "grad-cam".
+        adapt: a function that draws the phase's next epoch from the validations so far. With None, the phase
+            stays the same.
+        chosen: the values that ``adapt`` chose, for the epoch's record and the checkpoint.
+        masked: the budget rule under which validation attacks a second time, for ``adapt``.
     """
 
     name: str
@@ -55,22 +59,22 @@ class Phase:
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """How to train, apart from what and on what."""
+    """The options of training, apart from the model, the phases and the images."""
 
     batch_size: int
     seed: int
     device: torch.device
     augmentation: Augment | None
-    precision: str = "float32"  # never TF32; or "bf16": of the attack's view and of the training pass
+    precision: str = "float32"  # never TF32; "bf16" is for the attack's view and the training pass
     compile: bool = False
     clip_norm: float | None = None
     ema: float | None = None
-    awp: float = 0.0  # share of each layer's norm that its weights are perturbed by; 0: off
-    awp_warmup: int = 0  # epochs before that begins
+    awp: float = 0.0  # the share of each layer's norm that its weights are perturbed by; 0 turns it off
+    awp_warmup: int = 0  # the epochs before that perturbation begins
     best_by_robust: bool = True
     checkpoint_every: float = 300.0
-    deadline: float | None = None  # of time.monotonic: stop cleanly at the first step after it
-    view: Mapping[str, Any] = field(default_factory=dict)  # options of the view: what maps are drawn from
+    deadline: float | None = None  # by time.monotonic; training stops cleanly at the first step after it
+    view: Mapping[str, Any] = field(default_factory=dict)  # the options of the view, such as its layer
 
 
 def train_step(
@@ -84,10 +88,10 @@ def train_step(
     optimizer: SGD,
     options: LoopOptions,
 ) -> dict[str, float]:
-    """One step on this process's share of a batch of ``size``; returns sums over the share.
+    """The sums over this process's share of a batch of ``size`` images, after one training step on it.
 
     Raises:
-        NotFinite: a loss or gradient that is not finite, on whatever process. The weights have not moved.
+        NotFinite: a loss or a gradient is not finite on some process. The weights have not moved.
     """
 
     def backward(made: Perturbed | None = None) -> tuple[Perturbed, Loss]:
@@ -99,7 +103,7 @@ def train_step(
     if options.awp and epoch >= options.awp_warmup:
         with buffers_kept(model):
             perturbed, _ = backward()
-        _sum_gradients(model)  # or processes would perturb their weights differently
+        _sum_gradients(model)  # otherwise processes would perturb their weights differently
         with adversarial_weights(model, options.awp):
             _, loss = backward(perturbed)
     else:
@@ -130,9 +134,11 @@ def one_pass(
     perturbed: Perturbed | None = None,
     size: int | None = None,
 ) -> tuple[Perturbed, Loss]:
-    """The attack, unless its result is given, and the loss; both draw the same in every pass of a step.
+    """The perturbed images, attacked here unless they are given, and the loss on them.
 
-    A share of a batch of ``size`` passes while other processes pass theirs; without it, the batch is the whole.
+    Attack and loss draw the same random numbers in every pass of a step. With ``size``, the batch is this
+    process's share of ``size`` images, and other processes pass their shares at the same time. Without it,
+    the batch is whole.
     """
     if perturbed is None:
         keys = Keys(options.seed, "train", batch.index).fold(epoch)
@@ -145,7 +151,7 @@ def one_pass(
 
 
 def _sum_gradients(model: nn.Module) -> None:
-    """Make processes one: add up the gradients of their shares of the batch."""
+    """Add up the gradients of all processes, so that they act as one process on the whole batch."""
     if distributed.world_size() == 1:
         return
     for p in model.parameters():

@@ -10,11 +10,13 @@ Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 
 def averaged(model: nn.Module, decay: float) -> AveragedModel:
-    """A copy of ``model`` that follows it: ``decay`` of itself and the rest of the model at each update.
+    """A copy of ``model`` that follows it.
+
+    At each update the copy keeps the share ``decay`` of its weights, and the rest comes from the model.
 
     Polyak and Juditsky 1992; for adversarial training Gowal et al. 2020, arXiv 2010.03593, with decay 0.995. Batch-norm
-    statistics are averaged as well. Whole numbers, such as the index of a table, are the model's: torch's own average
-    rounds them down.
+    statistics are averaged as well. Whole numbers, such as the index of a table, are copied from the model,
+    because torch's own average would round them down.
     """
 
     def follow(ours: Tensors, its: Tensors, _count: Tensor | int) -> None:

@@ -23,11 +23,14 @@ from torch import Tensor, nn
 
 @contextmanager
 def adversarial_weights(model: nn.Module, gamma: float) -> Iterator[None]:
-    """Inside the block ``w + gamma ||w|| g / ||g||`` stands for every kernel and matrix ``w``; then ``w``, bit for bit.
+    """A block in which ``w + gamma ||w|| g / ||g||`` stands for every kernel and matrix ``w``.
+
+    After the block each ``w`` is back, bit for bit.
 
     Args:
-        model: its parameters' ``grad`` says ``g``. Where that is zero, ``w`` stays.
-        gamma: share of the norm; 5e-3 in the paper, and in its code for TRADES; 1e-2 in its code for AT.
+        model: the network. The ``grad`` of a parameter is ``g``; where ``g`` is zero, ``w`` stays.
+        gamma: the share of the norm, which is 5e-3 in the paper and in its code for TRADES, and 1e-2 in its
+            code for AT.
 
     As published, weights of one dimension (normalisation), biases and other parameters stay.
     """
@@ -54,9 +57,9 @@ def _ascend(weight: Tensor, gamma: float) -> None:
 
 @contextmanager
 def buffers_kept(model: nn.Module) -> Iterator[None]:
-    """What passes inside the block do to batch-norm statistics is undone.
+    """A block after which batch-norm statistics are as before it, whatever passes it made.
 
-    So they follow the perturbed weights alone, as in the published code.
+    So the statistics follow the passes with perturbed weights alone, as in the published code.
     """
     buffers = list(model.buffers())
     originals = [buffer.clone() for buffer in buffers]
