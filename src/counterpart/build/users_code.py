@@ -1,4 +1,4 @@
-"""A user's own code in a configuration, which is announced before it runs, and hashed where it decides results."""
+"""A user's own code in a configuration: announced before it runs, and hashed where it decides results."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -146,13 +146,14 @@ _ENTRIES = (
     ),
     Entry(
         "random-search", "random search", "attacks.random_search:random_search",
-        "Random points of the budget: what an attack must beat to be one.",
+        "Random points of the budget, which every real attack must beat.",
         AttackFacts(by_gradient=False),
         (_count("draws", 100, "random points that are tried for each image"),),
     ),
     Entry(
         "deepfool", "DeepFool", "attacks.deepfool:deepfool",
-        "A few steps towards the nearest boundary, as if the model were linear: fast, and an upper bound.",
+        "A few steps towards the nearest boundary, as if the model were linear. It is fast, and its distance is an "
+        "upper bound.",
         AttackFacts(norms=("linf", "l2"), nearest=True),
         (
             _steps(50),
@@ -181,7 +182,8 @@ _ENTRIES = (
     ),
     Entry(
         "fmn", "FMN", "attacks.fast_minimum_norm:fmn",
-        "The fast minimum-norm attack: as DDN, in every norm, with a radius that follows the boundary.",
+        "The fast minimum-norm attack: it works like DDN, but in every norm, with a radius that follows the "
+        "boundary.",
         AttackFacts(nearest=True),
         (
             _steps(100),
@@ -224,7 +226,8 @@ _ENTRIES = (
     ),
     Entry(
         "autoattack", "AutoAttack", "attacks.auto_attack:auto_attack",
-        "The field's yardstick: APGD on two losses, FAB and Square, each on what the others left.",
+        "The field's yardstick: APGD on two losses, FAB and Square, each on the images that withstood those "
+        "before it.",
         AttackFacts(suite="attacks.auto_attack:suite"),
         (VERSION,),
     ),
@@ -247,7 +250,8 @@ SUITES: dict[str, Sequence[Mapping[str, object]]] = {
         {"attack": "minimum-margin", "targets": 3, "steps": 20},
         {"attack": "autoattack", "version": "ten-steps"},
     ],
-    # These show whether anything beats AutoAttack on a part model: each attack meets the images that survived so far.
+    # These show whether anything beats AutoAttack on a part model.
+    # Each attack meets the images that withstood the attacks before it.
     "parts-worst-case": [
         {"attack": "autoattack"},
         {"attack": "single-staged"},

@@ -117,7 +117,7 @@ def sentences(kind: str) -> str:
 
 @cache
 def _added(kind: str) -> dict[str, EntryPoint]:
-    """The entry points that installed packages add to a kind, by name, from the group ``counterpart.<kind>``."""
+    """The entry points of the group ``counterpart.<kind>``, by which installed packages add to a kind."""
     return {point.name: point for point in entry_points(group=f"counterpart.{kind}")}
 
 

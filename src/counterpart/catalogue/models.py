@@ -46,11 +46,12 @@ _ENTRIES = (
     ),
     Entry(
         "preact-resnet18-fast", "PreAct-ResNet-18 (fast)", "models.cifar_resnet:preact_resnet18_fast",
-        "preact-resnet18 as fast adversarial training has it, with shortcuts that begin earlier", ModelFacts(),
+        "preact-resnet18 of the work on fast adversarial training, with shortcuts that begin earlier",
+        ModelFacts(),
     ),
     Entry(
         "dm-preact-resnet18", "PreAct-ResNet-18 (DeepMind)", "models.deepmind_resnet:dm_preact_resnet18",
-        "preact-resnet18 as DeepMind has it, for their published weights", ModelFacts(),
+        "DeepMind's preact-resnet18, for their published weights", ModelFacts(),
     ),
     Entry(
         "mnist-cnn", "MNIST CNN", "models.small_cnn:mnist_cnn",
