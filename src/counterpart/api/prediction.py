@@ -57,7 +57,8 @@ def predict(
             raise UserError(f"counterpart.predict: {error}") from error
     if names is not None and len(names) != logits.shape[1]:
         raise UserError(
-            f"the model answers with {logits.shape[1]} classes, and {len(names)} names were given."
+            f"the model answers with {logits.shape[1]} classes, and {len(names)} names were given: "
+            "give one name for each class."
         )
     best = logits.softmax(dim=1).max(dim=1)
     labels = [str(k) if names is None else names[k] for k in best.indices.tolist()]

@@ -188,7 +188,7 @@ def _read_samples(data: Any, folder: Path | None) -> tuple[Tensor, Tensor]:
         )
     count = len(data)
     if count == 0:
-        raise ValueError("the data hold no images.")
+        raise ValueError("the data hold no images: give at least one.")
     pixels: Tensor | None = None
     labels: list[int] = []
     for position, (image, label) in enumerate(_pairs(data)):

@@ -114,7 +114,7 @@ def understand_images(
         reason = str(error) if isinstance(error, ValueError) else "expected a tensor or array (N, C, H, W)."
         raise UserError(f"images: {reason}") from error
     if len(pixels) == 0:
-        raise UserError("images: there are none.")
+        raise UserError("images: there are none; give at least one.")
     try:
         return as_classifier(model, pixels[:16], mean=mean, std=std)[0], pixels
     except Exception as error:  # the user's own code may raise anything

@@ -101,7 +101,8 @@ def pseudo_label(
     if config.data.labels != "parts" or config.data.limit is not None:
         odd = "labels" if config.data.labels != "parts" else "limit"
         raise UserError(
-            f"{run.path} was trained with data.{odd} {getattr(config.data, odd)}: train a segmenter without."
+            f"{run.path} was trained with data.{odd} {getattr(config.data, odd)}: "
+            "train a segmenter without that setting."
         )
     root = config.data.root
     if target.resolve().is_relative_to(root.resolve()):

@@ -166,7 +166,8 @@ def _check_answers(model: nn.Module, data: Splits, device: torch.device) -> None
         raise UserError(f"the network does not answer for an image of {shape}: {reason}") from error
     if answers != len(data.train.classes):
         raise UserError(
-            f"the network answers with {answers} classes, and {data.train.name} has {len(data.train.classes)}."
+            f"the network answers with {answers} classes, and {data.train.name} has {len(data.train.classes)}: "
+            "give a network with one logit for each class."
         )
 
 
@@ -186,7 +187,7 @@ def train_seeds(config: Config, seeds: Sequence[int]) -> list[Trained]:
     together.
     """
     if len(set(seeds)) < len(seeds):
-        raise UserError(f"seeds {', '.join(map(str, seeds))} name one twice.")
+        raise UserError(f"seeds {', '.join(map(str, seeds))} name a seed twice: give each seed once.")
     group, deadline = config.name or "run", _deadline(config)
     trained = []
     for seed in seeds:
