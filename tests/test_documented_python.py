@@ -46,6 +46,7 @@ def test_the_page_about_python(names, tmp_path):
     assert names["hardened"] is names["run"].model
 
 
+@pytest.mark.slow
 def test_the_first_screen_of_the_readme(names, monkeypatch):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert readme.index("    make test") < readme.index("```python") < readme.index("counterpart train")

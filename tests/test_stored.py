@@ -268,6 +268,7 @@ def assert_same_weights(file, expected):
         assert (made[name] - wanted[name]).abs().max() <= 1e-3, name
 
 
+@pytest.mark.slow
 def test_another_seed_joins_its_group(stored):
     first = files_of(stored / "runs" / "group" / "seed-0")
     line = COMMANDS["train"]["group"].replace("--seeds 0", "--seeds 0,1")

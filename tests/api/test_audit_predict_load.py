@@ -26,6 +26,7 @@ def digits():
     return test.read(torch.arange(40)), test.labels[:40]
 
 
+@pytest.mark.slow
 def test_an_audit_of_a_run_is_the_commands(digits_run, tmp_path):
     shutil.copytree(digits_run.path, tmp_path / "a")
     shutil.copytree(digits_run.path, tmp_path / "b")

@@ -239,6 +239,7 @@ sys.stdout.write(f"{judged.rows!r} {judged.images('PGD-20').images.sum().item()!
 """
 
 
+@pytest.mark.slow
 def test_every_process_gets_all_rows(tmp_path):
     (tmp_path / "two.py").write_text(TWO)
     source = str(Path(cp.__file__).parents[1])

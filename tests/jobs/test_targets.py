@@ -110,6 +110,7 @@ def timm(tmp_path, photos, target):
     return [str(word) for word in words]
 
 
+@pytest.mark.slow
 def test_a_timm_network_is_evaluated_verified_and_audited(photos, tmp_path):
     weights = tmp_path / "weights.safetensors"
     model = randomly("timm/test_resnet", image_size=160)
