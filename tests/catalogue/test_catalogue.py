@@ -60,8 +60,6 @@ def test_options_of_mask_rules_are_those_of_their_signature_and_settings(key):
     for option in entry.options:
         assert parameters[option.name].default == option.default
         assert f"mask.{option.setting or option.name}" in keys
-    made = entry.load()()
-    assert getattr(made, "middle", 0.5) == entry.facts.middle
 
 
 def test_facts_are_those_of_the_code():

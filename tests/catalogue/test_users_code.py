@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from counterpart import jobs
+from counterpart.build.attacks import Victim, _build_attack
 from counterpart.catalogue.find import _added, find, known_names
 from counterpart.cli import main
 from counterpart.config import resolve
+from counterpart.data.image_sets import ImageSet
 from counterpart.errors import UserError
 from counterpart.rundir import RunDir
 
@@ -26,6 +28,10 @@ def corner(model, images, labels, *, budget, keys, size=1.0):
     """Moves to a random corner of the budget; draws from torch's global generator."""
     noise = torch.rand_like(images).round() * 2 - 1
     return budget.project(images + size * noise, images)
+
+
+corner.norms = ("linf", "l2")
+corner.by_gradient = False
 
 
 class Corner:
@@ -195,7 +201,9 @@ def test_names_that_an_installed_package_adds_are_used_listed_and_suggested(tmp_
     assert main(["train", str(tmp_path / "mine.yaml")]) == 0
     assert main(["evaluate", str(tmp_path / "runs" / "mine")]) == 0
     assert main(["list", "data"]) == 0
-    assert "toy-data" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "toy-data" in said.out
+    assert "toy-attacks runs the code of another package: the module toys." in said.err
     with pytest.raises(UserError, match="Did you mean 'toy-attacks'"):
         find("attacks", "toy-attcks")
 
@@ -215,3 +223,16 @@ def test_global_generators_are_seeded_before_user_code_and_put_back(tmp_path):
     )
     assert torch.equal(one, other)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.usefixtures("toys")
+def test_an_attack_states_its_norms_and_whether_it_follows_gradients():
+    [asked] = resolve({"evaluate": {"attacks": "toys:corner"}}).evaluate.attacks
+    [plain] = resolve({"evaluate": {"attacks": "toys:Corner"}}).evaluate.attacks
+    images = ImageSet(
+        "x", "test", ("a",), torch.zeros(1).long(), torch.arange(1), "", (1, 4, 4), torch.zeros(1, 1, 4, 4)
+    )
+    victim = partial(Victim, classes=2, model=torch.nn.Identity(), images=images, load=lambda _: None)
+    assert [_build_attack(attack, victim("linf")).by_gradient for attack in (asked, plain)] == [False, True]
+    with pytest.raises(UserError, match="attack toys:corner has no l1: it has linf, l2"):
+        _build_attack(asked, victim("l1"))

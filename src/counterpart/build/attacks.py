@@ -11,7 +11,7 @@ from torch import nn
 from ..attacks import official, transfer
 from ..attacks.on_parts import Guides, sorted_guides
 from ..attacks.users_attacks import call_users_attack
-from ..catalogue import Entry, load_code, load_users_object
+from ..catalogue import Entry, load_code, load_users_object, stated_facts
 from ..catalogue.attacks import AttackFacts
 from ..config import EvaluateSettings, EvaluationAttack, readable
 from ..data.image_sets import ImageSet
@@ -95,10 +95,11 @@ def _build_suite(asked: EvaluationAttack, engine: str, victim: Victim) -> list[N
 
 def _build_attack(asked: EvaluationAttack, victim: Victim) -> NamedAttack:
     entry, options = asked.entry, dict(asked.options)
-    _refuse_what_does_not_fit(entry, options, victim)
+    facts = entry.facts if entry.inside else stated_facts(entry.facts, load_users_object(entry.code))
+    _refuse_what_does_not_fit(entry, facts, options, victim)
     if "loss" in options and entry.inside:
         options["loss"] = LOSSES[options["loss"]]
-    if entry.facts.of_parts:
+    if facts.of_parts:
         options |= _build_part_options(asked, victim)
     attack: Callable[..., Attacked]
     attack = partial(entry.load(), **options) if entry.inside else call_users_attack(entry, options)
@@ -109,16 +110,18 @@ def _build_attack(asked: EvaluationAttack, victim: Victim) -> NamedAttack:
         name,
         attack,
         name,
-        parts=entry.facts.of_parts,
-        by_gradient=entry.facts.by_gradient and asked.surrogate is None,
-        nearest=entry.facts.nearest and asked.surrogate is None,
+        parts=facts.of_parts,
+        by_gradient=facts.by_gradient and asked.surrogate is None,
+        nearest=facts.nearest and asked.surrogate is None,
     )
 
 
-def _refuse_what_does_not_fit(entry: Entry[AttackFacts], options: Mapping[str, Any], victim: Victim) -> None:
+def _refuse_what_does_not_fit(
+    entry: Entry[AttackFacts], facts: AttackFacts, options: Mapping[str, Any], victim: Victim
+) -> None:
     """Refuse an attack that lacks the norm, or that aims at more wrong classes than there are."""
-    if victim.norm not in entry.facts.norms:
-        raise UserError(f"attack {entry.key} has no {victim.norm}: it has {', '.join(entry.facts.norms)}.")
+    if victim.norm not in facts.norms:
+        raise UserError(f"attack {entry.key} has no {victim.norm}: it has {', '.join(facts.norms)}.")
     for name in ("target", "targets"):
         if entry.inside and (options.get(name) or 1) > victim.classes - 1:
             raise UserError(

@@ -3,16 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ..catalogue import Entry, describe_source, is_users_code, load_users_object, source_hash
+from ..catalogue import Entry, comes_from_outside, describe_source, find, load_users_object, source_hash
 from ..config import Config, EvaluationAttack
 
 
 def name_users_code(config: Config, attacks: Sequence[EvaluationAttack] = ()) -> list[str]:
     """A sentence for each piece of a user's own code that a run or an evaluation is about to use."""
-    masked = config.train.masked or config.evaluate.eps_low is not None
-    names = [config.data.name, *([config.mask.rule] if masked else []), *(asked.attack for asked in attacks)]
-    names += [] if attacks else [config.model.name]
-    return [describe_source(name) for name in dict.fromkeys(names) if is_users_code(name)]
+    names = [("data", config.data.name), ("models", config.model.name)]
+    if config.train.masked or config.evaluate.eps_low is not None:
+        names.append(("masks", config.mask.rule))
+    names += [("attacks", asked.attack) for asked in attacks]
+    return [
+        describe_source(name, find(kind, name).code)
+        for kind, name in dict.fromkeys(names)
+        if comes_from_outside(kind, name)
+    ]
 
 
 def hash_users_code(config: Config) -> dict[str, str]:

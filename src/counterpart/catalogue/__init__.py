@@ -16,11 +16,13 @@ from .entries import Option as Option
 from .entries import load_code as load_code
 from .find import KINDS as KINDS
 from .find import OBJECT as OBJECT
+from .find import comes_from_outside as comes_from_outside
 from .find import find as find
 from .find import is_users_code as is_users_code
 from .find import known_names as known_names
 from .find import refuse_object as refuse_object
 from .find import sentences as sentences
+from .find import stated_facts as stated_facts
 from .masks import CONTROLS as CONTROLS
 from .masks import MAPS as MAPS
 from .masks import MASK_RULES as MASK_RULES

@@ -10,22 +10,20 @@ class DataFacts:
     """The facts about a data set that other parts of the program read.
 
     Attributes:
-        needs_root: whether the setting ``data.root`` must name a folder.
         has_parts: whether its images come with part masks.
         folder: the function, as module:name, from ``data.root`` to the folder below it that holds the data
             set.
         missing: the function, as module:name, that tells which files such a folder lacks.
         downloads: whether it can be downloaded.
-        of_files: whether its images are files of the user's own, which are prepared as a network wants them.
+        prepared_by_networks: whether its reader lets a network of timm resize and crop each image.
         takes_channels: whether its images can be read as grey ones, by the setting ``data.channels``.
     """
 
-    needs_root: bool = True
     has_parts: bool = False
     folder: str = ""
     missing: str = ""
     downloads: bool = False
-    of_files: bool = False
+    prepared_by_networks: bool = False
     takes_channels: bool = False
 
 
@@ -33,7 +31,7 @@ _ENTRIES = (
     Entry(
         "digits", "digits", "data.digits:load_digits",
         "1,797 scans of handwritten digits that come with scikit-learn",
-        DataFacts(needs_root=False),
+        DataFacts(),
     ),
     Entry(
         "mnist", "MNIST", "data.mnist:load_mnist",
@@ -70,22 +68,24 @@ _ENTRIES = (
     Entry(
         "imagenet", "ImageNet", "data.imagenet:load_imagenet",
         "the ILSVRC 2012 photographs in a thousand classes, from their official files",
-        DataFacts(folder="data.imagenet:imagenet_folder", missing="data.imagenet:missing_files"),
+        DataFacts(
+            folder="data.imagenet:imagenet_folder", missing="data.imagenet:missing_files", prepared_by_networks=True
+        ),
     ),
     Entry(
         "folder", "folder", "data.folder:load_folder",
         "your own images: a folder for each class, below train, val and test if you like",
-        DataFacts(of_files=True, takes_channels=True),
+        DataFacts(prepared_by_networks=True, takes_channels=True),
     ),
     Entry(
         "parts", "parts", "data.parts_folder:load_parts",
         "images with part masks in one folder format (docs/parts-data.md)",
-        DataFacts(has_parts=True, of_files=True),
+        DataFacts(has_parts=True, prepared_by_networks=True),
     ),
     Entry(
         "synthetic-parts", "synthetic-parts", "data.synthetic_parts:load_synthetic_parts",
         "drawn objects with part masks, made when they are needed",
-        DataFacts(needs_root=False, has_parts=True),
+        DataFacts(has_parts=True),
     ),
 )  # fmt: skip
 DATA_SETS = {entry.key: entry for entry in _ENTRIES}

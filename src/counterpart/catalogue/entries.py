@@ -93,14 +93,6 @@ class Entry(Generic[FactsT]):
         """The default of each option, by the name of the option."""
         return {option.name: option.default for option in self.options}
 
-    def option(self, name: str) -> Option:
-        """The option that has this name.
-
-        Raises:
-            KeyError: the entry has no option of that name.
-        """
-        return {option.name: option for option in self.options}[name]
-
     def named(self, values: Mapping[str, Any], show: Any = str) -> str:
         """The title with the values of the options, such as "PGD-50x5 margin"."""
         words = [

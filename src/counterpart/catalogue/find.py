@@ -4,7 +4,7 @@ The entry is one of this package, one that an installed package adds, or a user'
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NoReturn
@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from ..errors import UserError, nearest
 from .attacks import ATTACKS, SUITES, AttackFacts
 from .data import DATA_SETS, DataFacts
-from .entries import Entry
+from .entries import Entry, FactsT
 from .masks import CONTROLS, MAPS, MASK_RULES, MaskFacts
 from .methods import METHODS
 from .models import MODELS, NAMES, ModelFacts
@@ -57,7 +57,7 @@ KINDS: dict[str, Kind] = {
     "controls": Kind("control", CONTROLS, (*CONTROLS,)),
     "maps": Kind("map", MAPS, (*MAPS,)),
     "methods": Kind("method", METHODS, (*METHODS,)),
-    "data": Kind("data set", DATA_SETS, (*DATA_SETS,), DataFacts(needs_root=False), (
+    "data": Kind("data set", DATA_SETS, (*DATA_SETS,), DataFacts(), (
             "(root, **options) -> Splits, a torch Dataset, (images, labels), or a mapping of these by split"
         )),
     "models": Kind(
@@ -102,6 +102,18 @@ def known_names(kind: str) -> list[str]:
     """Every name of a kind, including those that installed packages add."""
     known = KINDS[kind]
     return [*dict.fromkeys([*known.suggestions, *(_added(kind) if known.open else ())])]
+
+
+def comes_from_outside(kind: str, name: str) -> bool:
+    """Whether a name stands for code of a user's own or of another package."""
+    known = KINDS[kind]
+    return name not in known.entries and (is_users_code(name) or name in _added(kind))
+
+
+def stated_facts(facts: FactsT, thing: object) -> FactsT:
+    """The facts about a user's function or class, which it states by attributes of the same names."""
+    stated = {fact.name: getattr(thing, fact.name) for fact in fields(facts) if hasattr(thing, fact.name)}  # type: ignore[arg-type]
+    return replace(facts, **stated)  # type: ignore[type-var]
 
 
 def is_users_code(name: str) -> bool:

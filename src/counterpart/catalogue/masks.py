@@ -16,7 +16,6 @@ class MaskFacts:
             empty for a rule that looks at no parts.
         of_training_images: whether it exists only for images that a user annotated, such as those of training.
         channels: the number of channels that images must have. With None, any number will do.
-        middle: the share that the control "inverse" reflects at.
         above_eps: whether important pixels may get more than eps.
     """
 
@@ -25,7 +24,6 @@ class MaskFacts:
     parts: str = ""
     of_training_images: bool = False
     channels: int | None = None
-    middle: float = 0.5
     above_eps: bool = False
 
 
@@ -55,7 +53,7 @@ _RULES = (
     Entry(
         "mean-preserving", "mean-preserving", "importance.rules:MeanPreserving",
         "the important pixels get more than eps, so that the mean radius is eps",
-        MaskFacts(middle=1.0, above_eps=True),
+        MaskFacts(above_eps=True),
         (_share("share of the pixels that get more than eps"),),
     ),
     Entry(

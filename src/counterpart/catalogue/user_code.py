@@ -80,9 +80,10 @@ def source_hash(thing: Any) -> str:
     return hashlib.sha256(source).hexdigest()[:12]
 
 
-def describe_source(target: str) -> str:
+def describe_source(name: str, code: str) -> str:
     """A sentence that tells whoever reads the output whose code is run."""
-    return f"{target} runs your own code: the file of the module {target.partition(':')[0]}."
+    whose = "your own code" if name == code else "the code of another package"
+    return f"{name} runs {whose}: the module {code.partition(':')[0]}."
 
 
 def reason(error: BaseException) -> str:

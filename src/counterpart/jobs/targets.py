@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import build, devices, distributed
-from ..catalogue import OBJECT, refuse_object
+from ..catalogue import OBJECT, find, refuse_object
 from ..config import Config, plain, resolve
 from ..data.class_map import mapped
 from ..data.decoding import Prepare, fit
@@ -46,7 +46,6 @@ OF_IMAGES = (
     "size",
     "channels",
 )  # of the settings data, what decides the images
-PREPARED = ("folder", "parts", "imagenet")  # data sets whose readers let a network prepare each image
 DESCRIBED = ("model", "classes", "data", "fingerprint", "config")  # what a checkpoint says of its model
 ASKED = 16  # the number of images that show what a model from outside answers with
 FORMS = (
@@ -348,7 +347,7 @@ def _outside(
     config = resolve({"name": name, "train": {"method": "clean"}}, defaults, changes, source=text)
     device = devices.resolve(config.device, config.threads)
     prepared: dict[str, Any] = {}
-    if prepare is not None and config.data.name in PREPARED:
+    if prepare is not None and find("data", config.data.name).facts.prepared_by_networks:
         prepared = {"size": crop, "prepare": _resized_first(prepare, config.data.size)}
     images, doubts = _split(config, device, trained_on, **prepared)
     model, notes = load(config)
