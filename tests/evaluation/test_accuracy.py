@@ -11,9 +11,10 @@ from counterpart.attacks import pgd
 from counterpart.budget import L2, Linf
 from counterpart.data.image_sets import ImageSet
 from counterpart.errors import UserError
-from counterpart.evaluation import accuracy
-from counterpart.evaluation.accuracy import Procedure, chunks_of, evaluate, judge, metrics, predictions, quick
+from counterpart.evaluation import summaries
+from counterpart.evaluation.accuracy import Procedure, chunks_of, evaluate, judge, predictions, quick
 from counterpart.evaluation.ledger import Ledger, weights_hash
+from counterpart.evaluation.summaries import metrics
 from counterpart.protocols import Attacked, NamedAttack
 from counterpart.statistics import wilson
 
@@ -233,7 +234,7 @@ def test_images_that_are_asked_for_later_are_made_then(images, tmp_path):
 
 def test_the_table_has_a_line_per_image(images, tmp_path):
     rows = run(images, tmp_path, [PGD])
-    accuracy.write_table(tmp_path / "images.csv", rows, images.classes)
+    summaries.write_table(tmp_path / "images.csv", rows, images.classes)
     with (tmp_path / "images.csv").open() as file:
         table = list(csv.DictReader(file))
     assert len(table) == 40

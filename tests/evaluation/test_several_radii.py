@@ -14,11 +14,12 @@ from counterpart.attacks.fast_adaptive_boundary import fab
 from counterpart.budget import L2, Linf
 from counterpart.data.image_sets import ImageSet
 from counterpart.errors import UserError
-from counterpart.evaluation import accuracy
-from counterpart.evaluation.accuracy import Procedure, chunks_of, evaluate, median_distances, metrics, rows_at
+from counterpart.evaluation import summaries
+from counterpart.evaluation.accuracy import Procedure, chunks_of, evaluate
 from counterpart.evaluation.ledger import Ledger, LedgerRow
 from counterpart.evaluation.memory_ledger import MemoryLedger
 from counterpart.evaluation.model_checks import result_doubts
+from counterpart.evaluation.summaries import median_distances, metrics, rows_at
 from counterpart.evaluation.verify import verify
 from counterpart.protocols import Attacked, NamedAttack
 
@@ -341,7 +342,7 @@ def test_distances_of_a_single_radius(images, tmp_path):
 
 def test_the_table_says_at_which_radius_and_how_far(images, tmp_path):
     rows = run(images, None, [DEEPFOOL, PGD])
-    accuracy.write_table(tmp_path / "images.csv", rows, images.classes)
+    summaries.write_table(tmp_path / "images.csv", rows, images.classes)
     with (tmp_path / "images.csv").open() as file:
         table = list(csv.DictReader(file))
     assert list(table[0])[-3:] == ["backwards", "radius", "distance DeepFool"]
@@ -365,7 +366,7 @@ def test_doubts_about_attacks_count_each_radius_alone():
     assert [row.fooled for row in (first[0], first[-1])] == [("strong",), ()]
     assert [doubt.name for doubt in result_doubts(first, attacks)] == ["gap between attacks"]
     second = rows_at(rows, attacks, RADII[1], RADII)
-    assert [row.fooled for row in (second[0], second[-1])] == [(accuracy.SMALLER,), ("PGD-10",)]
+    assert [row.fooled for row in (second[0], second[-1])] == [(summaries.SMALLER,), ("PGD-10",)]
     assert result_doubts(second, attacks) == []  # what fell before was missed by none
 
 

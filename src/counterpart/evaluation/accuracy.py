@@ -8,15 +8,11 @@ counts only if the original model in float32 is fooled by exactly the returned p
 ``budget.contains`` says that these pixels are allowed.
 """
 
-import csv
 import math
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,14 +26,10 @@ from ..data.loaders import batches
 from ..data.transforms import as_floats
 from ..errors import NotFinite, UserError
 from ..models.modes import eval_mode
-from ..numerals import readable
 from ..progress import track
 from ..protocols import Attack, Classifier, NamedAttack
-from ..records import Record
-from ..rundir import write_atomically
 from ..seeding import Keys
-from ..statistics import wilson
-from .ledger import CLEAN, Ledger, LedgerRow, Unit, weights_hash
+from .ledger import Ledger, LedgerRow, Unit, weights_hash
 from .survivors import Standing, Turn, take_turns
 
 NO_GRADIENT = (
@@ -451,144 +443,3 @@ def _numbers(parts: Sequence[Tensor]) -> list[float | None] | None:
     if not parts:
         return None
     return [value if math.isfinite(value) else None for part in parts for value in part.tolist()]
-
-
-def write_table(path: Path, rows: Sequence[LedgerRow], classes: Sequence[str]) -> None:
-    """Write the table of all images as a CSV file, one line per image.
-
-    With several radii, a column has the radius at which the image fell. An attack that looks for the nearest
-    adversarial image has a column with its distance.
-    """
-    several = any(row.radii for row in rows)
-    telling = list(dict.fromkeys(name for row in rows for name in row.distances))
-
-    def write(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            columns = ["index", "label", "clean", "first_fooled_by", "answer", "forwards", "backwards"]
-            columns += ["radius"] if several else []
-            table.writerow([*columns, *(f"distance {name}" for name in telling)])
-            for r in rows:
-                names = [classes[r.label], classes[r.clean], r.fooled_by, classes[r.answer]]
-                radius = [r.radii[0] if r.radii else ""] if several else []
-                distances = [r.distances.get(name, "") for name in telling]
-                table.writerow([r.index, *names, r.forwards, r.backwards, *radius, *distances])
-
-    write_atomically(path, write)
-
-
-SMALLER = "a smaller radius"  # the name given to whatever felled an image there
-
-
-def rows_at(
-    rows: Sequence[LedgerRow],
-    attacks: Sequence[NamedAttack],
-    radius: float,
-    radii: Sequence[float],
-    individual: bool = False,
-) -> list[LedgerRow]:
-    """The rows as they stand at one of several radii, with names of attacks in place of names of units.
-
-    An image that fell at a smaller radius is said to be fooled by ``SMALLER``. With ``individual`` it is said
-    to be fooled by the attacks that fooled it there.
-    """
-    attack_of = {unit: attack.name for unit, attack in units_of(attacks, radii).items()}
-    made = []
-    for row in rows:
-        falls = list(zip(row.fooled, row.radii, strict=True))
-        here = {attack_of[unit]: None for unit, at in falls if at == radius or (individual and at < radius)}
-        before = [] if individual or all(at >= radius for _, at in falls) else [SMALLER]
-        made.append(replace(row, fooled=(*before, *here), radii=()))
-    return made
-
-
-def metrics(
-    rows: Sequence[LedgerRow],
-    classes: Sequence[str],
-    attacks: Sequence[NamedAttack],
-    details: dict[str, Any],
-    seconds: float,
-    individual: bool = False,
-    radii: Sequence[float] = (),
-) -> list[Record]:
-    """The accuracies with their 95 % intervals: clean, after each line of attacks, and in the worst case.
-
-    A line is one row of the results; it may gather several attacks. It counts the images that it and all
-    earlier lines left standing, or with ``individual`` those that it alone left standing.
-
-    With several radii, each radius has its own records, whose details say ``eps``. The records of the largest
-    radius have the same names as those of an evaluation of one radius. The others have names such as
-    "accuracy/PGD-20 at 4/255".
-    """
-    details = {**details, "individual": individual}
-
-    def record(name: str, stands: Sequence[bool], **more: Any) -> Record:
-        return _accuracy(name, stands, rows, classes, {**details, **more}, seconds)
-
-    made = [record(CLEAN, [row.right for row in rows])]
-    if not radii:
-        standing = _standing(rows, attacks, individual)
-        return made + [record(name, stands) for name, stands in standing.items()]
-    for radius in radii:
-        here = rows_at(rows, attacks, radius, radii, individual)
-        at = "" if radius == radii[-1] else f" at {readable(radius)}"
-        standing = _standing(here, attacks, individual)
-        made += [record(f"{name}{at}", stands, eps=radius) for name, stands in standing.items()]
-    return made
-
-
-def _standing(
-    rows: Sequence[LedgerRow], attacks: Sequence[NamedAttack], individual: bool
-) -> dict[str, list[bool]]:
-    """A mapping from each line, and from "worst case", to whether each image stands after it."""
-    survivors = {}
-    so_far: set[str] = {SMALLER}
-    for line in dict.fromkeys(attack.line for attack in attacks):
-        here = {attack.name for attack in attacks if attack.line == line}
-        so_far = here if individual else so_far | here
-        survivors[line] = [row.right and so_far.isdisjoint(row.fooled) for row in rows]
-    survivors["worst case"] = [row.right and not row.fooled for row in rows]
-    return survivors
-
-
-def median_distances(rows: Sequence[LedgerRow], details: Mapping[str, Any]) -> list[Record]:
-    """The median distance to the nearest adversarial image, for each attack that looks for it.
-
-    The median is taken over the images that the attack met, all of which the model gets right. The value is
-    None where the attack found nothing for half of them.
-    """
-    made = []
-    for name in dict.fromkeys(name for row in rows for name in row.distances):
-        met = [row.distances[name] for row in rows if name in row.distances]
-        middle = statistics.median(met)
-        value = middle if math.isfinite(middle) else None
-        without = sum(math.isinf(distance) for distance in met)
-        counted = {**details, "without": without}
-        made.append(Record("metric", f"median distance/{name}", value, len(met), details=counted))
-    return made
-
-
-def _accuracy(
-    name: str,
-    right_images: Sequence[bool],
-    rows: Sequence[LedgerRow],
-    classes: Sequence[str],
-    details: dict[str, Any],
-    seconds: float,
-) -> Record:
-    """The record of one accuracy, with its interval, the counts of each class and the passes."""
-    per_class = {classes[label]: [0, 0] for label in sorted({row.label for row in rows})}
-    for row, right in zip(rows, right_images, strict=True):
-        counts = per_class[classes[row.label]]
-        counts[0] += right
-        counts[1] += 1
-    passes = {"forwards": sum(r.forwards for r in rows), "backwards": sum(r.backwards for r in rows)}
-    return Record(
-        kind="metric",
-        name=f"accuracy/{name}",
-        value=sum(right_images) / len(rows),
-        n=len(rows),
-        interval=wilson(sum(right_images), len(rows)),
-        details={**details, "per_class": per_class, **passes},
-        seconds=seconds,
-    )

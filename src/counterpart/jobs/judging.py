@@ -19,7 +19,7 @@ from ..config import plain, readable
 from ..data.image_sets import ImageSet, balanced_subset
 from ..data.mask_files import masks_fingerprint
 from ..errors import UserError
-from ..evaluation import accuracy, part_quality
+from ..evaluation import accuracy, part_quality, summaries
 from ..evaluation.accuracy import Procedure, widest
 from ..evaluation.ledger import Ledger, LedgerRow, weights_hash
 from ..evaluation.memory_ledger import MemoryLedger
@@ -347,10 +347,10 @@ def _metrics(case: Case, rows: Sequence[LedgerRow], details: Mapping[str, Any]) 
     target, wanted = case.target, case.target.config.evaluate
     details, seconds = dict(details), case.ledger.seconds()
     radii = case.radii if len(case.radii) > 1 else ()
-    made = accuracy.metrics(
+    made = summaries.metrics(
         rows, case.images.classes, case.attacks, details, seconds, wanted.individual, radii
     )
-    made += accuracy.median_distances(rows, details)
+    made += summaries.median_distances(rows, details)
     return [replace(metric, seed=target.config.seed, config=target.who["config"]) for metric in made]
 
 
@@ -361,7 +361,7 @@ def _result_doubts(case: Case, rows: Sequence[LedgerRow]) -> list[Doubt]:
         return result_doubts(rows, case.attacks, individual)
     doubts: dict[str, Doubt] = {}
     for radius in radii:
-        here = accuracy.rows_at(rows, case.attacks, radius, radii, individual)
+        here = summaries.rows_at(rows, case.attacks, radius, radii, individual)
         for doubt in result_doubts(here, case.attacks, individual):
             doubts.setdefault(doubt.name, Doubt(doubt.name, f"at radius {readable(radius)}, {doubt.text}"))
     return list(doubts.values())
@@ -392,7 +392,7 @@ def keep(case: Case, rows: Sequence[LedgerRow], made: Sequence[Record]) -> None:
     known = {r.name for r in run.records() if r.details.get("evaluation") == case.key}
     table, panel, summary = folder / "images.csv", folder / "panel.safetensors", folder / "result.json"
     if not {"images", "panel", "result"} <= known:
-        accuracy.write_table(table, rows, case.images.classes)
+        summaries.write_table(table, rows, case.images.classes)
         _write_panel(case, panel, rows)
         text = json.dumps(_summary(case, made), indent=1)
         write_atomically(summary, lambda path: path.write_text(text, encoding="utf-8"))
