@@ -17,7 +17,7 @@ from counterpart.build import hash_config, name_method
 from counterpart.catalogue import DATA_SETS
 from counterpart.cli import main
 from counterpart.config import resolve
-from counterpart.jobs.judging import case_of
+from counterpart.jobs.case import case_of
 from counterpart.jobs.targets import open_targets
 from counterpart.records import fingerprint
 from counterpart.renamed_settings import in_current_words

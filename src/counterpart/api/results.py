@@ -21,6 +21,8 @@ from ..evaluation.model_checks import Doubt
 from ..evaluation.verify import Verified, verify
 from ..jobs import judging
 from ..jobs.auditing import Audited
+from ..jobs.case import Case, budgets_of
+from ..jobs.keeping import keep
 from ..numerals import readable
 from ..records import Record
 from ..report import write_report
@@ -227,7 +229,7 @@ class Judgement:
             case.images,
             case.attacks,
             case.ledger,
-            budget_of=judging.budgets_of(case.ledger, case.identity),
+            budget_of=budgets_of(case.ledger, case.identity),
             batch_size=wanted.batch_size,
             device=case.target.device,
             individual=wanted.individual,
@@ -244,10 +246,10 @@ class Judgement:
         saved = self._case_in(Path(folder).expanduser())
         judging.open_ledger(saved)
         self._case.ledger.write_to(saved.ledger)
-        judging.keep(saved, self.rows, self.records)
+        keep(saved, self.rows, self.records)
         return saved.target.run.path
 
-    def _case_in(self, folder: Path) -> judging.Case:
+    def _case_in(self, folder: Path) -> Case:
         """The same evaluation, kept in a folder."""
         config = self._case.target.config.model_copy(update={"runs": folder.parent, "name": folder.name})
         target = replace(self._case.target, run=RunDir(folder), config=config, has_folder=True)

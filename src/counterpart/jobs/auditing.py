@@ -17,7 +17,7 @@ from ..evaluation.masking_checks import Behaviour, audit
 from ..evaluation.memory_ledger import MemoryLedger
 from ..protocols import NamedAttack
 from ..records import Record, fingerprint
-from .judging import Case, case_of
+from .case import Case, case_of
 from .notes import say
 from .recognition import recognise_model
 from .targets import Target, claim, open_targets

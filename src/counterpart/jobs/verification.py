@@ -17,7 +17,7 @@ from ..protocols import NamedAttack
 from ..records import Record, fingerprint
 from ..renamed_settings import in_current_words
 from ..rundir import RunDir, members
-from .judging import budgets_of
+from .case import budgets_of
 from .targets import open_targets
 
 SHOWN = 5  # the number of mismatches of an evaluation that are named

@@ -1,0 +1,180 @@
+"""What an evaluation judges, and how: a target with everything that decides the result."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+
+from .. import build
+from ..attacks.auto_attack import finish
+from ..batch import Batch
+from ..budget import Budget
+from ..build.attacks import Victim
+from ..data.image_sets import ImageSet, balanced_subset
+from ..data.mask_files import masks_fingerprint
+from ..errors import UserError
+from ..evaluation import accuracy
+from ..evaluation.accuracy import Procedure
+from ..evaluation.ledger import Ledger, weights_hash
+from ..evaluation.memory_ledger import MemoryLedger
+from ..evaluation.radii import budgets_from, budgets_of_planes
+from ..models.inference import InferenceView
+from ..protocols import Classifier, NamedAttack
+from ..records import fingerprint
+from ..renamed_settings import in_first_words
+from .targets import Target, surrogate
+from .views import settle_form, with_form
+
+RADII = "radii.safetensors"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A target, together with all that decides the result of its evaluation.
+
+    Attributes:
+        target: the model and its folder.
+        images: the images that are evaluated.
+        norm: the norm of the budget: "linf", "l2" or "l1".
+        eps: the radius of the budget, or the largest where there are several.
+        radii: all radii, rising.
+        budget: the budget that norm and eps make.
+        attacks: the attacks, in the order in which they run.
+        view: the view of the model that the attacks search on.
+        identity: everything that decides the ledger's rows.
+        why: the reason why the view is not of the fast form, or None where it is.
+    """
+
+    target: Target
+    images: ImageSet
+    norm: str
+    eps: float
+    radii: Sequence[float]
+    budget: Budget
+    attacks: Sequence[NamedAttack]
+    view: InferenceView
+    identity: Mapping[str, Any]
+    why: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The name of the evaluation."""
+        return fingerprint(self.identity)
+
+    @cached_property
+    def map_view(self) -> InferenceView:
+        """The view that maps are drawn from. It is another one where maps need more than attacks do."""
+        options = build.choose_view_options(self.target.config)
+        if not any(options.values()):
+            return self.view
+        precision = self.target.config.evaluate.precision
+        return InferenceView(self.target.model, precision=precision, form=self.view.form, **options)
+
+    @property
+    def procedure(self) -> Procedure:
+        """The procedure by which the case is evaluated."""
+        wanted = self.target.config.evaluate
+        return Procedure(
+            chunk_size=wanted.chunk_size,
+            batch_size=wanted.batch_size,
+            device=self.target.device,
+            seed=self.target.config.seed,
+            individual=wanted.individual,
+            save_images=wanted.save_images,
+        )
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger of the rows, in the run's folder, or in memory where nothing shall be written."""
+        chunks = accuracy.chunks_of(self.images, self.target.config.evaluate.chunk_size)
+        if not self.target.has_folder:
+            return MemoryLedger(chunks=chunks)
+        return Ledger(self.target.run.path / "evaluations" / self.key, chunks)
+
+
+def case_of(target: Target, kind: str = "evaluations") -> Case:
+    """The case of a target: what to evaluate, and how.
+
+    ``kind`` names the folder of the run that keeps the form of the view.
+    """
+    config, images = target.config, target.images
+    wanted = config.evaluate
+    if wanted.n is not None:
+        images = balanced_subset(images, wanted.n, seed=0)  # every run is judged on the same images
+    norm = wanted.norm or config.attack.norm
+    if norm != config.attack.norm and wanted.eps is None:
+        raise UserError(
+            f"evaluate.norm {norm} differs from training's {config.attack.norm}: give its radius with --evaluate.eps."
+        )
+    radii = wanted.radii or (config.attack.eps,)
+    eps, several = radii[-1], len(radii) > 1
+    drawn = {**config.mask.model_dump(exclude={"files"}), "eps_low": wanted.eps_low}
+    mask = in_first_words({"mask": drawn})["part"]
+    if (users_masks := masks_fingerprint(images)) is not None:
+        mask["masks"] = users_masks
+    elsewhere = {"data": config.data.model_dump(exclude_unset=True)}
+    surrogates = {}
+
+    def load(text: str) -> Classifier:
+        model = surrogate(text, target.device, elsewhere)
+        surrogates[text] = weights_hash(model)
+        return model
+
+    attacks = build.build_attacks(wanted, Victim(norm, target.classes, target.model, images, load))
+    in_float32 = wanted.precision == "bf16" and bool(attacks)
+    names = [*attacks, *(finish(target.model, norm, target.classes) if in_float32 else ())]
+    identity = {
+        "model": weights_hash(target.model),
+        "who": dict(target.who),
+        "attacks": [[named.name, named.line] for named in names],
+        "surrogates": surrogates,
+        "options": [spec.model_dump(exclude_none=True) for spec in wanted.attacks],
+        "norm": norm,
+        "eps": list(radii) if several else eps,
+        **({"nearest": [named.name for named in names if named.nearest]} if several else {}),
+        **({} if wanted.eps_low is None else {"mask": mask}),
+        **({} if not (code := build.hash_users_code(config)) else {"code": code}),
+        "data": [images.name, images.split, images.fingerprint],
+        "shape": images.shape,
+        "labels": config.data.labels,
+        "images": fingerprint(images.index.tolist()),
+        "n": len(images),
+        "seed": config.seed,
+        "individual": wanted.individual,
+        "engine": wanted.engine,
+        "precision": wanted.precision,
+        "batch_size": wanted.batch_size,
+        "chunk_size": wanted.chunk_size,
+        "threads": torch.get_num_threads(),
+        "device": target.device.type,
+        **({} if target.about is None else {"object": target.about}),
+    }
+    folder = target.run.path / kind if target.has_folder else None
+    form, why = settle_form(folder, identity, target.model, images, target.device)
+    if in_float32:
+        attacks += finish(InferenceView(target.model, form=form), norm, target.classes)
+    view = InferenceView(target.model, precision=wanted.precision, form=form)
+    budget = build.build_budget(norm, eps)
+    return Case(target, images, norm, eps, radii, budget, attacks, view, with_form(identity, form), why)
+
+
+def budgets_of(ledger: Ledger, identity: Mapping[str, Any]) -> accuracy.Budgets:
+    """The budgets of an evaluation's attacks.
+
+    They come from the planes of radii in its ledger, from one radius for all images, or from each of several
+    radii.
+    """
+    if "mask" in identity and isinstance(ledger, MemoryLedger):
+        return budgets_of_planes(*ledger.radii)
+    if "mask" in identity:
+        return budgets_from(ledger.folder / RADII)
+    norm, eps = identity["norm"], identity["eps"]
+    if isinstance(eps, list):
+        return {radius: partial(_same_for_all, build.build_budget(norm, radius)) for radius in eps}
+    return partial(_same_for_all, build.build_budget(norm, eps))
+
+
+def _same_for_all(budget: Budget, _: Batch) -> Budget:
+    return budget

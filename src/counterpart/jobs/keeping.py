@@ -1,0 +1,124 @@
+"""What an evaluation leaves in its run folder: a table, pictures, a summary and records."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .. import build
+from ..evaluation import summaries
+from ..evaluation.ledger import LedgerRow
+from ..evaluation.panel import PanelAttack, PanelRule, draw_pictures
+from ..importance.rules import constant
+from ..protocols import Rule
+from ..records import Record
+from ..rundir import write_atomically
+from .accuracy_table import DISTANCE, accuracy_by_radius
+from .case import Case
+
+
+def keep(case: Case, rows: Sequence[LedgerRow], made: Sequence[Record]) -> None:
+    """Write those of table, panel, summary and records that are not there yet."""
+    run, folder = case.target.run, case.ledger.folder
+    known = {r.name for r in run.records() if r.details.get("evaluation") == case.key}
+    table, panel, summary = folder / "images.csv", folder / "panel.safetensors", folder / "result.json"
+    if not {"images", "panel", "result"} <= known:
+        summaries.write_table(table, rows, case.images.classes)
+        _write_panel(case, panel, rows)
+        text = json.dumps(_summary(case, made), indent=1)
+        write_atomically(summary, lambda path: path.write_text(text, encoding="utf-8"))
+    shown = f"under {case.attacks[0].name}" if case.attacks else "without attack"
+    lacking = _lacking(case)
+    why = (
+        f" Training's mask is {lacking}, which these images lack: their full radius is shown."
+        if lacking
+        else ""
+    )
+    files = [
+        (table, "images", f"Per-image results of {run.name}."),
+        (panel, "panel", f"Images of {run.name} {shown}, or what fooled them first.{why}"),
+        (summary, "result", f"Result of {run.name} under the field names of RobustBench."),
+    ]
+    artifacts = [run.artifact(file, name, caption) for file, name, caption in files]
+    more = {"evaluation": case.key, "fingerprint": case.images.fingerprint}
+    artifacts = [replace(record, details={**record.details, **more}) for record in artifacts]
+    run.add([record for record in [*made, *artifacts] if record.name not in known])
+
+
+def _write_panel(case: Case, path: Path, rows: Sequence[LedgerRow]) -> None:
+    config = case.target.config
+    same = case.norm == config.attack.norm  # the radii of training mean nothing in another norm than theirs
+    narrowed = config.train.masked and same
+    rule: Rule = constant
+    if narrowed and _lacking(case) is None:
+        rule = build.build_rule(config, case.target.who.get("trained_eps_low"))
+    size = config.evaluate.chunk_size
+
+    def fooling(position: int) -> Tensor | None:
+        saved = case.ledger.images(rows[position].fooled_by, position // size)
+        return None if saved is None else saved[0][saved[1].index(position)]
+
+    full = build.build_training_budget(config) if narrowed else case.budget
+    draw_pictures(
+        case.target.model,
+        case.images,
+        rows,
+        attack=PanelAttack(case.view, case.budget, case.attacks[:1]),
+        training=PanelRule(case.map_view, config.mask.map, rule, full),
+        fooling=fooling,
+        device=case.target.device,
+        seed=config.seed,
+    ).write(path)
+
+
+def _lacking(case: Case) -> str | None:
+    """The name of what training's mask was drawn from, where the images that are judged lack it."""
+    if case.target.config.train.masked:
+        match case.target.config.mask.rule:
+            case "file" if case.images.masks is None:
+                return "a file for each training image"
+            case "annotated-parts" if case.images.parts is None:
+                return "their annotated parts"
+    return None
+
+
+def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:
+    """The result under RobustBench's field names (percentages as text), followed by fields of our own."""
+    values = {r.name.removeprefix("accuracy/"): r for r in made if not r.name.startswith(DISTANCE)}
+    target, wanted = case.target, case.target.config.evaluate
+    standard = [
+        spec
+        for spec in wanted.attacks
+        if spec.attack == "autoattack" and spec.options["version"] == "standard"
+    ]
+    exact = bool(standard) and wanted.precision == "float32" and target.classes >= 4
+    eps = case.eps * 255
+    return {
+        "name": target.run.name,
+        "dataset": case.images.name,
+        "architecture": target.config.model.name,
+        "eps": f"{eps:.4g}/255" if case.norm == "linf" else f"{case.eps:g}",
+        "clean_acc": f"{100 * (values['clean'].value or 0):.2f}",
+        "autoattack_acc": f"{100 * (values['worst case'].value or 0):.2f}" if exact else None,
+        "reported": None,
+        "unreliable": bool(made[0].details["doubts"]),
+        "counterpart": {
+            "norm": case.norm,
+            **({"curve": _curve(case, made)} if len(case.radii) > 1 else {}),
+            "n": len(case.images),
+            "accuracies": {name: [r.value, r.interval] for name, r in values.items()},
+            "doubts": made[0].details["doubts"],
+            "identity": case.identity,
+        },
+    }
+
+
+def _curve(case: Case, made: Sequence[Record]) -> list[dict[str, Any]]:
+    """The accuracies at each radius, with the smallest radius first."""
+    return [
+        {"eps": radius, "accuracies": {line: [r.value, r.interval] for line, r in here.items()}}
+        for radius, here in accuracy_by_radius(case.radii, made).items()
+    ]
