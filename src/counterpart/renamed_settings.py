@@ -30,6 +30,7 @@ YOUNGER = {
     "data.split_of": None,
     "mask.options": None,
     "model.options": None,
+    "model.encoder_init": None,
 }
 
 CURRENT_WORDS = {first: current for current, first in FIRST_WORDS.items()}

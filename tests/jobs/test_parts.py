@@ -1,6 +1,7 @@
 """Part models from the first command to the last: training, a checkpoint that says what the model is, evaluation."""
 
 import pytest
+import timm
 import torch
 from PIL import Image
 
@@ -98,3 +99,27 @@ def test_what_training_cannot_do_is_refused_before_anything_is_written(tmp_path)
     with pytest.raises(UserError, match=r"data\.shift is for judging a model"):
         jobs.train(shifted)
     assert not RunDir(tmp_path / "parts").path.exists()
+
+
+def test_an_encoder_starts_from_a_file_or_a_run_and_never_asks_the_hub(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    file = tmp_path / "weights.pt"
+    torch.save({"state_dict": timm.create_model("test_resnet").state_dict()}, file)
+    short = {"mask": {}, "train": {**TINY["train"], "method": "at", "epochs": 1, "c_seg": None}}
+
+    def train(name, kind, **model):
+        model = {"name": f"parts/{kind}", "encoder": "timm/test_resnet", "pretrained": True, **model}
+        c_seg = {} if kind == "baseline" else {"train": {"c_seg": 0.4}}
+        jobs.train(resolve({**TINY, **short, "model": model}, {"name": name, "runs": str(tmp_path), **c_seg}))
+
+    train("classifier", "baseline", encoder_init=str(file))
+    assert "tensors fitted; left out: fc." in capsys.readouterr().out
+    train("finder", "pixel", encoder_init=str(tmp_path / "classifier"))
+    assert "tensors fitted; left out: fc, mean, std." in capsys.readouterr().out
+    with pytest.raises(
+        UserError, match=r"holds no part model: --model.encoder-init starts the encoder alone"
+    ):
+        train("whole", "pixel", init=str(file))
+    with pytest.raises(UserError, match=r"encoder_init .* has no effect with model.init"):
+        train("twice", "pixel", init=str(file), encoder_init=str(file))
+    assert not (tmp_path / "whole").exists()

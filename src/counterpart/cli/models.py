@@ -16,7 +16,8 @@ SETTINGS: Collection[str] = tuple(
     key
     for key, _ in settings()
     if key.startswith("model.")
-    and key not in ("model.name", "model.init", "model.pretrained", "model.normalisation")
+    and key
+    not in ("model.name", "model.init", "model.encoder_init", "model.pretrained", "model.normalisation")
 )
 SECTIONS = ("model",)
 

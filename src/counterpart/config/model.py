@@ -39,6 +39,12 @@ class ModelSettings(Section):
         "for another number of classes is replaced by a new one.",
         default=None,
     )
+    encoder_init: str | None = setting(
+        "For part models and parts/baseline: start the encoder alone from these weights: a classifier or encoder with "
+        "the names of timm or torchvision, as a .safetensors, .pt or .pth file, or a run folder. The head of a "
+        "classifier is left out.",
+        default=None,
+    )
     normalisation: Literal["none", "half", "cifar10", "cifar100", "imagenet"] | None = setting(
         "For ARCHITECTURE@WEIGHTS: the normalisation that the network was trained with, where its file does not say. "
         "half: mean and standard deviation 0.5.",
@@ -97,6 +103,14 @@ class ModelSettings(Section):
     def part_options(self) -> dict[str, object]:
         """The settings of a part model that its kind has, by name."""
         return {name: getattr(self, name) for name in _part_settings(self.name)}
+
+    @model_validator(mode="after")
+    def _starts_once(self) -> "ModelSettings":
+        if not self.name.startswith("parts/"):
+            self.without_effect("encoder_init", reason=f"with model.name {self.name}: use model.init")
+        elif self.init is not None:
+            self.without_effect("encoder_init", reason="with model.init, which starts the whole network")
+        return self
 
     @model_validator(mode="after")
     def _has_these_options(self) -> "ModelSettings":

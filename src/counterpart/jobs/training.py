@@ -145,11 +145,22 @@ def _refuse_settings_of_judging(config: Config) -> None:
 
 def _new_model(config: Config, about: Mapping[str, Any]) -> nn.Module:
     """The network of a configuration, with the weights that training starts from."""
-    pretrained = config.model.pretrained and config.model.init is None
-    model = build.build_model(about, config.seed, pretrained=pretrained)
-    if config.model.init is not None:
-        weights, source = weights_of(config.model.init)
+    settings = config.model
+    from_file = settings.init is not None or settings.encoder_init is not None
+    model = build.build_model(about, config.seed, pretrained=settings.pretrained and not from_file)
+    if settings.init is not None:
+        weights, source = weights_of(settings.init)
+        if settings.segments and not any("segmenter." in name for name in weights):
+            raise UserError(
+                f"{source} holds no part model: --model.encoder-init starts the encoder alone from its weights."
+            )
         start_from(model, weights, source)
+    if settings.encoder_init is not None:
+        from ..models.encoder_weights import start_encoder_from  # timm takes long to import
+
+        assert isinstance(model, ImageClassifier)
+        weights, source = weights_of(settings.encoder_init)
+        say([start_encoder_from(model, weights, source, settings.encoder)])
     return model
 
 

@@ -40,7 +40,8 @@ def create(
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         what = f"cannot load the pretrained weights of {name}" if pretrained else f"cannot build {name}"
-        raise UserError(f"{what}: {reason}") from error
+        advice = " Weights on the disk: --model.init FILE." if pretrained else ""
+        raise UserError(f"{what}: {reason}{advice}") from error
     if not hasattr(backbone, "get_classifier"):
         raise UserError(f"{name} is no classifier: it has no final layer. Choose a network with one.")
     if not isinstance(backbone.get_classifier(), nn.Module):

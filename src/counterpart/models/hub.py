@@ -97,8 +97,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
         source: names the weights in errors.
     """
     expected = model.state_dict()
-    wrong = _differing_shapes(expected, weights)
-    head = _classifier_names(model)
+    wrong = differing_shapes(expected, weights)
+    head = head_names(model)
     if (
         set(wrong) <= head
         and not _differing_names(expected, weights)
@@ -112,7 +112,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
 
 def classes_in(model: ImageClassifier, weights: Mapping[str, Tensor]) -> int:
     """The number of classes that these weights were trained on; the model's own number if they do not say."""
-    bare = [name.removeprefix("backbone.") for name in _classifier_names(model) if name.endswith("weight")]
+    bare = [name.removeprefix("backbone.") for name in head_names(model) if name.endswith("weight")]
     counts = [weights[n].shape[0] for name in bare for n in (name, f"backbone.{name}") if n in weights]
     return counts[0] if counts else model.num_classes
 
@@ -133,8 +133,8 @@ def start_from(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> 
     if bare and isinstance(model, ImageClassifier):
         weights = {f"backbone.{name}": tensor for name, tensor in weights.items()}
         weights |= {name: expected[name] for name in ("mean", "std")}
-    head = _classifier_names(model)
-    wrong = [name for name in _differing_shapes(expected, weights) if name in head]
+    head = head_names(model)
+    wrong = [name for name in differing_shapes(expected, weights) if name in head]
     replaced = _only_classes_differ(expected, weights, wrong)
     if replaced:
         weights = {name: tensor for name, tensor in weights.items() if name not in head}
@@ -192,7 +192,7 @@ def _names_in_archive(path: Path) -> list[str]:
         return []  # whoever asks refuses the file in any case, and says that it is damaged
 
 
-def _classifier_names(model: nn.Module) -> set[str]:
+def head_names(model: nn.Module) -> set[str]:
     """The names of the final layer's parameters."""
     if not isinstance(model, ImageClassifier):
         return set()
@@ -214,23 +214,24 @@ def _only_classes_differ(
 
 def _differing_names(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
     """Say which names are missing and which are unexpected."""
-    missing = [f"missing {name}" for name in expected if name not in weights and not _optional(name)]
+    missing = [f"missing {name}" for name in expected if name not in weights and not optional(name)]
     return missing + [f"unexpected {name}" for name in weights if name not in expected]
 
 
-def _optional(name: str) -> bool:
+def optional(name: str) -> bool:
     """Whether a name is a batch counter: state dicts older than PyTorch 0.4.1 lack them, and eval mode needs none."""
     return name.endswith("num_batches_tracked")
 
 
-def _differing_shapes(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+def differing_shapes(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+    """The names of tensors that both have, in different shapes."""
     return [name for name in expected if name in weights and expected[name].shape != weights[name].shape]
 
 
 def _refuse_mismatch(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str) -> None:
     wrong = _differing_names(expected, weights) + [
         f"{name} of shape {tuple(weights[name].shape)} instead of {tuple(expected[name].shape)}"
-        for name in _differing_shapes(expected, weights)
+        for name in differing_shapes(expected, weights)
     ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""

@@ -23,6 +23,7 @@ from .part_heads import (
 )
 from .segmenters import Segmenter, statistics
 
+ENCODER = "backbone.segmenter.encoder."  # before the names of an encoder's tensors in a part model
 HEADS = ("downsampled", "bounding-box", "two-headed", "pixel")
 
 # The classifier of the same encoder, and of the same weights where timm has them.
@@ -223,13 +224,18 @@ def _baseline(
 
     The published code put the new layer of its EfficientNet where the network never calls it.
     """
-    name = BASELINES.get(encoder, encoder.removeprefix("timm/"))
+    name = classifier_name(encoder)
     if not timm.is_model(name):
         raise UserError(f"timm has no classifier {name!r} to compare with: name an encoder timm/NAME.")
     model = backbones.create(f"timm/{name}", num_classes, in_channels, image_size, pretrained)
     if not produces(model, num_classes, in_channels, image_size):
         raise UserError(f"timm/{name} does not answer with {num_classes} classes: choose another encoder.")
     return model
+
+
+def classifier_name(encoder: str) -> str:
+    """What timm calls the classifier of an encoder, if it has one."""
+    return BASELINES.get(encoder, encoder.removeprefix("timm/"))
 
 
 @torch.no_grad()

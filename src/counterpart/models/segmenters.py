@@ -138,4 +138,5 @@ def _build(
         )
     except Exception as error:  # timm, the hub and the decoders raise whatever does not suit them
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"cannot build {decoder} on {encoder}: {reason}") from error
+        advice = " Weights on the disk: --model.encoder-init FILE." if pretrained else ""
+        raise UserError(f"cannot build {decoder} on {encoder}: {reason}{advice}") from error
