@@ -113,9 +113,9 @@ def test_an_encoder_starts_from_a_file_or_a_run_and_never_asks_the_hub(tmp_path,
         jobs.train(resolve({**TINY, **short, "model": model}, {"name": name, "runs": str(tmp_path), **c_seg}))
 
     train("classifier", "baseline", encoder_init=str(file))
-    assert "tensors fitted; left out: fc." in capsys.readouterr().out
+    assert "tensors fitted; left out: fc." in capsys.readouterr().err
     train("finder", "pixel", encoder_init=str(tmp_path / "classifier"))
-    assert "tensors fitted; left out: fc, mean, std." in capsys.readouterr().out
+    assert "tensors fitted; left out: fc, mean, std." in capsys.readouterr().err
     with pytest.raises(
         UserError, match=r"holds no part model: --model.encoder-init starts the encoder alone"
     ):
