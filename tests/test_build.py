@@ -21,6 +21,7 @@ from counterpart.importance import controls, rules
 from counterpart.jobs import training
 from counterpart.losses.classification import margin
 from counterpart.losses.segmentation import PART_LOSSES
+from counterpart.models import create
 from counterpart.objectives.standard import cross_entropy_loss
 from counterpart.protocols import PartOutput, Probe
 from counterpart.recipes import load
@@ -254,6 +255,76 @@ def test_settings_of_the_optimiser_reach_it(monkeypatch, tmp_path):
     assert rate(1) == pytest.approx(0.15, rel=1e-2)
     assert (rate(3), rate(4)) == pytest.approx((0.3, 0.06))
     assert len(given["images"]) == 100
+
+
+@pytest.fixture
+def optimizer_of():
+    """The optimiser of a small network, or of a given one, under these settings."""
+
+    def build_it(model=None, **given):
+        network = create("wrn-10-1", 3, width=4) if model is None else model
+        return build.build_optimizer(resolve({"optimizer": given}), network)
+
+    return build_it
+
+
+def test_adamw_takes_its_settings(optimizer_of):
+    optimizer = optimizer_of(name="adamw", lr=0.3, weight_decay=0.02, decay_norm=False, encoder_scale=0.2)
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert [(g["scale"], g["weight_decay"]) for g in optimizer.param_groups] == [
+        (0.2, 0.02), (0.2, 0.0), (1.0, 0.02), (1.0, 0.0),
+    ]  # fmt: skip
+    assert isinstance(optimizer_of(), torch.optim.SGD)
+
+
+def test_a_network_without_an_encoder_has_no_rate_for_it(optimizer_of):
+    for model in (nn.Sequential(nn.Linear(2, 2)), nn.Flatten()):
+        with pytest.raises(
+            UserError, match=r"^optimizer.encoder_scale 0.2: \w+ has no encoder beside a head\."
+        ):
+            optimizer_of(model, encoder_scale=0.2)
+
+
+def test_a_network_may_say_what_its_encoder_is(optimizer_of):
+    model = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 3)])
+    model.encoder_parameters = lambda: list(model[0].parameters())
+    slow, usual = optimizer_of(model, encoder_scale=0.5).param_groups
+    assert (slow["scale"], [p.numel() for p in slow["params"]]) == (0.5, [4, 2])
+    assert (usual["scale"], [p.numel() for p in usual["params"]]) == (1.0, [6, 3])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"name": "adamw", "momentum": 0.5},
+            "optimizer.momentum 0.5 has no effect with optimizer.name adamw",
+        ),
+        (
+            {"name": "adamw", "nesterov": True},
+            "optimizer.nesterov true has no effect with optimizer.name adamw",
+        ),
+        (
+            {"warmup_epochs": 1, "warmup_steps": 5},
+            "optimizer.warmup_epochs 1 and optimizer.warmup_steps 5 say the same thing: give only one of them",
+        ),
+        ({"encoder_scale": 0}, "optimizer.encoder_scale = 0"),
+    ],
+)
+def test_settings_of_the_optimiser_that_do_not_agree_are_refused(given, message):
+    with pytest.raises(UserError) as caught:
+        resolve({"optimizer": given})
+    assert message in str(caught.value)
+
+
+def test_a_warm_up_in_steps_comes_before_both_schedules():
+    given = {"lr": 1, "schedule": "constant", "warmup_steps": 3}
+    config = resolve({"train": {"clean_epochs": 1, "epochs": 2, "batch_size": 10}, "optimizer": given})
+    rate = build.build_schedule(config, 60)  # six steps in an epoch
+    wanted = [0.25, 0.5, 0.75, 1, 1, 1]
+    assert [rate(step / 6) for step in range(12)] == [*wanted, *wanted]
+    with pytest.raises(UserError, match=r"warmup_steps 3 leaves none of the 2 steps of train.epochs"):
+        build.build_schedule(config, 10)
 
 
 def test_weights_of_a_file_are_never_looked_for_on_the_hub(monkeypatch):
@@ -523,6 +594,11 @@ def test_settings_of_part_models_reach_model_and_loss():
     (phase,) = build.build_phases(config)
     loss = phase.objective.loss.keywords
     assert (loss["c_seg"], loss["part_loss"]) == (0.3, PART_LOSSES["segmentation"])
+    for method in ("clean", "at", "trades", "part", "part-t"):
+        for phase in build.build_phases(resolve(parted(method=method, background_weight=0.2))):
+            weighed = phase.objective.loss.keywords["part_loss"]
+            assert weighed.func is PART_LOSSES["segmentation"]
+            assert weighed.keywords == {"background_weight": 0.2}
     centroids = resolve(parted(method="trades", part_loss="centroids", beta=2))
     (phase,) = build.build_phases(centroids)
     loss = phase.objective.loss.keywords
@@ -554,6 +630,15 @@ def test_a_part_of_several_classes_has_no_class_of_its_own():
             parted(c_seg=0, part_loss="centroids"),
             "train.part_loss centroids has no effect without train.c_seg",
         ),
+        (
+            parted(part_loss="centroids", background_weight=0.2),
+            "train.background_weight 0.2 has no effect with train.part_loss centroids",
+        ),
+        (
+            {"train": {"background_weight": 0.2}},
+            "train.background_weight 0.2 has no effect without train.c_seg",
+        ),
+        (parted(background_weight=0), "train.background_weight = 0"),
         ({"train": {"c_seg": 0.5}}, "train.c_seg 0.5 needs a part model, and resnet18 is none"),
         ({"model": {"pool": 2}}, "model.pool 2 has no effect with model.name resnet18"),
         (
@@ -594,7 +679,7 @@ def test_clean_epochs_come_first_with_a_schedule_of_their_own():
     phases = build.build_phases(config)
     assert [(phase.name, phase.epochs) for phase in phases] == [("clean", 4), ("burn-in", 2), ("part", 6)]
     assert phases[0].objective.perturb is not phases[1].objective.perturb
-    rate = build.build_schedule(config)
+    rate = build.build_schedule(config, 256)
     assert [rate(e) for e in (0, 2, 4, 8, 12)] == pytest.approx([1, 0.5, 1, 0.5, 0])
     assert rate(3.999) < 1e-3
     assert config.train.all_epochs == 12

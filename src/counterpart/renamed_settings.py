@@ -31,6 +31,10 @@ YOUNGER = {
     "mask.options": None,
     "model.options": None,
     "model.encoder_init": None,
+    "optimizer.name": "sgd",
+    "optimizer.encoder_scale": 1.0,
+    "optimizer.warmup_steps": 0,
+    "train.background_weight": 1.0,
 }
 
 CURRENT_WORDS = {first: current for current, first in FIRST_WORDS.items()}

@@ -54,6 +54,27 @@ def test_at_full_resolution_it_is_that_of_the_enlarged_logits(output, batch):
 
 
 @pytest.mark.parametrize("full", [False, True])
+def test_the_background_may_weigh_less(full, output, batch):
+    """The weighted mean over each image's own pixels, which torch has for a single image."""
+    weighed = segmentation(output, batch, CLASSES, full, background_weight=0.2)
+    logits = enlarged(output, "bilinear" if full else "nearest")
+    weights = torch.tensor([0.2, 1, 1, 1, 1])
+    for image in (0, 1, 3):
+        alone = slice(image, image + 1)
+        expected = F.cross_entropy(logits[alone], batch.parts[alone], weights)
+        torch.testing.assert_close(weighed[image], expected)
+    assert weighed[2] == 0
+    assert not torch.allclose(weighed, segmentation(output, batch, CLASSES, full))
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_an_image_of_background_alone_keeps_its_loss(full, output, batch):
+    nothing = Batch(batch.images, batch.labels, batch.index, torch.zeros_like(batch.parts), batch.has_parts)
+    usual = segmentation(output, nothing, CLASSES, full)
+    torch.testing.assert_close(segmentation(output, nothing, CLASSES, full, background_weight=1e-6), usual)
+
+
+@pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("name", PART_LOSSES)
 def test_an_image_without_annotation_has_no_loss_and_no_gradient(name, full, output, batch):
     PART_LOSSES[name](output, batch, CLASSES, full).sum().backward()

@@ -23,7 +23,7 @@ from counterpart.protocols import Loss, Objective, Perturbed
 from counterpart.rundir import RunDir
 from counterpart.training import checkpoint, loop, step
 from counterpart.training.loop import fit
-from counterpart.training.optimizers import sgd
+from counterpart.training.optimizers import adamw, sgd
 from counterpart.training.step import LoopOptions, Phase
 from counterpart.training.weight_average import averaged
 
@@ -278,7 +278,8 @@ from counterpart.models import create
 from counterpart.objectives import adversarial, standard, trades, with_parts
 from counterpart.protocols import PartOutput
 from counterpart.training.step import Phase, LoopOptions, train_step
-from counterpart.training.optimizers import sgd
+from counterpart.training.optimizers import adamw, sgd
+from counterpart.losses.segmentation import segmentation
 from functools import partial
 
 class Parted(nn.Module):
@@ -301,7 +302,7 @@ class Parted(nn.Module):
 
 
 distributed.start()
-for kind in ("plain", "norm", "dropout", "awp", "joint", "parts", "segmenter"):
+for kind in ("plain", "norm", "dropout", "awp", "joint", "parts", "segmenter", "fine-tuned"):
     torch.manual_seed(0)
     middle = {"norm": [nn.BatchNorm2d(4)], "joint": [nn.BatchNorm2d(4), nn.Dropout()], "dropout": [nn.Dropout(0.3)]}
     middle = middle.get(kind, [])
@@ -314,17 +315,20 @@ for kind in ("plain", "norm", "dropout", "awp", "joint", "parts", "segmenter"):
     if kind == "parts":
         model, objective = Parted(), with_parts(objective, c_seg=0.7)
         parts = {"parts": torch.randint(0, 4, (9, 8, 8)), "has_parts": torch.arange(9) < 3}  # of one process alone
-    if kind == "segmenter":
+    if kind in ("segmenter", "fine-tuned"):
         of = {"part_classes": [0, 1, 2], "encoder": "timm/test_resnet"}
         model = create("parts/bounding-box", 3, image_size=64, parts=of).to(memory_format=torch.channels_last)
-        objective, shape = with_parts(standard(), c_seg=0.5), (3, 64, 64)
+        weighed = partial(segmentation, background_weight=1.0 if kind == "segmenter" else 0.2)
+        objective, shape = with_parts(standard(), c_seg=0.5, part_loss=weighed), (3, 64, 64)
         parts = {"parts": torch.randint(0, 4, (9, 64, 64)), "has_parts": torch.arange(9) < 6}
     whole = Batch(torch.rand(9, *shape), torch.arange(9) % 3, torch.arange(9), **parts)
-    if kind == "segmenter":  # in float64, or rounding differs and grows through its batch norms
+    if kind in ("segmenter", "fine-tuned"):  # in float64, or rounding differs and grows through its batch norms
         torch.Tensor.float = torch.Tensor.double
         model, whole = model.double(), Batch(whole.images.double(), whole.labels, whole.index, **parts)
     view = InferenceView(model)
     optimizer = sgd(model, lr=0.5, momentum=0.9, nesterov=False, weight_decay=0.01, decay_norm=True)
+    if kind == "fine-tuned":
+        optimizer = adamw(model, lr=0.001, weight_decay=0.01, decay_norm=True, encoder_scale=0.2)
     settings = LoopOptions(9, 0, torch.device("cpu"), None, awp=0.05 if kind == "awp" else 0.0)
     for step in range(1 if kind == "joint" else 4):  # later the sign of a gradient near zero may differ
         part = whole.select(distributed.share(9))
@@ -348,7 +352,7 @@ def test_two_processes_make_the_step_of_one(tmp_path):
         command = [sys.executable, *how, str(script), str(tmp_path / name)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-    for kind in ("plain", "norm", "dropout", "awp", "joint", "parts", "segmenter"):
+    for kind in ("plain", "norm", "dropout", "awp", "joint", "parts", "segmenter", "fine-tuned"):
         first, second, alone = (
             torch.load(tmp_path / f"{name}.pt", weights_only=True)
             for name in (f"two-{kind}-0", f"two-{kind}-1", f"one-{kind}-0")
@@ -559,6 +563,33 @@ def test_momentum_keeps_the_memory_format_of_its_weight_after_a_resume(train, tm
     for one, other, weight in zip(before, after, model.parameters(), strict=True):
         assert torch.equal(one, other)
         assert other.stride() == weight.stride() == one.stride()
+
+
+def test_adamw_goes_on_from_a_file_as_if_nothing_had_been(tmp_path):
+    """One with a weight of a single number, whose state has the shape of a count of steps."""
+    torch.manual_seed(0)
+    model = Net()
+    model.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+    optimizer = adamw(model, lr=0.1, weight_decay=0.1, decay_norm=True)
+
+    def step(model, optimizer, seed):
+        for number, parameter in enumerate(model.parameters()):
+            generator = torch.Generator().manual_seed(100 * seed + number)
+            parameter.grad = torch.rand(parameter.shape, generator=generator, dtype=parameter.dtype)
+        optimizer.step()
+
+    step(model, optimizer, 1)
+    checkpoint.save(tmp_path / "c.safetensors", checkpoint.State(), {}, model, optimizer, None, None)
+    other = Net()
+    other.scale = nn.Parameter(torch.zeros((), dtype=torch.float64))
+    again = adamw(other, lr=0.1, weight_decay=0.1, decay_norm=True)
+    checkpoint.load(tmp_path / "c.safetensors", other, again, None)
+    assert {slots["step"].dtype for slots in again.state.values()} == {torch.float32}
+    assert {float(slots["step"]) for slots in again.state.values()} == {1.0}
+    step(model, optimizer, 2)
+    step(other, again, 2)
+    for before, after in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(before, after)
 
 
 def test_whole_numbers_are_taken_over_into_an_average():

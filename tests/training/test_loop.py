@@ -24,7 +24,11 @@ SOURCE = str(Path(__file__).parents[2] / "src")
 
 def last_weights(run):
     tensors, _ = checkpoint.read(run.checkpoint("last"))
-    return {name: value for name, value in tensors.items() if name.startswith(("model.", "ema.", "maps"))}
+    return {
+        name: value
+        for name, value in tensors.items()
+        if name.startswith(("model.", "optimizer.", "ema.", "maps"))
+    }
 
 
 def assert_same(first, second):
@@ -82,8 +86,9 @@ def test_equal_radii_train_the_weights_of_at_bit_for_bit(tiny):
             "optimizer": {"clip_norm": 1.0, "schedule": "cosine"},
         },
         {"mask": {"refresh_epochs": 2}},
+        {"optimizer": {"name": "adamw", "lr": 1e-3, "warmup_steps": 5, "encoder_scale": 0.2}},
     ],
-    ids=["plain", "ema, bf16, weight perturbation, clipping", "stored maps"],
+    ids=["plain", "ema, bf16, weight perturbation, clipping", "stored maps", "adamw"],
 )
 def test_stopping_anywhere_changes_nothing(tiny, changes):
     """Time runs out after every single step."""
@@ -403,4 +408,4 @@ def test_phases_are_shares_of_the_epochs(tiny):
 def test_phase_at_and_last_batches():
     phases = [Phase("a", 2, standard()), Phase("b", 3, standard())]
     assert [loop._phase_at(phases, e) for e in range(5)] == [(0, 0), (0, 0), (1, 2), (1, 2), (1, 2)]
-    assert [loop._steps(n, 32) for n in (64, 65, 66, 32)] == [2, 2, 3, 1]
+    assert [loop.steps_of_epoch(n, 32) for n in (64, 65, 66, 32)] == [2, 2, 3, 1]

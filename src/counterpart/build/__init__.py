@@ -11,6 +11,7 @@ from .phases import build_budget as build_budget
 from .phases import build_loop_options as build_loop_options
 from .phases import build_mask as build_mask
 from .phases import build_mask_rule as build_mask_rule
+from .phases import build_optimizer as build_optimizer
 from .phases import build_phases as build_phases
 from .phases import build_rule as build_rule
 from .phases import build_schedule as build_schedule

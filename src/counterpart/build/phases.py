@@ -6,6 +6,8 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from .. import devices, distributed
 from ..budget import NORMS, Budget
@@ -15,11 +17,12 @@ from ..data.transforms import Augment, Augmentation, ResizedCrop
 from ..errors import UserError
 from ..importance import rules
 from ..importance.users_rules import call_users_rule
-from ..losses.segmentation import PART_LOSSES
+from ..losses.segmentation import PART_LOSSES, segmentation
 from ..objectives import standard, with_parts
 from ..protocols import Objective, Rule
 from ..training.eps_low import eps_low_after
-from ..training.optimizers import Schedule, schedule
+from ..training.loop import steps_of_epoch
+from ..training.optimizers import Schedule, adamw, schedule, sgd
 from ..training.step import LoopOptions, Phase
 
 
@@ -154,10 +157,13 @@ def _build_objective(config: Config, rule: Rule, **chosen: Any) -> Objective:
 
 def _with_parts(config: Config, objective: Objective) -> Objective:
     """The objective, with a loss of parts added where the run has one."""
+    part_loss, weight = PART_LOSSES[config.train.part_loss], config.train.background_weight
+    if weight != 1:  # which the loss "segmentation" alone has
+        part_loss = partial(segmentation, background_weight=weight)
     return with_parts(
         objective,
         c_seg=config.c_seg,
-        part_loss=PART_LOSSES[config.train.part_loss],
+        part_loss=part_loss,
         **_smoothing(config),
     )
 
@@ -166,9 +172,33 @@ def _smoothing(config: Config) -> dict[str, Any]:
     return {"label_smoothing": config.train.label_smoothing}
 
 
-def build_schedule(config: Config) -> Schedule:
-    """The learning rate by absolute epoch. The clean epochs at the start have a schedule of their own."""
+def build_optimizer(config: Config, model: nn.Module) -> Optimizer:
+    """The optimiser of a model's parameters."""
+    given = config.optimizer
+    options: dict[str, Any] = {
+        "lr": given.lr,
+        "weight_decay": given.weight_decay,
+        "decay_norm": given.decay_norm,
+        "no_decay": given.no_decay,
+        "encoder_scale": given.encoder_scale,
+    }
+    if given.name == "adamw":
+        return adamw(model, **options)
+    return sgd(model, momentum=given.momentum, nesterov=given.nesterov, **options)
+
+
+def build_schedule(config: Config, images: int) -> Schedule:
+    """The learning rate by absolute epoch. The clean epochs at the start have a schedule of their own.
+
+    ``images`` is the number of training images, which say how many steps an epoch has.
+    """
     optimizer, clean = config.optimizer, config.train.clean_epochs
+    steps = steps_of_epoch(images, config.train.batch_size)
+    if 0 < (every := steps * config.train.epochs) <= optimizer.warmup_steps:
+        raise UserError(
+            f"optimizer.warmup_steps {optimizer.warmup_steps} leaves none of the {every} steps of train.epochs to "
+            "optimizer.lr: give fewer."
+        )
     of_length = partial(
         schedule,
         optimizer.schedule,
@@ -176,6 +206,8 @@ def build_schedule(config: Config) -> Schedule:
         milestones=optimizer.milestones,
         gamma=optimizer.gamma,
         warmup_epochs=optimizer.warmup_epochs,
+        warmup_steps=optimizer.warmup_steps,
+        steps=steps,
     )
     before, main = of_length(epochs=clean), of_length(epochs=config.train.epochs)
     return lambda epoch: before(epoch) if epoch < clean else main(epoch - clean)

@@ -132,6 +132,12 @@ class Config(Section):
                 raise ValueError(f"mask.rule {self.mask.rule} needs a part model, and {name} is none")
         if self.c_seg == 0 and train.part_loss != "segmentation":
             raise ValueError(f"train.part_loss {train.part_loss} has no effect without train.c_seg")
+        if train.background_weight != 1 and (self.c_seg == 0 or train.part_loss != "segmentation"):
+            weight = readable(train.background_weight)
+            raise ValueError(
+                f"train.background_weight {weight} has no effect "
+                + ("without train.c_seg" if self.c_seg == 0 else f"with train.part_loss {train.part_loss}")
+            )
         if self.data.labels == "centroids" and self.c_seg > 0 and train.part_loss == "segmentation":
             raise ValueError(
                 "data.labels centroids leaves one pixel of each part, which is no mask: use train.part_loss centroids"

@@ -11,12 +11,22 @@ from .values import Duration, Number, Section, named, setting
 
 
 class OptimizerSettings(Section):
-    """SGD with momentum."""
+    """The optimiser and its learning rate."""
 
+    name: Literal["sgd", "adamw"] = setting(
+        "The optimiser. sgd: stochastic gradient descent with momentum. adamw: Adam with decoupled weight decay and "
+        "betas 0.9 and 0.999, as transformers and pretrained encoders are mostly trained, at lr 1e-3 or less.",
+        default="sgd",
+    )
     lr: Number = setting("The largest learning rate of the schedule.", default=0.01, gt=0)
-    momentum: Number = setting("The momentum of SGD.", default=0.9, ge=0, lt=1)
-    nesterov: bool = setting("Use Nesterov's form of momentum.", default=False)
-    weight_decay: Number = setting("The weight decay of matrices and kernels.", default=2e-4, ge=0)
+    momentum: Number = setting("For sgd: the momentum.", default=0.9, ge=0, lt=1)
+    nesterov: bool = setting("For sgd: use Nesterov's form of momentum.", default=False)
+    weight_decay: Number = setting(
+        "The weight decay of matrices and kernels. sgd adds it, times the weight, to the gradient. adamw takes it, "
+        "times weight and learning rate, from the weight itself, and is mostly given more, such as 0.01 or 0.05.",
+        default=2e-4,
+        ge=0,
+    )
     decay_norm: bool = setting(
         "Apply weight decay to biases and the parameters of normalisation as well, as the papers do.",
         default=True,
@@ -41,6 +51,17 @@ class OptimizerSettings(Section):
         default=0,
         ge=0,
     )
+    warmup_steps: int = setting(
+        "The number of steps at the start in which the learning rate rises evenly. Give this or warmup_epochs.",
+        default=0,
+        ge=0,
+    )
+    encoder_scale: Number = setting(
+        "The encoder's learning rate, divided by that of the rest, such as 0.2. The rest is decoder and head of a part "
+        "model, and the final layer of any other network.",
+        default=1,
+        gt=0,
+    )
     clip_norm: Number | None = setting(
         "The largest norm of a gradient. Longer ones are shortened to it. The default is no limit.",
         default=None,
@@ -48,13 +69,20 @@ class OptimizerSettings(Section):
     )
 
     @model_validator(mode="after")
-    def _milestones_rise(self) -> "OptimizerSettings":
+    def _settings_agree(self) -> "OptimizerSettings":
         if any(not 0 < m <= 1 for m in self.milestones) or list(self.milestones) != sorted(self.milestones):
             shown = ", ".join(map(readable, self.milestones))
             raise ValueError(f"optimizer.milestones {shown} must rise within (0, 1]: shares of the epochs")
         if self.schedule != "piecewise":
             reason = f"with optimizer.schedule {self.schedule}: it is for piecewise"
             self.without_effect("milestones", "gamma", reason=reason)
+        if self.name == "adamw":
+            self.without_effect("momentum", "nesterov", reason="with optimizer.name adamw: it is for sgd")
+        if self.warmup_epochs and self.warmup_steps:
+            raise ValueError(
+                f"optimizer.warmup_epochs {readable(self.warmup_epochs)} and optimizer.warmup_steps "
+                f"{self.warmup_steps} say the same thing: give only one of them"
+            )
         if self.nesterov and self.momentum == 0:
             raise ValueError("optimizer.nesterov needs optimizer.momentum > 0")
         return self
@@ -99,6 +127,12 @@ class TrainSettings(Section):
         "centroids: only centre and mass of each part. centroids-published: the same, with the weights of the "
         "published code.",
         default="segmentation",
+    )
+    background_weight: Number = setting(
+        "For train.part_loss segmentation: the weight of a pixel of the background in the loss of parts, beside 1 of "
+        "any other. Less than 1, such as 0.2, helps where most of an image is background. The paper has 1.",
+        default=1,
+        gt=0,
     )
     label_smoothing: Number = setting(
         "The share of each label that the training loss spreads evenly over all classes. 0.1 is common.",

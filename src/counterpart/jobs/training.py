@@ -32,7 +32,6 @@ from ..rundir import RunDir
 from ..seeding import Keys
 from ..training import checkpoint
 from ..training.loop import Validate, fit
-from ..training.optimizers import sgd
 from .notes import say
 from .seeds import aggregate
 from .targets import weights_of
@@ -88,6 +87,7 @@ def train(
     form, why = training_form(run, model, data.train, device)
     say([] if why is None else [why])
     _check_saliency(config, model, data.train, device, form)
+    optimizer, rate = build.build_optimizer(config, model), build.build_schedule(config, len(data.train))
     if distributed.is_main():
         run.create(plain(config), partial(_identity, run=run))
         run.sweep()
@@ -106,22 +106,13 @@ def train(
         **({} if masks is None else {"masks": masks}),
         **({} if form == "fast" else {"view": form}),
     }
-    o = config.optimizer
     finished = fit(
         model,
         build.build_phases(config, len(validation)),
         data.train,
         run=run,
-        optimizer=sgd(
-            model,
-            lr=o.lr,
-            momentum=o.momentum,
-            nesterov=o.nesterov,
-            weight_decay=o.weight_decay,
-            decay_norm=o.decay_norm,
-            no_decay=o.no_decay,
-        ),
-        rate=build.build_schedule(config),
+        optimizer=optimizer,
+        rate=rate,
         validate=_validator(config, validation, device),
         options=build.build_loop_options(config, device, deadline),
         about=about,

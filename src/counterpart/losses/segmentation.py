@@ -29,7 +29,12 @@ class PartLoss(Protocol):
 
 
 def segmentation(
-    output: PartOutput, batch: Batch, part_classes: Int[Tensor, " p"], full_resolution: bool
+    output: PartOutput,
+    batch: Batch,
+    part_classes: Int[Tensor, " p"],
+    full_resolution: bool,
+    *,
+    background_weight: float = 1.0,
 ) -> Float[Tensor, " b"]:
     """The ``part_cross_entropy`` of the model's part logits.
 
@@ -38,9 +43,10 @@ def segmentation(
         batch: images with annotated parts.
         part_classes: has no effect on this loss.
         full_resolution: whether to enlarge the logits.
+        background_weight: how much a pixel of the background counts beside one of a part.
     """
     parts, annotated = _annotation(batch)
-    return part_cross_entropy(output.part_logits, parts, annotated, full_resolution)
+    return part_cross_entropy(output.part_logits, parts, annotated, full_resolution, background_weight)
 
 
 def part_cross_entropy(
@@ -48,8 +54,13 @@ def part_cross_entropy(
     parts: Integer[Tensor, "b y x"],
     annotated: Bool[Tensor, " b"],
     full_resolution: bool,
+    background_weight: float = 1.0,
 ) -> Float[Tensor, " b"]:
     """The cross-entropy of each pixel's part or background, averaged over the pixels of the image.
+
+    With weights w of pixels, which are 1 on parts and ``background_weight`` elsewhere, it is the weighted mean
+    sum(w ce) / sum(w) over the pixels of each image. So a small weight does not shrink the loss of an image that is
+    mostly background, as a division by the number of pixels would, and an image of nothing else keeps its loss.
 
     Sitawarin et al. 2023, equation 7, as its code has it: the paper divides by P + 1 once more, which is a factor of
     c_seg. At the segmenter's own resolution, each of its cells answers for the pixels within it. At the full one its
@@ -60,18 +71,30 @@ def part_cross_entropy(
         parts: true part ids.
         annotated: whether they are known.
         full_resolution: whether to enlarge the logits.
+        background_weight: the weight of a pixel of the background, above 0. 1: as in the paper.
     """
     size, logits = (parts.shape[1], parts.shape[2]), part_logits.float()
+    weights = logits.new_ones(logits.shape[1])
+    weights[0] = background_weight
 
     def wrong(strip: Tensor, rows: slice) -> tuple[Tensor]:
-        return (F.cross_entropy(strip, parts[:, rows].long(), reduction="none").sum(dim=(1, 2)),)
+        return (F.cross_entropy(strip, parts[:, rows].long(), weights, reduction="none").sum(dim=(1, 2)),)
 
     if full_resolution:
         total = torch.stack([piece for (piece,) in strips(logits, size, wrong)]).sum(dim=0)
     else:
         counts = part_counts(parts, logits.shape[1] - 1, (logits.shape[2], logits.shape[3]))
-        total = -(counts * logits.log_softmax(dim=1)).sum(dim=(1, 2, 3))
-    return torch.where(annotated, total / (size[0] * size[1]), 0.0)
+        total = -(weights.view(-1, 1, 1) * counts * logits.log_softmax(dim=1)).sum(dim=(1, 2, 3))
+    return torch.where(annotated, total / _mass(parts, background_weight), 0.0)
+
+
+def _mass(parts: Integer[Tensor, "b y x"], background_weight: float) -> float | Float[Tensor, " b"]:
+    """The sum of the pixels' weights in each image."""
+    pixels = parts.shape[1] * parts.shape[2]
+    if background_weight == 1:
+        return pixels  # a plain number: on CUDA, division by a tensor rounds otherwise
+    background = (parts == 0).sum(dim=(1, 2))
+    return (pixels - background) + background_weight * background
 
 
 def centroid(

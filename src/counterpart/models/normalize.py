@@ -89,6 +89,11 @@ class ImageClassifier(nn.Module):
         """The final layer: an ``nn.Linear`` in all but a few timm networks."""
         return self.backbone.get_classifier()
 
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the encoder, which are all but those of the final layer."""
+        head = {id(parameter) for parameter in self.get_classifier().parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in head]
+
 
 def _per_channel(values: Sequence[float] | None, channels: int, default: float) -> Tensor:
     values = [default] * channels if values is None else list(values)

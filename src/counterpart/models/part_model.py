@@ -109,6 +109,10 @@ class PartClassifier(ImageClassifier):
         features = self.forward_features(images)
         return PartOutput(self.forward_head(features), features.part_logits)
 
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the segmenter's encoder. Those of its decoder and of the head are the others."""
+        return list(self.backbone.segmenter.encoder.parameters())
+
     def classify_parts(self, part_logits: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Class logits of part logits alone, at the segmenter's own resolution.
 

@@ -92,9 +92,10 @@ def load(
         optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
         for parameter, slots_of_parameter in optimizer.state.items():
             for slot, value in slots_of_parameter.items():
-                if (
-                    isinstance(value, Tensor) and value.shape == parameter.shape
-                ):  # a file does not hold the memory format
+                if slot == "step":  # AdamW's count of steps, a number on the CPU, is not shaped like a weight
+                    continue
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    # A file does not hold the memory format.
                     slots_of_parameter[slot] = torch.empty_like(parameter).copy_(value)
         return State(**about["state"]), groups["maps"].get("")
     except (RuntimeError, KeyError, TypeError, ValueError) as error:

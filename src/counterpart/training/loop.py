@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from .. import devices, distributed
@@ -27,7 +27,7 @@ from ..records import Record
 from ..rundir import RunDir
 from . import checkpoint
 from .checkpoint import State
-from .optimizers import Schedule
+from .optimizers import Schedule, set_rate
 from .signals import stop_requests
 from .step import LoopOptions, Phase, one_pass, train_step
 from .weight_average import averaged
@@ -48,7 +48,7 @@ def fit(
     images: ImageSet,
     *,
     run: RunDir,
-    optimizer: SGD,
+    optimizer: Optimizer,
     rate: Schedule,
     validate: Validate,
     options: LoopOptions,
@@ -63,7 +63,7 @@ def fit(
         phases: the phases in their order, each of which says what to do in how many epochs.
         images: the training images.
         run: the folder for checkpoints, records and the log.
-        optimizer: the optimiser of the model's parameters.
+        optimizer: the optimiser of the model's parameters, in groups as ``optimizers.group_parameters`` makes them.
         rate: the function that gives the learning rate by the absolute epoch.
         validate: the function that measures accuracies after each epoch.
         options: how to train: batches, precision, seed and the like.
@@ -156,7 +156,7 @@ class _Training:
     phases: Sequence[Phase]
     images: ImageSet
     run: RunDir
-    optimizer: SGD
+    optimizer: Optimizer
     rate: Schedule
     validate: Validate
     options: LoopOptions
@@ -177,7 +177,7 @@ class _Training:
     @property
     def steps(self) -> int:
         """The number of steps in an epoch."""
-        return _steps(len(self.images), self.options.batch_size)
+        return steps_of_epoch(len(self.images), self.options.batch_size)
 
     def enter_epoch(self) -> Phase:
         """The phase of the epoch that the state stands at, which begins here or goes on."""
@@ -229,8 +229,7 @@ class _Training:
     def take_step(self, phase: Phase, batch: Batch, size: int) -> None:
         """Take one step, on this process's share of a batch of ``size`` images."""
         state, step = self.state, self.state.step
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(state.epoch + step / self.steps)
+        set_rate(self.optimizer, self.rate(state.epoch + step / self.steps))
         measured = None
         try:
             measured = train_step(
@@ -336,7 +335,7 @@ def _resume(
     run: RunDir,
     about: Mapping[str, Any],
     model: nn.Module,
-    optimizer: SGD,
+    optimizer: Optimizer,
     ema: AveragedModel | None,
     device: torch.device,
 ) -> tuple[State, Tensor | None]:
@@ -382,7 +381,8 @@ def _is_past(deadline: float | None) -> bool:
     return deadline is not None and time.monotonic() > deadline
 
 
-def _steps(length: int, batch_size: int) -> int:
+def steps_of_epoch(length: int, batch_size: int) -> int:
+    """The number of steps in an epoch on this many images."""
     return -(-_images_used(length, batch_size) // batch_size)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import SGD
+from torch.optim import Optimizer
 
 from .. import distributed
 from ..batch import Batch
@@ -85,7 +85,7 @@ def train_step(
     model: nn.Module,
     view: InferenceView,
     phase: Phase,
-    optimizer: SGD,
+    optimizer: Optimizer,
     options: LoopOptions,
 ) -> dict[str, float]:
     """The sums over this process's share of a batch of ``size`` images, after one training step on it.
