@@ -689,6 +689,55 @@ def test_clean_epochs_come_first_with_a_schedule_of_their_own():
         resolve({"optimizer": {"no_decay": "bias,"}})
 
 
+def test_the_radius_of_training_grows_and_everything_with_it():
+    attack = {"eps": 0.2, "step_size": 0.1, "eps_warmup": 4}
+    given = {"method": "part", "clean_epochs": 2, "epochs": 8}
+    config = resolve({"attack": attack, "train": given, "mask": {"eps_low": 0.1, "burn_in": 0.25}})
+    clean, burn_in, main = build.build_phases(config)
+    assert clean.at(0) is clean
+
+    def drawn(phase, moment):
+        words = phase.at(moment).objective.perturb.keywords
+        return words["budget"].eps, words["crafting"].step_size, words["rule"].keywords["eps_low"]
+
+    words = burn_in.at(3).objective.perturb.keywords
+    assert (words["budget"], words["crafting"].step_size) == (Linf(0.05), 0.025)
+    assert words["rule"] is rules.constant
+    assert burn_in.at(2).objective.perturb.keywords["budget"] == Linf(0.0)
+    assert drawn(main, 3) == pytest.approx((0.05, 0.025, 0.05))  # eps_low is never more than the radius
+    assert drawn(main, 4.5) == pytest.approx((0.125, 0.0625, 0.1))
+    assert drawn(main, 6) == drawn(main, 9.9) == (0.2, 0.1, 0.1)
+    assert main.at(6).objective.perturb.keywords["rule"].keywords == build.build_rule(config).keywords
+    assert build.name_method(config) == "PART, eps warm-up 4"
+    [phase] = build.build_phases(resolve({"attack": {"eps_warmup": 4}, "train": {"epochs": 8}}))
+    assert phase.at(1).objective.perturb.keywords["crafting"].step_size is None
+    assert build.build_phases(resolve({}))[0].growing is None
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (
+            {"train": {"method": "clean"}},
+            "attack.eps_warmup 2 has no effect with train.method clean: it has no attack",
+        ),
+        (
+            {"train": {"epochs": 1}},
+            "attack.eps_warmup 2 exceeds train.epochs 1: the radius would never reach attack.eps",
+        ),
+        (
+            {"train": {"method": "part"}, "mask": {"eps_low": "auto"}},
+            "attack.eps_warmup 2 goes with a number for mask.eps_low",
+        ),
+        ({"attack": {"eps_warmup": -1}}, "attack.eps_warmup = -1"),
+    ],
+)
+def test_a_radius_that_cannot_grow_is_refused(layer, message):
+    with pytest.raises(UserError) as caught:
+        resolve({"attack": {"eps_warmup": 2}}, layer)
+    assert message in str(caught.value)
+
+
 def test_hashes_of_runs_that_are_older_than_a_setting_stay():
     """As they were before data.channels and data.split_of; --data.channels 1 is another run."""
     folder = {"data": {"name": "folder", "root": "x"}}

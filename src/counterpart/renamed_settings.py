@@ -31,6 +31,7 @@ YOUNGER = {
     "mask.options": None,
     "model.options": None,
     "model.encoder_init": None,
+    "attack.eps_warmup": 0.0,
     "optimizer.name": "sgd",
     "optimizer.encoder_scale": 1.0,
     "optimizer.warmup_steps": 0,

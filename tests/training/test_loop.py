@@ -77,6 +77,18 @@ def test_equal_radii_train_the_weights_of_at_bit_for_bit(tiny):
         assert_same(last_weights(at), last_weights(low))
 
 
+@pytest.mark.parametrize("method", ["at", "trades", "mart", "part"])
+def test_the_radius_grows_over_the_first_attacked_epochs(tiny, method):
+    """In steps 0, 1/6, ..., 5/6 of two epochs after the clean one, and whole in the third."""
+    config = tiny(
+        train={"method": method, "clean_epochs": 1}, attack={"eps_warmup": 2}, mask={"eps_low": 0.1}
+    )
+    rows = epochs_of(jobs.train(config).run)
+    assert "mean_radius" not in rows[0]
+    radii = [row["mean_radius"] for row in rows[1:]]
+    assert radii == pytest.approx([0.1 * (0 + 1 + 2) / 18, 0.1 * (3 + 4 + 5) / 18, 0.1], rel=1e-4)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -86,9 +98,10 @@ def test_equal_radii_train_the_weights_of_at_bit_for_bit(tiny):
             "optimizer": {"clip_norm": 1.0, "schedule": "cosine"},
         },
         {"mask": {"refresh_epochs": 2}},
+        {"attack": {"eps_warmup": 1.5}},
         {"optimizer": {"name": "adamw", "lr": 1e-3, "warmup_steps": 5, "encoder_scale": 0.2}},
     ],
-    ids=["plain", "ema, bf16, weight perturbation, clipping", "stored maps", "adamw"],
+    ids=["plain", "ema, bf16, weight perturbation, clipping", "stored maps", "a radius that grows", "adamw"],
 )
 def test_stopping_anywhere_changes_nothing(tiny, changes):
     """Time runs out after every single step."""

@@ -34,6 +34,7 @@ def _options_in_words(config: Config) -> str:
     """The words for other settings that a user picks models by, such as ", minimum margin, AWP"."""
     train = config.train
     words = ["minimum margin"] if config.attack.generation == "minimum-margin" else []
+    words += [f"eps warm-up {config.attack.eps_warmup:g}"] if config.attack.eps_warmup else []
     words += [f"label smoothing {train.label_smoothing:g}"] if train.label_smoothing else []
     words += ["AWP"] if train.awp else []
     words += ["EMA"] if train.ema is not None else []

@@ -35,9 +35,9 @@ def build_budget(norm: str, eps: float) -> Budget:
     return made
 
 
-def build_training_budget(config: Config) -> Budget:
-    """The full budget of the attack inside training."""
-    return build_budget(config.attack.norm, config.attack.eps)
+def build_training_budget(config: Config, share: float = 1.0) -> Budget:
+    """The full budget of the attack inside training, or one with this share of its radius."""
+    return build_budget(config.attack.norm, share * config.attack.eps)
 
 
 def build_rule(config: Config, chosen: float | None = None) -> Rule:
@@ -99,23 +99,53 @@ def build_phases(config: Config, validation: int = 0) -> list[Phase]:
     clean = Phase("clean", train.clean_epochs, _with_parts(config, standard(**_smoothing(config))))
     if not train.facts.attacked:
         return [replace(clean, epochs=train.epochs)]
-    unmasked = _build_objective(config, rules.constant)
     if not train.masked:
         name = "adversarial" if train.method == "at" else train.method  # stored records name it so
-        phases = [clean, Phase(name, train.epochs, unmasked)]
+        phases = [clean, _build_attacked_phase(config, name, train.epochs, rules.constant)]
     else:
         burn_in = _count_burn_in(config)
         masked = _build_masked_phase(config, train.epochs - burn_in, validation)
-        phases = [clean, Phase("burn-in", burn_in, unmasked), masked]
+        phases = [clean, _build_attacked_phase(config, "burn-in", burn_in, rules.constant), masked]
     return [phase for phase in phases if phase.epochs]
+
+
+def _build_attacked_phase(config: Config, name: str, epochs: int, rule: Rule, **chosen: Any) -> Phase:
+    """A phase of the method under a budget rule, whose radius may grow at the start of the run."""
+    phase = Phase(name, epochs, _build_objective(config, rule, **chosen))
+    if not config.attack.eps_warmup:
+        return phase
+
+    def grow(moment: float) -> Objective:
+        share = _grown_share(config, moment)
+        narrowed: Any = rule
+        if rule is not rules.constant:
+            low = min(config.mask.eps_low, share * config.attack.eps)  # "auto" is refused
+            narrowed = partial(narrowed, eps_low=low)
+        return _build_objective(config, narrowed, share, **chosen)
+
+    return replace(phase, growing=grow)
+
+
+def _grown_share(config: Config, moment: float) -> float:
+    """The share of ``attack.eps`` that training's radius has at a moment, in epochs since the start of the run.
+
+    It grows in a line from 0 in the first attacked step to 1 after ``attack.eps_warmup`` epochs. Debenedetti,
+    Sehwag and Mittal 2022, arXiv 2209.07399, train transformers so ("epsilon-warmup"). Differs from their code,
+    where the radius grows once in an epoch and the step has its full length from the start.
+    """
+    return min(1.0, (moment - config.train.clean_epochs) / config.attack.eps_warmup)
 
 
 def _build_masked_phase(config: Config, epochs: int, validation: int) -> Phase:
     """The phase in which a mask narrows the budgets."""
     mask, full = config.mask, config.attack.eps
-    chosen = {} if mask.drawn_from is None else {"drawn_from": mask.drawn_from}
-    objective = _build_objective(config, build_rule(config), **chosen)
-    phase = Phase(config.train.method, epochs, objective, mask.refresh_epochs, mask.map_class, mask.map)
+    chosen: dict[str, Any] = {} if mask.drawn_from is None else {"drawn_from": mask.drawn_from}
+    phase = replace(
+        _build_attacked_phase(config, config.train.method, epochs, build_rule(config), **chosen),
+        refresh_epochs=mask.refresh_epochs,
+        map_class=mask.map_class,
+        map_kind=mask.map,
+    )
 
     def adapt(validated: Sequence[Sequence[float]]) -> Phase:
         accuracies = [(robust, masked) for _, robust, masked in validated]
@@ -136,8 +166,8 @@ def _count_burn_in(config: Config) -> int:
     return whole
 
 
-def _build_objective(config: Config, rule: Rule, **chosen: Any) -> Objective:
-    """The objective of the method under a budget rule."""
+def _build_objective(config: Config, rule: Rule, share: float = 1.0, **chosen: Any) -> Objective:
+    """The objective of the method under a budget rule, with this share of the full radius and of the step."""
     train, attack = config.train, config.attack
     options: dict[str, Any] = _smoothing(config)
     if train.facts.robust_term:
@@ -145,10 +175,10 @@ def _build_objective(config: Config, rule: Rule, **chosen: Any) -> Objective:
     if attack.generation == "minimum-margin":
         options["targets"] = attack.targets
     objective = METHODS[train.method].load()(
-        budget=build_training_budget(config),
+        budget=build_training_budget(config, share),
         rule=rule,
         steps=attack.steps,
-        step_size=attack.step_size,
+        step_size=None if attack.step_size is None else share * attack.step_size,
         **options,
         **chosen,
     )

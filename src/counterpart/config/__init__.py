@@ -113,6 +113,24 @@ class Config(Section):
             _radii_in_range(self.mask, self.attack.eps)
         return self
 
+    @model_validator(mode="after")
+    def _radius_may_grow(self) -> "Config":
+        warmup = self.attack.eps_warmup
+        if not warmup:
+            return self
+        given = f"attack.eps_warmup {readable(warmup)}"
+        if not self.train.facts.attacked:
+            raise ValueError(f"{given} has no effect with train.method {self.train.method}: it has no attack")
+        if warmup > self.train.epochs:
+            raise ValueError(
+                f"{given} exceeds train.epochs {self.train.epochs}: the radius would never reach attack.eps"
+            )
+        if self.train.masked and self.mask.eps_low == "auto":
+            raise ValueError(
+                f"{given} goes with a number for mask.eps_low: the search of auto compares attacks of the full radius"
+            )
+        return self
+
     @property
     def c_seg(self) -> float:
         """The weight of the loss of parts: as given, else 0.5 for part models and 0 for others."""

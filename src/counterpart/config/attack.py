@@ -36,6 +36,13 @@ class AttackSettings(Section):
     step_size: Number | None = setting(
         "The length of a PGD step. The default is 2.5 eps / steps.", default=None, gt=0
     )
+    eps_warmup: Number = setting(
+        "The number of epochs, or a fraction of one, over which training's radius grows from 0 to eps, step by step in "
+        "a straight line. It begins with the first attacked epoch. attack.step_size grows along. Validation always has "
+        "the full eps.",
+        default=0,
+        ge=0,
+    )
 
     @model_validator(mode="after")
     def _targets_count(self) -> "AttackSettings":

@@ -229,7 +229,9 @@ class _Training:
     def take_step(self, phase: Phase, batch: Batch, size: int) -> None:
         """Take one step, on this process's share of a batch of ``size`` images."""
         state, step = self.state, self.state.step
-        set_rate(self.optimizer, self.rate(state.epoch + step / self.steps))
+        moment = state.epoch + step / self.steps
+        phase = phase.at(moment)
+        set_rate(self.optimizer, self.rate(moment))
         measured = None
         try:
             measured = train_step(

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -44,6 +44,8 @@ class Phase:
             stays the same.
         chosen: the values that ``adapt`` chose, for the epoch's record and the checkpoint.
         masked: the budget rule under which validation attacks a second time, for ``adapt``.
+        growing: a function that gives the objective at a moment, in epochs since the start of the run and
+            fractions of them. With None, ``objective`` is that of every moment.
     """
 
     name: str
@@ -55,6 +57,11 @@ class Phase:
     adapt: Adapt | None = None
     chosen: Mapping[str, float] = field(default_factory=dict)
     masked: Rule | None = None
+    growing: Callable[[float], Objective] | None = None
+
+    def at(self, moment: float) -> "Phase":
+        """The phase at a moment, in epochs since the start of the run."""
+        return self if self.growing is None else replace(self, objective=self.growing(moment))
 
 
 @dataclass(frozen=True)
