@@ -77,7 +77,8 @@ class OptimizerSettings(Section):
             reason = f"with optimizer.schedule {self.schedule}: it is for piecewise"
             self.without_effect("milestones", "gamma", reason=reason)
         if self.name == "adamw":
-            self.without_effect("momentum", "nesterov", reason="with optimizer.name adamw: it is for sgd")
+            self.without_effect("momentum", reason="with optimizer.name adamw: set it to 0.9, its default")
+            self.without_effect("nesterov", reason="with optimizer.name adamw: set it to false")
         if self.warmup_epochs and self.warmup_steps:
             raise ValueError(
                 f"optimizer.warmup_epochs {readable(self.warmup_epochs)} and optimizer.warmup_steps "
