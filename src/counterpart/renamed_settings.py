@@ -28,6 +28,7 @@ YOUNGER = {
     "data.options": None,
     "data.channels": None,
     "data.split_of": None,
+    "data.fold": None,
     "mask.options": None,
     "model.options": None,
     "model.encoder_init": None,

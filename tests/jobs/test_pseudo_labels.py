@@ -77,6 +77,7 @@ def test_masks_are_predicted_where_there_are_none_and_all_else_is_copied(folder,
             ids = np.asarray(Image.open(target / line["mask"]))
             assert ids.shape == (16, 20)
             assert set(np.unique(ids)) <= ({0, 1, 2} if line["class"] == "cat" else {0, 3})
+    assert load_parts(target, fold="2/5").test.names == load_parts(folder, fold="2/5").test.names
     new = load_parts(target, size=16)
     assert new.train.parts.there.all()
     assert not new.test.parts.there.any()

@@ -38,9 +38,9 @@ def load_splits(
     train = loaded.train if data.limit is None else balanced_subset(loaded.train, data.limit, seed=0)
     if train.parts is not None:
         train = keep_labels(train, data.labelled)
-    judged = [shifted(split, data.shift) for split in (loaded.validation, loaded.test)]
-    splits = [relabelled(split, data.labels) for split in (train, *judged)]
-    return Splits(*(split if split.pixels is None else split.to(device) for split in splits))
+    validation, test = (shifted(split, data.shift) for split in (loaded.validation, loaded.test))
+    splits = Splits(train, validation, test, loaded.notes).each(lambda split: relabelled(split, data.labels))
+    return splits.each(lambda split: split if split.pixels is None else split.to(device))
 
 
 def _load_named(config: Config, options: Mapping[str, Any]) -> Splits:
@@ -48,8 +48,9 @@ def _load_named(config: Config, options: Mapping[str, Any]) -> Splits:
     data, entry = config.data, find("data", config.data.name)
     if not entry.inside:
         return load_users_data(entry, data.root, data.options or {}, validation=data.validation)
-    given = {"validation": data.validation, "size": data.size, "download": data.download}
+    given: dict[str, Any] = {"validation": data.validation, "size": data.size, "download": data.download}
     given |= {} if data.channels is None else {"channels": data.channels}
+    given |= {} if data.fold is None else {"fold": data.fold}
     loaded: Splits = entry.load()(data.root, **{**given, **options})
     return loaded
 

@@ -17,6 +17,7 @@ class DataFacts:
         downloads: whether it can be downloaded.
         prepared_by_networks: whether its reader lets a network of timm resize and crop each image.
         takes_channels: whether its images can be read as grey ones, by the setting ``data.channels``.
+        takes_folds: whether its images can be split by photograph, by the setting ``data.fold``.
     """
 
     has_parts: bool = False
@@ -25,6 +26,7 @@ class DataFacts:
     downloads: bool = False
     prepared_by_networks: bool = False
     takes_channels: bool = False
+    takes_folds: bool = False
 
 
 _ENTRIES = (
@@ -75,12 +77,12 @@ _ENTRIES = (
     Entry(
         "folder", "folder", "data.folder:load_folder",
         "your own images: a folder for each class, below train, val and test if you like",
-        DataFacts(prepared_by_networks=True, takes_channels=True),
+        DataFacts(prepared_by_networks=True, takes_channels=True, takes_folds=True),
     ),
     Entry(
         "parts", "parts", "data.parts_folder:load_parts",
         "images with part masks in one folder format (docs/parts-data.md)",
-        DataFacts(has_parts=True, prepared_by_networks=True),
+        DataFacts(has_parts=True, prepared_by_networks=True, takes_folds=True),
     ),
     Entry(
         "synthetic-parts", "synthetic-parts", "data.synthetic_parts:load_synthetic_parts",

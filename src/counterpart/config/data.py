@@ -7,9 +7,11 @@ from typing import Any, Literal
 from pydantic import field_validator, model_validator
 
 from ..catalogue import DATA_SETS, sentences
+from ..numerals import read_fold
 from .values import Location, Number, Section, entry_of, named, setting
 
 WITH_PARTS = [key for key, entry in DATA_SETS.items() if entry.facts.has_parts]
+WITH_FOLDS = [key for key, entry in DATA_SETS.items() if entry.facts.takes_folds]
 
 
 class DataSettings(Section):
@@ -31,6 +33,11 @@ class DataSettings(Section):
         default=0.1,
         gt=0,
         lt=1,
+    )
+    fold: str | None = setting(
+        "K/N, such as 1/5: judge on the K-th of N folds. All images of the folder are pooled and dealt to N folds by "
+        "photograph, so that N runs judge every image once. What is not judged is for training and data.validation.",
+        default=None,
     )
     limit: int | None = setting(
         "Train on this many images only, with the same share of each class. The default is all of them.",
@@ -85,6 +92,11 @@ class DataSettings(Section):
         default="none",
     )
 
+    @field_validator("fold")
+    @classmethod
+    def _one_of_n(cls, fold: str | None) -> str | None:
+        return None if fold is None else "{}/{}".format(*read_fold(fold))
+
     @field_validator("class_map", mode="before")
     @classmethod
     def _by_name(cls, value: object) -> object:
@@ -107,6 +119,10 @@ class DataSettings(Section):
         self.without_effect("options", reason=f"with data.name {self.name}: they are for your own data sets")
         if not entry.facts.takes_channels:
             self.without_effect("channels", reason=f"with data.name {self.name}: it is for folder")
+        if not entry.facts.takes_folds:
+            self.without_effect(
+                "fold", reason=f"with data.name {self.name}: it is for {' and '.join(WITH_FOLDS)}"
+            )
         if self.name not in WITH_PARTS:
             reason = f"with data.name {self.name}, which has no parts: it is for {' and '.join(WITH_PARTS)}"
             self.without_effect("labels", "labelled", "shift", reason=reason)

@@ -9,6 +9,7 @@ import torch
 from ..errors import UserError
 from .decoding import Prepare, common_size, decode_all
 from .folder_layout import class_folders, files_by_class, split_layout, split_of
+from .folds import photographs_of, split_by_fold
 from .image_sets import ImageSet, Splits, content_fingerprint, hold_out
 
 TEST_SHARE = 0.2
@@ -25,6 +26,7 @@ def load_folder(
     prepare: Prepare | None = None,
     trained_on: str | None = None,
     channels: int = 3,
+    fold: str | None = None,
 ) -> Splits:
     """Read images from ``root/{train,val,test}/CLASS/*``, or from ``root/CLASS/*`` where there are no split folders.
 
@@ -35,8 +37,11 @@ def load_folder(
     drawn from train). Where train is missing, the set can be evaluated but not trained on: train is empty, and
     validation as well unless it has a folder.
 
-    A sample's index is its position among the sorted files of its folder. The fingerprint is made of the
-    relative paths and contents of the files, or of paths and sizes for sets over 2 GiB.
+    With a ``fold`` the images of all split folders are pooled, and split by photograph (see ``folds``).
+
+    A sample's index is its position among the sorted files of its folder, or of all folders with a ``fold``. The
+    fingerprint is made of the relative paths and contents of the files, or of paths and sizes for sets over 2 GiB,
+    and of the fold.
 
     Args:
         root: the folder.
@@ -47,6 +52,7 @@ def load_folder(
         trained_on: fingerprint of the data that the judged model was trained on, "" where it was on other data for
             certain; None for a set to be trained on, or judged as it was trained on.
         channels: 3, or 1 to read grey images as grey, and others by their luma.
+        fold: "K/N" to judge on the K-th of N folds.
 
     Raises:
         UserError: if there are no images, a folder beside the splits is none, a class folder is empty, splits have
@@ -61,7 +67,9 @@ def load_folder(
             f"data.channels {channels}: this model prepares images in colour. Leave data.channels out."
         )
     root = Path(root).expanduser()
-    listed = {split: files_by_class(folder) for split, folder in split_folders(root).items()}
+    listed = {
+        split: files_by_class(folder) for split, folder in split_folders(root, fold is not None).items()
+    }
     reference = next(iter(listed))
     for split, files in listed.items():
         if odd := sorted(set(files) ^ set(listed[reference])):
@@ -79,7 +87,13 @@ def load_folder(
         for split, files in listed.items()
     }
     fingerprint = files_fingerprint(root, every_file)
-    sets = set_of_files("folder", root, samples, classes, (channels, height, width), fingerprint, prepare)
+    shape = (channels, height, width)
+    if fold is not None:
+        samples = {"test": [sample for of_split in samples.values() for sample in of_split]}
+        pooled = set_of_files("folder", root, samples, classes, shape, fingerprint, prepare)["test"]
+        photographs, told_by = photographs_of(root, every_file)
+        return split_by_fold(pooled, photographs, fold, validation, told_by)
+    sets = set_of_files("folder", root, samples, classes, shape, fingerprint, prepare)
     if set(sets) == {"train"} and trained_on not in (None, fingerprint):
         sets = {"test": replace(sets["train"], split="test")}
     return _splits(sets, validation)
@@ -141,8 +155,10 @@ def _splits(sets: dict[str, ImageSet], share: float) -> Splits:
     return Splits(train=sets["train"], validation=held, test=sets["test"])
 
 
-def split_folders(root: Path) -> dict[str, Path]:
+def split_folders(root: Path, pooled: bool = False) -> dict[str, Path]:
     """The folder of each split; where there are no split folders, the root serves as train.
+
+    Where splits are ``pooled``, a train split may stand alone.
 
     Raises:
         UserError: if the layout is none that can be read.
@@ -162,7 +178,7 @@ def split_folders(root: Path) -> dict[str, Path]:
         raise UserError(
             f"{root} holds data sets with splits of their own ({names}): name one of them, --data.root {sets[0]}."
         )
-    if set(folders) == {"train"}:
+    if set(folders) == {"train"} and not pooled:
         train = folders["train"].name
         raise UserError(
             f"{root} has {train} and no test: create {root / 'test'} with the same class folders "

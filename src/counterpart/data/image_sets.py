@@ -144,11 +144,18 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set: three splits that share no sample."""
+    """A data set: three splits that share no sample, and sentences on how they came about."""
 
     train: ImageSet
     validation: ImageSet
     test: ImageSet
+    notes: tuple[str, ...] = ()
+
+    def each(self, change: Callable[[ImageSet], ImageSet]) -> "Splits":
+        """The data set with a change made to every split."""
+        return replace(
+            self, train=change(self.train), validation=change(self.validation), test=change(self.test)
+        )
 
 
 def numbered(split: str, n: int) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ def with_masks(splits: Splits, folder: Path, needed: str) -> Splits:
             f"{folder}: no image belongs to {len(unknown)} of the {len(given)} files there ({_some(unknown)}). "
             f"A mask is named as its image is, such as {example}: rename or remove them."
         )
-    made = Splits(*(_masked(images, given) for images in (splits.train, splits.validation, splits.test)))
+    made = splits.each(lambda images: _masked(images, given))
     images = getattr(made, needed)
     bare = [name for name in _names(images) if mask_name(name) not in given]
     if len(bare) == len(images):

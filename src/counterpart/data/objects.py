@@ -124,9 +124,8 @@ def read_splits(data: Any, validation: float) -> Splits:
         if name not in splits:
             train, splits[name] = hold_out(train, share, name)
     fingerprint = content_fingerprint(images.fingerprint.encode() for images in splits.values())
-    made = (train, splits["validation"], splits["test"])
-    name, classes = train.name, train.classes
-    return Splits(*(replace(part, fingerprint=fingerprint, classes=classes, name=name) for part in made))
+    shared = {"fingerprint": fingerprint, "classes": train.classes, "name": train.name}
+    return Splits(train, splits["validation"], splits["test"]).each(lambda images: replace(images, **shared))
 
 
 def is_data(thing: Any) -> bool:

@@ -5,7 +5,6 @@ DIR/images/train/cat/7.jpg    DIR/parts/train/cat/7.png    DIR/parts.json
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 import torch
@@ -29,6 +28,7 @@ def load_parts(
     size: int | None = None,
     download: bool = False,
     prepare: Prepare | None = None,
+    fold: str | None = None,
 ) -> Splits:
     """Read images from ``root/images`` as ``load_folder`` does, each with its mask from ``root/parts``.
 
@@ -41,6 +41,7 @@ def load_parts(
         size: resize the shorter side to this many pixels and crop the centre; masks by the nearest pixel.
         download: there is nothing to download; refused.
         prepare: makes ``size`` x ``size`` pixels of each image instead. Masks cannot follow, and are left out.
+        fold: "K/N" to judge on the K-th of N folds, as in ``load_folder``.
 
     Raises:
         UserError: as ``load_folder``; and if ``parts.json`` is missing, wrong or has other classes than the folders,
@@ -54,26 +55,18 @@ def load_parts(
     root = Path(root).expanduser()
     names = read_table(root)
     require_images(root)
-    loaded = load_folder(root / IMAGES, validation=validation, size=size, prepare=prepare)
-    sets = (loaded.train, loaded.validation, loaded.test)
-    masks = [[mask_of(root, image) for image in s.files or ()] for s in sets]
-    _no_shared_masks(zip(chain(*masks), chain(*(s.files or () for s in sets)), strict=True))
-    if prepare is None and (problem := misplaced_masks(root, list(chain(*(s.files or () for s in sets))))):
+    loaded = load_folder(root / IMAGES, validation=validation, size=size, prepare=prepare, fold=fold)
+    images = [
+        image for of_set in (loaded.train, loaded.validation, loaded.test) for image in of_set.files or ()
+    ]
+    masks = [mask_of(root, image) for image in images]
+    _no_shared_masks(zip(masks, images, strict=True))
+    if prepare is None and (problem := misplaced_masks(root, images)):
         raise UserError(problem)
-    of_masks = files_fingerprint(
-        root, [root / TABLE, *sorted(mask for mask in chain(*masks) if mask.is_file())]
-    )
+    of_masks = files_fingerprint(root, [root / TABLE, *sorted(mask for mask in masks if mask.is_file())])
     fingerprint = content_fingerprint([loaded.test.fingerprint.encode(), of_masks.encode()])
-    return Splits(
-        *(
-            replace(
-                _annotated(s, root, names, of_set) if prepare is None else s,
-                name="parts",
-                fingerprint=fingerprint,
-            )
-            for s, of_set in zip(sets, masks, strict=True)
-        )
-    )
+    named = loaded.each(lambda images: replace(images, name="parts", fingerprint=fingerprint))
+    return named if prepare is not None else named.each(lambda images: _annotated(images, root, names))
 
 
 def read_table(root: Path) -> PartNames:
@@ -167,7 +160,7 @@ def _pattern(stranger: Path, root: Path, images: Sequence[Path]) -> str | None:
     return f"{before}x{after}{stranger.suffix}"
 
 
-def _annotated(images: ImageSet, root: Path, names: PartNames, masks: list[Path]) -> ImageSet:
+def _annotated(images: ImageSet, root: Path, names: PartNames) -> ImageSet:
     if sorted(names) != list(images.classes):
         (odd, *_) = sorted(set(names) ^ set(images.classes))
         there, absent = (TABLE, IMAGES) if odd in names else (IMAGES, TABLE)
@@ -175,6 +168,7 @@ def _annotated(images: ImageSet, root: Path, names: PartNames, masks: list[Path]
             f"{root}: class {odd!r} is in {there} and not in {absent}. Both need the same classes."
         )
     assert images.files is not None
+    masks = [mask_of(root, image) for image in images.files]
     files = tuple(mask if mask.is_file() else None for mask in masks)
     annotated = torch.tensor([mask is not None for mask in files], dtype=torch.bool)
     parts = Parts(names=names, stored=largest(names), there=annotated, files=files)

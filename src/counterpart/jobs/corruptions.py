@@ -110,6 +110,7 @@ def _judge(target: Target) -> list[Record]:
         "model": config.model.name,
         "data": target.data,
         "split": images.split,
+        **({} if config.data.fold is None else {"fold": config.data.fold}),
         "shape": list(images.shape),
         "fingerprint": images.fingerprint,
         "corruptions_key": folder.name,

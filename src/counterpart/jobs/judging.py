@@ -166,6 +166,7 @@ def _details(case: Case, doubts: Sequence[Doubt]) -> dict[str, Any]:
         "model": target.config.model.name,
         "data": target.data,
         "split": case.images.split,
+        **({} if (fold := target.config.data.fold) is None else {"fold": fold}),
         "shape": list(case.images.shape),
         "fingerprint": case.images.fingerprint,
         "norm": case.norm,

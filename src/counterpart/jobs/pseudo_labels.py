@@ -21,6 +21,7 @@ from torch import Tensor
 from .. import build, devices, progress
 from ..config import resolve
 from ..data.decoding import decode, header_size
+from ..data.folds import photographs_of
 from ..data.image_sets import Splits
 from ..data.parts_folder import IMAGES, TABLE, mask_of
 from ..data.preparation import (
@@ -57,11 +58,12 @@ class PseudoLabelled:
 
 @dataclass(frozen=True)
 class _Item:
-    """An image, its class, and its kind: its mask is known, is to be predicted, or stays missing."""
+    """An image, its class, its kind (its mask is known, is to be predicted, or stays missing), and its photograph."""
 
     image: Path
     label: int
     kind: str
+    photograph: str
 
 
 def pseudo_label(
@@ -144,11 +146,12 @@ def _items(data: Splits, root: Path) -> Iterator[_Item]:
     for images in (data.train, data.validation, data.test):
         assert images.files is not None
         assert images.parts is not None
-        for image, label, there in zip(
-            images.files, images.labels.tolist(), images.parts.there.tolist(), strict=True
+        photographs, _ = photographs_of(root / IMAGES, images.files)
+        for image, label, there, photograph in zip(
+            images.files, images.labels.tolist(), images.parts.there.tolist(), photographs, strict=True
         ):
             unknown = PREDICTED if images is data.train else WITHOUT
-            yield _Item(image, label, ANNOTATED if there else unknown)
+            yield _Item(image, label, ANNOTATED if there else unknown, photograph)
 
 
 def _relative(item: _Item, root: Path) -> str:
@@ -177,7 +180,7 @@ def _write(
         line: dict[str, Any] = {"path": _relative(item, root), "class": name, "split": split, "mask": None}
         if content is not None:
             line["mask"] = mask.relative_to(root).as_posix()
-        line |= {"kind": kind, "pseudo": kind == PREDICTED}
+        line |= {"kind": kind, "pseudo": kind == PREDICTED, "source": item.photograph}
         lines.append(line if sure is None else {**line, "confidence": sure})
     return lines
 

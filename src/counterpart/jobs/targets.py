@@ -45,6 +45,7 @@ OF_IMAGES = (
     "validation",
     "size",
     "channels",
+    "fold",
 )  # of the settings data, what decides the images
 DESCRIBED = ("model", "classes", "data", "fingerprint", "config")  # what a checkpoint says of its model
 ASKED = 16  # the number of images that show what a model from outside answers with
@@ -220,17 +221,16 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
         which = str(file.resolve().relative_to(run.path))
     elsewhere = str(config.data.root) != str(data_of_run.get("root"))
     shape = _shape_of(about["model"], config) if others else {}
-    data, doubts = _split(config, device, about["fingerprint"] if elsewhere else None, **shape)
+    data, doubts, notes = _split(config, device, about["fingerprint"] if elsewhere else None, **shape)
     _check_channels(data, about["model"]["in_channels"])
     images, groups = mapped(data, config.data.class_map, about["classes"])
     classes = int(about["model"]["num_classes"])
     judged: nn.Module = model
     if groups is not None:
         judged, classes = merged(model, groups), len(groups)
-    notes: tuple[str, ...] = ()
     if data.fingerprint != about["fingerprint"]:
         said = f"the data ({data.fingerprint}) is not what the model was trained on ({about['fingerprint']})"
-        notes = (f"{said[0].upper()}{said[1:]}.",)
+        notes += (f"{said[0].upper()}{said[1:]}.",)
     who = {"config": about["config"], "weights": which, "method": build.name_method(config)}
     if "eps_low" in about:  # the radius that mask.eps_low auto had reached
         who["trained_eps_low"] = about["eps_low"]
@@ -349,10 +349,10 @@ def _outside(
     prepared: dict[str, Any] = {}
     if prepare is not None and find("data", config.data.name).facts.prepared_by_networks:
         prepared = {"size": crop, "prepare": _resized_first(prepare, config.data.size)}
-    images, doubts = _split(config, device, trained_on, **prepared)
+    images, doubts, chosen = _split(config, device, trained_on, **prepared)
     model, notes = load(config)
     model, answers, adapted = understand(model.to(device).eval(), images, device)
-    notes += adapted
+    notes = (*chosen, *notes, *adapted)
     names = classes or [f"output {i}" for i in range(answers)]
     if classes is None and answers == len(images.classes) and not isinstance(defaults.get("data"), Mapping):
         names = list(images.classes)  # as many as the data has: in its order
@@ -404,8 +404,8 @@ def understand(
 
 def _split(
     config: Config, device: torch.device, trained_on: str | None, **options: Any
-) -> tuple[ImageSet, tuple[Doubt, ...]]:
-    """The images to judge on, and doubts about them.
+) -> tuple[ImageSet, tuple[Doubt, ...], tuple[str, ...]]:
+    """The images to judge on, doubts about them, and notes on how they were chosen.
 
     A folder without split folders is judged as a whole by a model that never saw it.
     """
@@ -416,7 +416,7 @@ def _split(
     if config.data.split_of is not None:
         _check_same_files(config.data.split_of, data)
     images = data.test if config.evaluate.split == "test" else data.validation
-    return images, tuple(data_doubts(images, data.train))
+    return images, tuple(data_doubts(images, data.train)), data.notes
 
 
 def _check_same_files(path: Path, data: Splits) -> None:

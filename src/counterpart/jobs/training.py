@@ -78,6 +78,7 @@ def train(
     say(build.name_users_code(config))
     masks_for = "train" if config.train.masked else None
     data = build.load_splits(config, device, masks_for=masks_for, loaded=data)
+    say(data.notes)
     _say_what_is_shared(data)
     _check_targets(config, len(data.train.classes))
     about_model = build.describe_model(config, data)
