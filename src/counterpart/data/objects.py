@@ -124,8 +124,9 @@ def read_splits(data: Any, validation: float) -> Splits:
         if name not in splits:
             train, splits[name] = hold_out(train, share, name)
     fingerprint = content_fingerprint(images.fingerprint.encode() for images in splits.values())
-    shared = {"fingerprint": fingerprint, "classes": train.classes, "name": train.name}
-    return Splits(train, splits["validation"], splits["test"]).each(lambda images: replace(images, **shared))
+    name, classes = train.name, train.classes
+    made = Splits(train, splits["validation"], splits["test"])
+    return made.each(lambda images: replace(images, fingerprint=fingerprint, classes=classes, name=name))
 
 
 def is_data(thing: Any) -> bool:
