@@ -1,5 +1,7 @@
 """Cheaper labels: boxes and points against brute force, tables, and shares of labels."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -12,7 +14,8 @@ from counterpart.data import (
     load_synthetic_parts,
     relabelled,
 )
-from counterpart.data.labels import KINDS, boxes, centroids
+from counterpart.data.labels import KINDS, boxes, centroids, common_parts, say_what_stays
+from counterpart.errors import UserError
 
 NAMES = {"cat": {"head": 1, "body": 2}, "dog": {"head": 3}}
 
@@ -134,3 +137,62 @@ def test_every_kind_of_label_keeps_what_parts_are_there():
     points = relabelled(train, "centroids").parts.masks
     assert ((points > 0).flatten(1).sum(dim=1) <= 4).all()
     assert (points > 0).flatten(1).any(dim=1).all()
+
+
+def test_parts_that_cover_little_of_their_class_become_background(parts_root, monkeypatch):
+    """Head and body of a cat cover as many pixels, half of all each."""
+    train = load_parts(parts_root).train
+    assert common_parts(train, 0.5) == {"cat": ["head", "body"], "dog": ["head"]}
+    assert common_parts(train, 0.51) == {"cat": [], "dog": ["head"]}
+    for in_memory in (True, False):
+        monkeypatch.setattr(folder, "IN_MEMORY_BYTES", 2**31 if in_memory else 100)
+        images = load_parts(parts_root).test
+        before = images.read_parts(torch.arange(8))
+        fewer = relabelled(images, "parts", {"dog": ["head"], "cat": ["body"]})
+        assert fewer.parts.names == {"cat": {"body": 1}, "dog": {"head": 2}}
+        assert fewer.parts.count == 2
+        assert fewer.parts.there.tolist() == images.parts.there.tolist()
+        expected = torch.tensor([0, 0, 1, 2])[before]
+        assert torch.equal(fewer.read_parts(torch.arange(8)), expected)
+        assert common_parts(load_parts(parts_root).train, 0.5) == {"cat": ["head", "body"], "dog": ["head"]}
+
+
+def test_the_share_is_of_the_class_and_pictures_without_masks_do_not_count():
+    masks = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    masks[0, 0] = 1
+    masks[0, 1:] = 2  # 4 and 12 pixels of a cat: a quarter and the rest
+    masks[1, 0, 0] = 3  # the only pixel of a dog
+    masks[2] = 1  # not annotated, whatever its mask holds
+    parts = Parts(names=NAMES | {"eel": {}}, stored=3, there=torch.tensor([True, True, False]), masks=masks)
+    images = ImageSet(
+        name="drawn", split="train", classes=("cat", "dog", "eel"), labels=torch.tensor([0, 1, 0]),
+        index=torch.arange(3), fingerprint="0", shape=(1, 4, 4), pixels=torch.zeros(3, 1, 4, 4, dtype=torch.uint8),
+        parts=parts,
+    )  # fmt: skip
+    assert common_parts(images, 0.25) == {"cat": ["head", "body"], "dog": ["head"], "eel": []}
+    assert common_parts(images, 0.26) == {"cat": ["body"], "dog": ["head"], "eel": []}
+    said = say_what_stays(parts.names, common_parts(images, 0.26), 0.26)
+    assert said == "data.parts_min_share 0.26: 2 of 3 parts stay. Background from here on: cat head."
+    assert (
+        say_what_stays(parts.names, common_parts(images, 0.1), 0.1)
+        == "data.parts_min_share 0.1: 3 of 3 parts stay."
+    )
+    empty = replace(images, parts=replace(parts, there=torch.zeros(3, dtype=torch.bool)))
+    with pytest.raises(UserError, match=r"data\.parts_min_share 0\.1: no part of drawn covers this share"):
+        common_parts(empty, 0.1)
+
+
+def test_cheaper_labels_are_made_of_the_parts_that_stay(parts_root):
+    images, staying = load_parts(parts_root).train, {"cat": ["body"], "dog": ["head"]}
+    before = images.read_parts(torch.arange(8))
+    fewer = torch.tensor([0, 0, 1, 2])[before]
+    boxed = relabelled(images, "boxes", staying)
+    assert torch.equal(boxed.read_parts(torch.arange(8)), boxes(fewer, 2))
+    objects = relabelled(images, "objects", staying)
+    assert torch.equal(objects.read_parts(torch.arange(8)), fewer)
+    assert objects.parts.names == {"cat": {"cat": 1}, "dog": {"dog": 2}}
+
+
+def test_a_model_that_knows_parts_that_the_data_does_not_name_is_told_which(parts_root):
+    with pytest.raises(UserError, match="the model finds the part 'tail' of cat, which parts does not name"):
+        relabelled(load_parts(parts_root).test, "parts", {"cat": ["tail"]})

@@ -1,6 +1,6 @@
 """The images and the network of a configuration."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import nn
 from ..catalogue import find
 from ..config import Config
 from ..data.image_sets import ImageSet, Splits, balanced_subset
-from ..data.labels import keep_labels, relabelled
+from ..data.labels import common_parts, keep_labels, relabelled, say_what_stays
 from ..data.mask_files import with_masks
 from ..data.shifts import shifted
 from ..data.users_data import load_users_data
@@ -23,13 +23,15 @@ def load_splits(
     device: torch.device,
     masks_for: str | None = None,
     loaded: Splits | None = None,
+    staying: Mapping[str, Sequence[str]] | None = None,
     **options: Any,
 ) -> Splits:
     """The three splits of the data set. A small data set lives on the device.
 
     ``options`` are passed on to the reader of the data set. ``masks_for`` names the split that needs the
     user's own masks, if the settings ``mask`` ask for them. ``loaded`` are images that a program holds, in
-    place of the data set that the configuration names.
+    place of the data set that the configuration names. ``staying`` are the parts that a trained model knows of
+    each class; without them ``data.parts_min_share`` chooses by the training images.
     """
     data = config.data
     loaded = _load_named(config, options) if loaded is None else loaded
@@ -39,7 +41,15 @@ def load_splits(
     if train.parts is not None:
         train = keep_labels(train, data.labelled)
     validation, test = (shifted(split, data.shift) for split in (loaded.validation, loaded.test))
-    splits = Splits(train, validation, test, loaded.notes).each(lambda split: relabelled(split, data.labels))
+    notes = loaded.notes
+    if data.parts_min_share == 0 or train.parts is None:
+        staying = None
+    else:
+        staying = common_parts(train, data.parts_min_share) if staying is None else staying
+        notes += (say_what_stays(train.parts.names, staying, data.parts_min_share),)
+    splits = Splits(train, validation, test, notes).each(
+        lambda split: relabelled(split, data.labels, staying)
+    )
     return splits.each(lambda split: split if split.pixels is None else split.to(device))
 
 

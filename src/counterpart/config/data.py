@@ -86,6 +86,14 @@ class DataSettings(Section):
         le=1,
     )
 
+    parts_min_share: Number = setting(
+        "Parts that cover less than this share of the annotated pixels of their class become background. The training "
+        "images decide, and a run keeps to what they decided. 0: all parts stay.",
+        default=0,
+        ge=0,
+        le=1,
+    )
+
     shift: Literal["none", "backgrounds", "textures"] = setting(
         "Judge on changed images, which are made with the part masks. backgrounds: each object stands before the "
         "background of an image of another class. textures: each object is covered with the surface of one.",
@@ -125,5 +133,5 @@ class DataSettings(Section):
             )
         if self.name not in WITH_PARTS:
             reason = f"with data.name {self.name}, which has no parts: it is for {' and '.join(WITH_PARTS)}"
-            self.without_effect("labels", "labelled", "shift", reason=reason)
+            self.without_effect("labels", "labelled", "parts_min_share", "shift", reason=reason)
         return self

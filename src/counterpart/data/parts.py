@@ -32,6 +32,7 @@ class Parts:
         masks: (N, H, W) part ids, uint8 or int16; or None where they are read on demand.
         files: mask of each image, None for an image without one.
         convert: (B, H, W) -> (B, H, W), what is done to masks as they are read (see ``labels``).
+        staying: the parts of each class that stayed, where others became background; None where all did.
     """
 
     names: PartNames
@@ -40,6 +41,7 @@ class Parts:
     masks: Integer[Tensor, "n h w"] | None = None
     files: tuple[Path | None, ...] | None = None
     convert: Callable[[Tensor], Tensor] | None = None
+    staying: Mapping[str, Sequence[str]] | None = None
 
     @property
     def count(self) -> int:

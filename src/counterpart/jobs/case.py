@@ -13,6 +13,7 @@ from ..batch import Batch
 from ..budget import Budget
 from ..build.attacks import Victim
 from ..data.image_sets import ImageSet, balanced_subset
+from ..data.labels import parts_that_stay
 from ..data.mask_files import masks_fingerprint
 from ..errors import UserError
 from ..evaluation import accuracy
@@ -139,6 +140,7 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
         "data": [images.name, images.split, images.fingerprint],
         "shape": images.shape,
         "labels": config.data.labels,
+        **({} if (staying := parts_that_stay(images)) is None else {"parts": staying}),
         "images": fingerprint(images.index.tolist()),
         "n": len(images),
         "seed": config.seed,

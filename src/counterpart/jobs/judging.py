@@ -209,8 +209,9 @@ def _result_doubts(case: Case, rows: Sequence[LedgerRow]) -> list[Doubt]:
 def _part_metrics(case: Case, details: Mapping[str, Any]) -> list[Record]:
     """The records of how well parts are found, read from the run where it has them."""
     target, wanted = case.target, case.target.config.evaluate
-    labels = target.config.data.labels
+    labels, least = target.config.data.labels, target.config.data.parts_min_share
     details = {**details, **({} if labels == "parts" else {"labels": labels})}
+    details |= {"parts_min_share": least} if least > 0 else {}
     known = {
         r.name: r
         for r in (target.run.records() if target.has_folder else ())

@@ -100,12 +100,11 @@ def pseudo_label(
         raise UserError(
             f"{run.path} was trained on {config.data.name}: pseudo-labels are for folders (data.name parts)."
         )
-    if config.data.labels != "parts" or config.data.limit is not None:
-        odd = "labels" if config.data.labels != "parts" else "limit"
-        raise UserError(
-            f"{run.path} was trained with data.{odd} {getattr(config.data, odd)}: "
-            "train a segmenter without that setting."
-        )
+    for name, usual in (("labels", "parts"), ("limit", None), ("parts_min_share", 0)):
+        if (value := getattr(config.data, name)) != usual:
+            raise UserError(
+                f"{run.path} was trained with data.{name} {value}: train a segmenter without that setting."
+            )
     root = config.data.root
     if target.resolve().is_relative_to(root.resolve()):
         raise UserError(f"{target} lies within {root}, the folder that is copied: name another --target.")

@@ -221,7 +221,8 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
         which = str(file.resolve().relative_to(run.path))
     elsewhere = str(config.data.root) != str(data_of_run.get("root"))
     shape = _shape_of(about["model"], config) if others else {}
-    data, doubts, notes = _split(config, device, about["fingerprint"] if elsewhere else None, **shape)
+    trained_on = about["fingerprint"] if elsewhere else None
+    data, doubts, notes = _split(config, device, trained_on, staying=about.get("parts"), **shape)
     _check_channels(data, about["model"]["in_channels"])
     images, groups = mapped(data, config.data.class_map, about["classes"])
     classes = int(about["model"]["num_classes"])

@@ -17,6 +17,7 @@ from ..batch import Batch
 from ..budget import Budget
 from ..config import Config, identity, plain, resolve
 from ..data.image_sets import ImageSet, Splits, balanced_subset
+from ..data.labels import parts_that_stay
 from ..data.mask_files import masks_fingerprint
 from ..data.transforms import as_floats
 from ..errors import UserError
@@ -105,6 +106,7 @@ def train(
         "fingerprint": data.train.fingerprint,
         "config": build.hash_config(config),
         **({} if masks is None else {"masks": masks}),
+        **({} if (staying := parts_that_stay(data.train)) is None else {"parts": staying}),
         **({} if form == "fast" else {"view": form}),
     }
     finished = fit(
