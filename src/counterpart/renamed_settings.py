@@ -29,6 +29,7 @@ YOUNGER = {
     "data.channels": None,
     "data.split_of": None,
     "data.fold": None,
+    "data.crop_to_parts": None,
     "data.parts_min_share": 0,
     "mask.options": None,
     "model.options": None,

@@ -59,8 +59,8 @@ def _load_named(config: Config, options: Mapping[str, Any]) -> Splits:
     if not entry.inside:
         return load_users_data(entry, data.root, data.options or {}, validation=data.validation)
     given: dict[str, Any] = {"validation": data.validation, "size": data.size, "download": data.download}
-    given |= {} if data.channels is None else {"channels": data.channels}
-    given |= {} if data.fold is None else {"fold": data.fold}
+    more = {"channels": data.channels, "fold": data.fold, "crop_to_parts": data.crop_to_parts}
+    given |= {name: value for name, value in more.items() if value is not None}
     loaded: Splits = entry.load()(data.root, **{**given, **options})
     return loaded
 

@@ -17,6 +17,7 @@ class DataFacts:
         downloads: whether it can be downloaded.
         prepared_by_networks: whether its reader lets a network of timm resize and crop each image.
         takes_channels: whether its images can be read as grey ones, by the setting ``data.channels``.
+        crops_to_parts: whether its images can be cropped around their parts, by the setting ``data.crop_to_parts``.
         takes_folds: whether its images can be split by photograph, by the setting ``data.fold``.
     """
 
@@ -27,6 +28,7 @@ class DataFacts:
     prepared_by_networks: bool = False
     takes_channels: bool = False
     takes_folds: bool = False
+    crops_to_parts: bool = False
 
 
 _ENTRIES = (
@@ -82,7 +84,7 @@ _ENTRIES = (
     Entry(
         "parts", "parts", "data.parts_folder:load_parts",
         "images with part masks in one folder format (docs/parts-data.md)",
-        DataFacts(has_parts=True, prepared_by_networks=True, takes_folds=True),
+        DataFacts(has_parts=True, prepared_by_networks=True, takes_folds=True, crops_to_parts=True),
     ),
     Entry(
         "synthetic-parts", "synthetic-parts", "data.synthetic_parts:load_synthetic_parts",

@@ -148,6 +148,10 @@ class Config(Section):
             masked = train.masked or self.evaluate.eps_low is not None
             if masked and self.mask.entry.facts.parts == "predicted":
                 raise ValueError(f"mask.rule {self.mask.rule} needs a part model, and {name} is none")
+        if self.data.crop_to_parts is not None and self.mask.files is not None:
+            raise ValueError(
+                "mask.files are masks of whole images: leave out data.crop_to_parts, or crop images and masks before"
+            )
         if self.c_seg == 0 and train.part_loss != "segmentation":
             raise ValueError(f"train.part_loss {train.part_loss} has no effect without train.c_seg")
         if train.background_weight != 1 and (self.c_seg == 0 or train.part_loss != "segmentation"):

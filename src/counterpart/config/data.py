@@ -94,6 +94,13 @@ class DataSettings(Section):
         le=1,
     )
 
+    crop_to_parts: Number | None = setting(
+        "Crop each annotated image to the square around its parts, with a margin on each side of this share of its "
+        "side, such as 0.2. Images are cropped for judging as well, so their annotation is used there. The default is "
+        "the whole image.",
+        default=None,
+        ge=0,
+    )
     shift: Literal["none", "backgrounds", "textures"] = setting(
         "Judge on changed images, which are made with the part masks. backgrounds: each object stands before the "
         "background of an image of another class. textures: each object is covered with the surface of one.",
@@ -127,6 +134,8 @@ class DataSettings(Section):
         self.without_effect("options", reason=f"with data.name {self.name}: they are for your own data sets")
         if not entry.facts.takes_channels:
             self.without_effect("channels", reason=f"with data.name {self.name}: it is for folder")
+        if not entry.facts.crops_to_parts:
+            self.without_effect("crop_to_parts", reason=f"with data.name {self.name}: it is for parts")
         if not entry.facts.takes_folds:
             self.without_effect(
                 "fold", reason=f"with data.name {self.name}: it is for {' and '.join(WITH_FOLDS)}"

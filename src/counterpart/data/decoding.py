@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import UserError
+from .cropping import Region
 
 Prepare: TypeAlias = Callable[[Image.Image], Tensor]
 """An RGB image -> uint8 (3, H, W): a network's own way of resizing and cropping."""
@@ -33,7 +34,11 @@ DAMAGED = (
 
 
 def decode(
-    path: Path, size: int | None = None, prepare: Prepare | None = None, channels: int = 3
+    path: Path,
+    size: int | None = None,
+    prepare: Prepare | None = None,
+    channels: int = 3,
+    box: Region | None = None,
 ) -> UInt8[Tensor, "c h w"]:
     """Decode an image file as RGB, or as grey.
 
@@ -43,6 +48,7 @@ def decode(
         prepare: resize and crop with this instead.
         channels: 3 for RGB. 1 for grey: grey images stay as they are, colours become their luma (ITU-R BT.601), and
             transparency is dropped.
+        box: take this region of the file alone, before anything else.
 
     Raises:
         UserError: if the file is missing, damaged, or no 8-bit image.
@@ -50,6 +56,8 @@ def decode(
     try:
         with Image.open(path) as opened:
             image = in_channels(opened, channels)
+        if box is not None:
+            image = image.crop(box)
         if prepare is not None:
             return prepare(image)
         if size is not None:
@@ -61,9 +69,12 @@ def decode(
 
 
 def decode_all(
-    paths: Sequence[Path], shape: tuple[int, int, int], prepare: Prepare | None = None
+    paths: Sequence[Path],
+    shape: tuple[int, int, int],
+    prepare: Prepare | None = None,
+    boxes: Sequence[Region | None] | None = None,
 ) -> UInt8[Tensor, "n c h w"]:
-    """Decode image files in several threads to one shape (C, H, W).
+    """Decode image files, or a region of each, in several threads to one shape (C, H, W).
 
     Images of another size are fitted by ``prepare``, or by ``decode`` where H = W.
     """
@@ -71,7 +82,8 @@ def decode_all(
     size = shape[1] if shape[1] == shape[2] else None
 
     def put(position: int) -> None:
-        image = decode(paths[position], size, prepare, shape[0])
+        box = None if boxes is None else boxes[position]
+        image = decode(paths[position], size, prepare, shape[0], box)
         if image.shape != images.shape[1:]:
             raise UserError(_size_changed(paths[position], image.shape, shape))
         images[position] = image

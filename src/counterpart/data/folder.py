@@ -1,13 +1,15 @@
 """Any folder of images, one folder per class, as torchvision's ImageFolder has it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from ..errors import UserError
-from .decoding import Prepare, common_size, decode_all
+from .cropping import Region
+from .decoding import WORKERS, Prepare, common_size, decode_all
 from .folder_layout import class_folders, files_by_class, split_layout, split_of
 from .folds import photographs_of, split_by_fold
 from .image_sets import ImageSet, Splits, content_fingerprint, hold_out
@@ -27,6 +29,7 @@ def load_folder(
     trained_on: str | None = None,
     channels: int = 3,
     fold: str | None = None,
+    box_of: Callable[[Path], Region | None] | None = None,
 ) -> Splits:
     """Read images from ``root/{train,val,test}/CLASS/*``, or from ``root/CLASS/*`` where there are no split folders.
 
@@ -53,6 +56,7 @@ def load_folder(
             certain; None for a set to be trained on, or judged as it was trained on.
         channels: 3, or 1 to read grey images as grey, and others by their luma.
         fold: "K/N" to judge on the K-th of N folds.
+        box_of: the region of each file that is the image, before it is resized; None for the whole.
 
     Raises:
         UserError: if there are no images, a folder beside the splits is none, a class folder is empty, splits have
@@ -67,21 +71,10 @@ def load_folder(
             f"data.channels {channels}: this model prepares images in colour. Leave data.channels out."
         )
     root = Path(root).expanduser()
-    listed = {
-        split: files_by_class(folder) for split, folder in split_folders(root, fold is not None).items()
-    }
-    reference = next(iter(listed))
-    for split, files in listed.items():
-        if odd := sorted(set(files) ^ set(listed[reference])):
-            there, absent = (split, reference) if odd[0] in files else (reference, split)
-            raise UserError(
-                f"{root}: class {odd[0]!r} has a folder in {there} and none in {absent}. "
-                "Every split needs the same classes."
-            )
-
+    listed = _listed(root, fold is not None)
     every_file = [path for files in listed.values() for paths in files.values() for path in paths]
     height, width = common_size(every_file) if size is None else (size, size)
-    classes = tuple(listed[reference])
+    classes = tuple(next(iter(listed.values())))
     samples = {
         split: [(path, k) for k, name in enumerate(files) for path in files[name]]
         for split, files in listed.items()
@@ -90,13 +83,27 @@ def load_folder(
     shape = (channels, height, width)
     if fold is not None:
         samples = {"test": [sample for of_split in samples.values() for sample in of_split]}
-        pooled = set_of_files("folder", root, samples, classes, shape, fingerprint, prepare)["test"]
+        pooled = set_of_files("folder", root, samples, classes, shape, fingerprint, prepare, box_of)["test"]
         photographs, told_by = photographs_of(root, every_file)
         return split_by_fold(pooled, photographs, fold, validation, told_by)
-    sets = set_of_files("folder", root, samples, classes, shape, fingerprint, prepare)
+    sets = set_of_files("folder", root, samples, classes, shape, fingerprint, prepare, box_of)
     if set(sets) == {"train"} and trained_on not in (None, fingerprint):
         sets = {"test": replace(sets["train"], split="test")}
     return _splits(sets, validation)
+
+
+def _listed(root: Path, pooled: bool) -> dict[str, dict[str, list[Path]]]:
+    """The files of each class of each split, which all have the same classes."""
+    listed = {split: files_by_class(folder) for split, folder in split_folders(root, pooled).items()}
+    reference = next(iter(listed))
+    for split, files in listed.items():
+        if odd := sorted(set(files) ^ set(listed[reference])):
+            there, absent = (split, reference) if odd[0] in files else (reference, split)
+            raise UserError(
+                f"{root}: class {odd[0]!r} has a folder in {there} and none in {absent}. "
+                "Every split needs the same classes."
+            )
+    return listed
 
 
 def set_of_files(
@@ -107,6 +114,7 @@ def set_of_files(
     shape: tuple[int, int, int],
     fingerprint: str,
     prepare: Prepare | None = None,
+    box_of: Callable[[Path], Region | None] | None = None,
 ) -> dict[str, ImageSet]:
     """Splits of image files: decoded now if all of them fit into ``IN_MEMORY_BYTES``, on demand otherwise.
 
@@ -118,11 +126,16 @@ def set_of_files(
         shape: (C, H, W) of every image.
         fingerprint: of the data set.
         prepare: makes pixels of an image, if not in the ordinary way.
+        box_of: the region of each file that is the image, if not the whole.
     """
     pixels = sum(map(len, samples.values())) * shape[0] * shape[1] * shape[2]
 
     def as_set(split: str) -> ImageSet:
         paths = tuple(path for path, _ in samples[split])
+        boxes = None
+        if box_of is not None:
+            with ThreadPoolExecutor(WORKERS) as pool:
+                boxes = tuple(pool.map(box_of, paths))
         return ImageSet(
             name=name,
             split=split,
@@ -131,9 +144,10 @@ def set_of_files(
             index=torch.arange(len(paths)),
             fingerprint=fingerprint,
             shape=shape,
-            pixels=decode_all(paths, shape, prepare) if pixels <= IN_MEMORY_BYTES else None,
+            pixels=decode_all(paths, shape, prepare, boxes) if pixels <= IN_MEMORY_BYTES else None,
             files=paths,
             prepare=prepare,
+            boxes=boxes,
             names=tuple(path.relative_to(root).as_posix() for path in paths),
         )
 

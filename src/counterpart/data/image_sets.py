@@ -13,6 +13,7 @@ from torch import Tensor
 from .. import distributed
 from ..errors import UserError
 from ..seeding import Keys
+from .cropping import Region
 from .decoding import Prepare, decode_all
 from .parts import Parts, decode_masks
 from .transforms import as_floats
@@ -36,6 +37,7 @@ class ImageSet:
         pixels: (N, C, H, W) uint8, or floats in [0, 1] that a program gave, or None for a set too large for memory.
         files: where each image came from, for sets of image files; decoded on demand if ``pixels`` is None.
         prepare: how to resize and crop them, if not in the ordinary way.
+        boxes: the region of each file that is the image; None in its place for the whole.
         parts: which pixels belong to which part, for sets that are annotated.
         names: what each sample is called within the data set, "train/cat/7.jpg" or "train/00012", so that files of
             the user's own can belong to it.
@@ -54,6 +56,7 @@ class ImageSet:
     pixels: UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"] | None = None
     files: tuple[Path, ...] | None = None
     prepare: Prepare | None = None
+    boxes: tuple[Region | None, ...] | None = None
     parts: Parts | None = None
     names: tuple[str, ...] | None = None
     masks: UInt8[Tensor, "k h w"] | None = None
@@ -73,7 +76,9 @@ class ImageSet:
             images = self.pixels[positions.to(self.pixels.device)]
         else:
             assert self.files is not None
-            images = decode_all([self.files[i] for i in positions.tolist()], self.shape, self.prepare)
+            chosen = positions.tolist()
+            boxes = None if self.boxes is None else [self.boxes[i] for i in chosen]
+            images = decode_all([self.files[i] for i in chosen], self.shape, self.prepare, boxes)
         return (
             images if self.alter is None else self.alter(images, self.index[positions.to(self.index.device)])
         )
@@ -96,6 +101,7 @@ class ImageSet:
             [self.files[i] for i in chosen],
             (self.shape[1], self.shape[2]),
             parts.stored,
+            None if self.boxes is None else [self.boxes[i] for i in chosen],
         )
         return (masks if parts.convert is None else parts.convert(masks)).long()
 
@@ -120,6 +126,7 @@ class ImageSet:
             index=self.index[positions],
             pixels=None if self.pixels is None else self.pixels[positions],
             files=None if self.files is None else tuple(self.files[i] for i in positions.tolist()),
+            boxes=None if self.boxes is None else tuple(self.boxes[i] for i in positions.tolist()),
             parts=None if self.parts is None else self.parts.subset(positions),
             names=None if self.names is None else tuple(self.names[i] for i in positions.tolist()),
             mask_rows=None if self.mask_rows is None else self.mask_rows[positions.to(self.mask_rows.device)],

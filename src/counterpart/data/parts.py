@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import UserError
+from .cropping import Region
 from .decoding import DAMAGED, WORKERS, fit
 
 PartNames: TypeAlias = Mapping[str, Mapping[str, int]]
@@ -84,9 +85,16 @@ def part_names(names: PartNames) -> list[str]:
 
 
 def decode_masks(
-    files: Sequence[Path | None], images: Sequence[Path], shape: tuple[int, int], count: int
+    files: Sequence[Path | None],
+    images: Sequence[Path],
+    shape: tuple[int, int],
+    count: int,
+    boxes: Sequence[Region | None] | None = None,
 ) -> Integer[Tensor, "n h w"]:
-    """Decode mask files in several threads, fitted to one shape (H, W) like their images; None is all background."""
+    """Decode mask files, or a region of each, in several threads, fitted to one shape (H, W) like their images.
+
+    A file of None is all background.
+    """
     masks = torch.zeros((len(files), *shape), dtype=torch.uint8 if count < 256 else torch.int16)
     size = shape[0] if shape[0] == shape[1] else None
 
@@ -94,7 +102,7 @@ def decode_masks(
         path = files[position]
         if path is None:
             return
-        mask = decode_mask(path, images[position], size, count)
+        mask = decode_mask(path, images[position], size, count, None if boxes is None else boxes[position])
         if mask.shape != masks.shape[1:]:
             raise UserError(
                 f"{path} is {mask.shape[1]} x {mask.shape[0]} and not {shape[1]} x {shape[0]}: "
@@ -108,7 +116,7 @@ def decode_masks(
 
 
 def decode_mask(
-    path: Path, image: Path, size: int | None = None, count: int = MOST
+    path: Path, image: Path, size: int | None = None, count: int = MOST, box: Region | None = None
 ) -> Integer[Tensor, "h w"]:
     """Decode a mask file as part ids.
 
@@ -117,6 +125,7 @@ def decode_mask(
         image: the image that it belongs to, which must have the same size.
         size: fit it like the image: the shorter side to this many pixels, then the centre square; nearest neighbour.
         count: P; larger ids mean nothing.
+        box: take this region of the file alone.
 
     Raises:
         UserError: if a file is damaged, has colours, another size than the image, or ids that mean nothing.
@@ -139,6 +148,9 @@ def decode_mask(
             f"The mask {path} holds {unknown}, and parts.json has part ids 1 to {count}: "
             "add the part or mend the mask."
         )
+    if box is not None:
+        x, y, end_column, end_row = box
+        ids = ids[y:end_row, x:end_column]
     if size is not None:
         # Pillow resamples 16-bit images in 32 bits alone
         wide = Image.fromarray(ids if ids.dtype == np.uint8 else ids.astype(np.int32))

@@ -5,17 +5,19 @@ DIR/images/train/cat/7.jpg    DIR/parts/train/cat/7.png    DIR/parts.json
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from ..errors import UserError, nearest
 from ..parsing import read_json
+from .cropping import Region, square_around_parts
 from .decoding import SUFFIXES, Prepare
 from .folder import files_fingerprint, load_folder
 from .folder_layout import visible_files
 from .image_sets import ImageSet, Splits, content_fingerprint
-from .parts import MOST, PartNames, Parts, decode_masks, largest
+from .parts import MOST, PartNames, Parts, decode_masks, largest, mask_ids
 
 IMAGES, MASKS, TABLE = "images", "parts", "parts.json"
 MASK_SUFFIXES = (*SUFFIXES, ".tif", ".tiff", ".gif")  # files that may be meant as masks; only .png is read
@@ -29,6 +31,7 @@ def load_parts(
     download: bool = False,
     prepare: Prepare | None = None,
     fold: str | None = None,
+    crop_to_parts: float | None = None,
 ) -> Splits:
     """Read images from ``root/images`` as ``load_folder`` does, each with its mask from ``root/parts``.
 
@@ -42,11 +45,13 @@ def load_parts(
         download: there is nothing to download; refused.
         prepare: makes ``size`` x ``size`` pixels of each image instead. Masks cannot follow, and are left out.
         fold: "K/N" to judge on the K-th of N folds, as in ``load_folder``.
+        crop_to_parts: crop each annotated image and its mask to the square around its parts and a margin on each side
+            of this share of its side, before they are resized. Images without annotated parts stay whole.
 
     Raises:
         UserError: as ``load_folder``; and if ``parts.json`` is missing, wrong or has other classes than the folders,
             there is no mask, a mask belongs to no image or to two, does not fit its image or holds ids that mean
-            nothing.
+            nothing; and if ``crop_to_parts`` comes without ``size``.
     """
     if root is None:
         raise UserError(f"Where are images and masks? Name the folder of {TABLE} with --data.root DIR.")
@@ -55,7 +60,15 @@ def load_parts(
     root = Path(root).expanduser()
     names = read_table(root)
     require_images(root)
-    loaded = load_folder(root / IMAGES, validation=validation, size=size, prepare=prepare, fold=fold)
+    if crop_to_parts is not None and size is None:
+        raise UserError(
+            f"data.crop_to_parts {crop_to_parts:g} makes squares of many sizes: say with --data.size to how many "
+            "pixels they are resized."
+        )
+    box_of = None if crop_to_parts is None else partial(_box_of, root=root, margin=crop_to_parts)
+    loaded = load_folder(
+        root / IMAGES, validation=validation, size=size, prepare=prepare, fold=fold, box_of=box_of
+    )
     images = [
         image for of_set in (loaded.train, loaded.validation, loaded.test) for image in of_set.files or ()
     ]
@@ -64,7 +77,13 @@ def load_parts(
     if prepare is None and (problem := misplaced_masks(root, images)):
         raise UserError(problem)
     of_masks = files_fingerprint(root, [root / TABLE, *sorted(mask for mask in masks if mask.is_file())])
-    fingerprint = content_fingerprint([loaded.test.fingerprint.encode(), of_masks.encode()])
+    fingerprint = content_fingerprint(
+        [
+            loaded.test.fingerprint.encode(),
+            of_masks.encode(),
+            *([] if crop_to_parts is None else [f"cropped to parts {crop_to_parts!r}".encode()]),
+        ]
+    )
     named = loaded.each(lambda images: replace(images, name="parts", fingerprint=fingerprint))
     return named if prepare is not None else named.each(lambda images: _annotated(images, root, names))
 
@@ -174,8 +193,16 @@ def _annotated(images: ImageSet, root: Path, names: PartNames) -> ImageSet:
     parts = Parts(names=names, stored=largest(names), there=annotated, files=files)
     if images.pixels is not None:
         height, width = images.shape[1:]
-        parts = replace(parts, masks=decode_masks(files, images.files, (height, width), parts.stored))
+        parts = replace(
+            parts, masks=decode_masks(files, images.files, (height, width), parts.stored, images.boxes)
+        )
     return replace(images, parts=parts)
+
+
+def _box_of(image: Path, root: Path, margin: float) -> Region | None:
+    """The region of an image that its annotated parts leave of it."""
+    mask = mask_of(root, image)
+    return square_around_parts(mask_ids(mask), margin) if mask.is_file() else None
 
 
 def _no_shared_masks(pairs: Iterable[tuple[Path, Path]]) -> None:

@@ -100,7 +100,12 @@ def pseudo_label(
         raise UserError(
             f"{run.path} was trained on {config.data.name}: pseudo-labels are for folders (data.name parts)."
         )
-    for name, usual in (("labels", "parts"), ("limit", None), ("parts_min_share", 0)):
+    for name, usual in (
+        ("labels", "parts"),
+        ("limit", None),
+        ("parts_min_share", 0),
+        ("crop_to_parts", None),
+    ):
         if (value := getattr(config.data, name)) != usual:
             raise UserError(
                 f"{run.path} was trained with data.{name} {value}: train a segmenter without that setting."

@@ -46,6 +46,7 @@ OF_IMAGES = (
     "size",
     "channels",
     "fold",
+    "crop_to_parts",
 )  # of the settings data, what decides the images
 DESCRIBED = ("model", "classes", "data", "fingerprint", "config")  # what a checkpoint says of its model
 ASKED = 16  # the number of images that show what a model from outside answers with
