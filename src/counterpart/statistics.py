@@ -53,6 +53,43 @@ def over_seeds(values: Sequence[float], intervals: Sequence[tuple[float, float]]
     return OverSeeds(mean, sd, (max(low, 0.0), min(high, 1.0)))
 
 
+def over_folds(shares: Sequence[tuple[float, int]]) -> tuple[float, tuple[float, float]]:
+    """The share of all images, and its Wilson interval, from the folds of a cross-validation.
+
+    The folds judge different images, so that their counts add up.
+
+    Args:
+        shares: the share of each fold's images that count, in [0, 1], and the number of its images.
+    """
+    successes = sum(round(share * n) for share, n in shares)
+    everything = sum(n for _, n in shares)
+    return successes / everything, wilson(successes, everything)
+
+
+def weighted_over_folds(
+    shares: Sequence[tuple[float, int, tuple[float, float] | None]],
+) -> tuple[float, tuple[float, float] | None]:
+    """The mean over folds of shares that are no shares of images, such as ratios of pixels.
+
+    Args:
+        shares: the share of each fold, the number of images that it stands on, by which it is weighted, and its
+            interval.
+
+    Returns:
+        The mean and its interval, which adds the weighted half-widths in squares, for folds judge different images.
+        It is None where a fold has none.
+    """
+    everything = sum(n for _, n, _ in shares)
+    mean = sum(value * n for value, n, _ in shares) / everything
+    below = above = 0.0
+    for value, n, interval in shares:
+        if interval is None:
+            return mean, None
+        below = math.hypot(below, n / everything * (value - interval[0]))
+        above = math.hypot(above, n / everything * (interval[1] - value))
+    return mean, (max(mean - below, 0.0), min(mean + above, 1.0))
+
+
 class Difference(NamedTuple):
     """One share minus another, measured on the same images.
 

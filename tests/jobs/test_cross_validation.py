@@ -11,6 +11,10 @@ from counterpart.build import hash_config
 from counterpart.config import resolve
 from counterpart.errors import UserError
 from counterpart.jobs.targets import open_targets
+from counterpart.report import write_report
+from counterpart.report.page import _first_fooled
+from counterpart.report.runs import read_runs
+from counterpart.report.tables import group
 from counterpart.rundir import RunDir
 
 TINY = {
@@ -109,3 +113,17 @@ def test_a_run_goes_on_in_its_fold_alone(runs, root):
     with pytest.raises(UserError, match=r"data\.fold"):
         jobs.train(resolve(TINY, settings))
     assert RunDir(runs[0].path).config()["data"]["fold"] == "1/3"
+
+
+def test_the_report_adds_up_what_the_folds_counted(runs):
+    for run in runs:
+        judged(run)
+    (row,) = group(read_runs([run.path for run in runs]))
+    right = sum(round(evaluation.metrics["clean"].value * evaluation.n) for evaluation in row.shown)
+    assert (row.n, row.folds, row.seed_count) == (22, "all 3 folds", 1)
+    assert row.accuracy("clean").value == right / 22
+    outcomes = _first_fooled(row)  # the rows of all folds, each image once
+    assert len(outcomes) == 22
+    assert sum(not fooled for fooled in outcomes.values()) == right
+    page = write_report([run.path for run in runs]).read_text(encoding="utf-8")
+    assert "judged on 22 test images of folder" in " ".join(page.split())

@@ -106,9 +106,9 @@ def panel(run, key="k1", count=4, channels=1, size=16, importance=True, uniform=
 def make_run(tmp_path):
     """A factory of run folders: ``make_run("at", seed=1)``; extra records follow with ``run.add``."""
 
-    def make(name="at", method="at", seed=0, **settings):
+    def make(name="at", method="at", seed=0, data=None, **settings):
         config = {
-            "name": name, "seed": seed, "runs": str(tmp_path), "data": {"name": "digits"},
+            "name": name, "seed": seed, "runs": str(tmp_path), "data": data or {"name": "digits"},
             "train": {"method": method, "epochs": 8, **settings},
         }  # fmt: skip
         run = RunDir(tmp_path / name)

@@ -1,5 +1,8 @@
 """Grouping over seeds, intervals over seeds, and the comparisons that a reader may make."""
 
+from dataclasses import replace
+from statistics import stdev
+
 import pytest
 
 from counterpart.config import NOT_IDENTITY
@@ -14,6 +17,7 @@ from counterpart.report.tables import (
     radius_text,
     seed_tests,
 )
+from counterpart.statistics import wilson
 
 
 def rows_of(*runs):
@@ -174,3 +178,101 @@ def test_rows_that_share_a_method_are_told_apart_by_the_run_name(make_run, recor
 
 def test_what_does_not_make_another_run_does_not_make_another_method():
     assert set(NOT_IDENTITY) <= set(NOT_METHOD)
+
+
+def folds_of(make_run, records, name, values, sizes=(300, 310, 290), seed=0, count=3):
+    """A run for each fold, judged on images of its own; each fold has another number of them."""
+    method = {"A": "at", "B": "part"}[name]
+    runs = []
+    for number, (value, n) in enumerate(zip(values, sizes, strict=False), start=1):
+        fold = f"{number}/{count}"
+        run = make_run(f"{name}-{seed}-{number}", method, seed, data={"name": "parts", "fold": fold})
+        run.add(records.metrics(name, {"clean": value, "worst case": value / 2}, n=n, fold=fold))
+        runs.append(run)
+    return runs
+
+
+def test_folds_are_one_row_whose_counts_add_up(make_run, records):
+    (row,) = rows_of(*folds_of(make_run, records, "A", (0.5, 0.6, 0.4)))
+    correct = 150 + 186 + 116
+    clean = row.accuracy("clean")
+    assert (row.n, row.seeds, row.seed_count, row.folds) == (900, "0", 1, "all 3 folds")
+    assert clean.value == correct / 900
+    assert (clean.low, clean.high) == wilson(correct, 900)
+    assert clean.sd is None  # folds are no seeds: their spread is that of other images
+    assert str(row.setting).startswith("digits test (all 3 folds)")
+
+
+def test_seeds_of_a_cross_validation_are_averaged_after_their_folds_are_pooled(make_run, records):
+    first = folds_of(make_run, records, "A", (0.5, 0.6, 0.4))
+    second = folds_of(make_run, records, "A", (0.6, 0.6, 0.6), seed=1)
+    (row,) = rows_of(*first, *second)
+    shares = [452 / 900, 540 / 900]
+    assert row.values("clean") == pytest.approx(shares)
+    assert row.accuracy("clean").value == pytest.approx(sum(shares) / 2)
+    assert row.accuracy("clean").sd == pytest.approx(stdev(shares))
+    assert (row.n, row.seed_count, row.seeds) == (900, 2, "0, 1")
+    other = [
+        run
+        for seed, v in ((0, 0.2), (1, 0.21))
+        for run in folds_of(make_run, records, "B", (v, v, v), seed=seed)
+    ]
+    (text,) = seed_tests(rows_of(*first, *second, *other), "clean")
+    assert "over 2 and 2 seeds" in text
+
+
+def test_some_folds_are_said_and_are_not_compared_with_all(make_run, records):
+    some = folds_of(make_run, records, "A", (0.5, 0.6))
+    every = folds_of(make_run, records, "B", (0.9, 0.9, 0.9))
+    one, other = rows_of(*some, *every)
+    assert (one.folds, other.folds) == ("folds 1, 2 of 3", "all 3 folds")
+    assert one.n == 610
+    assert comparisons([one, other], "clean") == []
+    (alone,) = rows_of(some[0])
+    assert alone.folds == "fold 1 of 3"
+
+
+def test_folds_of_another_number_or_judged_elsewhere_are_rows_of_their_own(make_run, records):
+    of_three = folds_of(make_run, records, "A", (0.5, 0.6, 0.4))
+    of_two = folds_of(make_run, records, "A", (0.5, 0.6), seed=7, count=2)
+    assert len(rows_of(*of_three, *of_two)) == 2
+    elsewhere = make_run("x", "at", 0, data={"name": "parts", "fold": "3/3"})
+    elsewhere.add(records.metrics("A", {"clean": 0.4, "worst case": 0.2}, n=300, fold="1/3"))
+    assert [len(row.runs) for row in rows_of(*of_three[:2], elsewhere)] == [2, 1]
+
+
+def test_a_fold_without_its_value_gives_no_pooled_one(make_run, records):
+    runs = folds_of(make_run, records, "A", (0.5, 0.6))
+    last = make_run("last", "at", 0, data={"name": "parts", "fold": "3/3"})
+    made = records.metrics("A", {"clean": 0.5, "worst case": 0.5}, fold="3/3")
+    last.add([made[0], replace(made[1], value=None, interval=None)])
+    (row,) = rows_of(*runs, last)
+    assert row.accuracy("worst case") is None
+    assert row.accuracy("clean") is not None
+
+
+def test_parts_are_averaged_over_folds_by_their_images(make_run, records):
+    runs = folds_of(make_run, records, "A", (0.5, 0.5))
+    tables = ({"wheel": (0.2, 30), "rare": (0.5, 4)}, {"wheel": (0.4, 10)})
+    for run, value, n, table in zip(runs, (0.1, 0.3), (30, 90), tables, strict=True):
+        run.add(records.part_metrics({"mIoU clean": value}, n=n, per_part=table))
+    (row,) = rows_of(*runs)
+    together = row.part_metric("mIoU clean")
+    assert together.value == pytest.approx(0.1 * 0.25 + 0.3 * 0.75)
+    halves = [1.96 * (value * (1 - value) / n) ** 0.5 for value, n in ((0.1, 30), (0.3, 90))]
+    expected = ((0.25 * halves[0]) ** 2 + (0.75 * halves[1]) ** 2) ** 0.5
+    assert together.high - together.value == pytest.approx(expected)
+    assert row.n_of_parts == 120
+    parts = row.per_part("clean")
+    assert parts["wheel"][0].value == pytest.approx(0.25)
+    assert (parts["wheel"][1], parts["rare"][1]) == (40, 4)
+    assert parts["rare"][0].low is None
+
+
+def test_folds_of_two_methods_are_compared_image_by_image(make_run, records):
+    rows = rows_of(
+        *folds_of(make_run, records, "A", (0.5, 0.6)), *folds_of(make_run, records, "B", (0.6, 0.6))
+    )
+    outcomes = {"A": dict.fromkeys("abcdefghij", ""), "B": dict.fromkeys("abcdefghij", "PGD")}
+    (text,) = paired(rows, lambda row: outcomes[row.method])
+    assert "on the same 10 images: 10 stand only in the first, 0 only in the second" in text

@@ -178,7 +178,8 @@ def _summary(rows: Sequence[TableRow], evaluated: Sequence[TableRow]) -> str:
 def _judged_on(row: TableRow) -> str:
     """The images and the budget of a row, in words."""
     s = row.setting
-    return f"{row.n:,} {s.split} images of {s.data}{s.size}, attacked within {s.budget}{s.search}"
+    folds = f" in {s.folds}" if s.folds else ""
+    return f"{row.n:,} {s.split} images of {s.data}{folds}{s.size}, attacked within {s.budget}{s.search}"
 
 
 def _notes(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> list[tuple[str, str]]:
@@ -206,13 +207,20 @@ def _notes(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> list[tuple[str
 
 def _first_fooled(row: TableRow) -> dict[str, str] | None:
     """What fooled the model with each image first; None where the row's table is missing or changed."""
-    shown = row.shown[0]
-    for run in row.runs:
-        for a in run.artifacts:
-            if a.record.name == "images" and a.file.parent.name == shown.key and not a.problem:
-                with a.file.open(newline="", encoding="utf-8") as file:
-                    return {line["index"]: line["first_fooled_by"] for line in csv.DictReader(file)}
-    return None
+    fooled: dict[str, str] = {}
+    for run, shown in zip(row.runs, row.shown, strict=True):
+        tables_of_images = [
+            artifact.file
+            for artifact in run.artifacts
+            if artifact.record.name == "images"
+            and artifact.file.parent.name == shown.key
+            and not artifact.problem
+        ]
+        if not tables_of_images:
+            return None
+        with tables_of_images[0].open(newline="", encoding="utf-8") as file:
+            fooled |= {line["index"]: line["first_fooled_by"] for line in csv.DictReader(file)}
+    return fooled
 
 
 def _panel_file(row: TableRow) -> tuple[Path, str] | None:

@@ -99,6 +99,11 @@ class Run:
         """The seed of the run."""
         return self.config.get("seed")
 
+    @property
+    def fold(self) -> str | None:
+        """The fold of a cross-validation that the run belongs to, such as "1/5"."""
+        return (self.config.get("data") or {}).get("fold")
+
     @cached_property
     def epochs(self) -> list[Record]:
         """The training log, one record per epoch, in order."""
@@ -107,7 +112,7 @@ class Run:
 
     @cached_property
     def evaluations(self) -> list[Evaluation]:
-        """The evaluations, those of most images first, and among these the latest first.
+        """The evaluations, those of the run's own fold first, then those of most images, then the latest.
 
         The page shows the first of them.
         """
@@ -122,7 +127,15 @@ class Run:
             for key, of_key in by_key.items()
             if of_key[ACCURACY]
         ]
-        return sorted(reversed(evaluations), key=lambda e: (e.n, e.time), reverse=True)
+        return sorted(
+            reversed(evaluations),
+            key=lambda evaluation: (
+                evaluation.details.get("fold") == self.fold,
+                evaluation.n,
+                evaluation.time,
+            ),
+            reverse=True,
+        )
 
     @property
     def shown(self) -> Evaluation | None:

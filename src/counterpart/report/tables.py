@@ -1,4 +1,4 @@
-"""The numbers of the page: runs grouped over seeds, accuracies with intervals, and which of these overlap."""
+"""The numbers of the page: runs grouped over seeds and folds, accuracies with intervals, and which of these overlap."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -7,10 +7,11 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any
 
+from ..numerals import read_fold
 from ..records import Record, fingerprint
 from ..renamed_settings import in_current_words, in_first_words
 from ..rundir import NOT_IDENTITY
-from ..statistics import mcnemar, over_seeds, welch
+from ..statistics import mcnemar, over_folds, over_seeds, weighted_over_folds, welch
 from .runs import CLEAN, WORST, Evaluation, Run, size_text
 
 # Runs that differ only in these settings count as the same method.
@@ -41,11 +42,13 @@ class TableAccuracy:
 
 @dataclass(frozen=True)
 class TableRow:
-    """Runs that differ in nothing but their seed.
+    """Runs that differ in nothing but their seed, and their fold of a cross-validation.
+
+    The folds of a seed are pooled first: they judge different images, whose counts add up.
 
     Attributes:
         method: how the model was trained, or the run's name where no evaluation says so.
-        runs: the runs, one per seed.
+        runs: the runs, one per seed and fold.
         label: the method, made unique by the run's name where two rows share it.
     """
 
@@ -79,12 +82,23 @@ class TableRow:
     @property
     def seeds(self) -> str:
         """The seeds as a text, such as "0, 1, 2"."""
-        return ", ".join("unknown" if run.seed is None else str(run.seed) for run in self.runs)
+        seeds = dict.fromkeys(run.seed for run in self.runs)
+        return ", ".join("unknown" if seed is None else str(seed) for seed in seeds)
+
+    @property
+    def seed_count(self) -> int:
+        """The number of seeds."""
+        return len({run.seed for run in self.runs})
+
+    @property
+    def folds(self) -> str:
+        """The folds in words, such as "folds 1, 2 of 5"; "" without any."""
+        return _folds_text([run.fold for run in self.runs if run.fold is not None])
 
     @property
     def setting(self) -> "Setting":
         """The setting in which the runs were judged."""
-        return Setting.of(self.shown[0])
+        return replace(Setting.of(self.shown[0]), folds=self.folds)
 
     @property
     def setting_of_parts(self) -> "Setting":
@@ -92,12 +106,12 @@ class TableRow:
 
         It may be that of another evaluation than the one that is shown.
         """
-        return Setting.of(self.of_parts[0])
+        return replace(Setting.of(self.of_parts[0]), folds=self.folds)
 
     @property
     def setting_of_radii(self) -> "Setting":
         """The setting in which the curve over radii was judged."""
-        return Setting.of(self.of_radii[0])
+        return replace(Setting.of(self.of_radii[0]), folds=self.folds)
 
     @property
     def lines_of_radii(self) -> list[str]:
@@ -122,8 +136,22 @@ class TableRow:
 
     @property
     def n(self) -> int:
-        """The number of images that each run was judged on."""
-        return self.shown[0].n
+        """The number of images that each run was judged on, or all folds of a seed together."""
+        return self.images_of([evaluation.n for evaluation in self.shown])
+
+    @property
+    def n_of_parts(self) -> int:
+        """The number of annotated images that the parts were judged on."""
+        return self.images_of([next(iter(evaluation.parts.values())).n or 0 for evaluation in self.of_parts])
+
+    @property
+    def n_of_radii(self) -> int:
+        """The number of images that the curve over radii was judged on."""
+        return self.images_of([evaluation.n for evaluation in self.of_radii])
+
+    def images_of(self, counts: Sequence[int]) -> int:
+        """The number of images of the first seed, from those of each run."""
+        return sum(n for run, n in zip(self.runs, counts, strict=True) if run.seed == self.runs[0].seed)
 
     @property
     def training_seconds(self) -> float | None:
@@ -137,17 +165,27 @@ class TableRow:
 
     def values(self, name: str) -> list[float]:
         """The value of the named metric for each seed; empty unless all seeds have it."""
-        records = [evaluation.metrics.get(name) for evaluation in self.shown]
-        measured = [r.value for r in records if r is not None and r.value is not None]
-        return measured if len(measured) == len(records) else []
+        measured = self._by_seed([evaluation.metrics.get(name) for evaluation in self.shown])
+        values = [value for value, _ in filter(None, measured) if value is not None]
+        return values if len(values) == len(measured) else []
 
     def accuracy(self, name: str) -> TableAccuracy | None:
         """The named metric over the seeds, or None where some seed did not measure it."""
-        return _over_seeds([_measured(evaluation.metrics.get(name)) for evaluation in self.shown])
+        return _over_seeds(self._by_seed([evaluation.metrics.get(name) for evaluation in self.shown]))
 
     def part_metric(self, name: str) -> TableAccuracy | None:
         """The named metric of the parts over the seeds, or None where some seed did not measure it."""
-        return _over_seeds([_measured(evaluation.parts.get(name)) for evaluation in self.of_parts])
+        records = [evaluation.parts.get(name) for evaluation in self.of_parts]
+        return _over_seeds(self._by_seed(records, of_images=False))
+
+    def _by_seed(self, records: Sequence[Record | None], of_images: bool = True) -> "list[Measured | None]":
+        """The result of each seed, of its folds together, from the records of all runs."""
+        folds: dict[int | None, list[Record | None]] = {}
+        for run, record in zip(self.runs, records, strict=True):
+            folds.setdefault(run.seed, []).append(record)
+        if not self.folds:
+            return [_measured(record) for record in records]
+        return [_pooled(of_seed, of_images) for of_seed in folds.values()]
 
     def curve(self, line: str) -> dict[float, TableAccuracy]:
         """A mapping from each radius that every seed has, rising, to the accuracy of a line there.
@@ -155,13 +193,13 @@ class TableRow:
         The clean accuracy stands at radius 0.
         """
         points = {
-            0.0: _over_seeds([_measured(evaluation.metrics.get(CLEAN)) for evaluation in self.of_radii])
+            0.0: _over_seeds(self._by_seed([evaluation.metrics.get(CLEAN) for evaluation in self.of_radii]))
         }
         for radius in self.of_radii[0].smaller:
             at = [evaluation.smaller.get(radius, {}).get(line) for evaluation in self.of_radii]
-            points[radius] = _over_seeds([_measured(record) for record in at])
+            points[radius] = _over_seeds(self._by_seed(at))
         last = [evaluation.metrics.get(line) for evaluation in self.of_radii]
-        points[float(self.of_radii[0].details["eps"])] = _over_seeds([_measured(record) for record in last])
+        points[float(self.of_radii[0].details["eps"])] = _over_seeds(self._by_seed(last))
         return {radius: accuracy for radius, accuracy in points.items() if accuracy is not None}
 
     def per_part(self, how: str) -> dict[str, tuple[TableAccuracy, int]]:
@@ -173,13 +211,21 @@ class TableRow:
             how: the images that were judged, such as "clean" or "under PGD-20".
         """
         records = [evaluation.parts.get(f"{MIOU} {how}") for evaluation in self.of_parts]
-        seeds = [(record.details.get("per_part") or {}) if record else {} for record in records]
+        tables = [(record.details.get("per_part") or {}) if record else {} for record in records]
         shares = {}
-        for part, first in seeds[0].items():
-            measured = [seed.get(part) for seed in seeds]
-            ious = [None if iou is None else (iou["iou"], iou["interval"]) for iou in measured]
-            if (share := _over_seeds(ious)) is not None:
-                shares[part] = (share, int(first["n"]))
+        for part in dict.fromkeys(part for table in tables for part in table):
+            showing = [
+                (run, _as_record(table[part]))
+                for run, table in zip(self.runs, tables, strict=True)
+                if part in table
+            ]
+            row = replace(self, runs=[run for run, _ in showing])
+            # every seed has to show the part, but not in every fold
+            if row.seed_count < self.seed_count or not (self.folds or len(showing) == len(self.runs)):
+                continue
+            share = _over_seeds(row._by_seed([record for _, record in showing], of_images=False))
+            if share is not None:
+                shares[part] = (share, row.images_of([record.n or 0 for _, record in showing]))
         return shares
 
     def per_class(self, name: str) -> dict[str, tuple[int, int]]:
@@ -199,6 +245,38 @@ Measured = tuple[float | None, Sequence[float] | None]  # a share and the ends o
 def _measured(record: Record | None) -> Measured | None:
     """The value and the interval of a record."""
     return None if record is None else (record.value, record.interval)
+
+
+def _as_record(part: Mapping[str, Any]) -> Record:
+    """The intersection over union of a part as a record."""
+    ends = part["interval"]
+    return Record("metric", MIOU, part["iou"], int(part["n"]), None if ends is None else (ends[0], ends[1]))
+
+
+def _pooled(records: Sequence[Record | None], of_images: bool) -> Measured | None:
+    """The result of some folds together, which is None where a fold lacks its own.
+
+    Shares of images become one share of all. Others, such as shares of pixels, are averaged.
+    """
+    shares = [(record.value, record.n, record.interval) for record in records if record is not None]
+    known = [(value, n, interval) for value, n, interval in shares if value is not None and n is not None]
+    if len(known) < len(records):
+        return None
+    if of_images:
+        return over_folds([(value, n) for value, n, _ in known])
+    ends = [(value, n, None if pair is None else (pair[0], pair[1])) for value, n, pair in known]
+    return weighted_over_folds(ends)
+
+
+def _folds_text(folds: Sequence[str]) -> str:
+    """Folds in words: "folds 1, 2 of 5"; "" for none."""
+    if not folds:
+        return ""
+    numbers = sorted({read_fold(fold)[0] for fold in folds})
+    count = read_fold(folds[0])[1]
+    if len(numbers) == count:
+        return f"all {count} folds"
+    return f"{'fold' if len(numbers) == 1 else 'folds'} {', '.join(map(str, numbers))} of {count}"
 
 
 def _over_seeds(measured: Sequence[Measured | None]) -> TableAccuracy | None:
@@ -224,6 +302,7 @@ class Setting:
         eps: the radius of the budget.
         size: the size of the images in words; "" where older records lack it.
         search: how the attacks searched, in words; "" for the usual way.
+        folds: the folds of a cross-validation, in words; "" for none.
     """
 
     data: str | None
@@ -232,6 +311,7 @@ class Setting:
     eps: float | None
     size: str = ""
     search: str = ""
+    folds: str = ""
 
     @classmethod
     def of(cls, evaluation: Evaluation) -> "Setting":
@@ -249,7 +329,8 @@ class Setting:
         return "\N{NO-BREAK SPACE}".join(words)
 
     def __str__(self) -> str:
-        return f"{self.data} {self.split}{self.size}, {self.budget}{self.search}"
+        folds = f" ({self.folds})" if self.folds else ""
+        return f"{self.data} {self.split}{folds}{self.size}, {self.budget}{self.search}"
 
 
 def _search(details: Mapping[str, Any]) -> str:
@@ -275,16 +356,15 @@ def radius_text(eps: float, norm: str | None = "linf") -> str:
 
 
 def group(runs: Iterable[Run]) -> list[TableRow]:
-    """The rows of the table, each of which gathers runs that differ only in their seed, in the given order.
+    """The rows of the table, each of which gathers runs that differ only in their seed and fold, in the given order.
 
-    A run whose seed is in the row already starts another row, since copies of a run are no further evidence.
+    A run whose seed and fold are in the row already starts another row, since copies of a run are no further evidence.
     """
     members: dict[str, list[Run]] = {}
     for run in runs:
-        key = fingerprint(
-            [_method(run.config), _judged(run.shown), _judged(run.of_parts), _judged(run.of_radii)]
-        )
-        while any(other.seed == run.seed for other in members.get(key, [])):
+        judged = [_judged(evaluation, run.fold) for evaluation in (run.shown, run.of_parts, run.of_radii)]
+        key = fingerprint([_method(run.config), *judged])
+        while any((other.seed, other.fold) == (run.seed, run.fold) for other in members.get(key, [])):
             key += "+"
         members.setdefault(key, []).append(run)
     rows = [_row(runs) for runs in members.values()]
@@ -303,7 +383,10 @@ def _method(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that make up the method of a run, without those that do not matter to it."""
     # Old names are replaced and younger settings at their defaults left out, so that runs of any age compare.
     settings = in_current_words(in_first_words(config))
-    return {key: value for key, value in flatten(settings).items() if not _ignored(key)}
+    method = {key: value for key, value in flatten(settings).items() if not _ignored(key)}
+    if method.get("data.fold") is not None:
+        method["data.fold"] = f"of {read_fold(method['data.fold'])[1]}"
+    return method
 
 
 def _ignored(key: str) -> bool:
@@ -311,15 +394,19 @@ def _ignored(key: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in NOT_METHOD)
 
 
-def _judged(evaluation: Evaluation | None) -> object:
-    """Everything about an evaluation that has to be the same in all runs of a row."""
+def _judged(evaluation: Evaluation | None, fold: str | None) -> object:
+    """Everything about an evaluation that has to be the same in all runs of a row.
+
+    Runs of a cross-validation are judged on their own folds, which differ in size.
+    """
     if evaluation is None:
         return None
     shared = [
         evaluation.details.get(k)
         for k in ("method", "model", "data", "split", "shape", "norm", "eps", "eps_low", "weights", "radii")
     ]
-    return [shared, evaluation.n, sorted(evaluation.metrics), sorted(evaluation.parts)]
+    images = evaluation.n if fold is None else evaluation.details.get("fold") == fold
+    return [shared, images, sorted(evaluation.metrics), sorted(evaluation.parts)]
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -369,7 +456,7 @@ def comparisons(rows: Sequence[TableRow], name: str) -> list[str]:
 
 
 def paired(rows: Sequence[TableRow], read: Callable[[TableRow], Mapping[str, str] | None]) -> list[str]:
-    """Sentences that compare rows of one run each on the very same images, in the worst case.
+    """Sentences that compare rows of one seed each on the very same images, in the worst case.
 
     The test is McNemar's.
 
@@ -381,7 +468,7 @@ def paired(rows: Sequence[TableRow], read: Callable[[TableRow], Mapping[str, str
     sentences = []
     known = []
     for row in rows:
-        outcomes = read(row) if len(row.runs) == 1 else None
+        outcomes = read(row) if row.seed_count == 1 else None
         if outcomes:
             known.append((row, outcomes))
     for (first_row, first), (second_row, second) in combinations(known, 2):
@@ -408,8 +495,9 @@ def seed_tests(rows: Sequence[TableRow], name: str) -> list[str]:
         test = welch(first, second)
         low, high = (100 * end for end in test.interval)
         verdict = "a difference" if test.p < 0.05 else NO_DIFFERENCE
+        trainings = "seeds" if first_row.folds else "trainings"
         sentences.append(
-            f"“{first_row.label}” against “{second_row.label}” over {len(first)} and {len(second)} trainings: "
+            f"“{first_row.label}” against “{second_row.label}” over {len(first)} and {len(second)} {trainings}: "
             f"{100 * test.mean:+.2f} points, {low:+.2f} to {high:+.2f} (Welch p = {test.p:.2g}: {verdict})"
         )
     return _first_pairs(sentences)
