@@ -6,6 +6,7 @@ whose multi-scale part-supervised model (MPM) this is.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -48,9 +49,7 @@ class AuxiliaryHeads(nn.Module):
             nn.Sequential(nn.Conv2d(width, less, 1, bias=False), nn.BatchNorm2d(less))
             for width, less in zip(widths, narrow, strict=True)
         )
-        self.carry = nn.ModuleList(
-            _separable(coarse, fine, bias=False) for fine, coarse in zip(narrow[:-1], narrow[1:], strict=True)
-        )
+        self.carry = nn.ModuleList(_separable(coarse, fine, bias=False) for fine, coarse in pairwise(narrow))
         self.to_parts = nn.ModuleList(_separable(less, num_parts + 1, bias=True) for less in narrow)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:

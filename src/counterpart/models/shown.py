@@ -110,9 +110,9 @@ def watched(
         layer = None if shown.layer is None else modules[shown.layer]
         size.append(images)
         try:
-            with nullcontext() if layer is None else layer.register_forward_hook(at_layer):
-                with outputs_of(body, shown.beside) as beside:
-                    output = forward(images)
+            at = nullcontext() if layer is None else layer.register_forward_hook(at_layer)
+            with at, outputs_of(body, shown.beside) as beside:
+                output = forward(images)
             if shown.layer is not None and len(inner) != 1:
                 raise _called(shown.layer, len(inner), body)
             return output, inner[0] if inner else None, beside
