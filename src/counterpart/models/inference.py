@@ -107,10 +107,7 @@ class InferenceView:
         order, prefix = getattr(body, "output_fmt", "NCHW"), getattr(body, "num_prefix_tokens", 0)
         self._order, self._prefix = str(order), int(prefix)
         attending = attending_modules(body)
-        classifier = self._classifier
-        self._auxiliary = classifier if isinstance(classifier, AuxiliaryClassifier) else None
-        reads_maps = isinstance(model, PartModel) and self._auxiliary is None
-        self.attends = bool(attending) and self._classifier is not None and not reads_maps
+        self.attends = bool(attending) and self._classifier is not None and not _is_read_from_parts(model)
         if attention and not self.attends:
             raise UserError(
                 f"{type(body).__name__} has no attention to draw a map from: use grad-cam, xgrad-cam or layer-cam."
@@ -119,8 +116,8 @@ class InferenceView:
         # Whatever timm was told: only the fused kernel is seen. The model itself is told so for each pass.
         for module in self._attending if copied else ():
             module.fused_attn = True  # type: ignore[assignment]  # a module's attributes are typed as tensors
-        beside = () if self._auxiliary is None else self._auxiliary.part_layers
-        shown = Shown(layer, self._order, self._prefix, headed=self._classifier is not None, beside=beside)
+        headed = self._classifier is not None
+        shown = Shown(layer, self._order, self._prefix, headed, _layers_of_heads(self._classifier))
         self._inner = layer is not None
 
         trunk: Callable[[Tensor], Seen]
@@ -179,7 +176,8 @@ class InferenceView:
                 return Probe(images, self._logits(output), maps, part_logits=output.part_logits)
             if self._classifier is None:
                 return Probe(images, output, inner)
-            part_logits = None if self._auxiliary is None else self._auxiliary.part_logits(beside, size)[0]
+            auxiliary = self._classifier if isinstance(self._classifier, AuxiliaryClassifier) else None
+            part_logits = None if auxiliary is None else auxiliary.part_logits(beside, size)[0]
             places = None
             if isinstance(output, Tensor):  # some networks of timm hand several to their head
                 places = places_of(output.shape, size, self._order, self._prefix)
@@ -320,6 +318,16 @@ class _Head:
     gap_linear: bool
     sees_maps: bool
     reads: Tensor
+
+
+def _is_read_from_parts(model: nn.Module) -> bool:
+    """Whether what enters the head of a model are parts and not an encoder's own features."""
+    return isinstance(model, PartModel) and not isinstance(model, AuxiliaryClassifier)
+
+
+def _layers_of_heads(classifier: ImageClassifier | None) -> tuple[str, ...]:
+    """The layers that heads for parts read beside the head of the classes."""
+    return classifier.part_layers if isinstance(classifier, AuxiliaryClassifier) else ()
 
 
 def _in_float32(output: Any) -> Any:
