@@ -15,7 +15,8 @@ NAMES = recipes.names()
 TABLE_1 = {"at", "trades", "mart"} | {f"part{m}{s}" for m in ("", "-t", "-m") for s in ("", "-every-10")}
 PAPER = ("cifar10", "svhn", "tiny-imagenet")
 ON = ("part-imagenet", "cityscapes", "pascal-part", "ade-parts", "synthetic-parts")
-PART_MODELS = {f"{m}{s}" for m in ("baseline", "downsampled", "bounding-box") for s in ("", "-trades", "-clean")} | {
+COMPARED = ("baseline", "auxiliary", "downsampled", "bounding-box")
+PART_MODELS = {f"{m}{s}" for m in COMPARED for s in ("", "-trades", "-clean")} | {
     "two-headed", "pixel", "segmenter", "part-budget", "part-budget-annotated",
     "bounding-box-no-part-labels", "bounding-box-centroids",
     *(f"downsampled-{s}" for s in ("no-part-labels", "boxes", "objects", "tenth", "no-background", "see-image")),

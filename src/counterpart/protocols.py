@@ -32,10 +32,23 @@ class PartOutput:
         logits: (B, K) the logits of the classes.
         part_logits: (B, P + 1, h, w) the logits of the parts at the segmenter's own resolution; channel 0 is
             the background.
+        coarser: the same logits (B, P + 1, u, v) at coarser resolutions, from models that predict the parts at
+            several. Losses of parts are averaged over all resolutions; everything else reads ``part_logits``.
     """
 
     logits: Float[Tensor, "b k"]
     part_logits: Float[Tensor, "b p h w"]
+    coarser: tuple[Float[Tensor, "b p _ _"], ...] = ()
+
+    @property
+    def resolutions(self) -> "tuple[PartOutput, ...]":
+        """The answer at each resolution, the finest first."""
+        return tuple(PartOutput(self.logits, maps) for maps in (self.part_logits, *self.coarser))
+
+    def last(self, count: int) -> "PartOutput":
+        """The answer to the last ``count`` images."""
+        coarser = tuple(maps[-count:] for maps in self.coarser)
+        return PartOutput(self.logits[-count:], self.part_logits[-count:], coarser)
 
 
 @runtime_checkable

@@ -9,8 +9,10 @@ from counterpart import jobs
 from counterpart.config import resolve
 from counterpart.errors import UserError
 from counterpart.jobs.targets import load_run, open_targets
+from counterpart.models.auxiliary import AuxiliaryClassifier
 from counterpart.models.part_model import PartClassifier
 from counterpart.rundir import RunDir
+from counterpart.training import checkpoint
 
 TINY = {
     "device": "cpu",
@@ -83,6 +85,65 @@ def test_a_part_model_is_trained_saved_loaded_and_evaluated(tmp_path):
     jobs.evaluate(str(run.path), {"evaluate": {"attacks": "fgsm"}, "data": plain})
     captions = [row.details["caption"] for row in run.records() if row.name == "panel"]
     assert ["parts, which these images lack" in caption for caption in captions[-2:]] == [False, True]
+
+
+AUXILIARY = {
+    **TINY,
+    "data": {**TINY["data"], "size": 32, "labelled": 0.6},
+    "model": {"name": "parts/auxiliary", "encoder": "timm/test_resnet"},
+}
+
+
+@pytest.mark.parametrize("method", ["part", "trades"])
+def test_heads_that_inference_does_without_are_trained_stopped_and_resumed_bit_for_bit(method, tmp_path):
+    """Some images have no part labels; the budget of PART is that of the parts which the view predicts."""
+    changes = {"train": {"method": method}}
+    if method == "part":
+        changes["mask"] = {"rule": "predicted-parts"}
+    base = {**AUXILIARY, "mask": AUXILIARY["mask"] if method == "part" else {}}
+    whole, pieces = (
+        resolve(base, changes, {"name": name, "runs": str(tmp_path)}) for name in ("whole", "pieces")
+    )
+    run = jobs.train(whole).run
+    rows = [row.details for row in run.records() if row.kind == "epoch"]
+    assert all(row["part_loss"] > 0 for row in rows)
+    stopping = pieces.model_copy(update={"train": pieces.train.model_copy(update={"stop_after": 1e-9})})
+    starts = 0
+    while not (trained := jobs.train(stopping)).finished:
+        starts += 1
+        assert starts < 20
+    assert starts >= 3
+    first, second = (checkpoint.read(where.checkpoint("last"))[0] for where in (run, trained.run))
+    weights = {name for name in first if name.startswith("model.")}
+    assert any(name.startswith("model.part_heads.") for name in weights)
+    assert all(torch.equal(first[name], second[name]) for name in weights)
+
+
+def test_a_run_with_heads_that_inference_does_without_is_evaluated_and_used(tmp_path):
+    run = jobs.train(
+        resolve(
+            {**AUXILIARY, "mask": {}}, {"train": {"method": "at"}, "name": "parts", "runs": str(tmp_path)}
+        )
+    ).run
+    model, about = load_run(run, "last")
+    assert isinstance(model, AuxiliaryClassifier)
+    assert about["model"]["parts"].keys() == {"part_classes", "encoder"}
+    cheap = {"steps": 1, "restarts": 1}
+    attacks = [
+        "fgsm", {"attack": "single-staged", **cheap}, {"attack": "two-staged", "strategy": "random", **cheap}
+    ]  # fmt: skip
+    judged = jobs.evaluate(str(run.path), {"evaluate": {"n": 6, "attacks": attacks, "parts": True}})
+    values = {record.name: record.value for record in judged[0].records}
+    assert {name for name in values if name.startswith("parts/mIoU")} == {
+        "parts/mIoU clean", "parts/mIoU under PGD-20", "parts/mIoU under PGD-20 on the parts"
+    }  # fmt: skip
+    with pytest.raises(
+        UserError, match="strategy sorted: parts/auxiliary cannot classify from part logits alone"
+    ):
+        jobs.evaluate(
+            str(run.path),
+            {"evaluate": {"n": 6, "attacks": [{"attack": "two-staged", "strategy": "sorted", **cheap}]}},
+        )
 
 
 def test_what_training_cannot_do_is_refused_before_anything_is_written(tmp_path):

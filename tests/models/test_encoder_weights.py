@@ -79,7 +79,20 @@ def test_the_baseline_takes_everything_but_the_final_layer() -> None:
     assert torch.equal(model.state_dict()["backbone.conv_head.weight"], weights["conv_head.weight"])
 
 
-@pytest.mark.parametrize("trained", ["parts/baseline", "parts/downsampled", "parts/two-headed"])
+def test_an_auxiliary_model_starts_where_its_baseline_does_and_its_heads_stay() -> None:
+    weights = _weights("test_efficientnet")
+    model = _part_model("timm/test_efficientnet", "parts/auxiliary")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    said = start_encoder_from(model, weights, "w", "timm/test_efficientnet")
+    assert said.endswith("left out: classifier.")
+    for name, tensor in model.state_dict().items():
+        inside = name.startswith("backbone.") and not name.startswith("backbone.classifier.")
+        assert torch.equal(tensor, weights[name.removeprefix("backbone.")] if inside else before[name]), name
+
+
+@pytest.mark.parametrize(
+    "trained", ["parts/baseline", "parts/auxiliary", "parts/downsampled", "parts/two-headed"]
+)
 def test_a_model_of_this_project_starts_an_encoder_with_its_own_mean(trained: str) -> None:
     first = _part_model("timm/test_resnet", trained)
     first.mean += 0.25

@@ -103,6 +103,38 @@ def test_equation_10(model, batch, attacked, bn_batches):
     agree(model, loss, expected)
 
 
+@pytest.mark.parametrize(
+    ("base", "classes_on"),
+    [
+        (adversarial(**OPTIONS), "attacked"),
+        (trades(**OPTIONS, beta=0.0, bn_batches="separate"), "clean"),
+        (trades(**OPTIONS, beta=0.0, bn_batches="joint"), "clean"),
+    ],
+    ids=["adversarial", "trades", "trades in one batch"],
+)
+def test_part_logits_at_several_resolutions_count_alike(batch, attacked, base, classes_on):
+    """The mean of the losses at 4 x 4, 2 x 2 and a single cell, of the attacked and annotated images."""
+
+    class AtThree(Parted):
+        def forward_parts(self, images):
+            output = super().forward_parts(images)
+            coarser = tuple(k * F.avg_pool2d(output.part_logits, k) for k in (2, 4))
+            return PartOutput(output.logits, output.part_logits, coarser)
+
+    torch.manual_seed(0)
+    model = AtThree()
+    loss = with_parts(base, c_seg=0.4).loss(model, batch, attacked)
+    by_hand = []
+    for k in (1, 2, 4):
+        maps = k * F.avg_pool2d(model.conv(attacked.images), k)
+        each = F.cross_entropy(F.interpolate(maps, (8, 8), mode="nearest"), batch.parts, reduction="none")
+        by_hand.append(each.mean(dim=(1, 2))[batch.has_parts].sum() / len(batch))
+    seen = attacked.images if classes_on == "attacked" else batch.images
+    expected = 0.6 * F.cross_entropy(model(seen), batch.labels) + 0.4 * sum(by_hand) / 3
+    agree(model, loss, expected)
+    torch.testing.assert_close(loss.terms["part_loss"], sum(by_hand) / 3)
+
+
 def test_without_its_weight_an_objective_is_itself():
     base = standard()
     assert with_parts(base, c_seg=0) is base

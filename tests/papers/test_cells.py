@@ -162,6 +162,24 @@ def test_parts_are_measured_beside_attacks_and_of_models_that_find_some(tmp_path
     assert not asked[-1][1]["evaluate"]["parts"]
 
 
+def test_a_model_that_reads_no_class_from_parts_is_not_asked_to(tmp_path, asked):
+    staged = [{"attack": "two-staged", "strategy": strategy} for strategy in ("random", "sorted")]
+    wanted = {"both": staged, "sorted": staged[1:], "natural": []}
+    for name, changes in (
+        ("auxiliary", {}),
+        ("two-headed", {}),
+        ("downsampled", {"model": {"see_image": True}}),
+    ):
+        config = resolve(load(f"synthetic-parts/{name}"), changes, source="test")
+        found = measured(wanted, RunDir(tmp_path), config)
+        assert [set(records) for records in found] == [
+            {"both", "natural"}
+        ]  # a column of sorted alone is empty
+        assert asked[-1][1]["evaluate"]["attacks"] == staged[:1]
+    measured(wanted, RunDir(tmp_path), resolve(load("synthetic-parts/pixel"), source="test"))
+    assert staged in [given["evaluate"]["attacks"] for _, given in asked]
+
+
 def test_smoke_cuts_what_an_attack_has_to_cut(tmp_path, asked):
     config = resolve(load("synthetic-parts/downsampled"), source="test")
     wanted = {

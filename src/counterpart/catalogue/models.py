@@ -16,6 +16,8 @@ class ModelFacts:
         one_size: whether it is built for one size of images.
         predicts_parts: whether it is a part model.
         needs_parts: whether it is meant for images with annotated parts.
+        reads_parts: whether a part model can read its class from part logits alone, so that an attack can ask which
+            class it takes a mask for.
         options: the settings ``model.*`` of part models that apply to it.
     """
 
@@ -24,14 +26,17 @@ class ModelFacts:
     one_size: bool = False
     predicts_parts: bool = False
     needs_parts: bool = False
+    reads_parts: bool = False
     options: tuple[str, ...] = ()
 
 
 _SEGMENTER = ("encoder", "decoder", "depth", "output_stride", "resolution")
 
 
-def _part_model(key: str, sentence: str, *options: str) -> Entry[ModelFacts]:
-    facts = ModelFacts(predicts_parts=True, needs_parts=True, options=(*_SEGMENTER, *options))
+def _part_model(key: str, sentence: str, *options: str, reads_parts: bool = True) -> Entry[ModelFacts]:
+    facts = ModelFacts(
+        predicts_parts=True, needs_parts=True, reads_parts=reads_parts, options=(*_SEGMENTER, *options)
+    )
     return Entry(f"parts/{key}", f"parts/{key}", "models.part_model:create", sentence, facts)
 
 
@@ -82,8 +87,13 @@ _ENTRIES = (
         "downsampled", "two layers read part maps, averaged to a small grid", "pool", "background", "see_image"
     ),
     _part_model("bounding-box", "two layers read place, size and score of each part"),
-    _part_model("two-headed", "a second head reads the segmenter's features", "branch"),
+    _part_model("two-headed", "a second head reads the segmenter's features", "branch", reads_parts=False),
     _part_model("pixel", "each pixel votes for the class of its part"),
+    Entry(
+        "parts/auxiliary", "parts/auxiliary", "models.part_model:create",
+        "parts/baseline with heads that predict parts in training and that inference does without",
+        ModelFacts(predicts_parts=True, needs_parts=True, options=("encoder",)),
+    ),
 )  # fmt: skip
 MODELS = {entry.key: entry for entry in _ENTRIES}
 NAMES = tuple(entry.facts.example or entry.key for entry in _ENTRIES)

@@ -29,6 +29,7 @@ LARGE = (
     "parts/bounding-box",
     "parts/two-headed",
     "parts/pixel",
+    "parts/auxiliary",
 )
 
 

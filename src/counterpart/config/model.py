@@ -100,6 +100,11 @@ class ModelSettings(Section):
         """Whether it is a part model."""
         return self.name in MODELS and MODELS[self.name].facts.predicts_parts
 
+    @property
+    def reads_parts(self) -> bool:
+        """Whether it is a part model whose class follows from part logits alone."""
+        return self.name in MODELS and MODELS[self.name].facts.reads_parts and not self.see_image
+
     def part_options(self) -> dict[str, object]:
         """The settings of a part model that its kind has, by name."""
         return {name: getattr(self, name) for name in _part_settings(self.name)}

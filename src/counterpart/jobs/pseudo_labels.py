@@ -37,9 +37,9 @@ from ..data.preparation import (
 from ..data.transforms import as_floats
 from ..errors import UserError
 from ..evaluation.ledger import weights_hash
-from ..models.part_model import PartClassifier
 from ..parsing import read_json
 from ..part_maps import predicted_parts
+from ..protocols import PartModel
 from ..rundir import RunDir, write_atomically
 from .targets import load_run
 
@@ -94,7 +94,7 @@ def pseudo_label(
     run = RunDir(Path(segmenter).expanduser())
     model, about = load_run(run, "best")
     config = resolve(run.config(), changes or {}, source=str(run.path))
-    if not isinstance(model, PartClassifier):
+    if not isinstance(model, PartModel):
         raise UserError(f"{run.path} holds {config.model.name}, which finds no parts. Train a part model.")
     if config.data.name != "parts" or config.data.root is None:
         raise UserError(
@@ -190,7 +190,7 @@ def _write(
 
 
 def _predict(
-    model: PartClassifier, owners: Sequence[int], size: int, device: torch.device, items: Sequence[_Item]
+    model: PartModel, owners: Sequence[int], size: int, device: torch.device, items: Sequence[_Item]
 ) -> list[tuple[np.ndarray, float]]:
     """The part ids (H, W) of each image at its own size, and the confidence in them."""
 

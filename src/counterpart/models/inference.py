@@ -21,6 +21,7 @@ from .. import devices
 from ..errors import UserError
 from ..protocols import Attended, Attention, PartModel, Probe
 from ..seeding import derive
+from .auxiliary import AuxiliaryClassifier
 from .borrowed import borrowed
 from .folding import Fold, copy_into, fold, refold, state_of, trace
 from .forms import FORMS, Form, faithful_form, first_line, has_hooks, holds_hooks, is_own, sentence
@@ -106,7 +107,7 @@ class InferenceView:
         order, prefix = getattr(body, "output_fmt", "NCHW"), getattr(body, "num_prefix_tokens", 0)
         self._order, self._prefix = str(order), int(prefix)
         attending = attending_modules(body)
-        self.attends = bool(attending) and self._classifier is not None and not isinstance(model, PartModel)
+        self.attends = bool(attending) and self._classifier is not None and not _is_read_from_parts(model)
         if attention and not self.attends:
             raise UserError(
                 f"{type(body).__name__} has no attention to draw a map from: use grad-cam, xgrad-cam or layer-cam."
@@ -115,7 +116,8 @@ class InferenceView:
         # Whatever timm was told: only the fused kernel is seen. The model itself is told so for each pass.
         for module in self._attending if copied else ():
             module.fused_attn = True  # type: ignore[assignment]  # a module's attributes are typed as tensors
-        shown = Shown(layer, self._order, self._prefix, headed=self._classifier is not None)
+        headed = self._classifier is not None
+        shown = Shown(layer, self._order, self._prefix, headed, _layers_of_heads(self._classifier))
         self._inner = layer is not None
 
         trunk: Callable[[Tensor], Seen]
@@ -168,12 +170,14 @@ class InferenceView:
         seen = Attending()
         with torch.enable_grad():
             with seen if self._attention else nullcontext():
-                output, inner = self._run(images, self._eager if self._attention else self._trunk)
+                output, inner, beside = self._run(images, self._eager if self._attention else self._trunk)
             if isinstance(output, PartFeatures):
                 maps = inner if self._inner else output.maps
                 return Probe(images, self._logits(output), maps, part_logits=output.part_logits)
             if self._classifier is None:
                 return Probe(images, output, inner)
+            auxiliary = self._classifier if isinstance(self._classifier, AuxiliaryClassifier) else None
+            part_logits = None if auxiliary is None else auxiliary.part_logits(beside, size)[0]
             places = None
             if isinstance(output, Tensor):  # some networks of timm hand several to their head
                 places = places_of(output.shape, size, self._order, self._prefix)
@@ -187,11 +191,11 @@ class InferenceView:
             self._head = self._look_at_head(output, places)
         attention = self._attended(tuple(seen.calls), output, places) if self._attention else None
         if self._inner:
-            return Probe(images, logits, inner, attention=attention)
+            return Probe(images, logits, inner, attention=attention, part_logits=part_logits)
         if features is None or self._head is None or not self._head.sees_maps:
-            return Probe(images, logits, attention=attention)
+            return Probe(images, logits, attention=attention, part_logits=part_logits)
         weights = self._final_layer().weight.clone() if self._head.gap_linear else None
-        return Probe(images, logits, features, weights, attention)
+        return Probe(images, logits, features, weights, attention, part_logits)
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -229,8 +233,8 @@ class InferenceView:
         inputs = images if self._classifier is None else self._classifier.normalise(images)
         inputs = inputs.to(torch.float32 if self._autocast else self._dtype)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._autocast):
-            output, inner = trunk(inputs.contiguous(memory_format=self._layout))
-        return _in_float32(output), inner
+            output, inner, beside = trunk(inputs.contiguous(memory_format=self._layout))
+        return _in_float32(output), inner, _in_float32(beside)
 
     def _logits(self, output: Any) -> Tensor:
         if self._classifier is None:
@@ -314,6 +318,16 @@ class _Head:
     gap_linear: bool
     sees_maps: bool
     reads: Tensor
+
+
+def _is_read_from_parts(model: nn.Module) -> bool:
+    """Whether what enters the head of a model are parts and not an encoder's own features."""
+    return isinstance(model, PartModel) and not isinstance(model, AuxiliaryClassifier)
+
+
+def _layers_of_heads(classifier: ImageClassifier | None) -> tuple[str, ...]:
+    """The layers that heads for parts read beside the head of the classes."""
+    return classifier.part_layers if isinstance(classifier, AuxiliaryClassifier) else ()
 
 
 def _in_float32(output: Any) -> Any:

@@ -90,9 +90,12 @@ class ImageClassifier(nn.Module):
         return self.backbone.get_classifier()
 
     def encoder_parameters(self) -> list[nn.Parameter]:
-        """The parameters of the encoder, which are all but those of the final layer."""
+        """The parameters of the encoder: those of the backbone, less its final layer."""
         head = {id(parameter) for parameter in self.get_classifier().parameters()}
-        return [parameter for parameter in self.parameters() if id(parameter) not in head]
+        named = [
+            (name, parameter) for name, parameter in self.named_parameters() if id(parameter) not in head
+        ]
+        return [parameter for name, parameter in named if name.startswith("backbone.")]
 
 
 def _per_channel(values: Sequence[float] | None, channels: int, default: float) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import UserError, nearest
 from ..protocols import PartOutput
 from . import backbones
+from .auxiliary import AuxiliaryClassifier
 from .normalize import ImageClassifier
 from .part_heads import (
     BoundingBox,
@@ -158,10 +159,12 @@ class PartOptions:
 def create(
     name: str, num_classes: int, in_channels: int, image_size: int, pretrained: bool, options: PartOptions
 ) -> ImageClassifier:
-    """The part model ``parts/HEAD``, or ``parts/baseline``, the plain classifier of the same encoder.
+    """The part model ``parts/HEAD``, or the plain classifier of the same encoder.
+
+    ``parts/baseline`` is that classifier, and ``parts/auxiliary`` the same with heads that predict parts in training.
 
     Args:
-        name: "parts/" and one of ``HEADS`` or "baseline".
+        name: "parts/" and one of ``HEADS``, "auxiliary" or "baseline".
         num_classes: K.
         in_channels: of the images.
         image_size: their side in pixels.
@@ -171,12 +174,15 @@ def create(
     kind = name.removeprefix("parts/")
     if kind == "baseline":
         return _baseline(options.encoder, num_classes, in_channels, image_size, pretrained)
-    if kind not in HEADS:
-        known = [f"parts/{head}" for head in (*HEADS, "baseline")]
+    if kind not in (*HEADS, "auxiliary"):
+        known = [f"parts/{head}" for head in (*HEADS, "auxiliary", "baseline")]
         raise UserError(f"no part model is called {name!r}. {nearest(name, known)}")
     parts = len(options.part_classes)
     if not parts:
         raise UserError(f"{name} needs images with annotated parts: their data set names none.")
+    if kind == "auxiliary":
+        plain = _baseline(options.encoder, num_classes, in_channels, image_size, pretrained)
+        return _auxiliary(plain, options.part_classes, image_size)
     segmenter = Segmenter(
         parts + 1, options.encoder, options.decoder, options.depth, options.output_stride,
         in_channels, image_size, pretrained,
@@ -240,6 +246,14 @@ def _baseline(
 def classifier_name(encoder: str) -> str:
     """What timm calls the classifier of an encoder, if it has one."""
     return BASELINES.get(encoder, encoder.removeprefix("timm/"))
+
+
+@torch.no_grad()
+def _auxiliary(plain: ImageClassifier, part_classes: Sequence[int], image_size: int) -> AuxiliaryClassifier:
+    """The classifier with heads for parts, whose layers are known to return the maps that these heads read."""
+    model = AuxiliaryClassifier(plain, part_classes).eval()
+    model.forward_parts(torch.zeros(1, model.in_channels, image_size, image_size, device=model.mean.device))
+    return model.train()
 
 
 @torch.no_grad()

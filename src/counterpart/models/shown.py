@@ -1,7 +1,7 @@
 """What a view shows of a network's inside: a layer, from its graph or by a hook where it has none, and attention."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -12,14 +12,16 @@ from torch.overrides import TorchFunctionMode
 
 from ..errors import UserError
 from ..protocols import Attended
+from .auxiliary import outputs_of
 from .part_heads import PartFeatures
 from .places import Places, places_of
 
 Outputs: TypeAlias = dict[nn.Module, list[Any]]
 """What each module returned during a trace: a node, or a structure of them, for each of its calls."""
 
-Seen: TypeAlias = tuple[Any, Tensor | None]
-"""The trunk's output (a tensor, ``PartFeatures``, or several tensors), and the maps of the shown layer."""
+Seen: TypeAlias = tuple[Any, Tensor | None, Sequence[Any]]
+"""What a pass of the trunk shows: its output (a tensor, ``PartFeatures``, or several tensors), the maps of the shown
+layer, and the outputs of ``Shown.beside``."""
 
 LISTED = 12
 
@@ -33,12 +35,14 @@ class Shown:
         order: the order of axes in this network (see ``places``).
         prefix: the number of its tokens without a place.
         headed: whether a head follows the trunk, so that the trunk's output needs no maps of its own.
+        beside: the names of layers whose outputs are shown as they are, in the order in which they run.
     """
 
     layer: str | None
     order: str
     prefix: int
     headed: bool
+    beside: tuple[str, ...] = ()
 
 
 class Attending(TorchFunctionMode):
@@ -66,19 +70,21 @@ def attending_modules(body: nn.Module) -> list[nn.Module]:
 
 
 def expose(graph: fx.GraphModule, outputs: Outputs, body: nn.Module, shown: Shown) -> bool:
-    """Make a traced trunk return the layer's maps as well, and return whether that layer is not the trunk's output.
+    """Make a traced trunk return ``Seen``, and return whether the layer to show is not the trunk's output.
 
     Whatever follows the layer is computed from these maps, so that every gradient passes through them.
     """
     end = next(node for node in graph.graph.nodes if node.op == "output")
     images = next(node for node in graph.graph.nodes if node.op == "placeholder")
+    end.args = ((end.args[0], None, tuple(_node_of(layer, outputs, body) for layer in shown.beside)),)
     inner = None
     if shown.layer is not None:
         node = _node_of(shown.layer, outputs, body)
-        if node is not end.args[0] or not shown.headed:
+        if node is not end.args[0][0] or not shown.headed:
             about = (images, shown.order, shown.prefix)
             inner = _by_way_of(graph, node, (*about, shown.layer), about)
-    end.args = ((end.args[0], inner),)
+            output, _, beside = end.args[0]
+            end.args = ((output, inner, beside),)
     graph.recompile()
     return inner is not None
 
@@ -104,11 +110,12 @@ def watched(
         layer = None if shown.layer is None else modules[shown.layer]
         size.append(images)
         try:
-            with nullcontext() if layer is None else layer.register_forward_hook(at_layer):
+            at = nullcontext() if layer is None else layer.register_forward_hook(at_layer)
+            with at, outputs_of(body, shown.beside) as beside:
                 output = forward(images)
             if shown.layer is not None and len(inner) != 1:
                 raise _called(shown.layer, len(inner), body)
-            return output, inner[0] if inner else None
+            return output, inner[0] if inner else None, beside
         finally:
             size.clear()
             inner.clear()

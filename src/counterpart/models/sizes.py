@@ -8,6 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from . import create
+from .auxiliary import AuxiliaryClassifier
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Size:
     """The size of a network.
 
     Attributes:
-        parameters: the number of its parameters.
+        parameters: the number of its parameters; of those that inference has, where it does without some.
         operations: the floating-point operations of a forward pass on one image, where a multiplication and an addition
             count as two. Only convolutions and matrix products are counted, which are nearly all.
     """
@@ -28,6 +29,8 @@ def size_of(about: Mapping[str, Any]) -> Size:
     """The size of the network that ``models.create(**about)`` makes; nothing is computed or downloaded."""
     with torch.device("meta"), torch.no_grad():
         model = create(**about).eval()
+        if isinstance(model, AuxiliaryClassifier):
+            model = model.without_heads()
         image = torch.zeros(1, about.get("in_channels", 3), about["image_size"], about["image_size"])
         with FlopCounterMode(display=False) as counter:
             model(image)

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,16 +49,22 @@ def parts_loss(
     part_loss: PartLoss,
     label_smoothing: float,
 ) -> Loss:
-    """The mean over the batch. ``part_loss`` is the loss of parts, which is 0 for images without annotation."""
+    """The mean over the batch. ``part_loss`` is the loss of parts, which is 0 for images without annotation.
+
+    Of a model that predicts parts at several resolutions it is averaged over them.
+    """
     assert isinstance(model, PartModel)
     watched = _Watched(model)
     loss = base(watched, batch, perturbed)
     first, last, size = watched.outputs[0], watched.outputs[-1], len(batch)
-    attacked = PartOutput(
-        last.logits[-size:], last.part_logits[-size:]
-    )  # the second half of a joint pass on clean and attacked images
+    attacked = last.last(size)  # the second half of a joint pass on clean and attacked images
     classes = F.cross_entropy(first.logits[:size].float(), batch.labels, label_smoothing=label_smoothing)
-    parts = part_loss(attacked, batch, model.part_classes, model.full_resolution).mean()
+    parts = torch.stack(
+        [
+            part_loss(answer, batch, model.part_classes, model.full_resolution).mean()
+            for answer in attacked.resolutions
+        ]
+    ).mean()
     return Loss(loss.total + c_seg * (parts - classes), {**loss.terms, "part_loss": parts.detach()})
 
 

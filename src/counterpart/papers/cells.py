@@ -151,13 +151,21 @@ def _wish(
     autoattack_n: int | None,
     surrogate: Callable[[str], str],
 ) -> _Wish | None:
-    """What a column asks for; None where that needs parts and the run has none."""
+    """What a column asks for; None where that needs parts and the run has none.
+
+    A model whose class does not follow from part logits alone meets a column's attacks without those of strategy
+    ``sorted``, which ask it which class it takes a mask for.
+    """
     changes: dict[str, Any] = dict(what) if isinstance(what, Mapping) else {"attacks": what}
     attacks = [_at_scale(attack, scale, config.data.name, surrogate) for attack in changes.pop("attacks", ())]
     measure, shift = changes.pop("parts", None), changes.pop("shift", None)
     aimed = any(ATTACKS[attack["attack"]].facts.of_parts for attack in attacks)
     if (measure is not None or aimed) and not config.model.segments:
         return None
+    if not config.model.reads_parts and attacks:
+        attacks = [attack for attack in attacks if attack.get("strategy") != "sorted"]
+        if not attacks:
+            return None
     slow = any(attack["attack"] == "autoattack" for attack in attacks)
     n = few(config, autoattack_n if slow else None)
     data = {"root": config.data.root, **({} if shift is None else {"shift": shift})}
