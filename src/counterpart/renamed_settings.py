@@ -29,6 +29,7 @@ YOUNGER = {
     "data.channels": None,
     "data.split_of": None,
     "mask.options": None,
+    "mask.projection": "clamp",
     "model.options": None,
     "model.encoder_init": None,
     "attack.eps_warmup": 0.0,
