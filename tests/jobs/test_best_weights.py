@@ -15,7 +15,7 @@ from counterpart.training import checkpoint
 
 def small(recipe, tmp_path, *layers):
     rest = {"runs": str(tmp_path), "name": "run", "device": "cpu", "threads": 1}
-    quick = {"train": {"epochs": 3, "batch_size": 32}, "data": {"limit": 200}}
+    quick = {"train": {"epochs": 3, "batch_size": 32}, "data": {"limit": 96}}
     return resolve(load(recipe), quick, *layers, rest)
 
 
@@ -26,6 +26,9 @@ def epochs_of(run):
 def test_without_validation_every_image_is_trained_on_and_the_last_weights_are_the_best(tmp_path, capsys):
     given = {"data": {"validation": 0}, "train": {"epochs": 2}, "attack": {"steps": 1}, "evaluate": {"n": 20}}
     config = small("digits/at", tmp_path, given)
+    [seed] = jobs.train_seeds(small("digits/at", tmp_path / "group", given, {"train": {"epochs": 1}}), [3])
+    assert seed.finished
+    assert "seeds" not in capsys.readouterr().out  # there is no accuracy to sum up
     unlimited = {"data": {"limit": None}}
     data, held = (
         build.load_splits(small("digits/at", tmp_path, *layers), torch.device("cpu"))
@@ -46,7 +49,7 @@ def test_without_validation_every_image_is_trained_on_and_the_last_weights_are_t
     assert jobs.train(config).finished  # and the same command finds it so
     [judged] = jobs.evaluate(str(run.path), {"evaluate": {"attacks": "none"}})
     assert judged.records[0].n == 20
-    with pytest.raises(UserError, match="validation"):
+    with pytest.raises(UserError, match="no image was set aside. Judge the test split"):
         jobs.evaluate(str(run.path), {"evaluate": {"split": "validation"}})
 
 

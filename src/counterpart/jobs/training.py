@@ -235,7 +235,9 @@ def train_seeds(config: Config, seeds: Sequence[int]) -> list[Trained]:
         if not trained[-1].finished:  # there is no time left: the next seed would only start and stop
             return trained
     if distributed.is_main():
-        aggregate(RunDir(config.runs / group), [best_validation(t.run) for t in trained], seeds)
+        tables = [best_validation(t.run) for t in trained]
+        if tables[0]:
+            aggregate(RunDir(config.runs / group), tables, seeds)
     return trained
 
 

@@ -452,6 +452,7 @@ CONTROLS = Experiment(
         "Not in the paper. PART lowers the mean radius from 8/255 to about 7.2/255, which raises accuracy by itself: "
         "only what is left over against the mean of the mask is due to where the budget lies.",
         "Published code: masks per colour channel of the squared map in false colours, each image under another's.",
+        MMA_NOTE,
     ),
     corruptions={"15 corruptions": "mean of the 15/severities 1-5"},
     pairs=(
