@@ -97,9 +97,7 @@ class Linf:
         """
         return images + _per_image(length) * gradient.sign()
 
-    def advance(
-        self, images: Images, gradient: Images, length: float | Tensor, clean: Images
-    ) -> Images:
+    def advance(self, images: Images, gradient: Images, length: float | Tensor, clean: Images) -> Images:
         """The allowed images after a step of projected gradient ascent, from these images.
 
         This is ``project`` after ``step``, unless the budget multiplies.
@@ -165,9 +163,7 @@ class Ball(ABC):
         ``length`` is absolute: a number, one for each image (B,), or a share of ``radius``.
         """
 
-    def advance(
-        self, images: Images, gradient: Images, length: float | Tensor, clean: Images
-    ) -> Images:
+    def advance(self, images: Images, gradient: Images, length: float | Tensor, clean: Images) -> Images:
         """The allowed images after a step of projected gradient ascent: ``project`` after ``step``."""
         return self.project(self.step(images, gradient, length), clean)
 

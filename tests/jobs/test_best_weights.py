@@ -1,4 +1,4 @@
-"""Which weights of a run are its best: by accuracy, by the parts of a segmenter alone, or the last without validation."""
+"""Which weights of a run are its best: by accuracy, of a segmenter alone by its parts, the last without validation."""
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def test_without_validation_every_image_is_trained_on_and_the_last_weights_are_t
     assert jobs.train(config).finished  # and the same command finds it so
     [judged] = jobs.evaluate(str(run.path), {"evaluate": {"attacks": "none"}})
     assert judged.records[0].n == 20
-    with pytest.raises(UserError, match="no image was set aside. Judge the test split"):
+    with pytest.raises(UserError, match=r"no image was set aside\. Judge the test split"):
         jobs.evaluate(str(run.path), {"evaluate": {"split": "validation"}})
 
 
@@ -57,7 +57,10 @@ def test_without_validation_every_image_is_trained_on_and_the_last_weights_are_t
     ("given", "message"),
     [
         ({"train": {"validation_n": 5}}, "train.validation_n 5: there are no validation images"),
-        ({"train": {"method": "part"}, "mask": {"eps_low": "auto"}}, "eps_low auto chooses by validation images"),
+        (
+            {"train": {"method": "part"}, "mask": {"eps_low": "auto"}},
+            "eps_low auto chooses by validation images",
+        ),
     ],
 )
 def test_what_chooses_by_validation_needs_some(tmp_path, given, message):
@@ -69,7 +72,9 @@ def test_what_chooses_by_validation_needs_some(tmp_path, given, message):
 
 def test_a_segmenter_alone_is_chosen_by_its_parts(tmp_path, monkeypatch):
     """Its classes are never learned, and their accuracy is an accident."""
-    config = small("synthetic-parts/segmenter", tmp_path, {"data": {"size": 32}, "train": {"validation_n": 20}})
+    config = small(
+        "synthetic-parts/segmenter", tmp_path, {"data": {"size": 32}, "train": {"validation_n": 20}}
+    )
     told = iter([0.1, 0.3, 0.2])
     monkeypatch.setattr(training, "mean_iou", lambda counts: next(told))
     run = jobs.train(config).run

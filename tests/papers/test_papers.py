@@ -271,7 +271,13 @@ def test_a_record_at_a_radius_that_a_figure_had_before_is_not_shown(tmp_path):
     file = tmp_path / "small" / "pixel-figure-1-cifar10.jsonl"
     for row, eps in (("lower right", 0.0470588), ("upper left", 0.0313725)):
         details = {"eps": eps, "scale": "small"}
-        write(file, [Record("metric", f"{row}/{c}", 0.4, 100, seed=0, details=details) for c in ("natural", "PGD-20")])
+        write(
+            file,
+            [
+                Record("metric", f"{row}/{c}", 0.4, 100, seed=0, details=details)
+                for c in ("natural", "PGD-20")
+            ],
+        )
     found = papers.measured(figure, "cifar10", "small", tmp_path)
     assert set(found) == {("upper left", "natural"), ("upper left", "PGD-20")}
 

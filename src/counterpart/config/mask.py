@@ -44,9 +44,9 @@ class MaskSettings(Section):
     )
     projection: Literal["clamp", "multiply"] = setting(
         "How a step of training's attack keeps to the mask. clamp: each pixel is clamped to its radius, as in the "
-        "paper's code. multiply: all pixels are clamped to eps and then multiplied by radius/eps, as section 3.2 of the "
-        "paper prints it. Unimportant pixels then stay below eps_low unless a step is at least eps - eps_low long. "
-        "Attacks of an evaluation always clamp.",
+        "paper's code. multiply: all pixels are clamped to eps and then multiplied by radius/eps, as section 3.2 of "
+        "the paper prints it. Unimportant pixels then stay below eps_low unless a step is at least eps - eps_low "
+        "long. Attacks of an evaluation always clamp.",
         default="clamp",
     )
     control: named("controls") = setting(  # type: ignore[valid-type]

@@ -145,7 +145,9 @@ def _validation_images(config: Config, data: Splits) -> ImageSet:
     images, count = data.validation, config.train.validation_n
     if len(images) == 0:
         if config.train.masked and config.mask.eps_low == "auto":
-            raise UserError("mask.eps_low auto chooses by validation images, and there are none: give a number.")
+            raise UserError(
+                "mask.eps_low auto chooses by validation images, and there are none: give a number."
+            )
         if count is not None:
             raise UserError(f"train.validation_n {count}: there are no validation images. Leave it out.")
     return images if count is None else balanced_subset(images, count, seed=0)

@@ -450,8 +450,8 @@ def _records(experiment: Experiment, dataset: str, scale: str, home: Path) -> li
 def _has_radius(experiment: Experiment, record: Record) -> bool:
     """Whether a record was measured at the radius that the experiment names for its column, if it names one."""
     settings = columns(experiment).get(record.name.rpartition("/")[2])
-    own = settings.get("eps") if isinstance(settings, Mapping) else None
-    named, measured_at = own or experiment.evaluate.get("eps"), record.details.get("eps")
+    of_column = settings.get("eps") if isinstance(settings, Mapping) else None
+    named, measured_at = of_column or experiment.evaluate.get("eps"), record.details.get("eps")
     if named is None or not isinstance(measured_at, float):
         return True
     return abs(float(Fraction(str(named))) - measured_at) < 1e-6

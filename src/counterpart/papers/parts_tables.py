@@ -54,23 +54,25 @@ SUITES = (
     "other data sets: it can only be lower."
 )
 DIFFERENCES = (
-    "Scale full trains in float32, as the paper's code; full-ours and small train in bf16 where the hardware is built for "
-    "it. The epoch is chosen on validation images at every scale, as in the paper, here by PGD-10 after every epoch; its "
-    "code takes PGD-100 after every second one (train.validation_steps 100).",
-    "What differs at every scale. The cosine falls in every step, in the code after each epoch. Training's PGD takes the "
-    "printed steps of 2/255, the code 1/255. The adversarial phase goes on from the last clean epoch, in the code from the "
-    "best. TRADES starts at the image with noise of 0.001, in the code at a random point of the ball. A last batch that "
-    "is not full counts, in the code it is dropped.",
+    "Scale full trains in float32, as the paper's code; full-ours and small train in bf16 where the hardware is "
+    "built for it. The epoch is chosen on validation images at every scale, as in the paper, here by PGD-10 after "
+    "every epoch; its code takes PGD-100 after every second one (train.validation_steps 100).",
+    "What differs at every scale. The cosine falls in every step, in the code after each epoch. Training's PGD "
+    "takes the printed steps of 2/255, the code 1/255. The adversarial phase goes on from the last clean epoch, in "
+    "the code from the best. TRADES starts at the image with noise of 0.001, in the code at a random point of the "
+    "ball. A last batch that is not full counts, in the code it is dropped.",
     "The loss of parts is a mean over pixels, as in the code; equation 7 divides by K + 1 as well. Test images: the "
-    "shorter side to 224, then the centre; 256, then 224 in the code. Encoder and baseline start from the same ImageNet "
-    "weights, in the code from two. An image counts as fooled by PGD if any start fools it; in the code if that of the "
-    "highest loss does. More: docs/parts.md.",
+    "shorter side to 224, then the centre; 256, then 224 in the code. Encoder and baseline start from the same "
+    "ImageNet weights, in the code from two. An image counts as fooled by PGD if any start fools it; in the code if "
+    "that of the highest loss does. More: docs/parts.md.",
 )
 TUNED = (
     "The paper sweeps c_seg and reports the model whose adversarial accuracy is like the baseline's, without saying "
     "which that was: it is 0.5 here."
 )
-PLUS_MINUS = "The paper's +- is a 95 % interval over ten trainings; ours are of the images, and with several seeds of both."
+PLUS_MINUS = (
+    "The paper's +- is a 95 % interval over ten trainings; ours is of the images, and with seeds of both."
+)
 LEAK = "Test images of Part-ImageNet are training images of ImageNet, from whose weights every model starts."
 
 
@@ -203,8 +205,8 @@ TABLE_15 = table(
     ),
     "Rows of pseudo-labels need --data.root of the folder that counterpart data pseudo-label wrote: run them by "
     "themselves. 40K: put more ImageNet images of the 158 synsets into images/train first, without masks.",
-    "The paper's segmenter has a ResNet-101 and learns 50 to 150 epochs: recipe part-imagenet/segmenter-resnet101 takes "
-    "150, of which the one with the highest mIoU on validation images counts.",
+    "The paper's segmenter has a ResNet-101 and learns 50 to 150 epochs: recipe part-imagenet/segmenter-resnet101 "
+    "takes 150, of which the one with the highest mIoU on validation images counts.",
 )
 
 TABLE_17 = table(
@@ -324,16 +326,20 @@ def _attacked(names: str, *texts: str) -> list[PaperRow]:
     published = [[values_of(names, text) for text in row_text.split()] for row_text in texts]
     by_auto_attack = names.split(",")[0] if names.startswith("eps 8") else "AA"
     return [
-        PaperRow(name, recipe, _by_suite({d: published[i][k] for i, d in enumerate(DATA_SETS)}, by_auto_attack))
+        PaperRow(
+            name, recipe, _by_suite({d: published[i][k] for i, d in enumerate(DATA_SETS)}, by_auto_attack)
+        )
         for k, (name, recipe) in enumerate(zip(("Downsampled", "Bounding-Box"), recipes, strict=True))
     ]
 
 
 _PGD_100: Attacks = [{"attack": "pgd", "steps": 100, "restarts": 5}]
-def _with_rays(rows: list[PaperRow], left: float) -> list[PaperRow]:
-    """Rows whose first also has what RayS leaves on Part-ImageNet."""
+
+
+def _with_rays(rows: list[PaperRow], survivors: float) -> list[PaperRow]:
+    """Rows of which the first also says what per cent withstand RayS on Part-ImageNet."""
     first, *others = rows
-    on_it = {**first.published["part-imagenet"], "RayS": left}
+    on_it = {**first.published["part-imagenet"], "RayS": survivors}
     return [replace(first, published={**first.published, "part-imagenet": on_it}), *others]
 
 
@@ -421,8 +427,8 @@ TABLE_13 = table(
         _segmenter("Bounding-Box without defence", "bounding-box-clean", "30.5/7.8", **NO_ATTACK),
         _segmenter("Bounding-Box", "bounding-box", "64.4/65.5"),
     ),
-    "Class: PGD-100 on the parts from five starts in steps of 0.001, an image counts once its class falls. Pixels: after "
-    "all of PGD-20 on the parts. The paper does not say whether its pixels count the background: ours do.",
+    "Class: PGD-100 on the parts from five starts in steps of 0.001, an image counts once its class falls. Pixels: "
+    "after all of PGD-20 on the parts. The paper does not say whether its pixels count the background: ours do.",
     columns={
         "class": [{"attack": "single-staged", "share": 1.0, "step_size": 0.001}],
         "pixels": {"parts": "pixel accuracy under PGD-20 on the parts"},
@@ -438,8 +444,8 @@ APPENDIX_D7 = replace(
             _one("Downsampled without background", "downsampled-no-background", "84.8/39.4"),
         ),
         TUNED,
-        "The paper prints no table of it: without the background, clean accuracy is 0.8 points lower and robust accuracy "
-        "the same. So 84.8 and 39.4 are what follows from Table 1.",
+        "The paper prints no table of it: without the background, clean accuracy is 0.8 points lower and robust "
+        "accuracy the same. So 84.8 and 39.4 are what follows from Table 1.",
         columns=WITH_PGD,
         pairs=(("Downsampled without background", "Downsampled"),),
     ),

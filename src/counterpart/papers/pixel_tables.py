@@ -28,28 +28,28 @@ WEAK_AA = (
     "is the official protocol of 100, and can only be lower."
 )
 MMA_NOTE = (
-    "MMA here is the original minimum-margin attack, on APGD: 3 targets, 20 steps. The paper's code takes 20 PGD steps of "
-    "2/255 from one random start towards each of 3 targets, and keeps the end that came closest to its own."
+    "MMA here is the original minimum-margin attack, on APGD: 3 targets, 20 steps. The paper's code takes 20 PGD "
+    "steps of 2/255 from one random start towards each of 3 targets, and keeps the end that came closest to its own."
 )
 PLUS_MINUS = (
-    "The paper's +- is over trainings, whose number it does not print; our intervals are of the images, and with several "
-    "seeds of the trainings as well."
+    "The paper's +- is over trainings, whose number it does not print; our intervals are of the images, and with "
+    "several seeds of the trainings as well."
 )
 DIFFERENCES = (
     "Scale full is as the paper's code has it: no image is set aside, the last epoch is judged, and training is in "
-    "float32. Scales full-ours and small judge the best epoch on a tenth of the images set aside, and train in bf16 where "
-    "the hardware is built for it.",
+    "float32. Scales full-ours and small judge the best epoch on a tenth of the images set aside, and train in bf16 "
+    "where the hardware is built for it.",
     "What differs at every scale. Masks: each image has the one of its own map for the true class, the same in all "
-    "colours, on the attack's random start and fresh in every step (s = 1). The released code draws it before each epoch "
-    "for the predicted class, colours the squared map falsely and masks each colour, and pairs each image with the mask "
-    "of another (mask.rule published-code, mask.control shuffled, mask.map_class predicted). A flat map gets eps "
-    "everywhere, there eps_low.",
-    "Section 3.2 says that a map is scaled so that what it highlights exceeds 1; here it is standardised, as in the code. "
-    "It prints delta <- m * Proj(delta + a sign g); here each pixel is clamped to its radius, as in the code "
+    "colours, on the attack's random start and fresh in every step (s = 1). The released code draws it before each "
+    "epoch for the predicted class, colours the squared map falsely and masks each colour, and pairs each image "
+    "with the mask of another (mask.rule published-code, mask.control shuffled, mask.map_class predicted). A flat "
+    "map gets eps everywhere, there eps_low.",
+    "Section 3.2 says that a map is scaled so that what it highlights exceeds 1; here it is standardised, as in the "
+    "code. It prints delta <- m * Proj(delta + a sign g); here each pixel is clamped to its radius, as in the code "
     "(mask.projection multiply follows the formula).",
-    "Starts of training's attack stay in [0, 1]; in the code only later steps do. TRADES and PART-T pass the clean images "
-    "through batch norm once in a step, the code twice. The rate falls after epoch 60 of 80, as printed, and in the "
-    "released code in the last epoch alone.",
+    "Starts of training's attack stay in [0, 1]; in the code only later steps do. TRADES and PART-T pass the clean "
+    "images through batch norm once in a step, the code twice. The rate falls after epoch 60 of 80, as printed, and "
+    "in the released code in the last epoch alone.",
 )
 
 
@@ -359,9 +359,9 @@ APPENDIX_H7 = Experiment(
     ],
     {"seconds per epoch": seconds_per_epoch, "peak memory, MB": peak_memory},
     notes=(
-        "The paper argues and measures nothing: maps cost as much as the last feature map is large, so that PART grows "
-        "like AT, in proportion. Here: +100 % for twice the images, +300 % for twice the side, and the same share over AT "
-        "everywhere, would say so.",
+        "The paper argues and measures nothing: maps cost as much as the last feature map is large, so that PART "
+        "grows like AT, in proportion. Here: +100 % for twice the images, +300 % for twice the side, and the same "
+        "share over AT everywhere, would say so.",
         "Seconds hold validation, of as many images in all rows.",
     ),
     pairs=(
@@ -399,15 +399,15 @@ FIGURE_1 = Experiment(
     {"PGD-20": _pgd(20)},
     evaluate={"eps": "8/255"},
     notes=(
-        "Single runs; the paper shows two of four quadrants. It is judged at 8/255, as the paper is as far as can be told, "
-        "and not at the radius of training.",
+        "Single runs; the paper shows two of four quadrants. It is judged at 8/255, as the paper is as far as can "
+        "be told, and not at the radius of training.",
     ),
 )  # fmt: skip
 
 
 def _sweep(eps: int) -> list[PaperRow]:
     lows = [low for low in (eps, eps - 1, eps - 2, eps - 4, eps - 6, 0) if low >= 0]
-    ways = [(low, {}) for low in lows]
+    ways: list[tuple[int, dict[str, str]]] = [(low, {}) for low in lows]
     ways += [(low, {"projection": "multiply"}) for low in lows if 0 < low < eps]  # where the rules differ
     return [
         PaperRow(f"eps {eps}/255 with eps_low {low}/255{' multiplied' if way else ''}", "part", {},
@@ -423,8 +423,8 @@ FIGURE_4 = Experiment(
     {"PGD-20": _pgd(20)},
     notes=(
         "The paper prints no values; eps 8/255 and 12/255 are inferred. Judged at 8/255, so that the sweeps compare.",
-        "Multiplied: the formula of section 3.2. With steps of 2/255 and eps 8/255 it lets unimportant pixels move by 7, "
-        "6, 2 and 2/3 of 255 for eps_low of 7, 6, 4 and 2; the code clamps at eps_low itself.",
+        "Multiplied: the formula of section 3.2. With steps of 2/255 and eps 8/255 it lets unimportant pixels move "
+        "by 7, 6, 2 and 2/3 of 255 for eps_low of 7, 6, 4 and 2; the code clamps at eps_low itself.",
     ),
 )
 
@@ -467,6 +467,7 @@ CONTROLS = Experiment(
         ("PART-M", "MART"),
     ),
 )
+
 
 def _complete(experiment: Experiment) -> Experiment:
     """The experiment with the notes that belong below every table and figure of the paper."""
