@@ -35,8 +35,8 @@ def main() -> None:
         "train": {"epochs": given.epochs, "validation_n": given.validation, "precision": "float32"},
     }
     experiment = papers.find("pixel/table-9")
-    papers.run(experiment, "cifar10", "full", given.runs, changes=changes)
-    found = papers.measured(experiment, "cifar10", "full", given.runs)
+    papers.run(experiment, "cifar10", "full-ours", given.runs, changes=changes)
+    found = papers.measured(experiment, "cifar10", "full-ours", given.runs)
     setting = {"width": given.width, "images": given.limit, "epochs": given.epochs, "precision": "float32"}
     rows = [
         replace(one, name=f"cost/{row}, {column}", details={**one.details, **setting})

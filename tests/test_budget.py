@@ -165,6 +165,48 @@ def test_a_step_has_the_asked_length(budget):
     assert (per_image[0] == 0).all()
 
 
+def test_an_advance_is_a_step_and_a_projection(budget, generator):
+    gradient = torch.randn(CLEAN.shape, generator=generator)
+    images = budget.sample(CLEAN, KEYS)
+    length = 0.3 * budget.size(CLEAN)
+    expected = budget.project(budget.step(images, gradient, length), CLEAN)
+    assert torch.equal(budget.advance(images, gradient, length, CLEAN), expected)
+
+
+def test_a_budget_that_multiplies_follows_the_printed_formula(generator):
+    """delta <- m * Proj(delta + a sign g), section 3.2 of the PART paper, from a start outside of the small radius."""
+    low, eps, step = 4 / 255, 8 / 255, 2 / 255
+    clean = 0.2 + 0.6 * torch.rand(4, 3, 6, 6, generator=generator, dtype=torch.float64)
+    important = torch.rand(4, 1, 6, 6, generator=generator) < 0.5
+    mask = torch.where(important, 1.0, low / eps).double()
+    budget = Linf(mask * eps, multiplied_from=eps)
+    delta = eps * (2 * torch.rand(clean.shape, generator=generator, dtype=torch.float64) - 1)
+    images = clean + delta
+    for _ in range(7):
+        gradient = torch.randn(clean.shape, generator=generator, dtype=torch.float64)
+        delta = mask * (delta + step * gradient.sign()).clamp(-eps, eps)
+        images = budget.advance(images, gradient, step, clean)
+        torch.testing.assert_close(images - clean, delta, rtol=0, atol=1e-12)
+        assert budget.contains(images, clean).all()
+    clamped = Linf(mask * eps).advance(images, gradient, step, clean)
+    assert (clamped - images).abs().max() > 1 / 255  # the two rules differ, or the test says nothing
+
+
+@pytest.mark.parametrize(("low", "reached"), [(7, 7), (6, 6), (4, 2.0), (2, 2 / 3)])
+def test_how_far_unimportant_pixels_get_by_multiplication(low, reached):
+    """With eps 8 and steps of 2, in levels of 255: min(eps_low, m a / (1 - m)) for m = eps_low / eps."""
+    clean = torch.full((2, 1, 2, 2), 0.5, dtype=torch.float64)
+    radii = torch.full((2, 1, 2, 2), low / 255, dtype=torch.float64)
+    radii[..., 0] = 8 / 255
+    budget = Linf(radii, multiplied_from=8 / 255).select(slice(1, 2))
+    clean = images = clean[1:]
+    for _ in range(300):
+        images = budget.advance(images, torch.ones_like(images), 2 / 255, clean)
+    moved = 255 * (images - clean)
+    torch.testing.assert_close(moved[..., 0], torch.full_like(moved[..., 0], 8), rtol=0, atol=1e-6)
+    torch.testing.assert_close(moved[..., 1], torch.full_like(moved[..., 1], reached), rtol=0, atol=1e-6)
+
+
 def test_contains_refuses_each_kind_of_excess():
     budget = Linf(torch.full((1, 1, 6, 6), 8 / 255))
     clean = CLEAN[:1].clamp(0.1, 0.9)

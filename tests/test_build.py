@@ -59,6 +59,9 @@ def test_settings_of_part_reach_its_rule_and_objective():
     )
     assert build.build_rule(resolve(PART)).keywords["mask"] == rules.Standardised()
     assert build.build_phases(resolve(PART))[1].objective.perturb.keywords["crafting"].drawn_from == "start"
+    multiplied = resolve(PART, {"mask": {"projection": "multiply"}})
+    assert build.build_rule(multiplied).keywords["multiply"] is True
+    assert "multiply" not in build.build_rule(resolve(PART)).keywords
 
 
 @pytest.mark.parametrize(
@@ -156,6 +159,7 @@ def test_methods_are_named_by_mask_map_and_control():
     name = "PART, soft mask, layer-cam map, layer layer3, inverse control"
     assert build.name_method(resolve(PART, {"mask": changes})) == name
     assert build.name_method(resolve({"mask": {"control": "shuffled"}})) == "AT"
+    assert build.name_method(resolve(PART, {"mask": {"projection": "multiply"}})) == "PART, multiplied"
 
 
 def test_views_show_what_the_map_is_drawn_from():

@@ -14,10 +14,10 @@ NAMES = recipes.names()
 
 TABLE_1 = {"at", "trades", "mart"} | {f"part{m}{s}" for m in ("", "-t", "-m") for s in ("", "-every-10")}
 PAPER = ("cifar10", "svhn", "tiny-imagenet")
-ON = ("part-imagenet", "cityscapes", "pascal-part", "ade-parts", "synthetic-parts")
+ON = ("part-imagenet", "cityscapes", "pascal-part", "ade-parts", "synthetic-parts", "parts")
 COMPARED = ("baseline", "auxiliary", "downsampled", "bounding-box")
 PART_MODELS = {f"{m}{s}" for m in COMPARED for s in ("", "-trades", "-clean")} | {
-    "two-headed", "pixel", "segmenter", "part-budget", "part-budget-annotated",
+    "two-headed", "pixel", "segmenter", "segmenter-resnet101", "part-budget", "part-budget-annotated",
     "bounding-box-no-part-labels", "bounding-box-centroids",
     *(f"downsampled-{s}" for s in ("no-part-labels", "boxes", "objects", "tenth", "no-background", "see-image")),
     *(f"{m}-{s}" for m in ("baseline", "downsampled") for s in ("efficientnet-b4", "resnext50")),
@@ -111,6 +111,7 @@ def test_cifar_recipes_have_the_papers_values():
     ],
 )
 def test_rows_of_table_1_have_the_papers_values(data, model, lr, batch, decay, step, crops):
+    layer = "block3" if model.startswith("wrn") else None  # where the authors' code draws its maps
     for name in TABLE_1:
         config = resolve(recipes.load(f"{data}/{name}"))
         o, t = config.optimizer, config.train
@@ -130,6 +131,7 @@ def test_rows_of_table_1_have_the_papers_values(data, model, lr, batch, decay, s
                 "none",
                 "true",
             )
+            assert (mask.layer, mask.projection) == (layer, "clamp")
             assert mask.burn_in * t.epochs == 20
             assert mask.refresh_epochs == (10 if name.endswith("-every-10") else None)
 
@@ -150,6 +152,18 @@ def test_part_models_have_the_papers_values():
     assert resolve(recipes.load("pascal-part/baseline-trades")).train.beta == 0.1
     assert resolve(recipes.load("cityscapes/downsampled-trades")).train.beta == 0.05
     assert resolve(recipes.load("cityscapes/baseline")).c_seg == 0
+
+
+def test_the_segmenter_of_pseudo_labels_is_the_papers():
+    config = resolve(recipes.load("part-imagenet/segmenter-resnet101"))
+    assert (config.model.encoder, config.c_seg, config.train.method) == ("resnet101", 1, "clean")
+    assert (config.train.epochs, config.data.labelled, config.optimizer.lr) == (150, 0.1, 0.1)
+    assert (config.data.crop, config.data.padding, config.data.flip) == ("padded", 0, True)
+
+
+def test_figure_1_trains_and_is_judged_at_radii_of_its_own():
+    config = resolve(recipes.load("cifar10/part-quadrant"))
+    assert (config.attack.eps, config.mask.eps_low, config.evaluate.eps) == (12 / 255, 6 / 255, 8 / 255)
 
 
 def test_part_models_differ_by_the_model_alone():

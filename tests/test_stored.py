@@ -332,11 +332,18 @@ def test_a_configuration_keeps_its_hash_and_its_method(name):
     assert name_method(config) == method
 
 
+CHANGED = {  # recipes that are others now, and the settings that make them what they were
+    name: {"mask": {"layer": None}}  # the authors' code draws maps of wide networks at block3
+    for name in recipes.names()
+    if name.startswith("tiny-imagenet/part")
+}
+
+
 def test_every_recipe_keeps_its_hash_and_its_method():
     stored = json.loads((STORED / "recipes.json").read_text())
     now = {}
     for name in stored:
-        config = resolve(recipes.load(name))
+        config = resolve(recipes.load(name), CHANGED.get(name, {}))
         now[name] = [hash_config(config), name_method(config)]
     assert now == stored
 

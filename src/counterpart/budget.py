@@ -4,7 +4,7 @@ Shapes: B images, C channels, H x W pixels. Images are floats in [0, 1] and a ra
 ``Linf`` (so 8/255, not 8), and in the norm of the whole perturbation for ``L2`` and ``L1``.
 
 Only this module decides what is allowed. All three budgets share ``norm``, ``radius``, ``size``, ``project``,
-``sample``, ``step``, ``distance``, ``contains`` and ``select``. What ``project`` returns always passes
+``sample``, ``step``, ``advance``, ``distance``, ``contains`` and ``select``. What ``project`` returns always passes
 ``contains``: bounds are rounded inwards, so a float32 image never leaves a budget by the last bit.
 
 Attacks that look for the nearest adversarial image measure in units of the radius: they divide what each pixel moves
@@ -12,7 +12,7 @@ by ``radius``, and an image is allowed where its ``distance`` is at most 1.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
@@ -40,13 +40,20 @@ class Linf:
         eps: the radius in units of [0, 1] pixels: a number, a tensor (B,) with one for each image, or a
             tensor (B, 1, H, W) or (B, C, H, W) with one for each pixel. A pixel with radius 0 is frozen. Text
             such as "8/255" is read as that number.
+        multiplied_from: a radius for all pixels, which makes ``advance`` follow the rule that section 3.2 of Zhang et
+            al. 2024 (arXiv 2406.00685) prints for a mask m: delta <- m * Proj(delta + a sign g). Proj clamps to this
+            radius, and m is ``eps`` divided by it. What is allowed stays the same; a pixel of small radius reaches it
+            only by long steps. None: each pixel is clamped to its own radius, as in the paper's code.
     """
 
     norm: ClassVar[str] = "linf"
     eps: Radius
+    multiplied_from: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "eps", _as_number(self.eps))
+        if self.multiplied_from is not None and not 0 < self.multiplied_from <= 1:
+            raise ValueError(f"multiplied_from is a radius in (0, 1], got {self.multiplied_from!r}.")
         _check_radius(self.eps, shapes=("()", "(B,)", "(B, 1, H, W)", "(B, C, H, W)"), dims=(0, 1, 4))
         largest = float(torch.as_tensor(self.eps).max()) if _numel(self.eps) else 0.0
         if largest > 1:
@@ -90,6 +97,17 @@ class Linf:
         """
         return images + _per_image(length) * gradient.sign()
 
+    def advance(self, images: Images, gradient: Images, length: float | Tensor, clean: Images) -> Images:
+        """The allowed images after a step of projected gradient ascent, from these images.
+
+        This is ``project`` after ``step``, unless the budget multiplies.
+        """
+        stepped = self.step(images, gradient, length)
+        full = self.multiplied_from
+        if full is not None:
+            stepped = clean + (self.radius(clean) / full) * (stepped - clean).clamp(-full, full)
+        return self.project(stepped, clean)
+
     def distance(self, images: Images, clean: Images) -> Float[Tensor, " b"]:
         """How far each image is from its clean one in units of the radius (B,).
 
@@ -108,7 +126,9 @@ class Linf:
 
     def select(self, keep: Tensor | slice) -> "Linf":
         """The budget of those images of the batch that ``keep`` selects."""
-        return Linf(self.eps[keep]) if isinstance(self.eps, Tensor) and self.eps.ndim else self
+        if not isinstance(self.eps, Tensor) or self.eps.ndim == 0:
+            return self
+        return Linf(self.eps[keep], multiplied_from=self.multiplied_from)
 
 
 @dataclass(frozen=True)
@@ -142,6 +162,10 @@ class Ball(ABC):
 
         ``length`` is absolute: a number, one for each image (B,), or a share of ``radius``.
         """
+
+    def advance(self, images: Images, gradient: Images, length: float | Tensor, clean: Images) -> Images:
+        """The allowed images after a step of projected gradient ascent: ``project`` after ``step``."""
+        return self.project(self.step(images, gradient, length), clean)
 
     @abstractmethod
     def _norm(self, perturbation: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ YOUNGER = {
     "data.crop_to_parts": None,
     "data.parts_min_share": 0,
     "mask.options": None,
+    "mask.projection": "clamp",
     "model.options": None,
     "model.encoder_init": None,
     "attack.eps_warmup": 0.0,

@@ -136,6 +136,19 @@ def test_the_attack_stays_in_the_drawn_budget_and_uses_it(model, batch, drawn_fr
     assert perturbed.counts["radius"] == pytest.approx(float(perturbed.budget.eps.mean(dim=(1, 2, 3)).sum()))
 
 
+@pytest.mark.parametrize(("multiply", "least", "most"), [(False, 3.9, 4), (True, 1.9, 2)])
+def test_a_mask_that_multiplies_holds_unimportant_pixels_back(model, batch, multiply, least, most):
+    """From the clean images with steps of 2/255 and LOW half of EPS: m a / (1 - m) is 2/255, and not 4/255."""
+    inside = replace(batch, images=0.1 + 0.8 * batch.images)
+    rule = partial(rules.draw_budget, eps_low=LOW, multiply=multiply)
+    objective = adversarial(budget=Linf(EPS), rule=rule, steps=20, step_size=2 / 255)
+    perturbed = objective.perturb(InferenceView(model), inside, KEYS)
+    low = (perturbed.budget.eps == torch.tensor(LOW)).expand_as(inside.images)
+    moved = 255 * (perturbed.images - inside.images).abs()[low].amax()
+    assert least < moved < most + 1e-3
+    assert 255 * (perturbed.images - inside.images).abs()[~low].amax() > 7.9
+
+
 def test_flat_maps_are_counted_where_a_mask_draws_the_budget(model, batch):
     class Flat(InferenceView):
         def probe(self, images):

@@ -7,6 +7,7 @@ import pytest
 
 from counterpart import jobs, papers
 from counterpart.config import resolve
+from counterpart.errors import UserError
 from counterpart.evaluation.ledger import LedgerRow
 from counterpart.papers import cells, experiments
 from counterpart.recipes import load
@@ -193,6 +194,26 @@ def test_smoke_cuts_what_an_attack_has_to_cut(tmp_path, asked):
         {"attack": "apgd", "steps": 2},
         {"attack": "rays", "queries": 20},
     ]
+
+
+@pytest.mark.parametrize("number", [1, 6, 10, 12])
+def test_cityscapes_is_judged_by_the_papers_suite_beside_the_stronger_one(number, tmp_path, asked):
+    """APGD on cross-entropy, untargeted FAB and Square, since DLR needs more than two classes."""
+    table = papers.find(f"parts/table-{number}")
+    stronger = "eps 8" if number == 10 else "AA"
+    assert f"{stronger} published" not in papers.columns(table, "part-imagenet")
+    row = table.rows[0].name
+    wanted = [stronger, f"{stronger} published"]
+    papers.run(table, "cityscapes", "small", tmp_path, rows=[row], only=wanted)
+    assert [given["evaluate"]["attacks"] for _, given in asked] == [
+        [{"attack": "autoattack"}], [{"attack": "autoattack", "version": "few-classes"}],
+    ]  # fmt: skip
+    assert set(papers.measured(table, "cityscapes", "small", tmp_path)) == {(row, name) for name in wanted}
+    for row in table.rows:
+        assert f"{stronger} published" in row.published["cityscapes"]
+        assert stronger not in row.published["cityscapes"]
+    with pytest.raises(UserError, match="has no column"):
+        papers.run(table, "pascal-part", "small", tmp_path, only=wanted)
 
 
 def test_an_attack_from_another_row_trains_that_row(tmp_path, asked):

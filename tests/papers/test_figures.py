@@ -99,6 +99,19 @@ def test_points_may_bear_another_columns_value_and_unpublished_figures_stand_alo
     assert all(len(points) == 0 for points in lines_of(axes["here", "corruptions, %"]).values())
 
 
+def test_cityscapes_is_drawn_under_both_suites_and_others_under_one(tmp_path, axes):
+    def titles(dataset):
+        axes.clear()
+        values = {("Downsampled: PGD", column): [0.5] for column in ("natural", "AA", "AA published")}
+        drawn = drawing("parts/figure-4", values, dataset)
+        plots.draw_tradeoff(drawn, tmp_path / "a.png", columns=["AA", "AA published"])
+        return set(axes)
+
+    mine = {("here", "AA, %"), ("here", "AA published, %")}
+    assert titles("cityscapes") == mine | {("paper", "AA published, %")}
+    assert titles("pascal-part") == {("here", "AA, %"), ("paper", "AA, %")}
+
+
 def test_a_curve_goes_over_the_number_that_names_a_point(tmp_path, axes):
     values = {(f"Downsampled: {share}", "AA"): [share / 200] for share in (100, 10, 50)}
     plots.draw_curves(

@@ -14,7 +14,7 @@ from counterpart.errors import UserError
 from counterpart.evaluation import corruption
 from counterpart.evaluation.corruption import Count
 from counterpart.papers import experiments, heat_maps
-from counterpart.records import Record
+from counterpart.records import Record, write
 from counterpart.rundir import RunDir
 
 
@@ -44,7 +44,7 @@ def test_published_numbers_of_part_models():
     """Spot checks against the paper, one per table: numbers that stand nowhere else in it."""
     expected = {
         ("parts/table-1", "Bounding-Box TRADES", "pascal-part", "natural"): 88.5,
-        ("parts/table-1", "Downsampled", "cityscapes", "AA"): 70.2,
+        ("parts/table-1", "Downsampled", "cityscapes", "AA published"): 70.2,
         ("parts/table-2", "Bounding-Box", "part-imagenet", "corruptions"): 85.8,
         ("parts/table-3", "ResNet-50", "part-imagenet", "backgrounds"): 58.6,
         ("parts/table-4", "Bounding-Box", "part-imagenet", "textures"): 45.7,
@@ -220,8 +220,110 @@ def test_every_row_of_a_table_that_trains_is_a_recipe(number, tmp_path):
     table = papers.find(f"parts/table-{number}")
     own = [settings(resolve(recipes.load(n))) for n in recipes.names() if n.startswith("part-imagenet/")]
     for row in table.rows:
-        config = experiments.configuration(row, "part-imagenet", "full", tmp_path, 0, {}, table.scales)
+        config = experiments.configuration(row, "part-imagenet", "full-ours", tmp_path, 0, {}, table.scales)
         assert settings(config) in own, row.name
+
+
+def test_full_is_as_published_and_full_ours_as_before(tmp_path, capsys):
+    def at(experiment, scale):
+        dataset = papers.find(experiment).datasets[0]
+        row, scales = papers.find(experiment).rows[0], papers.find(experiment).scales
+        config = experiments.configuration(row, dataset, scale, tmp_path, 0, {}, scales)
+        return config.data.validation, config.train.precision, config.evaluate.weights, config.runs.name
+
+    for experiment in ("pixel/table-1", "pixel/figure-1", "pixel/controls"):
+        assert at(experiment, "full") == (0, "float32", "last", "full-published")
+        assert at(experiment, "full-ours") == (0.1, "auto", "best", "full")
+    # Part models are judged at the best epoch on validation images in the paper as well.
+    for experiment in ("parts/table-1", "parts/ade-parts"):
+        assert at(experiment, "full") == (0.1, "float32", "best", "full-published")
+        assert at(experiment, "full-ours") == (0.1, "auto", "best", "full")
+    told = papers.differs(papers.find("pixel/table-1"), "full")
+    assert told.startswith("the paper's settings and protocol (data.validation 0, ")
+    told = papers.differs(papers.find("pixel/table-1"), "full-ours")
+    assert told.startswith("differs from the paper in lacking what scale full has, data.validation 0, ")
+
+
+def stored_at(folder, **details):
+    """A record of AT's natural accuracy in Table 1."""
+    record = Record("metric", "AT/natural", 0.8, 100, (0.7, 0.9), 0, details={"scale": "full", **details})
+    write(folder / "pixel-table-1-cifar10.jsonl", [record])
+
+
+def test_earlier_records_of_full_are_ours(tmp_path, monkeypatch):
+    table, cell = papers.find("pixel/table-1"), ("AT", "natural")
+    stored_at(tmp_path / "full")
+    assert set(papers.measured(table, "cifar10", "full-ours", tmp_path)) == {cell}
+    assert papers.measured(table, "cifar10", "full", tmp_path) == {}
+    stored_at(tmp_path / "full", protocol="published")  # the mark counts, wherever the file lies
+    assert len(papers.measured(table, "cifar10", "full-ours", tmp_path)[cell]) == 1
+    stored_at(tmp_path / "full-published")
+    assert papers.measured(table, "cifar10", "full", tmp_path) == {}
+    stored_at(tmp_path / "full-published", protocol="published")
+    assert set(papers.measured(table, "cifar10", "full", tmp_path)) == {cell}
+    assert experiments._marks("full") == {"scale": "full", "protocol": "published"}
+    assert experiments._marks("small") == {"scale": "small"}
+
+
+def test_a_record_at_a_radius_that_a_figure_had_before_is_not_shown(tmp_path):
+    """Figure 1 was judged at the radius of training, 12/255."""
+    figure = papers.find("pixel/figure-1")
+    file = tmp_path / "small" / "pixel-figure-1-cifar10.jsonl"
+    for row, eps in (("lower right", 0.0470588), ("upper left", 0.0313725)):
+        details = {"eps": eps, "scale": "small"}
+        write(
+            file,
+            [
+                Record("metric", f"{row}/{c}", 0.4, 100, seed=0, details=details)
+                for c in ("natural", "PGD-20")
+            ],
+        )
+    found = papers.measured(figure, "cifar10", "small", tmp_path)
+    assert set(found) == {("upper left", "natural"), ("upper left", "PGD-20")}
+
+
+def test_every_table_and_figure_of_a_paper_says_what_differs():
+    for name, one in papers.EXPERIMENTS.items():
+        text = " ".join(one.notes)
+        if name not in ("parts/ade-parts", "parts/synthetic-parts"):
+            assert "What differs at every scale" in text, name
+            assert "Scale full" in text
+        if any("MMA" in column for column in papers.columns(one)):
+            assert "from one random start towards each of 3 targets" in text
+        if "cityscapes" in one.datasets and one.columns and "AA" in one.columns:
+            assert "its numbers stand in the column of that suite" in text, name
+
+
+def test_figure_4_sweeps_both_rules_and_figure_9_nine_weights(tmp_path):
+    figure = papers.find("pixel/figure-4")
+    multiplied = [row.name for row in figure.rows if row.changes["mask"].get("projection") == "multiply"]
+    assert multiplied == [
+        f"eps {eps}/255 with eps_low {eps - less}/255 multiplied" for eps in (8, 12) for less in (1, 2, 4, 6)
+    ]
+    row = next(row for row in figure.rows if row.name == multiplied[1])
+    config = experiments.configuration(row, "cifar10", "small", tmp_path, 0, {}, figure.scales)
+    assert (config.mask.projection, config.mask.eps_low, config.attack.eps) == ("multiply", 6 / 255, 8 / 255)
+    nine = papers.find("parts/figure-9").rows
+    shares = [row.changes["train"]["c_seg"] for row in nine if row.recipe == "downsampled"]
+    assert shares == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+
+
+def test_the_cost_of_more_images_and_of_larger_ones_is_compared(tmp_path):
+    experiment = papers.find("pixel/appendix-h7")
+    assert ("PART 20k", "PART 10k") in experiment.pairs
+    sizes = {
+        row.name: (config.data.limit, config.data.size)
+        for row in experiment.rows
+        for config in [experiments.configuration(row, "cifar10", "small", tmp_path, 0, {}, experiment.scales)]
+    }
+    assert (sizes["PART 20k"], sizes["AT 10k of 64 px"]) == ((20_000, None), (10_000, 64))
+    found = {
+        (row, "seconds per epoch"): [Record("timing", "s", value, 2, details={"unit": "s"})]
+        for row, value in (("PART 10k", 3.0), ("PART 20k", 6.0), ("AT 10k", 2.0))
+    }
+    over = papers.overheads(experiment, "cifar10", found)
+    assert over["PART 20k", "PART 10k", "seconds per epoch"] == (None, pytest.approx(1))
+    assert over["PART 10k", "AT 10k", "seconds per epoch"] == (None, pytest.approx(0.5))
 
 
 def test_rows_win_over_the_scale_except_in_smoke(tmp_path):
@@ -230,7 +332,7 @@ def test_rows_win_over_the_scale_except_in_smoke(tmp_path):
         scale: experiments.configuration(row, "cifar10", scale, tmp_path, 0, {}, papers.SCALES).attack.steps
         for scale in papers.SCALES
     }
-    assert steps == {"full": 60, "small": 60, "smoke": 2}
+    assert steps == {"full": 60, "full-ours": 60, "small": 60, "smoke": 2}
 
 
 def test_what_is_unknown_gets_the_nearest_name(tmp_path):

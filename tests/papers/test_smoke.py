@@ -49,7 +49,7 @@ def row_of(experiment):
 def test_an_experiment_runs_once_and_shows_every_column(name, home, monkeypatch, capsys):
     experiment = papers.find(name)
     dataset = "cifar10" if name.startswith("pixel/") else "synthetic-parts"
-    row, columns = row_of(experiment), papers.columns(experiment)
+    row, columns = row_of(experiment), papers.columns(experiment, dataset)
     words = [name, "--dataset", dataset, "--scale", "smoke", "--runs", str(home / "runs")]
     run = ["papers", "run", *words, "--rows", row, "--data.root", str(home), "--corruptions.frost", str(home),
            "--device", "cpu", "--threads", "1"]  # fmt: skip

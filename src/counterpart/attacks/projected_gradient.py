@@ -75,7 +75,7 @@ def pgd(
             if step == 0:  # made once and not in every step, because it waits for the device
                 check_labels(labels, logits.shape[1])
             (gradient,) = torch.autograd.grad(loss(logits, labels, targets).sum(), leaf)
-            current = budget.project(budget.step(leaf.detach(), gradient, length), images)
+            current = budget.advance(leaf.detach(), gradient, length, images)
         return Attacked(images_of(current), torch.full_like(labels, forwards), torch.full_like(labels, steps))
 
     def answer(current: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -180,10 +180,9 @@ def climb(
             # The gradient of all rows: a backward pass on some of them would need another forward pass.
             (gradient,) = torch.autograd.grad(loss.sum(), leaf)
             backwards[place[held]] += 1  # so that counts do not depend on the rest of the batch
-            current = within.step(current, gradient, _rows(length, active))
+            current = within.advance(current, gradient, _rows(length, active), clean)
         if not held.all():
             place, within, clean, current = place[held], within.select(held), clean[held], current[held]
-        current = within.project(current, clean)
     return Climbed(perturbed, right, forwards, backwards)
 
 

@@ -26,6 +26,7 @@ def _mask_in_words(config: Config) -> str:
     words += [f"{mask.map} map"] if mask.map != "grad-cam" else []
     words += [f"layer {mask.layer}"] if mask.layer is not None else []
     words += [f"{mask.control} control"] if mask.control != "none" else []
+    words += ["multiplied"] if mask.projection == "multiply" else []
     words += ["eps_low auto"] if mask.eps_low == "auto" else []
     return "".join(f", {word}" for word in words)
 

@@ -56,7 +56,8 @@ def build_rule(config: Config, chosen: float | None = None) -> Rule:
 def build_mask_rule(config: Config, eps_low: float) -> Rule:
     """The budget rule of the settings ``mask``, with ``eps_low`` as its smaller radius."""
     control = CONTROLS[config.mask.control].load()
-    return partial(rules.draw_budget, eps_low=eps_low, mask=build_mask(config), control=control)
+    options: dict[str, Any] = {"multiply": True} if config.mask.projection == "multiply" else {}
+    return partial(rules.draw_budget, eps_low=eps_low, mask=build_mask(config), control=control, **options)
 
 
 def build_mask(config: Config) -> rules.MaskRule:

@@ -49,8 +49,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scale",
         default="small",
-        choices=("full", "small", "smoke"),
-        help="The size of the experiment: as in the paper, for one machine, or for a quick test (default: small).",
+        choices=("full", "full-ours", "small", "smoke"),
+        help="The size of the experiment: full, with all that the paper does; full-ours, with our choice of the epoch "
+        "and our arithmetic, as which earlier records of full are read; small, for one machine; or smoke, for a quick "
+        "test (default: small).",
     )
     parser.add_argument("--seeds", default="", help="For run: the seeds, such as 0,1,2 (default: 0).")
     parser.add_argument(
@@ -119,7 +121,8 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
 
     measured = papers.measured(experiment, dataset, scale, home)
     stated_on = papers.stated_on(experiment, dataset)
-    console.print(_table(experiment, measured, stated_on, f"{experiment.name}, {dataset}, scale {scale}"))
+    where = f"{experiment.name}, {dataset}, scale {scale}"
+    console.print(_table(experiment, measured, dataset, stated_on, where))
     if stated_on not in (None, dataset):
         say(f"Paper: on {stated_on}, which says little of {dataset}.")
     _print_differences(papers.differences(experiment, measured), console)
@@ -138,19 +141,20 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
         say(f"Measured: {model}, {counts}, scale {scale}: {papers.differs(experiment, scale)}.")
 
 
-def _table(experiment: Any, measured: Mapping[Any, Any], stated_on: str | None, where: str) -> Any:
+def _table(
+    experiment: Any, measured: Mapping[Any, Any], dataset: str, stated_on: str | None, where: str
+) -> Any:
     """Published, where there is something, beside measured, in per cent or the column's unit; a dash: not run."""
     from rich.table import Table
 
     from .. import papers
 
-    across, down = list(papers.columns(experiment)), [row.name for row in experiment.rows]
+    across = list(papers.columns(experiment, dataset))
+    down = [row.name for row in experiment.rows]
     cells = {}
     for row in experiment.rows:
-        published = row.published.get(stated_on or "", {})
         for column in across:
-            here, value = _cell(measured.get((row.name, column))), published.get(column)
-            told = "—" if value is None else f"{value:.2f}"
+            here, told = _cell(measured.get((row.name, column))), _published(row, stated_on or "", column)
             cells[row.name, column] = f"{told}\n{here}" if stated_on else here
     if len(across) > max(MANY, len(down)):  # a corruption a line, as the paper has it
         across, down = down, across
@@ -163,6 +167,14 @@ def _table(experiment: Any, measured: Mapping[Any, Any], stated_on: str | None, 
     for name in down:
         table.add_row(name, *(cells[name, column] for column in across))
     return table
+
+
+def _published(row: Any, dataset: str, column: str) -> str:
+    """What the paper prints for a cell, with its +- where there is one; a dash: nothing."""
+    value = row.published.get(dataset, {}).get(column)
+    spread = row.plus_minus.get(dataset, {}).get(column)
+    told = "—" if value is None else f"{value:.2f}"
+    return told if spread is None else f"{told} ± {spread:.2f}"
 
 
 def _counts(measured: Mapping[Any, Any], columns: Collection[str]) -> str:

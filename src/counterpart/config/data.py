@@ -29,9 +29,9 @@ class DataSettings(Section):
     download: bool = setting("Download the data set into data.root if it is not there.", default=False)
     validation: Number = setting(
         "The share of the training images that is set aside for validation, where the data set has no validation split "
-        "of its own.",
+        "of its own. 0: train on all of them. Nothing is validated then, and the best weights are the last.",
         default=0.1,
-        gt=0,
+        ge=0,
         lt=1,
     )
     fold: str | None = setting(

@@ -93,8 +93,8 @@ class EvaluateSettings(Section):
     )
     split: Literal["test", "validation"] = setting("The split that is judged.", default="test")
     weights: Literal["best", "last"] = setting(
-        "Which weights of the run are judged. best: those of the best robust validation accuracy in the last phase. "
-        "last: those of the last epoch.",
+        "Which weights of the run are judged. best: those of the best robust validation accuracy in the last phase, "
+        "and of a segmenter alone (train.c_seg 1) those of the best mIoU. last: those of the last epoch.",
         default="best",
     )
     n: int | None = setting(

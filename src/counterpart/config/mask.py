@@ -42,6 +42,13 @@ class MaskSettings(Section):
     quadrant: Literal[QUADRANTS] = setting(  # type: ignore[valid-type]
         "For rule quadrant: the quarter of the image that gets eps_low.", default="upper-left"
     )
+    projection: Literal["clamp", "multiply"] = setting(
+        "How a step of training's attack keeps to the mask. clamp: each pixel is clamped to its radius, as in the "
+        "paper's code. multiply: all pixels are clamped to eps and then multiplied by radius/eps, as section 3.2 of "
+        "the paper prints it. Unimportant pixels then stay below eps_low unless a step is at least eps - eps_low "
+        "long. Attacks of an evaluation always clamp.",
+        default="clamp",
+    )
     control: named("controls") = setting(  # type: ignore[valid-type]
         f"A control changes the mask in one respect, to test what an effect comes from. {sentences('controls')}.",
         default="none",

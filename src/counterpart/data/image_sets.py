@@ -227,12 +227,14 @@ def provide(
 def hold_out(images: ImageSet, share: float, split: str) -> tuple[ImageSet, ImageSet]:
     """Set a share of a set aside as another split, and return (the rest, the split).
 
-    At least one image goes to either side. The draw is the same in every run.
+    At least one image goes to either side, unless the share is 0. The draw is the same in every run.
 
     Raises:
         UserError: if there are not two images to share.
     """
     n = len(images)
+    if share == 0:
+        return images, replace(images.subset(torch.arange(0)), split=split)
     if n < 2:
         raise UserError(
             f"{images.name} has {n} training image{'s' * (n != 1)}: a {split} split needs one more."

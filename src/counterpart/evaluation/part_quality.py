@@ -195,9 +195,8 @@ def metrics_of(counts: PartCounts, name: str, details: Mapping[str, Any], seed: 
         details: the details that all records share.
         seed: the seed of the run.
     """
-    n, either = len(counts.both), counts.true + counts.predicted - counts.both
-    there = either.sum(dim=0) > 0
-    iou, moves = _ratio(counts.both[:, there], either[:, there])
+    n = len(counts.both)
+    there, iou, moves = _intersection_over_union(counts)
     shares = {
         PIXELS: _ratio(counts.both.sum(dim=1), counts.true.sum(dim=1)),
         FOREGROUND: _ratio(counts.both[:, 1:].sum(dim=1), counts.true[:, 1:].sum(dim=1)),
@@ -217,6 +216,18 @@ def metrics_of(counts: PartCounts, name: str, details: Mapping[str, Any], seed: 
         for metric, (value, influence) in shares.items()
         if value.isfinite()  # masks that are all background have no part to find
     ]  # fmt: skip
+
+
+def mean_iou(counts: PartCounts) -> float:
+    """The mean intersection over union of the parts that occur, as ``metrics_of`` has it."""
+    return float(_intersection_over_union(counts)[1].mean())
+
+
+def _intersection_over_union(counts: PartCounts) -> tuple[Tensor, Tensor, Tensor]:
+    """Which parts occur (P + 1,), the intersection over union of those, and how far each image (N, ...) moves it."""
+    either = counts.true + counts.predicted - counts.both
+    there = either.sum(dim=0) > 0
+    return there, *_ratio(counts.both[:, there], either[:, there])
 
 
 def _ratio(top: Tensor, bottom: Tensor) -> tuple[Tensor, Tensor]:

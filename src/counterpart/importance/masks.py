@@ -38,8 +38,9 @@ def radius_plane(mask: Mask, eps: float, eps_low: float) -> Float[Tensor, "b p h
 def paper_mask(maps: Float[Tensor, "b u v"], size: tuple[int, int]) -> Mask:
     """``eps`` where the map exceeds the image's mean by one standard deviation (section 3.2), ``eps_low`` elsewhere.
 
-    The map is resized, standardised and compared with 1. All channels share one plane, as the paper shows. What its
-    code does is ``published_mask``.
+    The map is resized, standardised and compared with 1. The paper says that it is scaled so that what it highlights
+    exceeds 1, and not how; its code standardises. All channels share one plane, as the paper shows. What its code does
+    is ``published_mask``.
 
     Args:
         maps: importance at any resolution.

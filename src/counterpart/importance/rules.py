@@ -201,6 +201,7 @@ def draw_budget(
     eps_low: float,
     mask: MaskRule | None = None,
     control: Control = controls.none,
+    multiply: bool = False,
 ) -> Masked:
     """The PART budget: the full radius where the mask is 1, ``eps_low`` where it is 0.
 
@@ -214,6 +215,8 @@ def draw_budget(
         eps_low: the radius of the other pixels, in units of the images.
         mask: the rule that draws the mask. The default is the paper's rule, ``Standardised()``.
         control: the change that is made to the mask, one of ``importance.controls``.
+        multiply: a step of PGD multiplies by the mask, as section 3.2 of the paper prints it, in place of clamping
+            each pixel to its radius: see ``Linf.multiplied_from``.
 
     Returns:
         The budget with a plane of radii (B, 1, H, W), or (B, C, H, W) where the rule draws a mask for each
@@ -230,7 +233,8 @@ def draw_budget(
     drawn = rule(probe, batch, keys)
     _check_form(drawn, batch, rule)
     changed = control(drawn, keys, getattr(rule, "middle", masks.MIDDLE))
-    return Masked(masks.radius_plane(changed, full.eps, eps_low), drawn.flat)
+    radii = masks.radius_plane(changed, full.eps, eps_low)
+    return Masked(radii, drawn.flat, multiplied_from=full.eps if multiply else None)
 
 
 def explain(probe: Probe, labels: Tensor, map_class: str, kind: str = "grad-cam") -> Tensor:

@@ -111,7 +111,7 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
         )
     radii = wanted.radii or (config.attack.eps,)
     eps, several = radii[-1], len(radii) > 1
-    drawn = {**config.mask.model_dump(exclude={"files"}), "eps_low": wanted.eps_low}
+    drawn = {**config.mask.model_dump(exclude={"files", "projection"}), "eps_low": wanted.eps_low}
     mask = in_first_words({"mask": drawn})["part"]
     if (users_masks := masks_fingerprint(images)) is not None:
         mask["masks"] = users_masks

@@ -418,6 +418,10 @@ def _split(
     if config.data.split_of is not None:
         _check_same_files(config.data.split_of, data)
     images = data.test if config.evaluate.split == "test" else data.validation
+    if config.evaluate.split == "validation" and config.data.validation == 0 and len(images) == 0:
+        raise UserError(
+            "evaluate.split validation: with data.validation 0 no image was set aside. Judge the test split."
+        )
     return images, tuple(data_doubts(images, data.train)), data.notes
 
 

@@ -2,9 +2,9 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from ..data.transforms import as_floats
 from ..errors import UserError
 from ..evaluation import accuracy
 from ..evaluation.model_checks import data_doubts
+from ..evaluation.part_quality import count_parts, mean_iou
 from ..models.forms import Form
 from ..models.hub import start_from
 from ..models.inference import InferenceView
@@ -32,7 +33,7 @@ from ..records import Record
 from ..rundir import RunDir
 from ..seeding import Keys
 from ..training import checkpoint
-from ..training.loop import Validate, fit
+from ..training.loop import VALIDATED, VALIDATED_PARTS, Validate, fit
 from .notes import say
 from .seeds import aggregate
 from .targets import weights_of
@@ -81,6 +82,7 @@ def train(
     data = build.load_splits(config, device, masks_for=masks_for, loaded=data)
     say(data.notes)
     _say_what_is_shared(data)
+    validation = _validation_images(config, data)
     _check_targets(config, len(data.train.classes))
     about_model = build.describe_model(config, data)
     model = _new_model(config, about_model) if model is None else deepcopy(model)
@@ -95,9 +97,6 @@ def train(
         run.sweep()
     distributed.barrier()
 
-    validation = data.validation
-    if config.train.validation_n is not None:
-        validation = balanced_subset(validation, config.train.validation_n, seed=0)
     masks = masks_fingerprint(data.train)
     about = {
         "model": about_model,
@@ -117,7 +116,10 @@ def train(
         optimizer=optimizer,
         rate=rate,
         validate=_validator(config, validation, device),
-        options=build.build_loop_options(config, device, deadline),
+        options=replace(
+            build.build_loop_options(config, device, deadline),
+            part_quality=_part_quality(config, validation, device),
+        ),
         about=about,
     )
     return Trained(run, finished)
@@ -135,6 +137,43 @@ def _refuse_settings_of_judging(config: Config) -> None:
         )
     if config.data.split_of is not None:
         raise UserError("data.split_of is for judging a model: training takes data.name and data.root.")
+
+
+def _validation_images(config: Config, data: Splits) -> ImageSet:
+    """The images that are validated on, none of them with ``data.validation 0``.
+
+    Raises:
+        UserError: there are none, and something is to be chosen by them.
+    """
+    images, count = data.validation, config.train.validation_n
+    if len(images) == 0:
+        if config.train.masked and config.mask.eps_low == "auto":
+            raise UserError(
+                "mask.eps_low auto chooses by validation images, and there are none: give a number."
+            )
+        if count is not None:
+            raise UserError(f"train.validation_n {count}: there are no validation images. Leave it out.")
+    return images if count is None else balanced_subset(images, count, seed=0)
+
+
+def _part_quality(
+    config: Config, images: ImageSet, device: torch.device
+) -> Callable[[nn.Module], float] | None:
+    """What chooses the best weights of a segmenter alone: mIoU on the validation images that have masks.
+
+    None for other models: those are chosen by the accuracy of their classes, which a segmenter alone never learns.
+    """
+    if config.c_seg < 1 or images.parts is None or len(images.annotated()) == 0:
+        return None
+
+    def measure(model: nn.Module) -> float:
+        counts = count_parts(
+            model, model, images, attack=None, budget_of=lambda _: build.build_training_budget(config),
+            batch_size=VALIDATION_BATCH, device=device, seed=config.seed,
+        )  # fmt: skip
+        return mean_iou(counts)
+
+    return measure
 
 
 def _new_model(config: Config, about: Mapping[str, Any]) -> nn.Module:
@@ -201,7 +240,9 @@ def train_seeds(config: Config, seeds: Sequence[int]) -> list[Trained]:
         if not trained[-1].finished:  # there is no time left: the next seed would only start and stop
             return trained
     if distributed.is_main():
-        aggregate(RunDir(config.runs / group), [best_validation(t.run) for t in trained], seeds)
+        tables = [best_validation(t.run) for t in trained]
+        if tables[0]:
+            aggregate(RunDir(config.runs / group), tables, seeds)
     return trained
 
 
@@ -260,6 +301,8 @@ def _validator(config: Config, images: ImageSet, device: torch.device) -> Valida
     full = build.build_training_budget(config)
 
     def validate(model: nn.Module, view: InferenceView, rule: Rule | None = None, /) -> tuple[float, ...]:
+        if len(images) == 0:
+            return ()
         quick = partial(
             accuracy.quick,
             model,
@@ -284,9 +327,9 @@ def _validator(config: Config, images: ImageSet, device: torch.device) -> Valida
 
 
 def best_validation(run: RunDir) -> list[Record]:
-    """The records of the clean and the robust validation accuracy of a run's best weights."""
+    """The records of what a run's best weights reached on the validation images; none where there were none."""
     epoch = checkpoint.read(run.checkpoint("best"))[1]["epoch"]
     row = next(r for r in run.records() if r.kind == "epoch" and r.details["epoch"] == epoch)
     details = {"split": "validation", "weights": "best", "fingerprint": row.details["fingerprint"]}
-    names = ("validation_clean", "validation_robust")
+    names = [name for name in (*VALIDATED[:2], VALIDATED_PARTS) if name in row.details]
     return [Record("metric", name, row.details[name], seed=row.seed, details=details) for name in names]

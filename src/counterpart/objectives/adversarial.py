@@ -23,7 +23,8 @@ def adversarial(
 
     AT: Madry et al. 2018, arXiv 1706.06083. PART: Zhang et al. 2024 (ICML), algorithm 1, when the rule is
     ``importance.rules.draw_budget``. Differs from the published PART code: the map is the image's own, and is read off
-    a forward pass that the attack makes anyway.
+    a forward pass that the attack makes anyway. Differs from section 3.2, which multiplies by the mask after each step:
+    pixels are clamped to their radius, as in the code, unless the rule's budget multiplies (``Linf.multiplied_from``).
 
     Minimum margin: Gao et al. 2022 (ICML), in the form of fixed steps that the PART paper trains with: from one random
     start, PGD on the difference of two logits, towards each of the likeliest wrong classes of the clean image. Each

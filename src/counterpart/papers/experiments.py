@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,6 +25,7 @@ from ..rundir import RunDir
 from .cells import SMOKE_STEPS, Column, few, measure
 
 NATURAL = "natural"
+OWN_PROTOCOL = "ours"  # of records without a mark, and of all scales but full
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class PaperRow:
         changes: nested settings that differ from the recipe.
         images: what the row trains on where that is not the data set as it is, such as "pseudo-labelled".
         published: data set -> column -> per cent, or the column's unit; what the paper leaves out is missing.
+        plus_minus: data set -> column -> what the paper prints behind +-, in the same unit.
     """
 
     name: str
@@ -43,6 +46,7 @@ class PaperRow:
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     changes: Mapping[str, Any] = field(default_factory=dict)
     images: str = ""
+    plus_minus: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class Experiment:
         fresh: train each row in a process of its own, so that its peak memory is its own.
         draw: the function that makes the picture of a figure from the trained rows.
         scales: what each scale changes in its recipes.
+        only_on: column -> the data sets that it is measured on, where these are not all.
         few: scale -> the number of images for what would take longer than all the rest: "autoattack", "corruptions".
     """
 
@@ -108,13 +113,16 @@ class Experiment:
     fresh: bool = False
     draw: Draw | None = None
     scales: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: SCALES)
+    only_on: Mapping[str, Sequence[str]] = field(default_factory=dict)
     few: Mapping[str, Mapping[str, int]] = field(
         default_factory=lambda: {"small": {"autoattack": 100, "corruptions": 500}}
     )
 
 
 SCALES: dict[str, Mapping[str, Any]] = {
-    "full": {},
+    # As the PART paper's code: no image is set aside, the last epoch is judged, and all arithmetic is float32.
+    "full": {"data": {"validation": 0}, "train": {"precision": "float32"}, "evaluate": {"weights": "last"}},
+    "full-ours": {},
     "small": {
         "model": {"width": 16},
         "train": {"epochs": 6, "validation_n": 500},
@@ -130,9 +138,14 @@ SCALES: dict[str, Mapping[str, Any]] = {
         "evaluate": {"n": 20},
     },
 }
-"""What each scale changes in a recipe: the paper's size; two cores for a quarter of an hour a row; and seconds, to see
-that it runs.
+"""What each scale changes in a recipe.
+
+full: the paper's size and protocol. full-ours: its size, with our choice of the epoch and our arithmetic, as in the
+scales below. small: two cores for a quarter of an hour a row. smoke: seconds, to see that it runs.
 """
+# The folder of a scale's runs and records. Before "full" followed the paper's protocol it was what full-ours is now.
+FOLDERS = {"full": "full-published", "full-ours": "full"}
+PROTOCOLS = {"full": "published", "full-ours": OWN_PROTOCOL}
 
 
 def run(
@@ -162,7 +175,7 @@ def run(
         UserError: an unknown row or column, no such recipe for the data set, or what training and evaluation refuse.
     """
     chosen = chosen_rows(experiment, rows)
-    wanted = _chosen_columns(experiment, only)
+    wanted = _chosen_columns(experiment, only, dataset)
     _refuse_mixed_images(chosen)
     for row in chosen:
         for seed in seeds:
@@ -184,7 +197,7 @@ def run(
             def keep(by_column: Mapping[str, Record], row: PaperRow = row, seed: int = seed) -> None:
                 records = []
                 for column, record in by_column.items():
-                    details = {**record.details, "scale": scale}
+                    details = {**record.details, **_marks(scale)}
                     records.append(replace(record, name=_key(row, column), seed=seed, details=details))
                 write(_file(experiment, dataset, scale, home), records)
 
@@ -254,14 +267,16 @@ def _draw(
     records = measured(experiment, dataset, scale, home)
     caption = experiment.draw(Drawing(experiment, dataset, configs, records, settings), file)
     details = {"file": file.name, "sha256": file_hash(file), "caption": caption, "rows": list(configs)}
-    made = Record("artifact", "figure", seed=seed, details={**details, "scale": scale})
+    made = Record("artifact", "figure", seed=seed, details={**details, **_marks(scale)})
     write(_file(experiment, dataset, scale, home), [made])
 
 
 def figure(experiment: Experiment, dataset: str, scale: str, home: Path) -> tuple[Path, str] | None:
     """The picture that was drawn last, and its caption."""
     drawn = [r for r in _records(experiment, dataset, scale, home) if r.kind == "artifact"]
-    return (home / scale / drawn[-1].details["file"], drawn[-1].details["caption"]) if drawn else None
+    if not drawn:
+        return None
+    return folder_of(home, scale) / drawn[-1].details["file"], drawn[-1].details["caption"]
 
 
 def _corrupted(
@@ -292,7 +307,10 @@ def _corrupted(
 def differs(experiment: Experiment, scale: str) -> str:
     """The changes that a scale makes, in words."""
     changed = ", ".join(f"{key} {value}" for key, value in _flat(experiment.scales[scale]))
-    return f"differs from the paper in {changed}" if changed else "the paper's settings"
+    if PROTOCOLS.get(scale, OWN_PROTOCOL) != OWN_PROTOCOL:
+        return f"the paper's settings and protocol ({changed}), but for what the notes say"
+    of_full = ", ".join(f"{key} {value}" for key, value in _flat(experiment.scales["full"]))
+    return f"differs from the paper in {changed + ', and ' if changed else ''}lacking what scale full has, {of_full}"
 
 
 def stated_on(experiment: Experiment, dataset: str) -> str | None:
@@ -304,16 +322,22 @@ def stated_on(experiment: Experiment, dataset: str) -> str | None:
     return next((name for name in (dataset, *experiment.datasets) if name in known), None)
 
 
-def columns(experiment: Experiment) -> dict[str, Column]:
+def columns(experiment: Experiment, dataset: str | None = None) -> dict[str, Column]:
     """The columns of an experiment: natural accuracy, then those under attack, then those under corruptions.
 
-    Natural accuracy is missing where no model is attacked. There are no columns where nothing is measured.
+    Natural accuracy is missing where no model is attacked. There are no columns where nothing is measured. With a data
+    set, those are missing that are of other data sets alone.
     """
     if experiment.columns is None:
         return {}
     read = experiment.columns and all(callable(column) for column in experiment.columns.values())
     natural: dict[str, Column] = {} if read else {NATURAL: []}
-    return {**natural, **experiment.columns, **{column: [] for column in experiment.corruptions}}
+    named = {**natural, **experiment.columns, **{column: [] for column in experiment.corruptions}}
+    return {
+        column: what
+        for column, what in named.items()
+        if dataset is None or dataset in experiment.only_on.get(column, (dataset,))
+    }
 
 
 def measured(
@@ -337,8 +361,8 @@ def chosen_rows(experiment: Experiment, names: Sequence[str]) -> list[PaperRow]:
     return [known[name] for name in names or known]
 
 
-def _chosen_columns(experiment: Experiment, names: Sequence[str]) -> dict[str, Column]:
-    known = columns(experiment)
+def _chosen_columns(experiment: Experiment, names: Sequence[str], dataset: str) -> dict[str, Column]:
+    known = columns(experiment, dataset)
     for name in names:
         if name not in known:
             raise UserError(f"{experiment.name} has no column {name!r}. {nearest(name, known)}")
@@ -373,13 +397,14 @@ def configuration(
     if scale == "smoke":
         smoke = {
             "attack": {"steps": SMOKE_STEPS["steps"]},
+            "data": {"limit": scales["smoke"]["data"]["limit"]},
             "train": {
                 k: v for k, v in scales["smoke"]["train"].items() if k.endswith("epochs") and own_epochs(k)
             },
         }
     return resolve(
         load(recipe), scales[scale], row.changes, smoke, changes,
-        {"seed": seed, "runs": str(home / scale), "name": name}, source=recipe,
+        {"seed": seed, "runs": str(folder_of(home, scale)), "name": name}, source=recipe,
     )  # fmt: skip
 
 
@@ -397,9 +422,36 @@ def _key(row: PaperRow, column: str) -> str:
 def _file(experiment: Experiment, dataset: str, scale: str, home: Path) -> Path:
     """Where an experiment's records lie; one that was begun under the experiment's first name goes on there."""
     names = [experiment.name, first_experiment_name(experiment.name)]
-    files = [home / scale / f"{name.replace('/', '-')}-{dataset}.jsonl" for name in names]
+    files = [folder_of(home, scale) / f"{name.replace('/', '-')}-{dataset}.jsonl" for name in names]
     return files[1] if files[1].exists() and not files[0].exists() else files[0]
 
 
+def folder_of(home: Path, scale: str) -> Path:
+    """The folder of the runs and records of a scale."""
+    return home / FOLDERS.get(scale, scale)
+
+
+def _marks(scale: str) -> dict[str, str]:
+    """What a record says of the scale that it was measured at."""
+    return {"scale": scale, **({"protocol": PROTOCOLS[scale]} if scale in PROTOCOLS else {})}
+
+
 def _records(experiment: Experiment, dataset: str, scale: str, home: Path) -> list[Record]:
-    return read(_file(experiment, dataset, scale, home))
+    """The records of an experiment at a scale, but for those of another protocol or of a radius that it had before."""
+    stored = read(_file(experiment, dataset, scale, home))
+    protocol = PROTOCOLS.get(scale, OWN_PROTOCOL)
+    return [
+        record
+        for record in stored
+        if record.details.get("protocol", OWN_PROTOCOL) == protocol and _has_radius(experiment, record)
+    ]
+
+
+def _has_radius(experiment: Experiment, record: Record) -> bool:
+    """Whether a record was measured at the radius that the experiment names for its column, if it names one."""
+    settings = columns(experiment).get(record.name.rpartition("/")[2])
+    of_column = settings.get("eps") if isinstance(settings, Mapping) else None
+    named, measured_at = of_column or experiment.evaluate.get("eps"), record.details.get("eps")
+    if named is None or not isinstance(measured_at, float):
+        return True
+    return abs(float(Fraction(str(named))) - measured_at) < 1e-6

@@ -85,7 +85,7 @@ def _comparison(dataset: str, title: str, scales: Mapping[str, Mapping[str, Any]
             ("Downsampled full resolution", "Downsampled"),
             *((f"{first} TRADES", f"{second} TRADES") for first, second in _LEARNED),
         ),
-        scales={"full": {}, "smoke": SCALES["smoke"], **scales},
+        scales={**{name: SCALES[name] for name in ("full", "full-ours", "smoke")}, **scales},
         corruptions=CORRUPTED,
         few={"small": {"autoattack": 60, "corruptions": 200}},
     )

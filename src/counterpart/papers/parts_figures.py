@@ -12,10 +12,14 @@ from .experiments import Draw, Experiment, PaperRow
 from .parts_generalised import CORRUPTED, GENERALISED, STAND_INS
 from .parts_pictures import draw_found_parts, draw_labels
 from .parts_tables import (
+    AA_PUBLISHED,
     AUTOATTACK,
+    BOTH_SUITES,
     DATA_SETS,
+    DIFFERENCES,
     MAIN,
     SCALES,
+    SUITES,
     TABLE_1,
     TABLE_7,
     TABLE_8,
@@ -38,7 +42,7 @@ def _sweep(series: str, table: Experiment) -> list[PaperRow]:
 
 
 def _two(published: Mapping[str, float]) -> dict[str, float]:
-    return {column: value for column, value in published.items() if column in ("natural", "AA")}
+    return {c: value for c, value in published.items() if c in ("natural", "AA", AA_PUBLISHED)}
 
 
 def _figure(
@@ -49,6 +53,7 @@ def _figure(
         replace(row, published={d: v for d, v in row.published.items() if d in given["datasets"]})
         for row in rows
     ]
+    notes = (*notes, *DIFFERENCES)
     return Experiment(f"parts/figure-{number}", title, rows, notes=notes, scales=SCALES, draw=draw, **given)
 
 
@@ -67,9 +72,9 @@ FIGURE_2 = _figure(
 
 FIGURE_4 = _figure(
     4, "Accuracy against robustness, of both part models and their baseline", [*BASELINE, *DOWNSAMPLED, *BOXES],
-    partial(draw_tradeoff, columns=["AA"]),
-    SWEPT,
-    columns=MAIN, datasets=DATA_SETS,
+    partial(draw_tradeoff, columns=["AA", AA_PUBLISHED]),
+    SWEPT, SUITES,
+    datasets=DATA_SETS, **BOTH_SUITES,
 )  # fmt: skip
 
 FIGURE_6 = _figure(
@@ -89,10 +94,10 @@ FIGURE_9 = _figure(
     [
         PaperRow(f"{series}: {c}", recipe, {}, {"train": {"c_seg": c}})
         for series, recipe in (("Downsampled", "downsampled"), ("Bounding-Box", "bounding-box"))
-        for c in (0.1, 0.3, 0.5, 0.7, 0.9)
+        for c in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     ],
     partial(draw_tradeoff, columns=["AA"]),
-    "The paper prints no values; those of c_seg are the ones of its other sweeps.",
+    "The paper prints no accuracies. c_seg: the nine values of section 3.5.3; appendix D.2 says from 0 to 1.",
     columns=MAIN,
 )  # fmt: skip
 
@@ -110,7 +115,15 @@ DRAWN = (
 )
 _MODELS = (PaperRow("Downsampled", "downsampled"), PaperRow("Bounding-Box", "bounding-box"))
 FIGURE_5 = _figure(
-    5, "What the Bounding-Box part model sees, clean and attacked", _MODELS[1:], draw_found_parts, DRAWN
+    5, "What the Bounding-Box part model sees, clean and attacked",
+    [replace(_MODELS[1], published={"part-imagenet": {"pixels": 80.0, "pixels PGD-20": 70.0}})],
+    draw_found_parts,
+    DRAWN,
+    "Published: the text of section 4 has pixel accuracies above 80 % on clean and about 70 % on attacked images.",
+    columns={
+        "pixels": {"parts": "pixel accuracy clean"},
+        "pixels PGD-20": {"parts": "pixel accuracy under PGD-20"},
+    },
 )  # fmt: skip
 FIGURE_12 = _figure(
     12, "What the Downsampled part model sees, clean and attacked", _MODELS[:1], draw_found_parts, DRAWN

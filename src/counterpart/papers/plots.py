@@ -13,10 +13,12 @@ from ..report.figures import STYLE, bars, mark
 from ..rundir import write_atomically
 from ..statistics import over_seeds
 from .experiments import NATURAL, Drawing, stated_on
+from .experiments import columns as columns_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+HERE = "here"
 Value = tuple[float, float | None, float | None]
 """A share and its 95 % interval, where there is one."""
 PlottedValues = Mapping[str, Mapping[str, Mapping[str, Value]]]
@@ -125,13 +127,19 @@ def _write(
     here = _measured(drawing)
     if not here:
         raise UserError(f"{drawing.experiment.name}: nothing was measured that could be drawn.")
-    panels = {**_published(drawing), "here": here}
+    panels = {**_published(drawing), HERE: here}
+    there = columns_of(drawing.experiment, drawing.dataset)
+    places = [
+        (column, name)
+        for column in columns
+        for name, panel in panels.items()
+        if column in there and (name == HERE or _shows(panel, column))
+    ]
     with rc_context(STYLE):
-        size = (4.3 * len(columns) * len(panels), 3.9)
+        size = (4.3 * len(places), 3.9)
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
-        grid = figure.subplots(1, len(columns) * len(panels), squeeze=False)[0]
-        places = [(column, name) for column in columns for name in panels]
+        grid = figure.subplots(1, len(places), squeeze=False)[0]
         for axes, (column, name) in zip(grid, places, strict=True):
             plot(axes, panels[name], column)
             axes.margins(0.12)
@@ -143,6 +151,11 @@ def _write(
         written = io.BytesIO()
         figure.savefig(written, format="png", dpi=120, metadata={"Software": None})
     write_atomically(file, lambda path: path.write_bytes(written.getvalue()))
+
+
+def _shows(panel: PlottedValues, column: str) -> bool:
+    """Whether any point has a value in a column."""
+    return any(column in values for points in panel.values() for values in points.values())
 
 
 def _line(axes: "Axes", i: int, name: str, across: list[float], up: list[Value], xerr: Any = None) -> None:

@@ -35,11 +35,13 @@ from .weight_average import averaged
 Validate = Callable[..., tuple[float, ...]]
 """A function of a model and its view that returns the (clean, robust) accuracy on the validation images.
 
-Given a rule as well, it also returns the accuracy under an attack within the rule's budget.
+Given a rule as well, it also returns the accuracy under an attack within the rule's budget. It returns nothing where
+there are no validation images.
 """
 
 VALIDATED = ("validation_clean", "validation_robust", "validation_masked")
 """The names of these accuracies in records. The last is there where a rule was given."""
+VALIDATED_PARTS = "validation_miou"
 
 
 def fit(
@@ -148,6 +150,7 @@ class _Training:
         maps: the stored maps of all samples, in phases that store them.
         view: the view of the model that training attacks.
         judged_view: the view of the judged model that validation attacks.
+        part_quality: how well parts were found after this epoch, where that chooses the best weights.
         saved: the time at which a checkpoint was last written, or else at which this start of the run began.
         epoch_started: the time at which this epoch would have begun without a break.
     """
@@ -166,6 +169,7 @@ class _Training:
     maps: Tensor | None
     view: InferenceView
     judged_view: InferenceView
+    part_quality: float | None = None
     saved: float = field(default_factory=time.monotonic)
     epoch_started: float = 0.0
 
@@ -268,6 +272,8 @@ class _Training:
         _share_totals(self.state, self.options.device)
         self.judged_view.refresh()
         rule = () if phase.masked is None else (phase.masked,)
+        if self.options.part_quality is not None:
+            self.part_quality = self.options.part_quality(self.judged)
         try:
             return [*self.validate(self.judged, self.judged_view, *rule)]
         except NotFinite as error:
@@ -290,12 +296,18 @@ class _Training:
         return details
 
     def keep_best(self, phase: Phase, accuracies: Sequence[float]) -> None:
-        """Write the judged weights where they are the best of their phase."""
+        """Write the judged weights where they are the best of their phase. Without validation the last are."""
         state = self.state
         number, _ = _phase_at(self.phases, state.epoch)
-        clean, robust = accuracies[:2]
-        score = [robust, clean] if self.options.best_by_robust else [clean, robust]
-        if number == state.best_phase and score <= state.best_score:
+        score = [float(state.epoch)]
+        if self.part_quality is not None:
+            score = [self.part_quality]
+        elif accuracies:
+            clean, robust = accuracies[:2]
+            score = [robust, clean] if self.options.best_by_robust else [clean, robust]
+        # A run that began when the best weights were chosen otherwise has a score of another length.
+        comparable = number == state.best_phase and len(score) == len(state.best_score)
+        if comparable and score <= state.best_score:
             return
         state.best_phase, state.best_score = number, score
         if distributed.is_main():
@@ -453,6 +465,8 @@ def _epoch_details(
         "peak_memory": devices.peak_memory(training.options.device),  # in bytes, of this process so far
         "device": training.options.device.type,
     }
+    if training.part_quality is not None:
+        details[VALIDATED_PARTS] = training.part_quality
     if "masks" in about:
         details["masks"] = about["masks"]
     if "part_loss" in sums:
@@ -466,10 +480,15 @@ def _epoch_details(
 
 
 def _line(details: Mapping[str, Any], epochs: int) -> str:
+    validated = ""
+    if "validation_clean" in details:
+        clean, robust = details["validation_clean"], details["validation_robust"]
+        validated = f"validation clean {clean:.2%} robust {robust:.2%}  "
+    if VALIDATED_PARTS in details:
+        validated += f"mIoU {details[VALIDATED_PARTS]:.2%}  "
     line = (
         f"epoch {details['epoch'] + 1:>3} of {epochs}  {details['phase']:<11}  lr {details['lr']:.4g}  "
-        f"loss {details['loss']:.4f}  validation clean {details['validation_clean']:.2%} "
-        f"robust {details['validation_robust']:.2%}  {details['images_per_second']:,.0f} images/s"
+        f"loss {details['loss']:.4f}  {validated}{details['images_per_second']:,.0f} images/s"
     )
     flat, low = details.get("flat_maps", 0), details.get("eps_low")
     line += "" if low is None else f"  eps_low {low:.4g}"

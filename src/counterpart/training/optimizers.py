@@ -124,7 +124,8 @@ def schedule(
     """A function that gives the learning rate for every moment of a run.
 
     Args:
-        name: "piecewise" (times ``gamma`` after each milestone), "cosine" (falls to zero) or "constant".
+        name: "piecewise" (times ``gamma`` after each milestone), "cosine" (falls to zero) or "constant". The cosine
+            falls within an epoch as well. Differs from the code of the part-model paper, where it falls after each.
         lr: the highest learning rate.
         epochs: the number of epochs of the whole run, all phases together.
         milestones: the milestones as shares of ``epochs``; .75 of 80 epochs means from epoch 60 (counted from
