@@ -261,8 +261,8 @@ def test_earlier_records_of_full_are_ours(tmp_path, monkeypatch):
     assert papers.measured(table, "cifar10", "full", tmp_path) == {}
     stored_at(tmp_path / "full-published", protocol="published")
     assert set(papers.measured(table, "cifar10", "full", tmp_path)) == {cell}
-    assert experiments._marks("full") == {"scale": "full", "protocol": "published"}
-    assert experiments._marks("small") == {"scale": "small"}
+    assert experiments.marks_of("full") == {"scale": "full", "protocol": "published"}
+    assert experiments.marks_of("small") == {"scale": "small"}
 
 
 def test_a_record_at_a_radius_that_a_figure_had_before_is_not_shown(tmp_path):

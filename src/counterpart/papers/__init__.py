@@ -13,15 +13,16 @@ from .experiments import columns as columns
 from .experiments import differs as differs
 from .experiments import figure as figure
 from .experiments import measured as measured
-from .experiments import run as run
 from .experiments import stated_on as stated_on
 from .parts_comparison import EXPERIMENTS as _COMPARISON
 from .parts_figures import EXPERIMENTS as _FIGURES
 from .parts_generalised import EXPERIMENTS as _GENERALISED
+from .parts_pretrained import EXPERIMENTS as _PRETRAINED
 from .parts_tables import EXPERIMENTS as _PART
 from .pixel_tables import EXPERIMENTS as _PIXEL
+from .running import run as run
 
-_ALL = (*_PIXEL, *_PART, *_GENERALISED, *_FIGURES, *_COMPARISON)
+_ALL = (*_PIXEL, *_PART, *_GENERALISED, *_FIGURES, *_COMPARISON, *_PRETRAINED)
 
 
 def _by_number(experiment: Experiment) -> tuple[str, int]:

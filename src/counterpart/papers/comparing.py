@@ -33,12 +33,14 @@ def differences(
     return result
 
 
-def _right_images(records: Sequence[Record]) -> dict[tuple[int | None, int | None], list[bool]]:
-    """(seed, number of images) -> whether the model was right on each image, of the records that say so."""
+def _right_images(records: Sequence[Record]) -> dict[tuple[int | None, int | None, str | None], list[bool]]:
+    """(seed, number of images, folds) -> whether the model was right on each image, of the records that say so."""
     right = {}
     for record in records:
         if "right" in record.details:
-            right[record.seed, record.n] = [digit == "1" for digit in record.details["right"]]
+            right[record.seed, record.n, record.details.get("folds")] = [
+                digit == "1" for digit in record.details["right"]
+            ]
     return right
 
 

@@ -1,30 +1,26 @@
-"""Experiments, and how their rows are run: trained where they are not yet, evaluated, and stored as records.
+"""Experiments as data: rows (a recipe and what it changes), columns (attacks, or what a run says of itself), scales.
 
-An experiment is data: rows (a recipe and what it changes) and columns (attacks, or what a run says of itself). A row is
-trained once per scale and shared by every table that shows it.
+And what is known of an experiment so far: its records.
 """
 
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import yaml
-
-from .. import jobs, recipes
-from ..config import Config, plain, resolve
+from .. import recipes
+from ..config import Config, resolve
 from ..errors import UserError, nearest
 from ..recipes import load
-from ..records import Record, file_hash, read, write
+from ..records import Record, read
 from ..renamed_settings import first_experiment_name, in_first_words
 from ..rundir import RunDir
-from .cells import SMOKE_STEPS, Column, few, measure
+from .cells import SMOKE_STEPS, Column
+from .folds import pooled
 
 NATURAL = "natural"
+SCRATCH = "scratch"  # what a row starts from that takes no weights
 OWN_PROTOCOL = "ours"  # of records without a mark, and of all scales but full
 
 
@@ -39,6 +35,8 @@ class PaperRow:
         images: what the row trains on where that is not the data set as it is, such as "pseudo-labelled".
         published: data set -> column -> per cent, or the column's unit; what the paper leaves out is missing.
         plus_minus: data set -> column -> what the paper prints behind +-, in the same unit.
+        starts_from: the row whose best weights it goes on from, of the same seed and fold. ``SCRATCH``: no weights at
+            all. None: what the settings say.
     """
 
     name: str
@@ -47,6 +45,7 @@ class PaperRow:
     changes: Mapping[str, Any] = field(default_factory=dict)
     images: str = ""
     plus_minus: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    starts_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +98,8 @@ class Experiment:
         scales: what each scale changes in its recipes.
         only_on: column -> the data sets that it is measured on, where these are not all.
         few: scale -> the number of images for what would take longer than all the rest: "autoattack", "corruptions".
+        folds: the number of folds of a cross-validation, each of which is a run of its own, so that every image is
+            judged once; 0: the data set's own test images.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Experiment:
     few: Mapping[str, Mapping[str, int]] = field(
         default_factory=lambda: {"small": {"autoattack": 100, "corruptions": 500}}
     )
+    folds: int = 0
 
 
 SCALES: dict[str, Mapping[str, Any]] = {
@@ -148,160 +150,12 @@ FOLDERS = {"full": "full-published", "full-ours": "full"}
 PROTOCOLS = {"full": "published", "full-ours": OWN_PROTOCOL}
 
 
-def run(
-    experiment: Experiment,
-    dataset: str,
-    scale: str,
-    home: Path,
-    *,
-    rows: Sequence[str] = (),
-    only: Sequence[str] = (),
-    seeds: Sequence[int] = (0,),
-    changes: Mapping[str, Any] | None = None,
-) -> None:
-    """Train and evaluate the rows that are not measured yet.
-
-    Args:
-        experiment: the experiment.
-        dataset: a folder of recipes, such as "cifar10" or "synthetic-parts".
-        scale: a key of ``SCALES``.
-        home: the folder of run folders and records.
-        rows: names of rows; all by default.
-        only: names of columns; all by default.
-        seeds: the seeds, each of which is a run of its own.
-        changes: nested settings for every row, such as {"data": {"root": ...}}.
-
-    Raises:
-        UserError: an unknown row or column, no such recipe for the data set, or what training and evaluation refuse.
-    """
-    chosen = chosen_rows(experiment, rows)
-    wanted = _chosen_columns(experiment, only, dataset)
-    _refuse_mixed_images(chosen)
-    for row in chosen:
-        for seed in seeds:
-            done = {(r.name, r.seed) for r in _records(experiment, dataset, scale, home)}
-            missing = {c: a for c, a in wanted.items() if (_key(row, c), seed) not in done}
-            if not missing:
-                continue
-            config = configuration(row, dataset, scale, home, seed, changes or {}, experiment.scales)
-            trained = _train(config, experiment.fresh)
-
-            def surrogate(name: str, seed: int = seed) -> str:
-                """The run folder of a row of the experiment, trained if need be; any other target stays as it is."""
-                if name not in {row.name for row in experiment.rows}:
-                    return name
-                [other] = chosen_rows(experiment, [name])
-                config = configuration(other, dataset, scale, home, seed, changes or {}, experiment.scales)
-                return str(_train(config, experiment.fresh).path)
-
-            def keep(by_column: Mapping[str, Record], row: PaperRow = row, seed: int = seed) -> None:
-                records = []
-                for column, record in by_column.items():
-                    details = {**record.details, **_marks(scale)}
-                    records.append(replace(record, name=_key(row, column), seed=seed, details=details))
-                write(_file(experiment, dataset, scale, home), records)
-
-            corrupted = [column for column in missing if column in experiment.corruptions]
-            if corrupted:
-                keep(_corrupted(experiment, corrupted, trained, config, scale))
-            for by_column in measure(
-                {column: what for column, what in missing.items() if column not in corrupted},
-                trained,
-                config,
-                scale,
-                settings=experiment.evaluate,
-                autoattack_n=experiment.few.get(scale, {}).get("autoattack"),
-                surrogate=surrogate,
-            ):
-                keep(by_column)
-    if experiment.draw is not None:
-        _draw(experiment, dataset, scale, home, chosen, seeds[0], changes or {})
-
-
-def _refuse_mixed_images(rows: Sequence[PaperRow]) -> None:
-    """Refuse rows that train on different images, since all rows of a command share ``data.root``."""
-    for row in rows:
-        if row.images != rows[0].images:
-            kinds = " and ".join(other.images or "the data set's own" for other in (rows[0], row))
-            raise UserError(
-                f"rows {rows[0].name} and {row.name} train on other images ({kinds}): run them by themselves, with "
-                "--rows and their --data.root."
-            )
-
-
-def _train(config: Config, fresh: bool) -> RunDir:
-    """Train a run, or continue it."""
-    run = RunDir(config.runs / (config.name or "run"))
-    if fresh:
-        with TemporaryDirectory() as folder:
-            file = Path(folder) / "run.yaml"
-            file.write_text(yaml.safe_dump(plain(config)), encoding="utf-8")
-            done = subprocess.run([sys.executable, "-m", "counterpart", "train", str(file)], check=False)
-        if done.returncode:
-            raise UserError(f"training {run.path} ended with exit code {done.returncode}; it says above why.")
-        finished = sum(r.kind == "epoch" for r in run.records()) >= config.train.all_epochs
-    else:
-        finished = jobs.train(config).finished
-    if not finished:
-        raise UserError("train.stop_after ended the experiment; the same command continues.")
-    return run
-
-
-def _draw(
-    experiment: Experiment,
-    dataset: str,
-    scale: str,
-    home: Path,
-    rows: Sequence[PaperRow],
-    seed: int,
-    changes: Mapping[str, Any],
-) -> None:
-    """Draw the figure of some rows, and write its record."""
-    assert experiment.draw is not None
-    file = _file(experiment, dataset, scale, home).with_suffix(".png")
-    configs = {
-        row.name: configuration(row, dataset, scale, home, seed, changes, experiment.scales) for row in rows
-    }
-    root = next(iter(configs.values())).data.root
-    settings = {"data": {"root": root}, "device": changes.get("device", "auto")}
-    records = measured(experiment, dataset, scale, home)
-    caption = experiment.draw(Drawing(experiment, dataset, configs, records, settings), file)
-    details = {"file": file.name, "sha256": file_hash(file), "caption": caption, "rows": list(configs)}
-    made = Record("artifact", "figure", seed=seed, details={**details, **_marks(scale)})
-    write(_file(experiment, dataset, scale, home), [made])
-
-
 def figure(experiment: Experiment, dataset: str, scale: str, home: Path) -> tuple[Path, str] | None:
     """The picture that was drawn last, and its caption."""
-    drawn = [r for r in _records(experiment, dataset, scale, home) if r.kind == "artifact"]
+    drawn = [r for r in records_of(experiment, dataset, scale, home) if r.kind == "artifact"]
     if not drawn:
         return None
     return folder_of(home, scale) / drawn[-1].details["file"], drawn[-1].details["caption"]
-
-
-def _corrupted(
-    experiment: Experiment, columns: Sequence[str], run: RunDir, config: Config, scale: str
-) -> dict[str, Record]:
-    """Column -> accuracy under its corruptions; columns that cannot be measured are missing."""
-    chosen = config.corruptions
-    published = all(name.endswith("/severity 1") for name in experiment.corruptions.values())
-    given = {
-        "corruptions": {
-            "names": "all" if published else "benchmark",
-            "published": published,
-            "source": chosen.source,
-            "frost": chosen.frost,
-        },
-        "evaluate": {
-            **experiment.evaluate,
-            "n": few(config, experiment.few.get(scale, {}).get("corruptions")),
-        },
-        "data": {"root": config.data.root},
-    }
-    [judged] = jobs.evaluate_corruptions(str(run.path), given)
-    by_name = {record.name.removeprefix("corruption/"): record for record in judged.records}
-    wanted = {column: experiment.corruptions[column] for column in columns}
-    return {column: by_name[name] for column, name in wanted.items() if name in by_name}
 
 
 def differs(experiment: Experiment, scale: str) -> str:
@@ -343,13 +197,13 @@ def columns(experiment: Experiment, dataset: str | None = None) -> dict[str, Col
 def measured(
     experiment: Experiment, dataset: str, scale: str, home: Path
 ) -> dict[tuple[str, str], list[Record]]:
-    """(row, column) -> records, one for each seed; what was not run is missing."""
+    """(row, column) -> records, one for each seed, of all its folds together; what was not run is missing."""
     by_cell: dict[tuple[str, str], list[Record]] = {}
-    for record in _records(experiment, dataset, scale, home):
+    for record in records_of(experiment, dataset, scale, home):
         row, _, column = record.name.rpartition("/")
         if record.kind != "artifact":
             by_cell.setdefault((row, column), []).append(record)
-    return by_cell
+    return {cell: pooled(records) for cell, records in by_cell.items()}
 
 
 def chosen_rows(experiment: Experiment, names: Sequence[str]) -> list[PaperRow]:
@@ -361,7 +215,8 @@ def chosen_rows(experiment: Experiment, names: Sequence[str]) -> list[PaperRow]:
     return [known[name] for name in names or known]
 
 
-def _chosen_columns(experiment: Experiment, names: Sequence[str], dataset: str) -> dict[str, Column]:
+def chosen_columns(experiment: Experiment, names: Sequence[str], dataset: str) -> dict[str, Column]:
+    """The columns of some names; all columns where no name is given."""
     known = columns(experiment, dataset)
     for name in names:
         if name not in known:
@@ -387,7 +242,9 @@ def configuration(
         )
     changed = "".join(f"+{key}={value}" for key, value in _flat(in_first_words(row.changes)))
     changed += f"+{row.images.replace(' ', '-')}" if row.images else ""
-    name = f"{recipe.replace('/', '-')}{changed.replace('/', 'of')}-seed-{seed}"
+    fold = changes.get("data", {}).get("fold")
+    ending = "" if fold is None else f"-fold-{fold.replace('/', 'of')}"
+    name = f"{recipe.replace('/', '-')}{changed.replace('/', 'of')}{_start(row)}-seed-{seed}{ending}"
     smoke: dict[str, Any] = {}
 
     def own_epochs(name: str) -> bool:
@@ -408,6 +265,11 @@ def configuration(
     )  # fmt: skip
 
 
+def _start(row: PaperRow) -> str:
+    """What a row starts from, for the name of its run."""
+    return "" if row.starts_from is None else f"+from-{row.starts_from.replace(' ', '-').lower()}"
+
+
 def _flat(changes: Mapping[str, Any], head: str = "") -> list[tuple[str, Any]]:
     pairs: list[tuple[str, Any]] = []
     for key, value in changes.items():
@@ -415,11 +277,12 @@ def _flat(changes: Mapping[str, Any], head: str = "") -> list[tuple[str, Any]]:
     return pairs
 
 
-def _key(row: PaperRow, column: str) -> str:
+def key_of(row: PaperRow, column: str) -> str:
+    """The name of the record of a cell."""
     return f"{row.name}/{column}"
 
 
-def _file(experiment: Experiment, dataset: str, scale: str, home: Path) -> Path:
+def file_of(experiment: Experiment, dataset: str, scale: str, home: Path) -> Path:
     """Where an experiment's records lie; one that was begun under the experiment's first name goes on there."""
     names = [experiment.name, first_experiment_name(experiment.name)]
     files = [folder_of(home, scale) / f"{name.replace('/', '-')}-{dataset}.jsonl" for name in names]
@@ -431,14 +294,14 @@ def folder_of(home: Path, scale: str) -> Path:
     return home / FOLDERS.get(scale, scale)
 
 
-def _marks(scale: str) -> dict[str, str]:
+def marks_of(scale: str) -> dict[str, str]:
     """What a record says of the scale that it was measured at."""
     return {"scale": scale, **({"protocol": PROTOCOLS[scale]} if scale in PROTOCOLS else {})}
 
 
-def _records(experiment: Experiment, dataset: str, scale: str, home: Path) -> list[Record]:
+def records_of(experiment: Experiment, dataset: str, scale: str, home: Path) -> list[Record]:
     """The records of an experiment at a scale, but for those of another protocol or of a radius that it had before."""
-    stored = read(_file(experiment, dataset, scale, home))
+    stored = read(file_of(experiment, dataset, scale, home))
     protocol = PROTOCOLS.get(scale, OWN_PROTOCOL)
     return [
         record
