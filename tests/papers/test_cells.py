@@ -9,7 +9,7 @@ from counterpart import jobs, papers
 from counterpart.config import resolve
 from counterpart.errors import UserError
 from counterpart.evaluation.ledger import LedgerRow
-from counterpart.papers import cells, experiments
+from counterpart.papers import cells, running
 from counterpart.recipes import load
 from counterpart.records import Record
 from counterpart.rundir import RunDir
@@ -40,7 +40,7 @@ def asked(monkeypatch):
         return [jobs.judging.Judged(RunDir(Path(text)), [Record("metric", n, 0.5, 2) for n in names], rows)]
 
     monkeypatch.setattr(cells.jobs, "evaluate", evaluate)
-    monkeypatch.setattr(experiments.jobs, "train", lambda config: SimpleNamespace(finished=True))
+    monkeypatch.setattr(running.jobs, "train", lambda config: SimpleNamespace(finished=True))
     return seen
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from counterpart import papers
 from counterpart.cli import main
 from counterpart.data.corruptions.weather import TEXTURES
-from counterpart.papers import experiments
+from counterpart.papers import running
 
 QUICK = ("pixel/table-1", "pixel/table-8", "parts/table-1", "parts/figure-10")  # of each kind, in a second
 
@@ -63,7 +63,7 @@ def test_an_experiment_runs_once_and_shows_every_column(name, home, monkeypatch,
                 assert record.value <= found[row, "natural"][0].value, column
     if experiment.draw is None:
         for job in ("train", "evaluate", "evaluate_corruptions"):  # would be called for whatever is missing
-            monkeypatch.setattr(experiments.jobs, job, None)
+            monkeypatch.setattr(running.jobs, job, None)
         assert main(run) == 0
     shown = ""
     for width in ("80", "200"):

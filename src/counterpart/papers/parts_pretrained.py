@@ -102,6 +102,7 @@ PHOTOGRAPHS = Experiment(
     ),
     scales={
         "full": {},
+        "full-ours": {},
         "small": {"data": {"parts_min_share": 0.1, "crop_to_parts": 0}},
         "smoke": SCALES["smoke"],
     },

@@ -15,8 +15,10 @@ from typing import Any
 import yaml
 
 from .. import jobs
-from ..config import Config, merge, plain
+from ..catalogue import DATA_SETS
+from ..config import Config, merge, plain, resolve
 from ..errors import UserError
+from ..recipes import load
 from ..records import Record, file_hash, write
 from ..rundir import RunDir
 from .cells import Column, few, measure
@@ -66,7 +68,7 @@ def run(
     wanted = chosen_columns(experiment, only, dataset)
     _refuse_mixed_images(chosen)
     given = changes or {}
-    for row, seed, fold in product(chosen, seeds, _folds(experiment, scale, given)):
+    for row, seed, fold in product(chosen, seeds, _folds(experiment, dataset, scale, given)):
         done = {
             (record.name, record.seed, record.details.get("fold"))
             for record in records_of(experiment, dataset, scale, home)
@@ -167,11 +169,18 @@ def _measure(training: Training, row: PaperRow, missing: Mapping[str, Column]) -
         training.keep(row, by_column)
 
 
-def _folds(experiment: Experiment, scale: str, changes: Mapping[str, Any]) -> list[str | None]:
-    """The folds to run: all of the experiment's, or the only one that the settings name. One shows that it runs."""
+def _folds(experiment: Experiment, dataset: str, scale: str, changes: Mapping[str, Any]) -> list[str | None]:
+    """The folds to run: all of the experiment's, or the only one that the settings name.
+
+    Data sets that cannot be dealt to folds are judged on their own test images. At smoke scale one fold shows that it
+    runs.
+    """
     named = changes.get("data", {}).get("fold")
     if named is not None or not experiment.folds:
         return [named]
+    images = resolve(load(f"{dataset}/{experiment.rows[0].recipe}")).data.name
+    if not DATA_SETS[images].facts.takes_folds:
+        return [None]
     last = 1 if scale == "smoke" else experiment.folds
     return [f"{fold}/{experiment.folds}" for fold in range(1, last + 1)]
 
