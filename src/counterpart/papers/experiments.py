@@ -252,8 +252,9 @@ def configuration(
         return bool(row.changes.get("train", {}).get(name, 1))
 
     if scale == "smoke":
+        grows = "eps_warmup" in row.changes.get("attack", {})
         smoke = {
-            "attack": {"steps": SMOKE_STEPS["steps"]},
+            "attack": {"steps": SMOKE_STEPS["steps"], **({"eps_warmup": 1} if grows else {})},
             "data": {"limit": scales["smoke"]["data"]["limit"]},
             "train": {
                 k: v for k, v in scales["smoke"]["train"].items() if k.endswith("epochs") and own_epochs(k)

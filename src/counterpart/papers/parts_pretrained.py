@@ -5,7 +5,6 @@ the clean row of its kind, as the published code does.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from .cells import Attacks, Column
@@ -116,19 +115,14 @@ HARDENING = Experiment(
     (
         _CLEAN[0],
         *(
-            replace(
-                _robust(
-                    "Baseline", f" {name} {epochs}{ending}", {"method": method, "epochs": epochs}, **more
-                ),
-                starts_from="Baseline clean",
-            )
+            _robust("Baseline", f" {name} {epochs}{ending}", {"method": method, "epochs": epochs}, **more)
             for name, method in (("AT", "at"), ("TRADES", "trades"), ("PART", "part"))
-            for ending, more in (("", {}), (" grown", {"attack": {"eps_warmup": 2}}))
             for epochs in (3, 10, 30)
+            for ending, more in (("", {}), (" grown", {"attack": {"eps_warmup": epochs // 3}}))
         ),
     ),
     {"PGD-20": _COLUMNS["PGD-20"], "APGD": _APGD},
-    notes=("Grown: the radius of training grows over the first two epochs (attack.eps_warmup).",),
+    notes=("Grown: the radius of training grows over the first third of the epochs (attack.eps_warmup).",),
     datasets=("parts",),
     scales=PHOTOGRAPHS.scales,
     folds=5,
