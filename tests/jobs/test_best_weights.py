@@ -76,10 +76,12 @@ def test_a_segmenter_alone_is_chosen_by_its_parts(tmp_path, monkeypatch):
         "synthetic-parts/segmenter", tmp_path, {"data": {"size": 32}, "train": {"validation_n": 20}}
     )
     told = iter([0.1, 0.3, 0.2])
-    monkeypatch.setattr(training, "mean_iou", lambda counts: next(told))
+    monkeypatch.setattr(
+        training, "part_ious", lambda counts: {"head": (share := next(told)) - 0.1, "tail": share + 0.1}
+    )
     run = jobs.train(config).run
     assert checkpoint.read(run.checkpoint("best"))[1]["epoch"] == 1
-    assert [record.details["validation_miou"] for record in epochs_of(run)] == [0.1, 0.3, 0.2]
+    assert [record.details["validation_miou"] for record in epochs_of(run)] == pytest.approx([0.1, 0.3, 0.2])
     assert "mIoU 30.00%" in (run.path / "progress.log").read_text()
     names = [record.name for record in training.best_validation(run)]
     assert names == ["validation_clean", "validation_robust", "validation_miou"]
@@ -95,12 +97,26 @@ def test_the_miou_of_an_epoch_is_that_of_an_evaluation(tmp_path):
     counts = count_parts(
         model, model, images, attack=None, budget_of=lambda _: None, batch_size=7, device=device, seed=0
     )
-    by_name = {record.name: record.value for record in metrics_of(counts, "clean", {}, 0)}
+    by_name = {record.name: record for record in metrics_of(counts, "clean", {}, 0)}
     [epoch] = epochs_of(run)
-    assert epoch.details["validation_miou"] == pytest.approx(by_name["parts/mIoU clean"], abs=1e-6)
+    assert epoch.details["validation_miou"] == pytest.approx(by_name["parts/mIoU clean"].value, abs=1e-6)
+    per_part = by_name["parts/mIoU clean"].details["per_part"]
+    assert epoch.details["validation_parts"] == pytest.approx(
+        {name: part["iou"] for name, part in per_part.items()}
+    )
 
 
-def test_other_part_models_are_chosen_as_ever(tmp_path):
+def test_other_part_models_are_chosen_by_their_classes_and_say_how_well_they_find_parts(
+    tmp_path, monkeypatch
+):
     given = {"data": {"size": 32}, "train": {"validation_n": 20, "epochs": 1, "clean_epochs": 0}}
-    run = jobs.train(small("synthetic-parts/downsampled", tmp_path, given)).run
-    assert all("validation_miou" not in record.details for record in epochs_of(run))
+    told = iter([0.9, 0.1])
+    monkeypatch.setattr(training, "part_ious", lambda counts: {"head": next(told)})
+    accuracies = iter([(0.5, 0.2), (0.5, 0.3)])
+    monkeypatch.setattr(training, "_validator", lambda *_: lambda *_: next(accuracies))
+    run = jobs.train(small("synthetic-parts/downsampled", tmp_path, given, {"train": {"epochs": 2}})).run
+    assert [record.details["validation_parts"] for record in epochs_of(run)] == [{"head": 0.9}, {"head": 0.1}]
+    assert checkpoint.read(run.checkpoint("best"))[1]["epoch"] == 1
+    monkeypatch.undo()
+    run = jobs.train(small("synthetic-parts/downsampled-no-part-labels", tmp_path / "unlabelled", given)).run
+    assert all("validation_parts" not in record.details for record in epochs_of(run))

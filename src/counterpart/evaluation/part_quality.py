@@ -218,9 +218,11 @@ def metrics_of(counts: PartCounts, name: str, details: Mapping[str, Any], seed: 
     ]  # fmt: skip
 
 
-def mean_iou(counts: PartCounts) -> float:
-    """The mean intersection over union of the parts that occur, as ``metrics_of`` has it."""
-    return float(_intersection_over_union(counts)[1].mean())
+def part_ious(counts: PartCounts) -> dict[str, float]:
+    """The intersection over union of each part that occurs, the background included, as ``metrics_of`` has it."""
+    there, ious, _ = _intersection_over_union(counts)
+    places = there.nonzero()[:, 0].tolist()
+    return {counts.names[place]: iou for place, iou in zip(places, ious.tolist(), strict=True)}
 
 
 def _intersection_over_union(counts: PartCounts) -> tuple[Tensor, Tensor, Tensor]:

@@ -23,7 +23,7 @@ from ..data.transforms import as_floats
 from ..errors import UserError
 from ..evaluation import accuracy
 from ..evaluation.model_checks import data_doubts
-from ..evaluation.part_quality import count_parts, mean_iou
+from ..evaluation.part_quality import count_parts, part_ious
 from ..models.forms import Form
 from ..models.hub import start_from
 from ..models.inference import InferenceView
@@ -119,6 +119,7 @@ def train(
         options=replace(
             build.build_loop_options(config, device, deadline),
             part_quality=_part_quality(config, validation, device),
+            best_by_parts=config.c_seg == 1,  # its classes are never learned
         ),
         about=about,
     )
@@ -158,20 +159,20 @@ def _validation_images(config: Config, data: Splits) -> ImageSet:
 
 def _part_quality(
     config: Config, images: ImageSet, device: torch.device
-) -> Callable[[nn.Module], float] | None:
-    """What chooses the best weights of a segmenter alone: mIoU on the validation images that have masks.
+) -> Callable[[nn.Module], Mapping[str, float]] | None:
+    """What measures how well parts are found after each epoch: {part: IoU} on the validation images that have masks.
 
-    None for other models: those are chosen by the accuracy of their classes, which a segmenter alone never learns.
+    None where no parts are learned, or there are no such images.
     """
-    if config.c_seg < 1 or images.parts is None or len(images.annotated()) == 0:
+    if config.c_seg == 0 or images.parts is None or len(images.annotated()) == 0:
         return None
 
-    def measure(model: nn.Module) -> float:
+    def measure(model: nn.Module) -> Mapping[str, float]:
         counts = count_parts(
             model, model, images, attack=None, budget_of=lambda _: build.build_training_budget(config),
             batch_size=VALIDATION_BATCH, device=device, seed=config.seed,
         )  # fmt: skip
-        return mean_iou(counts)
+        return part_ious(counts)
 
     return measure
 

@@ -7,6 +7,7 @@ from a checkpoint ends with the same bits as one that was not.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
@@ -150,7 +151,7 @@ class _Training:
         maps: the stored maps of all samples, in phases that store them.
         view: the view of the model that training attacks.
         judged_view: the view of the judged model that validation attacks.
-        part_quality: how well parts were found after this epoch, where that chooses the best weights.
+        part_quality: the intersection over union of each part on the validation images after this epoch.
         saved: the time at which a checkpoint was last written, or else at which this start of the run began.
         epoch_started: the time at which this epoch would have begun without a break.
     """
@@ -169,7 +170,7 @@ class _Training:
     maps: Tensor | None
     view: InferenceView
     judged_view: InferenceView
-    part_quality: float | None = None
+    part_quality: Mapping[str, float] | None = None
     saved: float = field(default_factory=time.monotonic)
     epoch_started: float = 0.0
 
@@ -300,8 +301,8 @@ class _Training:
         state = self.state
         number, _ = _phase_at(self.phases, state.epoch)
         score = [float(state.epoch)]
-        if self.part_quality is not None:
-            score = [self.part_quality]
+        if self.part_quality is not None and self.options.best_by_parts:
+            score = [fmean(self.part_quality.values())]
         elif accuracies:
             clean, robust = accuracies[:2]
             score = [robust, clean] if self.options.best_by_robust else [clean, robust]
@@ -466,7 +467,8 @@ def _epoch_details(
         "device": training.options.device.type,
     }
     if training.part_quality is not None:
-        details[VALIDATED_PARTS] = training.part_quality
+        details[VALIDATED_PARTS] = fmean(training.part_quality.values())
+        details["validation_parts"] = training.part_quality
     if "masks" in about:
         details["masks"] = about["masks"]
     if "part_loss" in sums:

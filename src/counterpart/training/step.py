@@ -79,9 +79,8 @@ class LoopOptions:
     awp: float = 0.0  # the share of each layer's norm that its weights are perturbed by; 0 turns it off
     awp_warmup: int = 0  # the epochs before that perturbation begins
     best_by_robust: bool = True
-    part_quality: Callable[[nn.Module], float] | None = (
-        None  # chooses the best weights in place of accuracies
-    )
+    part_quality: Callable[[nn.Module], Mapping[str, float]] | None = None  # part -> IoU, after each epoch
+    best_by_parts: bool = False  # whether their mean chooses the best weights, in place of accuracies
     checkpoint_every: float = 300.0
     deadline: float | None = None  # by time.monotonic; training stops cleanly at the first step after it
     view: Mapping[str, Any] = field(default_factory=dict)  # the options of the view, such as its layer
