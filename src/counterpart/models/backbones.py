@@ -38,9 +38,9 @@ def create(
             _timm_name(name), pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **size
         )
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].removesuffix(".")
         what = f"cannot load the pretrained weights of {name}" if pretrained else f"cannot build {name}"
-        advice = " Weights on the disk: --model.init FILE." if pretrained else ""
+        advice = ". From weights on the disk: --model.init FILE." if pretrained else "."
         raise UserError(f"{what}: {reason}{advice}") from error
     if not hasattr(backbone, "get_classifier"):
         raise UserError(f"{name} is no classifier: it has no final layer. Choose a network with one.")

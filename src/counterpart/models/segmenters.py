@@ -137,6 +137,6 @@ def _build(
             **options,
         )
     except Exception as error:  # timm, the hub and the decoders raise whatever does not suit them
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        advice = " Weights on the disk: --model.encoder-init FILE." if pretrained else ""
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].removesuffix(".")
+        advice = ". From weights on the disk: --model.encoder-init FILE." if pretrained else "."
         raise UserError(f"cannot build {decoder} on {encoder}: {reason}{advice}") from error
