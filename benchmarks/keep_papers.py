@@ -4,7 +4,7 @@ their details to six digits.
     counterpart papers run pixel/controls --scale small --data.root DIR --seeds 0,1,2       (a quarter of an hour a row)
     python benchmarks/keep_papers.py runs/papers/small/pixel-controls-cifar10.jsonl
 
-What ``results/`` has of the same row, column and seed is replaced, the rest stays: an experiment may be continued on
+What ``results/`` has of the same row, column, seed and fold is replaced, the rest stays: an experiment may be continued on
 another machine. Delete the file first where its settings have changed.
 """
 
@@ -33,7 +33,7 @@ def main() -> None:
         if one.name.rpartition("/")[2] not in out
     ]
     target, fresh = RESULTS / given.file.name, RESULTS / f".{given.file.name}"
-    merged = {(one.name, one.seed): one for one in [*records.read(target), *kept]}
+    merged = {(one.name, one.seed, one.details.get("fold")): one for one in [*records.read(target), *kept]}
     fresh.unlink(missing_ok=True)  # of a run that was killed here
     records.write(fresh, [replace(one, details=six_digits(one.details)) for one in merged.values()])
     fresh.replace(target)
