@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from counterpart.data import cityscapes_parts, load_parts, parts_check, preparation
-from counterpart.data.preparation import Options, assign
+from counterpart.data import cityscapes_parts, load_parts, parts_check, plans, preparation
+from counterpart.data.drawn_splits import assign
+from counterpart.data.plans import Options
 from counterpart.data.preparations import PREPARATIONS, find, prepare_named
 from counterpart.errors import UserError
 
@@ -223,7 +224,7 @@ def test_the_published_shuffles_decide_the_split(source):
 
 @pytest.mark.parametrize("split", ["photograph", "city"])
 def test_groups_stay_together(split):
-    plan = preparation.Plan("x", {"a": {"p": 1}}, {}, lambda unit: None, [("a",)], int, 0)
+    plan = plans.Plan("x", {"a": {"p": 1}}, {}, lambda unit: None, [("a",)], int, 0)
     rows = [{"class": "a", "photograph": f"p{i // 3}", "city": f"c{i // 30}"} for i in range(900)]
     splits = assign(rows, plan, Options(split=split))
     where = {}

@@ -160,7 +160,7 @@ def _describe(what: str | None) -> int:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
-    from ..data.preparation import Options
+    from ..data.plans import Options
     from ..data.preparations import prepare_named
 
     for name in ("source", "target"):

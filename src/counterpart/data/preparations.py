@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from ..errors import UserError, nearest
 from . import cityscapes_parts, part_imagenet, pascal_part
-from .preparation import Options, Planner, Prepared, prepare
+from .plans import Options, Planner, Prepared
+from .preparation import prepare
 
 
 class Preparation(NamedTuple):

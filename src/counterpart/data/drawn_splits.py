@@ -1,0 +1,50 @@
+"""Which sample is for training, validation or testing."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from .plans import Options, Plan
+from .staging import Rows
+
+SHARE = 0.1  # the share of the samples for validation, and as large a one for testing, as in the paper
+SPLITS = ("train", "val", "test")
+
+
+def assign(rows: Rows, plan: Plan, options: Options) -> list[str]:
+    """Assign each row to a split.
+
+    By sample: each pool is shuffled by numpy's ``RandomState(seed)``, one after the other; the first tenth is val, the
+    next is test, as in the published preparations. By photograph or city: groups are shuffled, and fill val, then
+    test, up to a tenth each; no group is in two splits.
+
+    """
+    if options.split != "sample":
+        return _by_group([str(row[options.split]) for row in rows], options.seed)
+    random = np.random.RandomState(options.seed)
+    splits = ["train"] * len(rows)
+    for pool in plan.pools:
+        positions = np.array([i for i, row in enumerate(rows) if row["class"] in pool], dtype=np.int64)
+        random.shuffle(positions)
+        n = plan.count(SHARE * len(positions))
+        for split, some in (("val", positions[:n]), ("test", positions[n : 2 * n])):
+            for position in some.tolist():
+                splits[position] = split
+    return splits
+
+
+def _by_group(groups: Sequence[str], seed: int) -> list[str]:
+    sizes = Counter(groups)
+    names = sorted(sizes)
+    names = [names[i] for i in np.random.RandomState(seed).permutation(len(names)).tolist()]
+    goal, split_of = SHARE * len(groups), {}
+    waiting = ["val", "test"]
+    filled = 0
+    for name in names:
+        split_of[name] = waiting[0] if waiting else "train"
+        filled += sizes[name]
+        if waiting and filled >= goal:
+            waiting.pop(0)
+            filled = 0
+    return [split_of[group] for group in groups]
