@@ -102,7 +102,7 @@ GOOD = {
         (lambda d: {**d, "categories": None}, "no list 'categories'"),
         (lambda d: {**d, "images": d["images"] * 2}, "two of its images have the id 1"),
         (lambda d: {**d, "annotations": d["annotations"] * 2}, "two of its annotations have the id 5"),
-        (lambda d: {**d, "images": []}, "annotation 5 has image_id 1, which is not there"),
+        (lambda d: {**d, "images": []}, r"annotations \(id 5\) has image_id 1, which is not there"),
         (lambda d: {**d, "images": [{"id": 1, "file_name": "a.jpg", "width": 2}]}, "has no 'height'"),
         (lambda d: {**d, "images": [{**d["images"][0], "id": [1]}]}, r"has id \[1\], which is no int"),
         (lambda d: {**d, "images": [{**d["images"][0], "file_name": 5}]}, "has file_name 5, which is no str"),
