@@ -100,9 +100,7 @@ def _by_id(path: Path, name: str, rows: list[dict[str, Any]]) -> dict[int, dict[
     return by_id
 
 
-def mask(
-    segmentation: object, height: int, width: int, *, simple: bool = False
-) -> Bool[np.ndarray, "h w"]:
+def mask(segmentation: object, height: int, width: int, *, simple: bool = False) -> Bool[np.ndarray, "h w"]:
     """The mask of a ``segmentation``, which holds polygons, or run lengths that may be compressed.
 
     Args:
@@ -117,8 +115,8 @@ def mask(
     if isinstance(segmentation, Mapping):
         return _from_runs(_runs(segmentation, height, width), height, width)
     covered = np.zeros((height, width), dtype=np.bool_)
-    for corners in _polygons(segmentation):
-        winding = _winding(_corners(corners, height, width), height, width)
+    for numbers in _polygons(segmentation):
+        winding = _winding(_near(numbers, height, width), height, width)
         if simple:
             _refuse_crossing(winding)
         covered |= winding % 2 == 1
@@ -143,7 +141,7 @@ def extent(segmentation: object, height: int, width: int) -> tuple[float, float,
         top = np.where(one_column, starts % height, 0).min()
         bottom = np.where(one_column, (ends - 1) % height + 1, height).max()
         return float(top), float(columns.min()), float(bottom), float(last_columns.max() + 1)
-    points = [_corners(corners, height, width) for corners in _polygons(segmentation)]
+    points = [_near(numbers, height, width) for numbers in _polygons(segmentation)]
     if not points:
         raise ValueError("no polygon")
     (left, top), (right, bottom) = np.concatenate(points).min(0), np.concatenate(points).max(0)
@@ -171,11 +169,17 @@ def _refuse_crossing(winding: NDArray[np.int64]) -> None:
     backwards = min(np.count_nonzero(winding > 0), np.count_nonzero(winding < 0))
     doubtful = backwards + np.count_nonzero(np.abs(winding) > 1)
     if doubtful > max(SLIP, SLIP_SHARE * inside):
-        raise ValueError(f"a polygon that crosses itself ({doubtful:,} of its {inside:,} pixels are in doubt)")
+        raise ValueError(
+            f"a polygon that crosses itself ({doubtful:,} of its {inside:,} pixels are in doubt)"
+        )
 
 
-def _corners(numbers: object, height: int, width: int) -> NDArray[np.float64]:
-    """The corners (n, 2) of a polygon; four numbers are a box x, y, width, height, as COCO's own code takes them."""
+def corners(numbers: object) -> NDArray[np.float64]:
+    """The corners (n, 2) of a polygon; four numbers are a box x, y, width, height, as COCO's own code takes them.
+
+    Raises:
+        ValueError: the numbers are no polygon.
+    """
     try:
         points = np.asarray(numbers, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
@@ -185,9 +189,15 @@ def _corners(numbers: object, height: int, width: int) -> NDArray[np.float64]:
     if len(points) == 4:
         x, y, w, h = points
         points = np.array([x, y, x, y + h, x + w, y + h, x + w, y])
+    return points.reshape(-1, 2)
+
+
+def _near(numbers: object, height: int, width: int) -> NDArray[np.float64]:
+    """The corners of a polygon that lies near its image."""
+    points = corners(numbers)
     if np.abs(points).max() > FAR * (height + width):
         raise ValueError(f"a corner of a polygon lies more than {FAR} times the size of the image away")
-    return points.reshape(-1, 2)
+    return points
 
 
 def _winding(points: NDArray[np.float64], height: int, width: int) -> NDArray[np.int64]:
@@ -196,12 +206,12 @@ def _winding(points: NDArray[np.float64], height: int, width: int) -> NDArray[np
     The border is walked on a fine grid, one step along its longer axis at a time; wherever a step enters another
     column of pixels, the column's count changes at that height.
     """
-    corners = (REFINED * points + 0.5).astype(np.int64)  # towards zero, as C casts
-    lengths = np.abs(corners - np.roll(corners, -1, axis=0)).max(axis=1)
+    fine = (REFINED * points + 0.5).astype(np.int64)  # towards zero, as C casts
+    lengths = np.abs(fine - np.roll(fine, -1, axis=0)).max(axis=1)
     if lengths.sum() > LONGEST:
         raise ValueError(f"a polygon whose border is {lengths.sum() // REFINED:,} pixels long")
     crossings = []
-    for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+    for (x0, y0), (x1, y1) in zip(fine, np.roll(fine, -1, axis=0), strict=True):
         dx, dy = abs(x1 - x0), abs(y1 - y0)
         if (dx >= dy and x0 > x1) or (dx < dy and y0 > y1):
             x0, x1, y0, y1, back = x1, x0, y1, y0, True

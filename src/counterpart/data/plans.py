@@ -16,15 +16,25 @@ class Options:
 
     Attributes:
         published: with the known defects of the published preparation.
-        split: what stays together when train, val and test are drawn: "sample", "photograph" or "city".
+        split: what stays together when train, val and test are drawn: "sample", "photograph" or "city"; or "source",
+            the splits that the source has. By default what the plan says.
         seed: of the split and of random crops.
         allow_missing: leave out images that annotations name and that are not there, instead of stopping.
+        classes: where the class of an image comes from: "folder", "object", or the path of a CSV; by default from
+            objects where there are any, else from folders.
+        objects: the categories that are whole objects; all others are parts.
+        largest: of each photograph only its largest object.
+        names: the table that names the values of masks.
     """
 
     published: bool = False
-    split: str = "sample"
+    split: str | None = None
     seed: int = 0
     allow_missing: bool = False
+    classes: str | None = None
+    objects: tuple[str, ...] = ()
+    largest: bool = False
+    names: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -36,8 +46,9 @@ class Sample:
         label: its class.
         photograph: what it was cut from: samples of one photograph resemble each other.
         image: a file that is copied as it is, or (H, W, 3) uint8 that becomes a PNG.
-        mask: (H, W) uint8 part ids.
+        mask: (H, W) part ids, uint8 or uint16.
         city: where the photograph was taken, if the data set knows.
+        source: the split that it has in the source, if it has one there.
     """
 
     name: str
@@ -46,14 +57,22 @@ class Sample:
     image: Path | np.ndarray
     mask: np.ndarray
     city: str | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """What a unit yields: its samples, and for each reason how many others were left out."""
+    """What a unit yields.
+
+    Attributes:
+        samples: to be written.
+        left_out: for each reason, how many others were left out.
+        refused: annotations that are wrong, a line each.
+    """
 
     samples: Sequence[Sample] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
+    refused: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -67,8 +86,13 @@ class Plan:
         extract: a unit -> what it yields; called in other processes, so a module's function.
         pools: classes that are shuffled together when the split is drawn, in the order of the shuffles.
         count: a tenth of the samples (a float) -> how many go to val, and as many to test.
-        published: how many samples the paper has.
+        published: how many samples the paper has; None for data that no paper is about, whose splits are drawn so
+            that each has every class.
         notes: what the user should know, such as images left out.
+        split: what stays together where the options do not say.
+        identity: what else decides the result, such as options of this data set alone.
+        left_out: for each reason how many were left out while the source was read.
+        refused: annotations that were refused while the source was read, a line each.
     """
 
     name: str
@@ -77,8 +101,12 @@ class Plan:
     extract: Callable[[Any], Extracted]
     pools: Sequence[Sequence[str]]
     count: Callable[[float], int]
-    published: int
+    published: int | None
     notes: Sequence[str] = ()
+    split: str = "sample"
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    refused: Sequence[str] = ()
 
 
 class Planner(Protocol):
@@ -91,13 +119,23 @@ class Planner(Protocol):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A complete preparation: the counts of samples for each split and class, and of those left out for each reason."""
+    """A complete preparation.
+
+    Attributes:
+        target: the folder.
+        counts: samples for each split and class.
+        left_out: for each reason, how many were left out.
+        notes: what the user should know.
+        published: how many samples the paper has, if a paper is about the data.
+        refused: annotations that are wrong, a line each; ``refused.txt`` holds the same.
+    """
 
     target: Path
     counts: Mapping[str, Mapping[str, int]]
     left_out: Mapping[str, int]
     notes: Sequence[str]
-    published: int
+    published: int | None
+    refused: Sequence[str] = ()
 
     @property
     def total(self) -> int:

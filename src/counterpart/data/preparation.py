@@ -14,8 +14,9 @@ import multiprocessing
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,13 @@ from .. import progress
 from ..errors import UserError
 from ..rundir import write_atomically
 from .drawn_splits import SPLITS, assign
-from .parts import PartNames
+from .parts import PartNames, largest
 from .parts_folder import IMAGES, MASKS, TABLE
 from .plans import Extracted, Options, Plan, Prepared, Sample
 from .staging import (
     JOURNAL,
     MANIFEST,
+    REFUSED,
     STAGE,
     Rows,
     as_png,
@@ -57,9 +59,11 @@ def prepare(plan: Plan, target: Path, options: Options, workers: int | None = No
     Raises:
         UserError: if a source file is damaged (what is done stays done), or the target belongs to something else.
     """
+    options = replace(options, split=options.split or plan.split)
+    chosen = {"published": options.published, "split": options.split, "seed": options.seed}
     about = {
         "preparation": plan.name,
-        "options": {"published": options.published, "split": options.split, "seed": options.seed},
+        "options": {**chosen, **plan.identity},
         "units": hashlib.sha256("\n".join(plan.units).encode()).hexdigest()[:12],
     }
     stage = target / STAGE
@@ -67,7 +71,8 @@ def prepare(plan: Plan, target: Path, options: Options, workers: int | None = No
         before = prepared_with(target)
         refuse_other(target, about, before)
         shutil.rmtree(stage, ignore_errors=True)  # a kill may have come between the manifest and this
-        return _summary(plan, target, read_lines(target / MANIFEST), before["left_out"])
+        refused = (target / REFUSED).read_text(encoding="utf-8").splitlines() if before.get("refused") else []
+        return _summary(plan, target, read_lines(target / MANIFEST), before["left_out"], refused)
     journal = open_journal(target, about)
     with journal.open("a", encoding="utf-8") as file:
         done = _done(journal)
@@ -114,6 +119,7 @@ def _write_unit(
         "unit": name,
         "samples": [_write_sample(sample, stage, names) for sample in extracted.samples],
         "left_out": dict(extracted.left_out),
+        **({"refused": list(extracted.refused)} if extracted.refused else {}),
     }
 
 
@@ -126,7 +132,7 @@ def _write_sample(sample: Sample, stage: Path, names: PartNames) -> dict[str, An
     mask = as_png(sample.mask)
     for folder, ending, content in ((IMAGES, suffix, image), (MASKS, ".png", mask)):
         write_whole(stage / folder / sample.label / f"{sample.name}{ending}", content)
-    sizes = np.bincount(sample.mask.reshape(-1), minlength=256)
+    sizes = np.bincount(sample.mask.reshape(-1), minlength=largest(names) + 1)
     pixels_of_parts = {
         f"{label} {part}": int(sizes[number])
         for label, parts in names.items()
@@ -138,6 +144,7 @@ def _write_sample(sample: Sample, stage: Path, names: PartNames) -> dict[str, An
         "class": sample.label,
         "photograph": sample.photograph,
         "city": sample.city,
+        **({"in the source": sample.source} if sample.source else {}),
         "bytes": [len(image), len(mask)],
         "sha256": [hashlib.sha256(image).hexdigest(), hashlib.sha256(mask).hexdigest()],
         "pixels": pixels_of_parts,
@@ -155,9 +162,12 @@ def _finish(plan: Plan, target: Path, options: Options, about: Mapping[str, Any]
     lines = [by_unit[name] for name in plan.units]
     rows = [row for line in lines for row in line["samples"]]
     _no_twins(rows, target)
-    left_out: Counter[str] = Counter()
+    left_out = Counter(plan.left_out)
     for line in lines:
         left_out.update(line["left_out"])
+    refused = [*plan.refused, *(text for line in lines for text in line.get("refused", ()))]
+    if not rows:
+        raise UserError(_nothing(plan, left_out, refused))
     for row, split in zip(rows, assign(rows, plan, options), strict=True):
         row["split"] = split
     manifest = [
@@ -167,14 +177,27 @@ def _finish(plan: Plan, target: Path, options: Options, about: Mapping[str, Any]
         "classes": sorted(plan.names),
         "parts": {name: dict(plan.names[name]) for name in sorted(plan.names)},
         "background": 0,
-        "prepared": {**about, "left_out": dict(left_out)},
+        "prepared": {
+            **about,
+            "left_out": dict(left_out),
+            **({"refused": len(refused)} if refused else {}),
+        },
     }
+    if refused:
+        text = "".join(f"{line}\n" for line in refused)
+        write_atomically(target / REFUSED, partial(Path.write_text, data=text, encoding="utf-8"))
     text = json.dumps(table, indent=1, ensure_ascii=False) + "\n"
     write_atomically(target / TABLE, partial(Path.write_text, data=text, encoding="utf-8"))
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in manifest)
     write_atomically(target / MANIFEST, partial(Path.write_text, data=text, encoding="utf-8"))
     shutil.rmtree(stage)
-    return _summary(plan, target, manifest, left_out)
+    return _summary(plan, target, manifest, left_out, refused)
+
+
+def _nothing(plan: Plan, left_out: Mapping[str, int], refused: Sequence[str]) -> str:
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(left_out.items()))
+    first = f" {len(refused):,} annotations were refused, the first: {refused[0]}." if refused else ""
+    return f"{plan.name}: no sample can be made of the source ({reasons or 'nothing is annotated'}).{first}"
 
 
 def _moved(row: Mapping[str, Any], stage: Path, target: Path) -> dict[str, Any]:
@@ -212,10 +235,14 @@ def _no_twins(rows: Rows, target: Path) -> None:
         )
 
 
-def _summary(plan: Plan, target: Path, manifest: Rows, left_out: Mapping[str, int]) -> Prepared:
+def _summary(
+    plan: Plan, target: Path, manifest: Rows, left_out: Mapping[str, int], refused: Sequence[str]
+) -> Prepared:
     counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     for line in manifest:
         counts[line["split"]][line["class"]] += 1
     lacking = {split: [name for name in plan.names if not counts[split][name]] for split in SPLITS}
+    if plan.published is None:  # a split that is not there at all is one that the loader draws
+        lacking = {split: names for split, names in lacking.items() if counts[split]}
     empty = [f"{split} has no {', '.join(names)}" for split, names in lacking.items() if names]
-    return Prepared(target, counts, dict(left_out), [*plan.notes, *empty], plan.published)
+    return Prepared(target, counts, dict(left_out), [*plan.notes, *empty], plan.published, refused)

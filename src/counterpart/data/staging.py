@@ -15,6 +15,7 @@ from ..rundir import write_atomically
 from .parts_folder import TABLE
 
 MANIFEST = "manifest.jsonl"
+REFUSED = "refused.txt"
 STAGE = ".unfinished"
 JOURNAL = "journal.jsonl"
 
