@@ -64,7 +64,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sheet",
         type=Path,
-        help="For check: where to write the contact sheet, a PNG (default: NAME-sheet.png here, NAME being the folder's).",
+        help="For check: where to write the contact sheet, a PNG (default: NAME-sheet.png here, with the "
+        "folder's name).",
     )
     parser.add_argument(
         "--seed",
@@ -138,12 +139,13 @@ def _refuse_idle(arguments: argparse.Namespace) -> None:
         raise UserError(f"--seed {arguments.seed} must be 0 or more.")
 
 
-def _check(what: str) -> int:
-    """Print what a folder holds and what is wrong with it; return 1 if something must be mended, else 0."""
+def _check(what: str, sheet: Path | None) -> int:
+    """Print what a folder holds and what is wrong with it, and draw a sheet; return 1 if something must be mended."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from ..data.contact_sheet import draw_sheet
     from ..data.parts_check import check
 
     root = Path(what).expanduser()
@@ -169,6 +171,15 @@ def _check(what: str) -> int:
     console.print(table)
     for note in folder.notes:
         console.print(f"- {note}", highlight=False, markup=False)
+    if folder.examples:
+        file = sheet.expanduser() if sheet else _sheet_beside(root)
+        title = f"{root.resolve().name}: {sum(totals):,} images of {len(folder.names):,} classes"
+        draw_sheet(folder.examples, folder.names, folder.shown, title, file)
+        console.print(
+            f"Contact sheet, to see whether masks sit where they should: {file}",
+            highlight=False,
+            markup=False,
+        )
     for problem in folder.problems[:SHOWN]:
         console.print(f"problem: {problem}", highlight=False, markup=False)
     if len(folder.problems) > SHOWN:
@@ -182,6 +193,13 @@ def _check(what: str) -> int:
         markup=False,
     )
     return 0
+
+
+def _sheet_beside(root: Path) -> Path:
+    """Where a contact sheet is written by default: here, or above a data folder that one is in, never within it."""
+    root, here = root.resolve(), Path.cwd()
+    folder = root.parent if root == here or root in here.parents else Path()
+    return folder / f"{root.name}-sheet.png"
 
 
 def _describe(what: str | None) -> int:

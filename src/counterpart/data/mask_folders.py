@@ -153,8 +153,9 @@ def extract(unit: Masked) -> Extracted:
     ids = np.array(
         [unit.ids.get(value, 0) for value in different.tolist()], dtype=np.uint16 if large else np.uint8
     )
-    mask = ids[where].reshape(values.shape)
-    image = read_upright(unit.image, (mask.shape[0], mask.shape[1]), str(unit.mask))
+    height, width = values.shape
+    mask = ids[where].reshape(height, width)
+    image = read_upright(unit.image, (height, width), str(unit.mask))
     if not mask.any():
         return Extracted(left_out={"without parts": 1})
     return Extracted(

@@ -142,6 +142,7 @@ def _number(words: Sequence[str]) -> int | Colour | None:
 
 
 def packed(red: Any, green: Any, blue: Any) -> Any:
+    """A colour as one number, or an array of them."""
     return red * 65_536 + green * 256 + blue
 
 
