@@ -17,7 +17,7 @@ MOST_CLASSES = 24  # rows of a sheet
 EXAMPLES = 3  # of a class
 CELL = 184  # pixels, as wide and as high as an image may be
 GAP, MARGIN, LINE, SWATCH = 6, 16, 19, 12
-LEGEND = 330  # pixels, the width of a row's legend
+LEGEND, COLUMN = 390, 10  # pixels, the width of a row's legend; the parts in one of its columns
 OPAQUE = 0.7  # of the colours over the grey image
 INK, PALE, PAPER = "#1a1a1a", "#6a6a6a", "#ffffff"
 
@@ -106,8 +106,9 @@ def _row(
     label: str, examples: Sequence[Example], names: PartNames, counts: Mapping[tuple[str, str], int]
 ) -> Image.Image:
     parts = names.get(label, {})
-    height = 2 * LINE + max(CELL + LINE, LINE * (len(parts) + 1)) + GAP
-    row = Image.new("RGB", (_width(), height), PAPER)
+    columns = min(3, -(-len(parts) // COLUMN) or 1)
+    in_column = -(-len(parts) // columns)
+    row = Image.new("RGB", (_width(), 2 * LINE + max(CELL + LINE, LINE * in_column) + GAP), PAPER)
     draw = ImageDraw.Draw(row)
     draw.line((MARGIN, GAP, _width() - MARGIN, GAP), BACKGROUND)
     draw.text((MARGIN, GAP + 6), label, INK, _font(16))
@@ -115,15 +116,17 @@ def _row(
     for k, example in enumerate(examples):
         start = MARGIN + k * (2 * CELL + 2 + 2 * GAP)
         image, coloured = _pair(example)
-        for place, picture in ((start, image), (start + CELL + 2, coloured)):
+        for place, picture in ((start, image), (start + image.width + 2, coloured)):
             row.paste(picture, (place, top))
-        draw.text((start, top + CELL + 3), _shortened(draw, example.text, 2 * CELL), PALE, _font(12))
-    start = MARGIN + EXAMPLES * (2 * CELL + 2 + 2 * GAP) + GAP
+        text = _shortened(draw, example.text, 2 * CELL)
+        draw.text((start, top + image.height + 3), text, PALE, _font(12))
     for k, (part, number) in enumerate(parts.items()):
-        y = top + k * LINE
+        width = LEGEND // columns
+        start = MARGIN + EXAMPLES * (2 * CELL + 2 + 2 * GAP) + GAP + k // in_column * width
+        y = top + k % in_column * LINE
         draw.rectangle((start, y + 2, start + SWATCH, y + 2 + SWATCH), part_colour(number), PALE)
         text = f"{part}  {counts.get((label, part), 0):,}"
-        draw.text((start + SWATCH + 8, y), _shortened(draw, text, LEGEND - SWATCH - 8 - GAP), INK, _font(13))
+        draw.text((start + SWATCH + 8, y), _shortened(draw, text, width - SWATCH - 8 - GAP), INK, _font(13))
     return row
 
 

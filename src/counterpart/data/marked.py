@@ -176,13 +176,19 @@ def plan_pictures(name: str, pictures: Sequence[Picture], refused: Sequence[str]
         published=None,
         notes=[_said_of_classes(told_by, objects, names, options), said_of_splits(split, options)],
         split=split,
-        identity={
-            "classes": options.classes, "objects": sorted(objects), "largest": options.largest,
-            "parts": hashlib.sha256(json.dumps(names, sort_keys=True).encode()).hexdigest()[:12],
-        },
+        identity=identity(told_by, names, [thing for unit in units.values() for thing in unit.things]),
         left_out=left_out,
         refused=refusals,
-    )  # fmt: skip
+    )
+
+
+def identity(told_by: str, names: object, samples: Sequence[Sequence[object]]) -> dict[str, str]:
+    """What decides a preparation beside its options: where classes come from, and hashes of parts and of samples."""
+    return {
+        "classes": told_by,
+        "parts": hashlib.sha256(json.dumps(names, sort_keys=True).encode()).hexdigest()[:12],
+        "samples": hashlib.sha256(json.dumps(samples).encode()).hexdigest()[:12],
+    }
 
 
 def extract(unit: Unit) -> Extracted:

@@ -3,8 +3,6 @@
 Sources: the masks of PASCAL VOC, and of CVAT's "segmentation mask" and CamVid exports.
 """
 
-import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +18,7 @@ from .. import progress
 from ..errors import UserError
 from .decoding import DAMAGED, WORKERS
 from .folder_layout import class_folders, image_files, visible_files
-from .marked import number_parts
+from .marked import identity, number_parts
 from .name_tables import LINES, NameTable, Value, packed, read_names, shown
 from .parts_folder import MASK_SUFFIXES
 from .plans import Extracted, Options, Plan, Sample
@@ -129,10 +127,11 @@ def plan(source: Path, options: Options) -> Plan:
         published=None,
         notes=[f"Classes are {classes}: {', '.join(numbers)}", said_of_splits(split, options)],
         split=split,
-        identity={
-            "classes": options.classes,
-            "parts": hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()[:12],
-        },
+        identity=identity(
+            "folder" if options.classes in (None, "folder") else "table",
+            numbers,
+            [(unit.label, unit.name) for unit in units.values()],
+        ),
         left_out=left_out,
     )
     if options.classes in (None, "folder"):
