@@ -16,7 +16,8 @@ from counterpart.data.preparations import PREPARATIONS, find, prepare_named
 from counterpart.errors import UserError
 
 NAMES = sorted(PREPARATIONS)
-TOTALS = {"part-imagenet": 110, "cityscapes": 30, "pascal-part": 50}
+TOTALS = {"part-imagenet": 110, "cityscapes": 30, "pascal-part": 50, "coco": 24, "labelme": 16, "masks": 16}
+OF_A_PHOTOGRAPH = {"cityscapes": 3, "coco": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -179,7 +180,7 @@ def test_images_that_are_missing_are_named_or_left_out(name, source, tmp_path):
         prepare_named(name, root, tmp_path / "target", Options(), workers=1)
     assert path.stem in str(raised.value)
     done = prepare_named(name, root, tmp_path / "target", Options(allow_missing=True), workers=1)
-    assert done.total == TOTALS[name] - (3 if name == "cityscapes" else 1)
+    assert done.total == TOTALS[name] - OF_A_PHOTOGRAPH.get(name, 1)
     assert "left out" in done.notes[0]
 
 

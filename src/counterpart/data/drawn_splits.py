@@ -19,22 +19,23 @@ def assign(rows: Rows, plan: Plan, options: Options) -> list[str]:
     next is test, as in the published preparations. By photograph or city: groups are shuffled, and fill val, then
     test, up to a tenth each; no group is in two splits. Data that no paper is about: groups likewise, class by class.
     """
-    if options.split == "source":
+    split = options.split or plan.split
+    if split == "source":
         return [str(row["in the source"]) for row in rows]
     if plan.published is None:
-        groups = [str(row["photograph" if options.split == "photograph" else "image"]) for row in rows]
+        groups = [str(row["photograph" if split == "photograph" else "image"]) for row in rows]
         return _in_every_class(groups, [row["class"] for row in rows], options.seed)
-    if options.split != "sample":
-        return _by_group([str(row[options.split or plan.split]) for row in rows], options.seed)
+    if split != "sample":
+        return _by_group([str(row[split]) for row in rows], options.seed)
     random = np.random.RandomState(options.seed)
     splits = ["train"] * len(rows)
     for pool in plan.pools:
         positions = np.array([i for i, row in enumerate(rows) if row["class"] in pool], dtype=np.int64)
         random.shuffle(positions)
         n = plan.count(SHARE * len(positions))
-        for split, some in (("val", positions[:n]), ("test", positions[n : 2 * n])):
+        for name, some in (("val", positions[:n]), ("test", positions[n : 2 * n])):
             for position in some.tolist():
-                splits[position] = split
+                splits[position] = name
     return splits
 
 

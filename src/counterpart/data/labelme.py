@@ -74,7 +74,7 @@ def _read(file: Path, images: Images, refused: list[str]) -> Picture:
         raise UserError(
             f"{file} is no LabelMe annotation: it has no list 'shapes' and text 'imagePath'.{hint}"
         )
-    path = images.find(name, file) if name else None
+    path = images.find(name, file, near=True) if name else None
     if path is None and isinstance(loaded.get("imageData"), str):
         path = file
     here = PurePosixPath(file.relative_to(images.root).as_posix())

@@ -27,6 +27,7 @@ from .sources import (
     class_in,
     classes_by_table,
     refuse_empty_classes,
+    said_of_missing,
     said_of_splits,
     sample_name,
     split_in,
@@ -85,7 +86,7 @@ def plan(source: Path, options: Options) -> Plan:
     """
     images_root, masks_root = _folder(source, IMAGE_FOLDERS), _folder(source, MASK_FOLDERS)
     table = read_names(options.names.expanduser() if options.names else _table_in(source, options))
-    pairs, bare = _pairs(images_root, masks_root, options)
+    pairs, bare, strangers = _pairs(images_root, masks_root, options)
     labels = _labels(source, list(pairs), options)
     wanted = [image for image in pairs if labels[image] is not None]
     seen = _values([pairs[image] for image in wanted], table)
@@ -125,7 +126,11 @@ def plan(source: Path, options: Options) -> Plan:
         pools=[],
         count=int,
         published=None,
-        notes=[f"Classes are {classes}: {', '.join(numbers)}", said_of_splits(split, options)],
+        notes=[
+            *said_of_missing(strangers),
+            f"Classes are {classes}: {', '.join(numbers)}",
+            said_of_splits(split, options),
+        ],
         split=split,
         identity=identity(
             "folder" if options.classes in (None, "folder") else "table",
@@ -251,8 +256,8 @@ def _table_in(source: Path, options: Options) -> Path:
     return files[0]
 
 
-def _pairs(images_root: Path, masks_root: Path, options: Options) -> tuple[dict[Path, Path], int]:
-    """Each image with its mask, and how many images have none."""
+def _pairs(images_root: Path, masks_root: Path, options: Options) -> tuple[dict[Path, Path], int, int]:
+    """Each image with its mask, how many images have none, and how many masks have no image."""
     masks = {
         path.relative_to(masks_root).with_suffix("").as_posix(): path
         for path in visible_files(masks_root)
@@ -274,10 +279,10 @@ def _pairs(images_root: Path, masks_root: Path, options: Options) -> tuple[dict[
     strangers = sorted(set(masks.values()) - set(first))
     if strangers and not options.allow_missing:
         raise UserError(
-            f"{len(strangers):,} masks belong to no image in {images_root}, the first is {strangers[0]}. Put the "
-            "images there, or pass --allow-missing to leave the masks out."
+            f"{len(strangers):,} images are annotated and not there, the first is that of {strangers[0]}. Put them "
+            f"into {images_root}, or pass --allow-missing to leave them out."
         )
-    return pairs, len(images) - len(pairs)
+    return pairs, len(images) - len(pairs), len(strangers)
 
 
 def _labels(source: Path, images: Sequence[Path], options: Options) -> dict[Path, str | None]:

@@ -245,4 +245,4 @@ def _summary(
     if plan.published is None:  # a split that is not there at all is one that the loader draws
         lacking = {split: names for split, names in lacking.items() if counts[split]}
     empty = [f"{split} has no {', '.join(names)}" for split, names in lacking.items() if names]
-    return Prepared(target, counts, dict(left_out), [*plan.notes, *empty], plan.published, refused)
+    return Prepared(target, counts, dict(left_out), [*plan.notes, *empty], plan.published, tuple(refused))

@@ -28,7 +28,7 @@ class Images:
     by_name: Mapping[str, Sequence[PurePosixPath]]
     folders: frozenset[str]
 
-    def find(self, name: str, beside: Path) -> Path | None:
+    def find(self, name: str, beside: Path, *, near: bool = False) -> Path | None:
         """The image that a file calls by a name; None if it is not there.
 
         Tools write names of their own place: ``images/7.jpg``, ``..\\\\upload\\\\7.jpg``, a whole address. So the image
@@ -37,7 +37,9 @@ class Images:
 
         Args:
             name: as the file has it.
-            beside: the file. Of several images the one in its own folder is meant.
+            beside: the file. Of several images the one in its own folder is meant; and none of another split.
+            near: the image must lie in the file's folder or below it, as far as folders mean something: what
+                ``cat/7.json`` calls 7.jpg may be ``images/cat/7.jpg``, and never ``dog/7.jpg``.
 
         Raises:
             UserError: several images could be meant.
@@ -47,10 +49,14 @@ class Images:
         ending = [path for path in paths if path.parts[-len(wanted) :] == tuple(wanted)]
         if not ending and not self.folders.intersection(wanted[:-1]):
             ending = list(paths)
+        split = split_of_file(beside, self.root)
+        ending = [path for path in ending if split in (None, split_in(path.parent.parts) or split)]
+        if near:
+            own = _telling(beside.relative_to(self.root).parent.parts)
+            ending = [path for path in ending if _telling(path.parent.parts)[: len(own)] == own]
         if len(ending) > 1:
             here = [path for path in ending if (self.root / path).parent == beside.parent]
-            split = split_in([*beside.relative_to(self.root).parent.parts, *_words(beside.stem)])
-            ending = here or [path for path in ending if split and split_in(path.parts) == split] or ending
+            ending = here or [path for path in ending if split and split_in(path.parent.parts)] or ending
         if len(ending) > 1:
             raise UserError(
                 f"{beside} names the image {name}, which could be {self.root / ending[0]} or {self.root / ending[1]}: "
@@ -104,8 +110,13 @@ def _words(stem: str) -> list[str]:
 
 def class_in(path: PurePosixPath) -> str | None:
     """The folder of a path, relative to the source, that can only be that of a class; None if there is none."""
-    parts = [part for part in path.parent.parts if part.casefold() not in PLAIN and split_of(part) is None]
+    parts = [part for part in _telling(path.parent.parts) if split_of(part) is None]
     return parts[0] if parts else None
+
+
+def _telling(folders: Iterable[str]) -> list[str]:
+    """Those folders that say something of what is in them: splits and classes."""
+    return [folder for folder in folders if folder.casefold() not in PLAIN]
 
 
 def refuse_empty_classes(root: Path, labels: Iterable[str]) -> None:
@@ -204,11 +215,8 @@ def some(names: Sequence[str]) -> str:
 
 def sample_name(relative: PurePosixPath, label: str | None) -> str:
     """A name for the files of a sample: its path without what every sample's has, and without the suffix."""
-    parts = [
-        part
-        for part in relative.parent.parts
-        if part.casefold() not in PLAIN and split_of(part) is None and part != label
-    ]
+    folders = _telling(relative.parent.parts)
+    parts = [folder for folder in folders if split_of(folder) is None and folder != label]
     return "_".join([*parts, relative.stem]).lstrip(".")
 
 
@@ -275,3 +283,8 @@ def said_of_splits(default: str, options: Options) -> str:
     if split == "source":
         return "Splits are those of the source"
     return f"Splits are drawn by {split}, a tenth of each class for val and for test, seed {options.seed}"
+
+
+def said_of_missing(count: int) -> list[str]:
+    """How many images were left out because they are not there, if any were."""
+    return [f"{count:,} images are annotated and not there: left out"] if count else []
