@@ -15,7 +15,6 @@ from counterpart.data.preparations import prepare_named
 from counterpart.errors import UserError
 
 
-
 @pytest.fixture
 def prepare(tmp_path):
     """Prepares ``tmp_path/source``; returns what was said and the target."""
@@ -39,7 +38,9 @@ def samples(target):
 
 
 def content(root):
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
 
 
 def folders(root, originals, count=3, labels=("cat", "dog")):
@@ -94,7 +95,9 @@ def test_label_studio_parts_as_categories(originals, prepare, tmp_path):
         "info": {"year": 2024, "version": "1.0", "description": "", "contributor": "Label Studio", "url": ""},
     }  # fmt: skip
     (root / "result.json").write_text(json.dumps(tables))
-    with pytest.raises(UserError, match=r"Which class does images/8f2c-0\.jpg show\? 4 of 4 .*--classes FILE\.csv"):
+    with pytest.raises(
+        UserError, match=r"Which class does images/8f2c-0\.jpg show\? 4 of 4 .*--classes FILE\.csv"
+    ):
         prepare()
     table = tmp_path / "classes.csv"
     table.write_text("image,class\n8f2c-0.jpg,cat\n8f2c-1.jpg,cat\n8f2c-2.jpg,dog\nimages/8f2c-3.jpg,dog\n")
@@ -154,7 +157,9 @@ def test_links_say_whose_part_it_is(link, originals, prepare, tmp_path):
             originals.annotation(number, 3, originals.box(18, 6, 4, 4), **linked),
             originals.annotation(number, 3, originals.box(28, 6, 4, 4)),
         ]
-    originals.coco_file(root / "a.json", names, {1: "car", 2: {"name": "bus", "supercategory": "object"}, 3: "wheel"}, rows)
+    originals.coco_file(
+        root / "a.json", names, {1: "car", 2: {"name": "bus", "supercategory": "object"}, 3: "wheel"}, rows
+    )
     done, target = prepare()
     assert read_table(target) == {"bus": {"wheel": 1}, "car": {"wheel": 2}}
     for name, (_, mask) in samples(target).items():
@@ -187,7 +192,9 @@ def test_groups_and_lists_of_parts_say_whose_part_it_is(group, originals, prepar
             assert (mask == 2).sum() == 16
 
 
-def test_of_two_boxes_around_a_part_its_object_is_the_one_whose_outline_holds_it(originals, prepare, tmp_path):
+def test_of_two_boxes_around_a_part_its_object_is_the_one_whose_outline_holds_it(
+    originals, prepare, tmp_path
+):
     """Two triangles share a box. The part lies in the upper left one."""
     root = tmp_path / "source"
     names = folders(root, originals, labels=("x",))
@@ -250,7 +257,8 @@ def test_run_lengths_compressed_or_not_and_polygons_give_the_same(originals, pre
     root = tmp_path / "source"
     names = folders(root, originals)
     outlines = [
-        {"size": [30, 40], "counts": runs}, {"size": [30, 40], "counts": compressed(runs)}, [originals.box(3, 5, 2, 10)],
+        {"size": [30, 40], "counts": runs}, {"size": [30, 40], "counts": compressed(runs)},
+        [originals.box(3, 5, 2, 10)],
     ]  # fmt: skip
     rows = [{"image_id": k, "category_id": 1, "segmentation": outlines[k % 3], "iscrowd": 1} for k in names]
     originals.coco_file(root / "a.json", names, {1: "head"}, rows)
@@ -298,7 +306,8 @@ def test_what_is_wrong_with_annotations_is_named_and_the_rest_stays(originals, p
     done, target = prepare()
     assert done.total == 8
     words = [
-        "annotation 9 (head) has a polygon that crosses itself", "annotation 10 (head) has an outline that lies outside",
+        "annotation 9 (head) has a polygon that crosses itself",
+        "annotation 10 (head) has an outline that lies outside",
         "annotation 11 has category_id 9, which is not there", "annotation 12 has image_id 99, which is not there",
         "annotation 13 (head) has a polygon must be a list", "annotation 14 (head) has run lengths that do not add up",
         "annotation 15 (head) has run lengths of size [10, 40] in an image of [30, 40]",
@@ -315,10 +324,12 @@ def test_what_is_wrong_with_annotations_is_named_and_the_rest_stays(originals, p
 
 
 BAD_SEGMENTATIONS = [
-    [{}], [[{}, 1, 2, 3]], ["abcdef"], [None], [[0, 0, 1e9, 0, 1e9, 1e9]], [[0, 0, -1e18, 0, 1, 1]], [[10**400, 0, 1, 1, 2, 2]],
+    [{}], [[{}, 1, 2, 3]], ["abcdef"], [None], [[0, 0, 1e9, 0, 1e9, 1e9]], [[0, 0, -1e18, 0, 1, 1]],
+    [[10**400, 0, 1, 1, 2, 2]],
     [[k * 7000 % 13_000 - 6500 for k in range(4000)]],
     {"size": [30, 40], "counts": [2**62] * 4 + [16]}, {"size": [30, 40], "counts": [2**64, 16]},
-    {"size": [30, 40], "counts": {}}, {"size": [30, 40], "counts": "o" * 100_000}, {"size": [30, 40], "counts": "\u0001\ud800"},
+    {"size": [30, 40], "counts": {}}, {"size": [30, 40], "counts": "o" * 100_000},
+    {"size": [30, 40], "counts": "\u0001\ud800"},
     {"size": [10**9, 10**9], "counts": [10**18]}, {"size": [30, 40], "counts": [1201, -1]}, "text", 7,
 ]  # fmt: skip
 
@@ -347,7 +358,10 @@ def test_an_image_that_claims_to_be_huge_is_refused_before_anything_is_drawn(ori
     names = folders(root, originals)
     huge = {k: {"file_name": name, "height": 10**7, "width": 10**7} for k, name in names.items()}
     originals.coco_file(
-        root / "a.json", huge, {1: "head"}, [originals.annotation(k, 1, originals.box(2, 2, 6, 6)) for k in names]
+        root / "a.json",
+        huge,
+        {1: "head"},
+        [originals.annotation(k, 1, originals.box(2, 2, 6, 6)) for k in names],
     )
     with pytest.raises(UserError, match=r"0\.jpg is 40 x 30, and .*a\.json says 10000000 x 10000000"):
         prepare()
@@ -358,13 +372,18 @@ def test_an_image_that_claims_to_be_huge_is_refused_before_anything_is_drawn(ori
     [
         (lambda t: [], "is no COCO annotation: it has no list 'images'"),
         (lambda t: {**t, "annotations": {}}, "has no list 'annotations'"),
-        (lambda t: {"shapes": [], "imagePath": "a.jpg"}, "looks like LabelMe's: counterpart data prepare labelme"),
+        (
+            lambda t: {"shapes": [], "imagePath": "a.jpg"},
+            "looks like LabelMe's: counterpart data prepare labelme",
+        ),
         (lambda t: {**t, "images": [*t["images"], t["images"][0]]}, "two of its images have the id 1"),
         (lambda t: {**t, "annotations": []}, "nothing in the source can become a sample"),
         (lambda t: {**t, "categories": [{"id": 1, "name": 5}]}, "has name 5, which is no str"),
     ],
 )
-def test_files_of_the_wrong_shape_are_refused_before_anything_is_written(damage, words, originals, prepare, tmp_path):
+def test_files_of_the_wrong_shape_are_refused_before_anything_is_written(
+    damage, words, originals, prepare, tmp_path
+):
     root = tmp_path / "source"
     names = folders(root, originals)
     path = root / "a.json"
@@ -381,7 +400,9 @@ def test_a_class_that_cannot_be_in_every_split_is_refused(originals, prepare, tm
     names = folders(root, originals)
     rows = [originals.annotation(k, 1, originals.box(2, 2, 6, 6)) for k in (1, 2, 3, 4)]
     originals.coco_file(root / "a.json", names, {1: "head"}, rows)
-    with pytest.raises(UserError, match=r"The class 'dog' has one image, and needs one for training and one for test"):
+    with pytest.raises(
+        UserError, match=r"The class 'dog' has one image, and needs one for training and one for test"
+    ):
         prepare()
     (root / "images" / "rat").mkdir()
     rows.append(originals.annotation(5, 1, originals.box(2, 2, 6, 6)))
@@ -397,13 +418,19 @@ def test_a_class_that_cannot_be_in_every_split_is_refused(originals, prepare, tm
 
 def test_a_category_that_no_annotation_has_is_no_object(originals, prepare, tmp_path):
     originals.coco(tmp_path / "source")
-    with pytest.raises(UserError, match=r"--objects: no annotation is of the category 'buss'\. Did you mean 'bus'"):
+    with pytest.raises(
+        UserError, match=r"--objects: no annotation is of the category 'buss'\. Did you mean 'bus'"
+    ):
         prepare(objects=("buss",))
-    with pytest.raises(UserError, match=r"--classes flder: expected folder, object, or a CSV .*Did you mean 'folder'"):
+    with pytest.raises(
+        UserError, match=r"--classes flder: expected folder, object, or a CSV .*Did you mean 'folder'"
+    ):
         prepare(classes="flder")
     with pytest.raises(UserError, match=r"--names has no effect on coco"):
         prepare(names=Path("x.csv"))
-    with pytest.raises(UserError, match=r"--split source: the source has train, val and test.* for no images"):
+    with pytest.raises(
+        UserError, match=r"--split source: the source has train, val and test.* for no images"
+    ):
         prepare(split="source")
 
 
@@ -415,9 +442,14 @@ def test_photographs_turned_by_exif_are_stored_as_they_were_annotated(originals,
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees: shown as 30 x 40
     image.save(path, exif=exif)
-    rows = {k: {"file_name": name, **({"width": 30, "height": 40} if k == 1 else {})} for k, name in names.items()}
+    rows = {
+        k: {"file_name": name, **({"width": 30, "height": 40} if k == 1 else {})} for k, name in names.items()
+    }
     originals.coco_file(
-        root / "a.json", rows, {1: "head"}, [originals.annotation(k, 1, originals.box(2, 20, 6, 9)) for k in names]
+        root / "a.json",
+        rows,
+        {1: "head"},
+        [originals.annotation(k, 1, originals.box(2, 20, 6, 9)) for k in names],
     )
     _, target = prepare()
     turned, mask = samples(target)["cat/0.png"]

@@ -84,6 +84,10 @@ def plan(source: Path, options: Options) -> Plan:
         UserError: folders or the table are missing or wrong, masks are damaged or have values without a name, or
             classes cannot be told.
     """
+    if options.classes == "object":
+        raise UserError(
+            "--classes object: masks have no objects. Say folder, or a CSV with lines 'image,class'."
+        )
     images_root, masks_root = _folder(source, IMAGE_FOLDERS), _folder(source, MASK_FOLDERS)
     table = read_names(options.names.expanduser() if options.names else _table_in(source, options))
     pairs, bare, strangers = _pairs(images_root, masks_root, options)
@@ -286,10 +290,6 @@ def _pairs(images_root: Path, masks_root: Path, options: Options) -> tuple[dict[
 
 
 def _labels(source: Path, images: Sequence[Path], options: Options) -> dict[Path, str | None]:
-    if options.classes == "object":
-        raise UserError(
-            "--classes object: masks have no objects. Say folder, or a CSV with lines 'image,class'."
-        )
     places = {image: image.relative_to(source).as_posix() for image in images}
     if options.classes not in (None, "folder"):
         assert options.classes is not None

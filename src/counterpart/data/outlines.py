@@ -50,8 +50,8 @@ def box_of(outline: object, height: int, width: int) -> Box:
     """
     if isinstance(outline, Circle):
         x, y, radius = outline
-        if not np.isfinite(outline).all() or radius < 0:
-            raise ValueError("a circle that is not finite")
+        if not np.abs(outline).max() <= coco.FAR * (height + width):
+            raise ValueError(f"a circle that reaches more than {coco.FAR} times the size of the image away")
         top, left, bottom, right = y - radius, x - radius, y + radius, x + radius
     else:
         top, left, bottom, right = coco.extent(outline, height, width)
