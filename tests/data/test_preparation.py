@@ -239,6 +239,31 @@ def test_groups_stay_together(split):
     assert [splits[i] for i in order] == mixed
 
 
+def test_drawn_splits_of_a_users_data_have_every_class_and_share_no_photograph():
+    plan = plans.Plan("x", {}, {}, lambda unit: None, [], int, None, split="photograph")
+    rows = [{"class": "ab"[i % 2], "photograph": f"p{i // 2}", "image": str(i)} for i in range(400)]
+    rows += [{"class": "rare", "photograph": f"r{i}", "image": f"r{i}"} for i in range(3)]
+    rows += [{"class": "rare", "photograph": "p7", "image": "r"}]
+    splits = assign(rows, plan, Options())
+    where = {}
+    for row, split in zip(rows, splits, strict=True):
+        assert where.setdefault(row["photograph"], split) == split
+    counts = Counter((row["class"], split) for row, split in zip(rows, splits, strict=True))
+    assert counts["rare", "val"] == counts["rare", "test"] == 1
+    assert counts["rare", "train"] == 2
+    for label in "ab":
+        assert counts[label, "val"] == pytest.approx(20, abs=1)
+        assert counts[label, "test"] == pytest.approx(20, abs=1)
+    assert assign(rows, plan, Options(seed=1)) != splits
+    order = np.random.default_rng(0).permutation(len(rows))
+    assert assign([rows[i] for i in order], plan, Options()) == [splits[i] for i in order]
+    two = [{"class": name[0], "photograph": name, "image": ""} for name in ("a0", "a1", "b0", "b1", "b2")]
+    assert Counter(assign(two, plan, Options())) == {
+        "train": 3,
+        "test": 2,
+    }  # "a" has none for val, so nothing has
+
+
 def test_ids_that_come_twice_are_refused(source, tmp_path):
     root = source("part-imagenet")
     for split in ("train", "val"):

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..errors import UserError
 from . import coco
-from .marked import Mark, Picture, plan_pictures
+from .marked import plan_pictures
+from .marks import Mark, Picture
 from .plans import Options, Plan
 from .sources import class_in, json_files, list_images, refuse_empty_classes, split_in, split_of_file
 

@@ -8,10 +8,11 @@ from pathlib import Path, PurePosixPath
 from .. import progress
 from ..errors import UserError
 from ..parsing import read_json
-from .marked import Mark, Picture, plan_pictures
+from .marked import plan_pictures
+from .marks import Mark, Picture
 from .outlines import Circle
 from .plans import Options, Plan
-from .sources import Images, class_in, json_files, list_images, refuse_empty_classes, split_in
+from .sources import SourceImages, class_in, json_files, list_images, refuse_empty_classes, split_in
 from .upright import upright_size
 
 KINDS = ("polygon", "rectangle", "circle")
@@ -56,7 +57,7 @@ def plan(source: Path, options: Options) -> Plan:
     return made
 
 
-def _read(file: Path, images: Images, refused: list[str]) -> Picture:
+def _read(file: Path, images: SourceImages, refused: list[str]) -> Picture:
     """Read a file. Shapes that are wrong are refused; ``refused`` takes a line for each.
 
     Raises:

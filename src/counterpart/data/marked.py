@@ -1,25 +1,24 @@
 """Photographs with outlines of parts, and perhaps of the objects that they belong to: from annotations to samples.
 
-Files of annotation tools are read elsewhere (``coco_parts``, ``labelme``) as ``Picture``s of ``Mark``s. Here it is
-decided which marks are objects and which are parts, whose part each is, what class everything has, and how parts are
-numbered.
+Here it is decided what class everything has, how parts are numbered, what is cut out and what is left out.
 """
 
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool
 
-from ..errors import UserError, nearest
+from ..errors import UserError
 from ..seeding import derive
 from .crops import Box, cut, square_region
-from .outlines import area, box_of, draw, points_within, share_within, union
+from .marks import BACKGROUND, Arranged, Mark, Picture, arrange, object_categories
+from .outlines import area, box_of, draw
 from .parts import MOST
 from .plans import Extracted, Options, Plan, Sample
 from .sources import (
@@ -35,67 +34,17 @@ from .upright import read_upright
 
 # Words that tools and people write where a category belongs to nothing, and for what is no part.
 VAGUE = {"", "none", "null", "default", "undefined", "object", "objects", "part", "parts", "thing", "stuff"}
-BACKGROUND = {"background", "_background_", "__background__", "bg"}
-WITHIN = 0.5  # the least share of a part's box that lies in the box of its object
-
-
-@dataclass(frozen=True)
-class Mark:
-    """An outline with a name.
-
-    Attributes:
-        said: what messages call it, such as "a.json: annotation 7".
-        category: its name.
-        outline: a ``Circle``, or a segmentation as COCO has it.
-        broader: the category that its category belongs to, if the file says.
-        number: what other marks of its picture call it by.
-        parent: the number of the mark that it is a part of.
-        members: the numbers of the marks that are parts of it.
-        group: marks of an object and its parts have the same.
-    """
-
-    said: str
-    category: str
-    outline: Any
-    broader: str = ""
-    number: str | None = None
-    parent: str | None = None
-    members: tuple[str, ...] = ()
-    group: str | None = None
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A photograph and its marks, in their order: later ones are painted over earlier ones.
-
-    Attributes:
-        place: the path of the image in the source, or of the annotation that holds it.
-        image: the file; None where it is missing.
-        size: height and width, as the annotation has them.
-        marks: what was drawn on it.
-        said: the annotation file.
-        split: train, val or test, if the source says.
-        folder: the class whose folder it lies in, if it lies in one.
-    """
-
-    place: PurePosixPath
-    image: Path | None
-    size: tuple[int, int]
-    marks: Sequence[Mark]
-    said: str
-    split: str | None = None
-    folder: str | None = None
 
 
 class Painted(NamedTuple):
     """A part to be painted: its id, and the object of the unit that it belongs to."""
 
     part: int
-    thing: int
+    subject: int
     mark: Mark
 
 
-class Thing(NamedTuple):
+class Subject(NamedTuple):
     """An object that becomes a sample: what is cut out, or the whole photograph."""
 
     label: str
@@ -103,24 +52,13 @@ class Thing(NamedTuple):
     box: Box | None
 
 
-class Unit(NamedTuple):
+class MarkedPhotograph(NamedTuple):
     """A photograph to be worked on."""
 
     picture: Picture
     paints: list[Painted]
-    things: list[Thing]
+    subjects: list[Subject]
     seed: int
-
-
-class _Sorted(NamedTuple):
-    """A picture's marks, sorted: its things (class, and box if it is cut out), and its parts with the thing of each.
-
-    What is marked as background belongs to no thing: -1.
-    """
-
-    picture: Picture
-    things: list[tuple[str, Box | None]]
-    parts: list[tuple[Mark, int]]
 
 
 def plan_pictures(name: str, pictures: Sequence[Picture], refused: Sequence[str], options: Options) -> Plan:
@@ -150,10 +88,10 @@ def plan_pictures(name: str, pictures: Sequence[Picture], refused: Sequence[str]
     if bare := sum(not picture.marks for picture in pictures):
         left_out["without annotations"] = bare
     pictures = [picture for picture in pictures if picture.marks]
-    objects = _object_categories(pictures, options)
+    objects = object_categories(pictures, options)
     labels, told_by = _labels(pictures, objects, options)
     arranged = [
-        _arranged(picture, labels[picture.place.as_posix()], objects, refusals)
+        arrange(picture, labels[picture.place.as_posix()], objects, refusals)
         for picture in pictures
         if labels[picture.place.as_posix()] is not None or told_by in ("object", "broader")
     ]
@@ -165,7 +103,7 @@ def plan_pictures(name: str, pictures: Sequence[Picture], refused: Sequence[str]
         first = f" The first of {len(refusals):,} refused annotations: {refusals[0]}." if refusals else ""
         raise UserError(f"{name}: nothing in the source can become a sample.{first}")
     split = check_splits(
-        [(thing.label, unit.picture.split) for unit in units.values() for thing in unit.things], options
+        [(subject.label, unit.picture.split) for unit in units.values() for subject in unit.subjects], options
     )
     return Plan(
         name=name,
@@ -181,7 +119,7 @@ def plan_pictures(name: str, pictures: Sequence[Picture], refused: Sequence[str]
             said_of_splits(split, options),
         ],
         split=split,
-        identity=identity(told_by, names, [thing for unit in units.values() for thing in unit.things]),
+        identity=identity(told_by, names, [subject for unit in units.values() for subject in unit.subjects]),
         left_out=left_out,
         refused=refusals,
     )
@@ -196,7 +134,7 @@ def identity(told_by: str, names: object, samples: Sequence[Sequence[object]]) -
     }
 
 
-def extract(unit: Unit) -> Extracted:
+def extract(unit: MarkedPhotograph) -> Extracted:
     """Make the samples of a photograph.
 
     Raises:
@@ -214,22 +152,24 @@ def extract(unit: Unit) -> Extracted:
         covered = _drawn(paint.mark, height, width, refused)
         if covered is not None:
             mask[covered] = paint.part
-            seen.add(paint.thing)
+            seen.add(paint.subject)
     samples, left_out = [], Counter[str]()
-    for number, thing in enumerate(unit.things):
+    for number, subject in enumerate(unit.subjects):
         if number not in seen:
             left_out["without parts"] += 1
             continue
         place = picture.place.as_posix()
-        if thing.box is None:
+        if subject.box is None:
             samples.append(
-                Sample(thing.name, thing.label, place, image.as_stored, mask, source=picture.split)
+                Sample(subject.name, subject.label, place, image.as_stored, mask, source=picture.split)
             )
             continue
-        draws = np.random.default_rng(derive(unit.seed, f"{thing.label}/{thing.name}")).random(2)
-        region = square_region(thing.box, draws)
+        draws = np.random.default_rng(derive(unit.seed, f"{subject.label}/{subject.name}")).random(2)
+        region = square_region(subject.box, draws)
         crop = cut(image.pixels, region)
-        samples.append(Sample(thing.name, thing.label, place, crop, cut(mask, region), source=picture.split))
+        samples.append(
+            Sample(subject.name, subject.label, place, crop, cut(mask, region), source=picture.split)
+        )
     return Extracted(samples, left_out, refused)
 
 
@@ -252,40 +192,6 @@ def _sound(picture: Picture, refused: list[str]) -> Picture:
         else:
             sound.append(mark)
     return replace(picture, marks=sound)
-
-
-def _object_categories(pictures: Sequence[Picture], options: Options) -> set[str]:
-    """The categories that are whole objects, by the options, or by links between marks or between categories."""
-    names = {mark.category for picture in pictures for mark in picture.marks}
-    if options.objects:
-        for name in options.objects:
-            if name not in names:
-                raise UserError(
-                    f"--objects: no annotation is of the category {name!r}. {nearest(name, names)}"
-                )
-        return set(options.objects)
-    objects: set[str] = set()
-    for picture in pictures:
-        parents = _parents(picture.marks)
-        objects.update(picture.marks[k].category for k in parents.values() if k not in parents)
-    broader = {mark.category: mark.broader for picture in pictures for mark in picture.marks}
-    ordered = set(broader.values()) & names
-    objects.update(name for name in ordered if broader[name] not in names or broader[name] == name)
-    objects.update(name for name, over in broader.items() if over.casefold() in ("object", "objects"))
-    return objects
-
-
-def _parents(marks: Sequence[Mark]) -> dict[int, int]:
-    """Which mark each is a part of, by position, as far as links say."""
-    position = {mark.number: k for k, mark in enumerate(marks) if mark.number is not None}
-    parents = {}
-    for k, mark in enumerate(marks):
-        if mark.parent is not None and position.get(mark.parent, k) != k:
-            parents[k] = position[mark.parent]
-        for member in mark.members:
-            if position.get(member, k) != k:
-                parents.setdefault(position[member], k)
-    return parents
 
 
 def _labels(
@@ -320,77 +226,13 @@ def _labels(
     return by_folder, "folder"
 
 
-def _arranged(picture: Picture, label: str | None, objects: set[str], refused: list[str]) -> _Sorted:
-    """Sort a picture's marks into things and their parts.
-
-    Args:
-        picture: whose outlines can be placed.
-        label: its class; None where each object has that of its category.
-        objects: the categories that are objects.
-        refused: takes a line for each part of nothing.
-    """
-    marks = picture.marks
-    boxes = [box_of(mark.outline, *picture.size) for mark in marks]
-    whole = [k for k, mark in enumerate(marks) if mark.category in objects]
-    parents, numbers = _parents(marks), {mark.number for mark in marks}
-    around = {k: [boxes[k]] for k in whole}  # of each object: its box, and those of its parts
-    by_name: dict[str, list[Box]] = {}  # the same where objects are not marked
-    owners: list[tuple[Mark, int | str]] = []
-    for k, mark in enumerate(marks):
-        if k in around:
-            continue
-        if mark.category.casefold() in BACKGROUND:
-            owners.append((mark, -1))
-        elif mark.parent is not None and mark.parent not in numbers:
-            refused.append(f"{mark.said} is a part of {mark.parent}, which is no annotation of its image")
-        elif not objects:
-            name = mark.broader if label is None else label
-            by_name.setdefault(name, []).append(boxes[k])
-            owners.append((mark, name))
-        elif (owner := _owner(k, marks, boxes, whole, parents)) is None:
-            refused.append(f"{mark.said} lies in none of the objects of its image")
-        else:
-            around[owner].append(boxes[k])
-            owners.append((mark, owner))
-    things: list[tuple[str, Box | None]] = [
-        (marks[k].category if label is None else label, union(of_object)) for k, of_object in around.items()
-    ]
-    things += [(name, union(of_name) if len(by_name) > 1 else None) for name, of_name in by_name.items()]
-    keys: list[int | str] = [*around, *by_name]
-    place = {key: n for n, key in enumerate(keys)}
-    return _Sorted(picture, things, [(mark, place.get(owner, -1)) for mark, owner in owners])
-
-
-def _owner(
-    k: int, marks: Sequence[Mark], boxes: Sequence[Box], whole: Sequence[int], parents: Mapping[int, int]
-) -> int | None:
-    """The object that a mark is a part of: by links, else by its group, else the one that it lies in."""
-    place, passed = k, {k}
-    while place in parents and parents[place] not in passed:
-        place = parents[place]
-        passed.add(place)
-        if place in whole:
-            return place
-    mark = marks[k]
-    candidates = [n for n in whole if marks[n].group == mark.group] if mark.group is not None else []
-    if len(candidates) == 1:
-        return candidates[0]
-    candidates = candidates or [n for n in whole if marks[n].category == mark.broader] or list(whole)
-    around = [n for n in candidates if share_within(boxes[k], boxes[n]) >= WITHIN]
-    return max(
-        around,
-        key=lambda n: (points_within(mark.outline, boxes[k], marks[n].outline), -area(boxes[n]), -n),
-        default=None,
-    )
-
-
-def _numbered(arranged: Sequence[_Sorted]) -> dict[str, dict[str, int]]:
+def _numbered(arranged: Sequence[Arranged]) -> dict[str, dict[str, int]]:
     """Number the parts of all classes from 1 on, in the order of their names."""
     seen: dict[str, set[str]] = {}
-    for _, things, parts in arranged:
-        for mark, thing in parts:
-            if thing >= 0:
-                seen.setdefault(things[thing][0], set()).add(mark.category)
+    for _, subjects, parts in arranged:
+        for mark, subject in parts:
+            if subject >= 0:
+                seen.setdefault(subjects[subject][0], set()).add(mark.category)
     return number_parts(seen)
 
 
@@ -410,36 +252,38 @@ def number_parts(seen: Mapping[str, set[str]]) -> dict[str, dict[str, int]]:
 
 
 def _units(
-    arranged: Sequence[_Sorted],
+    arranged: Sequence[Arranged],
     names: Mapping[str, Mapping[str, int]],
     options: Options,
     left_out: Counter[str],
-) -> dict[str, Unit]:
+) -> dict[str, MarkedPhotograph]:
     """Make the units: for each picture what is painted, and the samples that it gives."""
     used: set[str] = set()
     units = {}
-    for picture, things, parts in arranged:
-        with_parts = sorted({thing for _, thing in parts if thing >= 0})
-        if bare := len(things) - len(with_parts):
+    for picture, subjects, parts in arranged:
+        with_parts = sorted({subject for _, subject in parts if subject >= 0})
+        if bare := len(subjects) - len(with_parts):
             left_out["without parts"] += bare
         chosen = with_parts
         if options.largest and len(chosen) > 1:
             left_out["smaller than another"] += len(chosen) - 1
-            chosen = [max(chosen, key=lambda k: (_size(things[k][1]), -k))]
+            chosen = [max(chosen, key=lambda k: (_size(subjects[k][1]), -k))]
         if not chosen:
             continue
         paints = [
-            Painted(names[things[thing][0]][mark.category] if thing >= 0 else 0,
-                    chosen.index(thing) if thing in chosen else -1, mark)
-            for mark, thing in parts
+            Painted(names[subjects[subject][0]][mark.category] if subject >= 0 else 0,
+                    chosen.index(subject) if subject in chosen else -1, mark)
+            for mark, subject in parts
         ]  # fmt: skip
         samples = []
         for k in chosen:
-            label, box = things[k]
+            label, box = subjects[k]
             name = sample_name(picture.place, label)
             name = unused(f"{name}_{k + 1}" if len(with_parts) > 1 else name, label, used)
-            samples.append(Thing(label, name, box))
-        units[picture.place.as_posix()] = Unit(replace(picture, marks=()), paints, samples, options.seed)
+            samples.append(Subject(label, name, box))
+        units[picture.place.as_posix()] = MarkedPhotograph(
+            replace(picture, marks=()), paints, samples, options.seed
+        )
     return units
 
 

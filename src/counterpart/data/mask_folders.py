@@ -19,7 +19,7 @@ from ..errors import UserError
 from .decoding import DAMAGED, WORKERS
 from .folder_layout import class_folders, image_files, visible_files
 from .marked import identity, number_parts
-from .name_tables import LINES, NameTable, Value, packed, read_names, shown
+from .name_tables import LINES, NameTable, PixelValue, packed, read_names, shown
 from .parts_folder import MASK_SUFFIXES
 from .plans import Extracted, Options, Plan, Sample
 from .sources import (
@@ -64,7 +64,7 @@ refused, by its file and the value, before anything is written.
 The class is the folder of the image; --classes FILE.csv (lines "image,class") says otherwise."""
 
 
-class Masked(NamedTuple):
+class MaskedPhotograph(NamedTuple):
     """A unit of the preparation: a photograph and its mask, and what each value of it becomes."""
 
     place: PurePosixPath
@@ -73,7 +73,7 @@ class Masked(NamedTuple):
     label: str
     name: str
     split: str | None
-    ids: Mapping[Value, int]
+    ids: Mapping[PixelValue, int]
     table: NameTable
 
 
@@ -106,14 +106,14 @@ def plan(source: Path, options: Options) -> Plan:
             f"No mask of the class {without[0]!r} shows a part that {table.path} names: mend the table or the masks."
         )
     numbers = number_parts(parts)
-    units: dict[str, Masked] = {}
+    units: dict[str, MaskedPhotograph] = {}
     used: set[str] = set()
     for image in wanted:
         label = str(labels[image])
         place = PurePosixPath(image.relative_to(source).as_posix())
         name = unused(sample_name(place, label), label, used)
         ids = {value: numbers[label].get(part, 0) if part else 0 for value, part in table.names.items()}
-        units[place.as_posix()] = Masked(
+        units[place.as_posix()] = MaskedPhotograph(
             place, image, pairs[image], label, name, split_in(place.parent.parts), ids, table
         )
     if not units:
@@ -148,7 +148,7 @@ def plan(source: Path, options: Options) -> Plan:
     return made
 
 
-def extract(unit: Masked) -> Extracted:
+def extract(unit: MaskedPhotograph) -> Extracted:
     """Make the sample of a photograph.
 
     Raises:
@@ -200,10 +200,10 @@ def read_values(path: Path, table: NameTable) -> Int[np.ndarray, "h w"]:
     return np.asarray(red)
 
 
-def _values(masks: Sequence[Path], table: NameTable) -> list[frozenset[Value]]:
+def _values(masks: Sequence[Path], table: NameTable) -> list[frozenset[PixelValue]]:
     """The values that each mask has, all of which have names."""
 
-    def look(mask: Path) -> frozenset[Value]:
+    def look(mask: Path) -> frozenset[PixelValue]:
         values = read_values(mask, table)
         different = np.unique(values).tolist()
         _refuse_unknown(mask, different, values, table)
@@ -217,7 +217,9 @@ def _values(masks: Sequence[Path], table: NameTable) -> list[frozenset[Value]]:
     return seen
 
 
-def _refuse_unknown(mask: Path, different: Sequence[Value], values: np.ndarray, table: NameTable) -> None:
+def _refuse_unknown(
+    mask: Path, different: Sequence[PixelValue], values: np.ndarray, table: NameTable
+) -> None:
     unknown = [value for value in different if value not in table.names]
     if not unknown:
         return

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ..errors import UserError
 from ..parsing import read_json
-from .marked import BACKGROUND
+from .marks import BACKGROUND
 
-Value: TypeAlias = int  # of a pixel: a number, or a colour as red * 65536 + green * 256 + blue
+PixelValue: TypeAlias = int  # of a pixel: a number, or a colour as red * 65536 + green * 256 + blue
 Colour: TypeAlias = tuple[int, int, int]
 LINES = "lines such as '1,wheel' or '255,0,0,wheel'"
 
@@ -27,7 +27,7 @@ class NameTable(NamedTuple):
     """
 
     path: Path
-    names: Mapping[Value, str | None]
+    names: Mapping[PixelValue, str | None]
     colours: bool
 
 
@@ -43,7 +43,7 @@ def read_names(path: Path) -> NameTable:
         problem = "names ids and colours" if kinds else "names no value"
         raise UserError(f"{path} {problem}: expected {LINES}, all of one kind.")
     colours = kinds.pop()
-    names: dict[Value, str | None] = {}
+    names: dict[PixelValue, str | None] = {}
     for key, name in entries:
         numbers = key if isinstance(key, tuple) else (key,)
         if not all(0 <= number <= (255 if colours else 65_535) for number in numbers):
@@ -146,7 +146,7 @@ def packed(red: Any, green: Any, blue: Any) -> Any:
     return red * 65_536 + green * 256 + blue
 
 
-def shown(value: Value, colours: bool) -> str:
+def shown(value: PixelValue, colours: bool) -> str:
     """A value in words."""
     if not colours:
         return f"the value {value}"

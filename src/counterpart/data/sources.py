@@ -21,7 +21,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Images:
+class SourceImages:
     """The image files of a source, by their names, and the names of the folders that hold them."""
 
     root: Path
@@ -52,8 +52,8 @@ class Images:
         split = split_of_file(beside, self.root)
         ending = [path for path in ending if split in (None, split_in(path.parent.parts) or split)]
         if near:
-            own = _telling(beside.relative_to(self.root).parent.parts)
-            ending = [path for path in ending if _telling(path.parent.parts)[: len(own)] == own]
+            around = _telling(beside.relative_to(self.root).parent.parts)
+            ending = [path for path in ending if _telling(path.parent.parts)[: len(around)] == around]
         if len(ending) > 1:
             here = [path for path in ending if (self.root / path).parent == beside.parent]
             ending = here or [path for path in ending if split and split_in(path.parent.parts)] or ending
@@ -65,7 +65,7 @@ class Images:
         return self.root / ending[0] if ending else None
 
 
-def list_images(root: Path) -> Images:
+def list_images(root: Path) -> SourceImages:
     """Look up all images in a folder and below it; hidden ones are passed over."""
     by_name: dict[str, list[PurePosixPath]] = {}
     folders: set[str] = set()
@@ -73,7 +73,7 @@ def list_images(root: Path) -> Images:
         relative = PurePosixPath(path.relative_to(root).as_posix())
         by_name.setdefault(relative.name, []).append(relative)
         folders.update(relative.parent.parts)
-    return Images(root, by_name, frozenset(folders))
+    return SourceImages(root, by_name, frozenset(folders))
 
 
 def json_files(root: Path) -> list[Path]:
