@@ -236,7 +236,7 @@ def test_a_folder_without_files_and_a_target_within_are_refused(animals, prepare
         prepare(classes="object")
 
 
-def test_a_table_of_classes_leaves_out_and_names_what_does_not_fit(animals, prepare, tmp_path):
+def test_a_table_of_classes_leaves_out_and_names_what_does_not_fit(animals, originals, prepare, tmp_path):
     animals([("head", SQUARE)])
     table = tmp_path / "classes.csv"
     lines = [f"{label}/{n}.jpg;{kind}" for label, kind in (("cat", "pet"), ("dog", "")) for n in range(3)]
@@ -245,14 +245,19 @@ def test_a_table_of_classes_leaves_out_and_names_what_does_not_fit(animals, prep
     assert read_table(target) == {"pet": {"head": 1}}
     assert done.left_out == {"with an empty class": 3}
     assert {path.name for path in target.glob("images/*/pet/*")} == {"cat_0.jpg", "cat_1.jpg", "cat_2.jpg"}
+    originals.photograph(tmp_path / "source" / "rat" / "0.jpg", 7)  # nobody annotated it
+    (tmp_path / "target").rename(tmp_path / "first")
+    table.write_text("\n".join([*lines, "rat/0.jpg;"]))
+    assert prepare(classes=str(table))[0].total == 3
     other = {"classes": str(table), "seed": 1}
     for text, words in (
         ("\n".join(lines[1:]), r"has no line for 1 of the images \(cat/0\.jpg\)"),
         (
             "\n".join([*lines, "bus.jpg;bus"]),
-            r"names 1 images that are not annotated or not there \(bus\.jpg\)",
+            r"names 1 images that are not there \(bus\.jpg\)",
         ),
         ("\n".join([*lines, "cat/0.jpg;rat"]), r"gives cat/0\.jpg two classes, 'pet' and 'rat'"),
+        ("\n".join([*lines, "rat/0.jpg;rat"]), r"has the class 'rat', of which no image is annotated"),
         ("cat/0.jpg", r"expected lines such as"),
         ("", r"names no image"),
         ("\n".join(lines).replace("pet", "../up"), r"The class '\.\./up' cannot be the name of a folder"),

@@ -51,7 +51,7 @@ def plan(source: Path, options: Options) -> Plan:
                 raise UserError(f"{picture.image} is in {pictures[key].said} and again in {file}.")
             pictures[key] = picture
             bar.advance(1)
-    made = plan_pictures("labelme", [pictures[key] for key in sorted(pictures)], refused, options)
+    made = plan_pictures("labelme", [pictures[key] for key in sorted(pictures)], refused, images, options)
     if options.classes in (None, "folder"):
         refuse_empty_classes(source, made.names)
     return made

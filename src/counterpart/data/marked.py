@@ -22,6 +22,7 @@ from .outlines import area, box_of, draw
 from .parts import MOST
 from .plans import Extracted, Options, Plan, Sample
 from .sources import (
+    SourceImages,
     check_class_name,
     check_splits,
     classes_by_table,
@@ -61,13 +62,16 @@ class MarkedPhotograph(NamedTuple):
     seed: int
 
 
-def plan_pictures(name: str, pictures: Sequence[Picture], refused: Sequence[str], options: Options) -> Plan:
+def plan_pictures(
+    name: str, pictures: Sequence[Picture], refused: Sequence[str], there: SourceImages, options: Options
+) -> Plan:
     """Plan what there is to prepare.
 
     Args:
         name: of the preparation.
         pictures: what the source holds, in an order that does not depend on the file system.
         refused: annotations that have been refused, a line each.
+        there: all images of the source.
         options: how the data set is prepared.
 
     Raises:
@@ -89,7 +93,7 @@ def plan_pictures(name: str, pictures: Sequence[Picture], refused: Sequence[str]
         left_out["without annotations"] = bare
     pictures = [picture for picture in pictures if picture.marks]
     objects = object_categories(pictures, options)
-    labels, told_by = _labels(pictures, objects, options)
+    labels, told_by = _labels(pictures, objects, there, options)
     arranged = [
         arrange(picture, labels[picture.place.as_posix()], objects, refusals)
         for picture in pictures
@@ -195,7 +199,7 @@ def _sound(picture: Picture, refused: list[str]) -> Picture:
 
 
 def _labels(
-    pictures: Sequence[Picture], objects: set[str], options: Options
+    pictures: Sequence[Picture], objects: set[str], there: SourceImages, options: Options
 ) -> tuple[dict[str, str | None], str]:
     """The class of each picture, and where classes come from: object, broader, folder or table."""
     places = [picture.place.as_posix() for picture in pictures]
@@ -215,7 +219,8 @@ def _labels(
         )
     if options.classes not in (None, "folder"):
         assert options.classes is not None
-        return classes_by_table(places, Path(options.classes), allow_missing=options.allow_missing), "table"
+        table, missing = Path(options.classes), options.allow_missing
+        return classes_by_table(places, table, there.places(), allow_missing=missing), "table"
     by_folder = {picture.place.as_posix(): picture.folder for picture in pictures}
     if lost := [place for place, label in by_folder.items() if label is None]:
         raise UserError(

@@ -91,7 +91,8 @@ def plan(source: Path, options: Options) -> Plan:
     images_root, masks_root = _folder(source, IMAGE_FOLDERS), _folder(source, MASK_FOLDERS)
     table = read_names(options.names.expanduser() if options.names else _table_in(source, options))
     pairs, bare, strangers = _pairs(images_root, masks_root, options)
-    labels = _labels(source, list(pairs), options)
+    there = [path.relative_to(source).as_posix() for path in image_files(images_root)]
+    labels = _labels(source, list(pairs), there, options)
     wanted = [image for image in pairs if labels[image] is not None]
     seen = _values([pairs[image] for image in wanted], table)
     parts: dict[str, set[str]] = {}
@@ -291,12 +292,14 @@ def _pairs(images_root: Path, masks_root: Path, options: Options) -> tuple[dict[
     return pairs, len(images) - len(pairs), len(strangers)
 
 
-def _labels(source: Path, images: Sequence[Path], options: Options) -> dict[Path, str | None]:
+def _labels(
+    source: Path, images: Sequence[Path], there: Sequence[str], options: Options
+) -> dict[Path, str | None]:
     places = {image: image.relative_to(source).as_posix() for image in images}
     if options.classes not in (None, "folder"):
         assert options.classes is not None
         table = classes_by_table(
-            places.values(), Path(options.classes).expanduser(), allow_missing=options.allow_missing
+            places.values(), Path(options.classes), there, allow_missing=options.allow_missing
         )
         return {image: table[place] for image, place in places.items()}
     labels = {image: class_in(PurePosixPath(place)) for image, place in places.items()}

@@ -64,6 +64,10 @@ class SourceImages:
             )
         return self.root / ending[0] if ending else None
 
+    def places(self) -> list[str]:
+        """The paths of all images, relative to the source."""
+        return [path.as_posix() for paths in self.by_name.values() for path in paths]
+
 
 def list_images(root: Path) -> SourceImages:
     """Look up all images in a folder and below it; hidden ones are passed over."""
@@ -173,23 +177,27 @@ def read_rows(path: Path) -> list[list[str]]:
 
 
 def classes_by_table(
-    images: Iterable[str], path: Path, *, allow_missing: bool = False
+    images: Iterable[str], path: Path, there: Iterable[str], *, allow_missing: bool = False
 ) -> dict[str, str | None]:
     """The class of each image by a table, None for one to be left out.
 
     A line of the table means the images whose path ends as its name does.
 
+    Args:
+        images: the annotated images.
+        path: the table.
+        there: all images of the source: the table may name those that nobody annotated.
+        allow_missing: it may also name images that are not there.
+
     Raises:
-        UserError: an image is in no line, or a line means no image.
+        UserError: an image is in no line, a line means no image, or a class has no annotated image.
     """
     table = read_classes(path)
     used: set[str] = set()
     labels: dict[str, str | None] = {}
     lost = []
     for image in images:
-        parts = PurePosixPath(image).parts
-        endings = ["/".join(parts[k:]) for k in range(len(parts))]
-        name = next((ending for ending in endings if ending in table), None)
+        name = _line_of(image, table)
         if name is None:
             lost.append(image)
             continue
@@ -200,12 +208,24 @@ def classes_by_table(
             f"{path} has no line for {len(lost):,} of the images ({some(lost)}): add them, with an empty class "
             "for those to be left out."
         )
+    used.update(name for image in there if (name := _line_of(image, table)) is not None)
     if (idle := sorted(set(table) - used)) and not allow_missing:
         raise UserError(
-            f"{path} names {len(idle):,} images that are not annotated or not there ({some(idle)}): mend it, or pass "
-            "--allow-missing."
+            f"{path} names {len(idle):,} images that are not there ({some(idle)}): mend it, or pass --allow-missing."
+        )
+    if empty := sorted(set(table.values()) - set(labels.values()) - {""}):
+        raise UserError(
+            f"{path} has the class {empty[0]!r}, of which no image is annotated: annotate some, or leave the class out "
+            "(an empty class leaves an image out)."
         )
     return labels
+
+
+def _line_of(image: str, table: Mapping[str, str]) -> str | None:
+    """The name in a table that means an image, the longest first; None if none does."""
+    parts = PurePosixPath(image).parts
+    endings = ("/".join(parts[k:]) for k in range(len(parts)))
+    return next((ending for ending in endings if ending in table), None)
 
 
 def some(names: Sequence[str]) -> str:
