@@ -135,6 +135,21 @@ def test_roboflow_splits_are_those_of_the_source(originals, prepare, tmp_path):
     assert sorted(path.name for path in other.glob("images/*/*/*.jpg")) == six
 
 
+def test_an_image_of_another_split_is_not_the_one_that_is_missing(originals, prepare, tmp_path):
+    root = tmp_path / "source"
+    for split in ("train", "valid"):
+        originals.photograph(root / split / f"{split}.jpg", 3)
+        names = {1: f"{split}.jpg", **({2: "valid.jpg"} if split == "train" else {})}
+        rows = [originals.annotation(k, 1, originals.box(3, 3, 6, 6)) for k in names]
+        originals.coco_file(
+            root / split / "a.json", names, {1: {"name": "nose", "supercategory": "cat"}}, rows
+        )
+    with pytest.raises(
+        UserError, match=r"1 images are annotated and not there, the first is valid\.jpg of .*train/a"
+    ):
+        prepare()
+
+
 LINKS = [
     *({key: 1} for key in ("parent_id", "parent", "parent_ann_id", "obj_ann_id", "object_id", "part_of")),
     {"attributes": {"parent_id": "1"}},

@@ -17,6 +17,7 @@ from jaxtyping import Bool
 from ..errors import UserError
 from ..seeding import derive
 from .crops import Box, cut, square_region
+from .decoding import SUFFIXES
 from .marks import BACKGROUND, Arranged, Mark, Picture, arrange, object_categories
 from .outlines import area, box_of, draw
 from .parts import MOST
@@ -81,7 +82,7 @@ def plan_pictures(
     if missing and not options.allow_missing:
         raise UserError(
             f"{len(missing):,} images are annotated and not there, the first is {missing[0].place} of "
-            f"{missing[0].said}. Put them there, or pass --allow-missing to leave them out."
+            f"{missing[0].said}. Put them there ({', '.join(SUFFIXES)}), or pass --allow-missing to leave them out."
         )
     refusals = list(refused)
     refusals += [

@@ -63,8 +63,9 @@ def prepare_named(
             raise UserError(f"--{field.name} has no effect on {name}: leave it out.")
     _check_classes(options.classes)
     if not source.is_dir():
+        instead = f": name the folder that it lies in, {source.parent}" if source.is_file() else ""
         raise UserError(
-            f"--source {source} is no folder. What belongs there: counterpart data describe {name}"
+            f"--source {source} is no folder{instead}. What belongs there: counterpart data describe {name}"
         )
     if source.resolve() == target.resolve():
         raise UserError(f"--target {target} is the source: name another folder.")
