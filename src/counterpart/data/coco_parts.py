@@ -32,10 +32,10 @@ Source folder: the JSON files and the images, wherever they lie in it, such as
   DIR/train/_annotations.coco.json  DIR/train/7.jpg              (Roboflow)
 
 What is made of it: every category is a part, and every photograph a sample, unless some categories are whole objects:
-those that --objects names, that other annotations name as their object (parent_id, obj_ann_id, object_id, group_id, ...
+those that --objects names, that other annotations name as their object (parent_id, obj_ann_id, object_id, ...
 also under "attributes"), or whose name is the supercategory of other categories. Then every object with parts becomes a
-sample, cropped as a square with a random margin of 0 to 10 % on every side, and has the parts that are linked to it, or
-else that lie in it. --largest takes one object of each photograph.
+sample, cropped as a square with a random margin of 0 to 10 % on every side, and has the parts that are linked to it,
+else those of its group_id, else those that lie in it. --largest takes one object of each photograph.
 The class is the object's category, or the supercategory of its parts, or the folder of the image, such as
 DIR/images/car/7.jpg; --classes folder, --classes object or --classes FILE.csv (lines "image,class") choose.
 Polygons and run lengths; boxes without an outline are filled. Where parts overlap, the later annotation is painted over
