@@ -22,6 +22,7 @@ ROWS = [
         "records",
         "devices",
         "statistics",
+        "part_colours",
         "part_maps",
         "renamed_settings",
     },

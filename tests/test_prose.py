@@ -16,8 +16,9 @@ PACKAGE = Path(counterpart.__file__).parent
 EMPTY_NAMES = {"one", "own", "found", "kept", "left"}
 # Where "left" is the opposite of right.
 GEOMETRY = {
-    "data/cityscapes_parts.py", "data/corruptions/filters.py", "data/corruptions/weather.py", "data/decoding.py",
-    "data/labels.py", "data/synthetic_parts.py", "data/transforms.py", "importance/masks.py",
+    "data/cityscapes_parts.py", "data/coco.py", "data/corruptions/filters.py", "data/corruptions/weather.py",
+    "data/crops.py", "data/decoding.py", "data/labels.py", "data/outlines.py", "data/synthetic_parts.py",
+    "data/transforms.py", "importance/masks.py",
 }  # fmt: skip
 
 

@@ -156,10 +156,108 @@ def pascal(root, per_class=10):
             mat(root, f"{label}_{number:02d}", [(label, whole, [(part, area(2, 2, 4 + number % 3, 4))])])
 
 
+def photograph(path, value, size=(40, 30)):
+    """An image in which red and green say where a pixel lies."""
+    width, height = size
+    pixels = np.full((height, width, 3), value % 256, dtype=np.uint8)
+    pixels[..., 0], pixels[..., 1] = 6 * np.arange(width), 8 * np.arange(height)[:, None]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, quality=95)
+
+
+def coco_file(path, images, categories, annotations):
+    """A file as CVAT writes it. images: {id: name or row}; categories: {id: name or row}; annotations: rows."""
+    rows = {
+        "licenses": [{"name": "", "id": 0, "url": ""}],
+        "info": {"contributor": "", "date_created": "", "description": "", "url": "", "version": "", "year": ""},
+        "categories": [
+            {"id": k, "name": v, "supercategory": ""} if isinstance(v, str) else {"id": k, **v}
+            for k, v in categories.items()
+        ],
+        "images": [
+            {"id": k, "width": 40, "height": 30, "license": 0, "flickr_url": "", "coco_url": "", "date_captured": 0}
+            | ({"file_name": v} if isinstance(v, str) else v)
+            for k, v in images.items()
+        ],
+        "annotations": [
+            {"id": k, "iscrowd": 0, "attributes": {"occluded": False}, **row}
+            for k, row in enumerate(annotations, start=1)
+        ],
+    }  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rows))
+
+
+def annotation(image, category, polygon, **more):
+    return {"image_id": image, "category_id": category, "segmentation": [polygon], **more}
+
+
+def coco(root, photographs=12):
+    """CVAT's layout: in each photograph a car with a wheel, linked, and a bus with a window, which lies in it."""
+    annotations = []
+    for number in range(1, photographs + 1):
+        photograph(root / "images" / f"{number:02d}.jpg", number)
+        first = len(annotations) + 1
+        annotations += [
+            annotation(number, 1, box(2, 4, 14, 12)),
+            annotation(number, 2, box(3, 12, 3 + number % 3, 3), attributes={"parent_id": str(first)}),
+            annotation(number, 3, box(20, 5, 16, 20)),
+            annotation(number, 4, box(22, 7, 4, 4)),
+        ]
+    categories = {1: "car", 2: "wheel", 3: "bus", 4: {"name": "window", "supercategory": "bus"}}
+    images = {number: f"{number:02d}.jpg" for number in range(1, photographs + 1)}
+    coco_file(root / "annotations" / "instances_default.json", images, categories, annotations)
+
+
+def labelme_file(path, image, shapes, **more):
+    """A file as LabelMe 5 writes it. shapes: (label, points) or (label, points, kind) or a row."""
+    rows = [
+        {
+            "label": shape[0], "points": shape[1], "group_id": None, "description": "",
+            "shape_type": shape[2] if len(shape) > 2 else "polygon", "flags": {}, "mask": None,
+        }
+        if isinstance(shape, tuple) else shape
+        for shape in shapes
+    ]  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    top = {"version": "5.5.0", "flags": {}, "imageData": None, "imageHeight": 30, "imageWidth": 40}
+    path.write_text(json.dumps({**top, "shapes": rows, "imagePath": image, **more}))
+
+
+def labelme(root, per_class=8):
+    """A file beside each image: a polygon, a rectangle, a circle."""
+    for label, value in (("cat", 3), ("dog", 90)):
+        for number in range(per_class):
+            photograph(root / label / f"{number}.jpg", value + number)
+            shapes = [
+                ("body", [[2, 3], [20, 3], [20, 16 + number], [2, 16 + number]]),
+                ("head", [[22, 4], [32, 12]], "rectangle"),
+                ("eye", [[26, 8], [26, 10]], "circle"),
+            ]
+            labelme_file(root / label / f"{number}.json", f"{number}.jpg", shapes)
+
+
+def masks(root, per_class=8):
+    """Palette masks in a folder of their own, and their table."""
+    for label, value in (("cat", 3), ("dog", 90)):
+        for number in range(per_class):
+            photograph(root / "images" / label / f"{number}.jpg", value + number)
+            ids = np.zeros((30, 40), dtype=np.uint8)
+            ids[4 : 10 + number, 5:20], ids[3:8, 22:30] = 1, 2
+            mask = Image.fromarray(ids).convert("P")
+            mask.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+            path = root / "masks" / label / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            mask.save(path)
+    (root / "names.csv").write_text("id,name\n0,background\n1,body\n2,head\n")
+
+
 @pytest.fixture
 def originals():
     """Writers of tiny sources: of whole data sets, of one frame, of one annotation."""
     return SimpleNamespace(
         area=area, box=box, frame=frame, jpeg=jpeg, mat=mat, CATEGORIES=CATEGORIES,
+        photograph=photograph, coco_file=coco_file, annotation=annotation, labelme_file=labelme_file,
+        coco=coco, labelme=labelme, masks=masks,
         **{"part-imagenet": part_imagenet, "cityscapes": cityscapes, "pascal-part": pascal},
     )  # fmt: skip

@@ -6,7 +6,7 @@ from PIL import Image
 
 from counterpart.data import cityscapes_parts as city
 from counterpart.data.cityscapes_parts import Box, cut, decode_ids, part_ids, published_region, square_region
-from counterpart.data.preparation import Options
+from counterpart.data.plans import Options
 from counterpart.data.preparations import prepare_named
 from counterpart.errors import UserError
 

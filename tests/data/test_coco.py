@@ -102,7 +102,7 @@ GOOD = {
         (lambda d: {**d, "categories": None}, "no list 'categories'"),
         (lambda d: {**d, "images": d["images"] * 2}, "two of its images have the id 1"),
         (lambda d: {**d, "annotations": d["annotations"] * 2}, "two of its annotations have the id 5"),
-        (lambda d: {**d, "images": []}, "annotation 5 has image_id 1, which is not there"),
+        (lambda d: {**d, "images": []}, r"annotations \(id 5\) has image_id 1, which is not there"),
         (lambda d: {**d, "images": [{"id": 1, "file_name": "a.jpg", "width": 2}]}, "has no 'height'"),
         (lambda d: {**d, "images": [{**d["images"][0], "id": [1]}]}, r"has id \[1\], which is no int"),
         (lambda d: {**d, "images": [{**d["images"][0], "file_name": 5}]}, "has file_name 5, which is no str"),
@@ -156,6 +156,49 @@ def test_hostile_segmentations_are_refused_without_memory_or_crash(segmentation)
     with pytest.raises(ValueError, match=r"polygon|run lengths") as refusal:
         coco.mask(segmentation, 4, 4)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["o" * 100, "\n16", "p"])
+def test_text_that_is_no_run_lengths_is_refused_at_once(text):
+    """A number that goes on and on would take time that grows with the square of its length."""
+    with pytest.raises(ValueError, match="no text of COCO's"):
+        coco.mask({"size": [4, 4], "counts": text}, 4, 4)
+
+
+def test_extents_are_those_of_the_mask():
+    random = np.random.default_rng(2)
+    for _ in range(50):
+        mask = random.random((7, 9)) < 0.1
+        mask[3, 4] = True
+        flat = np.concatenate([[0], mask.T.reshape(-1).astype(int), [0]])
+        changes = np.nonzero(np.diff(flat))[0].tolist()
+        runs = np.diff([0, *changes, 63]).tolist()
+        top, left, bottom, right = coco.extent({"size": [7, 9], "counts": runs}, 7, 9)
+        y, x = np.nonzero(mask)
+        assert (top, left, bottom, right) == (y.min(), x.min(), y.max() + 1, x.max() + 1)
+    assert coco.extent([[1, 2, 5, 2, 5, 6], [0, 3, 1, 3, 1, 4]], 7, 9) == (2, 0, 6, 5)
+    for nothing in ([], {"size": [7, 9], "counts": [63]}):
+        with pytest.raises(ValueError, match=r"no polygon|cover nothing"):
+            coco.extent(nothing, 7, 9)
+
+
+@pytest.mark.parametrize(
+    ("polygon", "in_doubt"),
+    [
+        ([0, 0, 10, 10, 10, 0, 0, 10], "25 of its 50"),  # a bow tie
+        ([0, 0, 10, 0, 10, 10, 0, 10] * 2, "100 of its 100"),  # twice around: nothing would be inside
+        ([0, 0, 10, 0, 10, 10, 0, 10], None),
+        ([0, 0, 10, 0, 10, 10, 0, 10, 0, 0, 3, 3, 3, 6, 6, 6, 6, 3, 3, 3], None),  # a hole, and the way to it
+        ([0, 0, 10, 0, 10, 10, 9.6, 10, 10.4, 9.8, 0, 10], None),  # a slip of the hand
+    ],
+)
+def test_borders_that_cross_themselves_are_refused_where_that_matters(polygon, in_doubt):
+    if in_doubt is None:
+        assert coco.mask([polygon], 12, 12, simple=True).sum() > 80
+        return
+    with pytest.raises(ValueError, match=f"crosses itself \\({in_doubt} pixels are in doubt"):
+        coco.mask([polygon], 12, 12, simple=True)
+    coco.mask([polygon], 12, 12)  # as COCO's own code draws it
 
 
 def test_json_nested_without_end_is_refused(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from counterpart.data import part_imagenet
 from counterpart.data.part_imagenet import NAMES, PARTS, paint
-from counterpart.data.preparation import Options
+from counterpart.data.plans import Options
 from counterpart.data.preparations import prepare_named
 from counterpart.errors import UserError
 

@@ -6,7 +6,7 @@ import scipy.io
 
 from counterpart.data import pascal_part as pascal
 from counterpart.data.pascal_part import GROUPS, NAMES, Thing, paint, read_mat
-from counterpart.data.preparation import Options
+from counterpart.data.plans import Options
 from counterpart.data.preparations import prepare_named
 from counterpart.errors import UserError
 

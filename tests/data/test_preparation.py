@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from counterpart.data import cityscapes_parts, load_parts, parts_check, preparation
-from counterpart.data.preparation import Options, assign
+from counterpart.data import cityscapes_parts, load_parts, parts_check, plans, preparation
+from counterpart.data.drawn_splits import assign
+from counterpart.data.plans import Options
 from counterpart.data.preparations import PREPARATIONS, find, prepare_named
 from counterpart.errors import UserError
 
 NAMES = sorted(PREPARATIONS)
-TOTALS = {"part-imagenet": 110, "cityscapes": 30, "pascal-part": 50}
+TOTALS = {"part-imagenet": 110, "cityscapes": 30, "pascal-part": 50, "coco": 24, "labelme": 16, "masks": 16}
+OF_A_PHOTOGRAPH = {"cityscapes": 3, "coco": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -178,7 +180,7 @@ def test_images_that_are_missing_are_named_or_left_out(name, source, tmp_path):
         prepare_named(name, root, tmp_path / "target", Options(), workers=1)
     assert path.stem in str(raised.value)
     done = prepare_named(name, root, tmp_path / "target", Options(allow_missing=True), workers=1)
-    assert done.total == TOTALS[name] - (3 if name == "cityscapes" else 1)
+    assert done.total == TOTALS[name] - OF_A_PHOTOGRAPH.get(name, 1)
     assert "left out" in done.notes[0]
 
 
@@ -223,7 +225,7 @@ def test_the_published_shuffles_decide_the_split(source):
 
 @pytest.mark.parametrize("split", ["photograph", "city"])
 def test_groups_stay_together(split):
-    plan = preparation.Plan("x", {"a": {"p": 1}}, {}, lambda unit: None, [("a",)], int, 0)
+    plan = plans.Plan("x", {"a": {"p": 1}}, {}, lambda unit: None, [("a",)], int, 0)
     rows = [{"class": "a", "photograph": f"p{i // 3}", "city": f"c{i // 30}"} for i in range(900)]
     splits = assign(rows, plan, Options(split=split))
     where = {}
@@ -235,6 +237,31 @@ def test_groups_stay_together(split):
     order = np.random.default_rng(0).permutation(900)  # the order of the rows means nothing
     mixed = assign([rows[i] for i in order], plan, Options(split=split))
     assert [splits[i] for i in order] == mixed
+
+
+def test_drawn_splits_of_a_users_data_have_every_class_and_share_no_photograph():
+    plan = plans.Plan("x", {}, {}, lambda unit: None, [], int, None, split="photograph")
+    rows = [{"class": "ab"[i % 2], "photograph": f"p{i // 2}", "image": str(i)} for i in range(400)]
+    rows += [{"class": "rare", "photograph": f"r{i}", "image": f"r{i}"} for i in range(3)]
+    rows += [{"class": "rare", "photograph": "p7", "image": "r"}]
+    splits = assign(rows, plan, Options())
+    where = {}
+    for row, split in zip(rows, splits, strict=True):
+        assert where.setdefault(row["photograph"], split) == split
+    counts = Counter((row["class"], split) for row, split in zip(rows, splits, strict=True))
+    assert counts["rare", "val"] == counts["rare", "test"] == 1
+    assert counts["rare", "train"] == 2
+    for label in "ab":
+        assert counts[label, "val"] == pytest.approx(20, abs=1)
+        assert counts[label, "test"] == pytest.approx(20, abs=1)
+    assert assign(rows, plan, Options(seed=1)) != splits
+    order = np.random.default_rng(0).permutation(len(rows))
+    assert assign([rows[i] for i in order], plan, Options()) == [splits[i] for i in order]
+    two = [{"class": name[0], "photograph": name, "image": ""} for name in ("a0", "a1", "b0", "b1", "b2")]
+    assert Counter(assign(two, plan, Options())) == {
+        "train": 3,
+        "test": 2,
+    }  # "a" has none for val, so nothing has
 
 
 def test_ids_that_come_twice_are_refused(source, tmp_path):

@@ -17,9 +17,9 @@ from counterpart.models import create
 from counterpart.papers import grid, parts_pictures, plots
 from counterpart.papers.experiments import Drawing
 from counterpart.papers.grid import Line
+from counterpart.part_colours import coloured_parts
 from counterpart.recipes import load
 from counterpart.records import Record
-from counterpart.report.part_colours import coloured_parts
 
 
 def drawing(name, values, dataset="part-imagenet", configs=None):

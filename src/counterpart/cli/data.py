@@ -1,7 +1,8 @@
-"""Check a folder of images with part masks, prepare published data sets in that form, or predict missing masks.
+"""Check a folder of images with part masks, prepare annotations or published data in that form, or predict masks.
 
-counterpart data check DIR; counterpart data describe pascal-part; counterpart data prepare pascal-part --source DIR
---target DIR; counterpart data pseudo-label RUN --target DIR, where RUN is a trained part model.
+counterpart data prepare labelme --source DIR --target DIR, or coco, masks, pascal-part, ... (counterpart data describe
+lists them); counterpart data check DIR; counterpart data pseudo-label RUN --target DIR, where RUN is a trained part
+model.
 """
 
 import argparse
@@ -24,17 +25,47 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        help="For check: a folder. For pseudo-label: a run folder. For prepare and describe: a data set, such as "
-        "part-imagenet; describe without one lists all.",
+        help="For check: a folder. For pseudo-label: a run folder. For prepare and describe: what the annotations are, "
+        "such as coco, labelme, masks or part-imagenet; describe without one lists all.",
     )
     parser.add_argument("--source", type=Path, help="For prepare: the folder of the original files.")
     parser.add_argument("--target", type=Path, help="For prepare and pseudo-label: the folder to make.")
     parser.add_argument(
         "--split",
-        default="sample",
-        choices=("sample", "photograph", "city"),
-        help="For prepare: what is kept together when train, val and test are drawn: each sample by itself, all "
-        "samples of a photograph, or all of a city (default: sample, as published).",
+        choices=("source", "sample", "photograph", "city"),
+        help="For prepare: the splits of the source; or what is kept together when train, val and test are drawn: each "
+        "sample by itself, all samples of a photograph, or all of a city (default: sample for published data sets; for "
+        "others source where it has splits, else photograph).",
+    )
+    parser.add_argument(
+        "--classes",
+        help="For prepare coco, labelme and masks: where the class of an image comes from: folder (its folder), object "
+        "(the category of the object), or a CSV with lines 'image,class' (default: object where objects are "
+        "annotated, else folder).",
+    )
+    parser.add_argument(
+        "--objects",
+        type=lambda text: tuple(name.strip() for name in text.split(",") if name.strip()),
+        default=(),
+        metavar="NAME,NAME",
+        help="For prepare coco and labelme: the categories that are whole objects; all others are parts.",
+    )
+    parser.add_argument(
+        "--largest",
+        action="store_true",
+        help="For prepare coco and labelme: of each photograph only its largest object (default: each object).",
+    )
+    parser.add_argument(
+        "--names",
+        type=Path,
+        help="For prepare masks: the table that names the values of masks, CSV, JSON or text (default: the only one in "
+        "the source).",
+    )
+    parser.add_argument(
+        "--sheet",
+        type=Path,
+        help="For check: where to write the contact sheet, a PNG (default: NAME-sheet.png here, with the "
+        "folder's name).",
     )
     parser.add_argument(
         "--seed",
@@ -70,7 +101,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     """Check, describe, prepare or predict."""
     _refuse_idle(arguments)
     if arguments.action == "check":
-        return _check(arguments.what)
+        return _check(arguments.what, arguments.sheet)
     if arguments.action == "describe":
         return _describe(arguments.what)
     if arguments.action == "pseudo-label":
@@ -81,11 +112,19 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
 def _refuse_idle(arguments: argparse.Namespace) -> None:
     """Refuse options of other actions, a missing argument, and values out of range."""
     given, action = vars(arguments), arguments.action
-    defaults = {"split": "sample", "seed": 0, "published": False, "allow_missing": False, "confidence": 0.0}
-    predicting = {"target", "confidence", "root", "device"}
-    preparing = {"source", "target", "workers", *defaults} - {"confidence"}
-    known = {"prepare": preparing, "pseudo-label": predicting}.get(action, set())
-    if idle := [n for n in sorted((preparing | predicting) - known) if given[n] != defaults.get(n)]:
+    defaults = {
+        "seed": 0, "published": False, "allow_missing": False, "confidence": 0.0, "objects": (), "largest": False
+    }  # fmt: skip
+    known = {
+        "check": {"sheet"},
+        "prepare": {
+            "source", "target", "workers", "split", "seed", "published", "allow_missing", "classes", "objects",
+            "largest", "names",
+        },
+        "pseudo-label": {"target", "confidence", "root", "device"},
+    }  # fmt: skip
+    others = set[str]().union(*known.values()) - known.get(action, set())
+    if idle := [name for name in sorted(others) if given[name] != defaults.get(name)]:
         raise UserError(f"--{idle[0].replace('_', '-')} has no effect on counterpart data {action}.")
     if action != "describe" and arguments.what is None:
         things = {"check": "a folder", "pseudo-label": "the run folder of a trained part model"}
@@ -100,12 +139,13 @@ def _refuse_idle(arguments: argparse.Namespace) -> None:
         raise UserError(f"--seed {arguments.seed} must be 0 or more.")
 
 
-def _check(what: str) -> int:
-    """Print what a folder holds and what is wrong with it; return 1 if something must be mended, else 0."""
+def _check(what: str, sheet: Path | None) -> int:
+    """Print what a folder holds and what is wrong with it, and draw a sheet; return 1 if something must be mended."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from ..data.contact_sheet import draw_sheet
     from ..data.parts_check import check
 
     root = Path(what).expanduser()
@@ -131,6 +171,15 @@ def _check(what: str) -> int:
     console.print(table)
     for note in folder.notes:
         console.print(f"- {note}", highlight=False, markup=False)
+    if folder.examples:
+        file = sheet.expanduser() if sheet else _sheet_beside(root)
+        title = f"{root.resolve().name}: {sum(totals):,} images of {len(folder.names):,} classes"
+        draw_sheet(folder.examples, folder.names, folder.shown, title, file)
+        console.print(
+            f"Contact sheet, to see whether masks sit where they should: {file}",
+            highlight=False,
+            markup=False,
+        )
     for problem in folder.problems[:SHOWN]:
         console.print(f"problem: {problem}", highlight=False, markup=False)
     if len(folder.problems) > SHOWN:
@@ -144,6 +193,13 @@ def _check(what: str) -> int:
         markup=False,
     )
     return 0
+
+
+def _sheet_beside(root: Path) -> Path:
+    """Where a contact sheet is written by default: here, or above a data folder that one is in, never within it."""
+    root, here = root.resolve(), Path.cwd()
+    folder = root.parent if root == here or root in here.parents else Path()
+    return folder / f"{root.name}-sheet.png"
 
 
 def _describe(what: str | None) -> int:
@@ -160,25 +216,37 @@ def _describe(what: str | None) -> int:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
-    from ..data.preparation import Options
+    from dataclasses import fields
+
+    from ..data.plans import Options
     from ..data.preparations import prepare_named
+    from ..data.staging import REFUSED
 
     for name in ("source", "target"):
         if getattr(arguments, name) is None:
             raise UserError(f"counterpart data prepare needs --{name} DIR.")
-    options = Options(arguments.published, arguments.split, arguments.seed, arguments.allow_missing)
+    given = vars(arguments)
+    options = Options(**{field.name: given[field.name] for field in fields(Options)})
     source, target = arguments.source.expanduser(), arguments.target.expanduser()
     done = prepare_named(arguments.what, source, target, options, arguments.workers)
     for split, counts in done.counts.items():
         each = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
         print(f"{split:<6}{sum(counts.values()):>8,}  {each}")
-    print(f"{done.total:,} samples; the paper has {done.published:,}.")
+    print(f"{done.total:,} samples" + (f"; the paper has {done.published:,}." if done.published else "."))
     if done.left_out:
         print(
             "Left out: " + ", ".join(f"{reason} {count:,}" for reason, count in sorted(done.left_out.items()))
         )
+    for line in done.refused[:SHOWN]:
+        print(f"refused: {line}")
+    if done.refused:
+        more = f"... and {len(done.refused) - SHOWN:,} more; " if len(done.refused) > SHOWN else ""
+        print(
+            f"{more}{len(done.refused):,} annotations are refused and left out: {target / REFUSED} names them."
+        )
     for note in done.notes:
         print(f"- {note}")
+    print(f"See whether masks sit where they should: counterpart data check {target}")
     print(f"Use it with --data.name parts --data.root {target}")
     return 0
 

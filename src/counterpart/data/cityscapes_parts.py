@@ -18,8 +18,9 @@ from scipy import ndimage
 
 from ..errors import UserError
 from ..seeding import derive
+from .crops import Box, cut, square_region
 from .decoding import DAMAGED, decode
-from .preparation import Extracted, Options, Plan, Sample
+from .plans import Extracted, Options, Plan, Sample
 
 NAMES = {
     "human": {"torso": 1, "head": 2, "arm": 3, "leg": 4},
@@ -29,7 +30,7 @@ CLASS_IDS = {"human": (24, 25), "vehicle": (26, 27, 28)}  # person, rider; car, 
 LABEL_OF = {number: label for label, numbers in CLASS_IDS.items() for number in numbers}
 PUBLISHED = 29_728
 MIN_AREA = 1000  # the fewest pixels that an object may have
-PAD, PUBLISHED_PAD = 0.1, 0.2
+PUBLISHED_PAD = 0.2
 LARGEST = 99_999_99  # the largest id that a file may hold
 
 ABOUT = f"""\
@@ -178,30 +179,6 @@ def part_ids(ids: Int[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     return np.where(ids < len(_TABLE), _TABLE[np.minimum(ids, len(_TABLE) - 1)], 0).astype(np.uint8)
 
 
-class Box(NamedTuple):
-    """A box of pixels: rows top <= y < bottom and columns left <= x < right."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-
-def square_region(box: Box, draws: NDArray[np.float64], pad: float = PAD) -> Box:
-    """A square that holds the whole box, with random margins of up to ``pad`` times its longer side.
-
-    The two margins along the longer side add up to ``pad`` times that side. Along the shorter side the box is centred
-    first, and then shifted in the same way.
-    """
-    height, width = box.bottom - box.top, box.right - box.left
-    longer = max(height, width)
-    extra = int(pad * longer)
-    down, right = (int(draw * (extra + 1)) for draw in draws)
-    top = box.top - (longer - height) // 2 - down
-    left = box.left - (longer - width) // 2 - right
-    return Box(top, left, top + longer + extra, left + longer + extra)
-
-
 def published_region(
     box: Box, draws: NDArray[np.float64], shape: tuple[int, ...], pad: float = PUBLISHED_PAD
 ) -> Box:
@@ -222,21 +199,6 @@ def published_region(
     left = max(0, left - right_by - int(right * side))
     bottom, end = min(top + side, shape[0] + 2 * frame), min(left + side, shape[1] + 2 * frame)
     return Box(top - frame, left - frame, bottom - frame, end - frame)
-
-
-def cut(array: np.ndarray, region: Box) -> np.ndarray:
-    """Cut a region out of an image or mask; what lies beyond the border is 0."""
-    height, width = array.shape[:2]
-    out = np.zeros(
-        (region.bottom - region.top, region.right - region.left, *array.shape[2:]), dtype=array.dtype
-    )
-    top, left = max(region.top, 0), max(region.left, 0)
-    bottom, right = min(region.bottom, height), min(region.right, width)
-    if top < bottom and left < right:
-        out[top - region.top : bottom - region.top, left - region.left : right - region.left] = array[
-            top:bottom, left:right
-        ]
-    return out
 
 
 def _objects(classes: NDArray[np.int32], instances: NDArray[np.int32]) -> list[tuple[int, int, int, Box]]:

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from ..errors import UserError
 from . import coco
 from .decoding import decode
-from .preparation import Extracted, Options, Plan, Sample
+from .plans import Extracted, Options, Plan, Sample
 
 FILES = ("train.json", "test.json", "val.json")  # the published order
 # In the published order of the shuffles; the parts in the order of the release, the ids by sorted classes.

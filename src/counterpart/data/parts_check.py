@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import progress
 from ..errors import UserError
+from .contact_sheet import Example, choose
 from .decoding import WORKERS, decode
 from .folder import split_folders
 from .folder_layout import files_by_class
@@ -29,6 +30,7 @@ class Findings:
         shown: {(class, part): masks of that class's images that show the part}.
         problems: what must be mended before the folder can be used, in lines.
         notes: what a user should know, in lines.
+        examples: of each class some images with masks that can be read, for a contact sheet.
     """
 
     names: PartNames
@@ -38,6 +40,7 @@ class Findings:
     shown: Mapping[tuple[str, str], int]
     problems: Sequence[str]
     notes: Sequence[str]
+    examples: Mapping[str, Sequence[Example]]
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class _Looked:
         mask: the file of its mask, which need not be there.
         size: height and width.
         ids: what its mask shows beside the background; None without one.
+        covered: the share of its mask that is parts.
         problem: what is wrong; then nothing else was seen.
     """
 
@@ -58,6 +62,7 @@ class _Looked:
     mask: Path
     size: tuple[int, int] = (0, 0)
     ids: frozenset[int] | None = None
+    covered: float = 0.0
     problem: str | None = None
 
     def parts_of_class(self, names: PartNames) -> list[str]:
@@ -98,7 +103,22 @@ def check(root: Path) -> Findings:
     if len(sizes := {look.size for look in sound}) > 1:
         notes.append(f"images have {len(sizes):,} sizes: --data.size PIXELS resizes and crops all of them")
     counted = {split: {name: len(paths) for name, paths in files.items()} for split, files in listed.items()}
-    return Findings(names, counted, unlabelled, empty, shown, problems, notes)
+    examples = _examples(root, annotated, names)
+    return Findings(names, counted, unlabelled, empty, shown, problems, notes, examples)
+
+
+def _examples(root: Path, annotated: Sequence[_Looked], names: PartNames) -> dict[str, list[Example]]:
+    """Of each class the images that together show most of its parts."""
+    examples = {}
+    for name in names:
+        looks = [look for look in annotated if look.label == name and look.ids]
+        chosen = choose([look.ids or frozenset() for look in looks], [look.covered for look in looks])
+        if chosen:
+            examples[name] = [
+                Example(looks[k].image, looks[k].mask, looks[k].image.relative_to(root / IMAGES).as_posix())
+                for k in chosen
+            ]
+    return examples
 
 
 def _look(root: Path, label: str, image: Path, count: int) -> _Looked:
@@ -107,8 +127,9 @@ def _look(root: Path, label: str, image: Path, count: int) -> _Looked:
         _, height, width = decode(image).shape
         if not mask.is_file():
             return _Looked(label, image, mask, (height, width))
-        shown = np.unique(decode_mask(mask, image, count=count).numpy())
-        return _Looked(label, image, mask, (height, width), frozenset(shown.tolist()) - {0})
+        ids = decode_mask(mask, image, count=count).numpy()
+        shown = frozenset(np.unique(ids).tolist()) - {0}
+        return _Looked(label, image, mask, (height, width), shown, float((ids > 0).mean()))
     except UserError as error:
         return _Looked(label, image, mask, problem=str(error))
 

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from ..errors import UserError
 from .decoding import decode
 from .mat_files import read_variables
-from .preparation import Extracted, Options, Plan, Sample
+from .plans import Extracted, Options, Plan, Sample
 
 _LEGS = ("lfleg", "rfleg", "lbleg", "rbleg", "lfpa", "rfpa", "lbpa", "rbpa")
 _HEAD = ("head", "nose", "leye", "reye", "lear", "rear", "neck")

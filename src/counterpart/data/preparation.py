@@ -16,123 +16,33 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
-from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from .. import progress
 from ..errors import UserError
 from ..rundir import write_atomically
-from .parts import PartNames
+from .drawn_splits import SPLITS, assign
+from .parts import PartNames, largest
 from .parts_folder import IMAGES, MASKS, TABLE
-
-MANIFEST = "manifest.jsonl"
-STAGE = ".unfinished"
-JOURNAL = "journal.jsonl"
-SHARE = 0.1  # the share of the samples for validation, and as large a one for testing, as in the paper
-SPLITS = ("train", "val", "test")
-
-Rows: TypeAlias = list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a data set is prepared.
-
-    Attributes:
-        published: with the known defects of the published preparation.
-        split: what stays together when train, val and test are drawn: "sample", "photograph" or "city".
-        seed: of the split and of random crops.
-        allow_missing: leave out images that annotations name and that are not there, instead of stopping.
-    """
-
-    published: bool = False
-    split: str = "sample"
-    seed: int = 0
-    allow_missing: bool = False
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image with its mask, ready to be written.
-
-    Attributes:
-        name: of its files, without suffix; no two samples of a class have the same.
-        label: its class.
-        photograph: what it was cut from: samples of one photograph resemble each other.
-        image: a file that is copied as it is, or (H, W, 3) uint8 that becomes a PNG.
-        mask: (H, W) uint8 part ids.
-        city: where the photograph was taken, if the data set knows.
-    """
-
-    name: str
-    label: str
-    photograph: str
-    image: Path | np.ndarray
-    mask: np.ndarray
-    city: str | None = None
-
-
-@dataclass(frozen=True)
-class Extracted:
-    """What a unit yields: its samples, and for each reason how many others were left out."""
-
-    samples: Sequence[Sample] = ()
-    left_out: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A data set that can be prepared, its source read.
-
-    Attributes:
-        name: such as "part-imagenet".
-        names: classes and parts.
-        units: the units by name, in an order that the source decides, never the file system.
-        extract: a unit -> what it yields; called in other processes, so a module's function.
-        pools: classes that are shuffled together when the split is drawn, in the order of the shuffles.
-        count: a tenth of the samples (a float) -> how many go to val, and as many to test.
-        published: how many samples the paper has.
-        notes: what the user should know, such as images left out.
-    """
-
-    name: str
-    names: PartNames
-    units: Mapping[str, Any]
-    extract: Callable[[Any], Extracted]
-    pools: Sequence[Sequence[str]]
-    count: Callable[[float], int]
-    published: int
-    notes: Sequence[str] = ()
-
-
-class Planner(Protocol):
-    """A function that reads a source folder and plans what there is to prepare."""
-
-    def __call__(self, source: Path, options: Options) -> Plan:
-        """Plan the preparation. Missing or damaged files raise a UserError."""
-        ...
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A complete preparation: the counts of samples for each split and class, and of those left out for each reason."""
-
-    target: Path
-    counts: Mapping[str, Mapping[str, int]]
-    left_out: Mapping[str, int]
-    notes: Sequence[str]
-    published: int
-
-    @property
-    def total(self) -> int:
-        """The number of samples in all splits."""
-        return sum(sum(classes.values()) for classes in self.counts.values())
+from .plans import Extracted, Options, Plan, Prepared, Sample
+from .staging import (
+    JOURNAL,
+    MANIFEST,
+    REFUSED,
+    STAGE,
+    Rows,
+    as_png,
+    open_journal,
+    prepared_with,
+    read_lines,
+    refuse_other,
+    write_whole,
+)  # fmt: skip
 
 
 def prepare(plan: Plan, target: Path, options: Options, workers: int | None = None) -> Prepared:
@@ -149,9 +59,11 @@ def prepare(plan: Plan, target: Path, options: Options, workers: int | None = No
     Raises:
         UserError: if a source file is damaged (what is done stays done), or the target belongs to something else.
     """
+    options = replace(options, split=options.split or plan.split)
+    chosen = {"published": options.published, "split": options.split, "seed": options.seed}
     about = {
         "preparation": plan.name,
-        "options": {"published": options.published, "split": options.split, "seed": options.seed},
+        "options": {**chosen, **plan.identity},
         "units": hashlib.sha256("\n".join(plan.units).encode()).hexdigest()[:12],
     }
     stage = target / STAGE
@@ -159,7 +71,8 @@ def prepare(plan: Plan, target: Path, options: Options, workers: int | None = No
         before = prepared_with(target)
         refuse_other(target, about, before)
         shutil.rmtree(stage, ignore_errors=True)  # a kill may have come between the manifest and this
-        return _summary(plan, target, read_lines(target / MANIFEST), before["left_out"])
+        refused = (target / REFUSED).read_text(encoding="utf-8").splitlines() if before.get("refused") else []
+        return _summary(plan, target, read_lines(target / MANIFEST), before["left_out"], refused)
     journal = open_journal(target, about)
     with journal.open("a", encoding="utf-8") as file:
         done = _done(journal)
@@ -206,6 +119,7 @@ def _write_unit(
         "unit": name,
         "samples": [_write_sample(sample, stage, names) for sample in extracted.samples],
         "left_out": dict(extracted.left_out),
+        **({"refused": list(extracted.refused)} if extracted.refused else {}),
     }
 
 
@@ -218,7 +132,7 @@ def _write_sample(sample: Sample, stage: Path, names: PartNames) -> dict[str, An
     mask = as_png(sample.mask)
     for folder, ending, content in ((IMAGES, suffix, image), (MASKS, ".png", mask)):
         write_whole(stage / folder / sample.label / f"{sample.name}{ending}", content)
-    sizes = np.bincount(sample.mask.reshape(-1), minlength=256)
+    sizes = np.bincount(sample.mask.reshape(-1), minlength=largest(names) + 1)
     pixels_of_parts = {
         f"{label} {part}": int(sizes[number])
         for label, parts in names.items()
@@ -230,68 +144,11 @@ def _write_sample(sample: Sample, stage: Path, names: PartNames) -> dict[str, An
         "class": sample.label,
         "photograph": sample.photograph,
         "city": sample.city,
+        **({"in the source": sample.source} if sample.source else {}),
         "bytes": [len(image), len(mask)],
         "sha256": [hashlib.sha256(image).hexdigest(), hashlib.sha256(mask).hexdigest()],
         "pixels": pixels_of_parts,
     }
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all. Not flushed to disk, which would take longer than all else together."""
-    half = path.with_name(f".{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        half.write_bytes(content)
-        half.replace(path)
-    except OSError as error:
-        raise UserError(f"Could not write {path}: {error.strerror or error}. Free some space.") from error
-
-
-def as_png(array: np.ndarray) -> bytes:
-    """Encode an image or a mask as the bytes of a PNG file."""
-    file = BytesIO()
-    Image.fromarray(array).save(file, "PNG")
-    return file.getvalue()
-
-
-def open_journal(target: Path, about: Mapping[str, Any]) -> Path:
-    """Open the journal of this preparation, whose first line says what it belongs to."""
-    journal = target / STAGE / JOURNAL
-    if journal.exists():
-        lines = read_lines(journal)
-        refuse_other(target, about, lines[0] if lines else {})
-        # a line that a kill tore would be continued by the next one
-        content = journal.read_bytes()
-        if not content.endswith(b"\n"):
-            write_atomically(journal, partial(Path.write_bytes, data=content[: content.rfind(b"\n") + 1]))
-        return journal
-    if target.exists() and any(path.name != STAGE for path in target.iterdir()):
-        raise UserError(f"{target} is not empty: --target must name a new or empty folder.")
-    write_atomically(journal, partial(Path.write_text, data=json.dumps(about) + "\n", encoding="utf-8"))
-    return journal
-
-
-def refuse_other(target: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    """Refuse a folder that was prepared otherwise by a UserError."""
-    for key, value in ours.items():
-        if theirs.get(key) != value:
-            raise UserError(
-                f"{target} holds another preparation ({key}: {theirs.get(key)} there, {value} now): "
-                "name another --target, or remove the folder."
-            )
-
-
-def prepared_with(target: Path) -> dict[str, Any]:
-    """The options by which a complete folder was prepared."""
-    options = json.loads((target / TABLE).read_text(encoding="utf-8")).get("prepared", {})
-    assert isinstance(options, dict)
-    return options
-
-
-def read_lines(path: Path) -> Rows:
-    """Read the whole lines of a file; a last one that a kill tore is passed over."""
-    text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def _done(journal: Path) -> set[str]:
@@ -305,9 +162,12 @@ def _finish(plan: Plan, target: Path, options: Options, about: Mapping[str, Any]
     lines = [by_unit[name] for name in plan.units]
     rows = [row for line in lines for row in line["samples"]]
     _no_twins(rows, target)
-    left_out: Counter[str] = Counter()
+    left_out = Counter(plan.left_out)
     for line in lines:
         left_out.update(line["left_out"])
+    refused = [*plan.refused, *(text for line in lines for text in line.get("refused", ()))]
+    if not rows:
+        raise UserError(_nothing(plan, left_out, refused))
     for row, split in zip(rows, assign(rows, plan, options), strict=True):
         row["split"] = split
     manifest = [
@@ -317,14 +177,27 @@ def _finish(plan: Plan, target: Path, options: Options, about: Mapping[str, Any]
         "classes": sorted(plan.names),
         "parts": {name: dict(plan.names[name]) for name in sorted(plan.names)},
         "background": 0,
-        "prepared": {**about, "left_out": dict(left_out)},
+        "prepared": {
+            **about,
+            "left_out": dict(left_out),
+            **({"refused": len(refused)} if refused else {}),
+        },
     }
+    if refused:
+        text = "".join(f"{line}\n" for line in refused)
+        write_atomically(target / REFUSED, partial(Path.write_text, data=text, encoding="utf-8"))
     text = json.dumps(table, indent=1, ensure_ascii=False) + "\n"
     write_atomically(target / TABLE, partial(Path.write_text, data=text, encoding="utf-8"))
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in manifest)
     write_atomically(target / MANIFEST, partial(Path.write_text, data=text, encoding="utf-8"))
     shutil.rmtree(stage)
-    return _summary(plan, target, manifest, left_out)
+    return _summary(plan, target, manifest, left_out, refused)
+
+
+def _nothing(plan: Plan, left_out: Mapping[str, int], refused: Sequence[str]) -> str:
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(left_out.items()))
+    first = f" {len(refused):,} annotations were refused, the first: {refused[0]}." if refused else ""
+    return f"{plan.name}: no sample can be made of the source ({reasons or 'nothing is annotated'}).{first}"
 
 
 def _moved(row: Mapping[str, Any], stage: Path, target: Path) -> dict[str, Any]:
@@ -362,48 +235,14 @@ def _no_twins(rows: Rows, target: Path) -> None:
         )
 
 
-def assign(rows: Rows, plan: Plan, options: Options) -> list[str]:
-    """Assign each row to a split.
-
-    By sample: each pool is shuffled by numpy's ``RandomState(seed)``, one after the other; the first tenth is val, the
-    next is test, as in the published preparations. By photograph or city: groups are shuffled, and fill val, then
-    test, up to a tenth each; no group is in two splits.
-
-    """
-    if options.split != "sample":
-        return _by_group([str(row[options.split]) for row in rows], options.seed)
-    random = np.random.RandomState(options.seed)
-    splits = ["train"] * len(rows)
-    for pool in plan.pools:
-        positions = np.array([i for i, row in enumerate(rows) if row["class"] in pool], dtype=np.int64)
-        random.shuffle(positions)
-        n = plan.count(SHARE * len(positions))
-        for split, some in (("val", positions[:n]), ("test", positions[n : 2 * n])):
-            for position in some.tolist():
-                splits[position] = split
-    return splits
-
-
-def _by_group(groups: Sequence[str], seed: int) -> list[str]:
-    sizes = Counter(groups)
-    names = sorted(sizes)
-    names = [names[i] for i in np.random.RandomState(seed).permutation(len(names)).tolist()]
-    goal, split_of = SHARE * len(groups), {}
-    waiting = ["val", "test"]
-    filled = 0
-    for name in names:
-        split_of[name] = waiting[0] if waiting else "train"
-        filled += sizes[name]
-        if waiting and filled >= goal:
-            waiting.pop(0)
-            filled = 0
-    return [split_of[group] for group in groups]
-
-
-def _summary(plan: Plan, target: Path, manifest: Rows, left_out: Mapping[str, int]) -> Prepared:
+def _summary(
+    plan: Plan, target: Path, manifest: Rows, left_out: Mapping[str, int], refused: Sequence[str]
+) -> Prepared:
     counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     for line in manifest:
         counts[line["split"]][line["class"]] += 1
     lacking = {split: [name for name in plan.names if not counts[split][name]] for split in SPLITS}
+    if plan.published is None:  # a split that is not there at all is one that the loader draws
+        lacking = {split: names for split, names in lacking.items() if counts[split]}
     empty = [f"{split} has no {', '.join(names)}" for split, names in lacking.items() if names]
-    return Prepared(target, counts, dict(left_out), [*plan.notes, *empty], plan.published)
+    return Prepared(target, counts, dict(left_out), [*plan.notes, *empty], plan.published, tuple(refused))

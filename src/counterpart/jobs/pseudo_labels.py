@@ -24,7 +24,7 @@ from ..data.decoding import decode, header_size
 from ..data.folds import photographs_of
 from ..data.image_sets import Splits
 from ..data.parts_folder import IMAGES, TABLE, mask_of
-from ..data.preparation import (
+from ..data.staging import (
     MANIFEST,
     STAGE,
     as_png,

@@ -16,10 +16,10 @@ from ..data.parts import part_names
 from ..errors import UserError
 from ..evaluation.accuracy import as_judged
 from ..models.inference import InferenceView
+from ..part_colours import coloured_parts, part_legend
 from ..part_maps import predicted_parts
 from ..protocols import PartModel
 from ..report.panel import as_bytes
-from ..report.part_colours import coloured_parts, part_legend
 from ..seeding import Keys
 from .experiments import Drawing
 from .grid import Line, some_images, write_grid

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
+from ..part_colours import coloured_parts, part_legend
 from ..pictures import Pictures
-from .part_colours import coloured_parts, part_legend
 from .tables import radius_text
 
 # From the name of each tile of parts to the field of ``Pictures`` that it shows.

@@ -1,0 +1,80 @@
+"""Folders in the making: a stage for unfinished files, a journal of what is done, files that are whole or absent."""
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from ..errors import UserError
+from ..rundir import write_atomically
+from .parts_folder import TABLE
+
+MANIFEST = "manifest.jsonl"
+REFUSED = "refused.txt"
+STAGE = ".unfinished"
+JOURNAL = "journal.jsonl"
+
+Rows: TypeAlias = list[dict[str, Any]]
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all. Not flushed to disk, which would take longer than all else together."""
+    half = path.with_name(f".{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        half.write_bytes(content)
+        half.replace(path)
+    except OSError as error:
+        raise UserError(f"Could not write {path}: {error.strerror or error}. Free some space.") from error
+
+
+def as_png(array: np.ndarray) -> bytes:
+    """Encode an image or a mask as the bytes of a PNG file."""
+    file = BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return file.getvalue()
+
+
+def open_journal(target: Path, about: Mapping[str, Any]) -> Path:
+    """Open the journal of this preparation, whose first line says what it belongs to."""
+    journal = target / STAGE / JOURNAL
+    if journal.exists():
+        lines = read_lines(journal)
+        refuse_other(target, about, lines[0] if lines else {})
+        # a line that a kill tore would be continued by the next one
+        content = journal.read_bytes()
+        if not content.endswith(b"\n"):
+            write_atomically(journal, partial(Path.write_bytes, data=content[: content.rfind(b"\n") + 1]))
+        return journal
+    if target.exists() and any(path.name != STAGE for path in target.iterdir()):
+        raise UserError(f"{target} is not empty: --target must name a new or empty folder.")
+    write_atomically(journal, partial(Path.write_text, data=json.dumps(about) + "\n", encoding="utf-8"))
+    return journal
+
+
+def refuse_other(target: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """Refuse a folder that was prepared otherwise by a UserError."""
+    for key, value in ours.items():
+        if theirs.get(key) != value:
+            raise UserError(
+                f"{target} holds another preparation ({key}: {theirs.get(key)} there, {value} now): "
+                "name another --target, or remove the folder."
+            )
+
+
+def prepared_with(target: Path) -> dict[str, Any]:
+    """The options by which a complete folder was prepared."""
+    options = json.loads((target / TABLE).read_text(encoding="utf-8")).get("prepared", {})
+    assert isinstance(options, dict)
+    return options
+
+
+def read_lines(path: Path) -> Rows:
+    """Read the whole lines of a file; a last one that a kill tore is passed over."""
+    text = path.read_text(encoding="utf-8")
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
