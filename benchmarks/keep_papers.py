@@ -4,8 +4,8 @@ their details to six digits.
     counterpart papers run pixel/controls --scale small --data.root DIR --seeds 0,1,2       (a quarter of an hour a row)
     python benchmarks/keep_papers.py runs/papers/small/pixel-controls-cifar10.jsonl
 
-What ``results/`` has of the same row, column, seed and fold is replaced, the rest stays: an experiment may be continued on
-another machine. Delete the file first where its settings have changed.
+What ``results/`` has of the same row, column, seed and fold is replaced, the rest stays: an experiment may be continued
+on another machine. Delete the file first where its settings have changed.
 """
 
 import argparse
