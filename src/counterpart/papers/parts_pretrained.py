@@ -7,8 +7,10 @@ the clean row of its kind, as the published code does.
 from collections.abc import Mapping
 from typing import Any
 
+from ..config import merge
 from .cells import Attacks, Column
 from .experiments import SCRATCH, Experiment, PaperRow
+from .parts_over_training import draw_parts_over_training
 from .parts_tables import AUTOATTACK, SCALES
 
 _TARGETED = [{"attack": "apgd", "loss": "dlr", "target": rank} for rank in (1, 2, 3)]
@@ -110,6 +112,47 @@ PHOTOGRAPHS = Experiment(
     folds=5,
 )
 
+_SGD = {"name": "sgd", "lr": 0.1, "encoder_scale": 1, "weight_decay": 5e-4, "warmup_epochs": 0}
+_STEPS: Mapping[str, Mapping[str, Any]] = {
+    "SGD": {"optimizer": _SGD, "train": {"batch_size": 32}},
+    "AdamW": {"optimizer": None},
+    "batches of 16": {"train": {"batch_size": 16}},
+    "background 0.1": {"train": {"background_weight": 0.1}},
+    "crops": {"data": {"crop_to_parts": 0}},
+    "fewer parts": {"data": {"parts_min_share": 0.1}},
+    "parts 0.8": {"train": {"c_seg": 0.8}},
+}
+
+
+def _one_more_at_a_time() -> list[PaperRow]:
+    """A row for each step, which has what the steps before it have as well."""
+    changes: dict[str, Any] = {"train": {"clean_epochs": 0, "epochs": 8}}
+    rows = []
+    for number, (name, step) in enumerate(_STEPS.items()):
+        changes = {key: value for key, value in merge(changes, step).items() if value is not None}
+        rows.append(PaperRow(name if number < 2 else f"+ {name}", "downsampled-clean", changes=changes))
+    return rows
+
+
+LEVERS = Experiment(
+    "parts/levers",
+    "What makes a segmenter find parts in a thousand photographs?",
+    tuple(_one_more_at_a_time()),
+    {name: _COLUMNS[name] for name in ("mIoU", "pixels without background")},
+    evaluate={"split": "validation"},
+    notes=(
+        "Downsampled, clean, on the training images of fold 1, judged on its validation images: what is chosen here "
+        "has seen no test image. Each row has what the rows above it have.",
+        "Crops and fewer parts change what is judged as well: their mean is over other parts and larger ones.",
+    ),
+    datasets=("parts",),
+    scales={
+        **{scale: {"data": {"fold": "1/5"}} for scale in ("full", "full-ours", "small")},
+        "smoke": SCALES["smoke"],
+    },
+    draw=draw_parts_over_training,
+)
+
 HARDENING = Experiment(
     "parts/hardening",
     "What does an engineer with a thousand photographs get for how many seconds of hardening?",
@@ -129,4 +172,4 @@ HARDENING = Experiment(
     folds=5,
 )
 
-EXPERIMENTS = (PHOTOGRAPHS, HARDENING)
+EXPERIMENTS = (PHOTOGRAPHS, LEVERS, HARDENING)
