@@ -2,7 +2,10 @@
 
 from types import SimpleNamespace
 
+from matplotlib.figure import Figure
+
 from counterpart.papers import parts_over_training
+from counterpart.papers.experiments import Drawing
 from counterpart.records import Record
 
 
@@ -16,10 +19,8 @@ def test_the_figure_shows_the_mean_of_each_row_and_each_part_of_the_last(tmp_pat
         "last": run({"head": 0.0, "leg": 0.2}, {"head": 0.4, "leg": 0.5}),
     }
     drawn = []
-    figure_of = __import__("matplotlib.figure", fromlist=["Figure"]).Figure
-    monkeypatch.setattr(
-        figure_of, "savefig", lambda self, file, **_: drawn.append(self) or file.write(b"png")
-    )
+    monkeypatch.setattr(Drawing, "runs", runs)
+    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: drawn.append(self) or file.write(b"png"))
     caption = parts_over_training.draw_parts_over_training(object.__new__(Drawing), tmp_path / "figure.png")
     assert "“last”" in caption
     assert (tmp_path / "figure.png").read_bytes() == b"png"
