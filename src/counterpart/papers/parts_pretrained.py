@@ -112,7 +112,7 @@ PHOTOGRAPHS = Experiment(
     folds=5,
 )
 
-_SGD = {"name": "sgd", "lr": 0.1, "encoder_scale": 1, "weight_decay": 5e-4, "warmup_epochs": 0}
+_SGD = {"name": "sgd", "lr": 0.1, "weight_decay": 5e-4, "warmup_epochs": 0}
 _STEPS: Mapping[str, Mapping[str, Any]] = {
     "SGD": {"optimizer": _SGD, "train": {"batch_size": 32}},
     "AdamW": {"optimizer": None},
