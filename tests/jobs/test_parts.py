@@ -204,5 +204,5 @@ def test_heads_that_inference_does_without_go_on_from_a_run_and_not_from_a_plain
             assert torch.allclose(tensor, heads(first)[name], atol=1e-6)
     file = tmp_path / "plain.pt"
     torch.save(timm.create_model("test_resnet").state_dict(), file)
-    with pytest.raises(UserError, match="holds no part model: --model.encoder-init"):
+    with pytest.raises(UserError, match=r"holds no part model: --model\.encoder-init"):
         train("third", model={"init": str(file)})

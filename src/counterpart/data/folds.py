@@ -131,8 +131,8 @@ def split_by_fold(
     needed = 1 if share == 0 else 2
     if len(groups) < count or len(others) < needed:
         raise UserError(
-            f"data.fold {fold} needs {count} photographs at least, {needed} of them outside the fold, and {images.name} "
-            f"has {len(groups)} (told by {told_by})."
+            f"data.fold {fold} needs {count} photographs at least, {needed} of them outside the fold, and "
+            f"{images.name} has {len(groups)} (told by {told_by})."
         )
     if share == 0:
         held = dict.fromkeys(others, 0)
