@@ -47,6 +47,11 @@ def test_a_fold_that_was_measured_twice_counts_once():
     assert (record.value, record.n) == (1, 2)
 
 
+def test_folds_of_another_number_hold_the_same_images_and_do_not_count():
+    [record] = pooled([share("1/3", "0"), share("1/2", "01"), share("2/2", "11")])
+    assert (record.value, record.n, record.details["folds"]) == (0.75, 4, "1,2 of 2")
+
+
 def test_what_is_no_share_of_images_is_a_mean_weighted_by_images():
     def miou(fold, value, n, half):
         return Record("metric", "A/mIoU", value, n, (value - half, value + half), 0, details={"fold": fold})

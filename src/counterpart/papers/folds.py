@@ -24,9 +24,13 @@ def pooled(records: Sequence[Record]) -> list[Record]:
 
 
 def _pool(records: Sequence[Record]) -> Record:
-    """One record of the folds of a seed; of a fold that was measured again, the latest counts."""
+    """One record of the folds of a seed; of a fold that was measured again, the latest counts.
+
+    Folds of another number of folds than the latest record's hold the same images again, and do not count.
+    """
     latest = {read_fold(record.details["fold"]): record for record in records}
-    folds = sorted(latest)
+    _, count = read_fold(records[-1].details["fold"])
+    folds = sorted(fold for fold in latest if fold[1] == count)
     of_folds = [latest[fold] for fold in folds]
     n = sum(record.n or 0 for record in of_folds)
     details = {
@@ -34,7 +38,7 @@ def _pool(records: Sequence[Record]) -> Record:
         for name, value in of_folds[0].details.items()
         if name not in ("fold", "right", "per_class", "per_part", "fingerprint", "evaluation")
     }
-    details["folds"] = f"{','.join(str(number) for number, _ in folds)} of {folds[0][1]}"
+    details["folds"] = f"{','.join(str(number) for number, _ in folds)} of {count}"
     if all("right" in record.details for record in of_folds):
         details["right"] = "".join(record.details["right"] for record in of_folds)
         value, interval = over_folds([(record.value or 0.0, record.n or 0) for record in of_folds])
