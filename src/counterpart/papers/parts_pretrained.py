@@ -9,6 +9,7 @@ from typing import Any
 
 from ..config import merge
 from .cells import Attacks, Column
+from .cost import seconds_of_training
 from .experiments import SCRATCH, Experiment, PaperRow
 from .parts_over_training import draw_parts_over_training
 from .parts_tables import AUTOATTACK, SCALES
@@ -165,8 +166,11 @@ HARDENING = Experiment(
             for ending, more in (("", {}), (" grown", {"attack": {"eps_warmup": epochs // 3}}))
         ),
     ),
-    {"PGD-20": _COLUMNS["PGD-20"], "APGD": _APGD},
-    notes=("Grown: the radius of training grows over the first third of the epochs (attack.eps_warmup).",),
+    {"PGD-20": _COLUMNS["PGD-20"], "APGD": _APGD, "seconds of training": seconds_of_training},
+    notes=(
+        "Seconds are those of one fold, without the clean training that each row but the first goes on from.",
+        "Grown: the radius of training grows over the first third of the epochs (attack.eps_warmup).",
+    ),
     datasets=("parts",),
     scales=PHOTOGRAPHS.scales,
     folds=5,
