@@ -327,8 +327,11 @@ def test_a_warm_up_in_steps_comes_before_both_schedules():
     rate = build.build_schedule(config, 60)  # six steps in an epoch
     wanted = [0.25, 0.5, 0.75, 1, 1, 1]
     assert [rate(step / 6) for step in range(12)] == [*wanted, *wanted]
+    with pytest.raises(UserError, match=r"warmup_steps 3 leaves none of the 2 steps of train.clean_epochs"):
+        build.build_schedule(config, 20)
+    alone = resolve({"train": {"epochs": 2, "batch_size": 10}, "optimizer": given})
     with pytest.raises(UserError, match=r"warmup_steps 3 leaves none of the 2 steps of train.epochs"):
-        build.build_schedule(config, 10)
+        build.build_schedule(alone, 10)
 
 
 def test_weights_of_a_file_are_never_looked_for_on_the_hub(monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import binomtest, ttest_ind, ttest_ind_from_stats
 from scipy.stats import t as student_t
 
-from counterpart.statistics import mcnemar, over_seeds, paired_difference, welch
+from counterpart.statistics import mcnemar, over_seeds, paired_difference, weighted_over_folds, welch
 
 
 def test_without_own_intervals_it_is_students_t():
@@ -31,6 +31,12 @@ def test_one_seed_has_its_own_interval_or_none():
 
 def test_a_share_stays_within_its_range():
     assert over_seeds([0.0, 1.0]).interval == (0.0, 1.0)
+
+
+def test_folds_without_any_image_of_a_part_weigh_the_same():
+    assert weighted_over_folds([(0.0, 0, None)]) == (0.0, None)
+    assert weighted_over_folds([(0.2, 0, (0.1, 0.3)), (0.4, 0, (0.4, 0.4))])[0] == pytest.approx(0.3)
+    assert weighted_over_folds([(0.2, 0, None), (0.4, 5, None)])[0] == pytest.approx(0.4)
 
 
 def test_intervals_for_some_of_the_seeds_are_refused():

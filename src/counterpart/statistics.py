@@ -77,8 +77,11 @@ def weighted_over_folds(
 
     Returns:
         The mean and its interval, which adds the weighted half-widths in squares, for folds judge different images.
-        It is None where a fold has none.
+        It is None where a fold has none. Where no share stands on any image, such as those of a part that is found and
+        never there, all folds weigh the same.
     """
+    if not any(n for _, n, _ in shares):
+        shares = [(value, 1, interval) for value, _, interval in shares]
     everything = sum(n for _, n, _ in shares)
     mean = sum(value * n for value, n, _ in shares) / everything
     below = above = 0.0

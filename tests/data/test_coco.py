@@ -72,12 +72,13 @@ def test_polygons_equal_a_walk_along_their_border():
 @pytest.mark.parametrize(
     ("segmentation", "words"),
     [
-        ([[1, 2, 3]], "a polygon must be a list"),
-        ([[1, 2, float("nan"), 3]], "a polygon must be a list"),
+        ([[1, 2, 3]], "a polygon that is no list"),
+        ([[1, 2, float("nan"), 3]], "a polygon that is no list"),
         ({"size": [2, 2], "counts": [4]}, "size"),
         ({"size": [4, 4], "counts": [3, 4]}, "do not add up to 4 x 4"),
         ({"size": [4, 4], "counts": [-3, 19]}, "do not add up"),
         ({"size": [4, 4]}, "do not add up"),
+        ({"size": [4, 4], "counts": [[1], [2, 13]]}, "do not add up"),
         ({"size": 4}, "run lengths of size 4 in an image"),
         ("polygon", "type str"),
         (None, "type NoneType"),
@@ -158,7 +159,7 @@ def test_hostile_segmentations_are_refused_without_memory_or_crash(segmentation)
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("text", ["o" * 100, "\n16", "p"])
+@pytest.mark.parametrize("text", ["o" * 100, "\n16", "p", "\ud800"])
 def test_text_that_is_no_run_lengths_is_refused_at_once(text):
     """A number that goes on and on would take time that grows with the square of its length."""
     with pytest.raises(ValueError, match="no text of COCO's"):

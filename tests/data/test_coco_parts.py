@@ -324,7 +324,7 @@ def test_what_is_wrong_with_annotations_is_named_and_the_rest_stays(originals, p
         "annotation 9 (head) has a polygon that crosses itself",
         "annotation 10 (head) has an outline that lies outside",
         "annotation 11 has category_id 9, which is not there", "annotation 12 has image_id 99, which is not there",
-        "annotation 13 (head) has a polygon must be a list", "annotation 14 (head) has run lengths that do not add up",
+        "annotation 13 (head) has a polygon that is no list", "annotation 14 (head) has run lengths that do not add up",
         "annotation 15 (head) has run lengths of size [10, 40] in an image of [30, 40]",
         "annotation 16 (head) has", "annotation 17 has image_id '4', which is no int",
         "annotation 18 (head) has an outline that covers no pixel",

@@ -166,14 +166,27 @@ def test_a_damaged_manifest_is_refused(tmp_path):
     assert "and, where that is silent, names" in load_folder(tmp_path, fold="1/2").notes[0]
 
 
+def test_without_validation_everything_outside_the_fold_is_learned_from(root):
+    data = load_folder(root, fold="2/5", validation=0)
+    assert len(data.validation) == 0
+    assert len(data.train) + len(data.test) == 66
+    assert data.test.names == load_folder(root, fold="2/5").test.names
+
+
 def test_too_few_photographs_are_refused(tmp_path):
     for i in range(4):
         paint(tmp_path / "train" / "cat" / f"a__{i}.png")
         paint(tmp_path / "train" / "cat" / f"{i % 2}.png")
     with pytest.raises(
-        UserError, match=r"data\.fold 1/4 needs 4 photographs at least, and folder has 3 \(told by"
+        UserError,
+        match=r"data\.fold 1/4 needs 4 photographs at least, 2 of them outside the fold, and folder has 3 \(told by",
     ):
         load_folder(tmp_path, fold="1/4")
+    for fold in ("1/2", "2/2"):  # of three photographs, one of which shows as many images as the others
+        data = load_folder(tmp_path, fold=fold, validation=0)
+        assert len(data.train) > 0
+    with pytest.raises(UserError, match=r"2 of them outside the fold"):
+        load_folder(tmp_path, fold="2/2")
     for share in (0.01, 0.99):
         data = load_folder(tmp_path, fold="1/3", validation=share)
         assert min(map(len, splits_of(data))) > 0

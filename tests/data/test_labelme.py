@@ -93,7 +93,7 @@ def test_an_image_within_the_json_is_used_where_there_is_no_other(animals, prepa
     assert done.total == 6
     assert np.array_equal(np.array(Image.open(next(target.glob("images/*/cat/0.png")))), expected)
     path.write_text(json.dumps({**loaded, "imageData": "bm8gaW1hZ2U="}))
-    with pytest.raises(UserError, match=r"Cannot read the image .*cat/0\.json"):
+    with pytest.raises(UserError, match=r"Cannot read the image .*cat/0\.json: its imageData is no image"):
         prepare_named("labelme", path.parents[1], target.with_name("other"), Options(), workers=1)
 
 
@@ -159,6 +159,7 @@ REFUSED = [
     (("ear", [[0, 0], [1e9, 0], [1e9, 1e9]]), "a corner of a polygon lies more than 100 times"),
     (("ear", [[0, 0], [20, 20], [20, 0], [0, 20]]), "a polygon that crosses itself"),
     (("ear", [[500, 500], [510, 510]], "rectangle"), "an outline that lies outside of the image"),
+    (("ear", [[5, 5]], "circle"), "a circle of 1 points, where its centre and one on its edge belong"),
     (("ear", [[5, 5], [5, 5]], "circle"), "an outline that lies outside of the image or has no area"),
     (("ear", [[5.1, 5.1], [5.1, 5.2]], "circle"), "an outline that covers no pixel"),
     (("ear", [[1e300, 1e300], [-1e300, 1]], "circle"), "a circle that reaches more than 100 times"),

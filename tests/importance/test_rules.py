@@ -70,6 +70,15 @@ def test_part_gives_two_radii_by_the_map(probe, batch):
             assert upscaled[image][high[image]].mean() > upscaled[image][~high[image]].mean()
 
 
+def test_a_budget_that_multiplies_may_begin_without_any_radius(probe, batch):
+    """As training's does under ``attack.eps_warmup``."""
+    multiplied = draw_budget(probe, batch, KEYS, Linf(EPS), eps_low=LOW, multiply=True)
+    assert multiplied.multiplied_from == EPS
+    first = draw_budget(probe, batch, KEYS, Linf(0.0), eps_low=0.0, multiply=True)
+    moved = first.advance(batch.images, torch.ones_like(batch.images), 0.1, batch.images)
+    assert torch.equal(moved, batch.images)
+
+
 def test_the_class_of_the_map_matters(probe, batch):
     true = part(probe, batch, KEYS, eps=EPS, eps_low=LOW, map_class="true").eps
     predicted = part(probe, batch, KEYS, eps=EPS, eps_low=LOW, map_class="predicted").eps

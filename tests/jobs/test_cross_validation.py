@@ -77,6 +77,12 @@ def test_a_model_that_is_judged_on_another_fold_than_its_own_is_told_so(runs, ca
     own, other = judged(runs[0]).case, judged(runs[0], fold="2/3").case
     assert own.key != other.key
     assert "is not what the model was trained on" in capsys.readouterr().err
+    assert own.target.doubts == ()
+    (doubt,) = other.target.doubts
+    assert (
+        "trained with data.fold 1/3 and is judged with data.fold 2/3: it has learned from images"
+        in doubt.text
+    )
 
 
 def test_another_model_is_judged_on_the_fold_of_a_run(runs, tmp_path):

@@ -104,6 +104,17 @@ def test_a_model_of_this_project_starts_an_encoder_with_its_own_mean(trained: st
     assert torch.equal(model.state_dict()[f"backbone.segmenter.encoder.model.{last}"], old)
 
 
+@pytest.mark.parametrize("name", ["parts/baseline", "parts/auxiliary", "parts/downsampled"])
+def test_what_starts_from_a_file_is_what_has_a_rate_of_its_own(name: str) -> None:
+    model = _part_model("timm/test_resnet", name)
+    encoder = {id(parameter) for parameter in model.encoder_parameters()}
+    before = {key: parameter.clone() for key, parameter in model.named_parameters()}
+    weights = {key: tensor + 1 for key, tensor in _weights("test_resnet").items()}
+    start_encoder_from(model, weights, "w", "timm/test_resnet")
+    for key, parameter in model.named_parameters():
+        assert (id(parameter) in encoder) == (not torch.equal(parameter, before[key])), key
+
+
 def _lacking(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in weights.items() if name != "layer4.0.conv1.weight"}
 

@@ -8,9 +8,12 @@ from PIL import Image
 
 from counterpart import papers
 from counterpart.papers import experiments, running
+from counterpart.papers.cost import seconds_of_training
 from counterpart.papers.experiments import SCRATCH, Experiment, PaperRow
 from counterpart.papers.folds import pooled
+from counterpart.papers.parts_pretrained import HARDENING
 from counterpart.records import Record
+from counterpart.rundir import RunDir
 from counterpart.statistics import wilson
 
 
@@ -47,6 +50,11 @@ def test_a_fold_that_was_measured_twice_counts_once():
     assert (record.value, record.n) == (1, 2)
 
 
+def test_folds_of_another_number_hold_the_same_images_and_do_not_count():
+    [record] = pooled([share("1/3", "0"), share("1/2", "01"), share("2/2", "11")])
+    assert (record.value, record.n, record.details["folds"]) == (0.75, 4, "1,2 of 2")
+
+
 def test_what_is_no_share_of_images_is_a_mean_weighted_by_images():
     def miou(fold, value, n, half):
         return Record("metric", "A/mIoU", value, n, (value - half, value + half), 0, details={"fold": fold})
@@ -56,6 +64,15 @@ def test_what_is_no_share_of_images_is_a_mean_weighted_by_images():
     assert record.n == 40
     half = np.hypot(0.75 * 0.03, 0.25 * 0.08)
     assert record.interval == pytest.approx((0.25 - half, 0.25 + half))
+
+
+def test_what_has_a_unit_is_the_mean_of_a_fold():
+    def seconds(fold, value):
+        details = {"fold": fold, "unit": "s"}
+        return Record("timing", "A/seconds", value, 3, (value - 1, value + 1), 0, details=details)
+
+    [record] = pooled([seconds("1/2", 20.0), seconds("2/2", 40.0)])
+    assert (record.value, record.interval) == (30.0, None)
 
 
 def test_records_without_folds_stay_as_they_are():
@@ -139,3 +156,12 @@ def test_answers_of_other_folds_are_not_compared(monkeypatch):
     assert papers.differences(experiment, cells) == {}
     cells["B", "natural"] = pooled([share("1/2", "11")])
     assert papers.differences(experiment, cells)["A", "B", "natural"][2] == 2
+
+
+def test_seconds_of_training_are_those_of_all_epochs(tmp_path):
+    run = RunDir(tmp_path / "run")
+    run.create({"model": {"name": "small-cnn"}, "train": {"batch_size": 8}}, lambda config: config)
+    run.add([Record("epoch", "epoch", seconds=seconds) for seconds in (2.0, 3.5)])
+    record = seconds_of_training(run)
+    assert (record.value, record.details["unit"]) == (5.5, "s")
+    assert HARDENING.columns["seconds of training"] is seconds_of_training

@@ -225,11 +225,12 @@ def build_schedule(config: Config, images: int) -> Schedule:
     """
     optimizer, clean = config.optimizer, config.train.clean_epochs
     steps = steps_of_epoch(images, config.train.batch_size)
-    if 0 < (every := steps * config.train.epochs) <= optimizer.warmup_steps:
-        raise UserError(
-            f"optimizer.warmup_steps {optimizer.warmup_steps} leaves none of the {every} steps of train.epochs to "
-            "optimizer.lr: give fewer."
-        )
+    for name, epochs in (("clean_epochs", clean), ("epochs", config.train.epochs)):
+        if 0 < (every := steps * epochs) <= optimizer.warmup_steps:
+            raise UserError(
+                f"optimizer.warmup_steps {optimizer.warmup_steps} leaves none of the {every} steps of train.{name} to "
+                "optimizer.lr: give fewer."
+            )
     of_length = partial(
         schedule,
         optimizer.schedule,

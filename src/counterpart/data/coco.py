@@ -185,7 +185,7 @@ def corners(numbers: object) -> NDArray[np.float64]:
     except (TypeError, ValueError, OverflowError):
         points = np.zeros(0)
     if points.ndim != 1 or len(points) % 2 or len(points) < 4 or not np.isfinite(points).all():
-        raise ValueError("a polygon must be a list x1, y1, x2, y2, ...")
+        raise ValueError("a polygon that is no list x1, y1, x2, y2, ...")
     if len(points) == 4:
         x, y, w, h = points
         points = np.array([x, y, x, y + h, x + w, y + h, x + w, y])
@@ -246,7 +246,10 @@ def _from_runs(counts: object, height: int, width: int) -> NDArray[np.bool_]:
 
 
 def _checked_runs(counts: object, height: int, width: int) -> NDArray[np.integer]:
-    runs = np.asarray(counts)
+    try:
+        runs = np.asarray(counts)
+    except ValueError:  # lists of several lengths
+        runs = np.zeros(())
     if (
         runs.ndim != 1
         or runs.dtype.kind not in "iu"
@@ -266,7 +269,7 @@ def _decompressed(text: str) -> list[int]:
     """
     runs: list[int] = []
     number = shift = 0
-    for character in text.encode():
+    for character in map(ord, text):
         bits = character - 48
         if not 0 <= bits < 64 or shift > MOST_BITS:
             raise ValueError("run lengths that are no text of COCO's")

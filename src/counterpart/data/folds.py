@@ -126,17 +126,21 @@ def split_by_fold(
     groups: dict[str, Counter[str]] = {}
     for photograph, label in zip(photographs, images.labels.tolist(), strict=True):
         groups.setdefault(photograph, Counter())[images.classes[label]] += 1
-    if len(groups) < max(count, 3):
-        raise UserError(
-            f"data.fold {fold} needs {max(count, 3)} photographs at least, and {images.name} has {len(groups)} "
-            f"(told by {told_by})."
-        )
     folds, _ = deal(groups, [1 / count] * count)
     others = {name: counts for name, counts in groups.items() if folds[name] != number - 1}
-    held, order = deal(others, [1 - share, share], salt="validation ")
-    for pile in (0, 1):
-        if pile not in held.values():
-            held[order[-1]] = pile
+    needed = 1 if share == 0 else 2
+    if len(groups) < count or len(others) < needed:
+        raise UserError(
+            f"data.fold {fold} needs {count} photographs at least, {needed} of them outside the fold, and "
+            f"{images.name} has {len(groups)} (told by {told_by})."
+        )
+    if share == 0:
+        held = dict.fromkeys(others, 0)
+    else:
+        held, order = deal(others, [1 - share, share], salt="validation ")
+        for pile in (0, 1):
+            if pile not in held.values():
+                held[order[-1]] = pile
     place = {name: held.get(name, 2) for name in groups}
     places = torch.tensor([place[photograph] for photograph in photographs])
     train, validation, test = (images.subset((places == pile).nonzero()[:, 0]) for pile in range(3))

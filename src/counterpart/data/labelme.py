@@ -118,7 +118,9 @@ def _outline(kind: object, points: Sequence[tuple[float, float]]) -> object:
     if kind == "rectangle" and len(points) == 2:
         (x, y), (end_x, end_y) = points
         points = [(x, y), (end_x, y), (end_x, end_y), (x, end_y)]
-    elif kind not in ("polygon", "rectangle"):
+    elif kind == "circle":
+        raise ValueError(f"a circle of {len(points)} points, where its centre and one on its edge belong")
+    elif kind not in KINDS:
         raise ValueError(f"the shape_type {kind!r:.40} ({', '.join(KINDS)} are read)")
     if len(points) < 3:
         raise ValueError(f"{len(points)} points, too few for a {kind}")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import UserError
 from ..parsing import read_json
@@ -79,5 +79,5 @@ def _open(path: Path) -> Image.Image:
         return Image.open(path)
     try:
         return Image.open(BytesIO(base64.b64decode(read_json(path)["imageData"])))
-    except (TypeError, KeyError, binascii.Error) as error:
-        raise ValueError(f"its imageData is no image ({error})") from None
+    except (TypeError, KeyError, binascii.Error, UnidentifiedImageError):
+        raise ValueError("its imageData is no image") from None

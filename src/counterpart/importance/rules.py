@@ -234,7 +234,8 @@ def draw_budget(
     _check_form(drawn, batch, rule)
     changed = control(drawn, keys, getattr(rule, "middle", masks.MIDDLE))
     radii = masks.radius_plane(changed, full.eps, eps_low)
-    return Masked(radii, drawn.flat, multiplied_from=full.eps if multiply else None)
+    multiplied_from = full.eps if multiply and full.eps else None  # a radius that grows begins at 0
+    return Masked(radii, drawn.flat, multiplied_from=multiplied_from)
 
 
 def explain(probe: Probe, labels: Tensor, map_class: str, kind: str = "grad-cam") -> Tensor:

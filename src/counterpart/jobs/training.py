@@ -40,6 +40,7 @@ from .targets import weights_of
 from .views import training_form
 
 VALIDATION_BATCH = 256
+PART_WEIGHTS = ("segmenter.", "part_heads.")  # in the names of a part model's tensors, and of no classifier's
 _log = logging.getLogger(__name__)
 
 
@@ -184,7 +185,7 @@ def _new_model(config: Config, about: Mapping[str, Any]) -> nn.Module:
     model = build.build_model(about, config.seed, pretrained=settings.pretrained and not from_file)
     if settings.init is not None:
         weights, source = weights_of(settings.init)
-        if settings.segments and not any("segmenter." in name for name in weights):
+        if settings.segments and not any(module in name for module in PART_WEIGHTS for name in weights):
             raise UserError(
                 f"{source} holds no part model: --model.encoder-init starts the encoder alone from its weights."
             )

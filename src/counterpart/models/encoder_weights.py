@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .hub import differing_shapes, head_names, optional
+from .hub import differing_shapes, optional
 from .lookalikes import guess_network
 from .normalize import ImageClassifier
-from .part_model import ENCODER, classifier_name
+from .part_model import classifier_name
 
 # The modules in which classifiers of torchvision and of segmentation-models-pytorch keep their final layers.
 HEADS = frozenset({"fc", "classifier", "head", "heads", "last_linear", "_fc", "_conv_head", "_bn1"})
@@ -54,7 +54,7 @@ def start_encoder_from(
     Raises:
         UserError: a tensor has no place, a place has no tensor, or a number is not finite. Nothing was loaded.
     """
-    expected = _encoder_tensors(model)
+    expected = model.encoder_tensors()
     fit = _fit(expected, weights)
     if problem := _first_misfit(expected, fit, encoder):
         fitted, needed = _count_fitting(expected, fit)
@@ -66,20 +66,12 @@ def start_encoder_from(
     broken = [name for name, tensor in fit.tensors.items() if not bool(tensor.isfinite().all())]
     if broken:
         raise UserError(f"{source} is damaged: {broken[0]} holds numbers that are not finite.")
-    model.load_state_dict({**model.state_dict(), **fit.tensors, **_normalisation(model, weights)})
+    normalisation = _normalisation(model, weights)
+    model.load_state_dict({**model.state_dict(), **fit.tensors, **normalisation})
     fitted, needed = _count_fitting(expected, fit)
-    modules = sorted({_module(name, fit.prefix) for name in fit.others})
+    modules = sorted({_module(name, fit.prefix) for name in fit.others if name not in normalisation})
     dropped = f"; left out: {', '.join(modules)}" if modules else ""
     return f"the encoder {encoder} starts from {source}: {fitted} of {needed} tensors fitted{dropped}."
-
-
-def _encoder_tensors(model: ImageClassifier) -> dict[str, Tensor]:
-    """The tensors of a model's encoder. In a plain classifier that is all but the final layer."""
-    state = model.state_dict()
-    if inside := {name: tensor for name, tensor in state.items() if name.startswith(ENCODER)}:
-        return inside
-    head = head_names(model)
-    return {name: t for name, t in state.items() if name.startswith("backbone.") and name not in head}
 
 
 def _fit(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Fit:

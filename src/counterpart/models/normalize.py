@@ -89,13 +89,19 @@ class ImageClassifier(nn.Module):
         """The final layer: an ``nn.Linear`` in all but a few timm networks."""
         return self.backbone.get_classifier()
 
-    def encoder_parameters(self) -> list[nn.Parameter]:
-        """The parameters of the encoder: those of the backbone, less its final layer."""
+    def encoder_tensors(self) -> dict[str, Tensor]:
+        """The parameters and buffers of the encoder by name: those of the backbone, less its final layer."""
         head = {id(parameter) for parameter in self.get_classifier().parameters()}
-        named = [
-            (name, parameter) for name, parameter in self.named_parameters() if id(parameter) not in head
-        ]
-        return [parameter for name, parameter in named if name.startswith("backbone.")]
+        return {
+            name: tensor
+            for name, tensor in self.state_dict(keep_vars=True).items()
+            if name.startswith("backbone.") and id(tensor) not in head
+        }
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """The parameters among ``encoder_tensors``, each of them once."""
+        inside = self.encoder_tensors()
+        return [parameter for name, parameter in self.named_parameters() if name in inside]
 
 
 def _per_channel(values: Sequence[float] | None, channels: int, default: float) -> Tensor:

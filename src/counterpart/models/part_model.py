@@ -110,9 +110,10 @@ class PartClassifier(ImageClassifier):
         features = self.forward_features(images)
         return PartOutput(self.forward_head(features), features.part_logits)
 
-    def encoder_parameters(self) -> list[nn.Parameter]:
-        """The parameters of the segmenter's encoder. Those of its decoder and of the head are the others."""
-        return list(self.backbone.segmenter.encoder.parameters())
+    def encoder_tensors(self) -> dict[str, Tensor]:
+        """The parameters and buffers of the segmenter's encoder. Its decoder and the head are no part of it."""
+        everything = self.state_dict(keep_vars=True)
+        return {name: tensor for name, tensor in everything.items() if name.startswith(ENCODER)}
 
     def classify_parts(self, part_logits: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Class logits of part logits alone, at the segmenter's own resolution.

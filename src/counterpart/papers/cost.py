@@ -17,6 +17,12 @@ def seconds_per_epoch(run: RunDir) -> Record:
     return Record("timing", "seconds per epoch", fmean(seconds), len(epochs), interval, details=details)
 
 
+def seconds_of_training(run: RunDir) -> Record:
+    """The time of all epochs in seconds, validation included."""
+    seconds = sum(epoch.seconds or 0.0 for epoch in _epochs(run))
+    return Record("timing", "seconds of training", seconds, 1, details={**_about(run), "unit": "s"})
+
+
 def peak_memory(run: RunDir) -> Record:
     """The most memory that the run's process held, in MB of 2**20 bytes.
 

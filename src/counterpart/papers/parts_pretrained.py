@@ -9,6 +9,7 @@ from typing import Any
 
 from ..config import merge
 from .cells import Attacks, Column
+from .cost import seconds_of_training
 from .experiments import SCRATCH, Experiment, PaperRow
 from .parts_over_training import draw_parts_over_training
 from .parts_tables import AUTOATTACK, SCALES
@@ -66,7 +67,7 @@ PHOTOGRAPHS = Experiment(
         *(_robust(kind, "", {"method": "at"}) for kind in _KINDS),
         *(_robust(kind, " TRADES", {"method": "trades", "beta": 1}) for kind in _KINDS),
         *(
-            _row(f"{kind} from scratch", kind, {"method": "at"}, SCRATCH)
+            _row(f"{kind} from scratch", kind, {"method": "at"}, SCRATCH, optimizer={"encoder_scale": 1})
             for kind in ("Baseline", "Downsampled")
         ),
         _robust("Baseline", " PART", _PART),
@@ -86,7 +87,8 @@ PHOTOGRAPHS = Experiment(
         "on from there on fewer images.",
         "Parts that cover less than a tenth of their class are background, and images are cropped to their parts.",
         "Rows without an ending are by adversarial training (PGD-5 at 2/255), TRADES has beta 1. Both go on for 10 "
-        "epochs from the best clean weights of the same fold, which had 8. From scratch: 8 clean epochs, then 10.",
+        "epochs from the best clean weights of the same fold, which had 8. From scratch: 8 clean epochs, "
+        "then 10, and no smaller rate for the encoder.",
         "Where parts are learned their loss has weight 0.8, and a pixel of the background a tenth of any other.",
     ),
     datasets=("parts",),
@@ -165,8 +167,11 @@ HARDENING = Experiment(
             for ending, more in (("", {}), (" grown", {"attack": {"eps_warmup": epochs // 3}}))
         ),
     ),
-    {"PGD-20": _COLUMNS["PGD-20"], "APGD": _APGD},
-    notes=("Grown: the radius of training grows over the first third of the epochs (attack.eps_warmup).",),
+    {"PGD-20": _COLUMNS["PGD-20"], "APGD": _APGD, "seconds of training": seconds_of_training},
+    notes=(
+        "Seconds are those of one fold, without the clean training that each row but the first goes on from.",
+        "Grown: the radius of training grows over the first third of the epochs (attack.eps_warmup).",
+    ),
     datasets=("parts",),
     scales=PHOTOGRAPHS.scales,
     folds=5,
