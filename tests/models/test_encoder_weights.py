@@ -69,6 +69,14 @@ def test_weights_may_stand_under_a_prefix_beside_other_modules(prefix: str) -> N
             assert torch.equal(tensor, model.state_dict()[name])
 
 
+def test_a_final_layer_beside_a_norm_of_the_encoder_is_left_out() -> None:
+    """The head of ConvNeXt is a module of both: its norm belongs to the encoder of the baseline, its layer does not."""
+    weights = _weights("test_convnext", num_classes=7)
+    model = _part_model("timm/test_convnext", "parts/baseline")
+    start_encoder_from(model, weights, "w", "timm/test_convnext")
+    assert torch.equal(model.state_dict()["backbone.head.norm.weight"], weights["head.norm.weight"])
+
+
 def test_the_baseline_takes_everything_but_the_final_layer() -> None:
     weights = _weights("test_efficientnet", num_classes=CLASSES)
     model = _part_model("timm/test_efficientnet", "parts/baseline")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .hub import differing_shapes, optional
+from .hub import differing_shapes, head_names, optional
 from .lookalikes import guess_network
 from .normalize import ImageClassifier
 from .part_model import classifier_name
@@ -56,7 +56,8 @@ def start_encoder_from(
     """
     expected = model.encoder_tensors()
     fit = _fit(expected, weights)
-    if problem := _first_misfit(expected, fit, encoder):
+    final_layer = {_flat(name.removeprefix("backbone.")) for name in head_names(model)}
+    if problem := _first_misfit(expected, fit, encoder, final_layer):
         fitted, needed = _count_fitting(expected, fit)
         network = guess_network(weights, encoder)
         looks = "" if network is None else f" The file looks like {network}."
@@ -99,8 +100,13 @@ def _count_fitting(expected: Mapping[str, Tensor], fit: Fit) -> tuple[int, int]:
     return sum(name in fit.tensors and name not in wrong for name in needed), len(needed)
 
 
-def _first_misfit(expected: Mapping[str, Tensor], fit: Fit, encoder: str) -> str | None:
-    """Say which tensor is the first to have another shape, to be missing, or to be one too many."""
+def _first_misfit(
+    expected: Mapping[str, Tensor], fit: Fit, encoder: str, final_layer: set[str]
+) -> str | None:
+    """Say which tensor is the first to have another shape, to be missing, or to be one too many.
+
+    The final layer of a classifier is none too many, even if it lies in a module that the encoder has.
+    """
     shared = _shared_prefix(expected)
     for name in differing_shapes(expected, fit.tensors):
         theirs, ours = tuple(fit.tensors[name].shape), tuple(expected[name].shape)
@@ -115,6 +121,8 @@ def _first_misfit(expected: Mapping[str, Tensor], fit: Fit, encoder: str) -> str
     allowed = _modules_of_classifier(encoder)
     for name in fit.others:
         rest = name.removeprefix(fit.prefix)
+        if _flat(rest) in final_layer:
+            continue
         beside = not name.startswith(fit.prefix) or rest.partition(".")[0] in allowed
         if _flat(rest).startswith(stages) or not beside:
             return f"the encoder has no {rest}"
