@@ -23,6 +23,7 @@ from ..protocols import Attended, Attention, PartModel, Probe
 from ..seeding import derive
 from .auxiliary import AuxiliaryClassifier
 from .borrowed import borrowed
+from .dilation import fill_holes
 from .folding import Fold, copy_into, fold, refold, state_of, trace
 from .forms import FORMS, Form, faithful_form, first_line, has_hooks, holds_hooks, is_own, sentence
 from .normalize import ImageClassifier
@@ -136,6 +137,7 @@ class InferenceView:
             self._inner = expose(graph, outputs, body, shown)
             trunk = graph
             self._folds = fold(graph, self._copy)
+            fill_holes(self._copy)
             _set_layout(self._copy, graph, self._dtype, self._layout)
         else:
             forward = self._classifier.backbone.forward_features if self._classifier else self._copy
