@@ -264,6 +264,21 @@ def test_drawn_splits_of_a_users_data_have_every_class_and_share_no_photograph()
     }  # "a" has none for val, so nothing has
 
 
+def test_photographs_of_several_classes_leave_no_split_without_a_class():
+    plan = plans.Plan("x", {}, {}, lambda unit: None, [], int, None, split="photograph")
+    shown = {"p1": "ab", "p4": "a", "p6": "b"}
+    rows = [
+        {"class": label, "photograph": name, "image": ""}
+        for name, labels in shown.items()
+        for label in labels
+    ]
+    for seed in range(20):
+        splits = assign(rows, plan, Options(seed=seed))
+        there = {(row["class"], split) for row, split in zip(rows, splits, strict=True)}
+        assert there == {(label, split) for label in "ab" for split in set(splits)}
+        assert "test" in splits
+
+
 def test_ids_that_come_twice_are_refused(source, tmp_path):
     root = source("part-imagenet")
     for split in ("train", "val"):

@@ -157,7 +157,7 @@ def _broken(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_what_does_not_fit_is_named_and_nothing_is_loaded(
     change: Callable[[dict[str, Tensor]], dict[str, Tensor]], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("counterpart.models.encoder_weights.guess_network", lambda *_: None)
+    monkeypatch.setattr("counterpart.models.lookalikes.guess_network", lambda *_: None)
     weights = _weights("test_resnet")
     model = _part_model("timm/test_resnet")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -242,6 +242,15 @@ def test_fine_tuning_keeps_a_timm_network(generator):
     torch.testing.assert_close(model.eval().forward_features(images), source.eval().forward_features(images))
 
 
+def test_weights_of_another_network_of_timm_are_told_what_they_look_like():
+    other = create("timm/test_efficientnet", 7, image_size=32)
+    for given in (other.state_dict(), other.backbone.state_dict()):
+        with pytest.raises(UserError, match=r"does not fit.*The file looks like timm/test_efficientnet"):
+            start_from(create("timm/test_resnet", 4), given, "file", "timm/test_resnet")
+        with pytest.raises(UserError, match=r"Check the model's name and width\.$"):
+            start_from(create("timm/test_resnet", 4), given, "file")
+
+
 def test_fine_tuning_needs_the_head_to_differ_in_classes_alone(weights):
     odd = weights | {"backbone.linear.weight": torch.ones(10, 7)}
     with pytest.raises(UserError, match=r"backbone.linear.weight of shape \(10, 7\) instead of \(10, 32\)"):

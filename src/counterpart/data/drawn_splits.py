@@ -10,6 +10,7 @@ from .staging import Rows
 
 SHARE = 0.1  # the share of the samples for validation, and as large a one for testing, as in the paper
 SPLITS = ("train", "val", "test")
+DRAWS = 100  # at most, until every split has every class
 
 
 def assign(rows: Rows, plan: Plan, options: Options) -> list[str]:
@@ -56,6 +57,22 @@ def _by_group(groups: Sequence[str], seed: int) -> list[str]:
 
 
 def _in_every_class(groups: Sequence[str], classes: Sequence[str], seed: int) -> list[str]:
+    """Draw a tenth of each class for validation and as much for testing, until every split has every class.
+
+    Where groups show several classes, the draw for one class can take all that another one has. Then all is drawn anew.
+    Where no draw gives every split every class, it is the first.
+    """
+    random = np.random.RandomState(seed)
+    first = splits = _draw(groups, classes, random)
+    for _ in range(DRAWS):
+        there = set(zip(classes, splits, strict=True))
+        if len(there) == len(set(classes)) * len(set(splits)) and "test" in splits:
+            return splits
+        splits = _draw(groups, classes, random)
+    return first
+
+
+def _draw(groups: Sequence[str], classes: Sequence[str], random: np.random.RandomState) -> list[str]:
     """Draw a tenth of each class for validation and as much for testing, at least one group, the rarest class first.
 
     A class of two groups has none for validation; then no class has, for every split needs every class.
@@ -63,7 +80,6 @@ def _in_every_class(groups: Sequence[str], classes: Sequence[str], seed: int) ->
     members: dict[str, Counter[str]] = {}
     for group, label in zip(groups, classes, strict=True):
         members.setdefault(label, Counter())[group] += 1
-    random = np.random.RandomState(seed)
     split_of: dict[str, str] = {}
     without_validation = False
     for label in sorted(members, key=lambda label: (len(members[label]), label)):

@@ -300,7 +300,7 @@ def _timm(text: str, changes: Mapping[str, Any]) -> Target:
         assert isinstance(fresh, ImageClassifier)
         about["num_classes"] = classes_in(fresh, weights)
         model = build.build_model(about, seed=0)
-        start_from(model, weights, source)
+        start_from(model, weights, source, text)
         return model, (f"weights of {source}",)
 
     known = backbones.imagenet_names(text) if (changes.get("model") or {}).get("init") is None else None

@@ -189,7 +189,7 @@ def _new_model(config: Config, about: Mapping[str, Any]) -> nn.Module:
             raise UserError(
                 f"{source} holds no part model: --model.encoder-init starts the encoder alone from its weights."
             )
-        start_from(model, weights, source)
+        start_from(model, weights, source, settings.name)
     if settings.encoder_init is not None:
         from ..models.encoder_weights import start_encoder_from  # timm takes long to import
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .hub import differing_shapes, head_names, optional
-from .lookalikes import guess_network
+from .lookalikes import say_what_it_looks_like
 from .normalize import ImageClassifier
 from .part_model import classifier_name
 
@@ -59,8 +59,7 @@ def start_encoder_from(
     final_layer = {_flat(name.removeprefix("backbone.")) for name in head_names(model)}
     if problem := _first_misfit(expected, fit, encoder, final_layer):
         fitted, needed = _count_fitting(expected, fit)
-        network = guess_network(weights, encoder)
-        looks = "" if network is None else f" The file looks like {network}."
+        looks = say_what_it_looks_like(weights, encoder)
         raise UserError(
             f"{source} does not fit the encoder {encoder}: {fitted} of {needed} tensors fitted; {problem}.{looks}"
         )

@@ -117,18 +117,22 @@ def classes_in(model: ImageClassifier, weights: Mapping[str, Tensor]) -> int:
     return counts[0] if counts else model.num_classes
 
 
-def start_from(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> bool:
+def start_from(model: nn.Module, weights: Mapping[str, Tensor], source: str, network: str = "") -> bool:
     """Start fine-tuning from these weights; a final layer for another number of classes stays as it is.
 
     Args:
         model: receives the weights.
         weights: those of an ``ImageClassifier``, or of its bare backbone (then mean and standard deviation stay).
         source: names the weights in errors.
+        network: the model's name in the settings. Of ``timm/NAME``, an error says which network the file looks like.
 
     Returns:
         Whether the final layer was kept because its number of classes differs.
+
+    Raises:
+        UserError: a name or shape differs. Nothing was loaded.
     """
-    expected = model.state_dict()
+    expected, given = model.state_dict(), weights
     bare = not any(name.startswith("backbone.") for name in weights)
     if bare and isinstance(model, ImageClassifier):
         weights = {f"backbone.{name}": tensor for name, tensor in weights.items()}
@@ -139,7 +143,14 @@ def start_from(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> 
     if replaced:
         weights = {name: tensor for name, tensor in weights.items() if name not in head}
         weights |= {name: expected[name] for name in head}
-    _refuse_mismatch(expected, weights, source)
+    try:
+        _refuse_mismatch(expected, weights, source)
+    except UserError as error:
+        if not network.startswith("timm/"):
+            raise
+        from .lookalikes import say_what_it_looks_like  # timm takes long to import
+
+        raise UserError(f"{error}{say_what_it_looks_like(given, network)}") from None
     model.load_state_dict({**expected, **weights})
     return replaced
 

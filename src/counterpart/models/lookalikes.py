@@ -38,6 +38,12 @@ def guess_network(weights: Mapping[str, Tensor], wanted: str) -> str | None:
     return " or ".join(names[:3]) or None
 
 
+def say_what_it_looks_like(weights: Mapping[str, Tensor], wanted: str) -> str:
+    """The answer of ``guess_network`` as a sentence that follows another; "" where no network is known."""
+    network = guess_network(weights, wanted)
+    return "" if network is None else f" The file looks like {network}."
+
+
 Candidate = tuple[str, str | None, str, Callable[[], nn.Module]]
 """A name to print, the final layer (None: the last one), the prefix of the file's names, and what makes the network."""
 
