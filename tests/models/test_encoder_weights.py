@@ -190,12 +190,19 @@ def test_weights_that_belong_to_no_known_network_are_not_guessed(monkeypatch: py
     assert guess_network({"first.weight": torch.ones(2, 3)}, "resnet18") is None
 
 
-def test_a_whole_checkpoint_gives_its_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("averaged", [False, True])
+def test_the_checkpoint_of_a_training_gives_the_weights_that_would_be_judged(
+    tmp_path: Path, averaged: bool
+) -> None:
     model = _part_model("timm/test_resnet")
     tensors = {f"model.{name}": tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors | {"optimizer.0.momentum_buffer": torch.ones(3)}, tmp_path / "last.safetensors")
+    if averaged:
+        tensors |= {f"ema.module.{name.removeprefix('model.')}": t + 1 for name, t in tensors.items()}
+    tensors["optimizer.0.momentum_buffer"] = torch.ones(3)
+    save_file(tensors, tmp_path / "last.safetensors", {"counterpart": "{}"})
     weights, source = weights_of(str(tmp_path / "last.safetensors"))
     other = _part_model("timm/test_resnet")
     start_encoder_from(other, weights, source, "timm/test_resnet")
     name = "backbone.segmenter.encoder.model.layer4.0.conv1.weight"
-    assert torch.equal(other.state_dict()[name], model.state_dict()[name])
+    assert torch.equal(other.state_dict()[name], model.state_dict()[name] + averaged)
+    assert torch.equal(other.mean, model.mean + averaged)

@@ -162,11 +162,22 @@ def surrogate(text: str, device: torch.device, settings: Mapping[str, Any]) -> n
 
 
 def weights_of(source: str) -> tuple[dict[str, Tensor], str]:
-    """Weights of a run folder or a file."""
+    """Weights of a run folder or a file. Of the checkpoint of a training, those that would be judged."""
     path = Path(source).expanduser()
     if path.is_dir():
         path = RunDir(path).checkpoint("best")
-    return read_weights(path)[0], str(path)
+    tensors, header = read_weights(path)
+    return _judged_weights(tensors) if "counterpart" in header else tensors, str(path)
+
+
+def _judged_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The model's weights in a file of this project, the averaged ones where it has some.
+
+    A file that holds a whole training has them under a prefix.
+    """
+    prefixes = ("ema.module.", "model.")
+    prefix = next((text for text in prefixes if any(name.startswith(text) for name in tensors)), "")
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def load_run(run: RunDir, which: str) -> tuple[nn.Module, dict[str, Any]]:
@@ -185,9 +196,8 @@ def load_run(run: RunDir, which: str) -> tuple[nn.Module, dict[str, Any]]:
 def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The model of a checkpoint, rebuilt from its header, with averaged weights where it has some."""
     tensors, about = checkpoint.read(path)
-    if "state" in about:  # the file holds a whole training, of which the weights are a part
-        prefix = "ema.module." if "ema.n_averaged" in tensors else "model."
-        tensors = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    if "state" in about:
+        tensors = _judged_weights(tensors)
     if lacking := [name for name in DESCRIBED if name not in about]:
         raise UserError(f"{path} is damaged: its header does not say {lacking[0]!r}.")
     try:
