@@ -79,7 +79,9 @@ def _compare(
     for name, columns in right.items():
         for column in COLUMNS:
             values = [sum(one) / len(one) for one in columns[column]]
-            mean, sd, interval = over_seeds(values, [wilson(sum(one), len(one)) for one in columns[column]])
+            mean, sd, interval, _ = over_seeds(
+                values, [wilson(sum(one), len(one)) for one in columns[column]]
+            )
             details = {**about, "values": values, "sd": sd, "images": len(columns[column][0])}
             made.append(Record("metric", f"{name}/{column}", mean, len(seeds), interval, details=details))
     for name in right:

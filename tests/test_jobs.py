@@ -432,6 +432,9 @@ def test_a_group_says_what_its_seeds_agree_on_and_says_it_once(tmp_path, capsys)
     assert capsys.readouterr().out.count("group: 3 seeds") == 2
     aggregate(group, tables[:2], [0, 1])
     assert len(group.records()) == 2
+    told = capsys.readouterr().out
+    assert "50.00% and 60.00%" in told
+    assert "intervals are over these models' images" in " ".join(told.split())
 
 
 def test_the_validation_split_can_be_judged(digits):

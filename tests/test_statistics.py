@@ -3,34 +3,56 @@
 import math
 
 import pytest
-from scipy.stats import binomtest, ttest_ind, ttest_ind_from_stats
+from scipy.stats import binomtest, norm, ttest_ind, ttest_ind_from_stats
 from scipy.stats import t as student_t
 
-from counterpart.statistics import mcnemar, over_seeds, paired_difference, weighted_over_folds, welch
+from counterpart.statistics import (
+    BOTH,
+    IMAGES,
+    TRAININGS,
+    Difference,
+    holm,
+    mcnemar,
+    over_seeds,
+    paired_difference,
+    weighted_over_folds,
+    welch,
+)
 
 
 def test_without_own_intervals_it_is_students_t():
-    mean, sd, (low, high) = over_seeds([0.4, 0.5, 0.6])
-    assert (mean, sd) == (pytest.approx(0.5), pytest.approx(0.1))
+    mean, sd, (low, high), over = over_seeds([0.4, 0.5, 0.6])
+    assert (mean, sd, over) == (pytest.approx(0.5), pytest.approx(0.1), TRAININGS)
     half = student_t.ppf(0.975, 2) * 0.1 / math.sqrt(3)
     assert (low, high) == (pytest.approx(0.5 - half), pytest.approx(0.5 + half))
 
 
 def test_own_intervals_are_added_in_squares_on_each_side():
-    _, _, (low, high) = over_seeds([0.4, 0.5, 0.6], [(0.37, 0.41), (0.46, 0.52), (0.55, 0.63)])
+    _, _, (low, high), over = over_seeds([0.4, 0.5, 0.6], [(0.37, 0.41), (0.46, 0.52), (0.55, 0.63)])
+    assert over == BOTH
     half = student_t.ppf(0.975, 2) * 0.1 / math.sqrt(3)
     assert 0.5 - low == pytest.approx(math.hypot(0.04, half))
     assert high - 0.5 == pytest.approx(math.hypot(0.02, half))
 
 
 def test_one_seed_has_its_own_interval_or_none():
-    assert over_seeds([0.5]) == (0.5, None, None)
-    mean, sd, interval = over_seeds([0.5], [(0.4, 0.7)])
-    assert (mean, sd, interval) == (0.5, None, pytest.approx((0.4, 0.7)))
+    assert over_seeds([0.5]) == (0.5, None, None, None)
+    mean, sd, interval, over = over_seeds([0.5], [(0.4, 0.7)])
+    assert (mean, sd, interval, over) == (0.5, None, pytest.approx((0.4, 0.7)), IMAGES)
+
+
+def test_two_seeds_have_no_interval_of_one_degree_of_freedom():
+    assert over_seeds([0.4, 0.6]) == (0.5, pytest.approx(0.02**0.5), None, None)
+    _, _, interval, over = over_seeds([0.4, 0.6], [(0.37, 0.41), (0.55, 0.63)])
+    assert (interval, over) == (pytest.approx((0.46, 0.52)), IMAGES)
+    right = [True] * 60 + [False] * 40
+    pairs = [(right, right), (right[::-1], right)]
+    two, again = paired_difference(pairs), paired_difference([*pairs, pairs[1]])
+    assert (two.freedom, two.over, again.freedom, again.over) == (None, IMAGES, 2, BOTH)
 
 
 def test_a_share_stays_within_its_range():
-    assert over_seeds([0.0, 1.0]).interval == (0.0, 1.0)
+    assert over_seeds([0.0, 0.0, 1.0, 1.0]).interval == (0.0, 1.0)
 
 
 def test_folds_without_any_image_of_a_part_weigh_the_same():
@@ -56,10 +78,10 @@ def test_a_difference_of_one_seed_has_the_spread_of_its_images():
     assert found.mean == pytest.approx(0.1)
     half = 1.959964 * math.sqrt((11 / 102 - (10 / 102) ** 2) / 102)  # ten images moved, all the same way
     assert found.interval == (pytest.approx(0.1 - half), pytest.approx(0.1 + half))
-    assert found.decided
-    assert not paired_difference(
-        [(one, other[::-1])]
-    ).decided  # as far apart, but 40 moved one way and 30 the other
+    assert found.p == pytest.approx(2 * norm.sf(0.1 / (half / 1.959964)), rel=1e-5)
+    assert (
+        paired_difference([(one, other[::-1])]).p > 0.05
+    )  # as far apart, but 40 moved one way and 30 the other
 
 
 def test_a_hundred_images_without_a_difference_leave_room_for_one():
@@ -75,6 +97,7 @@ def test_a_difference_over_seeds_adds_students_t():
     half = math.hypot(images, student_t.ppf(0.975, 2) * 0.05 / math.sqrt(3))
     assert found.mean == pytest.approx(0.05)
     assert found.interval == (pytest.approx(0.05 - half), pytest.approx(0.05 + half))
+    assert found.half_width(found.p / 2) == pytest.approx(0.05)  # 0 is an end of the interval of level 1 - p
 
 
 def test_outcomes_of_other_images_have_no_difference():
@@ -84,7 +107,11 @@ def test_outcomes_of_other_images_have_no_difference():
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [([0.5, 0.52, 0.49], [0.4, 0.47]), ([0.1, 0.9], [0.2, 0.21, 0.22, 0.2]), ([0.3, 0.4], [0.3, 0.4])],
+    [
+        ([0.5, 0.52, 0.49], [0.4, 0.47, 0.46]),
+        ([0.1, 0.9, 0.3], [0.2, 0.21, 0.22, 0.2]),
+        ([0.3, 0.4, 0.5], [0.3, 0.4, 0.5]),
+    ],
 )
 def test_welchs_test_is_that_of_scipy(one, other):
     expected = ttest_ind(one, other, equal_var=False)
@@ -96,23 +123,59 @@ def test_welchs_test_is_that_of_scipy(one, other):
 
 
 def test_welchs_test_by_hand():
-    """Means 4 and 1, variances 4 and 1 over 2 seeds each: an error of sqrt(2.5), and 2.5**2 / (4 + 1/4) degrees."""
-    half = 2**0.5
-    found = welch([4 - half, 4 + half], [1 - half / 2, 1 + half / 2])
-    freedom, error = 2.5**2 / 4.25, 2.5**0.5
-    assert found.mean == pytest.approx(3)
-    assert found.interval[1] - 3 == pytest.approx(student_t.ppf(0.975, freedom) * error)
-    assert found.p == pytest.approx(2 * student_t.sf(3 / error, freedom))
+    """Means 4 and 1, variances 6 and 1.5 over 3 seeds: an error of sqrt(2.5), 2.5**2 / (4 / 2 + 0.25 / 2) degrees."""
+    wide, narrow = 6**0.5, 1.5**0.5
+    difference = welch([4 - wide, 4, 4 + wide], [1 - narrow, 1, 1 + narrow])
+    freedom, error = 2.5**2 / 2.125, 2.5**0.5
+    assert difference.mean == pytest.approx(3)
+    assert difference.interval[1] - 3 == pytest.approx(student_t.ppf(0.975, freedom) * error)
+    assert difference.p == pytest.approx(2 * student_t.sf(3 / error, freedom))
+    assert difference.over == TRAININGS
 
 
 def test_seeds_without_any_spread_are_told_apart_or_equal():
-    assert welch([0.5, 0.5], [0.25, 0.25]) == (0.25, (0.25, 0.25), 0.0)
-    assert welch([0.5, 0.5], [0.5, 0.5]).p == 1
+    apart = welch([0.5] * 3, [0.25] * 3)
+    assert (apart.mean, apart.interval, apart.p) == (0.25, (0.25, 0.25), 0.0)
+    assert welch([0.5] * 3, [0.5] * 3).p == 1
 
 
-def test_one_seed_is_no_sample():
-    with pytest.raises(ValueError, match="needs two of each, got 1 and 3"):
-        welch([0.5], [0.4, 0.5, 0.6])
+def test_two_seeds_are_no_sample():
+    with pytest.raises(ValueError, match="needs 3 of each, got 2 and 3: show the values"):
+        welch([0.5, 0.6], [0.4, 0.5, 0.6])
+
+
+def test_holms_correction_by_hand():
+    """Five tests: 5 x 0.005, 4 x 0.01, 3 x 0.03, then 2 x 0.04 = 0.08, which may not fall below 0.09."""
+    assert holm([0.03, 0.005, 0.04, 0.6, 0.01]) == pytest.approx([0.09, 0.025, 0.09, 0.6, 0.04])
+    assert holm([0.5, 0.7]) == [1, 1]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []
+
+
+def test_of_54_tests_whose_smallest_p_is_0_0046_none_survives():
+    assert min(holm([0.0046] + [0.04] * 9 + [0.5] * 44)) == pytest.approx(0.2484)
+
+
+def test_equivalence_is_two_one_sided_t_tests():
+    """Three seeds each on either side of 0.5 and 0.51: scipy's one-sided tests of the shifted groups."""
+    first, second, margin = [0.50, 0.51, 0.52, 0.515], [0.49, 0.505, 0.51], 0.03
+    up = ttest_ind([v + margin for v in first], second, equal_var=False, alternative="greater").pvalue
+    down = ttest_ind([v - margin for v in first], second, equal_var=False, alternative="less").pvalue
+    difference = welch(first, second)
+    assert difference.p_equivalent(margin) == pytest.approx(max(up, down))
+    assert difference.p_equivalent(difference.decided_margin) == pytest.approx(0.05)
+    assert difference.p_equivalent(0.001) > 0.5  # the mean itself lies outside
+    with pytest.raises(ValueError, match=r"positive, got 0"):
+        difference.p_equivalent(0)
+
+
+def test_equivalence_over_images_by_hand():
+    """0.01 with an error of 0.01: a margin of 0.03 is two errors away, and 0.01 + 1.645 errors are decided."""
+    difference = Difference(-0.01, 0.01)
+    assert difference.p_equivalent(0.03) == pytest.approx(0.02275, abs=1e-5)
+    assert difference.decided_margin == pytest.approx(0.0264485, abs=1e-6)
+    both = Difference(0.01, 0.01, 0.002, 2)
+    assert both.p_equivalent(both.decided_margin) == pytest.approx(0.05)
 
 
 def test_the_part_model_papers_p_values_take_its_intervals_for_the_spread_of_single_seeds():

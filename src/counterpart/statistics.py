@@ -1,16 +1,21 @@
 """Intervals of shares, one number for several seeds, and tests: what records and the report both say.
 
 ``paired_difference`` and ``mcnemar`` ask whether other images would tell the same models apart, and ``welch`` whether
-other trainings would tell the same methods apart on the same images.
+other trainings would tell the same methods apart on the same images. ``holm`` corrects several tests that are shown
+together.
 """
 
 import math
 from collections.abc import Sequence
-from statistics import fmean, stdev
+from statistics import NormalDist, fmean, stdev
 from typing import NamedTuple
 
 NORMAL_QUANTILE = 1.959963984540054
 """Of 97.5 %. Written out, for scipy takes long to import and an interval over images needs nothing else of it."""
+FEWEST_TRAININGS = 3
+"""Two leave Student's t one degree of freedom, an interval that says nothing: they are shown as two points."""
+IMAGES, TRAININGS, BOTH = "these models' images", "trainings on these images", "images and trainings"
+"""What an interval can be over."""
 
 
 class OverSeeds(NamedTuple):
@@ -20,11 +25,13 @@ class OverSeeds(NamedTuple):
         mean: the mean over the seeds, in [0, 1].
         sd: the standard deviation; None for one seed.
         interval: the 95 % interval; None where nothing is known of the spread.
+        over: what the interval is over: ``IMAGES``, ``TRAININGS`` or ``BOTH``; None without an interval.
     """
 
     mean: float
     sd: float | None
     interval: tuple[float, float] | None
+    over: str | None
 
 
 def over_seeds(values: Sequence[float], intervals: Sequence[tuple[float, float]] = ()) -> OverSeeds:
@@ -35,22 +42,25 @@ def over_seeds(values: Sequence[float], intervals: Sequence[tuple[float, float]]
         intervals: the interval of each value, for the draw of its images; or none.
 
     Returns:
-        The three numbers. The interval adds two spreads in squares: the mean half-width of ``intervals``, which comes
-        from the draw of images, and Student's t over the seeds, which comes from the randomness of training.
+        The numbers. The interval adds two spreads in squares: the mean half-width of ``intervals``, which comes
+        from the draw of images, and Student's t over the seeds, which comes from the randomness of training. The
+        second is missing below ``FEWEST_TRAININGS`` seeds.
     """
     if intervals and len(intervals) != len(values):
         raise ValueError(f"{len(values)} values need as many intervals or none, got {len(intervals)}.")
     n, mean = len(values), fmean(values)
     sd = stdev(values) if n > 1 else None
-    if sd is None and not intervals:
-        return OverSeeds(mean, None, None)
-    training = 0.0 if sd is None else _student(n - 1) * sd / math.sqrt(n)
+    several = sd is not None and n >= FEWEST_TRAININGS
+    if not several and not intervals:
+        return OverSeeds(mean, sd, None, None)
+    training = _student(n - 1) * sd / math.sqrt(n) if sd is not None and several else 0.0
     below = above = 0.0
     if intervals:
         below = fmean(value - low for value, (low, _) in zip(values, intervals, strict=True))
         above = fmean(high - value for value, (_, high) in zip(values, intervals, strict=True))
     low, high = mean - math.hypot(below, training), mean + math.hypot(above, training)
-    return OverSeeds(mean, sd, (max(low, 0.0), min(high, 1.0)))
+    over = (BOTH if intervals else TRAININGS) if several else IMAGES
+    return OverSeeds(mean, sd, (max(low, 0.0), min(high, 1.0)), over)
 
 
 def over_folds(shares: Sequence[tuple[float, int]]) -> tuple[float, tuple[float, float]]:
@@ -94,20 +104,80 @@ def weighted_over_folds(
 
 
 class Difference(NamedTuple):
-    """One share minus another, measured on the same images.
+    """One share minus another, and how far the data leave it open.
 
     Attributes:
         mean: the mean over the seeds, in [-1, 1].
-        interval: the 95 % interval.
+        images_error: its standard error for the draw of images; 0 where images are not drawn anew.
+        trainings_error: its standard error for the randomness of training; 0 where that is not known.
+        freedom: the degrees of freedom of ``trainings_error``; None where it is 0 for want of trainings.
     """
 
     mean: float
-    interval: tuple[float, float]
+    images_error: float
+    trainings_error: float = 0.0
+    freedom: float | None = None
 
     @property
-    def decided(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return not self.interval[0] <= 0 <= self.interval[1]
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval."""
+        half = self.half_width(0.025)
+        return self.mean - half, self.mean + half
+
+    @property
+    def over(self) -> str:
+        """What the interval is over: ``IMAGES``, ``TRAININGS`` or ``BOTH``."""
+        if self.freedom is None:
+            return IMAGES
+        return BOTH if self.images_error else TRAININGS
+
+    @property
+    def p(self) -> float:
+        """The two-sided p-value of no difference: 0 is an end of the interval of level 1 - p."""
+        return 2 * self._tail(abs(self.mean))
+
+    @property
+    def decided_margin(self) -> float:
+        """The smallest margin within which two one-sided tests at 5 % find no difference, each margin by itself.
+
+        It is the farther end of the 90 % interval from 0.
+        """
+        return abs(self.mean) + self.half_width(0.05)
+
+    def p_equivalent(self, margin: float) -> float:
+        """The p-value of two one-sided tests: that the difference is ``margin`` or more, either way.
+
+        Source: Schuirmann 1987 (Journal of Pharmacokinetics and Biopharmaceutics 15), the larger of the two p-values.
+
+        Raises:
+            ValueError: the margin is not positive.
+        """
+        if not margin > 0:
+            raise ValueError(f"a margin of equivalence is positive, got {margin}.")
+        inside = margin - abs(self.mean)
+        return self._tail(inside) if inside >= 0 else 1 - self._tail(-inside)
+
+    def half_width(self, tail: float) -> float:
+        """Half of the interval that leaves out ``tail`` on each side, from both spreads in squares."""
+        images = NORMAL_QUANTILE if tail == 0.025 else -NormalDist().inv_cdf(tail)
+        trainings = 0.0 if self.freedom is None else _student(self.freedom, tail)
+        return math.hypot(images * self.images_error, trainings * self.trainings_error)
+
+    def _tail(self, distance: float) -> float:
+        """The tail whose half-width is ``distance``: 0.5 at the mean itself, towards 0 far from it."""
+        if not self.trainings_error:
+            if not self.images_error:
+                return 0.0 if distance else 0.5
+            return 0.5 * math.erfc(distance / self.images_error / math.sqrt(2))
+        if not self.images_error and self.freedom is not None:
+            from scipy.special import stdtr
+
+            return float(stdtr(self.freedom, -distance / self.trainings_error))
+        narrow, wide = 0.5, 1e-12
+        for _ in range(60):  # half widths fall as tails grow; halving the logarithm keeps small tails exact
+            middle = math.sqrt(narrow * wide)
+            narrow, wide = (middle, wide) if self.half_width(middle) < distance else (narrow, middle)
+        return math.sqrt(narrow * wide)
 
 
 def paired_difference(pairs: Sequence[tuple[Sequence[bool], Sequence[bool]]]) -> Difference:
@@ -117,12 +187,12 @@ def paired_difference(pairs: Sequence[tuple[Sequence[bool], Sequence[bool]]]) ->
         pairs: for each seed the outcomes of the first and of the second method, on the same images.
 
     Returns:
-        The difference and its interval, which adds two spreads in squares as ``over_seeds`` does.
+        The difference, whose interval adds two spreads in squares as ``over_seeds`` does.
         The first comes from the draw of images. It is that of Agresti and Min 2005, who add half an image to each of
         the four outcomes, so that a few images on which nothing differs do not prove that nothing does. It is averaged
         over seeds, since all seeds see the same images.
-        The second comes from the randomness of training: Student's t over the seeds' differences. With a single seed
-        it is missing, and the interval says nothing of training.
+        The second comes from the randomness of training: Student's t over the seeds' differences. Below
+        ``FEWEST_TRAININGS`` seeds it is missing, and the interval says nothing of training.
 
     Raises:
         ValueError: there is no pair or no image, or outcomes differ in length.
@@ -135,51 +205,54 @@ def paired_difference(pairs: Sequence[tuple[Sequence[bool], Sequence[bool]]]) ->
         differences.append(fmean(moves))
         n, moved = len(moves) + 2, sum(abs(move) for move in moves) + 1
         variances.append((moved / n - (sum(moves) / n) ** 2) / n)
-    images = NORMAL_QUANTILE * math.sqrt(fmean(variances))
-    n, centre = len(differences), fmean(differences)
-    training = _student(n - 1) * stdev(differences) / math.sqrt(n) if n > 1 else 0.0
-    half = math.hypot(images, training)
-    return Difference(centre, (centre - half, centre + half))
+    mean, images_error = fmean(differences), math.sqrt(fmean(variances))
+    if len(differences) < FEWEST_TRAININGS:
+        return Difference(mean, images_error)
+    trainings_error = stdev(differences) / math.sqrt(len(differences))
+    return Difference(mean, images_error, trainings_error, len(differences) - 1)
 
 
-class Welch(NamedTuple):
-    """The mean of one method's seeds minus that of another's.
-
-    Attributes:
-        mean: the difference.
-        interval: the 95 % interval.
-        p: the two-sided p-value of no difference.
-    """
-
-    mean: float
-    interval: tuple[float, float]
-    p: float
-
-
-def welch(first: Sequence[float], second: Sequence[float]) -> Welch:
+def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
     """Welch's two-sample t-test, whose groups may differ in spread and in size (Welch 1947).
 
     Args:
-        first: a value for each seed of a method, 2 or more.
+        first: a value for each seed of a method, ``FEWEST_TRAININGS`` or more.
         second: those of another method; the seeds need not be the same.
 
     Returns:
         The same as ``scipy.stats.ttest_ind(first, second, equal_var=False)``, which warns where a group has no spread.
         Where neither group has any, p is 0, or 1 for equal means.
+
+    Raises:
+        ValueError: a method has fewer seeds.
     """
-    if min(len(first), len(second)) < 2:
-        raise ValueError(f"a test over seeds needs two of each, got {len(first)} and {len(second)}.")
+    if min(len(first), len(second)) < FEWEST_TRAININGS:
+        raise ValueError(
+            f"a test over seeds needs {FEWEST_TRAININGS} of each, got {len(first)} and {len(second)}: show the values."
+        )
     mean = fmean(first) - fmean(second)
     parts = [stdev(values) ** 2 / len(values) for values in (first, second)]
-    error = math.sqrt(sum(parts))
-    if error == 0:
-        return Welch(mean, (mean, mean), float(mean == 0))
-    from scipy.special import stdtr
-
+    if not any(parts):
+        return Difference(mean, 0.0, 0.0, len(first) + len(second) - 2)
     # Welch and Satterthwaite's degrees of freedom
     freedom = sum(parts) ** 2 / sum(p * p / (len(v) - 1) for p, v in zip(parts, (first, second), strict=True))
-    half = _student(freedom) * error
-    return Welch(mean, (mean - half, mean + half), 2 * float(stdtr(freedom, -abs(mean) / error)))
+    return Difference(mean, 0.0, math.sqrt(sum(parts)), freedom)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values of a family of tests, corrected for how many there are (Holm 1979).
+
+    Returns:
+        In the order given. Taking those below 0.05 errs on one true null hypothesis or more in at most 5 % of
+        families, however the tests hang together.
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min((len(p_values) - rank) * p_values[i], 1.0))
+        corrected[i] = largest
+    return corrected
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
@@ -210,8 +283,8 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return min(2 * float(bdtr(fewer, n, 0.5)), 1.0) if n else 1.0
 
 
-def _student(freedom: float) -> float:
-    """Student's t: the quantile of 97.5 %."""
+def _student(freedom: float, tail: float = 0.025) -> float:
+    """Student's t: the quantile above which ``tail`` lies."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(freedom, 0.975))
+    return -float(stdtrit(freedom, tail))

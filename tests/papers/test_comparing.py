@@ -1,5 +1,7 @@
 """Tests over seeds and the best row of a sweep, from records that are written by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from counterpart import papers
@@ -7,7 +9,7 @@ from counterpart.cli import main
 from counterpart.errors import UserError
 from counterpart.papers.parts_generalised import CLEAN_SWEEP
 from counterpart.records import Record, write
-from counterpart.statistics import welch
+from counterpart.statistics import Difference, welch
 
 ROWS = (
     papers.PaperRow("ResNet-50", "base"), papers.PaperRow("ResNet-50 slow", "base"),
@@ -31,25 +33,31 @@ def experiment(**options):
     return papers.Experiment("parts/sweep", "", ROWS, {"textures": [], "cost": []}, **options)
 
 
-def test_seeds_are_tested_where_both_rows_have_two():
+def test_seeds_are_tested_where_both_rows_have_three():
     pairs = (("Downsampled", "ResNet-50"), ("Pixel", "ResNet-50"))
     found = measured(
-        {"ResNet-50": {0: 0.4, 1: 0.44}, "Downsampled": {0: 0.5, 2: 0.56, 3: 0.53}, "Pixel": {0: 0.9}}
+        {
+            "ResNet-50": {0: 0.4, 1: 0.44, 2: 0.43, 3: 0.41},
+            "Downsampled": {0: 0.5, 2: 0.56, 3: 0.53},
+            "Pixel": {0: 0.9, 1: 0.91},
+        }
     )
     tests = papers.seed_differences(experiment(pairs=pairs), found)
-    assert tests == {("Downsampled", "ResNet-50", "textures"): (welch([0.5, 0.56, 0.53], [0.4, 0.44]), 3, 2)}
+    expected = welch([0.5, 0.56, 0.53], [0.4, 0.44, 0.43, 0.41])
+    assert tests == {("Downsampled", "ResNet-50", "textures"): (expected, 3, 4)}
     assert papers.seed_differences(experiment(), found) == {}
 
 
 def test_seeds_that_saw_fewer_images_and_costs_are_not_tested():
     pairs = (("Downsampled", "ResNet-50"),)
-    found = measured({"ResNet-50": {0: 0.4, 1: 0.44}, "Downsampled": {0: 0.5, 1: 0.56}})
-    [few] = measured({"ResNet-50": {2: 0.9}}, n=50).values()
+    found = measured({"ResNet-50": {0: 0.4, 1: 0.44, 2: 0.4}, "Downsampled": {0: 0.5, 1: 0.56, 2: 0.5}})
+    [few] = measured({"ResNet-50": {3: 0.9}}, n=50).values()
     found["ResNet-50", "textures"] += few
-    assert papers.seed_differences(experiment(pairs=pairs), found)[(*pairs[0], "textures")][1:] == (2, 2)
+    assert papers.seed_differences(experiment(pairs=pairs), found)[(*pairs[0], "textures")][1:] == (3, 3)
     found["ResNet-50", "textures"][1] = few[0]
     assert papers.seed_differences(experiment(pairs=pairs), found) == {}
-    costs = measured({"ResNet-50": {0: 4.0, 1: 5}, "Downsampled": {0: 6.0, 1: 7}}, "cost", unit="s")
+    seconds = {"ResNet-50": {0: 4.0, 1: 5, 2: 6}, "Downsampled": {0: 6.0, 1: 7, 2: 8}}
+    costs = measured(seconds, "cost", unit="s")
     assert papers.seed_differences(experiment(pairs=pairs), costs) == {}
 
 
@@ -104,9 +112,9 @@ def test_the_sweep_is_that_of_the_paper():
 def test_the_best_of_a_sweep_is_shown_with_both_tests(tmp_path, capsys):
     right = {0.4: "11000", 0.6: "11100", 0.8: "11110"}
     for row, values in (
-        ("ResNet-50", (0.4, 0.4)),
-        ("Downsampled", (0.6, 0.8)),
-        ("Downsampled c_seg 0.9", (0.4, 0.4)),
+        ("ResNet-50", (0.4, 0.4, 0.4)),
+        ("Downsampled", (0.6, 0.8, 0.6)),
+        ("Downsampled c_seg 0.9", (0.4, 0.4, 0.4)),
     ):
         write(
             tmp_path / "papers" / "small" / "part-clean-sweep-part-imagenet.jsonl",
@@ -126,7 +134,127 @@ def test_the_best_of_a_sweep_is_shown_with_both_tests(tmp_path, capsys):
     lines = [line for line in told.splitlines() if line.startswith("│") or "Differences" in line]
     text = "\n".join(lines)
     by_images, by_seeds = text.split("would other trainings")
-    assert "+30.00" in by_images.split("would other images")[1]
-    assert "p = 0.2, 2 and 2 seeds" in by_seeds
+    assert "+26.67" in by_images.split("would other images")[1]
+    assert "p = 0.057" in by_seeds
+    assert "3 and 3 seeds" in by_seeds
+    assert told.count("p by Holm over the 1 differences of this table: * survives it.") == 2
     assert "is optimistic" in told.replace("\n", " ")
     assert main(["papers", "list", "--best-by", "textures"]) == 2
+
+
+def shown(experiment, measured, tmp_path, capsys, monkeypatch):
+    """What ``papers show`` prints of an experiment, with blanks in place of lines."""
+    monkeypatch.setitem(papers.EXPERIMENTS, experiment.name, experiment)
+    records = [record for of_cell in measured.values() for record in of_cell]
+    write(tmp_path / "papers" / "small" / f"{experiment.name.replace('/', '-')}-cifar10.jsonl", records)
+    assert main(["papers", "show", experiment.name, "--runs", str(tmp_path)]) == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def answers(right, n=200):
+    """Whether each of n images is right, of which so many are."""
+    return "1" * right + "0" * (n - right)
+
+
+FOUR = {"ResNet-50": 100, "Downsampled": 106, "Pixel": 120, "Downsampled slow": 100}
+
+
+def of_images(values, **details):
+    """Records of one seed that say of each image whether it was right."""
+    return {
+        (row, "textures"): [
+            Record("metric", f"{row}/textures", right / 200, 200, (0.4, 0.6), 0,
+                   details={"right": answers(right), "model": "parts", **details})
+        ]
+        for row, right in values.items()
+    }  # fmt: skip
+
+
+def test_differences_are_corrected_for_how_many_the_table_shows():
+    """By itself the first of three survives; with two others beside it, it does not."""
+    pairs = tuple((row, "ResNet-50") for row in ("Downsampled", "Pixel", "Downsampled slow"))
+    differences = {
+        (*pair, "textures"): Difference(mean, 0.01)
+        for pair, mean in zip(pairs, (0.02, 0.05, 0.0), strict=True)
+    }
+    judged = papers.judge(experiment(pairs=pairs), None, differences)
+    first, second, third = (judged[*pair, "textures"] for pair in pairs)
+    assert first.p == pytest.approx(2 * 0.0455, abs=1e-4)
+    assert (first.differs, second.differs, third.p) == (False, True, 1)
+    assert second.p == pytest.approx(3 * 5.733e-7, rel=1e-3)
+    alone = papers.judge(experiment(pairs=pairs), None, {(*pairs[0], "textures"): Difference(0.02, 0.01)})
+    assert alone[*pairs[0], "textures"].differs
+
+
+def test_the_primary_contrast_is_tested_alone_against_its_margin():
+    pairs = (("Downsampled", "ResNet-50"), ("Pixel", "ResNet-50"))
+    primary = papers.PrimaryContrast(*pairs[0], "textures", margin=0.05)
+    differences = {
+        (*pairs[0], "textures"): Difference(0.02, 0.01),
+        (*pairs[1], "textures"): Difference(0.02, 0.01),
+    }
+    judged = papers.judge(experiment(pairs=pairs, primary=primary), None, differences)
+    first, second = (judged[*pair, "textures"] for pair in pairs)
+    assert (first.alone, second.alone) == (True, False)
+    assert first.p == second.p == pytest.approx(0.0455, abs=1e-4)  # two families of one
+    assert first.p_equivalent == pytest.approx(0.00135, abs=1e-5)  # the margin is three errors away
+    assert first.equivalent
+    assert (second.margin, second.p_equivalent, second.equivalent) == (None, None, False)
+
+
+def test_a_margin_is_half_of_what_the_paper_gains():
+    """+4 in the paper: a margin of 2 points, which an error of half a point decides and one of two points does not."""
+    published = [
+        papers.PaperRow(name, "base", {"cifar10": {"textures": value}})
+        for name, value in (("A", 44.0), ("B", 40.0))
+    ]
+    table = papers.Experiment("x", "", published, {"textures": []}, pairs=(("A", "B"), ("B", "A")))
+    key, other = ("A", "B", "textures"), ("B", "A", "textures")
+
+    def judged(error, dataset="cifar10", key=key):
+        return papers.judge(table, dataset, {key: Difference(0.001, error)})[key]
+
+    assert judged(0.005).margin == pytest.approx(0.02)
+    assert (judged(0.005).equivalent, judged(0.02).equivalent) == (True, False)
+    assert judged(0.005, None).margin is None
+    assert judged(0.005, key=other).margin is None  # the paper has no gain there
+
+
+def test_the_primary_contrast_and_the_margins_are_shown(tmp_path, capsys, monkeypatch):
+    pairs = tuple((row, "ResNet-50") for row in ("Downsampled", "Pixel", "Downsampled slow"))
+    primary = papers.PrimaryContrast("Downsampled", "ResNet-50", "textures", margin=0.03)
+    table = experiment(pairs=pairs, primary=primary)
+    table = replace(table, columns={"textures": []})
+    told = shown(table, of_images(FOUR), tmp_path, capsys, monkeypatch)
+    # 6 of 200 images moved, one way: an error of sqrt((7 / 202 - (6 / 202)**2) / 202) = 1.293 points
+    assert "primary, p = 0.02 " in told
+    assert "±3.00 not decided, ±5.13 is" in told
+    assert "p by Holm over the 2 differences of this table but the primary one: * survives it." in told
+    assert (
+        "Primary, declared before the runs and tested alone: Downsampled minus ResNet-50, textures, margin 3 points."
+    ) in told
+    assert "Intervals of one or two trainings are over these models' images." in told
+    assert "Intervals of the differences are over these models' images." in told
+
+
+def test_two_trainings_are_shown_as_two_points(tmp_path, capsys, monkeypatch):
+    found = measured({"Pixel": {0: 0.4, 1: 0.9}}, model="parts")
+    told = shown(replace(experiment(), columns={"textures": []}), found, tmp_path, capsys, monkeypatch)
+    assert "40.00 and 90.00" in told
+    assert "(55.0 to 75.0), 2 seeds" in told  # the images' interval: no t of one degree of freedom
+    assert "of two trainings both values are shown" in told
+
+
+def test_primary_contrasts_are_among_the_pairs_and_columns_of_their_experiments():
+    declared = {name: one for name, one in papers.EXPERIMENTS.items() if one.primary}
+    assert set(declared) >= {"parts/photographs"}
+    for name, one in declared.items():
+        assert (one.primary.first, one.primary.second) in one.pairs, name
+        assert one.primary.column in papers.columns(one), name
+    assert papers.find("parts/photographs").primary.margin == 0.03
+
+
+def test_rows_that_were_chosen_by_their_results_are_no_primary_contrast():
+    primary = papers.PrimaryContrast("Downsampled", "ResNet-50", "textures", margin=0.03)
+    found = measured({"ResNet-50": {0: 0.4}, "Downsampled": {0: 0.5}})
+    assert papers.best_rows(experiment(primary=primary), found, "textures").primary is None

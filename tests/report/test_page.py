@@ -358,19 +358,20 @@ def test_rows_on_the_same_images_are_paired(make_run, records):
     text = Page(write_report([run.path for run in runs])).text
     assert (
         "“AT” against “PART” on the same 40 images: 0 stand only in the first, 8 only in the second "
-        "(McNemar p = 0.0078: a difference)"
+        "(McNemar p = 0.0078, by Holm 0.0078: a difference)"
     ) in text
     assert text.count("Image by image") == 1  # the third was judged on other images
 
 
 def test_methods_of_several_seeds_are_compared_over_trainings(make_run, records):
     runs = []
-    for method, values in (("at", (0.5, 0.52)), ("part", (0.7, 0.71))):
+    for method, values in (("at", (0.5, 0.52, 0.51)), ("part", (0.7, 0.71, 0.72))):
         for seed, value in enumerate(values):
             runs.append(make_run(f"{method}/seed-{seed}", method, seed))
             runs[-1].add(records.metrics(method.upper(), {"clean": 0.8, "worst case": value}))
     text = Page(write_report([run.path for run in runs])).text
-    assert "Worst case, other trainings: “AT” against “PART” over 2 and 2 trainings: -19.50 points" in text
+    assert "Worst case, other trainings: “AT” against “PART” over 3 and 3 trainings: -20.00 points" in text
+    assert "Holm's correction is over the 2 tests on this page (Welch's)" in text
     assert "Welch's whether other" in text
 
 

@@ -9,6 +9,7 @@ from counterpart.config import NOT_IDENTITY
 from counterpart.report.runs import read_runs
 from counterpart.report.tables import (
     NOT_METHOD,
+    PairTest,
     comparisons,
     differences,
     group,
@@ -16,8 +17,9 @@ from counterpart.report.tables import (
     paired,
     radius_text,
     seed_tests,
+    verdicts,
 )
-from counterpart.statistics import wilson
+from counterpart.statistics import Difference, wilson
 
 
 def rows_of(*runs):
@@ -107,22 +109,51 @@ def seeds_of(make_run, records, name, values, **details):
 
 def test_methods_of_several_seeds_are_tested_over_them(make_run, records):
     one = seeds_of(make_run, records, "A", (0.5, 0.52, 0.54))
-    other = seeds_of(make_run, records, "B", (0.6, 0.64))
-    alone = seeds_of(make_run, records, "C", (0.9,))
-    (text,) = seed_tests(rows_of(*one, *other, *alone), "clean")
+    other = seeds_of(make_run, records, "B", (0.52, 0.56, 0.54))
+    two = seeds_of(make_run, records, "C", (0.9, 0.91))
+    tests = seed_tests(rows_of(*one, *other, *two), "clean")
+    ([text],), family = verdicts([tests])
     assert text == (
-        "“A” against “B” over 3 and 2 trainings: -10.00 points, -21.95 to +1.95 "
-        "(Welch p = 0.066: no difference that chance does not explain)"
+        "“A” against “B” over 3 and 3 trainings: -2.00 points, -6.53 to +2.53 "
+        "(Welch p = 0.29, by Holm 0.29: not decided; no more than 5.5 points either way, by two one-sided tests at 5 %)"
     )
+    assert family == "Holm's correction is over the one test on this page (Welch's)"
     apart = seeds_of(make_run, records, "C", (0.2, 0.21, 0.22))
-    (text,) = seed_tests(rows_of(*one, *apart), "clean")
+    ([text],), _ = verdicts([seed_tests(rows_of(*one, *apart), "clean")])
     assert text.endswith(": a difference)")
+
+
+def test_a_difference_on_a_page_survives_the_family_that_the_page_shows():
+    """p of 0.02, 0.03 and 0.5 become 0.06, 0.06 and 0.5; 0.001 survives beside them."""
+    p_values = {"a": 0.02, "b": 0.03, "c": 0.5, "d": 0.001}
+    tests = [PairTest(words, "Welch", p, Difference(0.1, 0.02)) for words, p in p_values.items()]
+    (first, second), family = verdicts([tests[:1], tests[1:3]])
+    assert [text.split(" (")[1].split(";")[0] for text in (*first, *second)] == [
+        "Welch p = 0.02, by Holm 0.06: not decided",
+        "Welch p = 0.03, by Holm 0.06: not decided",
+        "Welch p = 0.5, by Holm 0.5: not decided",
+    ]
+    assert family == "Holm's correction is over the 3 tests on this page (Welch's)"
+    ((*_, last),), _ = verdicts([tests])
+    assert last == "d (Welch p = 0.001, by Holm 0.004: a difference)"
+    ([alone],), _ = verdicts([tests[:1]])
+    assert alone.endswith("a difference)")
+    assert verdicts([[], []]) == ([[], []], "")
+
+
+def test_two_seeds_are_shown_as_two_points(make_run, records):
+    (two,) = rows_of(*seeds_of(make_run, records, "A", (0.5, 0.52)))
+    assert two.accuracy("clean").points == [0.5, 0.52]
+    (three,) = rows_of(*seeds_of(make_run, records, "B", (0.5, 0.52, 0.54)))
+    assert three.accuracy("clean").points == ()
+    width = two.accuracy("clean").high - two.accuracy("clean").low
+    assert width == pytest.approx(2 * 1.96 * (0.51 * 0.49 / 1000) ** 0.5, rel=0.01)  # of images alone
 
 
 @pytest.mark.parametrize("change", [{"eps": 0.1}, {"shape": [1, 8, 8]}, {"n": 500}])
 def test_seeds_judged_otherwise_are_not_tested(make_run, records, change):
-    one = seeds_of(make_run, records, "A", (0.5, 0.52))
-    other = seeds_of(make_run, records, "B", (0.6, 0.64), **change)
+    one = seeds_of(make_run, records, "A", (0.5, 0.52, 0.51))
+    other = seeds_of(make_run, records, "B", (0.6, 0.64, 0.62), **change)
     assert seed_tests(rows_of(*one, *other), "clean") == []
 
 
@@ -135,8 +166,10 @@ def test_of_many_pairs_the_first_are_told_and_the_others_counted(make_run, recor
         return runs
 
     singles = rows_of(*(run for i in range(count) for run in row(i, 1)))
-    several = rows_of(*(run for i in range(10, 10 + count) for run in row(i, 2)))
-    told = [paired(singles, lambda row: {"0": "", "1": "PGD-20"}), seed_tests(several, "clean")]
+    several = rows_of(*(run for i in range(10, 10 + count) for run in row(i, 3)))
+    tests = [paired(singles, lambda row: {"0": "", "1": "PGD-20"}), seed_tests(several, "clean")]
+    told, family = verdicts(tests)
+    assert "over the 12 tests" in family
     for texts, first in zip(told, ("m0", "m10"), strict=True):
         assert sum(" against " in text for text in texts) == 6
         assert sum(text.startswith(f"“{first}”") for text in texts) == count - 1
@@ -214,11 +247,12 @@ def test_seeds_of_a_cross_validation_are_averaged_after_their_folds_are_pooled(m
     assert (row.n, row.seed_count, row.seeds) == (900, 2, "0, 1")
     other = [
         run
-        for seed, v in ((0, 0.2), (1, 0.21))
+        for seed, v in ((0, 0.2), (1, 0.21), (2, 0.22))
         for run in folds_of(make_run, records, "B", (v, v, v), seed=seed)
     ]
-    (text,) = seed_tests(rows_of(*first, *second, *other), "clean")
-    assert "over 2 and 2 seeds" in text
+    third = folds_of(make_run, records, "A", (0.5, 0.5, 0.5), seed=2)
+    (test,) = seed_tests(rows_of(*first, *second, *third, *other), "clean")
+    assert "over 3 and 3 seeds" in test.words
 
 
 def test_some_folds_are_said_and_are_not_compared_with_all(make_run, records):
@@ -274,5 +308,5 @@ def test_folds_of_two_methods_are_compared_image_by_image(make_run, records):
         *folds_of(make_run, records, "A", (0.5, 0.6)), *folds_of(make_run, records, "B", (0.6, 0.6))
     )
     outcomes = {"A": dict.fromkeys("abcdefghij", ""), "B": dict.fromkeys("abcdefghij", "PGD")}
-    (text,) = paired(rows, lambda row: outcomes[row.method])
-    assert "on the same 10 images: 10 stand only in the first, 0 only in the second" in text
+    (test,) = paired(rows, lambda row: outcomes[row.method])
+    assert "on the same 10 images: 10 stand only in the first, 0 only in the second" in test.words

@@ -26,6 +26,12 @@ FROST = (
     "it is missing here, and so is a mean of corruptions."
 )
 MANY = 8  # columns; where there are more, the table is turned
+IMAGE_BY_IMAGE = (
+    "Differences in points, image by image: would other images tell these models apart? 95 % intervals"
+)
+SEED_BY_SEED = (
+    "Differences in points, Welch's test: would other trainings tell the rows apart? 95 % intervals"
+)
 # Characters a line in a file or a pipe, where rich would take 80 and break words.
 WIDE = 200
 
@@ -125,8 +131,14 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
     console.print(_table(experiment, measured, dataset, stated_on, where))
     if stated_on not in (None, dataset):
         say(f"Paper: on {stated_on}, which says little of {dataset}.")
-    _print_differences(papers.differences(experiment, measured), console)
-    _print_seed_differences(papers.seed_differences(experiment, measured), console)
+    for line in _over_what(measured):
+        say(line)
+    of_images = {key: (d, f"n = {n}, {_counted(seeds)}") for key, (d, seeds, n)
+                 in papers.differences(experiment, measured).items()}  # fmt: skip
+    of_seeds = {key: (d, f"{first} and {second} seeds") for key, (d, first, second)
+                in papers.seed_differences(experiment, measured).items()}  # fmt: skip
+    _print_tests(IMAGE_BY_IMAGE, experiment, stated_on, of_images, console)
+    _print_tests(SEED_BY_SEED, experiment, stated_on, of_seeds, console)
     for (row, other, column), (told, extra) in papers.overheads(experiment, dataset, measured).items():
         paper = "not in the paper" if told is None else f"paper {told:+.1%}"
         say(f"{row} over {other}, {column}: {extra:+.1%} ({paper})")
@@ -189,30 +201,80 @@ def _counts(measured: Mapping[Any, Any], columns: Collection[str]) -> str:
     return "; ".join(f"n = {n} ({', '.join(names)})" for n, names in counts.items())
 
 
-def _print_differences(differences: Mapping[Any, Any], console: Any) -> None:
-    """Print one row minus another, in points, with a star where the interval leaves out 0."""
+def _over_what(measured: Mapping[Any, Any]) -> list[str]:
+    """What the intervals of a table are over, as its cells have one training, two, or more."""
+    from ..statistics import BOTH, FEWEST_TRAININGS, IMAGES
 
-    def cell(difference: Any, seeds: int, n: int) -> str:
-        count = f"n = {n}, {seeds} seed{'s' * (seeds > 1)}"
-        return f"{_points(difference, difference.decided)}\n{count}"
-
-    title = "Differences in points, image by image: would other images tell these models apart? 95 % intervals; * does"
-    _print_pairs(title, {key: cell(*value) for key, value in differences.items()}, console)
-
-
-def _print_seed_differences(differences: Mapping[Any, Any], console: Any) -> None:
-    """Print one row minus another by Welch's test of the seeds."""
-
-    def cell(test: Any, first: int, second: int) -> str:
-        return f"{_points(test, test.p < 0.05)}\np = {test.p:.2g}, {first} and {second} seeds"
-
-    title = "Differences in points, Welch's test: would other trainings tell the rows apart? 95 % intervals; * does"
-    _print_pairs(title, {key: cell(*value) for key, value in differences.items()}, console)
+    counts = {len(records) for records in measured.values() if any(r.interval for r in records)}
+    lines = []
+    if counts & set(range(1, FEWEST_TRAININGS)):
+        two = "; of two trainings both values are shown" if 2 in counts else ""
+        lines.append(f"Intervals of one or two trainings are over {IMAGES}{two}.")
+    if any(count >= FEWEST_TRAININGS for count in counts):
+        lines.append(f"Intervals of {FEWEST_TRAININGS} trainings or more are over {BOTH}.")
+    return lines
 
 
-def _points(difference: Any, decided: bool) -> str:
+def _print_tests(
+    title: str,
+    experiment: Any,
+    stated_on: str | None,
+    differences: Mapping[tuple[str, str, str], tuple[Any, str]],
+    console: Any,
+) -> None:
+    """Print one row minus another, each with its verdict, and below them the family of tests."""
+    from .. import papers
+
+    judged = papers.judge(
+        experiment, stated_on, {key: difference for key, (difference, _) in differences.items()}
+    )
+    cells = {
+        key: f"{_points(difference, judged[key])}\n{count}"
+        for key, (difference, count) in differences.items()
+    }
+    _print_pairs(title, cells, console)
+    family = sum(not verdict.alone for verdict in judged.values())
+    lines = []
+    if family:
+        others = " but the primary one" * (family < len(judged))
+        lines.append(
+            f"p by Holm over the {family} differences of this table{others}: * survives it. Last: the margin within "
+            "which two one-sided tests at 5 % find no difference. Where the paper has a gain the stated one is half of "
+            "it, tested by Holm as well; the smallest that the data decide is each by itself."
+        )
+    if family < len(judged):
+        primary = experiment.primary
+        lines.append(
+            f"Primary, declared before the runs and tested alone: {primary.first} minus {primary.second}, "
+            f"{primary.column}, margin {100 * primary.margin:g} points."
+        )
+    over = sorted({difference.over for difference, _ in differences.values()})
+    if over:
+        lines.append(f"Intervals of the differences are over {' or '.join(over)}.")
+    for line in lines:
+        console.print(f"- {line}", highlight=False)
+
+
+def _counted(seeds: int) -> str:
+    """A number of seeds in words."""
+    return f"{seeds} seed{'s' * (seeds > 1)}"
+
+
+def _points(difference: Any, judged: Any) -> str:
+    """A difference in points with its interval, its p-value, and how near to none it is shown to be."""
     low, high = (100 * end for end in difference.interval)
-    return f"{100 * difference.mean:+.2f}{'*' * decided}\n({low:+.2f} to {high:+.2f})"
+    name = "primary, p" if judged.alone else "p"
+    stated, decided = judged.margin, f"±{100 * difference.decided_margin:.2f}"
+    if stated is None:
+        same = f"{decided} decided"
+    elif judged.equivalent:
+        same = f"same within ±{100 * stated:.2f}"
+    else:
+        same = f"±{100 * stated:.2f} not decided, {decided} is"
+    return (
+        f"{100 * difference.mean:+.2f}{'*' * judged.differs}\n({low:+.2f} to {high:+.2f})\n"
+        f"{name} = {judged.p:.2g}\n{same}"
+    )
 
 
 def _print_pairs(title: str, cells: Mapping[tuple[str, str, str], str], console: Any) -> None:
@@ -236,16 +298,22 @@ def _print_pairs(title: str, cells: Mapping[tuple[str, str, str], str], console:
 
 
 def _cell(records: Any) -> str:
-    """The value, below it its 95 % interval, and the number of seeds if there are several. A dash: not measured."""
+    """The value, below it its 95 % interval, and the number of seeds if there are several. A dash: not measured.
+
+    Of trainings too few for an interval over them, each value.
+    """
     if not records:
         return "—"
-    from ..statistics import over_seeds
+    from ..statistics import FEWEST_TRAININGS, over_seeds
 
     values = [record.value for record in records]
     if "unit" in records[0].details:
         return f"{sum(values) / len(values):.2f}"
-    centre, _, interval = over_seeds(values, [r.interval for r in records if r.interval])
+    centre, _, interval, _ = over_seeds(values, [r.interval for r in records if r.interval])
     interval = records[0].interval if len(records) == 1 else interval
+    points = ""
+    if 1 < len(values) < FEWEST_TRAININGS:
+        points = f"\n{' and '.join(f'{100 * value:.2f}' for value in values)}"
     ends = "" if interval is None else f"\n({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
     seeds = "" if len(records) == 1 else f", {len(records)} seeds"
-    return f"{100 * centre:.2f}{ends}{seeds}"
+    return f"{100 * centre:.2f}{points}{ends}{seeds}"

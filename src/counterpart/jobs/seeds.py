@@ -7,7 +7,7 @@ from rich.table import Table
 
 from ..records import Record
 from ..rundir import RunDir
-from ..statistics import over_seeds
+from ..statistics import BOTH, FEWEST_TRAININGS, IMAGES, over_seeds
 
 
 def aggregate(group: RunDir, tables: Sequence[Sequence[Record]], seeds: Sequence[int]) -> None:
@@ -18,21 +18,26 @@ def aggregate(group: RunDir, tables: Sequence[Sequence[Record]], seeds: Sequence
         tables: the records of each seed.
         seeds: the seeds, in the same order.
     """
-    records, table = [], Table(title=f"{group.name}: {len(seeds)} seeds", title_justify="left")
-    for column in ("", "mean", "sd", "95 % interval"):
+    several = len(seeds) >= FEWEST_TRAININGS
+    over = BOTH if several else IMAGES
+    title = f"{group.name}: {len(seeds)} seeds; intervals are over {over}"
+    records, table = [], Table(title=title, title_justify="left")
+    spread_title = "sd" if several else "seeds"  # a deviation of two is their distance in other words
+    for column in ("", "mean", spread_title, "95 % interval"):
         table.add_column(column)
     by_name = [{record.name: record for record in metrics} for metrics in tables]
     for name in by_name[0]:
         same = [metrics[name] for metrics in by_name]
         values = [float(record.value or 0) for record in same]
         intervals = [record.interval for record in same if record.interval is not None]
-        centre, spread, interval = over_seeds(values, intervals)
+        centre, spread, interval, _ = over_seeds(values, intervals)
         agreed = {k: v for k, v in same[0].details.items() if all(r.details.get(k) == v for r in same)}
         details = {**agreed, "seeds": list(seeds), "values": values, "sd": spread}
         records.append(
             Record("metric", f"mean over seeds/{name}", centre, len(values), interval, details=details)
         )
         shown = "" if interval is None else f"{interval[0]:.2%} to {interval[1]:.2%}"
-        table.add_row(name, f"{centre:.2%}", "" if spread is None else f"{spread:.2%}", shown)
+        points = f"{spread:.2%}" if several else " and ".join(f"{value:.2%}" for value in values)
+        table.add_row(name, f"{centre:.2%}", points, shown)
     group.add_once(records)
     Console().print(table)

@@ -2,13 +2,16 @@
 
 from ..errors import UserError, nearest
 from ..renamed_settings import current_experiment_name
+from .comparing import JudgedDifference as JudgedDifference
 from .comparing import best_rows as best_rows
 from .comparing import differences as differences
+from .comparing import judge as judge
 from .comparing import seed_differences as seed_differences
 from .cost import overheads as overheads
 from .experiments import SCALES as SCALES
 from .experiments import Experiment as Experiment
 from .experiments import PaperRow as PaperRow
+from .experiments import PrimaryContrast as PrimaryContrast
 from .experiments import columns as columns
 from .experiments import differs as differs
 from .experiments import figure as figure

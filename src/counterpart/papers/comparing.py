@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
+from typing import NamedTuple
 
 from ..errors import UserError, nearest
 from ..records import Record
-from ..statistics import Difference, Welch, paired_difference, welch
+from ..statistics import FEWEST_TRAININGS, Difference, holm, paired_difference, welch
 from .experiments import Experiment, PaperRow, columns
 
 MeasuredCells = Mapping[tuple[str, str], Sequence[Record]]
@@ -46,10 +47,10 @@ def _right_images(records: Sequence[Record]) -> dict[tuple[int | None, int | Non
 
 def seed_differences(
     experiment: Experiment, measured: MeasuredCells
-) -> dict[tuple[str, str, str], tuple[Welch, int, int]]:
+) -> dict[tuple[str, str, str], tuple[Difference, int, int]]:
     """(first row, second row, column) -> Welch's test of their seeds, and how many each has, for each pair.
 
-    Only pairs are tested whose rows have two seeds or more each, on the same number of images.
+    Only pairs are tested whose rows have ``FEWEST_TRAININGS`` seeds or more each, on the same number of images.
     """
     result = {}
     for first_row, second_row in experiment.pairs:
@@ -57,9 +58,76 @@ def seed_differences(
             both = [measured.get((row, column), ()) for row in (first_row, second_row)]
             most = max((record.n or 0 for records in both for record in records), default=0)
             first, second = ([r.value or 0.0 for r in records if (r.n or 0) == most] for records in both)
-            if min(len(first), len(second)) > 1 and not any("unit" in r.details for r in both[0]):
+            enough = min(len(first), len(second)) >= FEWEST_TRAININGS
+            if enough and not any("unit" in r.details for r in both[0]):
                 result[first_row, second_row, column] = welch(first, second), len(first), len(second)
     return result
+
+
+class JudgedDifference(NamedTuple):
+    """What a test says of a difference, in its family.
+
+    Attributes:
+        p: the p-value of no difference, corrected by Holm over the family.
+        margin: the margin of equivalence that was stated; None for none.
+        p_equivalent: the p-value of two one-sided tests against the margin, corrected likewise; None without one.
+        alone: whether it is the primary contrast, a family of its own.
+    """
+
+    p: float
+    margin: float | None
+    p_equivalent: float | None
+    alone: bool
+
+    @property
+    def differs(self) -> bool:
+        """Whether a difference survives the correction."""
+        return self.p < 0.05
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether it is shown that there is none beyond the margin."""
+        return self.p_equivalent is not None and self.p_equivalent < 0.05
+
+
+def judge(
+    experiment: Experiment, dataset: str | None, differences: Mapping[tuple[str, str, str], Difference]
+) -> dict[tuple[str, str, str], JudgedDifference]:
+    """What the tests of one table say, corrected by Holm for how many the table shows.
+
+    The primary contrast is a family of its own. Tests of a difference are one family, and those of equivalence another.
+
+    Args:
+        experiment: says the primary contrast and its margin, and the published numbers that other margins come from:
+            half of the gain that the paper has.
+        dataset: the data set of the published numbers; None for none.
+        differences: the differences that the table shows.
+    """
+    primary = experiment.primary.key if experiment.primary else None
+    verdicts = {}
+    for family in (
+        [key for key in differences if key == primary],
+        [key for key in differences if key != primary],
+    ):
+        p_values = holm([differences[key].p for key in family])
+        margins = {key: margin for key in family if (margin := _margin(experiment, dataset, key))}
+        equivalences = holm([differences[key].p_equivalent(margin) for key, margin in margins.items()])
+        p_equivalent = dict(zip(margins, equivalences, strict=True))
+        for key, p in zip(family, p_values, strict=True):
+            verdicts[key] = JudgedDifference(p, margins.get(key), p_equivalent.get(key), key == primary)
+    return verdicts
+
+
+def _margin(experiment: Experiment, dataset: str | None, key: tuple[str, str, str]) -> float | None:
+    """The margin of a contrast: as declared, else half of the paper's gain; None where it has none."""
+    if experiment.primary and key == experiment.primary.key:
+        return experiment.primary.margin
+    first, second, column = key
+    published = {row.name: row.published.get(dataset or "", {}).get(column) for row in experiment.rows}
+    higher, lower = published.get(first), published.get(second)
+    if higher is None or lower is None or higher <= lower:
+        return None
+    return (higher - lower) / 200
 
 
 def best_rows(experiment: Experiment, measured: MeasuredCells, column: str) -> Experiment:
@@ -98,4 +166,5 @@ def best_rows(experiment: Experiment, measured: MeasuredCells, column: str) -> E
         f"Rows: of each recipe the best on {column}, of {', '.join(str(len(rows)) for rows in recipes.values())} that "
         f"were measured. Chosen by the images that they are shown on, so what stands under {column} is optimistic."
     )
-    return replace(experiment, rows=tuple(chosen), pairs=pairs, notes=(note, *experiment.notes))
+    # rows that were chosen by their results are no contrast declared before
+    return replace(experiment, rows=tuple(chosen), pairs=pairs, primary=None, notes=(note, *experiment.notes))

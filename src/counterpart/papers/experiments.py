@@ -77,6 +77,29 @@ Draw = Callable[[Drawing, Path], str]
 
 
 @dataclass(frozen=True)
+class PrimaryContrast:
+    """The one comparison that an experiment is run for, declared before its runs.
+
+    It is tested by itself, and the others, which are descriptive, by themselves.
+
+    Attributes:
+        first, second: the rows, the first minus the second.
+        column: what they are compared by.
+        margin: the difference that would matter, in (0, 1): within it, either way, is no difference.
+    """
+
+    first: str
+    second: str
+    column: str
+    margin: float
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """(first row, second row, column), as differences are kept."""
+        return self.first, self.second, self.column
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A table or figure.
 
@@ -93,6 +116,7 @@ class Experiment:
             Where all are of severity 1, they are by the paper's protocol.
         pairs: pairs of rows whose difference is the point of the experiment. It is shown with an interval, image by
             image and seed by seed.
+        primary: the contrast that was declared before the runs; it is among ``pairs``.
         fresh: train each row in a process of its own, so that its peak memory is its own.
         draw: the function that makes the picture of a figure from the trained rows.
         scales: what each scale changes in its recipes.
@@ -111,6 +135,7 @@ class Experiment:
     datasets: Sequence[str] = ("cifar10",)
     corruptions: Mapping[str, str] = field(default_factory=dict)
     pairs: Sequence[tuple[str, str]] = ()
+    primary: PrimaryContrast | None = None
     fresh: bool = False
     draw: Draw | None = None
     scales: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: SCALES)

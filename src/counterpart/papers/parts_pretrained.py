@@ -10,7 +10,7 @@ from typing import Any
 from ..config import merge
 from .cells import Attacks, Column
 from .cost import seconds_of_training
-from .experiments import SCRATCH, Experiment, PaperRow
+from .experiments import SCRATCH, Experiment, PaperRow, PrimaryContrast
 from .parts_over_training import draw_parts_over_training
 from .parts_tables import AUTOATTACK, SCALES
 
@@ -94,6 +94,7 @@ PHOTOGRAPHS = Experiment(
         "Where parts are learned their loss has weight 0.8, and a pixel of the background a tenth of any other.",
     ),
     datasets=("parts",),
+    primary=PrimaryContrast("Downsampled", "Baseline", "APGD", margin=0.03),
     pairs=(
         *((f"{first} clean", f"{second} clean") for first, second in _PAIRS),
         *_PAIRS,

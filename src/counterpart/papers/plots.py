@@ -88,7 +88,7 @@ def _measured(drawing: Drawing) -> PlottedValues:
     for cell, records in drawing.measured.items():
         shares = [r.value for r in records if r.value is not None]
         if shares:
-            mean, _, interval = over_seeds(shares, [r.interval for r in records if r.interval])
+            mean, _, interval, _ = over_seeds(shares, [r.interval for r in records if r.interval])
             values[cell] = (mean, *(interval or (None, None)))
     return _panel(drawing, values)
 

@@ -92,14 +92,20 @@ def _render(runs: Sequence[Run], output: Path) -> str:
 
 def _accuracy(evaluated: Sequence[TableRow]) -> dict[str, Any]:
     """The table at the head of the page, and the sentences that compare its rows."""
+    over_seeds = [(name, tables.seed_tests(evaluated, name)) for name in (CLEAN, WORST)]
+    tests = [*(tested for _, tested in over_seeds), tables.paired(evaluated, _first_fooled)]
+    (*of_seeds, of_images), family = tables.verdicts(tests)
     return {
         "rows": evaluated,
         "names": tables.metric_names(evaluated),
         "one_setting": len({row.setting for row in evaluated}) == 1,
         "cumulative": any(not row.shown[0].details.get("individual", True) for row in evaluated),
         "comparisons": [(n, text) for n in (CLEAN, WORST) for text in tables.comparisons(evaluated, n)],
-        "paired": tables.paired(evaluated, _first_fooled),
-        "seed_tests": [(n, text) for n in (CLEAN, WORST) for text in tables.seed_tests(evaluated, n)],
+        "paired": of_images,
+        "seed_tests": [
+            (name, text) for (name, _), texts in zip(over_seeds, of_seeds, strict=True) for text in texts
+        ],
+        "family": family,
     }
 
 

@@ -5,20 +5,29 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..numerals import read_fold
 from ..records import Record, fingerprint
 from ..renamed_settings import in_current_words, in_first_words
 from ..rundir import NOT_IDENTITY
-from ..statistics import mcnemar, over_folds, over_seeds, weighted_over_folds, welch
+from ..statistics import (
+    FEWEST_TRAININGS,
+    Difference,
+    holm,
+    mcnemar,
+    over_folds,
+    over_seeds,
+    paired_difference,
+    weighted_over_folds,
+    welch,
+)
 from .runs import CLEAN, WORST, Evaluation, Run, size_text
 
 # Runs that differ only in these settings count as the same method.
 NOT_METHOD = ("seed", *NOT_IDENTITY)
 
 MANY_PAIRS = 6
-NO_DIFFERENCE = "no difference that chance does not explain"
 MIOU = "mIoU"
 NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1"}
 
@@ -32,12 +41,14 @@ class TableAccuracy:
         low, high: the ends of the 95 % interval, or None where a record has none. Over several seeds it is
             computed as in ``statistics.over_seeds``.
         sd: the standard deviation over the seeds, or None for one seed.
+        points: the values of the seeds, where these are too few for an interval over trainings.
     """
 
     value: float
     low: float | None
     high: float | None
     sd: float | None = None
+    points: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -286,9 +297,10 @@ def _over_seeds(measured: Sequence[Measured | None]) -> TableAccuracy | None:
     if not values or len(values) < len(measured):
         return None
     known = len(intervals) == len(values)
-    value, sd, interval = over_seeds(values, intervals if known else ())
+    value, sd, interval, _ = over_seeds(values, intervals if known else ())
     low, high = interval if known and interval else (None, None)
-    return TableAccuracy(value, low, high, sd)
+    points = values if 1 < len(values) < FEWEST_TRAININGS else ()
+    return TableAccuracy(value, low, high, sd, points)
 
 
 @dataclass(frozen=True)
@@ -455,17 +467,31 @@ def comparisons(rows: Sequence[TableRow], name: str) -> list[str]:
     return sentences
 
 
-def paired(rows: Sequence[TableRow], read: Callable[[TableRow], Mapping[str, str] | None]) -> list[str]:
-    """Sentences that compare rows of one seed each on the very same images, in the worst case.
+class PairTest(NamedTuple):
+    """Two rows of a table, and a test of their difference.
 
-    The test is McNemar's.
+    Attributes:
+        words: which rows, on what, and what was seen.
+        name: the test, such as "McNemar".
+        p: its p-value, by itself.
+        difference: the difference and how far the data leave it open.
+    """
+
+    words: str
+    name: str
+    p: float
+    difference: Difference
+
+
+def paired(rows: Sequence[TableRow], read: Callable[[TableRow], Mapping[str, str] | None]) -> list[PairTest]:
+    """McNemar's tests of rows of one seed each, on the very same images, in the worst case.
 
     Args:
         rows: the rows that are evaluated.
         read: a function from a row to a mapping from each image to what fooled the model first, "" if nothing
             did. It returns None where this is not known.
     """
-    sentences = []
+    tests = []
     known = []
     for row in rows:
         outcomes = read(row) if row.seed_count == 1 else None
@@ -474,43 +500,70 @@ def paired(rows: Sequence[TableRow], read: Callable[[TableRow], Mapping[str, str
     for (first_row, first), (second_row, second) in combinations(known, 2):
         if first_row.setting != second_row.setting or first.keys() != second.keys():
             continue
-        only_first = sum(not first[i] and bool(second[i]) for i in first)
-        only_second = sum(not second[i] and bool(first[i]) for i in first)
-        p = mcnemar(only_first, only_second)
-        verdict = "a difference" if p < 0.05 else NO_DIFFERENCE
-        sentences.append(
+        first_stands, second_stands = [not first[i] for i in first], [not second[i] for i in first]
+        both_stand = sum(map(min, first_stands, second_stands))
+        only_first, only_second = sum(first_stands) - both_stand, sum(second_stands) - both_stand
+        words = (
             f"“{first_row.label}” against “{second_row.label}” on the same {len(first):,} images: {only_first} stand "
-            f"only in the first, {only_second} only in the second (McNemar p = {p:.2g}: {verdict})"
+            f"only in the first, {only_second} only in the second"
         )
-    return _first_pairs(sentences)
+        difference = paired_difference([(first_stands, second_stands)])
+        tests.append(PairTest(words, "McNemar", mcnemar(only_first, only_second), difference))
+    return tests
 
 
-def seed_tests(rows: Sequence[TableRow], name: str) -> list[str]:
-    """Sentences that compare rows of several seeds each in a metric, by Welch's test over the seeds."""
-    sentences = []
-    known = [(row, row.values(name)) for row in rows if len(row.values(name)) > 1]
+def seed_tests(rows: Sequence[TableRow], name: str) -> list[PairTest]:
+    """Welch's tests over the seeds of rows that have enough of them, in a metric."""
+    tests = []
+    known = [(row, row.values(name)) for row in rows if len(row.values(name)) >= FEWEST_TRAININGS]
     for (first_row, first), (second_row, second) in combinations(known, 2):
         if (first_row.setting, first_row.n) != (second_row.setting, second_row.n):
             continue
-        test = welch(first, second)
-        low, high = (100 * end for end in test.interval)
-        verdict = "a difference" if test.p < 0.05 else NO_DIFFERENCE
+        difference = welch(first, second)
+        low, high = (100 * end for end in difference.interval)
         trainings = "seeds" if first_row.folds else "trainings"
-        sentences.append(
+        words = (
             f"“{first_row.label}” against “{second_row.label}” over {len(first)} and {len(second)} {trainings}: "
-            f"{100 * test.mean:+.2f} points, {low:+.2f} to {high:+.2f} (Welch p = {test.p:.2g}: {verdict})"
+            f"{100 * difference.mean:+.2f} points, {low:+.2f} to {high:+.2f}"
         )
-    return _first_pairs(sentences)
+        tests.append(PairTest(words, "Welch", difference.p, difference))
+    return tests
 
 
-def _first_pairs(sentences: Sequence[str]) -> list[str]:
-    """The sentences of the first pairs, and a sentence that says how many are left out.
+def verdicts(groups: Sequence[Sequence[PairTest]]) -> tuple[list[list[str]], str]:
+    """Sentences that judge the tests of a page, corrected for how many it shows.
 
-    The order of the rows chooses them, not the results.
+    Args:
+        groups: the tests by the place where they are shown. Of each group the first few are; the order of the rows
+            chooses them, not the results.
+
+    Returns:
+        The sentences of each group, with one that says how many pairs are left out, and a sentence that names the
+        family of tests; "" where nothing is tested.
     """
-    left_out = len(sentences) - MANY_PAIRS
-    more = f"{left_out} of {len(sentences)} pairs left out; name fewer runs to see them"
-    return [*sentences[:MANY_PAIRS], *([more] if left_out > 0 else [])]
+    shown = [list(group[:MANY_PAIRS]) for group in groups]
+    family = holm([test.p for group in shown for test in group])
+    corrected = iter(family)
+    sentences = []
+    for group, together in zip(groups, shown, strict=True):
+        lines = [f"{test.words} ({_verdict(test, next(corrected))})" for test in together]
+        left_out = len(group) - len(together)
+        more = f"{left_out} of {len(group)} pairs left out; name fewer runs to see them"
+        sentences.append([*lines, *([more] if left_out else [])])
+    kinds = listed([f"{name}'s" for name in dict.fromkeys(test.name for group in shown for test in group)])
+    many = f"the {len(family)} tests" if len(family) > 1 else "the one test"
+    return sentences, f"Holm's correction is over {many} on this page ({kinds})" if family else ""
+
+
+def _verdict(test: PairTest, corrected: float) -> str:
+    """What a test says, by itself and in its family. Without a difference: what the data rule out."""
+    decided = 100 * test.difference.decided_margin
+    verdict = (
+        "a difference"
+        if corrected < 0.05
+        else f"not decided; no more than {decided:.1f} points either way, by two one-sided tests at 5 %"
+    )
+    return f"{test.name} p = {test.p:.2g}, by Holm {corrected:.2g}: {verdict}"
 
 
 def _overlaps(overlapping: Mapping[str, list[str]], count: int) -> str:
