@@ -16,6 +16,7 @@ from counterpart.evaluation.corruption import Count
 from counterpart.papers import experiments, heat_maps, running
 from counterpart.records import Record, write
 from counterpart.rundir import RunDir
+from counterpart.statistics import Difference
 
 
 def test_every_experiment_is_sound():
@@ -296,6 +297,12 @@ def test_every_table_and_figure_of_a_paper_says_what_differs():
             assert "Scale full" in text
         if any("MMA" in column for column in papers.columns(one)):
             assert "from one random start towards each of 3 targets" in text
+            assert "The paper calls it MMA" in text
+        if one.columns and "AA" in one.columns and any("cifar10" in row.published for row in one.rows):
+            assert '"same setting as RobustBench", which is 100 steps; its code runs another' in text, name
+        if "eps_low" in one.evaluate:
+            assert "fitted to the paper's numbers" in one.title
+            assert "It is not, as arXiv 2002.08347 has the word" in text
         if "cityscapes" in one.datasets and one.columns and "AA" in one.columns:
             assert "its numbers stand in the column of that suite" in text, name
 
@@ -383,3 +390,34 @@ def test_other_data_stand_beside_what_the_paper_has(tmp_path, capsys):
     assert "Paper: on" not in own
     assert main(["papers", "show", "parts/synthetic-parts", "--runs", str(tmp_path)]) == 0
     assert "paper" not in capsys.readouterr().out.partition("- Not in the paper")[0]
+
+
+def test_the_minimum_margin_attack_is_mm_beside_our_numbers(tmp_path, capsys):
+    """The paper's name stands beside the paper's numbers and in stored records; either may be asked for."""
+    details = {"model": "resnet18", "scale": "small"}
+    for table in ("table-1", "controls"):
+        file = tmp_path / "papers" / "small" / f"pixel-{table}-cifar10.jsonl"
+        write(file, [Record("metric", "AT/MMA", 0.4, 100, (0.3, 0.5), 0, details=details)])
+    assert main(["papers", "show", "pixel/controls", "--runs", str(tmp_path)]) == 0
+    heads = [line for line in capsys.readouterr().out.splitlines() if line.startswith("┃")]
+    assert ["MM" in line.replace("┃", " ").split() for line in heads] == [True]
+    assert "MMA" not in heads[0]
+    assert main(["papers", "show", "pixel/table-1", "--runs", str(tmp_path)]) == 0
+    heads = [line.replace("┃", " ").split() for line in capsys.readouterr().out.splitlines() if "┃" in line]
+    names = [name for line in heads for name in line if name in ("MMA", "MM")]
+    assert names == ["MMA", "MM"]  # above "paper" and above "here"
+    table = papers.find("pixel/table-3")
+    for names in (["MM-20", "MM-40"], ["MMA-20", "MMA-40"]):
+        assert list(experiments.chosen_columns(table, names, "cifar10")) == ["MMA-20", "MMA-40"]
+
+
+def test_margins_of_the_controls_are_half_of_the_papers_gains():
+    """Table 1 on CIFAR-10: PART gains 0.84 natural, -0.04, 0.18 and 0.11 over AT; PART-T 1.20 natural over TRADES."""
+    margins = papers.find("pixel/controls").margins
+    assert margins["PART", "mean of the mask"] == pytest.approx(
+        {"natural": 0.0042, "MMA": 0.0009, "AA": 0.00055}
+    )
+    assert margins["PART-T", "TRADES"]["natural"] == pytest.approx(0.006)
+    key = ("PART", "mean of the mask", "natural")
+    judged = papers.judge(papers.find("pixel/controls"), None, {key: Difference(-0.0013, 0.0017)})[key]
+    assert (judged.margin, judged.equivalent) == (pytest.approx(0.0042), True)

@@ -174,11 +174,20 @@ def _table(
     table = Table(title=f"{where}: {experiment.title}", title_justify="left")
     table.add_column("", overflow="fold")  # narrow terminals break words and lose nothing
     for column in across:
-        title = f"{column}\npaper\nhere" if stated_on else column
-        table.add_column(title, justify="right", overflow="fold")
+        table.add_column(_titled(column, stated_on), justify="right", overflow="fold")
     for name in down:
-        table.add_row(name, *(cells[name, column] for column in across))
+        table.add_row(papers.shown_name(name), *(cells[name, column] for column in across))
     return table
+
+
+def _titled(column: str, stated_on: str | None) -> str:
+    """The title of a column: the paper's name beside its numbers, and ours beside ours."""
+    from .. import papers
+
+    ours = papers.shown_name(column)
+    if stated_on is None:
+        return ours
+    return f"{column}\npaper\nhere" if ours == column else f"{column}\npaper\n{ours}\nhere"
 
 
 def _published(row: Any, dataset: str, column: str) -> str:
@@ -191,11 +200,13 @@ def _published(row: Any, dataset: str, column: str) -> str:
 
 def _counts(measured: Mapping[Any, Any], columns: Collection[str]) -> str:
     """How many images stand behind the columns: "n = 500"; by column where that differs."""
+    from .. import papers
+
     counts: dict[int, list[str]] = {}
     for column in columns:
         records = [record for (_, name), of_cell in measured.items() if name == column for record in of_cell]
         for n in {record.n for record in records}:
-            counts.setdefault(n or 0, []).append(column)
+            counts.setdefault(n or 0, []).append(papers.shown_name(column))
     if len(counts) == 1:
         return f"n = {next(iter(counts))}"
     return "; ".join(f"n = {n} ({', '.join(names)})" for n, names in counts.items())
@@ -281,9 +292,14 @@ def _print_pairs(title: str, cells: Mapping[tuple[str, str, str], str], console:
     """Print a line for each pair of rows, or for each of many columns; nothing where there are no pairs."""
     from rich.table import Table
 
+    from .. import papers
+
     if not cells:
         return
-    placed = {(f"{first}\nminus {second}", column): text for (first, second, column), text in cells.items()}
+    placed = {
+        (f"{first}\nminus {second}", papers.shown_name(column)): text
+        for (first, second, column), text in cells.items()
+    }
     pairs, columns = ({key[i] for key in placed} for i in (0, 1))
     if len(columns) > max(MANY, len(pairs)):
         placed = {(column, pair): text for (pair, column), text in placed.items()}

@@ -23,7 +23,7 @@ class AttackSettings(Section):
     generation: Literal["pgd", "minimum-margin"] = setting(
         "How methods at and part make their adversarial examples. pgd: projected gradient descent, which raises the "
         "cross-entropy. minimum-margin: it is run towards each of several likely wrong classes, and the image that "
-        "comes closest to its class counts (MMA).",
+        "comes closest to its class counts (MM).",
         default="pgd",
     )
     targets: int = setting(

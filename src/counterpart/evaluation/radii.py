@@ -1,6 +1,6 @@
 """The budgets of a mask-aware evaluation: one radius for every pixel, drawn once and kept with the ledger.
 
-A mask-aware (adaptive) evaluation runs the usual attacks, but under a budget that a mask rule draws from the
+A mask-aware evaluation runs the usual attacks, but under a budget that a mask rule draws from the
 attacked model itself (Zhang et al. 2024, arXiv 2406.00685, section 4 and tables 2 and 3).
 
 Every attack of an evaluation meets the same planes of radii. ``verify`` reads them instead of drawing them

@@ -16,6 +16,7 @@ from .experiments import columns as columns
 from .experiments import differs as differs
 from .experiments import figure as figure
 from .experiments import measured as measured
+from .experiments import shown_name as shown_name
 from .experiments import stated_on as stated_on
 from .parts_comparison import EXPERIMENTS as _COMPARISON
 from .parts_figures import EXPERIMENTS as _FIGURES

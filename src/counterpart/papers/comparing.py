@@ -123,6 +123,9 @@ def _margin(experiment: Experiment, dataset: str | None, key: tuple[str, str, st
     if experiment.primary and key == experiment.primary.key:
         return experiment.primary.margin
     first, second, column = key
+    stated = experiment.margins.get((first, second), {}).get(column)
+    if stated is not None:
+        return stated
     published = {row.name: row.published.get(dataset or "", {}).get(column) for row in experiment.rows}
     higher, lower = published.get(first), published.get(second)
     if higher is None or lower is None or higher <= lower:

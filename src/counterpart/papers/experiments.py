@@ -3,6 +3,7 @@
 And what is known of an experiment so far: its records.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -117,6 +118,7 @@ class Experiment:
         pairs: pairs of rows whose difference is the point of the experiment. It is shown with an interval, image by
             image and seed by seed.
         primary: the contrast that was declared before the runs; it is among ``pairs``.
+        margins: pair -> column -> the margin of equivalence, where the rows have no published numbers of their own.
         fresh: train each row in a process of its own, so that its peak memory is its own.
         draw: the function that makes the picture of a figure from the trained rows.
         scales: what each scale changes in its recipes.
@@ -136,6 +138,7 @@ class Experiment:
     corruptions: Mapping[str, str] = field(default_factory=dict)
     pairs: Sequence[tuple[str, str]] = ()
     primary: PrimaryContrast | None = None
+    margins: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
     fresh: bool = False
     draw: Draw | None = None
     scales: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: SCALES)
@@ -231,6 +234,15 @@ def measured(
     return {cell: pooled(records) for cell, records in by_cell.items()}
 
 
+def shown_name(column: str) -> str:
+    """What a column is called beside our numbers: the minimum-margin attack is MM.
+
+    The PART paper calls it MMA, which is the name of a training (Ding et al. 2020, arXiv 1812.02637). Records have the
+    paper's name.
+    """
+    return re.sub(r"^MMA(?=-|$)", "MM", column)
+
+
 def chosen_rows(experiment: Experiment, names: Sequence[str]) -> list[PaperRow]:
     """The rows of some names; all rows where no name is given."""
     known = {row.name: row for row in experiment.rows}
@@ -241,12 +253,13 @@ def chosen_rows(experiment: Experiment, names: Sequence[str]) -> list[PaperRow]:
 
 
 def chosen_columns(experiment: Experiment, names: Sequence[str], dataset: str) -> dict[str, Column]:
-    """The columns of some names; all columns where no name is given."""
+    """The columns of some names, or of the names that they are shown by; all columns where no name is given."""
     known = columns(experiment, dataset)
+    shown = {shown_name(column): column for column in known}
     for name in names:
-        if name not in known:
-            raise UserError(f"{experiment.name} has no column {name!r}. {nearest(name, known)}")
-    return {name: known[name] for name in names or known}
+        if name not in known and name not in shown:
+            raise UserError(f"{experiment.name} has no column {name!r}. {nearest(name, shown)}")
+    return {name: known[name] for name in (shown.get(name, name) for name in names or known)}
 
 
 def configuration(

@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..report.figures import STYLE, bars, mark
 from ..rundir import write_atomically
 from ..statistics import over_seeds
-from .experiments import NATURAL, Drawing, stated_on
+from .experiments import NATURAL, Drawing, shown_name, stated_on
 from .experiments import columns as columns_of
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def draw_tradeoff(drawing: Drawing, file: Path, *, columns: Sequence[str], label
                 said = point if label is None else f"{100 * values[label][0]:.0f}" if label in values else ""
                 place = (100 * values[NATURAL][0], 100 * values[column][0])
                 axes.annotate(said, place, xytext=(4, 3), textcoords="offset points", fontsize=6)
-        axes.set(xlabel="natural accuracy, %", ylabel=f"{column}, %")
+        axes.set(xlabel="natural accuracy, %", ylabel=f"{shown_name(column)}, %")
 
     _write(drawing, file, columns, plot)
     words = "the number at a point is its accuracy under " + label if label else "a point's setting beside it"
@@ -77,7 +77,7 @@ def draw_curves(drawing: Drawing, file: Path, *, columns: Sequence[str], xlabel:
         for i, (series, points) in enumerate(panel.items()):
             there = {float(point): values[column] for point, values in points.items() if column in values}
             _line(axes, i, series, list(there), list(there.values()))
-        axes.set(xlabel=xlabel, ylabel=f"{column}, %")
+        axes.set(xlabel=xlabel, ylabel=f"{shown_name(column)}, %")
 
     _write(drawing, file, columns, plot)
     return f"Accuracy over {xlabel}; bars are 95 % intervals."
