@@ -228,7 +228,8 @@ def test_the_primary_contrast_and_the_margins_are_shown(tmp_path, capsys, monkey
     told = shown(table, of_images(FOUR), tmp_path, capsys, monkeypatch)
     # 6 of 200 images moved, one way: an error of sqrt((7 / 202 - (6 / 202)**2) / 202) = 1.293 points
     assert "primary, p = 0.02 " in told
-    assert "±3.00 not decided, ±5.13 is" in told
+    assert "±3: not decided (p = 0.5)" in told
+    assert "±5.13 by itself" in told
     assert "p by Holm over the 2 differences of this table but the primary one: * survives it." in told
     assert (
         "Primary, declared before the runs and tested alone: Downsampled minus ResNet-50, textures, margin 3 points."

@@ -249,9 +249,9 @@ def _print_tests(
     if family:
         others = " but the primary one" * (family < len(judged))
         lines.append(
-            f"p by Holm over the {family} differences of this table{others}: * survives it. Last: the margin within "
-            "which two one-sided tests at 5 % find no difference. Where the paper has a gain the stated one is half of "
-            "it, tested by Holm as well; the smallest that the data decide is each by itself."
+            f"p by Holm over the {family} differences of this table{others}: * survives it. Then two one-sided tests of "
+            "no difference at 5 %: within half of the paper's gain, where it has one, p by Holm as well; and the "
+            "smallest margin within which they find none, by itself."
         )
     if family < len(judged):
         primary = experiment.primary
@@ -275,17 +275,15 @@ def _points(difference: Any, judged: Any) -> str:
     """A difference in points with its interval, its p-value, and how near to none it is shown to be."""
     low, high = (100 * end for end in difference.interval)
     name = "primary, p" if judged.alone else "p"
-    stated, decided = judged.margin, f"±{100 * difference.decided_margin:.2f}"
-    if stated is None:
-        same = f"{decided} decided"
-    elif judged.equivalent:
-        same = f"same within ±{100 * stated:.2f}"
-    else:
-        same = f"±{100 * stated:.2f} not decided, {decided} is"
-    return (
-        f"{100 * difference.mean:+.2f}{'*' * judged.differs}\n({low:+.2f} to {high:+.2f})\n"
-        f"{name} = {judged.p:.2g}\n{same}"
-    )
+    lines = [
+        f"{100 * difference.mean:+.2f}{'*' * judged.differs}",
+        f"({low:+.2f} to {high:+.2f})",
+        f"{name} = {judged.p:.2g}",
+    ]
+    if judged.margin is not None:
+        verdict = "same" if judged.equivalent else "not decided"
+        lines.append(f"±{100 * judged.margin:.2g}: {verdict} (p = {judged.p_equivalent:.2g})")
+    return "\n".join([*lines, f"±{100 * difference.decided_margin:.2f} by itself"])
 
 
 def _print_pairs(title: str, cells: Mapping[tuple[str, str, str], str], console: Any) -> None:

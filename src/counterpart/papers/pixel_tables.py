@@ -129,8 +129,8 @@ FITTED = {"eps": "12/255", "eps_low": "8/255"}
 FITTED_NOTE = (
     "Appendix: a mask-aware attack whose radii, 12/255 and 8/255, were fitted to the paper's numbers, since it does "
     "not print them. The paper calls it adaptive. It is not, as arXiv 2002.08347 has the word: no attack is made for "
-    "this defence, the usual one gets a larger radius where a mask is high. The mask is drawn on the attacked model's clean "
-    "pass, for the true class."
+    "this defence, the usual one gets a larger radius where a mask is high. The mask is drawn on the attacked model's "
+    "clean pass, for the true class."
 )
 _STEPS = (20, 40, 60, 80, 100)
 
