@@ -49,6 +49,7 @@ def test_two_seeds_have_no_interval_of_one_degree_of_freedom():
     pairs = [(right, right), (right[::-1], right)]
     two, again = paired_difference(pairs), paired_difference([*pairs, pairs[1]])
     assert (two.freedom, two.over, again.freedom, again.over) == (None, IMAGES, 2, BOTH)
+    assert (two.points, again.points) == ((0.0, 0.0), ())
 
 
 def test_a_share_stays_within_its_range():

@@ -111,12 +111,14 @@ class Difference(NamedTuple):
         images_error: its standard error for the draw of images; 0 where images are not drawn anew.
         trainings_error: its standard error for the randomness of training; 0 where that is not known.
         freedom: the degrees of freedom of ``trainings_error``; None where it is 0 for want of trainings.
+        points: the differences of the seeds, where these are several and too few for ``trainings_error``.
     """
 
     mean: float
     images_error: float
     trainings_error: float = 0.0
     freedom: float | None = None
+    points: tuple[float, ...] = ()
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -207,7 +209,7 @@ def paired_difference(pairs: Sequence[tuple[Sequence[bool], Sequence[bool]]]) ->
         variances.append((moved / n - (sum(moves) / n) ** 2) / n)
     mean, images_error = fmean(differences), math.sqrt(fmean(variances))
     if len(differences) < FEWEST_TRAININGS:
-        return Difference(mean, images_error)
+        return Difference(mean, images_error, points=tuple(differences) if len(differences) > 1 else ())
     trainings_error = stdev(differences) / math.sqrt(len(differences))
     return Difference(mean, images_error, trainings_error, len(differences) - 1)
 

@@ -238,6 +238,18 @@ def test_the_primary_contrast_and_the_margins_are_shown(tmp_path, capsys, monkey
     assert "Intervals of the differences are over these models' images." in told
 
 
+def test_differences_of_two_trainings_are_shown_as_two_points(tmp_path, capsys, monkeypatch):
+    table = replace(experiment(pairs=(("Pixel", "ResNet-50"),)), columns={"textures": []})
+    found = of_images({"Pixel": 120, "ResNet-50": 100})
+    for row, right in {"Pixel": 110, "ResNet-50": 120}.items():
+        [again] = of_images({row: right})[row, "textures"]
+        found[row, "textures"].append(replace(again, seed=1))
+    told = shown(table, found, tmp_path, capsys, monkeypatch)
+    assert "+2.50" in told
+    assert "+10.00 and -5.00" in told
+    assert "Welch's test" not in told
+
+
 def test_two_trainings_are_shown_as_two_points(tmp_path, capsys, monkeypatch):
     found = measured({"Pixel": {0: 0.4, 1: 0.9}}, model="parts")
     told = shown(replace(experiment(), columns={"textures": []}), found, tmp_path, capsys, monkeypatch)

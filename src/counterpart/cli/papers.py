@@ -249,8 +249,8 @@ def _print_tests(
     if family:
         others = " but the primary one" * (family < len(judged))
         lines.append(
-            f"p by Holm over the {family} differences of this table{others}: * survives it. Then two one-sided tests of "
-            "no difference at 5 %: within half of the paper's gain, where it has one, p by Holm as well; and the "
+            f"p by Holm over the {family} differences of this table{others}: * survives it. Then two one-sided tests "
+            "of no difference at 5 %: within half of the paper's gain, where it has one, p by Holm as well; and the "
             "smallest margin within which they find none, by itself."
         )
     if family < len(judged):
@@ -277,6 +277,7 @@ def _points(difference: Any, judged: Any) -> str:
     name = "primary, p" if judged.alone else "p"
     lines = [
         f"{100 * difference.mean:+.2f}{'*' * judged.differs}",
+        *([" and ".join(f"{100 * point:+.2f}" for point in difference.points)] if difference.points else []),
         f"({low:+.2f} to {high:+.2f})",
         f"{name} = {judged.p:.2g}",
     ]
