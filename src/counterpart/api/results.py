@@ -39,7 +39,7 @@ class Accuracy:
         name: the name of the attack, "clean", or "worst case".
         value: the share of the images that are classified correctly, in [0, 1].
         n: the number of images.
-        low: the lower end of the 95 % interval (Wilson).
+        low: the lower end of the 95 % interval (Wilson), over the draw of images for this very model.
         high: the upper end of the 95 % interval.
         eps: the radius of the budget, in units of the images.
     """
