@@ -91,9 +91,9 @@ def test_seeds_of_a_part_model_become_one_row(make_run, records):
     for seed, per_part in zip((0, 2), tables, strict=True):
         run = part_run(make_run, records, f"group/seed-{seed}", seed, seed / 100, per_part)
     page = page_of(run.path.parent)
-    assert table(page, "part-metrics")[2][1].startswith("91.00 ± 1.41")
-    assert [row[2].split(" ")[:3] for row in table(page, "per-part")[2:]] == [
-        ["81.00", "±", "1.41"], ["41.00", "±", "1.41"], ["31.00", "±", "1.41"],
+    assert table(page, "part-metrics")[2][1].startswith("91.00 90.00 and 92.00")  # two seeds: both
+    assert [row[2].split(" ")[:4] for row in table(page, "per-part")[2:]] == [
+        ["81.00", "80.00", "and", "82.00"], ["41.00", "40.00", "and", "42.00"], ["31.00", "30.00", "and", "32.00"],
     ]  # fmt: skip
 
 

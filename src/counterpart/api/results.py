@@ -265,7 +265,7 @@ class Judgement:
 
     def to_markdown(self) -> str:
         """The table in Markdown."""
-        lines = ["| attack | accuracy | 95 % interval | n |", "|---|---|---|---|"]
+        lines = ["| attack | accuracy | 95 % interval over images | n |", "|---|---|---|---|"]
         return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in self._cells())])
 
     def to_latex(self) -> str:
@@ -273,7 +273,7 @@ class Judgement:
         head = [
             r"\begin{tabular}{lrrr}",
             r"\toprule",
-            r"attack & accuracy & 95\,\% interval & n \\",
+            r"attack & accuracy & 95\,\% interval over images & n \\",
             r"\midrule",
         ]
         body = [" & ".join(map(_escape_latex, cells)) + r" \\" for cells in self._cells()]
@@ -314,7 +314,7 @@ class Judgement:
         )
 
     def __repr__(self) -> str:
-        cells = [["", "accuracy", "95 % interval"], *(row[:3] for row in self._cells())]
+        cells = [["", "accuracy", "95 % interval over images"], *(row[:3] for row in self._cells())]
         widths = [max(len(row[column]) for row in cells) for column in range(3)]
         lines = [
             "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in cells
@@ -332,7 +332,7 @@ class Judgement:
         )
         return (
             f"<table><caption>{escape(self.title)}</caption><thead><tr><th></th><th>accuracy</th>"
-            f"<th>95 % interval</th></tr></thead><tbody>{rows}</tbody></table>{doubts}"
+            f"<th>95 % interval over images</th></tr></thead><tbody>{rows}</tbody></table>{doubts}"
         )
 
 

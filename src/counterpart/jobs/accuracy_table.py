@@ -35,7 +35,7 @@ def print_accuracies(run: RunDir, made: Sequence[Record]) -> None:
         table = _table_of_radii(title, d["radii"], made)
     else:
         table = Table(title=title, title_justify="left")
-        for column in ("", "accuracy", "95 % interval"):
+        for column in ("", "accuracy", "95 % interval over images"):
             table.add_column(column)
         for record in made:
             if record.interval is not None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 HERE = "here"
 Value = tuple[float, float | None, float | None]
 """A share and its 95 % interval, where there is one."""
+OVER = "over images, and from three trainings on over trainings too"
 PlottedValues = Mapping[str, Mapping[str, Mapping[str, Value]]]
 """Series -> point -> column -> value."""
 
@@ -54,7 +55,7 @@ def draw_tradeoff(drawing: Drawing, file: Path, *, columns: Sequence[str], label
 
     _write(drawing, file, columns, plot)
     words = "the number at a point is its accuracy under " + label if label else "a point's setting beside it"
-    return f"Up and to the right is better; {words}; bars are 95 % intervals."
+    return f"Up and to the right is better; {words}; bars are 95 % intervals, {OVER}."
 
 
 def draw_curves(drawing: Drawing, file: Path, *, columns: Sequence[str], xlabel: str) -> str:
@@ -80,7 +81,7 @@ def draw_curves(drawing: Drawing, file: Path, *, columns: Sequence[str], xlabel:
         axes.set(xlabel=xlabel, ylabel=f"{shown_name(column)}, %")
 
     _write(drawing, file, columns, plot)
-    return f"Accuracy over {xlabel}; bars are 95 % intervals."
+    return f"Accuracy over {xlabel}; bars are 95 % intervals, {OVER}."
 
 
 def _measured(drawing: Drawing) -> PlottedValues:

@@ -73,7 +73,8 @@ def tradeoff(rows: Sequence[TableRow]) -> Plot | None:
 
     words = [f"{row.label}: clean {c.value:.1%}, worst case {w.value:.1%}" for _, row, c, w in both]
     caption = (
-        "Clean against worst-case robust accuracy. Up and to the right is better; bars are 95 % intervals."
+        "Clean against worst-case robust accuracy. Up and to the right is better; bars are 95 % intervals, "
+        "over images, and from three seeds on over trainings too."
     )
     return Plot(_svg(draw), caption, f"Trade-off plot. {'; '.join(words)}.")
 
@@ -117,8 +118,11 @@ def _radius_curve(norm: str | None, rows: Sequence[TableRow]) -> Plot:
         axes.set_ylabel("accuracy, %")
         _legend(figure, axes)
 
-    what = "TableAccuracy" if len(rows) == 1 else "Worst-case accuracy"
-    caption = f"{what} against the radius of the budget, clean accuracy at 0; bands are 95 % intervals."
+    what = "Accuracy" if len(rows) == 1 else "Worst-case accuracy"
+    caption = (
+        f"{what} against the radius of the budget, clean accuracy at 0; bands are 95 % intervals, over "
+        "images, and from three seeds on over trainings too."
+    )
     words = [
         f"{name}: {listed([f'{p.value:.1%} at {radius_text(r, norm)}' for r, p in curve.items()])}"
         for name, curve in curves.items()
