@@ -28,7 +28,7 @@ def evaluate(
     *,
     attacks: str | Sequence[str | Mapping[str, Any]] = "autoattack",
     eps: float | str | Sequence[float | str] | None = None,
-    norm: str | None = None,
+    norm: str | Sequence[str] | None = None,
     n: int | None = None,
     folder: str | Path | None = None,
     root: str | Path | None = None,
@@ -55,7 +55,8 @@ def evaluate(
             Several rising radii, such as ["2/255", "4/255", "8/255"], give a curve of accuracy against
             radius. The default is the run's radius, or else 8/255.
         norm: the norm that the radius is measured in: "linf", "l2" or "l1". The default is the run's norm, or
-            else "linf".
+            else "linf". Several, such as ["linf", "l2"] with a radius for each, ask for the worst case per
+            image over the union of their budgets.
         n: the number of images to evaluate, the same share of each class. The default is all images.
         folder: the folder that keeps everything; a call with the same folder goes on where an earlier one
             stopped. By default nothing is written.

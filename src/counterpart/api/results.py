@@ -18,6 +18,7 @@ from ..evaluation.ledger import CLEAN, LedgerRow
 from ..evaluation.masking_checks import Behaviour
 from ..evaluation.memory_ledger import MemoryLedger
 from ..evaluation.model_checks import Doubt
+from ..evaluation.summaries import UNION
 from ..evaluation.verify import Verified, verify
 from ..jobs import judging
 from ..jobs.auditing import Audited
@@ -41,7 +42,7 @@ class Accuracy:
         n: the number of images.
         low: the lower end of the 95 % interval (Wilson), over the draw of images for this very model.
         high: the upper end of the 95 % interval.
-        eps: the radius of the budget, in units of the images.
+        eps: the radius of the budget, in units of the images; of a union of budgets the radius of each.
     """
 
     name: str
@@ -49,7 +50,7 @@ class Accuracy:
     n: int
     low: float
     high: float
-    eps: float
+    eps: float | tuple[float, ...]
 
     def __str__(self) -> str:
         return f"{self.name}: {self.value:.2%} ({self.low:.2%} to {self.high:.2%}, n = {self.n})"
@@ -88,12 +89,26 @@ class Judgement:
 
     The first line is "clean" and the last is "worst case", so that ``judgement["worst case"].value`` is an
     accuracy. Printed, and in a notebook, it is a table.
+
+    Against the union of the budgets of several norms, the lines between are the worst case in each norm, under its
+    name, and "worst case" counts the images that stand in all. What belongs to one norm is in ``members``.
     """
 
     def __init__(self, judged: judging.Judged) -> None:
-        assert judged.case is not None
         self._judged = judged
-        self._case = judged.case
+
+    @property
+    def _case(self) -> Case:
+        if self._judged.case is None:
+            raise UserError(
+                f"a union has members, {', '.join(self.members)}: ask for this of each, as members['l2']."
+            )
+        return self._judged.case
+
+    @property
+    def members(self) -> Mapping[str, "Judgement"]:
+        """The judgement in each norm of a union, by the norm's name; empty where there is one norm."""
+        return {norm: Judgement(member) for norm, member in self._judged.members.items()}
 
     @property
     def records(self) -> Sequence[Record]:
@@ -128,7 +143,8 @@ class Judgement:
 
     def keys(self) -> list[str]:
         """The names of the lines, in the order of the table."""
-        return [record.name.removeprefix(PREFIX) for record in self.records if record.name.startswith(PREFIX)]
+        prefix = UNION if self._judged.members else PREFIX
+        return [record.name.removeprefix(prefix) for record in self.records if record.name.startswith(prefix)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
@@ -141,11 +157,13 @@ class Judgement:
 
     def __getitem__(self, name: str) -> Accuracy:
         for record in self.records:
-            if record.name == PREFIX + name:
+            if record.name == (UNION if self._judged.members else PREFIX) + name:
                 assert record.value is not None
                 assert record.n is not None
                 assert record.interval is not None
-                return Accuracy(name, record.value, record.n, *record.interval, record.details["eps"])
+                eps = record.details["eps"]
+                eps = tuple(eps) if isinstance(eps, list) else eps
+                return Accuracy(name, record.value, record.n, *record.interval, eps)
         raise KeyError(f"{name!r} was not measured. {nearest(name, self.keys())}")
 
     @property
@@ -298,7 +316,7 @@ class Judgement:
 
     def _title_of(self, line: Accuracy) -> str:
         """The name of a line. With several radii, each line but the clean one says its own radius."""
-        if len(self.radii) == 1 or line.name == CLEAN:
+        if isinstance(line.eps, tuple) or len(self.radii) == 1 or line.name == CLEAN:
             return line.name
         at = f" at {readable(line.eps)}"
         return line.name.removesuffix(at) + at
@@ -307,9 +325,12 @@ class Judgement:
     def title(self) -> str:
         """What was judged, on which images, under which budget."""
         details = self.records[0].details
-        radii = ", ".join(f"{radius:.4g}" for radius in self.radii)
+        budgets = [
+            f"{judgement._case.norm} {', '.join(f'{radius:.4g}' for radius in judgement.radii)}"
+            for judgement in self.members.values() or (self,)
+        ]
         return (
-            f"{details['method']} on {details['data']} ({details['split']}), {details['norm']} {radii}, "
+            f"{details['method']} on {details['data']} ({details['split']}), {' or '.join(budgets)}, "
             f"n = {self.n}"
         )
 

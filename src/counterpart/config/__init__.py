@@ -73,13 +73,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
-        if (self.evaluate.norm or self.attack.norm) == "linf":
-            for radius in self.evaluate.radii:
-                if radius > 1:
-                    eps = readable(radius)
-                    raise ValueError(
-                        f"evaluate.eps {eps} exceeds the image range [0, 1]. Did you mean {eps}/255?"
-                    )
+        for norm, radius in self.evaluate.budgets(self.attack.norm):
+            if norm == "linf" and radius > 1:
+                eps = readable(radius)
+                raise ValueError(
+                    f"evaluate.eps {eps} exceeds the image range [0, 1]. Did you mean {eps}/255?"
+                )
         if self.model.normalisation is not None and "@" not in (self.name or "") and self.model.init is None:
             raise ValueError(
                 "model.normalisation is for ARCHITECTURE@WEIGHTS; our own networks learn from [0, 1]"

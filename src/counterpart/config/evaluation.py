@@ -1,6 +1,7 @@
 """The settings of an evaluation: attacks with their options, and suites of them."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Literal
 
 from pydantic import ConfigDict, field_validator, model_validator
@@ -9,8 +10,18 @@ from ..catalogue import ATTACKS, SUITES, is_users_code, known_names
 from ..catalogue.attacks import AttackFacts
 from ..catalogue.entries import Entry
 from ..errors import nearest
+from ..numerals import readable
 from ..renamed_settings import RENAMED_SUITES
-from .values import Number, Radii, Section, check_options, entry_of, named, setting
+from .values import (
+    Norms,
+    Number,
+    Radii,
+    Section,
+    check_options,
+    entry_of,
+    named,
+    setting,
+)
 
 
 class EvaluationAttack(Section):
@@ -77,12 +88,14 @@ class EvaluateSettings(Section):
         "module:function. The command counterpart list attacks shows all names and options.",
         default_factory=lambda: (EvaluationAttack(),),
     )
-    norm: Literal["linf", "l2", "l1"] | None = setting(
-        "The norm in which the attack's budget is measured. The default is attack.norm.", default=None
+    norm: Norms | None = setting(
+        "The norm in which the attack's budget is measured: linf, l2 or l1. Or several, for the union of their "
+        "budgets: linf,l2,l1 with a radius for each, such as eps 8/255,0.5,12. The default is attack.norm.",
+        default=None,
     )
     eps: Radii | None = setting(
-        "The radius of the budget; or several, rising, for a curve of accuracy against radius: 2/255,4/255,8/255. The "
-        "default is attack.eps.",
+        "The radius of the budget; or several, rising, for a curve of accuracy against radius: 2/255,4/255,8/255. With "
+        "several norms, the radius of each, in their order. The default is attack.eps.",
         default=None,
     )
     eps_low: Number | None = setting(
@@ -134,9 +147,38 @@ class EvaluateSettings(Section):
     )
 
     @property
+    def norms(self) -> tuple[str, ...]:
+        """The norms that are asked for; empty where training's counts."""
+        return () if self.norm is None else self.norm if isinstance(self.norm, tuple) else (self.norm,)
+
+    @property
     def radii(self) -> tuple[float, ...]:
-        """The radii that are asked for, rising; empty where training's counts."""
+        """The radii that are asked for; empty where training's counts.
+
+        They rise, or are those of ``norms`` where there are several.
+        """
         return () if self.eps is None else self.eps if isinstance(self.eps, tuple) else (self.eps,)
+
+    def budgets(self, norm: str) -> list[tuple[str, float]]:
+        """The norm and the radius of each budget that is asked for; ``norm`` is that of training."""
+        if len(self.norms) > 1:
+            return list(zip(self.norms, self.radii, strict=True))
+        return [((self.norms or (norm,))[0], radius) for radius in self.radii]
+
+    @model_validator(mode="after")
+    def _radii_fit_the_norms(self) -> "EvaluateSettings":
+        if len(self.norms) > 1 and len(self.radii) != len(self.norms):
+            raise ValueError(
+                f"evaluate.norm {','.join(self.norms)} is a union of {len(self.norms)} budgets, and evaluate.eps has "
+                f"{len(self.radii)} radii: give one for each norm, such as --norm linf,l2 --eps 8/255,0.5"
+            )
+        one_norm = len(self.norms) < 2 and isinstance(self.eps, tuple)
+        if one_norm and (not self.radii or any(low >= high for low, high in pairwise((0.0, *self.radii)))):
+            raise ValueError(
+                f"evaluate.eps = {','.join(map(readable, self.radii))}: several radii should rise from the smallest, "
+                "which is above 0, as in 2/255,4/255,8/255"
+            )
+        return self
 
     @field_validator("attacks", mode="before")
     @classmethod

@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ..catalogue import Entry, Option, find
+from ..catalogue.attacks import EVERY_NORM
 from ..errors import UserError, nearest
 from ..numerals import readable
 
@@ -33,18 +33,12 @@ def _fraction(value: object) -> object:
 
 
 def _radii(value: object) -> object:
-    """8/255, or several with commas or in a list: a number, or a tuple of numbers that rise."""
+    """8/255, or several with commas or in a list: a number, or a tuple of numbers."""
     given = value.split(",") if isinstance(value, str) and "," in value else value
     if not isinstance(given, Sequence) or isinstance(given, str):
         return _read_radius(given)
     radii = tuple(_read_radius(part) for part in given)
-    if len(radii) == 1:
-        return radii[0]
-    if not radii or any(low >= high for low, high in pairwise((0.0, *radii))):
-        raise PydanticCustomError(
-            "radii", "Several radii should rise from the smallest, which is above 0, as in 2/255,4/255,8/255"
-        )
-    return radii
+    return radii[0] if len(radii) == 1 else radii
 
 
 def _read_radius(value: object) -> float:
@@ -58,6 +52,20 @@ def _read_radius(value: object) -> float:
             "radii", "Input should be a number of at least 0, or several with commas between them"
         )
     return number
+
+
+def _norms(value: object) -> object:
+    """linf, or several with commas or in a list: a name, or a tuple of different names."""
+    given = value.split(",") if isinstance(value, str) else value
+    names = [str(name).strip() for name in given] if isinstance(given, Sequence) else []
+    if not names or not set(names) <= set(EVERY_NORM):
+        known = ", ".join(EVERY_NORM)
+        raise PydanticCustomError(
+            "norms", "Input should be one of {known}, or several with commas between them", {"known": known}
+        )
+    if len(set(names)) < len(names):
+        raise PydanticCustomError("norms", "Each norm of a union should be named once")
+    return names[0] if len(names) == 1 else tuple(names)
 
 
 def _seconds(value: object) -> object:
@@ -83,6 +91,7 @@ def _number_or_auto(value: object) -> object:
 Number = Annotated[float, BeforeValidator(_fraction)]
 RadiusOrAuto = Annotated[float | Literal["auto"], BeforeValidator(_number_or_auto)]
 Radii = Annotated[float | tuple[float, ...], BeforeValidator(_radii)]
+Norms = Annotated[str | tuple[str, ...], BeforeValidator(_norms)]
 Duration = Annotated[float, BeforeValidator(_seconds)]
 Location = Annotated[Path, AfterValidator(Path.expanduser)]
 

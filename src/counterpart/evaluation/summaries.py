@@ -115,6 +115,58 @@ def _standing(
     return survivors
 
 
+UNION = "union/"  # the names of the records of a union of budgets begin with this
+
+
+def unite(rows_of: Mapping[str, Sequence[LedgerRow]]) -> list[LedgerRow]:
+    """One row per image from the rows of each norm, in which attacks are called such as "l2: PGD-20".
+
+    An image stands if it stands in every norm. Passes add up.
+
+    Args:
+        rows_of: the rows of the same images in each norm.
+
+    Raises:
+        ValueError: the rows are of different images.
+    """
+    united = []
+    for rows in zip(*rows_of.values(), strict=True):
+        if len({(row.index, row.label) for row in rows}) > 1:
+            raise ValueError(
+                f"a union is over the same images; got {[row.index for row in rows]} beside each other."
+            )
+        names = [f"{norm}: {name}" for norm, row in zip(rows_of, rows, strict=True) for name in row.fooled]
+        telling = next((row for row in rows if not row.right or row.fooled), rows[0])
+        united.append(
+            replace(
+                telling,
+                fooled=tuple(names),
+                forwards=sum(row.forwards for row in rows),
+                backwards=sum(row.backwards for row in rows),
+                radii=(),
+                distances={},
+            )
+        )
+    return united
+
+
+def union_metrics(
+    rows_of: Mapping[str, Sequence[LedgerRow]],
+    classes: Sequence[str],
+    details: dict[str, Any],
+    seconds: float,
+) -> list[Record]:
+    """The accuracies against a union of budgets: clean, the worst case in each norm, and the worst case over all."""
+    united = unite(rows_of)
+    stands = {
+        CLEAN: [row.right for row in united],
+        **{norm: [row.right and not row.fooled for row in rows] for norm, rows in rows_of.items()},
+        "worst case": [row.right and not row.fooled for row in united],
+    }
+    made = [_accuracy(name, right, united, classes, details, seconds) for name, right in stands.items()]
+    return [replace(record, name=UNION + record.name.removeprefix("accuracy/")) for record in made]
+
+
 def median_distances(rows: Sequence[LedgerRow], details: Mapping[str, Any]) -> list[Record]:
     """The median distance to the nearest adversarial image, for each attack that looks for it.
 

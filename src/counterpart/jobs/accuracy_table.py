@@ -7,6 +7,7 @@ from rich.table import Table
 
 from ..config import readable
 from ..evaluation.ledger import CLEAN
+from ..evaluation.summaries import UNION
 from ..records import Record
 from ..rundir import RunDir
 
@@ -28,7 +29,9 @@ def print_accuracies(run: RunDir, made: Sequence[Record]) -> None:
     """Print the accuracies with their intervals, and then the median distances that attacks measured."""
     d = made[0].details
     masked = f" and {d['eps_low']:.4g} by its mask" if "eps_low" in d else ""
-    budget = d["norm"] if "radii" in d else f"{d['norm']} {d['eps']:.4g}{masked}"
+    radii = d["eps"] if isinstance(d["eps"], list) else [d["eps"]]
+    budgets = zip(d["norm"].split(","), radii, strict=True)
+    budget = d["norm"] if "radii" in d else " or ".join(f"{norm} {eps:.4g}" for norm, eps in budgets) + masked
     what = f"{d['method']}, {d['data']} {d['split']}, {budget}, n = {made[0].n}"
     title = f"{run.name}: {what}"
     if "radii" in d:
@@ -40,7 +43,7 @@ def print_accuracies(run: RunDir, made: Sequence[Record]) -> None:
         for record in made:
             if record.interval is not None:
                 low, high = record.interval
-                name = record.name.removeprefix("accuracy/")
+                name = record.name.removeprefix("accuracy/").removeprefix(UNION)
                 table.add_row(name, f"{record.value:.2%}", f"{low:.2%} to {high:.2%}")
     Console().print(table)
     for record in made:

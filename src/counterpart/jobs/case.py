@@ -104,7 +104,11 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
     wanted = config.evaluate
     if wanted.n is not None:
         images = balanced_subset(images, wanted.n, seed=0)  # every run is judged on the same images
-    norm = wanted.norm or config.attack.norm
+    if len(wanted.norms) > 1:
+        raise UserError(
+            f"evaluate.norm {','.join(wanted.norms)}: name one norm. A union is for counterpart evaluate."
+        )
+    [norm] = wanted.norms or (config.attack.norm,)
     if norm != config.attack.norm and wanted.eps is None:
         raise UserError(
             f"evaluate.norm {norm} differs from training's {config.attack.norm}: give its radius with --evaluate.eps."

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..evaluation.ledger import LedgerRow
 from ..evaluation.memory_ledger import MemoryLedger
 from ..evaluation.model_checks import Doubt, classifier_doubts, model_doubts, result_doubts
 from ..evaluation.radii import draw_radii, keep_radii
-from ..records import Record
+from ..records import Record, fingerprint
 from ..rundir import RunDir, write_atomically
 from .accuracy_table import DISTANCE, print_accuracies
 from .case import RADII, Case, budgets_of, case_of
@@ -36,13 +36,17 @@ SLOW_BF16 = (
 
 @dataclass(frozen=True)
 class Judged:
-    """The result of an evaluation: the run, its accuracies, a row for each image and attack, and the case."""
+    """The result of an evaluation: the run, its accuracies, a row for each image and attack, and the case.
+
+    A union of several budgets has no case of its own: its ``members`` are the results of each norm.
+    """
 
     run: RunDir
     records: Sequence[Record]
     rows: Sequence[LedgerRow] = ()
     case: Case | None = None
     doubts: Sequence[Doubt] = ()
+    members: Mapping[str, "Judged"] = field(default_factory=dict)
 
 
 def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
@@ -59,6 +63,8 @@ def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
     for target in open_targets(text, changes):
         judged.append(judge(target))
         if distributed.is_main():
+            for member in judged[-1].members.values():
+                print_accuracies(target.run, member.records)
             print_accuracies(target.run, judged[-1].records)
     if len(judged) > 1 and distributed.is_main():
         seeds = [int(outcome.run.config()["seed"]) for outcome in judged]
@@ -72,11 +78,51 @@ def _shares(made: Sequence[Record]) -> list[Record]:
 
 
 def judge(target: Target) -> Judged:
-    """The result of evaluating a target.
+    """The result of evaluating a target, in one norm or against the union of the budgets of several."""
+    norms = target.config.evaluate.norms
+    return _judge_union(target) if len(norms) > 1 else _judge_case(case_of(target))
+
+
+def _judge_union(target: Target) -> Judged:
+    """The result against the union of budgets: each is judged as it is alone, and an image must survive all.
+
+    Every norm has the ledger that an evaluation in this norm alone has, so that either goes on where the other stopped.
+    """
+    config = target.config
+    cases = {}
+    for norm, radius in config.evaluate.budgets(config.attack.norm):
+        wanted = config.evaluate.model_copy(update={"norm": norm, "eps": radius})
+        alone = replace(target, config=config.model_copy(update={"evaluate": wanted}))
+        cases[norm] = case_of(
+            alone
+        )  # all are made before the first runs, so that what does not fit is refused now
+    members = {norm: _judge_case(case) for norm, case in cases.items()}
+    first = next(iter(cases.values()))
+    details = {
+        **_details(first, [doubt for member in members.values() for doubt in member.doubts]),
+        "norm": ",".join(cases),
+        "eps": [case.eps for case in cases.values()],
+        "evaluation": fingerprint([case.key for case in cases.values()]),
+        "evaluations": {norm: case.key for norm, case in cases.items()},
+    }
+    rows = {norm: member.rows for norm, member in members.items()}
+    seconds = sum(case.ledger.seconds() for case in cases.values())
+    made = [
+        replace(metric, seed=config.seed, config=target.who["config"])
+        for metric in summaries.union_metrics(rows, first.images.classes, details, seconds)
+    ]
+    if distributed.is_main() and target.has_folder:
+        target.run.add_once(made)
+    doubts = {doubt.name: doubt for member in members.values() for doubt in member.doubts}
+    return Judged(target.run, made, summaries.unite(rows), doubts=list(doubts.values()), members=members)
+
+
+def _judge_case(case: Case) -> Judged:
+    """The result of one evaluation.
 
     It is kept in a folder that is named after everything that decides the result, or in memory.
     """
-    case = case_of(target)
+    target = case.target
     wanted, run, ledger = target.config.evaluate, target.run, case.ledger
     if wanted.parts:
         part_quality.refuse_without_parts(target.config.model.name, target.model, case.images)
