@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         fgsm,
         fmn,
         minimum_margin,
+        patch,
         pgd,
         random_search,
         rays,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
         worst_case,
     )
     from .batch import Batch
-    from .budget import L1, L2, Linf
+    from .budget import L0, L1, L2, Linf, Patch
     from .config import Config
     from .importance.masked_budget import masked_budget
     from .losses.adversarial import mart_loss, trades_loss
@@ -50,10 +51,12 @@ else:
         "ImageClassifier": "models.normalize",
         "InferenceView": "models.inference",
         "Keys": "seeding",
+        "L0": "budget",
         "L1": "budget",
         "L2": "budget",
         "Linf": "budget",
         "Objective": "protocols",
+        "Patch": "budget",
         "Probe": "protocols",
         "audit": "api.evaluation",
         "evaluate": "api.evaluation",
@@ -93,6 +96,7 @@ else:
 
 
 __all__ = [
+    "L0",
     "L1",
     "L2",
     "Attacked",
@@ -103,6 +107,7 @@ __all__ = [
     "Keys",
     "Linf",
     "Objective",
+    "Patch",
     "Probe",
     "__version__",
     "apgd",
@@ -122,6 +127,7 @@ __all__ = [
     "mart_loss",
     "masked_budget",
     "minimum_margin",
+    "patch",
     "pgd",
     "predict",
     "random_search",

@@ -30,6 +30,7 @@ MORE = {
     "fab": {"steps": 3},
     "minimum_margin": {"steps": 2, "targets": 2},
     "pgd": {"steps": 3},
+    "patch": {"steps": 3},
     "deepfool": {"steps": 3},
     "ddn": {"steps": 3},
     "fmn": {"steps": 3},
@@ -58,6 +59,8 @@ def allowed(name, eps):
     """A budget that the attack serves; AutoAttack's is wide enough for its first attack to be its last."""
     if name == "auto_attack":
         return cp.Linf(0.5)
+    if name == "patch":
+        return cp.Patch(1)
     return cp.L2(3 * eps) if name in ("ddn", "carlini_wagner") else cp.Linf(eps)
 
 
@@ -67,7 +70,7 @@ def attack(name, model, images, labels, budget=None, **options):
 
 
 def test_every_exported_attack_has_the_door_and_the_table_has_the_functions_behind_it():
-    assert len(EXPORTED) == 15
+    assert len(EXPORTED) == 16
     for name in EXPORTED:
         parameters = inspect.signature(getattr(cp, name)).parameters
         assert parameters["keys"].default is None

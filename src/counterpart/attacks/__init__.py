@@ -14,6 +14,7 @@ from .fast_minimum_norm import fmn as fmn
 from .minimum_margin import minimum_margin as minimum_margin
 from .on_parts import single_staged as single_staged
 from .on_parts import two_staged as two_staged
+from .patch import patch as patch
 from .projected_gradient import fgsm as fgsm
 from .projected_gradient import pgd as pgd
 from .random_search import random_search as random_search

@@ -245,7 +245,9 @@ def _moves(budget: Budget, clean: Tensor) -> _Moves:
     if isinstance(budget, Linf):
         zero = torch.zeros_like(clean)
         return _Corners(low=budget.project(zero, clean), high=budget.project(zero + 1, clean))
-    return _Bumps(budget, clean)
+    if isinstance(budget, Ball):
+        return _Bumps(budget, clean)
+    raise ValueError(f"square has no {budget.norm} budget: it has linf, l2, l1.")
 
 
 def _covered(draw: Tensor, side: int, size: int) -> Tensor:

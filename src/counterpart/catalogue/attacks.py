@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from .entries import Entry, Option
 
 EVERY_NORM = ("linf", "l2", "l1")
+FREE_PIXELS = ("l0", "patch")  # budgets in which a few pixels take any value
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,7 @@ class AttackFacts:
     """The facts about an attack that other parts of the program read.
 
     Attributes:
-        norms: the norms of the budgets that it can keep to.
+        norms: the norms of the budgets that it can keep to; by default those with a radius.
         by_gradient: whether it follows gradients. An attack that does not still works where gradients are
             masked.
         of_parts: whether it aims at the parts of a part model, and so takes the parts of the images.
@@ -147,7 +148,7 @@ _ENTRIES = (
     Entry(
         "random-search", "random search", "attacks.random_search:random_search",
         "Random points of the budget, which every real attack must beat.",
-        AttackFacts(by_gradient=False),
+        AttackFacts(norms=(*EVERY_NORM, *FREE_PIXELS), by_gradient=False),
         (_count("draws", 100, "random points that are tried for each image"),),
     ),
     Entry(
@@ -209,6 +210,24 @@ _ENTRIES = (
             Option(
                 "confidence", float, 0.0, "by how much a wrong logit must exceed the true one", low=0,
                 in_name=" confidence {}",
+            ),
+        ),
+    ),
+    Entry(
+        "patch", "patch", "attacks.patch:patch",
+        "Projected gradient descent in one square window after the other, where the gradient is largest first: the "
+        "worst place counts.",
+        AttackFacts(norms=("patch",), transferable=True),
+        (
+            _steps(20), _restarts(1), LOSS,
+            Option("search", str, "pgd", "the attack within a window", choices=("pgd", "apgd"), in_name=" by {}"),
+            Option(
+                "stride", int, None, "pixels from a window to the next; by default half of the window's side, and 1 is "
+                "every window", low=1, in_name=" stride {}",
+            ),
+            Option(
+                "windows", int, None, "how many windows are tried for each image; by default all", low=1,
+                in_name=" windows {}",
             ),
         ),
     ),

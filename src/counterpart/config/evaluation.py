@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, field_validator, model_validator
 
 from ..catalogue import ATTACKS, SUITES, is_users_code, known_names
-from ..catalogue.attacks import AttackFacts
+from ..catalogue.attacks import FREE_PIXELS, AttackFacts
 from ..catalogue.entries import Entry
 from ..errors import nearest
 from ..numerals import readable
@@ -89,7 +89,8 @@ class EvaluateSettings(Section):
         default_factory=lambda: (EvaluationAttack(),),
     )
     norm: Norms | None = setting(
-        "The norm in which the attack's budget is measured: linf, l2 or l1. Or several, for the union of their "
+        "The norm in which the attack's budget is measured: linf, l2 or l1; l0, where eps is how many pixels may take "
+        "any value; or patch, where it is the side of a window of such pixels. Or several, for the union of their "
         "budgets: linf,l2,l1 with a radius for each, such as eps 8/255,0.5,12. The default is attack.norm.",
         default=None,
     )
@@ -172,6 +173,14 @@ class EvaluateSettings(Section):
                 f"evaluate.norm {','.join(self.norms)} is a union of {len(self.norms)} budgets, and evaluate.eps has "
                 f"{len(self.radii)} radii: give one for each norm, such as --norm linf,l2 --eps 8/255,0.5"
             )
+        free = [norm for norm in self.norms if norm in FREE_PIXELS]
+        if free and (self.precision != "float32" or self.parts):
+            without = (
+                "evaluate.parts: PGD on parts"
+                if self.parts
+                else "evaluate.precision bf16: its last search, APGD,"
+            )
+            raise ValueError(f"evaluate.norm {free[0]} does not go with {without} needs linf, l2 or l1")
         one_norm = len(self.norms) < 2 and isinstance(self.eps, tuple)
         if one_norm and (not self.radii or any(low >= high for low, high in pairwise((0.0, *self.radii)))):
             raise ValueError(

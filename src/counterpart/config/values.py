@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ..catalogue import Entry, Option, find
-from ..catalogue.attacks import EVERY_NORM
+from ..catalogue.attacks import EVERY_NORM, FREE_PIXELS
 from ..errors import UserError, nearest
 from ..numerals import readable
 
@@ -58,8 +58,8 @@ def _norms(value: object) -> object:
     """linf, or several with commas or in a list: a name, or a tuple of different names."""
     given = value.split(",") if isinstance(value, str) else value
     names = [str(name).strip() for name in given] if isinstance(given, Sequence) else []
-    if not names or not set(names) <= set(EVERY_NORM):
-        known = ", ".join(EVERY_NORM)
+    if not names or not set(names) <= {*EVERY_NORM, *FREE_PIXELS}:
+        known = ", ".join((*EVERY_NORM, *FREE_PIXELS))
         raise PydanticCustomError(
             "norms", "Input should be one of {known}, or several with commas between them", {"known": known}
         )

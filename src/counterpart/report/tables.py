@@ -29,7 +29,7 @@ NOT_METHOD = ("seed", *NOT_IDENTITY)
 
 MANY_PAIRS = 6
 MIOU = "mIoU"
-NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1"}
+NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
 
 
 @dataclass(frozen=True)
