@@ -31,6 +31,7 @@ MORE = {
     "minimum_margin": {"steps": 2, "targets": 2},
     "pgd": {"steps": 3},
     "patch": {"steps": 3},
+    "sparse_pgd": {"steps": 3},
     "deepfool": {"steps": 3},
     "ddn": {"steps": 3},
     "fmn": {"steps": 3},
@@ -61,6 +62,8 @@ def allowed(name, eps):
         return cp.Linf(0.5)
     if name == "patch":
         return cp.Patch(1)
+    if name == "sparse_pgd":
+        return cp.L0(1)
     return cp.L2(3 * eps) if name in ("ddn", "carlini_wagner") else cp.Linf(eps)
 
 
@@ -70,7 +73,7 @@ def attack(name, model, images, labels, budget=None, **options):
 
 
 def test_every_exported_attack_has_the_door_and_the_table_has_the_functions_behind_it():
-    assert len(EXPORTED) == 16
+    assert len(EXPORTED) == 17
     for name in EXPORTED:
         parameters = inspect.signature(getattr(cp, name)).parameters
         assert parameters["keys"].default is None

@@ -19,5 +19,6 @@ from .projected_gradient import fgsm as fgsm
 from .projected_gradient import pgd as pgd
 from .random_search import random_search as random_search
 from .rays_search import rays as rays
+from .sparse_projected_gradient import sparse_pgd as sparse_pgd
 from .square_search import square as square
 from .transfer import transfer as transfer

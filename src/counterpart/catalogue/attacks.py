@@ -232,6 +232,18 @@ _ENTRIES = (
         ),
     ),
     Entry(
+        "sparse-pgd", "sparse PGD", "attacks.sparse_projected_gradient:sparse_pgd",
+        "Gradient steps on the values of a few pixels, and on which pixels these are.",
+        AttackFacts(norms=("l0",), transferable=True),
+        (
+            _steps(300), _restarts(1), LOSS,
+            Option(
+                "projected", bool, False, "only the chosen pixels learn their values, and not all of them",
+                in_name=" projected", unless=False,
+            ),
+        ),
+    ),
+    Entry(
         "single-staged", "single-staged", "attacks.on_parts:single_staged",
         "PGD on the class and the predicted parts of a part model at once.",
         AttackFacts(of_parts=True),
