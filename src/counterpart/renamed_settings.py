@@ -36,6 +36,7 @@ YOUNGER = {
     "model.options": None,
     "model.encoder_init": None,
     "attack.eps_warmup": 0.0,
+    "evaluate.on": None,
     "optimizer.name": "sgd",
     "optimizer.encoder_scale": 1.0,
     "optimizer.warmup_steps": 0,

@@ -104,4 +104,5 @@ def _move_scores(scores: Tensor, worth: Tensor) -> Tensor:
     norm = torch.linalg.vector_norm(slope.flatten(1), dim=1).view(-1, 1, 1, 1)
     unit = slope / norm.clamp_min(torch.finfo(norm.dtype).tiny)
     length = MASK * float(scores.shape[2] * scores.shape[3]) ** 0.5
-    return scores + length * unit
+    moved: Tensor = scores + length * unit
+    return moved

@@ -13,7 +13,7 @@ from ..errors import UserError
 
 _DATA = (
     "data.name", "data.root", "data.download", "data.size", "data.channels", "data.class_map", "data.split_of",
-    "data.fold", "data.crop_to_parts", "data.shift",
+    "data.fold", "data.crop_to_parts", "data.shift", "corruptions.frost", "corruptions.constants",
 )  # fmt: skip
 _OUTSIDE = ("runs", "name", "model.init", "model.normalisation")
 SETTINGS: Collection[str] = tuple(

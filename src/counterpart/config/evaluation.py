@@ -12,6 +12,7 @@ from ..catalogue.entries import Entry
 from ..errors import nearest
 from ..numerals import readable
 from ..renamed_settings import RENAMED_SUITES
+from .corruptions import SETS
 from .values import (
     Norms,
     Number,
@@ -105,6 +106,11 @@ class EvaluateSettings(Section):
         default=None,
         ge=0,
     )
+    on: str | None = setting(
+        "Corrupt the images before they are attacked, as NAME:SEVERITY, such as fog:3: one of the common corruptions "
+        "(--corruptions.names) at a severity from 1 to 5. The budget is as always.",
+        default=None,
+    )
     split: Literal["test", "validation"] = setting("The split that is judged.", default="test")
     weights: Literal["best", "last"] = setting(
         "Which weights of the run are judged. best: those of the best robust validation accuracy in the last phase, "
@@ -165,6 +171,17 @@ class EvaluateSettings(Section):
         if len(self.norms) > 1:
             return list(zip(self.norms, self.radii, strict=True))
         return [((self.norms or (norm,))[0], radius) for radius in self.radii]
+
+    @field_validator("on")
+    @classmethod
+    def _names_a_corruption(cls, value: str | None) -> str | None:
+        name, _, severity = (value or "").partition(":")
+        if value is not None and (name not in SETS["all"] or severity not in ("1", "2", "3", "4", "5")):
+            close = "" if name in SETS["all"] else f" {nearest(name, SETS['all'])}"
+            raise ValueError(
+                f"evaluate.on {value} should be a corruption and its severity, such as fog:3.{close}"
+            )
+        return value
 
     @model_validator(mode="after")
     def _radii_fit_the_norms(self) -> "EvaluateSettings":

@@ -1,20 +1,24 @@
 """What an evaluation judges, and how: a target with everything that decides the result."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import build
 from ..attacks.auto_attack import finish
 from ..batch import Batch
 from ..budget import Budget
 from ..build.attacks import Victim
-from ..data.image_sets import ImageSet, balanced_subset
+from ..config.corruptions import CorruptionsSettings
+from ..data.corruptions import constants_for, corrupt, read_textures
+from ..data.image_sets import SPLIT_SEED, ImageSet, balanced_subset, content_fingerprint
 from ..data.labels import parts_that_stay
 from ..data.mask_files import masks_fingerprint
+from ..data.transforms import as_floats
 from ..errors import UserError
 from ..evaluation import accuracy
 from ..evaluation.accuracy import Procedure
@@ -25,6 +29,7 @@ from ..models.inference import InferenceView
 from ..protocols import Classifier, NamedAttack
 from ..records import fingerprint
 from ..renamed_settings import in_first_words
+from ..seeding import Keys
 from .targets import Target, surrogate
 from .views import settle_form, with_form
 
@@ -100,8 +105,11 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
 
     ``kind`` names the folder of the run that keeps the form of the view.
     """
-    config, images = target.config, target.images
+    config = target.config
     wanted = config.evaluate
+    if wanted.on is not None:
+        target = replace(target, images=_corrupted(target.images, wanted.on, config.corruptions))
+    images = target.images
     if wanted.n is not None:
         images = balanced_subset(images, wanted.n, seed=0)  # every run is judged on the same images
     if len(wanted.norms) > 1:
@@ -164,6 +172,32 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
     view = InferenceView(target.model, precision=wanted.precision, form=form)
     budget = build.build_budget(norm, eps)
     return Case(target, images, norm, eps, radii, budget, attacks, view, with_form(identity, form), why)
+
+
+def _corrupted(images: ImageSet, on: str, settings: CorruptionsSettings) -> ImageSet:
+    """The images under a corruption, NAME:SEVERITY, drawn by a fixed seed: all models meet the same images.
+
+    Raises:
+        UserError: the corruption is not made for such images, or textures are missing.
+    """
+    name, severity = on.split(":")
+    textures = read_textures(settings.frost) if name == "frost" and settings.frost is not None else None
+    constants = settings.constants or constants_for(images.shape[1], images.shape[2])
+
+    def alter(pixels: Tensor, index: Tensor) -> Tensor:
+        before = as_floats(pixels if images.alter is None else images.alter(pixels, index))
+        keys = Keys(SPLIT_SEED, "corruption", index.to(before.device))
+        return corrupt(before, name, int(severity), keys, constants=constants, frost=textures)
+
+    marks = [images.fingerprint, on, constants, content_fingerprint(textures) if textures else ""]
+    made = replace(
+        images, name=f"{images.name} with {name} {severity}", fingerprint=fingerprint(marks), alter=alter
+    )
+    try:
+        made.read(torch.arange(1))
+    except ValueError as error:
+        raise UserError(f"evaluate.on {on}: {error}") from None
+    return made
 
 
 def budgets_of(ledger: Ledger, identity: Mapping[str, Any]) -> accuracy.Budgets:

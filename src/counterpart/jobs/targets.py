@@ -93,8 +93,12 @@ class Target:
     @property
     def data(self) -> str:
         """The name that records give the images. Images in two folders are two data sets."""
-        root, name = self.config.data.root, self.images.name
-        return name if root is None or name != "folder" else f"folder {root.resolve().name}"
+        root, (name, *changes) = self.config.data.root, self.images.name.split(" ")
+        return (
+            self.images.name
+            if root is None or name != "folder"
+            else " ".join([name, root.resolve().name, *changes])
+        )
 
 
 def open_targets(text: str, changes: Mapping[str, Any]) -> Iterator[Target]:
