@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from counterpart.cli import main
+from counterpart.config import resolve
 from counterpart.parsing import MOST_DEPTH, parse_json, parse_yaml, read_json, read_yaml
 
 BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -93,3 +94,12 @@ def test_a_setting_on_the_command_line_is_refused_in_a_short_line(capsys, value)
     (line,) = capsys.readouterr().err.splitlines()
     assert "--data.class_map: cannot read" in line
     assert len(line) < 700
+
+
+def test_on_is_a_word_and_yes_is_a_switch():
+    assert parse_yaml("{on: off, true: yes, other: [no, On]}") == {
+        "on": "off",
+        True: True,
+        "other": [False, "On"],
+    }
+    assert resolve(parse_yaml("{data: {flip: off}, evaluate: {on: 'fog:3'}}")).data.flip is False
