@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import counterpart as cp
+from counterpart.cli import main
 from counterpart.data.corruptions import corrupt
 from counterpart.errors import UserError
 from counterpart.seeding import Keys
@@ -49,6 +50,22 @@ def test_another_corruption_is_another_evaluation_and_the_same_one_goes_on(probl
     ]
     assert keys[1] == keys[3]
     assert len(set(keys)) == 3
+
+
+def test_a_command_verifies_it(tmp_path, capsys, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "import torch\ndef flat():\n    torch.manual_seed(0)\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 10))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    data = ["--data.name", "digits", "--data.size", "16", "--n", "40", "--device", "cpu"]
+    words = [*data, "--on", "shot_noise:4", "--norm", "linf,l2", "--eps", "0.02,0.1", "--attacks", "fgsm"]
+    assert main(["evaluate", "mine:flat", *words]) == 0
+    [run] = (tmp_path / "runs").iterdir()
+    assert "digits with shot_noise 4" in " ".join(capsys.readouterr().out.split())
+    assert main(["verify", str(run)]) == 0
+    assert capsys.readouterr().out.count(" claims hold") == 2
 
 
 def test_a_subset_has_the_corruption_that_its_images_have_among_all(problem):

@@ -105,11 +105,9 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
 
     ``kind`` names the folder of the run that keeps the form of the view.
     """
-    config = target.config
+    target = on_corrupted(target)
+    config, images = target.config, target.images
     wanted = config.evaluate
-    if wanted.on is not None:
-        target = replace(target, images=_corrupted(target.images, wanted.on, config.corruptions))
-    images = target.images
     if wanted.n is not None:
         images = balanced_subset(images, wanted.n, seed=0)  # every run is judged on the same images
     if len(wanted.norms) > 1:
@@ -172,6 +170,12 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
     view = InferenceView(target.model, precision=wanted.precision, form=form)
     budget = build.build_budget(norm, eps)
     return Case(target, images, norm, eps, radii, budget, attacks, view, with_form(identity, form), why)
+
+
+def on_corrupted(target: Target) -> Target:
+    """The target on corrupted images, where its settings ask for them, and else the target itself."""
+    on, settings = target.config.evaluate.on, target.config.corruptions
+    return target if on is None else replace(target, images=_corrupted(target.images, on, settings))
 
 
 def _corrupted(images: ImageSet, on: str, settings: CorruptionsSettings) -> ImageSet:

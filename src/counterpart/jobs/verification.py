@@ -17,7 +17,7 @@ from ..protocols import NamedAttack
 from ..records import Record, fingerprint
 from ..renamed_settings import in_current_words
 from ..rundir import RunDir, members
-from .case import budgets_of
+from .case import budgets_of, on_corrupted
 from .targets import open_targets
 
 SHOWN = 5  # the number of mismatches of an evaluation that are named
@@ -62,7 +62,8 @@ def _verify(run: RunDir, folder: Path, changes: Mapping[str, Any], eight_bits: b
     text, which = asked["target"], identity["who"]["weights"]
     if trained:  # because the folder may have been moved
         text = str(run.path if which in ("best", "last") else run.path / which)
-    target = next(open_targets(text, _changes(asked["config"], run if not trained else None, changes)))
+    settings = _changes(asked["config"], run if not trained else None, changes)
+    target = on_corrupted(next(open_targets(text, settings)))
     images = target.images
     if identity["n"] < len(images):
         images = balanced_subset(images, identity["n"], seed=0)
@@ -119,7 +120,9 @@ def _settings(file: Path) -> dict[str, Any]:
 def _changes(config: Mapping[str, Any], outside: RunDir | None, changes: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the evaluation had, overridden by those that say where things lie now."""
     evaluated = {
-        name: config[name] for name in ("evaluate", "data", "threads", "seed") if config.get(name) is not None
+        name: config[name]
+        for name in ("evaluate", "corruptions", "data", "threads", "seed")
+        if config.get(name) is not None
     }
     evaluated["evaluate"] = {
         **evaluated["evaluate"],
