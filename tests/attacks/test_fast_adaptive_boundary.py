@@ -8,6 +8,7 @@ from torch import nn
 
 from counterpart.attacks.fast_adaptive_boundary import fab, moves_onto_plane
 from counterpart.budget import L1, L2, NORMS, Linf
+from counterpart.catalogue import ATTACKS
 from counterpart.losses.classification import likely_class
 from counterpart.seeding import Keys
 
@@ -71,7 +72,7 @@ def test_fools_a_linear_model_exactly_when_possible(linear_problem, generator, k
     assert torch.equal(attacked.images[~fooled], images[~fooled])
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", ATTACKS["fab"].facts.norms)
 def test_comes_as_near_as_it_should(linear_problem, keys, norm):
     model, images, labels = linear_problem
     distance = model.score(images).abs() / reach_of(NORMS[norm](1.0), model.weight, images)
@@ -142,7 +143,7 @@ def exact_length(point, slope, value, norm):
     return linprog(cost, np.vstack([rises, below]), np.append(-needed, np.zeros(size)), bounds=bounds).fun
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", ATTACKS["fab"].facts.norms)
 def test_moves_onto_plane_are_the_shortest(generator, norm):
     points = torch.rand(2, 40, 12, generator=generator)
     points[points < 0.15] = 0  # on the box, as most pixels of a digit are
@@ -173,7 +174,7 @@ def test_moves_onto_plane_are_the_shortest(generator, norm):
     assert 20 < in_reach < 70
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", ATTACKS["fab"].facts.norms)
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e20])
 def test_moves_onto_plane_do_not_depend_on_the_scale_of_the_function(generator, norm, scale):
     points, slope = torch.rand(2, 8, 300, generator=generator), torch.randn(8, 300, generator=generator)
@@ -184,7 +185,7 @@ def test_moves_onto_plane_do_not_depend_on_the_scale_of_the_function(generator, 
     torch.testing.assert_close(moves, expected, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", ATTACKS["fab"].facts.norms)
 def test_a_flat_function_moves_nothing(norm):
     points, flat = torch.full((2, 3, 5), 0.5), torch.zeros(3, 5)
     moves = moves_onto_plane(points, flat, torch.tensor([[1.0, -1, 0]] * 2), flat, flat + 1, norm)
@@ -256,7 +257,7 @@ def test_leans_towards_the_clean_image():
     torch.testing.assert_close(seen[2].flatten(), torch.tensor([0.5 + 0.9 * 0.105, 0.5 + 0.9 * 0.18]))
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", ATTACKS["fab"].facts.norms)
 def test_does_not_count_what_the_box_cuts_off(norm):
     model, seen = plane(0.999)
     image = torch.tensor([0.9, 0.5]).view(1, 1, 1, 2)  # 5 % beyond the plane lies outside the box
@@ -357,7 +358,7 @@ def test_restarts_find_more(keys):
     assert fooled[1].sum() > 32
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", ATTACKS["fab"].facts.norms)
 def test_restarts_begin_half_a_radius_away(keys, norm):
     seen = []
 

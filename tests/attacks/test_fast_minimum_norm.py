@@ -5,10 +5,11 @@ import torch
 
 from counterpart.attacks.fast_minimum_norm import fmn
 from counterpart.budget import L1, L2, NORMS, Linf
+from counterpart.catalogue import ATTACKS
 
 
 @pytest.mark.parametrize("problem", ["away_from_plane", "away_from_planes"])
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", ATTACKS["fmn"].facts.norms)
 def test_finds_the_distance_to_planes(request, keys, norm, problem):
     model, images, labels, distance = request.getfixturevalue(problem)(norm)
     attacked = fmn(model, images, labels, budget=NORMS[norm](0.5), keys=keys)
@@ -32,7 +33,7 @@ def watched(position):
     return model, seen
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", ATTACKS["fmn"].facts.norms)
 def test_the_ball_closes_in_on_the_boundary(keys, norm):
     model, seen = watched(0.6)
     image, label = torch.full((1, 1, 1, 2), 0.5), torch.zeros(1, dtype=torch.int64)

@@ -14,7 +14,6 @@ from ..batch import Batch
 from ..budget import Budget
 from ..build.attacks import Victim
 from ..config.corruptions import CorruptionsSettings
-from ..data.corruptions import constants_for, corrupt, read_textures
 from ..data.image_sets import SPLIT_SEED, ImageSet, balanced_subset, content_fingerprint
 from ..data.labels import parts_that_stay
 from ..data.mask_files import masks_fingerprint
@@ -184,6 +183,8 @@ def _corrupted(images: ImageSet, on: str, settings: CorruptionsSettings) -> Imag
     Raises:
         UserError: the corruption is not made for such images, or textures are missing.
     """
+    from ..data.corruptions import constants_for, corrupt, read_textures  # imports scipy, which few need
+
     name, severity = on.split(":")
     textures = read_textures(settings.frost) if name == "frost" and settings.frost is not None else None
     constants = settings.constants or constants_for(images.shape[1], images.shape[2])
