@@ -116,8 +116,8 @@ def test_every_module_has_a_row_and_every_row_a_module(modules):
 @pytest.mark.parametrize(
     ("importer", "statement", "complaint"),
     [
-        ("budget", "from .attacks import pgd", "budget imports attacks"),
-        ("budget", "from .batch import Batch", "budget imports batch"),  # a sibling
+        ("budget.balls", "from ..attacks import pgd", "budget.balls imports attacks"),
+        ("budget.balls", "from ..batch import Batch", "budget.balls imports batch"),  # a sibling
         ("attacks.projected_gradient", "from ..saliency.cam import probe_map", "imports saliency"),
         ("attacks.projected_gradient", "def f():\n    from ..config import Config", "imports config"),
         ("report.page", "from .. import jobs", "report.page imports jobs"),
