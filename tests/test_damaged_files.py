@@ -14,7 +14,7 @@ from counterpart.data.corruptions import files
 from counterpart.errors import UserError
 from counterpart.evaluation.corruption import _read as read_counts
 from counterpart.evaluation.ledger import Ledger
-from counterpart.jobs.targets import load_checkpoint
+from counterpart.jobs.stored_models import load_checkpoint
 from counterpart.jobs.verification import _settings as read_settings
 from counterpart.models import create
 from counterpart.models.hub import read_weights

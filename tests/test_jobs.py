@@ -15,7 +15,7 @@ from counterpart.cli import main
 from counterpart.config import resolve
 from counterpart.errors import UserError
 from counterpart.jobs.seeds import aggregate
-from counterpart.jobs.targets import load_run
+from counterpart.jobs.stored_models import load_run
 from counterpart.jobs.training import best_validation
 from counterpart.models import create
 from counterpart.models.hub import load_weights

@@ -8,7 +8,7 @@ from counterpart.config import resolve
 from counterpart.errors import UserError
 from counterpart.evaluation.part_quality import count_parts, metrics_of
 from counterpart.jobs import training
-from counterpart.jobs.targets import load_run
+from counterpart.jobs.stored_models import load_run
 from counterpart.recipes import load
 from counterpart.training import checkpoint
 

@@ -10,7 +10,7 @@ from counterpart import jobs
 from counterpart.build import hash_config
 from counterpart.config import resolve
 from counterpart.errors import UserError
-from counterpart.jobs.targets import load_run
+from counterpart.jobs.stored_models import load_run
 
 TINY = {
     "device": "cpu",

@@ -15,7 +15,8 @@ from counterpart.config import resolve
 from counterpart.data.part_imagenet import NAMES
 from counterpart.data.transforms import as_floats
 from counterpart.errors import UserError
-from counterpart.jobs.targets import load_run, open_targets
+from counterpart.jobs.stored_models import load_run
+from counterpart.jobs.targets import open_targets
 from counterpart.models.backbones import imagenet_names
 from counterpart.rundir import RunDir
 

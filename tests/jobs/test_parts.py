@@ -8,7 +8,8 @@ from PIL import Image
 from counterpart import jobs
 from counterpart.config import resolve
 from counterpart.errors import UserError
-from counterpart.jobs.targets import load_run, open_targets
+from counterpart.jobs.stored_models import load_run
+from counterpart.jobs.targets import open_targets
 from counterpart.models.auxiliary import AuxiliaryClassifier
 from counterpart.models.part_model import PartClassifier
 from counterpart.rundir import RunDir

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from counterpart.errors import UserError
-from counterpart.jobs.targets import weights_of
+from counterpart.jobs.stored_models import weights_of
 from counterpart.models import create
 from counterpart.models.encoder_weights import start_encoder_from
 from counterpart.models.lookalikes import guess_network

@@ -6,19 +6,10 @@ from statistics import stdev
 import pytest
 
 from counterpart.config import NOT_IDENTITY
+from counterpart.report.comparisons import PairTest, paired, ranked_in_words, seed_tests, verdicts
 from counterpart.report.runs import read_runs
-from counterpart.report.tables import (
-    NOT_METHOD,
-    PairTest,
-    comparisons,
-    differences,
-    group,
-    metric_names,
-    paired,
-    radius_text,
-    seed_tests,
-    verdicts,
-)
+from counterpart.report.setting import radius_text
+from counterpart.report.tables import NOT_METHOD, differences, group, metric_names
 from counterpart.statistics import Difference, wilson
 
 
@@ -86,9 +77,9 @@ def test_overlap_and_no_overlap_in_words(make_run, records):
         evaluated(make_run, records, name, value, method=name)
         for name, value in (("low", 0.3), ("high", 0.5), ("near", 0.52))
     ]
-    (text,) = comparisons(rows_of(*runs), "worst case")
+    (text,) = ranked_in_words(rows_of(*runs), "worst case")
     assert text == "95 % intervals overlap: “near” with “high”. Do not read these differences as gains."
-    (text,) = comparisons(rows_of(*runs[:2]), "worst case")
+    (text,) = ranked_in_words(rows_of(*runs[:2]), "worst case")
     assert text == "no 95 % intervals overlap: “high” > “low”."
 
 
@@ -96,7 +87,7 @@ def test_overlap_and_no_overlap_in_words(make_run, records):
 def test_rows_of_different_settings_are_never_compared(make_run, records, change):
     one = evaluated(make_run, records, "x", 0.5, method="A")
     other = evaluated(make_run, records, "y", 0.9, method="B", **change)
-    assert comparisons(rows_of(one, other), "clean") == []
+    assert ranked_in_words(rows_of(one, other), "clean") == []
 
 
 def seeds_of(make_run, records, name, values, **details):
@@ -198,9 +189,9 @@ def test_radii_read_as_people_write_them(eps, norm, text):
 
 def test_many_overlaps_are_counted_instead_of_listed(make_run, records):
     near = [evaluated(make_run, records, f"r{i}", 0.5 + i / 1000, method=f"m{i}") for i in range(5)]
-    (text,) = comparisons(rows_of(*near), "clean")
+    (text,) = ranked_in_words(rows_of(*near), "clean")
     assert text == "the 95 % intervals of all 5 overlap. Do not read these differences as gains."
-    (text,) = comparisons(rows_of(*near, evaluated(make_run, records, "far", 0.1, method="far")), "clean")
+    (text,) = ranked_in_words(rows_of(*near, evaluated(make_run, records, "far", 0.1, method="far")), "clean")
     assert text.startswith("10 pairs of 95 % intervals overlap, “m4” with 4 of the 5 others.")
 
 
@@ -261,7 +252,7 @@ def test_some_folds_are_said_and_are_not_compared_with_all(make_run, records):
     one, other = rows_of(*some, *every)
     assert (one.folds, other.folds) == ("folds 1, 2 of 3", "all 3 folds")
     assert one.n == 610
-    assert comparisons([one, other], "clean") == []
+    assert ranked_in_words([one, other], "clean") == []
     (alone,) = rows_of(some[0])
     assert alone.folds == "fold 1 of 3"
 

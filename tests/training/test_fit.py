@@ -21,7 +21,7 @@ from counterpart.models.inference import InferenceView
 from counterpart.objectives import standard
 from counterpart.protocols import Loss, Objective, Perturbed
 from counterpart.rundir import RunDir
-from counterpart.training import checkpoint, loop, step
+from counterpart.training import checkpoint, failures, loop, step
 from counterpart.training.loop import fit
 from counterpart.training.optimizers import adamw, sgd
 from counterpart.training.step import LoopOptions, Phase
@@ -493,7 +493,7 @@ def test_nothing_of_the_failed_step_is_alive_while_memory_is_probed(train, monke
             raise torch.OutOfMemoryError("CUDA out of memory")
         return Perturbed(batch.images), Loss(rest[2].body[4].bias.sum() * 0, {})
 
-    monkeypatch.setattr(loop, "one_pass", greedy)
+    monkeypatch.setattr(failures, "one_pass", greedy)
     monkeypatch.setattr(step, "one_pass", greedy)
     with pytest.raises(UserError, match=r"--train\.batch-size 2 fits"):
         train([Phase("p", 1, recording([]))])

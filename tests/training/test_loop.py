@@ -16,7 +16,7 @@ from counterpart.config import plain
 from counterpart.errors import UserError
 from counterpart.objectives import standard
 from counterpart.rundir import RunDir
-from counterpart.training import checkpoint, loop, step
+from counterpart.training import checkpoint, failures, loop, step
 from counterpart.training.step import Phase
 
 SOURCE = str(Path(__file__).parents[2] / "src")
@@ -233,7 +233,7 @@ def test_two_processes_that_stop_anywhere_keep_the_sums_of_the_epoch(tiny, tmp_p
 
 
 def replace_pass(monkeypatch, run):
-    for module in (loop, step):
+    for module in (failures, step):
         monkeypatch.setattr(module, "one_pass", run)
 
 

@@ -16,10 +16,8 @@ from ..seeding import Keys
 from .starts import aim, images_of, leaf_and_logits
 
 PATIENCE = 3  # the steps after which a mask that stayed the same is drawn anew
-MAGNITUDE, MASK = (
-    0.25,
-    0.25,
-)  # step lengths: of a magnitude, and of a score (root mean square over the pixels)
+MAGNITUDE = 0.25  # the length of a step of a magnitude
+MASK = 0.25  # that of a score, as root mean square over the pixels
 
 
 def sparse_pgd(
@@ -73,7 +71,8 @@ def sparse_pgd(
                 break
             chosen = budget.choose(scores[:, 0])
             leaf, logits = leaf_and_logits(model, torch.where(chosen, wanted, clean))
-            check_labels(labels[survivors], logits.shape[1])
+            if restart == step == 0:
+                check_labels(labels, logits.shape[1])
             held = logits.argmax(dim=1) == labels[survivors]
             losses = loss(logits, labels[survivors], None if targets is None else targets[survivors])
             forwards[survivors] += 1

@@ -112,7 +112,6 @@ def plan(source: Path, options: Options) -> Plan:
         units=units,
         extract=extract,
         pools=[tuple(NAMES)] if options.published else [(name,) for name in NAMES],
-        count=int,
         published=PUBLISHED,
         notes=[f"{len(missing):,} photographs are annotated and not there: left out"] if missing else [],
     )

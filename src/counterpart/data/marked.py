@@ -115,9 +115,6 @@ def plan_pictures(
         names=names,
         units=units,
         extract=extract,
-        pools=[],
-        count=int,
-        published=None,
         notes=[
             *said_of_missing(len(missing)),
             _said_of_classes(told_by, objects, names, options),

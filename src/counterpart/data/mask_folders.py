@@ -128,9 +128,6 @@ def plan(source: Path, options: Options) -> Plan:
         names=numbers,
         units=units,
         extract=extract,
-        pools=[],
-        count=int,
-        published=None,
         notes=[
             *said_of_missing(strangers),
             f"Classes are {classes}: {', '.join(numbers)}",

@@ -98,7 +98,6 @@ def plan(source: Path, options: Options) -> Plan:
         units=units,
         extract=extract,
         pools=[(name,) for name in PARTS],
-        count=int,
         published=PUBLISHED,
         notes=[f"{len(missing):,} images are annotated and not there: left out"] if missing else [],
     )

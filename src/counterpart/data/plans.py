@@ -99,9 +99,9 @@ class Plan:
     names: PartNames
     units: Mapping[str, Any]
     extract: Callable[[Any], Extracted]
-    pools: Sequence[Sequence[str]]
-    count: Callable[[float], int]
-    published: int | None
+    pools: Sequence[Sequence[str]] = ()
+    count: Callable[[float], int] = int
+    published: int | None = None
     notes: Sequence[str] = ()
     split: str = "sample"
     identity: Mapping[str, Any] = field(default_factory=dict)

@@ -25,7 +25,8 @@ from ..models.modes import eval_mode
 from ..models.user_code import load_user
 from ..records import fingerprint
 from ..rundir import RunDir
-from .targets import Target, load_checkpoint, load_run, understand, weights_of
+from .stored_models import load_checkpoint, load_run, weights_of
+from .targets import Target, understand
 
 FEW = 64  # the number of images whose logits tell whether a model may go on with an evaluation
 

@@ -12,7 +12,7 @@ from ..data.folder_layout import image_files
 from ..data.transforms import as_floats
 from ..errors import UserError
 from ..rundir import RunDir
-from .targets import load_run
+from .stored_models import load_run
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ from ..parsing import read_json
 from ..part_maps import predicted_parts
 from ..protocols import PartModel
 from ..rundir import RunDir, write_atomically
-from .targets import load_run
+from .stored_models import load_run
 
 ANNOTATED, PREDICTED, UNSURE, WITHOUT = "annotated", "predicted", "too unsure", "without a mask"
 BATCH = 32

@@ -20,7 +20,7 @@ from ..evaluation.accuracy import logits_of, read_batch
 from ..evaluation.ledger import weights_hash
 from ..evaluation.model_checks import Doubt, data_doubts
 from ..models.adapters import as_classifier
-from ..models.hub import classes_in, load_weights, read_weights, start_from
+from ..models.hub import classes_in, start_from
 from ..models.merged import merged
 from ..models.normalize import ImageClassifier
 from ..models.onnx_file import NOTE, OnnxModel
@@ -29,7 +29,7 @@ from ..models.user_code import load_user
 from ..records import fingerprint
 from ..renamed_settings import in_first_words
 from ..rundir import RunDir, members
-from ..training import checkpoint
+from .stored_models import load_checkpoint, load_run, weights_of
 
 JUDGING = (
     "evaluate",
@@ -48,7 +48,6 @@ OF_IMAGES = (
     "fold",
     "crop_to_parts",
 )  # of the settings data, what decides the images
-DESCRIBED = ("model", "classes", "data", "fingerprint", "config")  # what a checkpoint says of its model
 ASKED = 16  # the number of images that show what a model from outside answers with
 FORMS = (
     "a run folder, a checkpoint (.safetensors), timm/NAME, ARCHITECTURE@WEIGHTS.pt, FILE.onnx, or module:function of "
@@ -163,54 +162,6 @@ def claim(target: Target) -> None:
 def surrogate(text: str, device: torch.device, settings: Mapping[str, Any]) -> nn.Module:
     """The model of a target, for transfer attacks on another model."""
     return next(open_targets(text, settings)).model.to(device)
-
-
-def weights_of(source: str) -> tuple[dict[str, Tensor], str]:
-    """Weights of a run folder or a file. Of the checkpoint of a training, those that would be judged."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        path = RunDir(path).checkpoint("best")
-    tensors, header = read_weights(path)
-    return _judged_weights(tensors) if "counterpart" in header else tensors, str(path)
-
-
-def _judged_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The model's weights in a file of this project, the averaged ones where it has some.
-
-    A file that holds a whole training has them under a prefix.
-    """
-    prefixes = ("ema.module.", "model.")
-    prefix = next((text for text in prefixes if any(name.startswith(text) for name in tensors)), "")
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def load_run(run: RunDir, which: str) -> tuple[nn.Module, dict[str, Any]]:
-    """A run's "best" or "last" model, and what its checkpoint's header says of it."""
-    settings = run.config()  # refuses a folder that is no run, before it misses a checkpoint
-    path = run.checkpoint(which)
-    if not path.exists():
-        if str(settings.get("model", {}).get("name")).startswith(OBJECT):
-            refuse_object()
-        raise UserError(
-            f"{path} is missing: {run.path} has not finished an epoch yet. Continue its training first."
-        )
-    return load_checkpoint(path)
-
-
-def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The model of a checkpoint, rebuilt from its header, with averaged weights where it has some."""
-    tensors, about = checkpoint.read(path)
-    if "state" in about:
-        tensors = _judged_weights(tensors)
-    if lacking := [name for name in DESCRIBED if name not in about]:
-        raise UserError(f"{path} is damaged: its header does not say {lacking[0]!r}.")
-    try:
-        model = build.build_model(about["model"], seed=0)
-    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is damaged: its header describes no network ({reason}).") from error
-    load_weights(model, tensors, str(path))
-    return model, about
 
 
 def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) -> Target:

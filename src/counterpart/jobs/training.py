@@ -33,10 +33,11 @@ from ..records import Record
 from ..rundir import RunDir
 from ..seeding import Keys
 from ..training import checkpoint
-from ..training.loop import VALIDATED, VALIDATED_PARTS, Validate, fit
+from ..training.epoch_record import VALIDATED, VALIDATED_PARTS
+from ..training.loop import Validate, fit
 from .notes import say
 from .seeds import aggregate
-from .targets import weights_of
+from .stored_models import weights_of
 from .views import training_form
 
 VALIDATION_BATCH = 256

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from posixpath import commonpath
 
 import timm
 import torch
@@ -145,13 +146,8 @@ def _normalisation(model: ImageClassifier, weights: Mapping[str, Tensor]) -> dic
 
 def _shared_prefix(names: Iterable[str]) -> str:
     """The modules that all names lie in."""
-    split = [name.split(".") for name in names]
-    shared = []
-    for parts in zip(*split, strict=False):
-        if len(set(parts)) > 1:
-            break
-        shared.append(parts[0] + ".")
-    return "".join(shared)
+    shared = commonpath([name.replace(".", "/") for name in names])
+    return f"{shared.replace('/', '.')}." if shared else ""
 
 
 def _starts(name: str) -> list[int]:

@@ -1,5 +1,6 @@
 """Which network of timm or torchvision weights look like, by the names and shapes of their tensors."""
 
+import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+_log = logging.getLogger(__name__)
 SECONDS = 60  # a guess is for an error message: it may not take long
 
 
@@ -30,7 +32,7 @@ def guess_network(weights: Mapping[str, Tensor], wanted: str) -> str | None:
         if time.monotonic() > deadline or (names and name.startswith("torchvision")):
             break
         if not names or _variants(name, names[0]):
-            network = _shapes_of(make)
+            network = _shapes_of(name, make)
             last = next(reversed(network), "").rpartition(".")[0] if head is None else head
             expected = {prefix + key: shape for key, shape in network.items()}
             if _without(shapes, prefix, last) == _without(expected, prefix, last):
@@ -82,13 +84,14 @@ def _without(shapes: Mapping[str, tuple[int, ...]], prefix: str, head: str) -> d
     }
 
 
-def _shapes_of(make: Callable[[], nn.Module]) -> dict[str, tuple[int, ...]]:
-    """The shapes of a network's tensors, without making any."""
+def _shapes_of(name: str, make: Callable[[], nn.Module]) -> dict[str, tuple[int, ...]]:
+    """The shapes of a network's tensors, without making any; none of a network whose code wants values of its own."""
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of ways to initialise, which do not matter here
         try:
             return {key: tuple(tensor.shape) for key, tensor in make().state_dict().items()}
-        except NotImplementedError:  # a few compute their widths with tensors, which needs values
+        except NotImplementedError as error:  # RegNet computes its widths with tensors
+            _log.debug("%s cannot be looked at without making it: %s", name, error)
             return {}
 
 

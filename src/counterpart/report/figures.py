@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..records import Record
 from .runs import CLEAN, WORST
-from .tables import NORMS, TableRow, listed, radius_text
+from .setting import NORMS, radius_text
+from .tables import TableRow, listed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,9 +12,10 @@ from urllib.parse import quote
 from ..errors import UserError
 from ..records import Record
 from ..rundir import write_atomically
-from . import figures, tables
+from . import comparisons, figures, tables
 from .panel import Panel, radius_range, ramp, read_panel
 from .runs import CLEAN, WORST, Corrupted, Run, read_runs
+from .setting import radius_text
 from .tables import TableAccuracy, TableRow, listed
 
 MANY_CLASSES, MANY_PARTS = 20, 10
@@ -92,15 +93,17 @@ def _render(runs: Sequence[Run], output: Path) -> str:
 
 def _accuracy(evaluated: Sequence[TableRow]) -> dict[str, Any]:
     """The table at the head of the page, and the sentences that compare its rows."""
-    over_seeds = [(name, tables.seed_tests(evaluated, name)) for name in (CLEAN, WORST)]
-    tests = [*(tested for _, tested in over_seeds), tables.paired(evaluated, _first_fooled)]
-    (*of_seeds, of_images), family = tables.verdicts(tests)
+    over_seeds = [(name, comparisons.seed_tests(evaluated, name)) for name in (CLEAN, WORST)]
+    tests = [*(tested for _, tested in over_seeds), comparisons.paired(evaluated, _first_fooled)]
+    (*of_seeds, of_images), family = comparisons.verdicts(tests)
     return {
         "rows": evaluated,
         "names": tables.metric_names(evaluated),
         "one_setting": len({row.setting for row in evaluated}) == 1,
         "cumulative": any(not row.shown[0].details.get("individual", True) for row in evaluated),
-        "comparisons": [(n, text) for n in (CLEAN, WORST) for text in tables.comparisons(evaluated, n)],
+        "comparisons": [
+            (n, text) for n in (CLEAN, WORST) for text in comparisons.ranked_in_words(evaluated, n)
+        ],
         "paired": of_images,
         "seed_tests": [
             (name, text) for (name, _), texts in zip(over_seeds, of_seeds, strict=True) for text in texts
@@ -131,7 +134,7 @@ def _images(evaluated: Sequence[TableRow]) -> dict[str, Any]:
     norm = evaluated[0].setting.norm if evaluated else None
     return {
         "panels": [(row, *_panel(row, files.get(row.label), low, high)) for row in evaluated],
-        "radii": (tables.radius_text(low, norm), tables.radius_text(high, norm)),
+        "radii": (radius_text(low, norm), radius_text(high, norm)),
         "ramp": ramp(),
     }
 
@@ -269,7 +272,7 @@ def _curves(
         lines = [(row, {line: row.curve(line) for line in row.lines_of_radii}) for row in judged]
         radii = sorted({radius for _, curves in lines for curve in curves.values() for radius in curve})
         norm = judged[0].setting_of_radii.norm
-        words = [CLEAN if radius == 0 else tables.radius_text(radius, norm) for radius in radii]
+        words = [CLEAN if radius == 0 else radius_text(radius, norm) for radius in radii]
         curves_of_norms.append((plot, radii, words, lines))
     return curves_of_norms
 
@@ -350,13 +353,13 @@ def _masks(run: Run) -> list[tuple[str, str]]:
     if not radii:
         return []
     flat = sum(e.details.get("flat_maps") or 0 for e in run.epochs)
-    lows = [tables.radius_text(e.details["eps_low"]) for e in run.epochs if "eps_low" in e.details]
+    lows = [radius_text(e.details["eps_low"]) for e in run.epochs if "eps_low" in e.details]
     judged = run.shown.details.get("trained_eps_low") if run.shown else None
     return [
         ("mean radius, last epoch", f"{255 * radii[-1]:.3f}/255"),
         ("flat maps in training", f"{flat:,}"),
         *([("eps_low by epoch", " ".join(lows))] if lows else []),
-        *([("eps_low of the judged weights", tables.radius_text(judged))] if judged is not None else []),
+        *([("eps_low of the judged weights", radius_text(judged))] if judged is not None else []),
     ]
 
 

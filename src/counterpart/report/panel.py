@@ -11,7 +11,7 @@ from jaxtyping import Float, Integer, UInt8
 
 from ..part_colours import coloured_parts, part_legend
 from ..pictures import Pictures
-from .tables import radius_text
+from .setting import radius_text
 
 # From the name of each tile of parts to the field of ``Pictures`` that it shows.
 PART_MAPS = {"true parts": "parts_true", "parts": "parts", "parts attacked": "parts_adversarial"}

@@ -1,11 +1,10 @@
 """The numbers of the page: runs grouped over seeds and folds, accuracies with intervals, and which of these overlap."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..numerals import read_fold
 from ..records import Record, fingerprint
@@ -13,23 +12,17 @@ from ..renamed_settings import in_current_words, in_first_words
 from ..rundir import NOT_IDENTITY
 from ..statistics import (
     FEWEST_TRAININGS,
-    Difference,
-    holm,
-    mcnemar,
     over_folds,
     over_seeds,
-    paired_difference,
     weighted_over_folds,
-    welch,
 )
-from .runs import CLEAN, WORST, Evaluation, Run, size_text
+from .runs import CLEAN, WORST, Evaluation, Run
+from .setting import Setting, radius_text
 
 # Runs that differ only in these settings count as the same method.
 NOT_METHOD = ("seed", *NOT_IDENTITY)
 
-MANY_PAIRS = 6
 MIOU = "mIoU"
-NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
 
 
 @dataclass(frozen=True)
@@ -303,70 +296,6 @@ def _over_seeds(measured: Sequence[Measured | None]) -> TableAccuracy | None:
     return TableAccuracy(value, low, high, sd, points)
 
 
-@dataclass(frozen=True)
-class Setting:
-    """The images and the budget of an evaluation. Only rows of the same setting may be compared.
-
-    Attributes:
-        data: the name of the data set.
-        split: the split that was judged.
-        norm: the norm of the budget: "linf", "l2" or "l1".
-        eps: the radius of the budget.
-        size: the size of the images in words; "" where older records lack it.
-        search: how the attacks searched, in words; "" for the usual way.
-        folds: the folds of a cross-validation, in words; "" for none.
-    """
-
-    data: str | None
-    split: str | None
-    norm: str | None
-    eps: float | None
-    size: str = ""
-    search: str = ""
-    folds: str = ""
-
-    @classmethod
-    def of(cls, evaluation: Evaluation) -> "Setting":
-        """The setting of an evaluation."""
-        details = evaluation.details
-        data, split, norm, eps = (details.get(name) for name in ("data", "split", "norm", "eps"))
-        return cls(data, split, norm, eps, size_text(details), _search(details))
-
-    @property
-    def budget(self) -> str:
-        """The budget in words, such as "ℓ∞ ≤ 8/255"."""
-        if self.eps is None:
-            return "an unknown budget"
-        words = [str(NORMS.get(str(self.norm), self.norm)), "≤", radius_text(self.eps, self.norm)]
-        return "\N{NO-BREAK SPACE}".join(words)
-
-    def __str__(self) -> str:
-        folds = f" ({self.folds})" if self.folds else ""
-        return f"{self.data} {self.split}{folds}{self.size}, {self.budget}{self.search}"
-
-
-def _search(details: Mapping[str, Any]) -> str:
-    """How the attacks searched, in words that follow the budget.
-
-    The text is "" for the usual way: the project's own attacks, in float32, with one radius for all pixels.
-    """
-    if details.get("eps_low") is not None:
-        return f" and {radius_text(details['eps_low'])} by its mask{_arithmetic(details)}"
-    return _arithmetic(details)
-
-
-def _arithmetic(details: Mapping[str, Any]) -> str:
-    """Which attacks computed, and how exactly, in words; "" for the project's own in float32."""
-    if details.get("engine") == "official":
-        return ", by the published AutoAttack"
-    return ", searched in bf16 and ended in float32" if details.get("precision") == "bf16" else ""
-
-
-def radius_text(eps: float, norm: str | None = "linf") -> str:
-    """A radius as people write it: "8/255" for ℓ∞, and a plain number for other norms."""
-    return f"{eps * 255:.3g}/255" if norm == "linf" else f"{eps:.4g}"
-
-
 def group(runs: Iterable[Run]) -> list[TableRow]:
     """The rows of the table, each of which gathers runs that differ only in their seed and fold, in the given order.
 
@@ -452,159 +381,6 @@ def part_metrics(rows: Sequence[TableRow]) -> tuple[list[str], list[str]]:
     names = dict.fromkeys(name for row in rows for evaluation in row.of_parts for name in evaluation.parts)
     pairs = [re.split(r" (?=clean$|under )", name, maxsplit=1) for name in names]
     return list(dict.fromkeys(metric for metric, _ in pairs)), list(dict.fromkeys(how for _, how in pairs))
-
-
-def comparisons(rows: Sequence[TableRow], name: str) -> list[str]:
-    """Sentences that say which rows the metric can tell apart, within each setting."""
-    sentences = []
-    for setting in dict.fromkeys(row.setting for row in rows):
-        here = [
-            (row, accuracy) for row in rows if row.setting == setting and (accuracy := row.accuracy(name))
-        ]
-        here.sort(key=lambda pair: -pair[1].value)
-        if len(here) > 1:
-            sentences.append(_compare(here))
-    return sentences
-
-
-class PairTest(NamedTuple):
-    """Two rows of a table, and a test of their difference.
-
-    Attributes:
-        words: which rows, on what, and what was seen.
-        name: the test, such as "McNemar".
-        p: its p-value, by itself.
-        difference: the difference and how far the data leave it open.
-    """
-
-    words: str
-    name: str
-    p: float
-    difference: Difference
-
-
-def paired(rows: Sequence[TableRow], read: Callable[[TableRow], Mapping[str, str] | None]) -> list[PairTest]:
-    """McNemar's tests of rows of one seed each, on the very same images, in the worst case.
-
-    Args:
-        rows: the rows that are evaluated.
-        read: a function from a row to a mapping from each image to what fooled the model first, "" if nothing
-            did. It returns None where this is not known.
-    """
-    tests = []
-    known = []
-    for row in rows:
-        outcomes = read(row) if row.seed_count == 1 else None
-        if outcomes:
-            known.append((row, outcomes))
-    for (first_row, first), (second_row, second) in combinations(known, 2):
-        if first_row.setting != second_row.setting or first.keys() != second.keys():
-            continue
-        first_stands, second_stands = [not first[i] for i in first], [not second[i] for i in first]
-        both_stand = sum(map(min, first_stands, second_stands))
-        only_first, only_second = sum(first_stands) - both_stand, sum(second_stands) - both_stand
-        words = (
-            f"“{first_row.label}” against “{second_row.label}” on the same {len(first):,} images: {only_first} stand "
-            f"only in the first, {only_second} only in the second"
-        )
-        difference = paired_difference([(first_stands, second_stands)])
-        tests.append(PairTest(words, "McNemar", mcnemar(only_first, only_second), difference))
-    return tests
-
-
-def seed_tests(rows: Sequence[TableRow], name: str) -> list[PairTest]:
-    """Welch's tests over the seeds of rows that have enough of them, in a metric."""
-    tests = []
-    known = [(row, row.values(name)) for row in rows if len(row.values(name)) >= FEWEST_TRAININGS]
-    for (first_row, first), (second_row, second) in combinations(known, 2):
-        if (first_row.setting, first_row.n) != (second_row.setting, second_row.n):
-            continue
-        difference = welch(first, second)
-        low, high = (100 * end for end in difference.interval)
-        trainings = "seeds" if first_row.folds else "trainings"
-        words = (
-            f"“{first_row.label}” against “{second_row.label}” over {len(first)} and {len(second)} {trainings}: "
-            f"{100 * difference.mean:+.2f} points, {low:+.2f} to {high:+.2f}"
-        )
-        tests.append(PairTest(words, "Welch", difference.p, difference))
-    return tests
-
-
-def verdicts(groups: Sequence[Sequence[PairTest]]) -> tuple[list[list[str]], str]:
-    """Sentences that judge the tests of a page, corrected for how many it shows.
-
-    Args:
-        groups: the tests by the place where they are shown. Of each group the first few are; the order of the rows
-            chooses them, not the results.
-
-    Returns:
-        The sentences of each group, with one that says how many pairs are left out, and a sentence that names the
-        family of tests; "" where nothing is tested.
-    """
-    shown = [list(group[:MANY_PAIRS]) for group in groups]
-    family = holm([test.p for group in shown for test in group])
-    corrected = iter(family)
-    sentences = []
-    for group, together in zip(groups, shown, strict=True):
-        lines = [f"{test.words} ({_verdict(test, next(corrected))})" for test in together]
-        left_out = len(group) - len(together)
-        more = f"{left_out} of {len(group)} pairs left out; name fewer runs to see them"
-        sentences.append([*lines, *([more] if left_out else [])])
-    kinds = listed([f"{name}'s" for name in dict.fromkeys(test.name for group in shown for test in group)])
-    many = f"the {len(family)} tests" if len(family) > 1 else "the one test"
-    return sentences, f"Holm's correction is over {many} on this page ({kinds})" if family else ""
-
-
-def _verdict(test: PairTest, corrected: float) -> str:
-    """What a test says, by itself and in its family. Without a difference: what the data rule out."""
-    decided = 100 * test.difference.decided_margin
-    verdict = (
-        "a difference"
-        if corrected < 0.05
-        else f"not decided; no more than {decided:.1f} points either way, by two one-sided tests at 5 %"
-    )
-    return f"{test.name} p = {test.p:.2g}, by Holm {corrected:.2g}: {verdict}"
-
-
-def _overlaps(overlapping: Mapping[str, list[str]], count: int) -> str:
-    """A clause that says which of ``count`` rows have overlapping intervals, in as few words as possible."""
-    pairs = sum(map(len, overlapping.values()))
-    if count > 2 and pairs == count * (count - 1) // 2:
-        return f"the 95 % intervals of all {count} overlap"
-    if pairs > MANY_PAIRS:
-        first, others = next(iter(overlapping.items()))
-        return (
-            f"{pairs} pairs of 95 % intervals overlap, {first} with {len(others)} of the {count - 1} others"
-        )
-    return f"95 % intervals overlap: {'; '.join(f'{label} with {listed(them)}' for label, them in overlapping.items())}"
-
-
-def _compare(ranked: list[tuple[TableRow, TableAccuracy]]) -> str:
-    """The sentence that says which rows, the best first, have intervals that overlap."""
-    without = [row for row, a in ranked if a.low is None]
-    ranked = [(row, a) for row, a in ranked if a.low is not None]
-    overlapping = {}
-    for i, (row, accuracy) in enumerate(ranked):
-        below = [f"“{other.label}”" for other, a in ranked[i + 1 :] if _overlap(a, accuracy)]
-        if below:
-            overlapping[f"“{row.label}”"] = below
-    if overlapping:
-        text = f"{_overlaps(overlapping, len(ranked))}. Do not read these differences as gains."
-    elif len(ranked) > 1:
-        order = " > ".join(f"“{row.label}”" for row, _ in ranked)
-        text = f"no 95 % intervals overlap: {order}."
-    else:
-        text = "nothing to compare."
-    if without:
-        text += f" No interval was recorded for {listed([f'“{row.label}”' for row in without])}."
-    return text
-
-
-def _overlap(lower: TableAccuracy, higher: TableAccuracy) -> bool:
-    """Whether the intervals of two accuracies overlap."""
-    assert lower.high is not None
-    assert higher.low is not None
-    return lower.high >= higher.low
 
 
 def listed(words: Sequence[str]) -> str:

@@ -28,9 +28,11 @@ from ..records import Record
 from ..rundir import RunDir
 from . import checkpoint
 from .checkpoint import State
+from .epoch_record import epoch_details, epoch_line
+from .failures import diverged, out_of_memory
 from .optimizers import Schedule, set_rate
 from .signals import stop_requests
-from .step import LoopOptions, Phase, one_pass, train_step
+from .step import LoopOptions, Phase, train_step
 from .weight_average import averaged
 
 Validate = Callable[..., tuple[float, ...]]
@@ -39,10 +41,6 @@ Validate = Callable[..., tuple[float, ...]]
 Given a rule as well, it also returns the accuracy under an attack within the rule's budget. It returns nothing where
 there are no validation images.
 """
-
-VALIDATED = ("validation_clean", "validation_robust", "validation_masked")
-"""The names of these accuracies in records. The last is there where a rule was given."""
-VALIDATED_PARTS = "validation_miou"
 
 
 def fit(
@@ -113,7 +111,7 @@ def fit(
                 return _ended(bar, requests, f"epoch {epoch + 1}, step {state.step} of {training.steps}")
             bar.describe(f"{run.name}: validation after epoch {epoch + 1} of {epochs}")
             accuracies = training.validate_epoch(phase)
-            bar.say(_line(training.record_epoch(phase, accuracies), epochs))
+            bar.say(epoch_line(training.record_epoch(phase, accuracies), epochs))
             training.keep_best(phase, accuracies)
             training.finish_epoch(phase, accuracies)
             requests = training.hear_requests(stop_asked)
@@ -244,12 +242,12 @@ class _Training:
             )
         except NotFinite as error:
             state.step = step + 1
-            raise _diverged(self.run, str(error), state) from error
+            raise diverged(self.run, str(error), state) from error
         except (RuntimeError, MemoryError) as error:
             if not devices.is_out_of_memory(error):
                 raise
         if measured is None:  # here the error is gone, and with it the memory that its frames held
-            raise _no_memory(batch, self.model, self.view, phase, self.options)
+            raise out_of_memory(batch, self.model, self.view, phase, self.options)
         if self.ema is not None:
             self.ema.update_parameters(self.model)
         self.view.refresh()
@@ -278,12 +276,21 @@ class _Training:
         try:
             return [*self.validate(self.judged, self.judged_view, *rule)]
         except NotFinite as error:
-            raise _diverged(self.run, "The validation logits are not finite", self.state) from error
+            raise diverged(self.run, "The validation logits are not finite", self.state) from error
 
     def record_epoch(self, phase: Phase, accuracies: Sequence[float]) -> Mapping[str, Any]:
         """Add the epoch's record to the run, and return its details."""
         seconds = time.monotonic() - self.epoch_started
-        details = _epoch_details(self, phase, accuracies, seconds)
+        details = epoch_details(
+            self.state,
+            phase,
+            accuracies,
+            self.part_quality,
+            about=self.about,
+            lr=self.rate(self.state.epoch),
+            seconds=seconds,
+            device=self.options.device,
+        )
         record = Record(
             kind="epoch",
             name="epoch",
@@ -326,7 +333,7 @@ class _Training:
         """Write the checkpoint that a later start goes on from."""
         weights = [value for value in self.model.state_dict().values() if value.is_floating_point()]
         if not checkpoint.finite(weights):
-            raise _diverged(self.run, "The weights are not finite", self.state)
+            raise diverged(self.run, "The weights are not finite", self.state)
         self.state.seconds = time.monotonic() - self.epoch_started if self.state.step else 0.0
         if distributed.is_main():
             checkpoint.save(
@@ -448,94 +455,8 @@ def _share_totals(state: State, device: torch.device) -> None:
     state.totals = dict(zip(names, (sums * keep).tolist(), strict=True))
 
 
-def _epoch_details(
-    training: _Training, phase: Phase, accuracies: Sequence[float], seconds: float
-) -> dict[str, Any]:
-    """The details that the record of an epoch holds."""
-    sums, about, epoch = training.state.totals, training.about, training.state.epoch
-    count = max(sums.get("images", 0.0), 1.0)
-    details: dict[str, Any] = {
-        "epoch": epoch,
-        "fingerprint": about.get("fingerprint"),
-        "phase": phase.name,
-        "lr": training.rate(epoch),
-        "loss": sums.get("loss", 0.0) / count,
-        "accuracy": sums.get("accuracy", 0.0) / count,
-        **dict(zip(VALIDATED[: len(accuracies)], accuracies, strict=True)),
-        "images_per_second": count / seconds,
-        "peak_memory": devices.peak_memory(training.options.device),  # in bytes, of this process so far
-        "device": training.options.device.type,
-    }
-    if training.part_quality is not None:
-        details[VALIDATED_PARTS] = fmean(training.part_quality.values())
-        details["validation_parts"] = training.part_quality
-    if "masks" in about:
-        details["masks"] = about["masks"]
-    if "part_loss" in sums:
-        details["part_loss"] = sums["part_loss"] / count
-    if "radius" in sums:
-        details["mean_radius"] = sums["radius"] / count
-    if "flat_maps" in sums:
-        details["flat_maps"] = int(sums["flat_maps"])
-    details |= phase.chosen
-    return details
-
-
-def _line(details: Mapping[str, Any], epochs: int) -> str:
-    validated = ""
-    if "validation_clean" in details:
-        clean, robust = details["validation_clean"], details["validation_robust"]
-        validated = f"validation clean {clean:.2%} robust {robust:.2%}  "
-    if VALIDATED_PARTS in details:
-        validated += f"mIoU {details[VALIDATED_PARTS]:.2%}  "
-    line = (
-        f"epoch {details['epoch'] + 1:>3} of {epochs}  {details['phase']:<11}  lr {details['lr']:.4g}  "
-        f"loss {details['loss']:.4f}  {validated}{details['images_per_second']:,.0f} images/s"
-    )
-    flat, low = details.get("flat_maps", 0), details.get("eps_low")
-    line += "" if low is None else f"  eps_low {low:.4g}"
-    what = "without a mask" if "masks" in details else "flat maps"
-    return line + (f"  {flat} {what}: full budget" if flat else "")
-
-
 def _ended(bar: Bar, requests: _Requests, where: str) -> bool:
     bar.say(f"Stopped at {where}. The same command continues from there.")
     if requests.stop:
         raise KeyboardInterrupt
     return False
-
-
-def _diverged(run: RunDir, what: str, state: State) -> UserError:
-    """The error that says what was not finite, where, and what is left of the run."""
-    last = run.checkpoint("last")
-    checkpoint_note = (
-        f"{last} was written before that and stays" if last.exists() else "No checkpoint had been written yet"
-    )
-    return UserError(
-        f"{what} at epoch {state.epoch + 1}, step {state.step}. {checkpoint_note}. A smaller optimizer.lr, "
-        "optimizer.clip_norm 1 or train.precision float32 usually helps: each is another run, so give it another "
-        "--name."
-    )
-
-
-def _no_memory(
-    batch: Batch, model: nn.Module, view: InferenceView, phase: Phase, options: LoopOptions
-) -> UserError:
-    """The error that says which batch size fits into memory.
-
-    Do not call this inside an except block, because the error there keeps memory alive.
-    """
-
-    def attempt(size: int) -> None:
-        model.zero_grad(set_to_none=True)
-        _, loss = one_pass(batch.select(slice(0, size)), 0, 0, model, view, phase, options)
-        torch.autograd.backward(loss.total)
-
-    fits = devices.size_that_fits(attempt, len(batch), options.device) * distributed.world_size()
-    advice = (
-        f"--train.batch-size {fits} fits" if fits else "not even one image fits: use a smaller model or size"
-    )
-    return UserError(
-        f"Out of memory with batches of {options.batch_size}: {advice}. The last checkpoint is untouched; "
-        "another batch size is another run, so give it another --name."
-    )

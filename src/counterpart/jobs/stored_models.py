@@ -1,0 +1,64 @@
+"""Models and weights in run folders and files: read, and rebuilt from what a checkpoint says of itself."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from .. import build
+from ..catalogue import OBJECT, refuse_object
+from ..errors import UserError
+from ..models.hub import load_weights, read_weights
+from ..rundir import RunDir
+from ..training import checkpoint
+
+DESCRIBED = ("model", "classes", "data", "fingerprint", "config")  # what a checkpoint says of its model
+
+
+def weights_of(source: str) -> tuple[dict[str, Tensor], str]:
+    """Weights of a run folder or a file. Of the checkpoint of a training, those that would be judged."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        path = RunDir(path).checkpoint("best")
+    tensors, header = read_weights(path)
+    return _judged_weights(tensors) if "counterpart" in header else tensors, str(path)
+
+
+def _judged_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The model's weights in a file of this project, the averaged ones where it has some.
+
+    A file that holds a whole training has them under a prefix.
+    """
+    prefixes = ("ema.module.", "model.")
+    prefix = next((text for text in prefixes if any(name.startswith(text) for name in tensors)), "")
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def load_run(run: RunDir, which: str) -> tuple[nn.Module, dict[str, Any]]:
+    """A run's "best" or "last" model, and what its checkpoint's header says of it."""
+    settings = run.config()  # refuses a folder that is no run, before it misses a checkpoint
+    path = run.checkpoint(which)
+    if not path.exists():
+        if str(settings.get("model", {}).get("name")).startswith(OBJECT):
+            refuse_object()
+        raise UserError(
+            f"{path} is missing: {run.path} has not finished an epoch yet. Continue its training first."
+        )
+    return load_checkpoint(path)
+
+
+def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The model of a checkpoint, rebuilt from its header, with averaged weights where it has some."""
+    tensors, about = checkpoint.read(path)
+    if "state" in about:
+        tensors = _judged_weights(tensors)
+    if lacking := [name for name in DESCRIBED if name not in about]:
+        raise UserError(f"{path} is damaged: its header does not say {lacking[0]!r}.")
+    try:
+        model = build.build_model(about["model"], seed=0)
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} is damaged: its header describes no network ({reason}).") from error
+    load_weights(model, tensors, str(path))
+    return model, about

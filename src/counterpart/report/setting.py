@@ -1,0 +1,73 @@
+"""The images and the budget of an evaluation, in words: only rows of one setting may be compared."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .runs import Evaluation, size_text
+
+NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The images and the budget of an evaluation. Only rows of the same setting may be compared.
+
+    Attributes:
+        data: the name of the data set.
+        split: the split that was judged.
+        norm: the norm of the budget: "linf", "l2" or "l1".
+        eps: the radius of the budget.
+        size: the size of the images in words; "" where older records lack it.
+        search: how the attacks searched, in words; "" for the usual way.
+        folds: the folds of a cross-validation, in words; "" for none.
+    """
+
+    data: str | None
+    split: str | None
+    norm: str | None
+    eps: float | None
+    size: str = ""
+    search: str = ""
+    folds: str = ""
+
+    @classmethod
+    def of(cls, evaluation: Evaluation) -> "Setting":
+        """The setting of an evaluation."""
+        details = evaluation.details
+        data, split, norm, eps = (details.get(name) for name in ("data", "split", "norm", "eps"))
+        return cls(data, split, norm, eps, size_text(details), _search(details))
+
+    @property
+    def budget(self) -> str:
+        """The budget in words, such as "ℓ∞ ≤ 8/255"."""
+        if self.eps is None:
+            return "an unknown budget"
+        words = [str(NORMS.get(str(self.norm), self.norm)), "≤", radius_text(self.eps, self.norm)]
+        return "\N{NO-BREAK SPACE}".join(words)
+
+    def __str__(self) -> str:
+        folds = f" ({self.folds})" if self.folds else ""
+        return f"{self.data} {self.split}{folds}{self.size}, {self.budget}{self.search}"
+
+
+def _search(details: Mapping[str, Any]) -> str:
+    """How the attacks searched, in words that follow the budget.
+
+    The text is "" for the usual way: the project's own attacks, in float32, with one radius for all pixels.
+    """
+    if details.get("eps_low") is not None:
+        return f" and {radius_text(details['eps_low'])} by its mask{_arithmetic(details)}"
+    return _arithmetic(details)
+
+
+def _arithmetic(details: Mapping[str, Any]) -> str:
+    """Which attacks computed, and how exactly, in words; "" for the project's own in float32."""
+    if details.get("engine") == "official":
+        return ", by the published AutoAttack"
+    return ", searched in bf16 and ended in float32" if details.get("precision") == "bf16" else ""
+
+
+def radius_text(eps: float, norm: str | None = "linf") -> str:
+    """A radius as people write it: "8/255" for ℓ∞, and a plain number for other norms."""
+    return f"{eps * 255:.3g}/255" if norm == "linf" else f"{eps:.4g}"
