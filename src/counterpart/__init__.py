@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .api.explanation import explain
     from .api.prediction import predict
     from .api.training import load, train
+    from .api.where import where
     from .attacks import (
         apgd,
         auto_attack,
@@ -65,6 +66,7 @@ else:
         "load": "api.training",
         "predict": "api.prediction",
         "train": "api.training",
+        "where": "api.where",
         "as_classifier": "models.adapters",
         "layer_map": "saliency.cam",
         "mart_loss": "losses.adversarial",
@@ -139,6 +141,7 @@ __all__ = [
     "trades_loss",
     "train",
     "transfer",
+    "where",
     "worst_case",
     "write_report",
 ]

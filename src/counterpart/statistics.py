@@ -34,12 +34,15 @@ class OverSeeds(NamedTuple):
     over: str | None
 
 
-def over_seeds(values: Sequence[float], intervals: Sequence[tuple[float, float]] = ()) -> OverSeeds:
+def over_seeds(
+    values: Sequence[float], intervals: Sequence[tuple[float, float]] = (), signed: bool = False
+) -> OverSeeds:
     """The mean, standard deviation and 95 % interval of shares that differ in their seed.
 
     Args:
         values: a share for each seed, in [0, 1].
         intervals: the interval of each value, for the draw of its images; or none.
+        signed: whether values are differences of shares, in [-1, 1].
 
     Returns:
         The numbers. The interval adds two spreads in squares: the mean half-width of ``intervals``, which comes
@@ -60,7 +63,7 @@ def over_seeds(values: Sequence[float], intervals: Sequence[tuple[float, float]]
         above = fmean(high - value for value, (_, high) in zip(values, intervals, strict=True))
     low, high = mean - math.hypot(below, training), mean + math.hypot(above, training)
     over = (BOTH if intervals else TRAININGS) if several else IMAGES
-    return OverSeeds(mean, sd, (max(low, 0.0), min(high, 1.0)), over)
+    return OverSeeds(mean, sd, (max(low, -1.0 if signed else 0.0), min(high, 1.0)), over)
 
 
 def over_folds(shares: Sequence[tuple[float, int]]) -> tuple[float, tuple[float, float]]:
@@ -205,13 +208,51 @@ def paired_difference(pairs: Sequence[tuple[Sequence[bool], Sequence[bool]]]) ->
             raise ValueError(f"paired outcomes need the same images, got {len(first)} and {len(second)}.")
         moves = [int(a) - int(b) for a, b in zip(first, second, strict=True)]
         differences.append(fmean(moves))
-        n, moved = len(moves) + 2, sum(abs(move) for move in moves) + 1
-        variances.append((moved / n - (sum(moves) / n) ** 2) / n)
+        variances.append(_image_variance(moves))
     mean, images_error = fmean(differences), math.sqrt(fmean(variances))
     if len(differences) < FEWEST_TRAININGS:
         return Difference(mean, images_error, points=tuple(differences) if len(differences) > 1 else ())
     trainings_error = stdev(differences) / math.sqrt(len(differences))
     return Difference(mean, images_error, trainings_error, len(differences) - 1)
+
+
+def mean_difference(differences: Sequence[float]) -> Difference:
+    """The mean over images of a number in [-1, 1] that each image has, such as the difference of two areas.
+
+    Its interval is over the draw of images: that of ``paired_difference``, which numbers of -1, 0 and 1 give.
+
+    Raises:
+        ValueError: there is no image.
+    """
+    if not differences:
+        raise ValueError("a mean over images needs at least one.")
+    return Difference(fmean(differences), math.sqrt(_image_variance(differences)))
+
+
+def _image_variance(differences: Sequence[float]) -> float:
+    """The variance of a mean over images, with half an image added to each of four outcomes (Agresti and Min 2005)."""
+    n, squares = len(differences) + 2, sum(number * number for number in differences) + 1
+    return (squares / n - (sum(differences) / n) ** 2) / n
+
+
+def mean_share(shares: Sequence[float], draws: int) -> tuple[float, tuple[float, float]]:
+    """The mean over images of the share of draws that an image withstands, and its interval over images and draws.
+
+    It is Wilson's interval for as many images as would spread as much: no fewer than there are, which is where all
+    draws of an image agree, and no more than images times draws, which is where they tell nothing of each other.
+
+    Args:
+        shares: the share of each image, in [0, 1].
+        draws: the number of draws behind each share; with one this is ``wilson``.
+    """
+    n, mean = len(shares), fmean(shares)
+    spread = fmean((share - mean) ** 2 for share in shares)
+    worth = float(draws)
+    if spread > 0:
+        worth = min(max(mean * (1 - mean) / spread, 1.0), worth)
+    if mean in (0, 1):
+        worth = 1.0
+    return mean, _score_interval(mean, n * worth)
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
@@ -265,10 +306,15 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     """
     if n < 1:
         raise ValueError("an interval needs at least one image.")
-    z, share = NORMAL_QUANTILE, successes / n
+    return _score_interval(successes / n, n)
+
+
+def _score_interval(share: float, n: float) -> tuple[float, float]:
+    """Wilson's interval of a share of n images, which need not be a whole number."""
+    z = NORMAL_QUANTILE
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    low, high = 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half  # rounding
+    low, high = 0.0 if share == 0 else centre - half, 1.0 if share == 1 else centre + half  # rounding
     return low, high
 
 

@@ -84,7 +84,7 @@ def evaluate(
         raise UserError(f"attacks are names, or a list of them with options; got {type(attacks).__name__}.")
     with left_as_found(model):
         of_objects = {"folder": folder, "mean": mean, "std": std, "classes": classes, "name": name}
-        return Judgement(judging.judge(_target(model, data, settings, root, of_objects)))
+        return Judgement(judging.judge(target_of(model, data, settings, root, of_objects)))
 
 
 def audit(
@@ -135,11 +135,11 @@ def audit(
     settings = merge(settings, auditing.SEARCH)
     with left_as_found(model):
         of_objects = {"folder": folder, "mean": mean, "std": std}
-        target = _target(model, data, settings, root, of_objects)
-        return Audit(auditing.audit_target(target, steps=steps, queries=queries, draws=draws))
+        target = target_of(model, data, settings, root, of_objects)
+        return Audit(auditing.audittarget_of(target, steps=steps, queries=queries, draws=draws))
 
 
-def _target(
+def target_of(
     model: Model, data: Any, settings: dict[str, Any], root: str | Path | None, of_objects: Mapping[str, Any]
 ) -> Target:
     """The model and the images to judge it on, which texts name as in a command, or which are objects."""

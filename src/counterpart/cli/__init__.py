@@ -22,6 +22,7 @@ from . import (
     report,
     train,
     verify,
+    where,
 )
 from . import list as list_
 from .settings import describe, from_arguments, unknown
@@ -47,6 +48,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": evaluate,
     "verify": verify,
     "corruptions": corruptions,
+    "where": where,
     "audit": audit,
     "predict": predict,
     "report": report,
@@ -76,7 +78,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"counterpart: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        resumes = words[0] in ("train", "evaluate", "corruptions", "audit", "papers", "demo")
+        resumes = words[0] in ("train", "evaluate", "corruptions", "where", "audit", "papers", "demo")
         resumes |= "prepare" in words[:2]
         goes_on = " The same command continues from the last checkpoint." if resumes else ""
         print(f"Stopped.{goes_on}", file=sys.stderr)

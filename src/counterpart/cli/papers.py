@@ -324,7 +324,8 @@ def _cell(records: Any) -> str:
     values = [record.value for record in records]
     if "unit" in records[0].details:
         return f"{sum(values) / len(values):.2f}"
-    centre, _, interval, _ = over_seeds(values, [r.interval for r in records if r.interval])
+    signed = records[0].details.get("signed", False)
+    centre, _, interval, _ = over_seeds(values, [r.interval for r in records if r.interval], signed)
     interval = records[0].interval if len(records) == 1 else interval
     points = ""
     if 1 < len(values) < FEWEST_TRAININGS:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -71,6 +71,24 @@ def with_masks(splits: Splits, folder: Path, needed: str) -> Splits:
             folder, len(bare), len(images), needed, _some(bare),
         )  # fmt: skip
     return made
+
+
+def masks_of(images: ImageSet, folder: Path) -> Float[Tensor, "n h w"]:
+    """Read the mask of every image of a set, as shares in [0, 1]. Files of other images are passed over.
+
+    Raises:
+        UserError: the folder is missing, an image has no mask, or a mask is not as ``decode_mask`` wants it.
+    """
+    folder = folder.expanduser()
+    if not folder.is_dir():
+        raise UserError(f"masks: {folder} is {'no folder' if folder.exists() else 'missing'}.")
+    given = {path.relative_to(folder).as_posix(): path for path in visible_files(folder)}
+    bare = [name for name in map(mask_name, _names(images)) if name not in given]
+    if bare:
+        raise UserError(f"{folder} has no mask for {len(bare)} of the {len(images)} images ({_some(bare)}).")
+    masked = _masked(images, given).read_masks(torch.arange(len(images)))
+    assert masked is not None
+    return masked.cpu()
 
 
 def mask_name(name: str) -> str:

@@ -11,7 +11,7 @@ counts only if the original model in float32 is fooled by exactly the returned p
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,7 +26,7 @@ from ..data.loaders import batches
 from ..data.transforms import as_floats
 from ..errors import NotFinite, UserError
 from ..models.modes import eval_mode
-from ..progress import track
+from ..progress import Bar, track
 from ..protocols import Attack, Classifier, NamedAttack
 from ..seeding import Keys
 from .ledger import Ledger, LedgerRow, Unit, weights_hash
@@ -168,6 +168,7 @@ def evaluate(
     ledger: Ledger,
     procedure: Procedure,
     title: str = "evaluation",
+    bar: Bar | None = None,
 ) -> list[LedgerRow]:
     """One row per image, after every attack has met every image that was still standing at its turn.
 
@@ -202,6 +203,7 @@ def evaluate(
         ledger: the ledger that receives the units, with ``chunks_of(images, procedure.chunk_size)`` chunks.
         procedure: the sizes, the device, the seed, and whether each attack is read on its own.
         title: the words before the progress bar.
+        bar: the progress bar to advance, where several evaluations share one; by default it has its own.
 
     Returns:
         One row per image, in the order of the data set.
@@ -216,7 +218,8 @@ def evaluate(
     work = _Work(model, view, images, budgets, procedure, weights_hash(model))
     mine = range(distributed.rank(), ledger.chunks, distributed.world_size())
     turns, standing = take_turns(attacks, tuple(budgets)), Standing(len(images), procedure.individual)
-    with track(title, len(turns) * len(images)) as bar, devices.exact_float32():
+    whose = track(title, len(turns) * len(images)) if bar is None else nullcontext(bar)
+    with whose as bar, devices.exact_float32():
         for turn in turns:
             bar.describe(f"{title}: {turn.unit}")
             for chunk in mine:

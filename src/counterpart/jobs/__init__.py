@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .judging import evaluate as evaluate
     from .prediction import Prediction as Prediction
     from .prediction import predict as predict
+    from .profiling import WhereOptions as WhereOptions
+    from .profiling import profile_named as profile_named
     from .pseudo_labels import PseudoLabelled as PseudoLabelled
     from .pseudo_labels import pseudo_label as pseudo_label
     from .targets import open_targets as open_targets
@@ -25,11 +27,13 @@ else:
         "Prediction": "prediction",
         "PseudoLabelled": "pseudo_labels",
         "Trained": "training",
+        "WhereOptions": "profiling",
         "audit_named": "auditing",
         "evaluate": "judging",
         "evaluate_corruptions": "corruptions",
         "open_targets": "targets",
         "predict": "prediction",
+        "profile_named": "profiling",
         "pseudo_label": "pseudo_labels",
         "train": "training",
         "train_seeds": "training",

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from .. import jobs
 from ..catalogue import ATTACKS
 from ..config import Config, EvaluationAttack
+from ..evaluation.where_profile import AREAS
 from ..records import Record
 from ..rundir import RunDir
 
@@ -17,7 +18,8 @@ Column: TypeAlias = Attacks | Mapping[str, Any] | Reading
 
 - attacks, of which the worst case counts;
 - settings of an evaluation, these attacks among them. ``parts`` among the settings names a measure of predicted parts,
-  such as "mIoU clean";
+  such as "mIoU clean". ``where`` among them names an area between the curves of a where-profile, such as
+  "bottom - top"; then ``shares``, ``draws``, ``map``, ``layer`` and ``map_class`` may be given as well;
 - a function that reads a record off a trained run, or None where the run has no such thing.
 
 A record with a ``unit`` in its details is no share.
@@ -28,6 +30,9 @@ STEP_SIZES = {"svhn": "1/255"}
 
 SEVERAL_LINES = ("autoattack", "minimum-margin")
 """Attacks that an evaluation reports in several lines, or in a line of another name."""
+
+WHERE_OPTIONS = ("shares", "draws", "map", "layer", "map_class")
+"""What a column of a where-profile may say beside settings of an evaluation."""
 
 SMOKE_STEPS = {"steps": 2, "restarts": 2, "queries": 20, "draws": 2}
 
@@ -131,6 +136,9 @@ def measure(
     for column, what in columns.items():
         if callable(what):
             continue
+        if isinstance(what, Mapping) and "where" in what:
+            yield {column: _area(what, run, config, scale, settings, surrogate)}
+            continue
         wish = _wish(what, config, scale, settings, autoattack_n, surrogate)
         if wish is None:
             continue
@@ -176,6 +184,34 @@ def _wish(
     return _Wish(
         {"evaluate": {**settings, **changes, "n": n}, "data": data}, attacks, measure, worst, alone=bf16
     )
+
+
+def _area(
+    what: Mapping[str, Any],
+    run: RunDir,
+    config: Config,
+    scale: str,
+    settings: Mapping[str, Any],
+    surrogate: Callable[[str], str],
+) -> Record:
+    """The area between two curves of the run's where-profile, whose ledgers columns of the same settings share."""
+    changes = dict(what)
+    name = changes.pop("where")
+    if name not in AREAS:
+        raise ValueError(f"where {name!r}: expected one of {', '.join(AREAS)}.")
+    of_profile = {key: changes.pop(key) for key in WHERE_OPTIONS if key in changes}
+    kinds = {AREAS[name][0], "top"}
+    if AREAS[name][1] == "":
+        of_profile["draws"] = 0
+    options = jobs.WhereOptions(regions=sorted(kinds), **of_profile)
+    attacks = [_at_scale(attack, scale, config.data.name, surrogate) for attack in changes.pop("attacks")]
+    given = {
+        "evaluate": {**settings, **changes, "n": few(config, changes.get("n")), "attacks": attacks},
+        "data": {"root": config.data.root},
+    }
+    [profiled] = jobs.profile_named(str(run.path), given, options)
+    [area] = [record for record in profiled.records if record.details.get("area") == name]
+    return area
 
 
 def _answer(asked: _Evaluation, run: RunDir) -> dict[str, Record]:

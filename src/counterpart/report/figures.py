@@ -77,7 +77,7 @@ def tradeoff(rows: Sequence[TableRow]) -> Plot | None:
         "Clean against worst-case robust accuracy. Up and to the right is better; bars are 95 % intervals, "
         "over images, and from three seeds on over trainings too."
     )
-    return Plot(_svg(draw), caption, f"Trade-off plot. {'; '.join(words)}.")
+    return Plot(svg(draw), caption, f"Trade-off plot. {'; '.join(words)}.")
 
 
 def radius_curves(rows: Sequence[TableRow]) -> list[tuple[list[TableRow], Plot]]:
@@ -128,7 +128,7 @@ def _radius_curve(norm: str | None, rows: Sequence[TableRow]) -> Plot:
         f"{name}: {listed([f'{p.value:.1%} at {radius_text(r, norm)}' for r, p in curve.items()])}"
         for name, curve in curves.items()
     ]
-    return Plot(_svg(draw), caption, f"{what} against radius. {'; '.join(words)}.")
+    return Plot(svg(draw), caption, f"{what} against radius. {'; '.join(words)}.")
 
 
 def losses(rows: Sequence[TableRow]) -> Plot | None:
@@ -203,7 +203,7 @@ def _curves(
     if burnt:
         caption += f" Shaded: burn-in ({'; '.join(_lengths(burnt))})."
     ends = [f"{row.label}: {listed(_ends(row, styles))}" for _, row in logged]
-    return Plot(_svg(draw), caption, f"{label} over epochs. Last epoch of {'; of '.join(ends)}.")
+    return Plot(svg(draw), caption, f"{label} over epochs. Last epoch of {'; of '.join(ends)}.")
 
 
 def _series(epochs: Sequence[Record], name: str) -> tuple[list[int], list[float]]:
@@ -254,7 +254,8 @@ def _legend(figure: "Figure", axes: "Axes") -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
-def _svg(draw: "Callable[[Figure], None]") -> str:
+def svg(draw: "Callable[[Figure], None]") -> str:
+    """What a function draws into a figure, as the data URI of a picture."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

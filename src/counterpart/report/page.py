@@ -13,10 +13,11 @@ from ..errors import UserError
 from ..records import Record
 from ..rundir import write_atomically
 from . import comparisons, figures, tables
-from .panel import Panel, radius_range, ramp, read_panel
+from .panel import Panel, png_uri, radius_range, ramp, read_panel
 from .runs import CLEAN, WORST, Corrupted, Run, read_runs
 from .setting import radius_text
 from .tables import TableAccuracy, TableRow, listed
+from .where import WhereSection, where_section
 
 MANY_CLASSES, MANY_PARTS = 20, 10
 LONGEST_NAME = 100  # characters of the names in the name of a page's file; file systems allow 255 bytes
@@ -87,6 +88,7 @@ def _render(runs: Sequence[Run], output: Path) -> str:
         classes=_classes(evaluated),
         corruptions=_corruptions(runs),
         audits=[(run, [_behaviour(record) for record in run.audit]) for run in runs if run.audit],
+        profiles=_profiles(runs),
         behind=_behind(runs, rows, output),
     )
 
@@ -288,6 +290,18 @@ def _corruptions(runs: Sequence[Run]) -> list[tuple[str, list[tuple[Run, Corrupt
         (setting, columns, list(dict.fromkeys(name for _, evaluated in columns for name in evaluated.lines)))
         for setting, columns in tables.items()
     ]
+
+
+def _profiles(runs: Sequence[Run]) -> list[tuple[Run, WhereSection, str | None]]:
+    """The latest where-profile of each run that has some, and the picture of its regions."""
+    shown = []
+    for run in runs:
+        section = where_section(run.records)
+        if section is None:
+            continue
+        pictures = [a.file for a in run.artifacts if a.record.name == "where regions" and not a.problem]
+        shown.append((run, section, png_uri(pictures[-1].read_bytes()) if pictures else None))
+    return shown
 
 
 def _behaviour(record: Record) -> tuple[str, str, int | None, bool | None, str]:

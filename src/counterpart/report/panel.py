@@ -209,4 +209,9 @@ def _png(picture: UInt8[np.ndarray, "h w c"]) -> str:
 
     file = io.BytesIO()
     Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(file, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return png_uri(file.getvalue())
+
+
+def png_uri(content: bytes) -> str:
+    """The data URI of a PNG file."""
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
