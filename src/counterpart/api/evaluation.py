@@ -136,7 +136,7 @@ def audit(
     with left_as_found(model):
         of_objects = {"folder": folder, "mean": mean, "std": std}
         target = target_of(model, data, settings, root, of_objects)
-        return Audit(auditing.audittarget_of(target, steps=steps, queries=queries, draws=draws))
+        return Audit(auditing.audit_target(target, steps=steps, queries=queries, draws=draws))
 
 
 def target_of(

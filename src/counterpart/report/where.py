@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 
 from ..records import Record
+from ..statistics import wilson
 from .figures import STYLE, Plot, mark, svg
 from .panel import as_bytes
 
@@ -101,7 +102,7 @@ def curves_of(records: Sequence[Record]) -> dict[str, Curve]:
     plain = next((r for r in records if r.name == f"{PREFIX}everything"), None)
     if plain is None or plain.value is None:
         return {}
-    curves = {}
+    curves: dict[str, Curve] = {}
     for (kind, control), (words, _) in CURVES.items():
         points = [
             (float(r.details["share"]), *_ends(r))
@@ -110,7 +111,8 @@ def curves_of(records: Sequence[Record]) -> dict[str, Curve]:
         ]
         if points:
             clean = float(plain.details["clean"])
-            curves[words] = [(0.0, clean, clean, clean), *sorted(points), (1.0, *_ends(plain))]
+            unmoved = wilson(round(clean * (plain.n or 1)), plain.n or 1)
+            curves[words] = [(0.0, clean, *unmoved), *sorted(points), (1.0, *_ends(plain))]
     return curves
 
 
@@ -192,7 +194,7 @@ def write_images(images: Sequence[WhereImage], path: Path) -> None:
     path.write_bytes(written.getvalue())
 
 
-def _shaded(image: WhereImage, region: Bool[np.ndarray, "h w"] | None) -> np.ndarray:
+def _shaded(image: WhereImage, region: Bool[np.ndarray, "h w"] | None) -> UInt8[np.ndarray, "h w c"]:
     """The image in colours, tinted where a region is and dark elsewhere."""
     pixels = np.broadcast_to(
         image.pixels[:3] if len(image.pixels) >= 3 else image.pixels[:1], (3, *image.pixels.shape[1:])
@@ -200,4 +202,5 @@ def _shaded(image: WhereImage, region: Bool[np.ndarray, "h w"] | None) -> np.nda
     if region is not None:
         tint = np.array([1.0, 0.65, 0.1], dtype=pixels.dtype)[:, None, None]
         pixels = np.where(region, 0.65 * pixels + 0.35 * tint, 0.35 * pixels)
-    return as_bytes(pixels[None].astype(np.float32))[0]
+    picture: UInt8[np.ndarray, "h w c"] = as_bytes(pixels[None].astype(np.float32))[0]
+    return picture
