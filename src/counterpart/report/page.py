@@ -296,7 +296,7 @@ def _profiles(runs: Sequence[Run]) -> list[tuple[Run, WhereSection, str | None]]
     """The latest where-profile of each run that has some, and the picture of its regions."""
     shown = []
     for run in runs:
-        section = where_section(run.records)
+        section = where_section(run.profile)
         if section is None:
             continue
         pictures = [a.file for a in run.artifacts if a.record.name == "where regions" and not a.problem]

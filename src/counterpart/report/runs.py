@@ -14,6 +14,7 @@ from ..rundir import RunDir, members
 
 ACCURACY, PARTS = "accuracy", "parts"
 CORRUPTION = "corruption/"
+WHERE = "where/"
 CLEAN, WORST = "clean", "worst case"
 
 
@@ -176,6 +177,13 @@ class Run:
         return list({r.name: r for r in behaviours if r.details.get("audit") == latest}.values())
 
     @cached_property
+    def profile(self) -> list[Record]:
+        """The records of the latest where-profile; of each name the last."""
+        of_profiles = [r for r in self.records if r.kind == "metric" and r.name.startswith(WHERE)]
+        latest = of_profiles[-1].details.get("where") if of_profiles else None
+        return list({r.name: r for r in of_profiles if r.details.get("where") == latest}.values())
+
+    @cached_property
     def corruptions(self) -> list["Corrupted"]:
         """Every evaluation under common corruptions, each with its means over the most corruptions."""
         means_of: dict[tuple[str, tuple[int, ...], bool], dict[str, Record]] = {}
@@ -297,7 +305,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
         run_folder.path.resolve(): run_folder for path in paths for run_folder in members(path)
     }.values()
     runs = [Run(folder, folder.config(), folder.records()) for folder in folders]
-    if not any(run.epochs or run.evaluations or run.corruptions for run in runs):
+    if not any(run.epochs or run.evaluations or run.corruptions or run.profile for run in runs):
         names = ", ".join(str(run.folder.path) for run in runs)
         raise UserError(f"Nothing to report yet: {names} holds neither a finished epoch nor an evaluation.")
     return runs

@@ -13,11 +13,12 @@ from ..records import Record
 from ..statistics import wilson
 from .figures import STYLE, Plot, mark, svg
 from .panel import as_bytes
+from .runs import WHERE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PREFIX, AREA = "where/", "where/area "
+PREFIX, AREA = WHERE, f"{WHERE}area "
 # kind and control -> the words of a curve and the line that it is drawn with
 CURVES: Mapping[tuple[str, str], tuple[str, str]] = {
     ("top", ""): ("top of the map", "-"),
@@ -61,16 +62,8 @@ class WhereSection:
     plot: Plot | None
 
 
-def latest_profile(records: Sequence[Record]) -> list[Record]:
-    """The records of the profile that was made last; of each name the last."""
-    of_profiles = [r for r in records if r.kind == "metric" and r.name.startswith(PREFIX)]
-    key = of_profiles[-1].details.get("where") if of_profiles else None
-    return list({r.name: r for r in of_profiles if r.details.get("where") == key}.values())
-
-
-def where_section(records: Sequence[Record]) -> WhereSection | None:
-    """The section of a run's latest profile; None where there is none."""
-    latest = latest_profile(records)
+def where_section(latest: Sequence[Record]) -> WhereSection | None:
+    """The section of a run's latest profile, from its records; None where there are none."""
     if not latest:
         return None
     lines: dict[str, dict[str, Record]] = {}
