@@ -54,6 +54,7 @@ def should_stand(data, weights, mask, norm, eps):
     gap = ((images.double() - 0.5)[:, 0] * weights.double()).sum(dim=(1, 2))
     inside = weights.double().abs() * mask[:, 0]
     reach = inside.sum(dim=(1, 2)) if norm == "linf" else inside.square().sum(dim=(1, 2)).sqrt()
+    right = (gap > 0).long() == labels
     stands = right & (gap.abs() > eps * reach)
     # PGD comes near to the edge of a ball, and not onto it
     clear = (
