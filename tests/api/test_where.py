@@ -180,6 +180,10 @@ def test_a_second_call_makes_only_what_is_missing(data, weights, tmp_path):
     assert all(file.stat().st_mtime_ns == made for file, made in units.items())
     assert len(list((tmp_path / "kept").rglob("units/*.json"))) > len(units)
     assert second.stands("top 25%") == first.stands("top 25%")
+    counterpart.where(Linear(weights), data, shares=[0.25], draws=1, **options)
+    page = write_report([tmp_path / "kept"]).read_text(encoding="utf-8")
+    assert page.count("data:image/png") == 1  # no picture has changed since it was recorded
+    assert "is left out" not in page
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_object_background_and_parts_are_regions_of_annotated_data(of_parts):
         assert set(row.random) == ({"other", "shifted"} if row.n > 1 else set())
         assert sum(count for _, count in row.per_class.values()) == row.n
     assert rows["object"].random["other"].draws == 2
-    assert (of_parts.path / "where" / profiled.case.key / "regions.png").exists()
+    assert list((of_parts.path / "where" / profiled.case.key).glob("regions-*.png"))
 
 
 def test_a_column_of_an_experiment_is_an_area(run):

@@ -1,6 +1,7 @@
 """What a where-profile leaves: records, a plot, pictures of some images with their regions, and a table."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..data.image_sets import balanced_subset
 from ..evaluation.accuracy import read_batch
 from ..evaluation.regions import EVERYTHING, RegionSource, draw_regions
 from ..evaluation.where_profile import AreaBetween, RandomRegions, WhereRow
-from ..records import Record
+from ..records import Record, fingerprint
 from ..report.where import AREA, PREFIX, WhereImage, write_curves, write_images
 from ..rundir import write_atomically
 from .case import Case
@@ -38,7 +39,10 @@ def keep_profile(
     if not case.target.has_folder or not distributed.is_main():
         return records
     folder = run.path / "where" / case.key
-    curves, images = folder / "curves.png", folder / "regions.png"
+    stamp = fingerprint([key, [[record.name, record.value] for record in records]])[
+        :6
+    ]  # of other options, too
+    curves, images = folder / f"curves-{stamp}.png", folder / f"regions-{stamp}.png"
     title = _title(case)
     made = []
     if areas:
@@ -52,6 +56,7 @@ def keep_profile(
     made.append(
         run.artifact(images, "where regions", f"Images of {run.name} and their regions, which are bright.")
     )
+    made = [replace(record, details={**record.details, "where": key}) for record in made]
     run.add_once([*records, *made])
     return records
 

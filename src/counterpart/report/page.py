@@ -299,7 +299,14 @@ def _profiles(runs: Sequence[Run]) -> list[tuple[Run, WhereSection, str | None]]
         section = where_section(run.profile)
         if section is None:
             continue
-        pictures = [a.file for a in run.artifacts if a.record.name == "where regions" and not a.problem]
+        key = run.profile[-1].details["where"]
+        pictures = [
+            artifact.file
+            for artifact in run.artifacts
+            if artifact.record.name == "where regions"
+            and artifact.record.details.get("where") == key
+            and not artifact.problem
+        ]
         shown.append((run, section, png_uri(pictures[-1].read_bytes()) if pictures else None))
     return shown
 
