@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from .batch import Batch
     from .budget import L0, L1, L2, Linf, Patch
+    from .catalogue.published import published_models
     from .config import Config
     from .importance.masked_budget import masked_budget
     from .losses.adversarial import mart_loss, trades_loss
@@ -64,6 +65,7 @@ else:
         "explain": "api.explanation",
         "load": "api.training",
         "predict": "api.prediction",
+        "published_models": "catalogue.published",
         "train": "api.training",
         "as_classifier": "models.adapters",
         "layer_map": "saliency.cam",
@@ -131,6 +133,7 @@ __all__ = [
     "patch",
     "pgd",
     "predict",
+    "published_models",
     "random_search",
     "rays",
     "sparse_pgd",

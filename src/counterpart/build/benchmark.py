@@ -33,5 +33,7 @@ def keep_to_benchmark(protocol: Entry[ProtocolFacts], splits: Splits, config: Co
     facts = protocol.facts
     images = protocol.load()(splits.test, config.data.root)
     if len(images) != facts.n:
-        raise UserError(f"protocol {protocol.key} has {facts.n:,} images, and {facts.data} has {len(images):,} here.")
+        raise UserError(
+            f"protocol {protocol.key} has {facts.n:,} images, and {facts.data} has {len(images):,} here."
+        )
     return replace(splits, test=images)

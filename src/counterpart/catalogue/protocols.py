@@ -1,8 +1,8 @@
 """The protocols of published benchmarks: the images, the budget and the attacks that a leaderboard's numbers stand for.
 
 Source: RobustBench (Croce et al. 2021, arXiv 2010.09670), its repository at commit 78fcc9e of March 2025: ``data.py``
-(which images, how they are prepared, which corruptions), ``eval.py`` (standard AutoAttack; the mean over corruptions and
-severities) and ``model_info`` (the radius of each threat model).
+(which images, how they are prepared, which corruptions), ``eval.py`` (standard AutoAttack; the mean over corruptions
+and severities) and ``model_info`` (the radius of each threat model).
 """
 
 from collections.abc import Mapping

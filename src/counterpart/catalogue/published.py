@@ -1,7 +1,7 @@
 """The models of RobustBench: which network each is, how its images are normalised and prepared, and in what file.
 
-The rows stand in ``published_models.csv``, written from RobustBench's ``model_zoo`` and ``model_info`` at commit 78fcc9e of
-March 2025. A row has a network here, or says in ``missing`` which one is not here.
+The rows stand in ``published_models.csv``, written from RobustBench's ``model_zoo`` and ``model_info`` at commit 78fcc9e
+of March 2025. A row has a network here, or says in ``missing`` which one is not here.
 """
 
 import csv
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet": 1000}
 ROWS = Path(__file__).parent / "published_models.csv"
 
 
@@ -43,6 +44,11 @@ class PublishedModel:
     def protocol(self) -> str:
         """The protocol of its leaderboard."""
         return f"robustbench-{self.data}-{self.threat.lower()}"
+
+    @property
+    def classes(self) -> int:
+        """The number of its classes."""
+        return CLASSES[self.data]
 
     @property
     def kind(self) -> str:

@@ -1,4 +1,4 @@
-"""What the protocol of a benchmark fixes: every setting that could change a number, and nothing beside it may be given."""
+"""What the protocol of a benchmark fixes: every setting that could change a number. None may be given beside it."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -49,7 +49,9 @@ def under_protocol(given: Mapping[str, Any], command: str) -> Mapping[str, Any]:
     for dotted, value in _flat(given):
         if dotted in fixed or dotted.partition(".")[0] in BESIDE:
             raise UserError(_refusal(entry, dotted, value))
-    changed = {section: dict(values) if isinstance(values, Mapping) else values for section, values in given.items()}
+    changed = {
+        section: dict(values) if isinstance(values, Mapping) else values for section, values in given.items()
+    }
     for dotted, value in fixed.items():
         section, _, leaf = dotted.partition(".")
         changed.setdefault(section, {})[leaf] = value
@@ -72,10 +74,14 @@ def departures(name: str, sections: Mapping[str, Section]) -> list[str]:
     fixed = fixed_by(PROTOCOLS[name])
     differing = []
     for section, schema in SECTIONS.items():
-        leaves = {key.partition(".")[2]: value for key, value in fixed.items() if key.startswith(f"{section}.")}
+        leaves = {
+            key.partition(".")[2]: value for key, value in fixed.items() if key.startswith(f"{section}.")
+        }
         expected = schema.model_validate(leaves)
         differing += [
-            f"{section}.{leaf}" for leaf in leaves if getattr(sections[section], leaf) != getattr(expected, leaf)
+            f"{section}.{leaf}"
+            for leaf in leaves
+            if getattr(sections[section], leaf) != getattr(expected, leaf)
         ]
     return differing
 

@@ -1,9 +1,9 @@
 """The images of published benchmarks: whether a data set that was read is the benchmark's, and which of it count.
 
 The list of ImageNet, ``robustbench_imagenet.txt``, has a line for each image of RobustBench's
-``helper_files/imagenet_test_image_ids.txt``, in its order: the number of the validation image, and the position of its class
-among the sorted WordNet ids. ``IMAGENET_SHA256`` is the hash of that published file, which is put together again of the
-names and classes that the user's data have.
+``helper_files/imagenet_test_image_ids.txt``, in its order: the number of the validation image, and the position of its
+class among the sorted WordNet ids. ``IMAGENET_SHA256`` is the hash of that published file, which is put together again
+of the names and classes that the user's data have.
 """
 
 import hashlib
@@ -33,7 +33,10 @@ def cifar_test(images: ImageSet, root: Path | None) -> ImageSet:
     official = {"cifar10": cifar.CIFAR10, "cifar100": cifar.CIFAR100}[images.name]
     [name] = official.files["test"]
     path = cifar.cifar_folder(root, official) / name
-    md5, expected = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest(), cifar.official_md5(official, name)
+    md5, expected = (
+        hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest(),
+        cifar.official_md5(official, name),
+    )
     if md5 != expected:
         raise UserError(
             f"{path} is not the official file of {official.title}'s test images (its MD5 is {md5}, and that file's is "
@@ -57,7 +60,8 @@ def listed_imagenet(images: ImageSet, root: Path | None) -> ImageSet:
     stems = [f"ILSVRC2012_val_{number:08d}" for number, _ in listed]
     if missing := [stem for stem in stems if stem not in place]:
         raise UserError(
-            f"{root} lacks {len(missing):,} of the {len(stems):,} images of the benchmark, such as {missing[0]}{SUFFIX}."
+            f"{root} lacks {len(missing):,} of the {len(stems):,} images of the benchmark, such as "
+            f"{missing[0]}{SUFFIX}."
         )
     positions = torch.tensor([place[stem] for stem in stems])
     wnids = [images.classes[label] for label in images.labels[positions].tolist()]

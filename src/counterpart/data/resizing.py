@@ -30,4 +30,5 @@ def resize_and_crop(image: Image.Image, way: Preparation) -> UInt8[Tensor, "3 s 
     if way.resize is not None:
         size = [way.resize, way.resize] if way.squash else [way.resize]
         image = functional.resize(image, size, functional.InterpolationMode(way.interpolation))
-    return functional.pil_to_tensor(functional.center_crop(image, [way.crop, way.crop]))
+    pixels: Tensor = functional.pil_to_tensor(functional.center_crop(image, [way.crop, way.crop]))
+    return pixels

@@ -152,6 +152,7 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
         **({} if (staying := parts_that_stay(images)) is None else {"parts": staying}),
         "images": fingerprint(images.index.tolist()),
         "n": len(images),
+        **({} if wanted.protocol is None else {"protocol": wanted.protocol}),
         "seed": config.seed,
         "individual": wanted.individual,
         "engine": wanted.engine,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .. import build, devices, distributed
-from ..config import plain, readable
+from ..config import plain, readable, under_protocol
 from ..errors import UserError
 from ..evaluation import accuracy, part_quality, summaries
 from ..evaluation.accuracy import widest
@@ -25,7 +25,7 @@ from .keeping import keep
 from .notes import say
 from .recognition import recognise_model
 from .seeds import aggregate
-from .targets import Target, claim, open_targets
+from .targets import Target, claim, open_targets, refuse_other_classes
 from .views import keep_form
 
 CHECKED = 64  # the number of images that a model is checked on before it is attacked
@@ -60,7 +60,7 @@ def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
     """
     distributed.start()
     judged = []
-    for target in open_targets(text, changes):
+    for target in open_targets(text, under_protocol(changes, "evaluate")):
         judged.append(judge(target))
         if distributed.is_main():
             for member in judged[-1].members.values():
@@ -79,6 +79,7 @@ def _shares(made: Sequence[Record]) -> list[Record]:
 
 def judge(target: Target) -> Judged:
     """The result of evaluating a target, in one norm or against the union of the budgets of several."""
+    refuse_other_classes(target)
     norms = target.config.evaluate.norms
     return _judge_union(target) if len(norms) > 1 else _judge_case(case_of(target))
 
@@ -221,6 +222,7 @@ def _details(case: Case, doubts: Sequence[Doubt]) -> dict[str, Any]:
         **({} if wanted.eps_low is None else {"eps_low": wanted.eps_low}),
         "precision": wanted.precision,
         "engine": wanted.engine,
+        **({} if wanted.protocol is None else {"protocol": wanted.protocol}),
         "evaluation": case.key,
         **({} if case.view.form == "fast" else {"view": {"form": case.view.form, "reason": case.why}}),
         "doubts": {doubt.name: doubt.text for doubt in doubts},

@@ -1,6 +1,7 @@
 """The MD5 of the official files of CIFAR-10-C and CIFAR-100-C that a benchmark reads.
 
-Zenodo (2535967 and 3555552) states that of each archive; those of the files in them are as torch-uncertainty lists them.
+Zenodo (2535967 and 3555552) states that of each archive; those of the files in them are as torch-uncertainty lists
+them.
 """
 
 MD5 = {

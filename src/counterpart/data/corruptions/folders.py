@@ -40,7 +40,9 @@ class CorruptedFolders:
 
     def stamp(self, name: str) -> str:
         """A text that changes with the folders of a corruption, though not with what is in a file."""
-        return ", ".join(f"{path.name} of {path.stat().st_mtime_ns}" for path in sorted((self.folder / name).iterdir()))
+        return ", ".join(
+            f"{path.name} of {path.stat().st_mtime_ns}" for path in sorted((self.folder / name).iterdir())
+        )
 
     def check_official(self, data: str, names: Iterable[str], severities: Iterable[int]) -> None:
         """Refuse folders that lack an image. Nothing published tells whether its content is the official one."""
