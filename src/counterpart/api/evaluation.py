@@ -193,7 +193,8 @@ def _root_of_benchmark(data: Any, root: str | Path | None) -> str | Path | None:
         return str(data)
     what = repr(data) if isinstance(data, str | Path) else f"an object of type {type(data).__name__}"
     raise UserError(
-        f"data: a protocol reads the benchmark's own files: give the folder that holds them, as data or root; got {what}."
+        f"data: a protocol reads the benchmark's own files; give the folder that holds them, as data or root. Got "
+        f"{what}."
     )
 
 

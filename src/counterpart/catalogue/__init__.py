@@ -1,4 +1,4 @@
-"""Whatever has a name that a user may write, declared once: attacks, mask rules, maps, methods, data, networks, protocols.
+"""Whatever has a name that a user may write, declared once: attacks, masks, maps, methods, data, networks, protocols.
 
 Choices and ranges of settings, their help, hints, names in tables, and ``counterpart list`` are read from here. To add
 something, write its code and a row. The catalogue imports nothing heavy: the code of a row is imported when

@@ -37,7 +37,7 @@ class ProtocolFacts:
 
 
 @dataclass(frozen=True)
-class Preparation:
+class Squaring:
     """How the file of an image becomes the square that a network sees.
 
     Attributes:
@@ -54,13 +54,13 @@ class Preparation:
 
 
 PREPARATIONS = {
-    "Res256Crop224": Preparation(256, 224),
-    "BicubicRes256Crop224": Preparation(256, 224, "bicubic"),
-    "BicubicRes248Crop224": Preparation(248, 224, "bicubic"),
-    "BicubicRes224Crop224": Preparation(224, 224, "bicubic"),
-    "Res224Crop224": Preparation(224, 224),
-    "Res224": Preparation(224, 224, squash=True),
-    "Crop288": Preparation(None, 288),
+    "Res256Crop224": Squaring(256, 224),
+    "BicubicRes256Crop224": Squaring(256, 224, "bicubic"),
+    "BicubicRes248Crop224": Squaring(248, 224, "bicubic"),
+    "BicubicRes224Crop224": Squaring(224, 224, "bicubic"),
+    "Res224Crop224": Squaring(224, 224),
+    "Res224": Squaring(224, 224, squash=True),
+    "Crop288": Squaring(None, 288),
 }
 """By the names of RobustBench; those with 248, and with 224 twice, are timm's of models that it takes from timm."""
 

@@ -1,7 +1,7 @@
 """The models of RobustBench: which network each is, how its images are normalised and prepared, and in what file.
 
-The rows stand in ``published_models.csv``, written from RobustBench's ``model_zoo`` and ``model_info`` at commit 78fcc9e
-of March 2025. A row has a network here, or says in ``missing`` which one is not here.
+The rows stand in ``published_models.csv``, written from RobustBench's ``model_zoo`` and ``model_info`` at commit
+78fcc9e of March 2025. A row has a network here, or says in ``missing`` which one is not here.
 """
 
 import csv

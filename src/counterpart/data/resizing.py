@@ -6,7 +6,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from ..catalogue.protocols import PREPARATIONS, Preparation
+from ..catalogue.protocols import PREPARATIONS, Squaring
 from .decoding import Prepare
 
 
@@ -20,7 +20,7 @@ def prepared_as(name: str) -> tuple[int, Prepare]:
     return way.crop, partial(resize_and_crop, way=way)
 
 
-def resize_and_crop(image: Image.Image, way: Preparation) -> UInt8[Tensor, "3 s s"]:
+def resize_and_crop(image: Image.Image, way: Squaring) -> UInt8[Tensor, "3 s s"]:
     """Make the square that a network sees of an RGB image: resized, cropped in the centre, not normalised.
 
     An image that is smaller than the crop gets a black border.

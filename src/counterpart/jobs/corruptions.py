@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .. import build, distributed
 from ..batch import Batch
-from ..config import under_protocol
+from ..config import Config, under_protocol
 from ..data.corruptions import constants_for, corrupt, read_textures, unfit
 from ..data.corruptions.files import CorruptedFiles, open_files
 from ..data.corruptions.folders import CorruptedFolders, open_folders
@@ -59,17 +59,12 @@ def _judge(target: Target) -> list[Record]:
     refuse_other_classes(target)
     config, images = target.config, target.images
     wanted, protocol = config.corruptions, build.protocol_of(config)
-    if protocol is not None and wanted.source is None:
-        raise UserError(
-            f"protocol {protocol.key} is of the official files: name their folder with --corruptions.source DIR."
-        )
+    followed = {} if protocol is None else {"protocol": protocol.key}
     if wanted.published and config.evaluate.split != "test":
         raise UserError("corruptions.published is of the test images: leave --evaluate.split out.")
     if config.evaluate.n is not None:
         images = balanced_subset(images, config.evaluate.n, seed=0)  # every run is judged on the same images
-    files = None if wanted.source is None else _files(wanted.source, images)
-    if protocol is not None and files is not None and distributed.is_main():
-        files.check_official(images.name, wanted.names, wanted.wanted)
+    files = _files(config, images)
     textures = None if wanted.frost is None else read_textures(wanted.frost)
     left_out = _left_out(wanted.names, images, files, textures is not None)
     names = [name for name in wanted.names if name not in left_out]
@@ -83,7 +78,7 @@ def _judge(target: Target) -> list[Record]:
         "shape": images.shape,
         "images": fingerprint(images.index.tolist()),
         "n": len(images),
-        **({} if protocol is None else {"protocol": protocol.key}),
+        **followed,
         "seed": config.seed,
         "source": f"generated, {strengths} constants" if files is None else "official files",
         "batch_size": config.evaluate.batch_size,
@@ -127,7 +122,7 @@ def _judge(target: Target) -> list[Record]:
         "corruptions_key": folder.name,
         "source": identity["source"],
         "published": wanted.published,
-        **({} if protocol is None else {"protocol": protocol.key}),
+        **followed,
         **{k: v for k, v in target.who.items() if k != "config"},
     }
     made = [
@@ -141,15 +136,29 @@ def _judge(target: Target) -> list[Record]:
     return made
 
 
-def _files(source: Path, images: ImageSet) -> OfficialFiles:
+def _files(config: Config, images: ImageSet) -> OfficialFiles | None:
+    """The official files of corrupted images, if they are asked for; under a protocol they must be, and whole."""
+    wanted, protocol = config.corruptions, build.protocol_of(config)
+    if wanted.source is not None:
+        files = _open(wanted.source, images)
+        if protocol is not None and distributed.is_main():
+            files.check_official(images.name, wanted.names, wanted.wanted)
+        return files
+    if protocol is not None:
+        raise UserError(
+            f"protocol {protocol.key} is of the official files: name their folder with --corruptions.source DIR."
+        )
+    return None
+
+
+def _open(source: Path, images: ImageSet) -> OfficialFiles:
     if images.name == "imagenet" and images.split == "test":
         return open_folders(source, images)
     if images.shape != (3, 32, 32) or images.split != "test":
         shape = "x".join(map(str, images.shape))
         raise UserError(
             f"corruptions.source holds the test set of CIFAR at 3x32x32, or of ImageNet: {images.name} is the "
-            f"{images.split} split at "
-            f"{shape} here. Leave it out to corrupt these images."
+            f"{images.split} split at {shape} here. Leave it out to corrupt these images."
         )
     files = open_files(source)
     files.check_labels(images.labels, images.index)

@@ -167,8 +167,8 @@ def refuse_other_classes(target: Target) -> None:
     protocol = build.protocol_of(target.config)
     if protocol is not None and target.classes != (wanted := CLASSES[protocol.facts.data]):
         raise UserError(
-            f"protocol {protocol.key} is of {protocol.facts.data} and its {wanted:,} classes, and {target.text} answers "
-            f"with {target.classes:,}."
+            f"protocol {protocol.key} is of {protocol.facts.data} and its {wanted:,} classes, and {target.text} "
+            f"answers with {target.classes:,}."
         )
 
 
