@@ -1,16 +1,17 @@
 """Protocols of benchmarks: they run on the benchmark's images alone, and nothing that they fix can be changed."""
 
+import hashlib
 import json
 import pickle
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 import counterpart
-from counterpart.attacks import auto_attack
 from counterpart.build import attacks as build_attacks_module
 from counterpart.catalogue import PROTOCOLS
 from counterpart.cli import main
@@ -19,10 +20,8 @@ from counterpart.config.protocols import FREE, OF_TRAINING, fixed_by
 from counterpart.data import cifar
 from counterpart.data.benchmarks import read_imagenet_list
 from counterpart.data.corruptions import BENCHMARK, checksums
-from counterpart.data.corruptions import files as corrupted_files
 from counterpart.errors import UserError
 from counterpart.protocols import Attacked, NamedAttack
-from counterpart.records import read
 from counterpart.rundir import RunDir
 
 LINF = "robustbench-cifar10-linf"
@@ -56,7 +55,6 @@ def thousand():
 
 
 def md5(path):
-    import hashlib
 
     return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
@@ -87,7 +85,6 @@ def official(cifar10, monkeypatch):
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """A working folder with networks of the user's, and an AutoAttack that darkens images as far as it may."""
-    import sys
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -187,7 +184,7 @@ def test_what_is_fixed_cannot_be_given_even_as_it_is(name):
 def test_what_is_not_the_protocol_is_refused_in_one_line(here, cifar10, words, message, capsys):
     words = [str(cifar10) if word == "DIR" else word for word in words]
     assert message in refused(capsys, "evaluate", "benchnets:ten", *words)
-    assert not RunDir("runs/benchnets-ten").path.exists()
+    assert not RunDir(Path("runs/benchnets-ten")).path.exists()
 
 
 def test_a_run_on_other_images_is_refused(run, capsys, official):
@@ -215,7 +212,7 @@ def test_a_protocol_runs_on_all_images_and_says_so(here, official, capsys):
     assert main([*words, "--chunk-size", "10000", "--device", "cpu"]) == 0
     assert f"protocol {LINF}" in " ".join(capsys.readouterr().out.split())
     assert {norm for norm, _ in here} == {"linf"}
-    run = RunDir("runs/benchnets-ten")
+    run = RunDir(Path("runs/benchnets-ten"))
     records = {record.name: record for record in run.records() if record.name.startswith("accuracy/")}
     clean = records["accuracy/clean"]
     assert (clean.n, clean.details["protocol"], clean.details["eps"]) == (10_000, LINF, 8 / 255)
@@ -290,7 +287,7 @@ def test_the_protocol_of_corruptions(here, official, corrupted, capsys):
     assert "corruptions.names benchmark does not go with" in refused(capsys, *words, "--names", "benchmark")
     assert main(words) == 0
     assert SHIFTED in " ".join(capsys.readouterr().out.split())
-    records = {record.name: record for record in RunDir("runs/benchnets-ten").records()}
+    records = {record.name: record for record in RunDir(Path("runs/benchnets-ten")).records()}
     mean = records["corruption/mean of the 15/severities 1-5"]
     assert (mean.n, mean.details["protocol"]) == (10_000, SHIFTED)
     labels = np.load(corrupted / "labels.npy")[:10_000]
@@ -340,7 +337,7 @@ def test_imagenet_is_the_listed_images(here, imagenet, monkeypatch, capsys):
         main([*words, str(imagenet), "--device", "cpu", "--chunk-size", "5000", "--save-images", "false"])
         == 0
     )
-    run = RunDir("runs/benchnets-thousand")
+    run = RunDir(Path("runs/benchnets-thousand"))
     clean = next(record for record in run.records() if record.name == "accuracy/clean")
     assert (clean.n, clean.details["shape"], clean.details["eps"]) == (5_000, [3, 224, 224], 4 / 255)
     stems = [f"ILSVRC2012_val_{number:08d}" for number, _ in read_imagenet_list()]
