@@ -28,7 +28,7 @@ from ..rundir import RunDir
 from ..seeding import Keys
 from .judging import Judged
 from .seeds import aggregate
-from .targets import Target, claim, open_targets, refuse_other_classes
+from .targets import Target, claim, open_targets
 
 OfficialFiles = CorruptedFiles | CorruptedFolders
 PUBLISHED = "published protocol (PART, Table 4): severity 1 of the test images"
@@ -56,7 +56,6 @@ def evaluate_corruptions(text: str, changes: Mapping[str, Any]) -> list[Judged]:
 
 
 def _judge(target: Target) -> list[Record]:
-    refuse_other_classes(target)
     config, images = target.config, target.images
     wanted, protocol = config.corruptions, build.protocol_of(config)
     followed = {} if protocol is None else {"protocol": protocol.key}

@@ -25,7 +25,7 @@ from .keeping import keep
 from .notes import say
 from .recognition import recognise_model
 from .seeds import aggregate
-from .targets import Target, claim, open_targets, refuse_other_classes
+from .targets import Target, claim, open_targets
 from .views import keep_form
 
 CHECKED = 64  # the number of images that a model is checked on before it is attacked
@@ -79,7 +79,6 @@ def _shares(made: Sequence[Record]) -> list[Record]:
 
 def judge(target: Target) -> Judged:
     """The result of evaluating a target, in one norm or against the union of the budgets of several."""
-    refuse_other_classes(target)
     norms = target.config.evaluate.norms
     return _judge_union(target) if len(norms) > 1 else _judge_case(case_of(target))
 

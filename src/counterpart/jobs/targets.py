@@ -162,13 +162,13 @@ def claim(target: Target) -> None:
     distributed.barrier()
 
 
-def refuse_other_classes(target: Target) -> None:
+def refuse_other_classes(config: Config, text: str, classes: int) -> None:
     """Refuse a model that answers with another number of classes than the benchmark whose protocol is followed."""
-    protocol = build.protocol_of(target.config)
-    if protocol is not None and target.classes != (wanted := CLASSES[protocol.facts.data]):
+    protocol = build.protocol_of(config)
+    if protocol is not None and classes != (wanted := CLASSES[protocol.facts.data]):
         raise UserError(
-            f"protocol {protocol.key} is of {protocol.facts.data} and its {wanted:,} classes, and {target.text} "
-            f"answers with {target.classes:,}."
+            f"protocol {protocol.key} is of {protocol.facts.data} and its {wanted:,} classes, and {text} answers with "
+            f"{classes:,}."
         )
 
 
@@ -209,8 +209,9 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
     if not others and not elsewhere:
         doubts += _doubts_of_fold(data_of_run.get("fold"), config.data.fold)
     _check_channels(data, about["model"]["in_channels"])
-    images, groups = mapped(data, config.data.class_map, about["classes"])
     classes = int(about["model"]["num_classes"])
+    refuse_other_classes(config, text, classes)
+    images, groups = mapped(data, config.data.class_map, about["classes"])
     judged: nn.Module = model
     if groups is not None:
         judged, classes = merged(model, groups), len(groups)
@@ -364,6 +365,7 @@ def _outside(
     images, doubts, chosen = _split(config, device, trained_on, **prepared)
     model, notes = load(config)
     model, answers, adapted = understand(model.to(device).eval(), images, device)
+    refuse_other_classes(config, text, answers)
     notes = (*chosen, *notes, *adapted)
     names = classes or [f"output {i}" for i in range(answers)]
     if classes is None and answers == len(images.classes) and not isinstance(defaults.get("data"), Mapping):
