@@ -27,6 +27,7 @@ from counterpart.data.benchmarks import read_imagenet_list
 from counterpart.data.corruptions import BENCHMARK, checksums
 from counterpart.data.corruptions import files as corrupted_files
 from counterpart.errors import UserError
+from counterpart.models import create
 from counterpart.protocols import Attacked, NamedAttack
 from counterpart.rundir import RunDir
 
@@ -231,6 +232,41 @@ def test_a_protocol_runs_on_all_images_and_says_so(here, official, capsys):
     by_hand = ["--data.name", "cifar10", "--attacks", "autoattack", "--eps", "8/255", "--n", "100"]
     assert main([*words[:2], *by_hand, "--data.root", str(official), "--device", "cpu"]) == 0  # the rehearsal
     assert "protocol" not in run.records()[-1].details
+
+
+def test_a_published_model_is_judged_by_its_name(here, official, capsys):
+    """One command, where the file is there: the network, its normalisation and the benchmark are known."""
+    name = "Kireev2021Effectiveness_RLAT"
+    torch.random.default_generator.manual_seed(0)
+    network = create("preact-resnet18", 10, width=1).backbone
+    torch.save({"last": {f"module.{key}": value for key, value in network.state_dict().items()}}, "any.pt")
+    words = [
+        "evaluate",
+        f"{name}@any.pt",
+        "--data.root",
+        str(official),
+        "--device",
+        "cpu",
+        "--batch-size",
+        "5000",
+    ]
+    assert main([*words, "--protocol", LINF, "--chunk-size", "10000", "--save-images", "false"]) == 0
+    said = capsys.readouterr().err
+    assert (
+        "standard deviation (0.2471, 0.2435, 0.2616), as RobustBench does for Kireev2021Effectiveness_RLAT"
+        in said
+    )
+    run = RunDir(Path("runs") / name)
+    [folder] = (run.path / "evaluations").iterdir()
+    result = json.loads((folder / "result.json").read_text())
+    assert (result["name"], result["architecture"]) == (name, "preact-resnet18")
+    line = refused(capsys, "evaluate", "Kireev2021Effectivenes_RLAT@any.pt", "--protocol", LINF)
+    assert f"Did you mean '{name}'?" in line
+    line = refused(capsys, "evaluate", "Hendrycks2020AugMix_ResNeXt@any.pt", "--protocol", SHIFTED)
+    assert "is for counterpart corruptions" in line
+    assert "ResNeXt-29 4x32d, which no network here is" in refused(
+        capsys, "evaluate", "Hendrycks2020AugMix_ResNeXt@any.pt", "--protocol", LINF
+    )
 
 
 def test_python_has_protocols_too(here, official):
