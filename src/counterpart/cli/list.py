@@ -87,10 +87,15 @@ def reference_page() -> str:
             options = "; ".join(_describe_option(option) for option in entry.options)
             norms = getattr(entry.facts, "norms", None)
             what = _sentence(entry.sentence) + (f" Norms: {', '.join(norms)}." if norms else "")
+            source = getattr(entry.facts, "source", "")
+            what += f" Source: {source}." if source else ""
             lines.append(f"| `{entry.key}` | {_cell(what)} | {_cell(options)} |")
         if name == "attacks":
             lines += ["", "Suites, which are lists of attacks:", "", "| name | attacks |", "|---|---|"]
             lines += [f"| `{suite}` | {_cell(_show_suite(rows))} |" for suite, rows in SUITES.items()]
+        if name == "protocols":
+            missing = (f"`{key}`, {reason}" for key, reason in MISSING_PROTOCOLS.items())
+            lines += ["", f"Not here: {'; '.join(missing)}. docs/evaluation.md says what a protocol fixes."]
         if kind.open:
             lines += ["", f"Your own, as `module:function`: `{kind.expects}`."]
     return "\n".join(lines) + "\n"
@@ -138,6 +143,9 @@ def _describe(entry: Entry[Any]) -> list[str]:
     norms = getattr(entry.facts, "norms", None)
     if norms is not None:
         lines.append(f"    norms: {', '.join(norms)}")
+    source = getattr(entry.facts, "source", "")
+    if source:
+        lines.append(f"    source: {source}")
     return lines + [_wrap(_describe_option(option), 6) for option in entry.options]
 
 
