@@ -35,19 +35,19 @@ if TYPE_CHECKING:
     from .budget import L0, L1, L2, Linf, Patch
     from .catalogue.published import published_models
     from .config import Config
+    from .contracts import Attacked, Objective, Probe
     from .importance.masked_budget import masked_budget
     from .losses.adversarial import mart_loss, trades_loss
     from .models.adapters import as_classifier
     from .models.inference import InferenceView
     from .models.normalize import ImageClassifier
     from .models.straight_through import straight_through
-    from .protocols import Attacked, Objective, Probe
     from .report import write_report
     from .saliency.cam import layer_map
     from .seeding import Keys
 else:
     _HOMES = {
-        "Attacked": "protocols",
+        "Attacked": "contracts",
         "Batch": "batch",
         "Config": "config",
         "ImageClassifier": "models.normalize",
@@ -57,9 +57,9 @@ else:
         "L1": "budget",
         "L2": "budget",
         "Linf": "budget",
-        "Objective": "protocols",
+        "Objective": "contracts",
         "Patch": "budget",
-        "Probe": "protocols",
+        "Probe": "contracts",
         "audit": "api.evaluation",
         "evaluate": "api.evaluation",
         "explain": "api.explanation",

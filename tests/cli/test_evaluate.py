@@ -1,15 +1,14 @@
 """``counterpart evaluate``: short flags, suites by name, precisions and engines, on a small run."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from counterpart.cli import main
 from counterpart.config import EvaluateSettings
-from counterpart.jobs.keeping import _is_standard_autoattack
-from counterpart.protocols import Attacked, NamedAttack
+from counterpart.contracts import Attacked, NamedAttack
+from counterpart.jobs.keeping import asks_for_autoattack
 from counterpart.rundir import RunDir
 
 CODE = """
@@ -179,17 +178,11 @@ def test_robustbench_s_field_is_of_standard_autoattack_alone(judged, monkeypatch
     assert result["clean_acc"] is not None
 
 
-def test_a_mask_aware_attack_or_few_classes_are_not_standard():
-    images = torch.zeros(5)
+def test_a_mask_aware_attack_is_not_standard():
     wanted = EvaluateSettings(attacks="autoattack")
-    config = SimpleNamespace(evaluate=wanted)
-    target = SimpleNamespace(config=config, images=images, classes=10)
-    case = SimpleNamespace(target=target, images=images, radii=(8 / 255,))
-    assert _is_standard_autoattack(case)
-    config.evaluate = wanted.model_copy(update={"eps_low": 0.01})
-    assert not _is_standard_autoattack(case)
-    config.evaluate, target.classes = wanted, 3
-    assert not _is_standard_autoattack(case)
+    assert asks_for_autoattack(wanted)
+    assert not asks_for_autoattack(wanted.model_copy(update={"eps_low": 0.01}))
+    assert not asks_for_autoattack(EvaluateSettings())
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,13 @@ from counterpart.catalogue import PROTOCOLS
 from counterpart.cli import main
 from counterpart.config import resolve, settings, under_protocol
 from counterpart.config.protocols import FREE, OF_TRAINING, fixed_by
+from counterpart.contracts import Attacked, NamedAttack
 from counterpart.data import cifar
 from counterpart.data.benchmarks import read_imagenet_list
 from counterpart.data.corruptions import BENCHMARK, checksums
 from counterpart.data.corruptions import files as corrupted_files
 from counterpart.errors import UserError
 from counterpart.models import create
-from counterpart.protocols import Attacked, NamedAttack
 from counterpart.rundir import RunDir
 
 LINF = "robustbench-cifar10-linf"

@@ -11,11 +11,11 @@ from torch import Tensor
 from .. import build
 from ..catalogue import find
 from ..config import EvaluateSettings
+from ..contracts import Rule
 from ..evaluation import summaries
 from ..evaluation.ledger import LedgerRow
 from ..evaluation.panel import PanelAttack, PanelRule, draw_pictures
 from ..importance.rules import constant
-from ..protocols import Rule
 from ..records import Record
 from ..rundir import write_atomically
 from .accuracy_table import DISTANCE, accuracy_by_radius
@@ -122,14 +122,19 @@ def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:
 
 def _is_standard_autoattack(case: Case) -> bool:
     """Whether the worst case is that of standard AutoAttack alone, on all images: what RobustBench's field means."""
-    target, wanted = case.target, case.target.config.evaluate
+    whole = len(case.images) == len(case.target.images) and len(case.radii) == 1
+    return (
+        whole and case.target.classes >= FEWEST_CLASSES and asks_for_autoattack(case.target.config.evaluate)
+    )
+
+
+def asks_for_autoattack(wanted: EvaluateSettings) -> bool:
+    """Whether settings ask for standard AutoAttack alone, with no option changed, whatever the budget."""
     names = [(asked.attack, asked.options) for asked in wanted.attacks]
     if names != [("autoattack", find("attacks", "autoattack").defaults)]:
         return False
     plain, others = EvaluateSettings(), set(EvaluateSettings.model_fields) - CHOSEN
-    unchanged = all(getattr(wanted, name) == getattr(plain, name) for name in others)
-    whole = len(case.images) == len(target.images) and len(case.radii) == 1
-    return unchanged and whole and target.classes >= FEWEST_CLASSES
+    return all(getattr(wanted, name) == getattr(plain, name) for name in others)
 
 
 def _curve(case: Case, made: Sequence[Record]) -> list[dict[str, Any]]:
