@@ -205,6 +205,13 @@ def test_a_model_of_other_classes_is_refused(here, official, capsys):
     assert f"protocol {LINF} is of cifar10 and its 10 classes, and benchnets:seven answers with 7." in line
 
 
+def test_another_number_of_images_is_refused(here, official, monkeypatch, capsys):
+    entry = PROTOCOLS[LINF]
+    monkeypatch.setitem(PROTOCOLS, LINF, replace(entry, facts=replace(entry.facts, n=9_999)))
+    line = refused(capsys, "evaluate", "benchnets:ten", "--protocol", LINF, "--data.root", str(official))
+    assert f"protocol {LINF} has 9,999 images, and cifar10 has 10,000 here." in line
+
+
 def test_a_protocol_runs_on_all_images_and_says_so(here, official, capsys):
     words = [
         "evaluate",
@@ -358,7 +365,8 @@ def imagenet(tmp_path_factory):
     """A folder like that of ImageNet's validation images: those of the list, and one other of each class."""
     root = tmp_path_factory.mktemp("imagenet")
     wnids = imagenet_wnids()
-    Image.new("RGB", (300, 280), (90, 30, 200)).save(root / "one.JPEG", "JPEG")
+    pixels = np.random.default_rng(0).integers(0, 256, (280, 300, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(root / "one.JPEG", "JPEG")
     for wnid in wnids:
         (root / "val" / wnid).mkdir(parents=True)
     listed = read_imagenet_list()
