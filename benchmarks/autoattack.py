@@ -27,6 +27,7 @@ from counterpart.attacks.auto_attack import finish, suite
 from counterpart.attacks.official import NORMS
 from counterpart.batch import Batch
 from counterpart.budget import Linf
+from counterpart.contracts import NamedAttack
 from counterpart.data.image_sets import ImageSet, balanced_subset
 from counterpart.errors import UserError
 from counterpart.evaluation import accuracy
@@ -34,7 +35,6 @@ from counterpart.evaluation.accuracy import logits_of, read_batch
 from counterpart.evaluation.ledger import Ledger
 from counterpart.jobs.targets import open_targets
 from counterpart.models.inference import InferenceView
-from counterpart.protocols import NamedAttack
 from counterpart.records import Record
 from counterpart.seeding import Keys
 

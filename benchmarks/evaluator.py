@@ -21,12 +21,12 @@ from timing import arguments, keep, problem, ratio, seconds
 from counterpart import devices
 from counterpart.attacks import apgd
 from counterpart.budget import Linf
+from counterpart.contracts import NamedAttack
 from counterpart.data.image_sets import ImageSet
 from counterpart.evaluation import accuracy
 from counterpart.evaluation.ledger import Ledger
 from counterpart.models import create
 from counterpart.models.inference import InferenceView
-from counterpart.protocols import NamedAttack
 from counterpart.records import Record
 from counterpart.seeding import Keys, seeded
 

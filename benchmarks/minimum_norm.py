@@ -25,10 +25,10 @@ from counterpart.attacks.decoupled_direction_norm import ddn
 from counterpart.attacks.deepfool import deepfool
 from counterpart.attacks.fast_minimum_norm import fmn
 from counterpart.budget import NORMS
+from counterpart.contracts import Attacked
 from counterpart.errors import UserError
 from counterpart.models import create
 from counterpart.models.inference import InferenceView
-from counterpart.protocols import Attacked
 from counterpart.records import Record
 from counterpart.seeding import Keys, seeded
 

@@ -21,12 +21,12 @@ from counterpart import devices
 from counterpart.attacks import official
 from counterpart.attacks.auto_attack import finish, suite
 from counterpart.budget import Linf
+from counterpart.contracts import Classifier, NamedAttack
 from counterpart.data.image_sets import ImageSet, balanced_subset, content_fingerprint
 from counterpart.evaluation import accuracy
 from counterpart.evaluation.ledger import Ledger, weights_hash
 from counterpart.models.inference import InferenceView
 from counterpart.models.published import load_published
-from counterpart.protocols import Classifier, NamedAttack
 from counterpart.records import Record
 from counterpart.statistics import wilson
 

@@ -22,11 +22,11 @@ from torch import nn
 from counterpart import devices
 from counterpart.batch import Batch
 from counterpart.budget import Linf
+from counterpart.contracts import Objective
 from counterpart.importance import rules
 from counterpart.models import create
 from counterpart.models.inference import InferenceView
 from counterpart.objectives import adversarial, mart, trades
-from counterpart.protocols import Objective
 from counterpart.records import Record
 from counterpart.seeding import Keys, seeded
 from counterpart.training.step import LoopOptions, Phase, train_step

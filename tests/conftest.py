@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from counterpart.protocols import Probe
+from counterpart.contracts import Probe
 from counterpart.seeding import Keys
 
 torch.set_num_threads(1)  # tiny tensors: one thread is far faster than many

@@ -27,7 +27,7 @@ ROWS = [
         "renamed_settings",
     },
     {"batch", "budget", "rundir", "progress"},
-    {"pictures", "protocols"},
+    {"pictures", "contracts"},
     {"losses", "models", "data", "report"},
     {"attacks", "saliency"},
     {"importance"},

@@ -14,6 +14,7 @@ from counterpart.budget import L2, Linf
 from counterpart.build.attacks import Victim, _name_attack
 from counterpart.catalogue import CONTROLS, MASK_RULES
 from counterpart.config import plain, resolve
+from counterpart.contracts import PartOutput, Probe
 from counterpart.data.image_sets import ImageSet
 from counterpart.data.parts import Parts
 from counterpart.errors import UserError
@@ -23,7 +24,6 @@ from counterpart.losses.classification import margin
 from counterpart.losses.segmentation import PART_LOSSES
 from counterpart.models import create
 from counterpart.objectives.standard import cross_entropy_loss
-from counterpart.protocols import PartOutput, Probe
 from counterpart.recipes import load
 from counterpart.seeding import Keys
 

@@ -13,8 +13,9 @@ NAMES = {
     "audit", "evaluate", "explain", "load", "predict", "train", "where",
     "Attacked", "Batch", "Config", "ImageClassifier", "InferenceView", "Keys", "L0", "L1", "L2", "Linf", "Objective",
     "Patch", "Probe", "__version__", "apgd", "as_classifier", "auto_attack", "carlini_wagner", "ddn", "deepfool", "fab",
-    "fgsm", "fmn", "layer_map", "mart_loss", "masked_budget", "minimum_margin", "patch", "pgd", "random_search", "rays",
-    "sparse_pgd", "square", "straight_through", "trades_loss", "transfer", "worst_case", "write_report",
+    "fgsm", "fmn", "layer_map", "mart_loss", "masked_budget", "minimum_margin", "patch", "pgd", "published_models",
+    "random_search", "rays", "sparse_pgd", "square", "straight_through", "trades_loss", "transfer", "worst_case",
+    "write_report",
 }  # fmt: skip
 
 

@@ -34,20 +34,21 @@ if TYPE_CHECKING:
     )
     from .batch import Batch
     from .budget import L0, L1, L2, Linf, Patch
+    from .catalogue.published import published_models
     from .config import Config
+    from .contracts import Attacked, Objective, Probe
     from .importance.masked_budget import masked_budget
     from .losses.adversarial import mart_loss, trades_loss
     from .models.adapters import as_classifier
     from .models.inference import InferenceView
     from .models.normalize import ImageClassifier
     from .models.straight_through import straight_through
-    from .protocols import Attacked, Objective, Probe
     from .report import write_report
     from .saliency.cam import layer_map
     from .seeding import Keys
 else:
     _HOMES = {
-        "Attacked": "protocols",
+        "Attacked": "contracts",
         "Batch": "batch",
         "Config": "config",
         "ImageClassifier": "models.normalize",
@@ -57,14 +58,15 @@ else:
         "L1": "budget",
         "L2": "budget",
         "Linf": "budget",
-        "Objective": "protocols",
+        "Objective": "contracts",
         "Patch": "budget",
-        "Probe": "protocols",
+        "Probe": "contracts",
         "audit": "api.evaluation",
         "evaluate": "api.evaluation",
         "explain": "api.explanation",
         "load": "api.training",
         "predict": "api.prediction",
+        "published_models": "catalogue.published",
         "train": "api.training",
         "where": "api.where",
         "as_classifier": "models.adapters",
@@ -133,6 +135,7 @@ __all__ = [
     "patch",
     "pgd",
     "predict",
+    "published_models",
     "random_search",
     "rays",
     "sparse_pgd",

@@ -37,6 +37,7 @@ YOUNGER = {
     "model.encoder_init": None,
     "attack.eps_warmup": 0.0,
     "evaluate.on": None,
+    "evaluate.protocol": None,
     "optimizer.name": "sgd",
     "optimizer.encoder_scale": 1.0,
     "optimizer.warmup_steps": 0,

@@ -9,8 +9,8 @@ from torch import nn
 from counterpart.attacks import apgd, auto_attack, fab, square, worst_case
 from counterpart.attacks.auto_attack import VERSIONS, suite
 from counterpart.budget import L1, L2, Linf
+from counterpart.contracts import NamedAttack
 from counterpart.losses.classification import dlr, margin
-from counterpart.protocols import NamedAttack
 from counterpart.seeding import Keys, seeded
 
 MODULE = sys.modules["counterpart.attacks.auto_attack"]  # the package has a function of that name

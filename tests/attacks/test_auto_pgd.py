@@ -3,8 +3,8 @@ import torch
 
 from counterpart.attacks.auto_pgd import apgd, checkpoints
 from counterpart.budget import L1, L2, Linf
+from counterpart.contracts import Probe
 from counterpart.losses.classification import cross_entropy, dlr, likely_class, margin
-from counterpart.protocols import Probe
 
 
 def test_checkpoints_are_the_published_ones():

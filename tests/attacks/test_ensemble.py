@@ -3,7 +3,7 @@ import torch
 
 from counterpart.attacks.ensemble import worst_case
 from counterpart.budget import Linf
-from counterpart.protocols import Attacked, NamedAttack, Probe
+from counterpart.contracts import Attacked, NamedAttack, Probe
 from counterpart.seeding import Keys
 
 IMAGES = torch.linspace(0.05, 0.45, 6).view(6, 1, 1, 1).expand(6, 1, 2, 2).clone()

@@ -11,11 +11,11 @@ import counterpart as cp
 from counterpart.attacks import pgd as inner_pgd
 from counterpart.attacks.front_door import front_door
 from counterpart.catalogue.attacks import ATTACKS
+from counterpart.contracts import Attacked, NamedAttack
 from counterpart.errors import NotFinite
 from counterpart.losses.classification import kl_divergence, margin
 from counterpart.models.adapters import as_classifier
 from counterpart.models.modes import eval_mode
-from counterpart.protocols import Attacked, NamedAttack
 
 EXPORTED = [
     name for name in cp.__all__ if name != "__version__" and cp._HOMES.get(name, "attacks") == "attacks"

@@ -8,8 +8,8 @@ from torch import nn
 
 from counterpart.attacks.on_parts import STRATEGIES, Guides, single_staged, sorted_guides, two_staged
 from counterpart.budget import Linf
+from counterpart.contracts import PartModel, PartOutput, Probe
 from counterpart.part_maps import predicted_parts
-from counterpart.protocols import PartModel, PartOutput, Probe
 from counterpart.seeding import Keys
 
 EPS = 0.1

@@ -5,7 +5,7 @@ import torch
 from counterpart.attacks.projected_gradient import pgd
 from counterpart.attacks.transfer import transfer
 from counterpart.budget import L2, Linf
-from counterpart.protocols import Probe
+from counterpart.contracts import Probe
 
 
 def never(images):

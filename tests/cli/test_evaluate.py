@@ -3,8 +3,12 @@
 import json
 
 import pytest
+import torch
 
 from counterpart.cli import main
+from counterpart.config import EvaluateSettings
+from counterpart.contracts import Attacked, NamedAttack
+from counterpart.jobs.keeping import asks_for_autoattack
 from counterpart.rundir import RunDir
 
 CODE = """
@@ -125,13 +129,60 @@ def test_the_official_engine_is_named(judged):
 
 def test_autoattack_gets_robustbench_s_field(judged):
     """A radius under which every image falls at once, so that Square has nothing to ask."""
-    made, _, result = judged("--attacks", "autoattack", "--n", "10", "--eps", "0.5")
+    made, _, result = judged("--attacks", "autoattack", "--eps", "0.5")
     assert list(made) == [
         "accuracy/clean", "accuracy/apgd-ce", "accuracy/apgd-t", "accuracy/fab-t", "accuracy/square",
         "accuracy/worst case",
     ]  # fmt: skip
     assert result["autoattack_acc"] == f"{100 * made['accuracy/worst case'].value:.2f}"
     assert result["dataset"] == "digits"
+
+
+@pytest.mark.parametrize(
+    ("words", "filled"),
+    [
+        (["--attacks", "[{attack: autoattack, version: standard}]"], True),  # as it is by default
+        (["--attacks", "autoattack", "--batch-size", "100", "--save-images", "false", "--norm", "l2"], True),
+        (["--attacks", "autoattack", "--n", "400"], True),  # all images
+        (["--attacks", "autoattack", "--n", "399"], False),
+        (["--attacks", "pgd,autoattack"], False),
+        (["--attacks", "autoattack,square"], False),
+        (["--attacks", "autoattack-plus"], False),
+        (["--attacks", "[{attack: autoattack, version: rand}]"], False),
+        (["--attacks", "apgd,fab,square"], False),
+        (["--attacks", "none"], False),
+        (["--attacks", "autoattack", "--precision", "bf16"], False),
+        (["--attacks", "autoattack", "--individual"], False),
+        (["--attacks", "autoattack", "--on", "fog:1"], False),
+        (["--attacks", "autoattack", "--eps", "0.4,0.5"], False),
+    ],
+)
+def test_robustbench_s_field_is_of_standard_autoattack_alone(judged, monkeypatch, words, filled):
+    """What runs is left out, which decides nothing here."""
+    from counterpart.build import attacks
+    from counterpart.jobs import case
+
+    def nothing(model, images, labels, *, budget, keys, start=None, **options):
+        zeros = torch.zeros(len(images), dtype=torch.int64)
+        return Attacked(images, zeros, zeros)
+
+    monkeypatch.setattr(
+        attacks, "_build_suite", lambda *_: [NamedAttack("standing in", nothing, "standing in")]
+    )
+    monkeypatch.setattr(
+        attacks, "_build_attack", lambda asked, _: NamedAttack(asked.attack, nothing, asked.attack)
+    )
+    monkeypatch.setattr(case, "finish", lambda *_: [])
+    *_, result = judged(*(["--eps", "0.5"] if "--eps" not in words else []), *words)
+    assert (result["autoattack_acc"] is not None) == filled
+    assert result["clean_acc"] is not None
+
+
+def test_a_mask_aware_attack_is_not_standard():
+    wanted = EvaluateSettings(attacks="autoattack")
+    assert asks_for_autoattack(wanted)
+    assert not asks_for_autoattack(wanted.model_copy(update={"eps_low": 0.01}))
+    assert not asks_for_autoattack(EvaluateSettings())
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ from torch import nn
 
 from counterpart.attacks import pgd
 from counterpart.budget import L2, Linf
+from counterpart.contracts import Attacked, NamedAttack
 from counterpart.data.image_sets import ImageSet
 from counterpart.errors import UserError
 from counterpart.evaluation import summaries
 from counterpart.evaluation.accuracy import Procedure, chunks_of, evaluate, judge, predictions, quick
 from counterpart.evaluation.ledger import Ledger, weights_hash
 from counterpart.evaluation.summaries import metrics
-from counterpart.protocols import Attacked, NamedAttack
 from counterpart.statistics import wilson
 
 CPU = torch.device("cpu")

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from counterpart.batch import Batch
+from counterpart.contracts import NamedAttack
 from counterpart.evaluation.ledger import LedgerRow
 from counterpart.evaluation.model_checks import INPUTS, classifier_doubts, model_doubts, result_doubts
 from counterpart.models.inference import InferenceView
 from counterpart.models.straight_through import straight_through
-from counterpart.protocols import NamedAttack
 
 
 def small_network():

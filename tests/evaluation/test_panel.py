@@ -9,12 +9,12 @@ from safetensors import safe_open
 from torch import nn
 
 from counterpart.budget import Linf
+from counterpart.contracts import Attacked, NamedAttack, PartOutput, Probe
 from counterpart.data.image_sets import ImageSet
 from counterpart.data.parts import Parts
 from counterpart.evaluation.ledger import LedgerRow
 from counterpart.evaluation.panel import PanelAttack, PanelRule, draw_pictures
 from counterpart.importance.rules import constant
-from counterpart.protocols import Attacked, NamedAttack, PartOutput, Probe
 
 EPS = 0.1
 

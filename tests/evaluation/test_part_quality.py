@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from counterpart.budget import Linf
+from counterpart.contracts import Attacked, NamedAttack, PartModel, PartOutput
 from counterpart.data.image_sets import ImageSet
 from counterpart.data.parts import Parts
 from counterpart.errors import UserError
@@ -18,7 +19,6 @@ from counterpart.evaluation.part_quality import (
     part_metrics,
     refuse_without_parts,
 )
-from counterpart.protocols import Attacked, NamedAttack, PartModel, PartOutput
 
 PARTS = {"cat": {"head": 1}, "dog": {"tail": 2}}
 CALLED = ("background", "cat head", "dog tail")

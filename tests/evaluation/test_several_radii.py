@@ -12,6 +12,7 @@ from torch import nn
 from counterpart.attacks import ddn, deepfool, fmn, pgd
 from counterpart.attacks.fast_adaptive_boundary import fab
 from counterpart.budget import L2, Linf
+from counterpart.contracts import Attacked, NamedAttack
 from counterpart.data.image_sets import ImageSet
 from counterpart.errors import UserError
 from counterpart.evaluation import summaries
@@ -21,7 +22,6 @@ from counterpart.evaluation.memory_ledger import MemoryLedger
 from counterpart.evaluation.model_checks import result_doubts
 from counterpart.evaluation.summaries import median_distances, metrics, rows_at
 from counterpart.evaluation.verify import verify
-from counterpart.protocols import Attacked, NamedAttack
 
 CPU = torch.device("cpu")
 RADII = (4 / 255, 12 / 255, 25 / 255)

@@ -13,13 +13,13 @@ from torch import nn
 
 from counterpart.attacks import pgd
 from counterpart.budget import L1, L2, Linf
+from counterpart.contracts import NamedAttack
 from counterpart.data.image_sets import ImageSet
 from counterpart.data.transforms import as_floats
 from counterpart.errors import UserError
 from counterpart.evaluation.accuracy import Procedure, evaluate
 from counterpart.evaluation.ledger import Ledger, Unit
 from counterpart.evaluation.verify import to_eight_bits, verify
-from counterpart.protocols import NamedAttack
 from counterpart.seeding import Keys
 
 CPU = torch.device("cpu")

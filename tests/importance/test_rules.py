@@ -8,13 +8,13 @@ from counterpart.batch import Batch
 from counterpart.budget import L2, Linf
 from counterpart.catalogue import CONTROLS as CONTROL_ENTRIES
 from counterpart.catalogue import MASK_RULES
+from counterpart.contracts import Probe
 from counterpart.data.image_sets import ImageSet
 from counterpart.data.loaders import batches, epoch_order
 from counterpart.data.transforms import Augmentation
 from counterpart.importance import store
 from counterpart.importance.masks import Mask
 from counterpart.importance.rules import MapSource, Quantile, Standardised, constant, draw_budget, explain
-from counterpart.protocols import Probe
 from counterpart.seeding import Keys
 
 EPS, LOW = 8 / 255, 7 / 255

@@ -115,7 +115,10 @@ def test_names_and_sets():
     [
         (["--frost", "nowhere"], r"nowhere/frost1\.png is missing: frost needs frost1\.png to frost5\.jpg"),
         (["--names", "frost"], "no corruption is left to evaluate: frost, there are no frost textures"),
-        (["--source", "."], "holds the CIFAR test set at 3x32x32: digits is the test split at 1x16x16"),
+        (
+            ["--source", "."],
+            "holds the test set of CIFAR at 3x32x32, or of ImageNet: digits is the test split at 1x16x16",
+        ),
         (["--published", "--evaluate.split", "validation"], "published is of the test images"),
         (["--severity", "1"], "Did you mean '--severities'"),
         (["--steps", "1"], "unknown setting --steps"),

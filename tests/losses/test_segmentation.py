@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from counterpart.batch import Batch
+from counterpart.contracts import PartOutput
 from counterpart.losses.segmentation import PART_LOSSES, centroid, segmentation
-from counterpart.protocols import PartOutput
 
 CLASSES = torch.tensor([0, 0, 1, 1])
 

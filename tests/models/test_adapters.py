@@ -11,10 +11,10 @@ from torch import nn
 from counterpart import Linf, pgd
 from counterpart.attacks import pgd as inner_pgd
 from counterpart.attacks.front_door import front_door
+from counterpart.contracts import Attacked
 from counterpart.models import create
 from counterpart.models.adapters import Adapted, as_classifier, bounds
 from counterpart.models.inference import InferenceView
-from counterpart.protocols import Attacked
 from counterpart.seeding import Keys
 
 

@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from counterpart.attacks.on_parts import single_staged
 from counterpart.budget import Linf
 from counterpart.catalogue import MODELS
+from counterpart.contracts import PartModel, PartOutput
 from counterpart.errors import UserError
 from counterpart.losses.segmentation import part_cross_entropy
 from counterpart.models import create
@@ -16,7 +17,6 @@ from counterpart.models.hub import load_weights
 from counterpart.models.inference import InferenceView
 from counterpart.models.normalize import ImageClassifier
 from counterpart.models.sizes import size_of
-from counterpart.protocols import PartModel, PartOutput
 from counterpart.seeding import Keys, seeded
 
 PART_CLASSES = [0, 0, 1, 2, 2, 2]

@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from counterpart import devices
+from counterpart.contracts import Probe
 from counterpart.models import create
 from counterpart.models.inference import InferenceView
 from counterpart.models.normalize import ImageClassifier
-from counterpart.protocols import Probe
 from counterpart.seeding import seeded
 
 # name, options, side of the images, batch norms, of them foldable, closed-form head

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from counterpart.contracts import PartModel
 from counterpart.models import create
 from counterpart.models.inference import InferenceView
 from counterpart.models.merged import Merged, merged
-from counterpart.protocols import PartModel
 
 GROUPS = [[1, 3], [0], [2, 4, 5]]
 

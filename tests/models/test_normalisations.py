@@ -1,9 +1,10 @@
 import pytest
 import torch
 
+from counterpart.catalogue import published_models
 from counterpart.errors import UserError
 from counterpart.models import create
-from counterpart.models.normalisations import NORMALISATIONS, ROBUSTBENCH
+from counterpart.models.normalisations import NORMALISATIONS, normalisation_of
 from counterpart.models.published import load_published
 
 
@@ -18,12 +19,32 @@ def values(model):
     return model.mean.flatten().tolist(), model.std.flatten().tolist()
 
 
-@pytest.mark.parametrize(("stem", "classes"), ROBUSTBENCH)
+# Names and numbers of classes that decide how a file is normalised, for the networks of images of 32 pixels.
+STEMS = {
+    (row.name, row.classes): row
+    for row in published_models()
+    if row.classes < 1000 and row.network and normalisation_of(row) is not None
+}
+
+
+def test_a_name_and_a_number_of_classes_mean_one_normalisation():
+    for row in published_models():
+        if row.classes < 1000 and normalisation_of(row) is not None:
+            assert normalisation_of(row) == normalisation_of(STEMS[row.name, row.classes]), row.name
+    assert normalisation_of(STEMS["Rony2019Decoupling", 10]) == ((0.491, 0.482, 0.447), (0.247, 0.243, 0.262))
+    assert normalisation_of(STEMS["Chen2020Efficient", 100])[1] == (0.2675, 0.2565, 0.2761)
+    assert normalisation_of(STEMS["Hendrycks2019Using", 10]) == ((0.5,), (0.5,))
+    assert normalisation_of(STEMS["Carmon2019Unlabeled", 10]) == ((0.0,), (1.0,))
+
+
+@pytest.mark.parametrize(("stem", "classes"), STEMS)
 def test_robustbenchs_files_are_normalised_as_it_does(tmp_path, stem, classes):
-    architecture = "preact-resnet18-fast" if stem == "Wong2020Fast" else "wrn-10-1"
-    name = "preact-resnet18" if stem == "Wong2020Fast" else "wrn-10-1"
+    architecture = (
+        "preact-resnet18-fast" if STEMS[stem, classes].network == "preact-resnet18-fast" else "wrn-10-1"
+    )
+    name = "preact-resnet18" if architecture != "wrn-10-1" else "wrn-10-1"
     model, notes = load_published(architecture, file_of(tmp_path, name, classes, stem=stem))
-    mean, std = ROBUSTBENCH[stem, classes]
+    mean, std = normalisation_of(STEMS[stem, classes])
     assert values(model)[0] == pytest.approx(mean if len(mean) == 3 else mean * 3)
     assert values(model)[1] == pytest.approx(std if len(std) == 3 else std * 3)
     assert f"as RobustBench does for {stem}" in notes[-1]

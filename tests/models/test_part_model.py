@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from counterpart.contracts import PartModel, PartOutput
 from counterpart.errors import UserError
 from counterpart.models import create
 from counterpart.models.hub import load_weights, start_from
@@ -12,7 +13,6 @@ from counterpart.models.inference import InferenceView
 from counterpart.models.part_heads import BoundingBox, Downsampled
 from counterpart.models.part_model import PartClassifier, produces
 from counterpart.models.segmenters import DECODERS, Segmenter, statistics
-from counterpart.protocols import PartModel, PartOutput
 from counterpart.seeding import seeded
 
 # How many parts each class has: Part-ImageNet's eleven, Cityscapes' two, PASCAL-Part's five.

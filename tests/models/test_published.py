@@ -249,7 +249,7 @@ def test_files_that_only_their_name_explains(tmp_path):
             load_published("preact-resnet18", file)
         load_published("preact-resnet18-fast", file)
     for stem in ("Ding2020MMA", "Pang2020Boosting"):
-        with pytest.raises(UserError, match="which no network here does"):
+        with pytest.raises(UserError, match="which no network here is"):
             load_published("wrn-16-2", saved(tmp_path, wide(), f"{stem}.pt"))
 
 

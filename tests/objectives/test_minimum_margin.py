@@ -9,9 +9,9 @@ import torch
 
 from counterpart.batch import Batch
 from counterpart.budget import Linf
+from counterpart.contracts import Probe
 from counterpart.importance import rules
 from counterpart.objectives import adversarial, crafting, trades
-from counterpart.protocols import Probe
 from counterpart.seeding import Keys
 
 CLASSES, SHAPE, COUNT = 5, (2, 4, 4), 12

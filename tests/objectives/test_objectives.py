@@ -8,11 +8,11 @@ import torch
 from counterpart.attacks import pgd
 from counterpart.batch import Batch
 from counterpart.budget import Linf
+from counterpart.contracts import Perturbed
 from counterpart.importance import controls, rules
 from counterpart.models import create
 from counterpart.models.inference import InferenceView
 from counterpart.objectives import adversarial, standard
-from counterpart.protocols import Perturbed
 from counterpart.seeding import Keys, seeded
 
 EPS, LOW = 8 / 255, 4 / 255

@@ -7,10 +7,10 @@ from torch.nn import functional as F
 
 from counterpart.batch import Batch
 from counterpart.budget import Linf
+from counterpart.contracts import Loss, Objective, PartModel, PartOutput, Perturbed
 from counterpart.importance import rules
 from counterpart.losses.segmentation import segmentation
 from counterpart.objectives import adversarial, standard, trades, with_parts
-from counterpart.protocols import Loss, Objective, PartModel, PartOutput, Perturbed
 
 FULL = Linf(0.1)
 CONSTANT = rules.constant

@@ -9,13 +9,13 @@ from torch.nn import functional as F
 
 from counterpart.batch import Batch
 from counterpart.budget import Linf
+from counterpart.contracts import Perturbed
 from counterpart.importance import rules
 from counterpart.models import create
 from counterpart.models.inference import InferenceView
 from counterpart.objectives import mart, standard, trades
 from counterpart.objectives.mart import loss_of_mart
 from counterpart.objectives.trades import loss_of_trades
-from counterpart.protocols import Perturbed
 from counterpart.seeding import Keys, seeded
 
 EPS = 8 / 255

@@ -392,6 +392,11 @@ def test_doubts_and_the_way_of_searching_are_told(make_run, records):
     text = Page(write_report([other.path])).text
     assert "by the published AutoAttack" in text
     assert "each on what the earlier ones left" not in text
+    followed = make_run("followed")
+    followed.add(
+        records.metrics("AT", {"clean": 0.8, "worst case": 0.5}, protocol="robustbench-cifar10-linf")
+    )
+    assert ", protocol robustbench-cifar10-linf" in Page(write_report([followed.path])).text
 
 
 def test_doubts_stand_at_the_head_of_the_page(make_run, records):

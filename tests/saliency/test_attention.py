@@ -6,10 +6,10 @@ from timm.models import VisionTransformer, VisionTransformerRelPos
 
 from counterpart.batch import Batch
 from counterpart.budget import Linf
+from counterpart.contracts import Attended, Attention, Probe
 from counterpart.importance import rules, store
 from counterpart.models.inference import InferenceView
 from counterpart.models.normalize import ImageClassifier
-from counterpart.protocols import Attended, Attention, Probe
 from counterpart.saliency import ATTENTION_MAPS, layer_map, probe_map, score_weights
 from counterpart.saliency.attention import attention_gradient, attention_rollout
 from counterpart.seeding import Keys, seeded

@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import nn
 
+from counterpart.contracts import Loss, Objective, Perturbed
 from counterpart.data.image_sets import ImageSet
 from counterpart.data.transforms import Augmentation
 from counterpart.errors import NotFinite, UserError
 from counterpart.models.inference import InferenceView
 from counterpart.objectives import standard
-from counterpart.protocols import Loss, Objective, Perturbed
 from counterpart.rundir import RunDir
 from counterpart.training import checkpoint, failures, loop, step
 from counterpart.training.loop import fit
@@ -276,7 +276,7 @@ from counterpart.importance.rules import constant
 from counterpart.models.inference import InferenceView
 from counterpart.models import create
 from counterpart.objectives import adversarial, standard, trades, with_parts
-from counterpart.protocols import PartOutput
+from counterpart.contracts import PartOutput
 from counterpart.training.step import Phase, LoopOptions, train_step
 from counterpart.training.optimizers import adamw, sgd
 from counterpart.losses.segmentation import segmentation

@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from counterpart import build
 from counterpart.batch import Batch
 from counterpart.config import resolve
+from counterpart.contracts import Loss, Objective, Perturbed
 from counterpart.errors import NotFinite
 from counterpart.models import create
 from counterpart.models.inference import InferenceView
 from counterpart.objectives import standard
-from counterpart.protocols import Loss, Objective, Perturbed
 from counterpart.seeding import seeded
 from counterpart.training.optimizers import sgd
 from counterpart.training.step import LoopOptions, Phase, train_step

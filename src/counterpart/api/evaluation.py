@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..catalogue import known_names
-from ..config import merge
+from ..config import merge, under_protocol
 from ..data.objects import is_data
 from ..errors import UserError
 from ..jobs import auditing, judging
@@ -26,10 +26,11 @@ def evaluate(
     model: Model,
     data: Any = None,
     *,
-    attacks: str | Sequence[str | Mapping[str, Any]] = "autoattack",
+    attacks: str | Sequence[str | Mapping[str, Any]] | None = None,
     eps: float | str | Sequence[float | str] | None = None,
     norm: str | Sequence[str] | None = None,
     n: int | None = None,
+    protocol: str | None = None,
     folder: str | Path | None = None,
     root: str | Path | None = None,
     mean: Sequence[float] | None = None,
@@ -50,7 +51,7 @@ def evaluate(
         data: (images, labels) as tensors or arrays, a torch or Hugging Face data set, a folder of images, or
             the name of a data set. By default these are the images that a run is judged on.
         attacks: the names of the attacks with commas between them, or a list such as
-            ["fgsm", {"attack": "pgd", "steps": 50}].
+            ["fgsm", {"attack": "pgd", "steps": 50}]. The default is "autoattack".
         eps: the radius of the budget, which is how far an attack may move an image, such as "8/255" or 0.5.
             Several rising radii, such as ["2/255", "4/255", "8/255"], give a curve of accuracy against
             radius. The default is the run's radius, or else 8/255.
@@ -58,6 +59,9 @@ def evaluate(
             else "linf". Several, such as ["linf", "l2"] with a radius for each, ask for the worst case per
             image over the union of their budgets.
         n: the number of images to evaluate, the same share of each class. The default is all images.
+        protocol: the protocol of a published benchmark, such as "robustbench-cifar10-linf". It fixes images, budget,
+            attacks and precision, and none of these may be given beside it; ``data``, or ``root``, is the folder that
+            holds the benchmark's data set.
         folder: the folder that keeps everything; a call with the same folder goes on where an earlier one
             stopped. By default nothing is written.
         root: the folder that holds the data set, where ``data`` is a name.
@@ -77,10 +81,12 @@ def evaluate(
     """
     asked = {
         "evaluate.attacks": attacks, "evaluate.eps": eps, "evaluate.norm": norm, "evaluate.n": n, "seed": seed,
-        "device": device,
+        "device": device, "evaluate.protocol": protocol,
     }  # fmt: skip
     settings = merge(nest({key: value for key, value in asked.items() if value is not None}), nest(changes))
-    if not isinstance(attacks, str | Sequence):
+    if attacks is None and protocol is None:
+        settings = merge({"evaluate": {"attacks": "autoattack"}}, settings)
+    if not isinstance(attacks, str | Sequence | None):
         raise UserError(f"attacks are names, or a list of them with options; got {type(attacks).__name__}.")
     with left_as_found(model):
         of_objects = {"folder": folder, "mean": mean, "std": std, "classes": classes, "name": name}
@@ -143,6 +149,9 @@ def target_of(
     model: Model, data: Any, settings: dict[str, Any], root: str | Path | None, of_objects: Mapping[str, Any]
 ) -> Target:
     """The model and the images to judge it on, which texts name as in a command, or which are objects."""
+    if (settings.get("evaluate") or {}).get("protocol") is not None:
+        data, root = None, _root_of_benchmark(data, root)
+        settings = dict(under_protocol(settings, "evaluate"))
     settings = merge(settings, _named_data(data, root))
     live = data if is_data(data) else None
     if not isinstance(model, nn.Module | str | Path):
@@ -174,6 +183,19 @@ def target_of(
     if len(targets) > 1:
         raise UserError(f"{model} holds {len(targets)} runs: name one of them.")
     return targets[0]
+
+
+def _root_of_benchmark(data: Any, root: str | Path | None) -> str | Path | None:
+    """The folder that holds a benchmark's data set: ``root``, or ``data`` in its place."""
+    if data is None:
+        return root
+    if root is None and not is_data(data) and Path(str(data)).expanduser().is_dir():
+        return str(data)
+    what = repr(data) if isinstance(data, str | Path) else f"an object of type {type(data).__name__}"
+    raise UserError(
+        f"data: a protocol reads the benchmark's own files; give the folder that holds them, as data or root. Got "
+        f"{what}."
+    )
 
 
 def _named_data(data: Any, root: str | Path | None) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from ..budget import Budget
+from ..contracts import Attack, Attacked, Classifier, NamedAttack, Probe
 from ..losses.classification import dlr, margin
-from ..protocols import Attack, Attacked, Classifier, NamedAttack, Probe
 from ..seeding import Keys
 from .auto_pgd import apgd
 from .ensemble import worst_case

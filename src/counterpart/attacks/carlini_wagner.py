@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ..budget import Budget
+from ..contracts import Attacked, Classifier, Probe
 from ..losses.classification import margin
-from ..protocols import Attacked, Classifier, Probe
 from ..seeding import Keys
 from .minimum_norm import search_of
 

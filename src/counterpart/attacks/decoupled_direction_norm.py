@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..budget import Budget
-from ..protocols import Attacked, Classifier, Probe
+from ..contracts import Attacked, Classifier, Probe
 from ..seeding import Keys
 from .minimum_norm import search_of, unit
 

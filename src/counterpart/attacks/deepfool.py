@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..budget import Budget
-from ..protocols import Attacked, Classifier, Probe
+from ..contracts import Attacked, Classifier, Probe
 from ..seeding import Keys
 from .minimum_norm import DUAL, nearest_plane, norm_of, search_of
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..budget import Budget
 from ..checks import check_labels, check_unit_range
-from ..protocols import Attacked, Classifier, NamedAttack, Probe
+from ..contracts import Attacked, Classifier, NamedAttack, Probe
 from ..seeding import Keys
 from .starts import images_of
 

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from ..budget import Budget
 from ..checks import check_labels, check_unit_range
+from ..contracts import Attacked, Classifier, Probe
 from ..losses.classification import margin
-from ..protocols import Attacked, Classifier, Probe
 from ..seeding import Keys
 from .minimum_norm import Met, nearest_plane, norm_of, nothing_met
 from .starts import aim, images_of, leaf_and_logits

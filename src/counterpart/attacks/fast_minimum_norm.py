@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ..budget import NORMS, Budget
+from ..contracts import Attacked, Classifier, Probe
 from ..losses.classification import margin
-from ..protocols import Attacked, Classifier, Probe
 from ..seeding import Keys
 from .minimum_norm import DUAL, Search, norm_of, search_of, unit
 

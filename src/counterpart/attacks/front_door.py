@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from ..checks import check_labels, class_indices
+from ..contracts import Attacked, Probe
 from ..errors import NotFinite, nearest
 from ..losses.classification import LOSSES, kl_divergence
 from ..models.adapters import find_logits, follow, type_of
 from ..models.modes import eval_mode
-from ..protocols import Attacked, Probe
 from ..seeding import Keys
 
 COUNTS = ("steps", "restarts", "queries", "draws", "eot", "targets")  # options that must be at least 1

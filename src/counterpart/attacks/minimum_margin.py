@@ -5,8 +5,8 @@ from functools import partial
 from torch import Tensor
 
 from ..budget import Budget
+from ..contracts import Attacked, Classifier, NamedAttack, Probe
 from ..losses.classification import margin
-from ..protocols import Attacked, Classifier, NamedAttack, Probe
 from ..seeding import Keys
 from .auto_pgd import apgd
 from .ensemble import worst_case

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ..budget import Budget
 from ..checks import check_labels, check_unit_range
+from ..contracts import Attacked, Classifier, Probe
 from ..losses.classification import margin
-from ..protocols import Attacked, Classifier, Probe
 from .starts import images_of, leaf_and_logits
 
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}

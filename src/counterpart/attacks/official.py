@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ..budget import Budget
+from ..contracts import Attacked, Classifier, NamedAttack, Probe
 from ..errors import UserError
-from ..protocols import Attacked, Classifier, NamedAttack, Probe
 from ..seeding import Keys, derive
 
 SUITES = {

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from ..budget import Budget
 from ..checks import check_labels, check_unit_range
+from ..contracts import Attacked, Classifier, PartModel, PartOutput, Probe, View
 from ..losses.classification import cross_entropy
 from ..losses.segmentation import part_cross_entropy
 from ..part_maps import part_counts
-from ..protocols import Attacked, Classifier, PartModel, PartOutput, Probe, View
 from ..seeding import Keys
 from .projected_gradient import Answer, climb, climb_from, pgd
 from .starts import images_of

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..budget import Budget, Patch
 from ..checks import check_labels, check_unit_range
+from ..contracts import Attacked, Classifier, Probe
 from ..losses.classification import AttackLoss, cross_entropy, margin
-from ..protocols import Attacked, Classifier, Probe
 from ..seeding import Keys
 from .auto_pgd import apgd
 from .projected_gradient import pgd

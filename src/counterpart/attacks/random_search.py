@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..budget import Budget
 from ..checks import check_labels, check_unit_range
-from ..protocols import Attacked, Classifier, Probe
+from ..contracts import Attacked, Classifier, Probe
 from ..seeding import Keys
 from .starts import ask, opening
 

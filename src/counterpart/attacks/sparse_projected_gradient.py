@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..budget import L0, Budget
 from ..checks import check_labels, check_unit_range
+from ..contracts import Attacked, Classifier, Probe
 from ..losses.classification import AttackLoss, cross_entropy
-from ..protocols import Attacked, Classifier, Probe
 from ..seeding import Keys
 from .starts import aim, images_of, leaf_and_logits
 

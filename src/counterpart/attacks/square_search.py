@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ..budget import RELATIVE_TOLERANCE, Ball, Budget, Linf
 from ..checks import check_labels, check_unit_range
+from ..contracts import Attacked, Classifier, Probe
 from ..losses.classification import margin
-from ..protocols import Attacked, Classifier, Probe
 from ..seeding import Keys
 from .starts import ask, opening
 

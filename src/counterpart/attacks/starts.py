@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from ..budget import Budget
+from ..contracts import Classifier, Probe
 from ..losses.classification import AttackLoss, kl_divergence, likely_class
-from ..protocols import Classifier, Probe
 
 
 def images_of(start: Tensor | Probe) -> Tensor:

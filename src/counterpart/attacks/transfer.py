@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..budget import Budget
-from ..protocols import Attack, Attacked, Classifier, Probe
+from ..contracts import Attack, Attacked, Classifier, Probe
 from ..seeding import Keys
 from .starts import images_of
 

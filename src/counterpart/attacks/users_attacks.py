@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..budget import Budget
 from ..catalogue import KINDS, Entry, load_users_object, refuse_signature
+from ..contracts import Attacked, Classifier, Probe
 from ..errors import UserError
-from ..protocols import Attacked, Classifier, Probe
 from ..seeding import Keys, derive, seeded_everywhere
 
 

@@ -1,6 +1,7 @@
 """The builders that make live objects from a configuration."""
 
 from .attacks import build_attacks as build_attacks
+from .benchmark import protocol_of as protocol_of
 from .data_and_model import build_model as build_model
 from .data_and_model import describe_model as describe_model
 from .data_and_model import list_part_classes as list_part_classes

@@ -14,10 +14,10 @@ from ..attacks.users_attacks import call_users_attack
 from ..catalogue import Entry, load_code, load_users_object, stated_facts
 from ..catalogue.attacks import AttackFacts
 from ..config import EvaluateSettings, EvaluationAttack, readable
+from ..contracts import Attacked, Classifier, NamedAttack, PartModel
 from ..data.image_sets import ImageSet
 from ..errors import UserError
 from ..losses.classification import LOSSES
-from ..protocols import Attacked, Classifier, NamedAttack, PartModel
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from ..data.users_data import load_users_data
 from ..errors import UserError
 from ..models import create
 from ..seeding import derive, seeded
+from .benchmark import keep_to_benchmark, prepare_for_benchmark, protocol_of
 
 
 def load_splits(
@@ -33,8 +34,12 @@ def load_splits(
     place of the data set that the configuration names. ``staying`` are the parts that a trained model knows of
     each class; without them ``data.parts_min_share`` chooses by the training images.
     """
-    data = config.data
+    data, protocol = config.data, protocol_of(config)
+    if protocol is not None:
+        options = prepare_for_benchmark(protocol, options)
     loaded = _load_named(config, options) if loaded is None else loaded
+    if protocol is not None:
+        loaded = keep_to_benchmark(protocol, loaded, config)
     if masks_for is not None and config.mask.files is not None:
         loaded = with_masks(loaded, config.mask.files, masks_for)
     train = loaded.train if data.limit is None else balanced_subset(loaded.train, data.limit, seed=0)

@@ -13,13 +13,13 @@ from .. import devices, distributed
 from ..budget import NORMS, Budget
 from ..catalogue import CONTROLS, METHODS
 from ..config import Config
+from ..contracts import Objective, Rule
 from ..data.transforms import Augment, Augmentation, ResizedCrop
 from ..errors import UserError
 from ..importance import rules
 from ..importance.users_rules import call_users_rule
 from ..losses.segmentation import PART_LOSSES, segmentation
 from ..objectives import standard, with_parts
-from ..protocols import Objective, Rule
 from ..training.eps_low import eps_low_after
 from ..training.loop import steps_of_epoch
 from ..training.optimizers import Schedule, adamw, schedule, sgd

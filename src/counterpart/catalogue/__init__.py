@@ -1,4 +1,4 @@
-"""Whatever has a name that a user may write, declared once: attacks, mask rules, maps, methods, data sets, networks.
+"""Whatever has a name that a user may write, declared once: attacks, masks, maps, methods, data, networks, protocols.
 
 Choices and ranges of settings, their help, hints, names in tables, and ``counterpart list`` are read from here. To add
 something, write its code and a row. The catalogue imports nothing heavy: the code of a row is imported when
@@ -30,6 +30,13 @@ from .masks import MaskFacts as MaskFacts
 from .methods import METHODS as METHODS
 from .models import MODELS as MODELS
 from .models import ModelFacts as ModelFacts
+from .protocols import MISSING_PROTOCOLS as MISSING_PROTOCOLS
+from .protocols import PREPARATIONS as PREPARATIONS
+from .protocols import PROTOCOLS as PROTOCOLS
+from .protocols import ProtocolFacts as ProtocolFacts
+from .published import PublishedModel as PublishedModel
+from .published import published_models as published_models
+from .published import rows_named as rows_named
 from .user_code import describe_source as describe_source
 from .user_code import load_users_object as load_users_object
 from .user_code import refuse_signature as refuse_signature

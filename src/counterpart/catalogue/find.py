@@ -16,6 +16,7 @@ from .entries import Entry, FactsT
 from .masks import CONTROLS, MAPS, MASK_RULES, MaskFacts
 from .methods import METHODS
 from .models import MODELS, NAMES, ModelFacts
+from .protocols import MISSING_PROTOCOLS, PROTOCOLS
 
 OBJECT = "object "
 """The beginning of the names of objects of a Python program, such as "object package.Class"."""
@@ -63,6 +64,7 @@ KINDS: dict[str, Kind] = {
     "models": Kind(
         "network", MODELS, NAMES, ModelFacts(), "(num_classes, in_channels, image_size, **options) -> torch.nn.Module"
     ),
+    "protocols": Kind("protocol", PROTOCOLS, (*PROTOCOLS,)),
 }  # fmt: skip
 
 
@@ -75,6 +77,8 @@ def find(kind: str, name: str) -> Entry[Any]:
     known = KINDS[kind]
     if name in known.entries:
         return known.entries[name]
+    if kind == "protocols" and name in MISSING_PROTOCOLS:
+        raise UserError(f"protocol {name} is not here: {MISSING_PROTOCOLS[name]}.")
     if known.open and name.startswith(OBJECT):
         return Entry(name, name, "catalogue.find:refuse_object", "an object of a Python program", known.facts)
     if known.open and is_users_code(name):

@@ -11,7 +11,7 @@ SETTINGS: Collection[str] = tuple(
     key
     for key in evaluate.SETTINGS
     if key not in ("evaluate.attacks", "evaluate.individual", "evaluate.engine", "evaluate.save_images")
-    and key != "evaluate.precision"
+    and key not in ("evaluate.precision", "evaluate.protocol")
 )
 SECTIONS = ("evaluate",)
 

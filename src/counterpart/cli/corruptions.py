@@ -11,7 +11,7 @@ from typing import Any
 from ..config import settings
 from . import evaluate
 
-_SHARED = ("evaluate.split", "evaluate.weights", "evaluate.n", "evaluate.batch_size")
+_SHARED = ("evaluate.protocol", "evaluate.split", "evaluate.weights", "evaluate.n", "evaluate.batch_size")
 SETTINGS: Collection[str] = (
     *(key for key, _ in settings() if key.startswith("corruptions.")),
     *(key for key in evaluate.SETTINGS if not key.startswith("evaluate.") or key in _SHARED),

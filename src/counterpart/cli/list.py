@@ -1,6 +1,6 @@
-"""List what has a name: attacks, mask rules, controls, maps, methods, data sets and networks, with their options.
+"""List what has a name: attacks, mask rules, controls, maps, methods, data sets, networks and protocols.
 
-counterpart list attacks; counterpart list masks. Names that installed packages add are listed as well.
+counterpart list attacks; counterpart list models --published. Names that installed packages add are listed as well.
 """
 
 import argparse
@@ -8,7 +8,17 @@ import textwrap
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from ..catalogue import KINDS, SUITES, Entry, Option, find, known_names
+from ..catalogue import (
+    KINDS,
+    MISSING_PROTOCOLS,
+    SUITES,
+    Entry,
+    Option,
+    PublishedModel,
+    find,
+    known_names,
+    published_models,
+)
 from ..config import readable
 from ..errors import UserError
 
@@ -16,7 +26,7 @@ SETTINGS: Collection[str] = ()
 
 TITLES = {
     "attacks": "Attacks", "masks": "Mask rules", "controls": "Controls of masks", "maps": "Maps", "methods": "Methods",
-    "data": "Data sets", "models": "Networks",
+    "data": "Data sets", "models": "Networks", "protocols": "Protocols of benchmarks",
 }  # fmt: skip
 
 
@@ -28,6 +38,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--markdown", action="store_true", help="Write all kinds as a page, which is docs/reference.md."
     )
+    parser.add_argument(
+        "--published",
+        action="store_true",
+        help="For models: list the models of RobustBench, each with the network that it is here.",
+    )
 
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
@@ -37,6 +52,11 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
         return 0
     if arguments.kind is None:
         raise UserError(f"counterpart list needs a kind: {', '.join(KINDS)}.")
+    if arguments.published:
+        if arguments.kind != "models":
+            raise UserError("--published is for counterpart list models.")
+        print("\n".join(_published_lines()))
+        return 0
     kind = KINDS[arguments.kind]
     for entry in _entries(arguments.kind):
         print("\n".join(_describe(entry)))
@@ -44,6 +64,10 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
         print("\nSuites, which are lists of these:")
         for name, rows in SUITES.items():
             print(_wrap(f"{name}: {_show_suite(rows)}", 2))
+    if arguments.kind == "protocols":
+        print("\nNot here:")
+        for name, reason in MISSING_PROTOCOLS.items():
+            print(_wrap(f"{name}: {reason}.", 2))
     if kind.open:
         print(f"\nYour own, as module:function: {kind.expects}")
     return 0
@@ -63,13 +87,47 @@ def reference_page() -> str:
             options = "; ".join(_describe_option(option) for option in entry.options)
             norms = getattr(entry.facts, "norms", None)
             what = _sentence(entry.sentence) + (f" Norms: {', '.join(norms)}." if norms else "")
+            source = getattr(entry.facts, "source", "")
+            what += f" Source: {source}." if source else ""
             lines.append(f"| `{entry.key}` | {_cell(what)} | {_cell(options)} |")
         if name == "attacks":
             lines += ["", "Suites, which are lists of attacks:", "", "| name | attacks |", "|---|---|"]
             lines += [f"| `{suite}` | {_cell(_show_suite(rows))} |" for suite, rows in SUITES.items()]
+        if name == "protocols":
+            missing = (f"`{key}`, {reason}" for key, reason in MISSING_PROTOCOLS.items())
+            lines += ["", f"Not here: {'; '.join(missing)}. docs/evaluation.md says what a protocol fixes."]
         if kind.open:
             lines += ["", f"Your own, as `module:function`: `{kind.expects}`."]
     return "\n".join(lines) + "\n"
+
+
+def _published_lines() -> list[str]:
+    """A line for each published model, under the protocol of its leaderboard."""
+    lines: list[str] = []
+    models = published_models()
+    title = ("NAME", "NETWORK HERE", "NORMALISATION", "PREPARATION", "FILE", "REFERENCE")
+    for protocol in dict.fromkeys(row.protocol for row in models):
+        rows = [row for row in models if row.protocol == protocol]
+        here = len([row for row in rows if row.network])
+        lines += ["", f"{protocol}: {here} of {len(rows)} models are here", ""]
+        cells = [title, *(_published_cells(row) for row in rows)]
+        widths = [max(len(line[column]) for line in cells) for column in range(len(title))]
+        lines += ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
+    example = "Rebuffi2021Fixing_70_16_cutmix_extra"
+    return [
+        *lines[1:],
+        "",
+        "If you have the file, under its name there:",
+        f"  counterpart evaluate {example}@{example}.pt --protocol robustbench-cifar10-linf --data.root DIR",
+    ]
+
+
+def _published_cells(row: PublishedModel) -> tuple[str, ...]:
+    network = row.network or f"not here: {row.missing}"
+    normalised = {"file": "in the file", "network": "in the network"}.get(
+        row.normalisation, row.normalisation
+    )
+    return row.name, network, normalised or "-", row.preparation or "-", row.kind, row.reference
 
 
 def _entries(kind: str) -> Iterator[Entry[Any]]:
@@ -85,6 +143,9 @@ def _describe(entry: Entry[Any]) -> list[str]:
     norms = getattr(entry.facts, "norms", None)
     if norms is not None:
         lines.append(f"    norms: {', '.join(norms)}")
+    source = getattr(entry.facts, "source", "")
+    if source:
+        lines.append(f"    source: {source}")
     return lines + [_wrap(_describe_option(option), 6) for option in entry.options]
 
 

@@ -11,7 +11,9 @@ from ..config import resolve, settings
 from ..errors import UserError
 from ..recipes import load
 
-SETTINGS: Collection[str] = tuple(key for key, _ in settings() if key != "model.normalisation")
+SETTINGS: Collection[str] = tuple(
+    key for key, _ in settings() if key not in ("model.normalisation", "evaluate.protocol")
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

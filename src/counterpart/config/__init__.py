@@ -27,6 +27,8 @@ from .evaluation import EvaluateSettings as EvaluateSettings
 from .evaluation import EvaluationAttack as EvaluationAttack
 from .mask import MaskSettings as MaskSettings
 from .model import ModelSettings
+from .protocols import departures
+from .protocols import under_protocol as under_protocol
 from .training import OptimizerSettings, TrainSettings
 from .values import Location, Section, setting
 
@@ -110,6 +112,19 @@ class Config(Section):
                     f"the pixels that matter less get the smaller radius{hint}"
                 )
             _radii_in_range(self.mask, self.attack.eps)
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_to_its_protocol(self) -> "Config":
+        name = self.evaluate.protocol
+        if name is None:
+            return self
+        sections = {"data": self.data, "evaluate": self.evaluate, "corruptions": self.corruptions}
+        if differing := departures(name, sections):
+            raise ValueError(
+                f"evaluate.protocol {name} fixes {', '.join(differing)}: leave them out, and give the protocol to the "
+                "command that evaluates"
+            )
         return self
 
     @model_validator(mode="after")

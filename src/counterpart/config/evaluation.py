@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, field_validator, model_validator
 
 from ..catalogue import ATTACKS, SUITES, is_users_code, known_names
 from ..catalogue.attacks import FREE_PIXELS, AttackFacts
@@ -16,6 +16,7 @@ from .corruptions import SETS
 from .values import (
     Norms,
     Number,
+    OfKind,
     Radii,
     Section,
     check_options,
@@ -80,9 +81,21 @@ def attacks_named(names: str) -> list[Mapping[str, object]]:
     return asked
 
 
+def _known_protocol(name: str | None) -> str | None:
+    if name is not None:
+        entry_of("protocols", name)
+    return name
+
+
 class EvaluateSettings(Section):
     """How to evaluate."""
 
+    protocol: Annotated[str | None, AfterValidator(_known_protocol), OfKind("protocols")] = setting(
+        "The protocol of a published benchmark, such as robustbench-cifar10-linf. It fixes the images and their "
+        "number, the budget, the attacks and the precision, and none of these may be given beside it. The command "
+        "counterpart list protocols says what each fixes.",
+        default=None,
+    )
     attacks: tuple[EvaluationAttack, ...] = setting(
         "The attacks, cheapest first: names with commas between them, such as pgd,autoattack; or a list with "
         "options, such as '[{attack: pgd, loss: margin, steps: 50, restarts: 5}]'; or your own code as "

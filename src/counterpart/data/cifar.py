@@ -336,6 +336,11 @@ def missing_cifar100_files(folder: Path) -> list[str]:
     return missing_files(folder, CIFAR100)
 
 
+def official_md5(official: PickledSet, name: str) -> str:
+    """The MD5 of an official file."""
+    return _official_checksums(official)[name]
+
+
 def _official_checksums(official: PickledSet) -> dict[str, str]:
     """MD5 of each official file."""
     source = _torchvision(official)

@@ -21,13 +21,13 @@ from .. import devices, distributed
 from ..batch import Batch
 from ..budget import Budget
 from ..checks import check_labels, check_unit_range
+from ..contracts import Attack, Classifier, NamedAttack
 from ..data.image_sets import ImageSet
 from ..data.loaders import batches
 from ..data.transforms import as_floats
 from ..errors import NotFinite, UserError
 from ..models.modes import eval_mode
 from ..progress import Bar, track
-from ..protocols import Attack, Classifier, NamedAttack
 from ..seeding import Keys
 from .ledger import Ledger, LedgerRow, Unit, weights_hash
 from .survivors import Standing, Turn, take_turns

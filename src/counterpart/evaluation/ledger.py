@@ -45,7 +45,7 @@ class LedgerRow:
         radii: the radius at which each of ``fooled`` succeeded, rising; empty where an evaluation has one
             radius.
         distances: a mapping from each attack that looks for the nearest adversarial image to the distance of
-            what it found; infinite where it found none. See ``protocols.Attacked``.
+            what it found; infinite where it found none. See ``contracts.Attacked``.
     """
 
     index: int

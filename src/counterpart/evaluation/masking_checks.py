@@ -19,7 +19,7 @@ from ..attacks.auto_pgd import apgd
 from ..attacks.projected_gradient import fgsm, pgd
 from ..attacks.random_search import random_search
 from ..attacks.square_search import square
-from ..protocols import Attack, NamedAttack
+from ..contracts import Attack, NamedAttack
 from .ledger import LedgerRow
 
 RADII = (0.25, 0.5, 1.0, 2.0, 4.0)

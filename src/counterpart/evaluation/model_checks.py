@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import Batch
+from ..contracts import Classifier, NamedAttack
 from ..data.image_sets import ImageSet
 from ..data.twins import count_twins
 from ..losses.classification import cross_entropy, dlr
 from ..models.adapters import bounds
-from ..protocols import Classifier, NamedAttack
 from ..statistics import wilson
 from .accuracy import logits_of
 from .ledger import LedgerRow

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from ..batch import Batch
 from ..budget import Budget, Linf
+from ..contracts import NamedAttack, PartModel, Rule, View
 from ..data.image_sets import ImageSet
 from ..data.parts import part_names
 from ..importance.rules import explain
 from ..part_maps import predicted_parts
 from ..pictures import Pictures
-from ..protocols import NamedAttack, PartModel, Rule, View
 from ..saliency import ATTENTION_MAPS
 from ..seeding import Keys
 from .accuracy import as_judged, read_batch

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from .. import distributed
 from ..attacks import pgd, single_staged
+from ..contracts import Classifier, NamedAttack, PartModel
 from ..data.image_sets import ImageSet
 from ..data.loaders import batches
 from ..data.parts import part_names
 from ..errors import UserError
 from ..part_maps import predicted_parts
-from ..protocols import Classifier, NamedAttack, PartModel
 from ..records import Record
 from ..seeding import Keys
 from ..statistics import NORMAL_QUANTILE

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..budget import Budget, Linf
+from ..contracts import Rule, View
 from ..data.image_sets import ImageSet
 from ..errors import UserError
 from ..importance.rules import Masked
-from ..protocols import Rule, View
 from ..rundir import write_atomically
 from ..seeding import Keys
 from .accuracy import BudgetOf, read_batch

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..contracts import NamedAttack
 from ..numerals import readable
-from ..protocols import NamedAttack
 from ..records import Record
 from ..rundir import write_atomically
 from ..statistics import wilson

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..contracts import NamedAttack
 from ..numerals import readable
-from ..protocols import NamedAttack
 from .ledger import CLEAN, Unit
 
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from .. import devices
 from ..batch import Batch
 from ..budget import Budget
+from ..contracts import NamedAttack
 from ..data.image_sets import ImageSet
 from ..losses.classification import margin
 from ..progress import track
-from ..protocols import NamedAttack
 from .accuracy import BudgetOf, Budgets, by_radius, logits_of, read_batch
 from .ledger import CLEAN, Ledger, Unit
 from .survivors import Standing, Turn, take_turns

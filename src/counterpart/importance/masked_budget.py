@@ -6,8 +6,8 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..budget import Linf
+from ..contracts import Probe
 from ..data.transforms import resize_maps
-from ..protocols import Probe
 from ..seeding import Keys
 from . import controls
 from .rules import Control, Masked, MaskRule, draw_budget

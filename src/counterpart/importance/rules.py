@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..budget import Budget, Linf
+from ..contracts import Probe
 from ..part_maps import predicted_parts
-from ..protocols import Probe
 from ..saliency import probe_map, score_weights
 from ..seeding import Keys
 from . import controls, masks

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..batch import Batch
-from ..protocols import View
+from ..contracts import View
 from .rules import explain
 
 

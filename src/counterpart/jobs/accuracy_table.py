@@ -33,6 +33,7 @@ def print_accuracies(run: RunDir, made: Sequence[Record]) -> None:
     budgets = zip(d["norm"].split(","), radii, strict=True)
     budget = d["norm"] if "radii" in d else " or ".join(f"{norm} {eps:.4g}" for norm, eps in budgets) + masked
     what = f"{d['method']}, {d['data']} {d['split']}, {budget}, n = {made[0].n}"
+    what += f", protocol {d['protocol']}" if "protocol" in d else ""
     title = f"{run.name}: {what}"
     if "radii" in d:
         table = _table_of_radii(title, d["radii"], made)

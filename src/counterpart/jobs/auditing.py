@@ -10,12 +10,12 @@ from rich.table import Table
 
 from .. import build, distributed
 from ..config import merge
+from ..contracts import NamedAttack
 from ..errors import UserError
 from ..evaluation import accuracy
 from ..evaluation.ledger import Ledger, LedgerRow
 from ..evaluation.masking_checks import Behaviour, audit
 from ..evaluation.memory_ledger import MemoryLedger
-from ..protocols import NamedAttack
 from ..records import Record, fingerprint
 from .case import Case, case_of
 from .notes import say

@@ -14,6 +14,7 @@ from ..batch import Batch
 from ..budget import Budget
 from ..build.attacks import Victim
 from ..config.corruptions import CorruptionsSettings
+from ..contracts import Classifier, NamedAttack
 from ..data.image_sets import SPLIT_SEED, ImageSet, balanced_subset, content_fingerprint
 from ..data.labels import parts_that_stay
 from ..data.mask_files import masks_fingerprint
@@ -25,7 +26,6 @@ from ..evaluation.ledger import Ledger, weights_hash
 from ..evaluation.memory_ledger import MemoryLedger
 from ..evaluation.radii import budgets_from, budgets_of_planes
 from ..models.inference import InferenceView
-from ..protocols import Classifier, NamedAttack
 from ..records import fingerprint
 from ..renamed_settings import in_first_words
 from ..seeding import Keys
@@ -152,6 +152,7 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
         **({} if (staying := parts_that_stay(images)) is None else {"parts": staying}),
         "images": fingerprint(images.index.tolist()),
         "n": len(images),
+        **({} if wanted.protocol is None else {"protocol": wanted.protocol}),
         "seed": config.seed,
         "individual": wanted.individual,
         "engine": wanted.engine,

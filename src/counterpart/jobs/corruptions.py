@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from .. import distributed
+from .. import build, distributed
 from ..batch import Batch
+from ..config import Config, under_protocol
 from ..data.corruptions import constants_for, corrupt, read_textures, unfit
 from ..data.corruptions.files import CorruptedFiles, open_files
+from ..data.corruptions.folders import CorruptedFolders, open_folders
 from ..data.image_sets import ImageSet, balanced_subset, content_fingerprint
 from ..data.transforms import as_floats
 from ..errors import UserError
@@ -28,6 +30,7 @@ from .judging import Judged
 from .seeds import aggregate
 from .targets import Target, claim, open_targets
 
+OfficialFiles = CorruptedFiles | CorruptedFolders
 PUBLISHED = "published protocol (PART, Table 4): severity 1 of the test images"
 
 
@@ -41,7 +44,8 @@ def evaluate_corruptions(text: str, changes: Mapping[str, Any]) -> list[Judged]:
         changes: nested settings that differ from the run's own, such as {"corruptions": {"severities": [1]}}.
     """
     distributed.start()
-    judged = [Judged(target.run, _judge(target)) for target in open_targets(text, changes)]
+    targets = open_targets(text, under_protocol(changes, "corruptions"))
+    judged = [Judged(target.run, _judge(target)) for target in targets]
     if len(judged) > 1 and distributed.is_main():
         seeds = [int(outcome.run.config()["seed"]) for outcome in judged]
         means = []
@@ -53,12 +57,13 @@ def evaluate_corruptions(text: str, changes: Mapping[str, Any]) -> list[Judged]:
 
 def _judge(target: Target) -> list[Record]:
     config, images = target.config, target.images
-    wanted = config.corruptions
+    wanted, protocol = config.corruptions, build.protocol_of(config)
+    followed = {} if protocol is None else {"protocol": protocol.key}
     if wanted.published and config.evaluate.split != "test":
         raise UserError("corruptions.published is of the test images: leave --evaluate.split out.")
     if config.evaluate.n is not None:
         images = balanced_subset(images, config.evaluate.n, seed=0)  # every run is judged on the same images
-    files = None if wanted.source is None else _files(wanted.source, images)
+    files = _files(config, images)
     textures = None if wanted.frost is None else read_textures(wanted.frost)
     left_out = _left_out(wanted.names, images, files, textures is not None)
     names = [name for name in wanted.names if name not in left_out]
@@ -72,6 +77,7 @@ def _judge(target: Target) -> list[Record]:
         "shape": images.shape,
         "images": fingerprint(images.index.tolist()),
         "n": len(images),
+        **followed,
         "seed": config.seed,
         "source": f"generated, {strengths} constants" if files is None else "official files",
         "batch_size": config.evaluate.batch_size,
@@ -89,8 +95,7 @@ def _judge(target: Target) -> list[Record]:
     def stamp(name: str) -> str:
         """A text that names what decides a count beside the identity: the textures, or the file."""
         if files is not None and name != CLEAN[0]:
-            status = (files.folder / f"{name}.npy").stat()
-            return f"{status.st_size} bytes of {status.st_mtime_ns}"
+            return files.stamp(name)
         return content_fingerprint(textures) if textures and name == "frost" else ""
 
     counts = corruption.count(
@@ -116,6 +121,7 @@ def _judge(target: Target) -> list[Record]:
         "corruptions_key": folder.name,
         "source": identity["source"],
         "published": wanted.published,
+        **followed,
         **{k: v for k, v in target.who.items() if k != "config"},
     }
     made = [
@@ -129,12 +135,29 @@ def _judge(target: Target) -> list[Record]:
     return made
 
 
-def _files(source: Path, images: ImageSet) -> CorruptedFiles:
+def _files(config: Config, images: ImageSet) -> OfficialFiles | None:
+    """The official files of corrupted images, if they are asked for; under a protocol they must be, and whole."""
+    wanted, protocol = config.corruptions, build.protocol_of(config)
+    if wanted.source is not None:
+        files = _open(wanted.source, images)
+        if protocol is not None and distributed.is_main():
+            files.check_official(images.name, wanted.names, wanted.wanted)
+        return files
+    if protocol is not None:
+        raise UserError(
+            f"protocol {protocol.key} is of the official files: name their folder with --corruptions.source DIR."
+        )
+    return None
+
+
+def _open(source: Path, images: ImageSet) -> OfficialFiles:
+    if images.name == "imagenet" and images.split == "test":
+        return open_folders(source, images)
     if images.shape != (3, 32, 32) or images.split != "test":
         shape = "x".join(map(str, images.shape))
         raise UserError(
-            f"corruptions.source holds the CIFAR test set at 3x32x32: {images.name} is the {images.split} split at "
-            f"{shape} here. Leave it out to corrupt these images."
+            f"corruptions.source holds the test set of CIFAR at 3x32x32, or of ImageNet: {images.name} is the "
+            f"{images.split} split at {shape} here. Leave it out to corrupt these images."
         )
     files = open_files(source)
     files.check_labels(images.labels, images.index)
@@ -142,11 +165,11 @@ def _files(source: Path, images: ImageSet) -> CorruptedFiles:
 
 
 def _left_out(
-    names: Sequence[str], images: ImageSet, files: CorruptedFiles | None, textures: bool
+    names: Sequence[str], images: ImageSet, files: OfficialFiles | None, textures: bool
 ) -> dict[str, str]:
     """The reason why a corruption cannot be evaluated, for each that cannot."""
     if files is not None:
-        return {name: f"{files.folder} has no {name}.npy" for name in names if not files.has(name)}
+        return {name: f"{files.folder} does not have it" for name in names if not files.has(name)}
     reasons = {name: unfit(name, images.shape[0], textures) for name in names}
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
@@ -163,7 +186,7 @@ def _corrupted(
     name: str,
     severity: int,
     *,
-    files: CorruptedFiles | None,
+    files: OfficialFiles | None,
     textures: Sequence[Tensor] | None,
     seed: int,
     constants: Any,
@@ -191,7 +214,7 @@ def _print(
     values = {record.name.removeprefix(PREFIX): record for record in made}
     clean, label = values["clean"], corruption.severities_text(severities)
     d = clean.details
-    shows = PUBLISHED if d["published"] else label
+    shows = d.get("protocol") or (PUBLISHED if d["published"] else label)
     title = f"{run}: accuracy in %, {d['data']} {d['split']}, n = {clean.n}, {d['source']}, {shows}"
     table = Table(title=title, title_justify="left")
     table.add_column("", no_wrap=True)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .. import build, devices, distributed
-from ..config import plain, readable
+from ..config import plain, readable, under_protocol
 from ..errors import UserError
 from ..evaluation import accuracy, part_quality, summaries
 from ..evaluation.accuracy import widest
@@ -60,7 +60,7 @@ def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
     """
     distributed.start()
     judged = []
-    for target in open_targets(text, changes):
+    for target in open_targets(text, under_protocol(changes, "evaluate")):
         judged.append(judge(target))
         if distributed.is_main():
             for member in judged[-1].members.values():
@@ -221,6 +221,7 @@ def _details(case: Case, doubts: Sequence[Doubt]) -> dict[str, Any]:
         **({} if wanted.eps_low is None else {"eps_low": wanted.eps_low}),
         "precision": wanted.precision,
         "engine": wanted.engine,
+        **({} if wanted.protocol is None else {"protocol": wanted.protocol}),
         "evaluation": case.key,
         **({} if case.view.form == "fast" else {"view": {"form": case.view.form, "reason": case.why}}),
         "doubts": {doubt.name: doubt.text for doubt in doubts},

@@ -9,15 +9,23 @@ from typing import Any
 from torch import Tensor
 
 from .. import build
+from ..catalogue import find
+from ..config import EvaluateSettings
+from ..contracts import Rule
 from ..evaluation import summaries
 from ..evaluation.ledger import LedgerRow
 from ..evaluation.panel import PanelAttack, PanelRule, draw_pictures
 from ..importance.rules import constant
-from ..protocols import Rule
 from ..records import Record
 from ..rundir import write_atomically
 from .accuracy_table import DISTANCE, accuracy_by_radius
 from .case import Case
+
+FEWEST_CLASSES = 4  # of a model on which standard AutoAttack is defined
+# Settings of an evaluation that leave standard AutoAttack what it is; of any other, the default alone does.
+CHOSEN = {
+    "protocol", "attacks", "norm", "eps", "n", "weights", "parts", "engine", "batch_size", "chunk_size", "save_images",
+}  # fmt: skip
 
 
 def keep(case: Case, rows: Sequence[LedgerRow], made: Sequence[Record]) -> None:
@@ -89,12 +97,7 @@ def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:
     """The result under RobustBench's field names (percentages as text), followed by fields of our own."""
     values = {r.name.removeprefix("accuracy/"): r for r in made if not r.name.startswith(DISTANCE)}
     target, wanted = case.target, case.target.config.evaluate
-    standard = [
-        spec
-        for spec in wanted.attacks
-        if spec.attack == "autoattack" and spec.options["version"] == "standard"
-    ]
-    exact = bool(standard) and wanted.precision == "float32" and target.classes >= 4
+    exact = _is_standard_autoattack(case)
     eps = case.eps * 255
     return {
         "name": target.run.name,
@@ -107,6 +110,7 @@ def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:
         "unreliable": bool(made[0].details["doubts"]),
         "counterpart": {
             "norm": case.norm,
+            **({} if wanted.protocol is None else {"protocol": wanted.protocol}),
             **({"curve": _curve(case, made)} if len(case.radii) > 1 else {}),
             "n": len(case.images),
             "accuracies": {name: [r.value, r.interval] for name, r in values.items()},
@@ -114,6 +118,23 @@ def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:
             "identity": case.identity,
         },
     }
+
+
+def _is_standard_autoattack(case: Case) -> bool:
+    """Whether the worst case is that of standard AutoAttack alone, on all images: what RobustBench's field means."""
+    whole = len(case.images) == len(case.target.images) and len(case.radii) == 1
+    return (
+        whole and case.target.classes >= FEWEST_CLASSES and asks_for_autoattack(case.target.config.evaluate)
+    )
+
+
+def asks_for_autoattack(wanted: EvaluateSettings) -> bool:
+    """Whether settings ask for standard AutoAttack alone, with no option changed, whatever the budget."""
+    names = [(asked.attack, asked.options) for asked in wanted.attacks]
+    if names != [("autoattack", find("attacks", "autoattack").defaults)]:
+        return False
+    plain, others = EvaluateSettings(), set(EvaluateSettings.model_fields) - CHOSEN
+    return all(getattr(wanted, name) == getattr(plain, name) for name in others)
 
 
 def _curve(case: Case, made: Sequence[Record]) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from ..models.user_code import load_user
 from ..records import fingerprint
 from ..rundir import RunDir
 from .stored_models import load_checkpoint, load_run, weights_of
-from .targets import Target, understand
+from .targets import Target, refuse_other_classes, understand
 
 FEW = 64  # the number of images whose logits tell whether a model may go on with an evaluation
 
@@ -70,6 +70,7 @@ def target_of_objects(
     _check_normalisation(images, mean, std)
     with eval_mode(model):
         classifier, answers, notes = understand(model.to(device), images, device, mean=mean, std=std)
+    refuse_other_classes(config, called, answers)
     images = _with_names(images, answers)
     about = {"class": kind, "adapters": list(notes)}
     described = fingerprint({"object": kind, "adapters": list(notes)})

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .. import build, devices, progress
 from ..config import resolve
+from ..contracts import PartModel
 from ..data.decoding import decode, header_size
 from ..data.folds import photographs_of
 from ..data.image_sets import Splits
@@ -39,7 +40,6 @@ from ..errors import UserError
 from ..evaluation.ledger import weights_hash
 from ..parsing import read_json
 from ..part_maps import predicted_parts
-from ..protocols import PartModel
 from ..rundir import RunDir, write_atomically
 from .stored_models import load_run
 

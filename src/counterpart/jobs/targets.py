@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from .. import build, devices, distributed
 from ..catalogue import OBJECT, find, refuse_object
+from ..catalogue.published import CLASSES
 from ..config import Config, plain, resolve
 from ..data.class_map import mapped
 from ..data.decoding import Prepare, fit
 from ..data.image_sets import ImageSet, Splits
+from ..data.resizing import prepared_as
 from ..errors import UserError
 from ..evaluation.accuracy import logits_of, read_batch
 from ..evaluation.ledger import weights_hash
@@ -29,6 +31,7 @@ from ..models.user_code import load_user
 from ..records import fingerprint
 from ..renamed_settings import in_first_words
 from ..rundir import RunDir, members
+from .published_models import check_architecture, row_of
 from .stored_models import load_checkpoint, load_run, weights_of
 
 JUDGING = (
@@ -159,6 +162,16 @@ def claim(target: Target) -> None:
     distributed.barrier()
 
 
+def refuse_other_classes(config: Config, text: str, classes: int) -> None:
+    """Refuse a model that answers with another number of classes than the benchmark whose protocol is followed."""
+    protocol = build.protocol_of(config)
+    if protocol is not None and classes != (wanted := CLASSES[protocol.facts.data]):
+        raise UserError(
+            f"protocol {protocol.key} is of {protocol.facts.data} and its {wanted:,} classes, and {text} answers with "
+            f"{classes:,}."
+        )
+
+
 def surrogate(text: str, device: torch.device, settings: Mapping[str, Any]) -> nn.Module:
     """The model of a target, for transfer attacks on another model."""
     return next(open_targets(text, settings)).model.to(device)
@@ -175,6 +188,10 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
     of_run = run.config()
     data_of_run = {"name": "digits", **of_run.get("data", {})}  # a setting that is missing means its default
     others = (changes.get("data") or {}).get("name", data_of_run["name"]) != data_of_run["name"]
+    if others and (protocol := (changes.get("evaluate") or {}).get("protocol")) is not None:
+        raise UserError(
+            f"protocol {protocol} is of {changes['data']['name']}, and {run.path} learned from {data_of_run['name']}."
+        )
     # What the run says of its data does not hold for another set, and data.limit is for training images.
     of_run["data"] = {} if others else {**data_of_run, "limit": None}
     config = resolve(of_run, changes, source=str(run.path))
@@ -192,8 +209,9 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
     if not others and not elsewhere:
         doubts += _doubts_of_fold(data_of_run.get("fold"), config.data.fold)
     _check_channels(data, about["model"]["in_channels"])
-    images, groups = mapped(data, config.data.class_map, about["classes"])
     classes = int(about["model"]["num_classes"])
+    refuse_other_classes(config, text, classes)
+    images, groups = mapped(data, config.data.class_map, about["classes"])
     judged: nn.Module = model
     if groups is not None:
         judged, classes = merged(model, groups), len(groups)
@@ -273,24 +291,35 @@ def _timm(text: str, changes: Mapping[str, Any]) -> Target:
 
 
 def _published(text: str, changes: Mapping[str, Any]) -> Target:
-    """The target of a state dict that others published, written as ARCHITECTURE@FILE."""
+    """The target of a state dict that others published, written as ARCHITECTURE@FILE or NAME@FILE."""
     architecture, _, name = text.partition("@")
     file = Path(name).expanduser()
     if not file.is_file():
-        raise UserError(f"{text}: there is no file {file}. The form is ARCHITECTURE@FILE.")
+        raise UserError(
+            f"{text}: there is no file {file}. The form is ARCHITECTURE@FILE or, of a published model, NAME@FILE."
+        )
+
+    row = row_of(architecture, changes)
+    run_name = f"{architecture}-{file.stem}" if row is None else row.name
+    if row is not None:
+        architecture = row.network
+    check_architecture(architecture)
 
     def load(config: Config) -> tuple[nn.Module, tuple[str, ...]]:
-        model, notes = load_published(architecture, file, normalisation=config.model.normalisation)
+        model, notes = load_published(architecture, file, normalisation=config.model.normalisation, row=row)
         return model, tuple(notes)
 
     defaults = {"model": {"name": architecture, "init": str(file)}}
     preparation: dict[str, Any] = {}
-    if architecture.startswith("timm/"):
+    if row is not None and row.preparation:
+        crop, prepare = prepared_as(row.preparation)
+        preparation = {"crop": crop, "prepare": prepare, "of_benchmark": True}
+    elif architecture.startswith("timm/"):
         from ..models import backbones
 
         way = backbones.preprocessing(architecture)
         preparation = {"crop": way.crop, "prepare": way.apply}
-    return _outside(text, f"{architecture}-{file.stem}", defaults, changes, load, **preparation)
+    return _outside(text, run_name, defaults, changes, load, **preparation)
 
 
 def _user(text: str, changes: Mapping[str, Any]) -> Target:
@@ -314,10 +343,12 @@ def _outside(
     trained_on: str = "",
     crop: int | None = None,
     prepare: Prepare | None = None,
+    of_benchmark: bool = False,
 ) -> Target:
     """The target of a model that no run here trained. Its results go into a folder of its own.
 
-    ``prepare`` turns files into images with sides of ``crop`` pixels.
+    ``prepare`` turns files into images with sides of ``crop`` pixels. Under a protocol it counts only where it is
+    ``of_benchmark``, which states it for this very model.
     """
     if "name" not in {**defaults.get("data", {}), **changes.get("data", {})}:
         raise UserError(
@@ -328,11 +359,13 @@ def _outside(
     config = resolve({"name": name, "train": {"method": "clean"}}, defaults, changes, source=text)
     device = devices.resolve(config.device, config.threads)
     prepared: dict[str, Any] = {}
-    if prepare is not None and find("data", config.data.name).facts.prepared_by_networks:
+    other = config.evaluate.protocol is not None and not of_benchmark
+    if prepare is not None and not other and find("data", config.data.name).facts.prepared_by_networks:
         prepared = {"size": crop, "prepare": _resized_first(prepare, config.data.size)}
     images, doubts, chosen = _split(config, device, trained_on, **prepared)
     model, notes = load(config)
     model, answers, adapted = understand(model.to(device).eval(), images, device)
+    refuse_other_classes(config, text, answers)
     notes = (*chosen, *notes, *adapted)
     names = classes or [f"output {i}" for i in range(answers)]
     if classes is None and answers == len(images.classes) and not isinstance(defaults.get("data"), Mapping):

@@ -16,6 +16,7 @@ from ..attacks import pgd
 from ..batch import Batch
 from ..budget import Budget
 from ..config import Config, identity, plain, resolve
+from ..contracts import Rule
 from ..data.image_sets import ImageSet, Splits, balanced_subset
 from ..data.labels import parts_that_stay
 from ..data.mask_files import masks_fingerprint
@@ -28,7 +29,6 @@ from ..models.forms import Form
 from ..models.hub import start_from
 from ..models.inference import InferenceView
 from ..models.normalize import ImageClassifier
-from ..protocols import Rule
 from ..records import Record
 from ..rundir import RunDir
 from ..seeding import Keys

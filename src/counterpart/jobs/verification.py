@@ -7,13 +7,13 @@ from typing import Any
 from rich.console import Console
 
 from .. import distributed
+from ..contracts import NamedAttack
 from ..data.image_sets import balanced_subset
 from ..errors import UserError
 from ..evaluation import accuracy
 from ..evaluation.ledger import Ledger, weights_hash
 from ..evaluation.verify import Verified, verify
 from ..parsing import read_json
-from ..protocols import NamedAttack
 from ..records import Record, fingerprint
 from ..renamed_settings import in_current_words
 from ..rundir import RunDir, members

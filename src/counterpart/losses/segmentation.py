@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..batch import Batch
+from ..contracts import PartOutput
 from ..part_maps import FLOOR, boxes, centroids, mean_shares, part_counts, strips
-from ..protocols import PartOutput
 
 
 @runtime_checkable

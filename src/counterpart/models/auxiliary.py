@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..contracts import PartOutput
 from ..errors import UserError
-from ..protocols import PartOutput
 from .normalize import ImageClassifier
 from .places import places_of
 

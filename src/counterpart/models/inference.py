@@ -18,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .. import devices
+from ..contracts import Attended, Attention, PartModel, Probe
 from ..errors import UserError
-from ..protocols import Attended, Attention, PartModel, Probe
 from ..seeding import derive
 from .auxiliary import AuxiliaryClassifier
 from .borrowed import borrowed
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 class InferenceView:
-    """A view of a model as it is in eval mode. Satisfies ``protocols.View``.
+    """A view of a model as it is in eval mode. Satisfies ``contracts.View``.
 
     The model's mode, gradients and hooks are left alone, and no storage is shared with it, unless the form is
     ``original``: then every pass is one of the model itself, whose hooks see it, and whose modes and gradients are put

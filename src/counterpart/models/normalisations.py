@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..catalogue import PublishedModel
 from ..errors import UserError, nearest
 from .normalize import ImageClassifier
 
@@ -20,37 +21,18 @@ NORMALISATIONS: dict[str, Normalisation] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 
-_CIFAR10, _HALF = NORMALISATIONS["cifar10"], NORMALISATIONS["half"]
-_CIFAR10_EXACT = (
-    (0.4913997551666284, 0.48215855929893703, 0.4465309133731618),
-    (0.24703225141799082, 0.24348516474564, 0.26158783926049628),
-)
-_CIFAR100_EXACT = (
-    (0.5070751592371323, 0.48654887331495095, 0.4409178433670343),
-    (0.2673342858792401, 0.2564384629170883, 0.27615047132568404),
-)
 
-# RobustBench's files that lack the normalisation which its code applies to them: by stem and number of classes.
-ROBUSTBENCH: dict[tuple[str, int], Normalisation] = {
-    ("Rice2020Overfitting", 10): _CIFAR10,
-    ("Wong2020Fast", 10): _CIFAR10,
-    ("Chen2020Efficient", 10): _CIFAR10,
-    ("Kireev2021Effectiveness_Gauss50percent", 10): _CIFAR10,
-    ("Kireev2021Effectiveness_AugMixNoJSD", 10): _CIFAR10,
-    ("Kireev2021Effectiveness_RLAT", 10): _CIFAR10,
-    ("Kireev2021Effectiveness_RLATAugMixNoJSD", 10): _CIFAR10,
-    ("Kireev2021Effectiveness_RLATAugMix", 10): _CIFAR10,
-    ("Rony2019Decoupling", 10): ((0.491, 0.482, 0.447), (0.247, 0.243, 0.262)),
-    ("Augustin2020Adversarial_34_10", 10): _CIFAR10_EXACT,
-    ("Augustin2020Adversarial_34_10_extra", 10): _CIFAR10_EXACT,
-    ("Hendrycks2019Using", 10): _HALF,
-    ("Hendrycks2019Using", 100): _HALF,
-    ("Hendrycks2020AugMix_WRN", 10): _HALF,
-    ("Hendrycks2020AugMix_WRN", 100): _HALF,
-    ("Rice2020Overfitting", 100): _CIFAR100_EXACT,
-    ("Wu2020Adversarial", 100): _CIFAR100_EXACT,
-    ("Chen2020Efficient", 100): ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
-}
+def normalisation_of(row: PublishedModel) -> Normalisation | None:
+    """The mean and standard deviation that a published model's images are normalised by.
+
+    None where the file or the network holds them, or the network is not here.
+    """
+    if row.normalisation in ("", "file", "network"):
+        return None
+    if row.normalisation in NORMALISATIONS:
+        return NORMALISATIONS[row.normalisation]
+    mean, std = (tuple(map(float, half.split())) for half in row.normalisation.split("/"))
+    return mean, std
 
 
 def check_name(name: str | None) -> None:
@@ -66,16 +48,18 @@ def set_normalisation(
     in_file: tuple[Tensor, Tensor] | None,
     fronted: bool,
     asked: str | None,
+    row: PublishedModel | None = None,
 ) -> str:
     """Set the model's mean and standard deviation, and say in a sentence where they come from.
 
     Args:
         model: the network, built for the file's number of classes and channels.
         architecture: its name.
-        file: names the case: RobustBench's files are known by their stem.
+        file: names the case.
         in_file: mean and standard deviation that the file holds.
         fronted: whether the network stood behind a layer without tensors, which may have normalised.
         asked: the user's choice, a key of ``NORMALISATIONS``.
+        row: the published model that it is, if it is one.
     """
     classes, deepmind = model.num_classes, architecture.startswith("dm-")
     if in_file is not None and asked is not None:
@@ -92,8 +76,8 @@ def set_normalisation(
         source = "which the file holds"
     elif asked is not None:
         (mean, std), source = NORMALISATIONS[asked], f"as asked for ({asked})"
-    elif (file.stem, classes) in ROBUSTBENCH:
-        (mean, std), source = ROBUSTBENCH[file.stem, classes], f"as RobustBench does for {file.stem}"
+    elif row is not None and (known := normalisation_of(row)) is not None:
+        (mean, std), source = known, f"as RobustBench does for {row.name}"
     elif deepmind and classes in (10, 100):
         mean, std = NORMALISATIONS[f"cifar{classes}"]
         source = f"as DeepMind's networks do on CIFAR-{classes}; on other data say which normalisation"

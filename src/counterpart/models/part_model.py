@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..contracts import PartOutput
 from ..errors import UserError, nearest
-from ..protocols import PartOutput
 from . import backbones
 from .auxiliary import AuxiliaryClassifier
 from .normalize import ImageClassifier
@@ -68,7 +68,7 @@ class PartNetwork(nn.Module):
 
 
 class PartClassifier(ImageClassifier):
-    """A part model: ``images (B, C, H, W) in [0, 1] -> logits (B, K)``. Satisfies ``protocols.PartModel``.
+    """A part model: ``images (B, C, H, W) in [0, 1] -> logits (B, K)``. Satisfies ``contracts.PartModel``.
 
     Args:
         network: sees normalised images.

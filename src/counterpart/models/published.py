@@ -4,12 +4,14 @@ The list was written from the published code of TRADES, MART, PART, RobustBench,
 PyTorch, fast adversarial training, and MadryLab's robustness library. What is not on it is an error.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ..catalogue import PublishedModel, rows_named
 from ..catalogue.models import NAMES
 from ..errors import UserError
 from ..seeding import seeded
@@ -39,16 +41,14 @@ UNUSED = {
     "n_averaged": "module.",  # the counter of torch's averaged models
 }
 
-# RobustBench's files whose code does something that no tensor shows and that no network here does.
-UNSUPPORTED = {
-    "Ding2020MMA": "standardises each image by its own mean and standard deviation",
-    "Pang2020Boosting": "scales the features and weights of its final layer to length one",
-}
-EARLY_SHORTCUT = ("Wong2020Fast", "Andriushchenko2020Understanding")
-
 
 def load_published(
-    architecture: str, file: Path, *, num_classes: int | None = None, normalisation: str | None = None
+    architecture: str,
+    file: Path,
+    *,
+    num_classes: int | None = None,
+    normalisation: str | None = None,
+    row: PublishedModel | None = None,
 ) -> tuple[ImageClassifier, list[str]]:
     """Load a classifier of images in [0, 1] in eval mode; and say in sentences what was decided on the way.
 
@@ -59,6 +59,8 @@ def load_published(
         file: a state dict, see ``hub.read_weights``.
         num_classes: classes of the data, if known; another number in the file is refused.
         normalisation: one of ``normalisations.NORMALISATIONS``, for files that do not say how they were trained.
+        row: the published model that the file holds. By default the one that is called as the file is, if there is one
+            with as many classes.
 
     Raises:
         UserError: the file is unreadable, fits another architecture, or has tensors too many or too few.
@@ -66,17 +68,16 @@ def load_published(
     if not architecture.startswith("timm/"):
         builder(architecture)  # a wrong name is refused before a large file is read
     check_name(normalisation)
-    if file.stem in UNSUPPORTED:
-        raise UserError(
-            f"{file.stem} {UNSUPPORTED[file.stem]}, which no network here does. Write a function that returns "
-            "it and use module:function."
-        )
+    if row is None and all(other.missing for other in rows_named(file.stem)):
+        refuse_missing(rows_named(file.stem))
     content, _ = read_file(file)
     weights, notes = unwrap(content, file)
     weights, in_file, fronted, changes = _bare(weights, file)
     notes += changes
     _refuse_odd_values(weights, file)
 
+    weights, renamed = _in_todays_names(weights, architecture)
+    notes += renamed
     recognised = recognise(weights)
     if architecture.startswith("timm/") and (
         recognised is None or recognised.architectures[0].startswith("timm/")
@@ -84,17 +85,19 @@ def load_published(
         shape = _timm_shape(architecture, weights, file)
     else:
         shape = _checked(recognised, architecture, weights, file)
+    row = row or _row_of(file, shape.num_classes)
+    _refuse_another_form(row, architecture, file)
     if num_classes not in (None, shape.num_classes):
         raise UserError(
             f"{file} has {shape.num_classes} classes, the data has {num_classes}: they do not belong together."
         )
-    if architecture.startswith("preact-resnet18"):
+    if architecture.startswith("preact-resnet18") and row is None:
         notes.append(
             "no tensor says where shortcuts start: preact-resnet18 takes them after batch norm and ReLU (Rice et "
             "al.), preact-resnet18-fast before (Wong et al.)."
         )
     model = _build(architecture, shape)
-    notes.append(set_normalisation(model, architecture, file, in_file, fronted, normalisation))
+    notes.append(set_normalisation(model, architecture, file, in_file, fronted, normalisation, row))
     counters = [name for name in model.backbone.state_dict() if name.endswith("num_batches_tracked")]  # type: ignore[attr-defined]
     missing = len([name for name in counters if name not in weights])
     if missing:
@@ -164,11 +167,55 @@ def _checked(recognised: Shape | None, architecture: str, weights: Mapping[str, 
             f"{file} holds {nearby}, by its names and shapes, not {architecture}. Did you mean "
             f"{recognised.architectures[0]}@{file}?"
         )
-    if file.stem in EARLY_SHORTCUT and architecture == "preact-resnet18":
-        raise UserError(
-            f"{file.stem} starts its shortcuts before batch norm: use preact-resnet18-fast@{file}."
-        )
     return recognised
+
+
+def _row_of(file: Path, classes: int) -> PublishedModel | None:
+    """The published model that is called as a file is, with as many classes; None where there is none."""
+    rows = [row for row in rows_named(file.stem) if row.classes == classes]
+    if rows and all(row.missing for row in rows):
+        refuse_missing(rows)
+    return next((row for row in rows if row.network), None)
+
+
+def refuse_missing(rows: Sequence[PublishedModel]) -> None:
+    """Refuse a published model whose network is not here. Without rows nothing is refused.
+
+    Raises:
+        UserError: it names the network, and says what to do.
+    """
+    if rows:
+        raise UserError(
+            f"{rows[0].name} is {rows[0].missing}, which no network here is. Write a function that returns it and use "
+            "module:function."
+        )
+
+
+def _refuse_another_form(row: PublishedModel | None, architecture: str, file: Path) -> None:
+    """Refuse the one pair of networks that no tensor tells apart, where the model is known to be the other."""
+    pair = {"preact-resnet18", "preact-resnet18-fast"}
+    if row is not None and {row.network, architecture} == pair:
+        where = "before" if row.network == "preact-resnet18-fast" else "after"
+        raise UserError(f"{row.name} starts its shortcuts {where} batch norm: use {row.network}@{file}.")
+
+
+def _in_todays_names(weights: dict[str, Tensor], architecture: str) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of a Swin transformer under today's names of timm, if they have those from before its version 0.9.
+
+    There a stage ended with what now begins the next one, the final layer was called ``head``, and two buffers that
+    follow from the size of the windows were stored.
+    """
+    if not architecture.startswith("timm/swin_") or "layers.0.downsample.reduction.weight" not in weights:
+        return weights, []
+    renamed = {}
+    for name, tensor in weights.items():
+        if name.endswith(("attn_mask", "relative_position_index")):
+            continue
+        stage = re.match(r"layers\.(\d+)\.downsample\.", name)
+        if stage:
+            name = f"layers.{int(stage[1]) + 1}.downsample.{name[stage.end() :]}"
+        renamed[name.replace("head.", "head.fc.", 1) if name.startswith("head.") else name] = tensor
+    return renamed, ["tensors have the names of timm before 0.9, and get those of today."]
 
 
 def _timm_shape(architecture: str, weights: Mapping[str, Tensor], file: Path) -> Shape:

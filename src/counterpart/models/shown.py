@@ -10,8 +10,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from ..contracts import Attended
 from ..errors import UserError
-from ..protocols import Attended
 from .auxiliary import outputs_of
 from .part_heads import PartFeatures
 from .places import Places, places_of

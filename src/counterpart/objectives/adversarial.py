@@ -3,8 +3,8 @@
 from functools import partial
 
 from ..budget import Budget
+from ..contracts import Objective, Rule
 from ..losses.classification import cross_entropy, margin
-from ..protocols import Objective, Rule
 from .crafting import Crafting, craft
 from .standard import cross_entropy_loss
 

@@ -8,9 +8,9 @@ from torch import Tensor
 from ..attacks.projected_gradient import pgd
 from ..batch import Batch
 from ..budget import Budget
+from ..contracts import Perturbed, Probe, Rule, View
 from ..importance.rules import Masked
 from ..losses.classification import AttackLoss, kl_divergence, likely_class, margin
-from ..protocols import Perturbed, Probe, Rule, View
 from ..seeding import Keys
 
 NOISE = 0.001  # standard deviation of the start of TRADES and MART, as in the published codes

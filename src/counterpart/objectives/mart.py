@@ -6,9 +6,9 @@ from torch import nn
 
 from ..batch import Batch
 from ..budget import Budget
+from ..contracts import Loss, Objective, Perturbed, Rule
 from ..losses.adversarial import mart_terms
 from ..losses.classification import cross_entropy
-from ..protocols import Loss, Objective, Perturbed, Rule
 from .crafting import Crafting, craft
 from .trades import both_logits
 

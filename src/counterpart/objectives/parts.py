@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..batch import Batch
+from ..contracts import Loss, LossFunction, Objective, PartModel, PartOutput, Perturbed
 from ..losses.segmentation import PartLoss, segmentation
-from ..protocols import Loss, LossFunction, Objective, PartModel, PartOutput, Perturbed
 
 
 def with_parts(

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..batch import Batch
-from ..protocols import Loss, Objective, Perturbed, View
+from ..contracts import Loss, Objective, Perturbed, View
 from ..seeding import Keys
 
 

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from ..batch import Batch
 from ..budget import Budget
+from ..contracts import Loss, Objective, Perturbed, Rule
 from ..losses.adversarial import trades_terms
 from ..losses.classification import kl_divergence
-from ..protocols import Loss, Objective, Perturbed, Rule
 from .crafting import Crafting, craft
 
 

@@ -12,13 +12,13 @@ from torch.nn.functional import max_pool2d
 
 from .. import build, devices, jobs
 from ..attacks import pgd
+from ..contracts import PartModel
 from ..data.parts import part_names
 from ..errors import UserError
 from ..evaluation.accuracy import as_judged
 from ..models.inference import InferenceView
 from ..part_colours import coloured_parts, part_legend
 from ..part_maps import predicted_parts
-from ..protocols import PartModel
 from ..report.panel import as_bytes
 from ..seeding import Keys
 from .experiments import Drawing

@@ -239,6 +239,8 @@ class Corrupted:
         label = self.means[0].name.rpartition("/")[2]
         if d["published"]:
             label = f"published protocol: {label}, 19 corruptions"
+        elif d.get("protocol") is not None:
+            label = f"protocol {d['protocol']}"
         return f"{d['data']} {d['split']}{size_text(d)}, n = {n:,}, {d['source']}, {label}"
 
     @property

@@ -56,9 +56,10 @@ def _search(details: Mapping[str, Any]) -> str:
 
     The text is "" for the usual way: the project's own attacks, in float32, with one radius for all pixels.
     """
+    protocol = f", protocol {details['protocol']}" if details.get("protocol") is not None else ""
     if details.get("eps_low") is not None:
-        return f" and {radius_text(details['eps_low'])} by its mask{_arithmetic(details)}"
-    return _arithmetic(details)
+        return f" and {radius_text(details['eps_low'])} by its mask{_arithmetic(details)}{protocol}"
+    return f"{_arithmetic(details)}{protocol}"
 
 
 def _arithmetic(details: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..protocols import Attended, Attention
+from ..contracts import Attended, Attention
 
 ATTENTION_MAPS = ("attention-rollout", "attention-gradient")
 

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ..contracts import Probe
 from ..models.modes import eval_mode
-from ..protocols import Probe
 from .attention import ATTENTION_MAPS, attention_gradient, attention_rollout
 from .closed_form import KINDS, check_kind, closed_form, score_weights
 

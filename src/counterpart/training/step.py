@@ -12,10 +12,10 @@ from torch.optim import Optimizer
 
 from .. import distributed
 from ..batch import Batch
+from ..contracts import Loss, Objective, Perturbed, Rule
 from ..data.transforms import Augment
 from ..errors import NotFinite
 from ..models.inference import InferenceView
-from ..protocols import Loss, Objective, Perturbed, Rule
 from ..seeding import Keys, derive, seeded
 from . import checkpoint
 from .shares import as_whole

@@ -4,6 +4,8 @@ A file per corruption holds 50,000 x 32 x 32 x 3 bytes: five blocks of 10,000 te
 severity. ``labels.npy`` has a label for every row. Source: Hendrycks and Dietterich 2019.
 """
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from ...errors import UserError
 from . import CORRUPTIONS, SEVERITIES
+from .checksums import MD5
 
 BLOCK = 10_000  # images in the test set
 ROWS = BLOCK * len(SEVERITIES)
@@ -37,6 +40,31 @@ class CorruptedFiles:
     def has(self, name: str) -> bool:
         """Whether the folder has the file of a corruption."""
         return (self.folder / f"{name}.npy").is_file()
+
+    def stamp(self, name: str) -> str:
+        """A text that changes with the file of a corruption."""
+        status = (self.folder / f"{name}.npy").stat()
+        return f"{status.st_size} bytes of {status.st_mtime_ns}"
+
+    def check_official(self, data: str, names: Iterable[str], severities: Iterable[int]) -> None:
+        """Refuse files whose MD5 is not the official one. Whole files are read, whatever the severities.
+
+        Args:
+            data: "cifar10" or "cifar100".
+            names: the corruptions that are needed.
+            severities: those that are needed.
+        """
+        for name in ("labels", *names):
+            path = self.folder / f"{name}.npy"
+            if not path.is_file():
+                raise UserError(f"{path} is missing. docs/datasets.md says where the official files are.")
+            with path.open("rb") as file:
+                md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+            if md5 != MD5[data][name]:
+                raise UserError(
+                    f"{path} is not the official file (its MD5 is {md5}, and that file's is {MD5[data][name]}): a "
+                    "number on these images is none of the benchmark."
+                )
 
     def read(self, name: str, severity: int, index: Int[Tensor, " b"]) -> UInt8[Tensor, "b 3 32 32"]:
         """Read corrupted test images by their index in the official test set. The file is mapped, not loaded.
