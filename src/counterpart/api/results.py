@@ -358,7 +358,9 @@ class Judgement:
 
 
 class Audit:
-    """The result of ``counterpart.audit``: a verdict on each of five behaviours of obfuscated gradients.
+    """The result of ``counterpart.audit``: a verdict on each behaviour that tells whether attacks can be trusted.
+
+    Passing is necessary, not sufficient.
 
     Printed, and in a notebook, it is a table. A loop over it gives the behaviours, each with ``name``,
     ``honest``, ``numbers`` and ``verdict``.

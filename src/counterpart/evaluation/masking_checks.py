@@ -70,7 +70,7 @@ def audit(
         queries: the number of queries that the black-box attack may make for each image.
         draws: the number of random points that the random search tries for each image.
     """
-    white = [_named("PGD", partial(pgd, steps=steps)), _named("APGD", partial(apgd, steps=steps))]
+    white = [pgd_of(steps), _named("APGD", partial(apgd, steps=steps))]
     attacks = [
         _named("FGSM", fgsm),
         *white,
@@ -93,15 +93,20 @@ def audit(
         _random_finds_nothing(rows),
         _grows(sweep),
     ]
-    return [_with_its_basis(behaviour, len(rows)) for behaviour in behaviours]
+    return [with_its_basis(behaviour, len(rows)) for behaviour in behaviours]
 
 
-def _with_its_basis(behaviour: Behaviour, n: int) -> Behaviour:
+def with_its_basis(behaviour: Behaviour, n: int) -> Behaviour:
     """The behaviour with the number of images that it rests on; without a verdict where they are too few."""
     if n >= FEWEST:
         return replace(behaviour, n=n)
     verdict = f"not enough images to tell: {n} of at least {FEWEST}"
     return replace(behaviour, n=n, honest=None, verdict=verdict)
+
+
+def pgd_of(steps: int) -> NamedAttack:
+    """The PGD of an audit."""
+    return _named("PGD", partial(pgd, steps=steps))
 
 
 def _named(name: str, attack: Attack) -> NamedAttack:
