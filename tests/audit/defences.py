@@ -23,11 +23,11 @@ def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return small[0], data.train.labels, small[1], data.test.labels
 
 
-def network(activation=nn.ReLU, inputs=1, width=16) -> nn.Sequential:
+def network(activation=nn.ReLU, inputs=1, width=16, side=8) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, width, 3, padding=1), activation(),
         nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), activation(),
-        nn.Flatten(), nn.Linear(32 * width, 64), activation(), nn.Linear(64, 10),
+        nn.Flatten(), nn.Linear(2 * width * (side // 2) ** 2, 64), activation(), nn.Linear(64, 10),
     )  # fmt: skip
 
 
@@ -88,12 +88,11 @@ class Resized(nn.Module):
     """Random resizing and padding: Xie et al. 2018, arXiv 1711.01991, section 3.2."""
 
     def forward(self, images):
-        size = int(torch.randint(6, 11, ()))
+        size = int(torch.randint(8, 11, ()))
         smaller = F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
         room = 10 - size
         left, top = (int(torch.randint(0, room + 1, ())) for _ in range(2))
-        padded = F.pad(smaller, (left, room - left, top, room - top))
-        return F.interpolate(padded, size=(8, 8), mode="bilinear", align_corners=False)
+        return F.pad(smaller, (left, room - left, top, room - top))
 
 
 class Sparse(nn.Module):
@@ -157,7 +156,7 @@ class Bounded(nn.Module):
     """Logits squeezed into [-1, 1]."""
 
     def forward(self, logits):
-        return torch.tanh(3 * logits)
+        return torch.tanh(0.5 * logits)
 
 
 class Jpeg(nn.Module):
@@ -227,7 +226,7 @@ DEFENCES = {
     "k-winners-take-all": lambda: fit(network(Winners)),
     "input quantisation": lambda: fit(Before(Quantised(), network())),
     "thermometer code": lambda: fit(Before(Thermometer(), network(inputs=10))),
-    "random resizing": lambda: fit(Before(Resized(), network())),
+    "random resizing": lambda: fit(Before(Resized(), network(side=10)), epochs=40),
     "distillation": distilled,
     "steep softplus": lambda: nn.Sequential(fit(network()), Steep()),
     "mean sparse": sparsified,

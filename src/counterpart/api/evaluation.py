@@ -107,12 +107,17 @@ def audit(
     steps: int = 100,
     queries: int = 2000,
     draws: int = 100,
+    traced: int = auditing.TRACED,
+    points: int = auditing.POINTS,
     changes: Mapping[str, Any] | None = None,
 ) -> Audit:
-    """A verdict on each of five behaviours that give away obfuscated gradients.
+    """A verdict on each of the behaviours that tell whether attacks on a model can be trusted.
 
     A model has obfuscated gradients where they mislead an attack. It then seems robust, and other attacks
-    break it. The five behaviours are those of Athalye et al. 2018, arXiv 1802.00420.
+    break it. Five behaviours are those of Athalye et al. 2018, arXiv 1802.00420. The others are whether PGD
+    finds adversarial images that are planted (Zimmermann et al. 2022, arXiv 2206.13991), the indicators of
+    attack failure of Pintor et al. 2022, arXiv 2106.09947, known doubts about a model, and whether PGD finds
+    more once pieces that lose gradients pass them straight through. Passing is necessary, not sufficient.
 
     Args:
         model: any ``torch.nn.Module`` from images in [0, 1] to logits, or a name that ``evaluate``
@@ -128,10 +133,12 @@ def audit(
         steps: the number of gradient steps of the iterative attacks.
         queries: the number of questions that Square, the attack without gradients, asks about each image.
         draws: the number of random points that the random search tries for each image.
+        traced: the number of images whose attacks are traced, and that adversarial images are planted for.
+        points: the number of points inside the budget that a planted image is told from.
         changes: other settings by their dotted names, such as {"evaluate.batch_size": 64}.
 
     Returns:
-        The five behaviours, each with its numbers and its verdict.
+        The behaviours, each with its numbers and its verdict.
 
     Raises:
         UserError: an argument is not understood; the message is one line and says what was expected.
@@ -142,7 +149,8 @@ def audit(
     with left_as_found(model):
         of_objects = {"folder": folder, "mean": mean, "std": std}
         target = target_of(model, data, settings, root, of_objects)
-        return Audit(auditing.audit_target(target, steps=steps, queries=queries, draws=draws))
+        effort = {"steps": steps, "queries": queries, "draws": draws, "traced": traced, "points": points}
+        return Audit(auditing.audit_target(target, **effort))
 
 
 def target_of(

@@ -1,4 +1,4 @@
-"""Ask whether a model only looks robust because its gradients are obfuscated: five behaviours, each with a verdict."""
+"""Ask whether a model only looks robust because attacks on it fail: behaviours, each with a verdict."""
 
 import argparse
 from collections.abc import Collection, Mapping
@@ -28,6 +28,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draws", type=count, default=100, help="The draws of the random search (default: 100)."
     )
+    parser.add_argument(
+        "--traced",
+        type=count,
+        default=64,
+        help="The images whose attacks are traced, and that adversarial images are planted for (default: 64).",
+    )
+    parser.add_argument(
+        "--points",
+        type=count,
+        default=999,
+        help="The points inside a budget that a planted image is told from (default: 999, the paper's).",
+    )
 
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
@@ -35,7 +47,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     evaluate.refuse_outside_settings(arguments.target, settings)
     from .. import distributed, jobs
 
-    effort = {"steps": arguments.steps, "queries": arguments.queries, "draws": arguments.draws}
+    effort = {name: getattr(arguments, name) for name in ("steps", "queries", "draws", "traced", "points")}
     jobs.audit_named(arguments.target, settings, **effort)
     distributed.stop()
     return 0

@@ -7,7 +7,7 @@ the increasing loss: these two are measured and never alarm.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .attack_traces import Trace
@@ -18,8 +18,42 @@ AT_REST = 0.05  # the share of the loss's range that it may still gain in these:
 
 
 def behaviours_of(trace: Trace) -> list[Behaviour]:
-    """The behaviours that honest gradients show on the way of an attack."""
-    return [_silent(trace), _convergence(trace), _climbs(trace), _gradients(trace), _transfer(trace)]
+    """The behaviours that honest gradients show on the way of an attack, but for its convergence."""
+    return [_silent(trace), _climbs(trace), _gradients(trace), _transfer(trace)]
+
+
+def restless_share(trace: Trace) -> float:
+    """The share of the failed attacks that had not come to rest; 0 where none failed."""
+    restless = unfinished(trace.losses[:, trace.stands])
+    return float(restless.sum() / max(1, len(restless)))
+
+
+def convergence(trace: Trace, longer: Trace | None, fallen: Bool[Tensor, " b"]) -> Behaviour:
+    """Whether failed attacks had come to rest, or else whether longer ones find more.
+
+    The paper flags single images and names no share of them. Its remedy is more steps (mitigation 2), so that is tried,
+    and the alarm is for what it finds.
+
+    Args:
+        trace: the attack's trace.
+        longer: the trace of the attack with more steps; None where no failed attack was restless.
+        fallen: (B,) the images that any gradient attack of the audit felled.
+    """
+    name, failed = "longer attacks find nothing new", trace.losses[:, trace.stands]
+    if failed.shape[1] == 0:
+        return Behaviour(name, {}, True, "no attack failed")
+    numbers = {"loss still rising": restless_share(trace), "break-point angle": float(break_point_angle(failed).mean())}
+    if longer is None:
+        return Behaviour(name, numbers, True, "failed attacks had come to rest")
+    new = float((~longer.stands & ~fallen).float().mean())
+    steps = len(longer.lengths)
+    honest = new <= NOISE
+    words = (
+        f"some had not come to rest, and {steps} steps find nothing new"
+        if honest
+        else f"failed attacks had not come to rest: {steps} steps find more"
+    )
+    return Behaviour(name, {**numbers, "longer alone": new}, honest, words)
 
 
 def normalised(losses: Float[Tensor, "s b"]) -> Float[Tensor, "s b"]:
@@ -95,18 +129,6 @@ def _silent(trace: Trace) -> Behaviour:
         else "attacks that failed had met images that fool the model"
     )
     return Behaviour("no silent success", {"silent successes": share}, honest, words)
-
-
-def _convergence(trace: Trace) -> Behaviour:
-    failed = trace.losses[:, trace.stands]
-    name = "failed attacks had come to rest"
-    if failed.shape[1] == 0:
-        return Behaviour(name, {}, True, "no attack failed")
-    restless, angle = float(unfinished(failed).float().mean()), float(break_point_angle(failed).mean())
-    numbers = {"loss still rising": restless, "break-point angle": angle}
-    honest = restless <= NOISE
-    words = "more steps would gain nothing" if honest else "the loss was still rising: more or longer steps find more"
-    return Behaviour(name, numbers, honest, words)
 
 
 def _climbs(trace: Trace) -> Behaviour:

@@ -14,7 +14,7 @@ from ..models.lossy_pieces import StandIn, find_lossy_pieces
 from ..protocols import Classifier
 from ..seeding import Keys
 from . import failure_indicators, planted
-from .attack_traces import joined, reachable, trace_pgd
+from .attack_traces import Trace, joined, reachable, trace_pgd
 from .ledger import LedgerRow
 from .masking_checks import NOISE, Behaviour, with_its_basis
 from .model_checks import model_doubts
@@ -23,6 +23,7 @@ NECESSARY = (
     "Passing is necessary, not sufficient: an audit tries known ways in which attacks fail, and cannot show that no "
     "stronger attack exists. Attack the defence as one who knows it would (Carlini et al. 2019, arXiv 1902.06705)."
 )
+LONGER = 4  # times as many steps, where failed attacks had not come to rest
 FEW = 32  # images that lossy pieces are looked for with
 
 
@@ -63,7 +64,13 @@ class Reachable(nn.Module):
 
 
 def check(
-    model: nn.Module, view: Classifier, batches: Sequence[Batch], budget: Budget, seed: int, effort: Effort
+    model: nn.Module,
+    view: Classifier,
+    batches: Sequence[Batch],
+    fallen: Tensor,
+    budget: Budget,
+    seed: int,
+    effort: Effort,
 ) -> Checked:
     """Doubts about a model, the traces of PGD against it, and whether PGD finds planted adversarial images.
 
@@ -71,27 +78,38 @@ def check(
         model: the original model.
         view: the copy of it that attacks search on.
         batches: images that the model classifies correctly; at least one.
+        fallen: (B,) whether PGD or APGD felled each of them.
         budget: one budget for all of them.
         seed: what all draws come from.
         effort: how much is done.
     """
-    traces, images = [], []
+    images = []
+
+    def trace_all(steps: int) -> Trace:
+        keys = [Keys(seed, "audit", batch.index).fold("trace") for batch in batches]
+        pairs = zip(batches, keys, strict=True)
+        return joined([trace_pgd(model, view, batch, budget, key, steps=steps) for batch, key in pairs])
+
     for batch in batches:
         keys = Keys(seed, "audit", batch.index)
-        traces.append(trace_pgd(model, view, batch, budget, keys.fold("trace"), steps=effort.steps))
         images.append(
             planted.plant(
                 model, batch, budget, keys.fold("planted"),
                 steps=effort.steps, points=effort.points, draws=effort.draws,
             )
         )  # fmt: skip
-    trace, test, n = joined(traces), planted.joined(images), sum(len(batch) for batch in batches)
+    trace, test, n = trace_all(effort.steps), planted.joined(images), sum(len(batch) for batch in batches)
+    restless = failure_indicators.restless_share(trace) > NOISE
+    longer = trace_all(LONGER * effort.steps) if restless else None
+    convergence = failure_indicators.convergence(trace, longer, fallen)
     found = [
         with_its_basis(planted.behaviour_of(test), int(test.exists.sum())),
+        with_its_basis(convergence, n),
         *(with_its_basis(behaviour, n) for behaviour in failure_indicators.behaviours_of(trace)),
         _doubts(model, view, batches[0]),
     ]
-    forwards, backwards = trace.forwards + test.forwards, trace.backwards + test.backwards
+    made = [trace, test, *([] if longer is None else [longer])]
+    forwards, backwards = sum(part.forwards for part in made), sum(part.backwards for part in made)
     return Checked(found, n * forwards, n * backwards)
 
 
