@@ -41,7 +41,7 @@ def test_the_page_about_python(names, tmp_path):
     assert len(names["curve"]) == 2
     assert (tmp_path / "page.html").exists()
     assert names["kept"].folder == Path("runs/mine")
-    assert len(names["audit"]) == 5
+    assert len(names["audit"]) == 13
     assert names["seen"].attacked.shape == names["images"].shape
     assert names["hardened"] is names["run"].model
 

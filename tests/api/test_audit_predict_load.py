@@ -12,7 +12,7 @@ from counterpart.data import load_digits
 from counterpart.errors import UserError
 from counterpart.rundir import RunDir
 
-FEW = {"steps": 5, "queries": 10, "draws": 3}
+FEW = {"steps": 5, "queries": 10, "draws": 3, "points": 10}
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +33,11 @@ def test_an_audit_of_a_run_is_the_commands(digits_run, tmp_path):
     audited = cp.audit(tmp_path / "a", n=40, **FEW)
     named = jobs.audit_named(str(tmp_path / "b"), {"evaluate": {"n": 40}}, **FEW)
     assert [(b.name, b.numbers) for b in audited] == [(b.name, b.numbers) for b in named]
-    assert len(audited) == 5
+    assert len(audited) == 13
     assert audited[audited.behaviours[0].name] is audited.behaviours[0]
     assert all(b.name in audited._repr_html_() for b in audited)
     kept = [r.value for r in RunDir(tmp_path / "a").records() if r.name.startswith("audit/")]
-    assert len(kept) == 5
+    assert len(kept) == 13
 
 
 def test_an_audit_of_objects_writes_nothing_unless_asked(net, images, labels, tmp_path, monkeypatch):

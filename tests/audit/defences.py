@@ -112,13 +112,15 @@ class Sparse(nn.Module):
 
     def measure(self, values):
         axes = (0, 2, 3)
-        self.mean, self.std = (m.detach() for m in (values.mean(axes, keepdim=True), values.std(axes, keepdim=True)))
+        self.mean, self.std = (
+            m.detach() for m in (values.mean(axes, keepdim=True), values.std(axes, keepdim=True))
+        )
 
 
 class Steep(nn.Module):
     """A softplus so steep that its gradient and that of the loss after it underflow: gradient masking by saturation.
 
-    Carlini and Wagner 2017, arXiv 1608.04644, section IV, say why: cross-entropy's gradient is 0 where logits are large.
+    Carlini and Wagner 2017, arXiv 1608.04644, section IV, say why: the loss is flat where logits are large.
     """
 
     def forward(self, logits):

@@ -10,7 +10,13 @@ DIGITS = {
     "model": {"name": "wrn-10-1", "width": 8},
     "attack": {"eps": 0.1, "steps": 5},
     "optimizer": {"lr": 0.1},
-    "train": {"epochs": 8, "batch_size": 64, "precision": "float32", "validation_steps": 2, "validation_n": 20},
+    "train": {
+        "epochs": 8,
+        "batch_size": 64,
+        "precision": "float32",
+        "validation_steps": 2,
+        "validation_n": 20,
+    },
 }
 OBJECTS = {
     "data": {"name": "synthetic-parts", "size": 32, "limit": 600},
@@ -22,8 +28,13 @@ METHODS = {
     "MART": {"train": {"method": "mart", "beta": 6}},
     "PART": {"train": {"method": "part"}, "mask": {"eps_low": 0.0875, "rule": "paper", "burn_in": 0.25}},
 }
-PARTS = {"baseline on objects": "synthetic-parts/baseline", "part model on objects": "synthetic-parts/downsampled"}
-MODELS = [(name, seed) for name in METHODS for seed in SEEDS] + [(name, seed) for name in PARTS for seed in SEEDS[:2]]
+PARTS = {
+    "baseline on objects": "synthetic-parts/baseline",
+    "part model on objects": "synthetic-parts/downsampled",
+}
+MODELS = [(name, seed) for name in METHODS for seed in SEEDS] + [
+    (name, seed) for name in PARTS for seed in SEEDS[:2]
+]
 
 
 def train(name, seed, runs):

@@ -131,7 +131,7 @@ def test_a_timm_network_is_evaluated_verified_and_audited(photos, tmp_path):
     assert main(["verify", str(run.path), "--data.root", str(tmp_path / "moved")]) == 0
     words = timm(tmp_path, tmp_path / "moved", "timm/test_resnet")
     [at] = [i for i, word in enumerate(words) if word == "--attacks"]
-    effort = ["--steps", "1", "--queries", "1", "--draws", "1"]
+    effort = ["--steps", "1", "--queries", "1", "--draws", "1", "--points", "2"]
     assert main(["audit", *words[1:at], *words[at + 2 :], "--model.init", str(weights), *effort]) == 0
 
 
@@ -171,12 +171,12 @@ def test_a_function_of_the_user_s_is_evaluated_verified_and_audited(here, capsys
     assert main(["verify", str(here / "elsewhere"), "--eight-bits"]) == 0
     assert "images still fool after rounding to 8 bits" in capsys.readouterr().out
     assert not (here / "runs" / "usernets-robust").exists()  # a verification makes no run
-    words = ["audit", *user("robust")[1:4], *CHEAP[2:], "--steps", "2", "--queries", "2", "--draws", "2"]
+    words = ["audit", *user("robust")[1:4], *CHEAP[2:], "--steps", "2", "--queries", "2", "--draws", "2", "--points", "5"]
     assert main(words) == 0
     audits = [r for r in run.records() if r.name.startswith("audit/")]
-    assert len(audits) == 5
+    assert len(audits) == 13
     assert main(words) == 0
-    assert len([r for r in run.records() if r.name.startswith("audit/")]) == 5
+    assert len([r for r in run.records() if r.name.startswith("audit/")]) == 13
 
 
 def test_doubts_are_said_and_kept(here, capsys):

@@ -133,13 +133,13 @@ def test_a_run_that_was_never_evaluated(run, tmp_path, capsys):
 
 def test_an_audit_of_a_run(run, capsys):
     words = ["audit", str(run.path), "--n", "20", "--eps", "0.1", "--device", "cpu"]
-    words += ["--steps", "3", "--queries", "5", "--draws", "3"]
+    words += ["--steps", "3", "--queries", "5", "--draws", "3", "--points", "20"]
     assert main(words) == 0
     said = capsys.readouterr().out
     for words_of_it in ("iterative attacks", "black-box", "unbounded", "random search", "radius"):
         assert words_of_it in said
     audits = [r for r in run.records() if r.name.startswith("audit/")]
-    assert len(audits) == 5
+    assert len(audits) == 13
     numbers = {r.name: r.details["numbers"] for r in audits}
     assert numbers["audit/unbounded attacks reach 100 %"].keys() == {"PGD, unbounded"}
     assert list(numbers["audit/success grows with the radius"]) == [
@@ -151,9 +151,9 @@ def test_an_audit_of_a_run(run, capsys):
     ]
     assert len(list((run.path / "audits").iterdir())) == 6
     before = {f: f.stat().st_mtime_ns for f in (run.path / "audits").rglob("*.json")}
-    assert jobs.audit_named(str(run.path), {"evaluate": {"n": 20, "eps": 0.1}}, steps=3, queries=5, draws=3)
+    assert jobs.audit_named(str(run.path), {"evaluate": {"n": 20, "eps": 0.1}}, steps=3, queries=5, draws=3, points=20)
     assert {f: f.stat().st_mtime_ns for f in (run.path / "audits").rglob("*.json")} == before  # nothing again
-    assert len([r for r in run.records() if r.name.startswith("audit/")]) == 5
+    assert len([r for r in run.records() if r.name.startswith("audit/")]) == 13
 
 
 def test_an_audit_refuses_what_it_does_not_use(run, capsys):

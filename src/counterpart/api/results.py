@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import UserError, nearest
 from ..evaluation.accuracy import units_of
+from ..evaluation.further_checks import NECESSARY
 from ..evaluation.ledger import CLEAN, LedgerRow
 from ..evaluation.masking_checks import Behaviour
 from ..evaluation.memory_ledger import MemoryLedger
@@ -363,11 +364,12 @@ class Audit:
     Passing is necessary, not sufficient.
 
     Printed, and in a notebook, it is a table. A loop over it gives the behaviours, each with ``name``,
-    ``honest``, ``numbers`` and ``verdict``.
+    ``honest``, ``numbers`` and ``verdict``. ``cost`` says in words what the audit took.
     """
 
     def __init__(self, audited: Audited) -> None:
         self.behaviours = audited.behaviours
+        self.cost = audited.cost
         self._case = audited.case
 
     def __iter__(self) -> Iterator[Behaviour]:
@@ -382,17 +384,26 @@ class Audit:
                 return behaviour
         raise KeyError(f"no behaviour is called {name!r}. {nearest(name, [b.name for b in self.behaviours])}")
 
+    @property
+    def suspicious(self) -> list[Behaviour]:
+        """The behaviours that show that attacks cannot be trusted."""
+        return [behaviour for behaviour in self.behaviours if behaviour.honest is False]
+
     def __repr__(self) -> str:
-        return "\n".join(f"{behaviour.name}: {behaviour.verdict}" for behaviour in self.behaviours)
+        marks = {True: "", False: "SUSPICIOUS: ", None: ""}
+        lines = [f"{b.name}: {marks[b.honest]}{b.verdict}" for b in self.behaviours]
+        return "\n".join([*lines, NECESSARY])
 
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><th scope='row' style='text-align:left'>{escape(behaviour.name)}</th>"
-            f"<td>{escape(behaviour.verdict)}</td></tr>"
+            f"<td>{'<strong>suspicious</strong>: ' if behaviour.honest is False else ''}"
+            f"{escape(behaviour.verdict)}</td></tr>"
             for behaviour in self.behaviours
         )
         return (
             f"<table><thead><tr><th>behaviour</th><th>verdict</th></tr></thead><tbody>{rows}</tbody></table>"
+            f"<p>{escape(NECESSARY)}</p>"
         )
 
 

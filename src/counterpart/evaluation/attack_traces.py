@@ -80,11 +80,14 @@ def trace_pgd(
         keys: the source of the random start.
         steps: the number of gradient steps.
     """
-    losses, claims, fooled, lengths = [], [], [], []
+    losses, claims, fooled, lengths = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
+
+    def keep(gradient: Tensor) -> None:
+        lengths.append(gradient.flatten(1).norm(dim=1))
 
     def answer(current: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         leaf = current.detach().requires_grad_()
-        leaf.register_hook(lambda gradient: lengths.append(gradient.flatten(1).norm(dim=1)))
+        leaf.register_hook(keep)  # type: ignore[no-untyped-call]  # torch declares no types for it
         logits = reachable(view(leaf), leaf)
         loss = cross_entropy(logits, batch.labels[rows])
         losses.append(loss.detach())
@@ -112,6 +115,4 @@ def joined(traces: list[Trace]) -> Trace:
         name: torch.cat([getattr(trace, name) for trace in traces], dim=1)
         for name in ("losses", "lengths", "claims", "fooled")
     }
-    return Trace(
-        **columns, has_graph=first.has_graph, forwards=first.forwards, backwards=first.backwards
-    )
+    return Trace(**columns, has_graph=first.has_graph, forwards=first.forwards, backwards=first.backwards)

@@ -42,7 +42,10 @@ def convergence(trace: Trace, longer: Trace | None, fallen: Bool[Tensor, " b"]) 
     name, failed = "longer attacks find nothing new", trace.losses[:, trace.stands]
     if failed.shape[1] == 0:
         return Behaviour(name, {}, True, "no attack failed")
-    numbers = {"loss still rising": restless_share(trace), "break-point angle": float(break_point_angle(failed).mean())}
+    numbers = {
+        "loss still rising": restless_share(trace),
+        "break-point angle": float(break_point_angle(failed).mean()),
+    }
     if longer is None:
         return Behaviour(name, numbers, True, "failed attacks had come to rest")
     new = float((~longer.stands & ~fallen).float().mean())
@@ -71,9 +74,9 @@ def break_point_angle(losses: Float[Tensor, "s b"]) -> Float[Tensor, " b"]:
 
     Loss and iteration are scaled to [0, 1]. The first and the last point of the curve, and the point of it that lies
     farthest from the line through both, make a triangle, and beta is its angle at that point. Near 1 the triangle is
-    flat: the loss was still falling when the attack ended, or never fell, which is the failure (version 1, indicator 2).
-    Near 0 the angle is right: the loss fell and came to rest. Differs from the paper's text, which writes
-    1 - abs(cos(beta)) and says of it that it is near 0 at a right angle; its code and its table have abs(cos(beta)).
+    flat: the loss was still falling when the attack ended, or never fell (version 1, indicator 2). Near 0 the angle is
+    right: the loss fell and came to rest. Differs from the paper's text, which writes 1 - abs(cos(beta)) and says of it
+    that it is near 0 at a right angle; its code and its table have abs(cos(beta)).
     """
     curve = normalised(losses)
     points = torch.stack([torch.linspace(0, 1, len(curve)).to(curve)[:, None].expand_as(curve), curve], dim=2)
@@ -138,20 +141,27 @@ def _climbs(trace: Trace) -> Behaviour:
         return Behaviour(name, {}, True, "no attack failed")
     height = float(increasing_loss(failed).mean())
     return Behaviour(
-        name, {"increasing loss": height}, True, "a measurement: the paper names no threshold; near 100 % steps are lost"
+        name,
+        {"increasing loss": height},
+        True,
+        "a measurement: the paper names no threshold; near 100 % steps are lost",
     )
 
 
 def _gradients(trace: Trace) -> Behaviour:
     name = "gradients are there and not zero"
     if not trace.has_graph:
-        return Behaviour(name, {"zero gradients": 1.0}, False, "answers have no gradient: attacks cannot climb")
+        return Behaviour(
+            name, {"zero gradients": 1.0}, False, "answers have no gradient: attacks cannot climb"
+        )
     share = zero_gradients(trace.lengths)[trace.stands]
     if len(share) == 0:
         return Behaviour(name, {}, True, "no attack failed")
     numbers = {"zero gradients": float(share.mean()), "images with some": float((share > 0).float().mean())}
     honest = numbers["images with some"] == 0
-    words = "no failed attack met a gradient of 0" if honest else "failed attacks stood where the gradient is 0"
+    words = (
+        "no failed attack met a gradient of 0" if honest else "failed attacks stood where the gradient is 0"
+    )
     return Behaviour(name, numbers, honest, words)
 
 

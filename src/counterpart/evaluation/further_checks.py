@@ -102,21 +102,26 @@ def check(
     restless = failure_indicators.restless_share(trace) > NOISE
     longer = trace_all(LONGER * effort.steps) if restless else None
     convergence = failure_indicators.convergence(trace, longer, fallen)
-    found = [
+    behaviours = [
         with_its_basis(planted.behaviour_of(test), int(test.exists.sum())),
         with_its_basis(convergence, n),
         *(with_its_basis(behaviour, n) for behaviour in failure_indicators.behaviours_of(trace)),
         _doubts(model, view, batches[0]),
     ]
-    made = [trace, test, *([] if longer is None else [longer])]
-    forwards, backwards = sum(part.forwards for part in made), sum(part.backwards for part in made)
-    return Checked(found, n * forwards, n * backwards)
+    passes = [(made.forwards, made.backwards) for made in (trace, longer, test) if made is not None]
+    forwards, backwards = (n * sum(column) for column in zip(*passes, strict=True))
+    return Checked(behaviours, forwards, backwards)
 
 
 def _doubts(model: nn.Module, view: Classifier, batch: Batch) -> Behaviour:
+    name = "the model raises no doubts"
+    if len(batch) < 2:
+        return Behaviour(name, {}, None, "not enough images to tell: 1 of at least 2", len(batch))
     doubts = model_doubts(model, view, batch)
     words = "; ".join(f"{doubt.name}: {doubt.text}" for doubt in doubts)
-    return Behaviour("the model raises no doubts", {}, not doubts, words or "none of the known ones", len(batch))
+    return Behaviour(
+        "the model raises no doubts", {}, not doubts, words or "none of the known ones", len(batch)
+    )
 
 
 def retry(
@@ -138,13 +143,15 @@ def retry(
         attack: a function that runs the same PGD on a view, and returns its rows.
     """
     name = "straight-through gradients find nothing new"
-    moved = budget.select(slice(FEW)).sample(batch.images[:FEW], Keys(seed, "audit", batch.index[:FEW]).fold("lossy"))
+    moved = budget.select(slice(FEW)).sample(
+        batch.images[:FEW], Keys(seed, "audit", batch.index[:FEW]).fold("lossy")
+    )
     pieces = find_lossy_pieces(model, moved)
     if not pieces:
         return Behaviour(name, {}, True, "no piece of the model loses information in its backward pass")
     listed = ", ".join(str(piece) for piece in pieces)
     if not all(piece.can_be_passed for piece in pieces):
-        words = f"{listed} jumps where its gradient says otherwise: wrap it in counterpart.straight_through with backward="
+        words = f"{listed} jumps where gradients say otherwise: wrap it in counterpart.straight_through, with backward="
         return Behaviour(name, {}, False, words)
     return _compared(name, listed, before, attack(StandIn(model, pieces)))
 
@@ -159,6 +166,6 @@ def _compared(name: str, listed: str, before: Sequence[LedgerRow], after: Sequen
     words = (
         f"past {listed} attacks find nothing new"
         if honest
-        else f"gradients were lost in {listed}: past it, PGD fools {through:.1%} and not {fell:.1%}"
+        else f"gradients are lost in {listed}: past it PGD fools {new:.1%} more, {fell + new:.1%} in all"
     )
     return Behaviour(name, numbers, honest, words, len(pairs))

@@ -1,12 +1,12 @@
 """The binarisation test: does an attack find an adversarial image that is there by construction?
 
-Zimmermann et al. 2022, "Increasing confidence in adversarial robustness evaluations", arXiv 2206.13991. Around each image
-one point on the boundary of its budget is told from many points inside it, by a linear discriminator of the model's
-features. Put in place of the model's last layer it makes a model with two classes, of which it is known that an
-adversarial image exists. An attack that cannot find it cannot be trusted where it finds nothing.
+Zimmermann et al. 2022, "Increasing confidence in adversarial robustness evaluations", arXiv 2206.13991. Around each
+image one point on the boundary of its budget is told from many points inside it, by a linear discriminator of the
+model's features. Put in place of the model's last layer it makes a model with two classes, of which it is known that
+an adversarial image exists. An attack that cannot find it cannot be trusted where it finds nothing.
 
-Differs from the paper in that the discriminator is Fisher's, in closed form, and not a logistic regression. As there, it
-counts only where it separates the points, and its threshold is moved until it lies close to the boundary point.
+Differs from the paper in that the discriminator is Fisher's, in closed form, and not a logistic regression. As there,
+it counts only where it separates the points, and its threshold is moved until it lies close to the boundary point.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -84,7 +84,9 @@ def plant(
         everyone = torch.arange(len(batch), device=batch.images.device)
         point = _boundary(batch.images, budget, keys)
         with torch.no_grad():
-            exists = (ask(batch.images, everyone).argmax(dim=1) == 0) & (ask(point, everyone).argmax(dim=1) == 1)
+            exists = (ask(batch.images, everyone).argmax(dim=1) == 0) & (
+                ask(point, everyone).argmax(dim=1) == 1
+            )
             drawn = torch.zeros_like(exists)
             for draw in range(draws):
                 places = budget.sample(batch.images, keys.fold("draw", draw))
@@ -101,10 +103,10 @@ def behaviour_of(planted: Planted) -> Behaviour:
     if n == 0:
         words = "no adversarial image could be planted: no point of the budget stands out"
         return Behaviour(name, {"planted": 0.0}, None, words)
-    found = float(planted.attacked.sum() / n)
+    by_attack = float(planted.attacked.sum() / n)
     by_chance = float(planted.drawn.sum() / n)
-    numbers = {"PGD": found, "random search": by_chance, "planted": float(exists.float().mean())}
-    honest = found >= PASSED
+    numbers = {"PGD": by_attack, "random search": by_chance, "planted": float(exists.float().mean())}
+    honest = by_attack >= PASSED
     words = (
         f"PGD finds the adversarial images that were planted in the {planted.layer}"
         if honest
@@ -115,8 +117,10 @@ def behaviour_of(planted: Planted) -> Behaviour:
 
 def joined(parts: Sequence[Planted]) -> Planted:
     """The result of all images of several batches."""
-    columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("exists", "attacked", "drawn")}
-    return replace(parts[0], **columns)
+    exists, attacked, drawn = (
+        torch.cat([getattr(part, name) for part in parts]) for name in ("exists", "attacked", "drawn")
+    )
+    return replace(parts[0], exists=exists, attacked=attacked, drawn=drawn)
 
 
 def discriminator(
@@ -148,7 +152,11 @@ def _sampled(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Features (P + 1, B, A) inside the budgets, those (B, A) of the boundary points, and the logits' range (B,)."""
     smaller = replace(budget, eps=budget.eps * INNER)
-    inside, low, high = [], torch.full_like(images[:, 0, 0, 0], torch.inf), torch.full_like(images[:, 0, 0, 0], -torch.inf)
+    inside, low, high = (
+        [],
+        torch.full_like(images[:, 0, 0, 0], torch.inf),
+        torch.full_like(images[:, 0, 0, 0], -torch.inf),
+    )
     with torch.no_grad():
         for place in range(points + 1):
             moved = images if place == 0 else smaller.sample(images, keys.fold("inner", place))
@@ -199,7 +207,7 @@ def _features(model: nn.Module, images: Tensor) -> Iterator[tuple[Features, str]
     layer = _last_layer(model, images[:1])
     seen: list[Tensor] = []
     if layer is None:
-        yield lambda given: (model(given), ) * 2, "logits"
+        yield lambda given: (model(given),) * 2, "logits"
         return
 
     def features(given: Tensor) -> tuple[Tensor, Tensor]:
@@ -228,5 +236,9 @@ def _last_layer(model: nn.Module, images: Tensor) -> nn.Linear | None:
     finally:
         for handle in handles:
             handle.remove()
-    same = [layer for layer, output in outputs.items() if output.shape == logits.shape and torch.equal(output, logits)]
+    same = [
+        layer
+        for layer, output in outputs.items()
+        if output.shape == logits.shape and torch.equal(output, logits)
+    ]
     return same[-1] if same else None

@@ -138,7 +138,9 @@ def _check_further(searched: _Searched, effort: Effort, traced: int) -> list[Beh
     batches = [read_batch(case.images, part, case.target.device) for part in parts]
     budget = build.build_budget(case.norm, case.eps)
     model, seed = searched.model, case.target.config.seed
-    fallen = torch.tensor([not {"PGD", "APGD"}.isdisjoint(rows[position].fooled) for position in chosen.tolist()])
+    fallen = torch.tensor(
+        [not {"PGD", "APGD"}.isdisjoint(rows[position].fooled) for position in chosen.tolist()]
+    )
     checked = check(model, searched.view, batches, fallen.to(case.target.device), budget, seed, effort)
     searched.forwards += checked.forwards
     searched.backwards += checked.backwards

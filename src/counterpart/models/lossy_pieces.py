@@ -1,9 +1,9 @@
 """Pieces of a network whose backward pass loses information: quantisers, top-k, thresholds, sparsifiers.
 
-Each module is tried by itself, on activations that it meets in the network. Its input is moved a little. Where its output
-moves otherwise than its gradient says, and does so however little the input moves, the gradient cannot be followed:
-the output is flat and jumps (a quantiser), or jumps where values enter and leave (top-k, thresholds). A ReLU has kinks,
-not jumps, and passes: the less its input moves, the better its gradient tells.
+Each module is tried by itself, on activations that it meets in the network. Its input is moved a little. Where its
+output moves otherwise than its gradient says, and does so however little the input moves, the gradient cannot be
+followed: the output is flat and jumps (a quantiser), or jumps where values enter and leave (top-k, thresholds). A ReLU
+has kinks, not jumps, and passes: the less its input moves, the better its gradient tells.
 
 The gradient of such a piece is then taken from something smoother, which is backward pass differentiable approximation
 (BPDA; Athalye et al. 2018, arXiv 1802.00420, section 4.1).
@@ -22,7 +22,11 @@ from torch.overrides import TorchFunctionMode
 from ..seeding import derive, seeded
 from .borrowed import borrowed
 
-MOVES = (1e-3, 1e-2, 1e-1)  # how far inputs are moved, as shares of their root mean square, until the output moves
+MOVES = (
+    1e-3,
+    1e-2,
+    1e-1,
+)  # how far inputs are moved, as shares of their root mean square, until the output moves
 LOST = 0.5  # the share of the output's movement that the gradient does not foretell from which on a piece is lossy
 PROBES = 8  # the random directions in the output that movements are compared along
 ROUNDING: dict[Any, str] = {
@@ -69,7 +73,9 @@ def find_lossy_pieces(model: nn.Module, images: Float[Tensor, "b c h w"]) -> lis
     """
     lossy: list[LossyPiece] = []
     with borrowed(model):
-        for name, module, given in reversed(_calls(model, images)):  # children come before those that hold them
+        for name, module, given in reversed(
+            _calls(model, images)
+        ):  # children come before those that hold them
             prefix = f"{name}." if name else ""
             if any(piece.name.startswith(prefix) for piece in lossy):
                 continue
