@@ -103,8 +103,8 @@ def behaviour_of(planted: Planted) -> Behaviour:
     if n == 0:
         words = "no adversarial image could be planted: no point of the budget stands out"
         return Behaviour(name, {"planted": 0.0}, None, words)
-    by_attack = float(planted.attacked.sum() / n)
-    by_chance = float(planted.drawn.sum() / n)
+    by_attack = int(planted.attacked.sum()) / n
+    by_chance = int(planted.drawn.sum()) / n
     numbers = {"PGD": by_attack, "random search": by_chance, "planted": float(exists.float().mean())}
     honest = by_attack >= PASSED
     words = (

@@ -27,6 +27,7 @@ MOVES = (
     1e-2,
     1e-1,
 )  # how far inputs are moved, as shares of their root mean square, until the output moves
+ASIDE = 0.03  # how far from where they lie they are moved first: many are exactly 0, where a ReLU has its kink
 LOST = 0.5  # the share of the output's movement that the gradient does not foretell from which on a piece is lossy
 PROBES = 8  # the random directions in the output that movements are compared along
 ROUNDING: dict[Any, str] = {
@@ -108,15 +109,21 @@ class StandIn:
 
 @contextmanager
 def _hooked(model: nn.Module, pieces: dict[str, Smooth]) -> Iterator[None]:
+    given: dict[nn.Module, Tensor] = {}
+
+    def before(module: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
+        (given[module],) = arguments
+        return (arguments[0].clone(),)  # which the module may write into
+
     handles = []
     for name, module in model.named_modules():
-        if name in pieces:
-            smooth = pieces[name]
+        if name not in pieces:
+            continue
 
-            def through(_: nn.Module, given: Any, output: Tensor, smooth: Smooth = smooth) -> Tensor:
-                return _through(output, smooth(given[0]))
+        def after(module: nn.Module, _: Any, output: Tensor, smooth: Smooth = pieces[name]) -> Tensor:
+            return _through(output, smooth(given.pop(module)))
 
-            handles.append(module.register_forward_hook(through))
+        handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
     try:
         yield
     finally:
@@ -147,30 +154,36 @@ class _Rounding(TorchFunctionMode):
 
 def _calls(model: nn.Module, images: Tensor) -> list[tuple[str, nn.Module, Tensor]]:
     """Each module that turns one tensor into another, with the first that it met; parents come first."""
-    met: dict[nn.Module, Tensor] = {}
+    given: dict[nn.Module, Tensor] = {}
+    maps: set[nn.Module] = set()
 
-    def keep(module: nn.Module, given: Any, output: Any) -> None:
-        tensors = [part for part in (*given, output) if isinstance(part, Tensor) and part.is_floating_point()]
-        if len(given) == 1 and len(tensors) == 2:
-            met.setdefault(module, given[0].detach().clone())
+    def before(module: nn.Module, arguments: Any) -> None:
+        if len(arguments) == 1 and isinstance(arguments[0], Tensor) and arguments[0].is_floating_point():
+            given.setdefault(module, arguments[0].detach().clone())
 
-    handles = [module.register_forward_hook(keep) for module in model.modules()]
+    def after(module: nn.Module, _: Any, output: Any) -> None:
+        if module in given and isinstance(output, Tensor) and output.is_floating_point():
+            maps.add(module)
+
+    handles = [module.register_forward_pre_hook(before) for module in model.modules()]
+    handles += [module.register_forward_hook(after) for module in model.modules()]
     try:
         with torch.no_grad():
             model(images)
     finally:
         for handle in handles:
             handle.remove()
-    return [(name, module, met[module]) for name, module in model.named_modules() if module in met]
+    return [(name, module, given[module]) for name, module in model.named_modules() if module in maps]
 
 
 def _lost(module: nn.Module, given: Tensor) -> float:
     """The share of a module's movement that its gradient does not foretell, as a root mean square; 0 if it stays."""
+    generator = torch.Generator().manual_seed(derive(0, "lossy pieces"))
+    size = given.square().mean().sqrt()
+    given = given + torch.randn(given.shape, generator=generator).to(given) * size * ASIDE
     leaf = given.detach().clone().requires_grad_()
     with torch.enable_grad():
         output = _run(module, leaf)
-    generator = torch.Generator().manual_seed(derive(0, "lossy pieces"))
-    size = given.square().mean().sqrt()
     if not torch.equal(output.detach(), _run(module, given).detach()):
         return 0.0  # it draws by other generators than torch's: no small movement can be told
     for share in MOVES:
@@ -196,7 +209,7 @@ def _lost(module: nn.Module, given: Tensor) -> float:
 def _run(module: nn.Module, given: Tensor) -> Tensor:
     """The output of a module, whose draws are the same in every run."""
     with seeded(derive(0, "lossy pieces", 1)):
-        output: Tensor = module(given)
+        output: Tensor = module(given.clone())  # which it may write into
     return output
 
 
