@@ -19,8 +19,8 @@ DIGITS = {
     },
 }
 OBJECTS = {
-    "data": {"name": "synthetic-parts", "size": 32, "limit": 600},
-    "train": {"clean_epochs": 3, "epochs": 8, "validation_steps": 2, "validation_n": 20},
+    "data": {"name": "synthetic-parts", "size": 32, "limit": 400},
+    "train": {"clean_epochs": 3, "epochs": 5, "validation_steps": 2, "validation_n": 20},
 }
 METHODS = {
     "AT": {"train": {"method": "at"}},

@@ -1,11 +1,10 @@
 """The audit flags broken defences by name, with the behaviour that shows it, and lets honest models pass."""
 
 import pytest
+from tests.audit.defences import DEFENCES, defence, digits
+from tests.audit.honest import MODELS, train
 
 import counterpart as cp
-
-from .defences import DEFENCES, defence, digits
-from .honest import MODELS, train
 
 EFFORT = {"steps": 50, "queries": 200, "draws": 30, "points": 199}
 

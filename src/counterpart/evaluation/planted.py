@@ -31,7 +31,7 @@ CLOSENESS = 0.999  # the share of the way from the inner points to the boundary 
 PASSED = 0.95  # the share of planted images that an attack must find: the paper's threshold
 RIDGE = 1.0  # added to the variances of the features, in units of their mean
 
-Features = Callable[[Tensor], tuple[Tensor, Tensor]]
+FeaturesOf = Callable[[Tensor], tuple[Tensor, Tensor]]
 """A function from images (B, C, H, W) to the features (B, A) that enter the last layer, and to the logits (B, K)."""
 
 
@@ -148,9 +148,9 @@ def discriminator(
 
 
 def _sampled(
-    features: Features, images: Tensor, budget: Budget, keys: Keys, points: int
+    features: FeaturesOf, images: Tensor, budget: Budget, keys: Keys, points: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Features (P + 1, B, A) inside the budgets, those (B, A) of the boundary points, and the logits' range (B,)."""
+    """FeaturesOf (P + 1, B, A) inside the budgets, those (B, A) of the boundary points, and the logits' range (B,)."""
     smaller = replace(budget, eps=budget.eps * INNER)
     inside, low, high = (
         [],
@@ -199,7 +199,7 @@ def _attack(
 
 
 @contextmanager
-def _features(model: nn.Module, images: Tensor) -> Iterator[tuple[Features, str]]:
+def _features(model: nn.Module, images: Tensor) -> Iterator[tuple[FeaturesOf, str]]:
     """Inside the block, a function to the features that enter the model's last linear layer, and the words for them.
 
     They are the logits where the answers are not those of a linear layer.
