@@ -118,7 +118,8 @@ def _doubts(model: nn.Module, view: Classifier, batch: Batch) -> Behaviour:
     if len(batch) < 2:
         return Behaviour(name, {}, None, "not enough images to tell: 1 of at least 2", len(batch))
     doubts = model_doubts(model, view, batch)
-    words = "; ".join(f"{doubt.name}: {doubt.text}" for doubt in doubts)
+    texts = {doubt.name: doubt.text for doubt in reversed(doubts)}  # of several with a name the first
+    words = " ".join(f"{title}: {text}" for title, text in reversed(texts.items()))
     return Behaviour(
         "the model raises no doubts", {}, not doubts, words or "none of the known ones", len(batch)
     )

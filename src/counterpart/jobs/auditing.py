@@ -226,6 +226,8 @@ def _print(audited: Audited) -> None:
         table.add_row(
             behaviour.name, numbers, f"{behaviour.n:,}", f"{marks[behaviour.honest]}{behaviour.verdict}"
         )
+    alarms = [behaviour.name for behaviour in behaviours if behaviour.honest is False]
+    said = f"Suspicious, {len(alarms)} of {len(behaviours)}: {'; '.join(alarms)}." if alarms else "No alarm."
     Console().print(table)
-    Console().print(NECESSARY)
+    Console().print(f"{said} {NECESSARY}")
     Console().print(f"Cost: {audited.cost}")
