@@ -171,7 +171,8 @@ def test_a_function_of_the_user_s_is_evaluated_verified_and_audited(here, capsys
     assert main(["verify", str(here / "elsewhere"), "--eight-bits"]) == 0
     assert "images still fool after rounding to 8 bits" in capsys.readouterr().out
     assert not (here / "runs" / "usernets-robust").exists()  # a verification makes no run
-    words = ["audit", *user("robust")[1:4], *CHEAP[2:], "--steps", "2", "--queries", "2", "--draws", "2", "--points", "5"]
+    effort = ["--steps", "2", "--queries", "2", "--draws", "2", "--points", "5"]
+    words = ["audit", *user("robust")[1:4], *CHEAP[2:], *effort]
     assert main(words) == 0
     audits = [r for r in run.records() if r.name.startswith("audit/")]
     assert len(audits) == 13
