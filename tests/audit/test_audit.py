@@ -1,6 +1,7 @@
 """The audit flags broken defences by name, with the behaviour that shows it, and lets honest models pass."""
 
 import pytest
+import torch
 from tests.audit.defences import DEFENCES, defence, digits
 from tests.audit.honest import MODELS, train
 
@@ -84,3 +85,23 @@ def test_an_honest_model_raises_no_alarm(name, seed, tmp_path):
     audit = cp.audit(run.path, n=150, **EFFORT)
     assert audit.suspicious == []
     assert audit[PLANTED].numbers["planted"] > 0.9
+
+
+def test_a_model_without_any_gradient_is_audited_and_flagged():
+    _, _, images, labels = digits()
+    flat = torch.nn.Linear(64, 10, bias=False)
+    centres = torch.stack([images[labels == k].mean(dim=0).flatten() for k in range(10)])
+    flat.weight.data = centres / centres.norm(dim=1, keepdim=True)
+
+    class Cut(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.flat = flat
+
+        def forward(self, images):
+            return self.flat(images.detach().flatten(1))
+
+    audit = cp.audit(Cut(), (images[:60], labels[:60]), eps=0.1, steps=5, queries=50, draws=5, points=30)
+    assert {behaviour.name for behaviour in audit.suspicious} >= {BLACK_BOX, PLANTED, ZERO, DOUBTS, THROUGH}
+    assert audit[ZERO].verdict == "answers have no gradient: attacks cannot climb"
+    assert "the model itself (Cut)" in audit[THROUGH].verdict

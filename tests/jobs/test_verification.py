@@ -151,7 +151,9 @@ def test_an_audit_of_a_run(run, capsys):
     ]
     assert len(list((run.path / "audits").iterdir())) == 6
     before = {f: f.stat().st_mtime_ns for f in (run.path / "audits").rglob("*.json")}
-    assert jobs.audit_named(str(run.path), {"evaluate": {"n": 20, "eps": 0.1}}, steps=3, queries=5, draws=3, points=20)
+    assert jobs.audit_named(
+        str(run.path), {"evaluate": {"n": 20, "eps": 0.1}}, steps=3, queries=5, draws=3, points=20
+    )
     assert {f: f.stat().st_mtime_ns for f in (run.path / "audits").rglob("*.json")} == before  # nothing again
     assert len([r for r in run.records() if r.name.startswith("audit/")]) == 13
 

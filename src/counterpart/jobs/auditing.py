@@ -141,7 +141,7 @@ def _check_further(searched: _Searched, effort: Effort, traced: int) -> list[Beh
     fallen = torch.tensor(
         [not {"PGD", "APGD"}.isdisjoint(rows[position].fooled) for position in chosen.tolist()]
     )
-    checked = check(model, searched.view, batches, fallen.to(case.target.device), budget, seed, effort)
+    checked = check(model, case.view, batches, fallen.to(case.target.device), budget, seed, effort)
     searched.forwards += checked.forwards
     searched.backwards += checked.backwards
 
