@@ -8,8 +8,8 @@ from tests.audit.honest import MODELS, train
 import counterpart as cp
 
 EFFORT = {"steps": 50, "queries": 200, "draws": 30, "points": 199}
+HONEST = {"steps": 50, "queries": 100, "draws": 20, "points": 99, "traced": 40}
 
-ONE_STEP = "iterative attacks beat one step"
 BLACK_BOX = "white-box attacks beat black-box"
 PLANTED = "attacks find what is planted"
 SILENT = "no silent success"
@@ -82,7 +82,7 @@ def test_a_quantiser_is_flagged_and_attacked_past(audited):
 @pytest.mark.parametrize(("name", "seed"), MODELS)
 def test_an_honest_model_raises_no_alarm(name, seed, tmp_path):
     run = train(name, seed, tmp_path)
-    audit = cp.audit(run.path, n=150, **EFFORT)
+    audit = cp.audit(run.path, n=100, **HONEST)
     assert audit.suspicious == []
     assert audit[PLANTED].numbers["planted"] > 0.9
 
