@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from ..attacks.projected_gradient import climb
 from ..batch import Batch
 from ..budget import Budget
+from ..contracts import Classifier
 from ..losses.classification import cross_entropy
-from ..protocols import Classifier
 from ..seeding import Keys
 from .accuracy import as_judged, predictions
 

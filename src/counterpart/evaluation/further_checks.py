@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..batch import Batch
 from ..budget import Budget
+from ..contracts import Classifier
 from ..models.lossy_pieces import StandIn, find_lossy_pieces
-from ..protocols import Classifier
 from ..seeding import Keys
 from . import failure_indicators, planted
 from .attack_traces import Trace, joined, reachable, trace_pgd
