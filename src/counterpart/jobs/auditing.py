@@ -17,7 +17,7 @@ from ..evaluation.ledger import Ledger, LedgerRow
 from ..evaluation.masking_checks import Behaviour, audit
 from ..evaluation.memory_ledger import MemoryLedger
 from ..records import Record, fingerprint
-from .case import Case, case_of
+from .case import Case, case_of, of_random_answers
 from .notes import say
 from .recognition import recognise_model
 from .targets import Target, claim, open_targets
@@ -52,6 +52,11 @@ def audit_named(
 
 def audit_target(target: Target, *, steps: int, queries: int, draws: int) -> Audited:
     """The five behaviours of a model, which are recorded where its results are kept."""
+    given = of_random_answers(target.config.evaluate)
+    if given:
+        raise UserError(
+            f"an audit looks at single answers: evaluate.{next(iter(given))} is for counterpart evaluate."
+        )
     case = case_of(target, "audits")
     if len(case.radii) > 1:
         raise UserError("an audit looks at one radius, and tries others itself: give one --evaluate.eps.")
