@@ -91,7 +91,7 @@ def evaluate(
     asked = {
         "evaluate.attacks": attacks, "evaluate.eps": eps, "evaluate.norm": norm, "evaluate.n": n, "seed": seed,
         "device": device, "evaluate.protocol": protocol,
-        "device": device, "evaluate.draws": draws, "evaluate.votes": votes, "evaluate.eot": eot,
+        "evaluate.draws": draws, "evaluate.votes": votes, "evaluate.eot": eot,
         "evaluate.fixed_noise": fixed_noise,
     }  # fmt: skip
     settings = merge(nest({key: value for key, value in asked.items() if value is not None}), nest(changes))

@@ -90,8 +90,9 @@ def _build_suite(asked: EvaluationAttack, evaluate: EvaluateSettings, victim: Vi
     if evaluate.engine == "official":
         return official.suite(version, victim.classes)
     suite: Callable[..., list[NamedAttack]] = load_code(asked.entry.facts.suite)
-    averages = {"eot": evaluate.eot} if evaluate.eot > 1 else {}
-    return suite(version, victim.norm, victim.classes, **averages, to_the_end=evaluate.by_draws)
+    averages: dict[str, Any] = {"eot": evaluate.eot} if evaluate.eot > 1 else {}
+    averages |= {"to_the_end": True} if evaluate.by_draws else {}
+    return suite(version, victim.norm, victim.classes, **averages)
 
 
 def _build_attack(asked: EvaluationAttack, victim: Victim, *, to_the_end: bool = False) -> NamedAttack:
