@@ -1,4 +1,4 @@
-"""The Python of the README's first screen, of docs/python.md and of docs/extending.md runs as it stands."""
+"""The Python of the README's first screen and of python.md, evaluation.md and extending.md runs as it stands."""
 
 import re
 import sys
@@ -44,6 +44,15 @@ def test_the_page_about_python(names, tmp_path):
     assert len(names["audit"]) == 13
     assert names["seen"].attacked.shape == names["images"].shape
     assert names["hardened"] is names["run"].model
+
+
+def test_models_whose_answers_are_random(names):
+    names["cp"] = counterpart
+    (block,) = [block for block in blocks("docs/evaluation.md") if "class Noisy" in block]
+    exec(block, names)
+    assert all(0 < row.fresh["clean"] <= 10 for row in names["drawn"].rows if row.right)
+    assert names["voted"].n == 40
+    assert not names["fixed"].rows[0].fresh
 
 
 @pytest.mark.slow

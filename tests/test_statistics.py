@@ -2,6 +2,7 @@
 
 import math
 
+import numpy
 import pytest
 from scipy.stats import binomtest, norm, ttest_ind, ttest_ind_from_stats
 from scipy.stats import t as student_t
@@ -15,6 +16,7 @@ from counterpart.statistics import (
     mcnemar,
     over_seeds,
     paired_difference,
+    share_interval,
     weighted_over_folds,
     welch,
 )
@@ -195,3 +197,47 @@ def test_the_part_model_papers_p_values_take_its_intervals_for_the_spread_of_sin
     assert max(of_seeds) < 1e-6
     assert min(of_means) > 2e-4
     assert max(of_means) < 0.01
+
+
+def test_the_interval_of_shares_is_agresti_and_coulls_where_they_are_outcomes():
+    centre = (30 + 2) / 104
+    half = norm.ppf(0.975) * math.sqrt(centre * (1 - centre) / 104)
+    assert share_interval([1.0] * 30 + [0.0] * 70) == pytest.approx((centre - half, centre + half))
+    low, high = share_interval([0.0] * 100)
+    assert low == 0.0
+    assert 0.03 < high < 0.06
+    low, high = share_interval([0.5] * 100)
+    assert 0.02 < high - low < 0.1  # a few images that are alike do not prove that all are
+    narrow, wide = share_interval([0.4, 0.6] * 50), share_interval([0.0, 1.0] * 50)
+    assert narrow[1] - narrow[0] < wide[1] - wide[0]
+
+
+@pytest.mark.parametrize("shares", [[], [0.5, 1.5], [-0.1]])
+def test_the_interval_of_shares_refuses_what_is_none(shares):
+    with pytest.raises(ValueError, match=r"at least one image|shares are in"):
+        share_interval(shares)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "draws", "n"), [(2, 1, 5, 60), (0.2, 0.3, 10, 100), (9, 1, 1, 80), (1, 6, 20, 200)]
+)
+def test_the_interval_of_shares_covers_images_and_draws(a, b, draws, n):
+    """Images have success probabilities of a beta distribution, and each is drawn a few times."""
+    generator, covered, times = numpy.random.default_rng(0), 0, 600
+    for _ in range(times):
+        shares = generator.binomial(draws, generator.beta(a, b, n)) / draws
+        low, high = share_interval(shares.tolist())
+        covered += low <= a / (a + b) <= high
+    assert 0.93 < covered / times < 0.99
+
+
+def test_paired_shares_that_are_equal_but_for_draws_are_rarely_told_apart():
+    generator, apart, times, n, draws = numpy.random.default_rng(1), 0, 400, 80, 5
+    for _ in range(times):
+        chances = generator.beta(2, 1, n)
+        first, second = ((generator.binomial(draws, chances) / draws).tolist() for _ in range(2))
+        apart += paired_difference([(first, second)]).p < 0.05
+    assert apart / times < 0.07
+    better = [min(share + 0.2, 1.0) for share in second]
+    assert paired_difference([(better, second)]).p < 0.001
+    assert paired_difference([(better, second)]).mean == pytest.approx(sum(better) / n - sum(second) / n)

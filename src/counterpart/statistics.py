@@ -185,11 +185,13 @@ class Difference(NamedTuple):
         return math.sqrt(narrow * wide)
 
 
-def paired_difference(pairs: Sequence[tuple[Sequence[bool], Sequence[bool]]]) -> Difference:
+def paired_difference(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Difference:
     """The difference of two shares over seeds, image by image within each seed.
 
     Args:
-        pairs: for each seed the outcomes of the first and of the second method, on the same images.
+        pairs: for each seed the outcomes of the first and of the second method, on the same images: right or wrong, or
+            the share in [0, 1] of an image's draws that are right, of models whose answers are random. Draws that are
+            independent from image to image need no spread of their own: that of the shares holds it.
 
     Returns:
         The difference, whose interval adds two spreads in squares as ``over_seeds`` does.
@@ -206,7 +208,7 @@ def paired_difference(pairs: Sequence[tuple[Sequence[bool], Sequence[bool]]]) ->
     for first, second in pairs:
         if len(first) != len(second) or not first:
             raise ValueError(f"paired outcomes need the same images, got {len(first)} and {len(second)}.")
-        moves = [int(a) - int(b) for a, b in zip(first, second, strict=True)]
+        moves = [float(a) - float(b) for a, b in zip(first, second, strict=True)]
         differences.append(fmean(moves))
         variances.append(_image_variance(moves))
     mean, images_error = fmean(differences), math.sqrt(fmean(variances))
@@ -316,6 +318,30 @@ def _score_interval(share: float, n: float) -> tuple[float, float]:
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     low, high = 0.0 if share == 0 else centre - half, 1.0 if share == 1 else centre + half  # rounding
     return low, high
+
+
+def share_interval(shares: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean over images of a share that each image has, such as of draws that are right.
+
+    It covers images and draws: shares that are estimated from a few draws, independent from image to image, spread more
+    than the true ones, by just what the draws leave open. Two images with share 0 and two with share 1 are added, which
+    is the interval of Agresti and Coull 1998 where shares are 0 and 1, and keeps its width where all shares are alike.
+
+    Args:
+        shares: the share of each image, in [0, 1].
+
+    Raises:
+        ValueError: there is no image, or a share is outside [0, 1].
+    """
+    if not shares:
+        raise ValueError("an interval needs at least one image.")
+    if not all(0 <= share <= 1 for share in shares):
+        raise ValueError(f"shares are in [0, 1], got {min(shares)} to {max(shares)}.")
+    added = [*shares, 0.0, 0.0, 1.0, 1.0]
+    centre = fmean(added)
+    half = NORMAL_QUANTILE * math.sqrt(fmean((share - centre) ** 2 for share in added) / len(added))
+    mean = fmean(shares)
+    return max(min(centre - half, mean), 0.0), min(max(centre + half, mean), 1.0)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -158,7 +158,7 @@ def test_of_many_pairs_the_first_are_told_and_the_others_counted(make_run, recor
 
     singles = rows_of(*(run for i in range(count) for run in row(i, 1)))
     several = rows_of(*(run for i in range(10, 10 + count) for run in row(i, 3)))
-    tests = [paired(singles, lambda row: {"0": "", "1": "PGD-20"}), seed_tests(several, "clean")]
+    tests = [paired(singles, lambda row: {"0": 1, "1": 0}), seed_tests(several, "clean")]
     told, family = verdicts(tests)
     assert "over the 12 tests" in family
     for texts, first in zip(told, ("m0", "m10"), strict=True):
@@ -298,6 +298,18 @@ def test_folds_of_two_methods_are_compared_image_by_image(make_run, records):
     rows = rows_of(
         *folds_of(make_run, records, "A", (0.5, 0.6)), *folds_of(make_run, records, "B", (0.6, 0.6))
     )
-    outcomes = {"A": dict.fromkeys("abcdefghij", ""), "B": dict.fromkeys("abcdefghij", "PGD")}
+    outcomes = {"A": dict.fromkeys("abcdefghij", 1), "B": dict.fromkeys("abcdefghij", 0)}
     (test,) = paired(rows, lambda row: outcomes[row.method])
     assert "on the same 10 images: 10 stand only in the first, 0 only in the second" in test.words
+
+
+def test_shares_of_draws_are_compared_image_by_image(make_run, records):
+    rows = rows_of(
+        *folds_of(make_run, records, "A", (0.5, 0.6)), *folds_of(make_run, records, "B", (0.6, 0.6))
+    )
+    outcomes = {"A": {"a": 0.75, "b": 0.5, "c": 1.0}, "B": {"b": 0.25, "a": 0.25, "c": 1.0}}
+    (test,) = paired(rows, lambda row: outcomes[row.method])
+    assert test.name == "Wald"
+    assert "on the same 3 images: +25.00 points" in test.words
+    error = ((0.5**2 + 0.25**2 + 1) / 5 - (0.75 / 5) ** 2) / 5
+    assert test.difference.images_error == pytest.approx(error**0.5)

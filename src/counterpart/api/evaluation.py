@@ -31,6 +31,10 @@ def evaluate(
     norm: str | Sequence[str] | None = None,
     n: int | None = None,
     protocol: str | None = None,
+    draws: int | None = None,
+    votes: int | None = None,
+    eot: int | None = None,
+    fixed_noise: bool | None = None,
     folder: str | Path | None = None,
     root: str | Path | None = None,
     mean: Sequence[float] | None = None,
@@ -62,6 +66,11 @@ def evaluate(
         protocol: the protocol of a published benchmark, such as "robustbench-cifar10-linf". It fixes images, budget,
             attacks and precision, and none of these may be given beside it; ``data``, or ``root``, is the folder that
             holds the benchmark's data set.
+        draws: for a model whose answers are random, how often each image is judged; an accuracy is then the mean over
+            the images of the share of these draws that are right. The default is 1.
+        votes: how many passes of such a model vote on each answer. The default is 1.
+        eot: how many passes each gradient of an attack is averaged over. The default is 1.
+        fixed_noise: whether every pass and every image meet the same noise, which makes the model deterministic.
         folder: the folder that keeps everything; a call with the same folder goes on where an earlier one
             stopped. By default nothing is written.
         root: the folder that holds the data set, where ``data`` is a name.
@@ -82,6 +91,8 @@ def evaluate(
     asked = {
         "evaluate.attacks": attacks, "evaluate.eps": eps, "evaluate.norm": norm, "evaluate.n": n, "seed": seed,
         "device": device, "evaluate.protocol": protocol,
+        "evaluate.draws": draws, "evaluate.votes": votes, "evaluate.eot": eot,
+        "evaluate.fixed_noise": fixed_noise,
     }  # fmt: skip
     settings = merge(nest({key: value for key, value in asked.items() if value is not None}), nest(changes))
     if attacks is None and protocol is None:

@@ -23,11 +23,12 @@ from ..evaluation.summaries import UNION
 from ..evaluation.verify import Verified, verify
 from ..jobs import judging
 from ..jobs.auditing import Audited
-from ..jobs.case import Case, budgets_of
+from ..jobs.case import Case, budgets_of, draw_plan_of
 from ..jobs.keeping import keep
 from ..numerals import readable
 from ..records import Record
 from ..report import write_report
+from ..report.setting import interval_title, random_in_words
 from ..rundir import RunDir
 
 PREFIX = "accuracy/"
@@ -41,7 +42,8 @@ class Accuracy:
         name: the name of the attack, "clean", or "worst case".
         value: the share of the images that are classified correctly, in [0, 1].
         n: the number of images.
-        low: the lower end of the 95 % interval (Wilson), over the draw of images for this very model.
+        low: the lower end of the 95 % interval, over the draw of images for this very model: Wilson's, or where images
+            are judged by several draws ``statistics.share_interval``, over images and draws.
         high: the upper end of the 95 % interval.
         eps: the radius of the budget, in units of the images; of a union of budgets the radius of each.
     """
@@ -213,7 +215,9 @@ class Judgement:
         if not names:
             lines = dict.fromkeys(named.line for named in self._case.attacks)
             raise KeyError(f"no attack {attack!r} was run. {nearest(attack, lines)}")
-        pictures, positions, answers = [torch.zeros(0, *self._case.images.shape)], [], []
+        pictures = [torch.zeros(0, *self._case.images.shape)]
+        positions: list[int] = []
+        answers: list[int] = []
         for name in names:
             for chunk in range(self._case.ledger.chunks):
                 unit = self._case.ledger.read(name, chunk)
@@ -225,9 +229,11 @@ class Judgement:
                         f"the images of {name} were not kept: evaluate with save_images=True, and with folder= where "
                         "they take more memory than 2 GiB."
                     )
-                pictures.append(saved[0])
-                positions += saved[1]
-                answers += [answer for answer, hit in zip(unit.answers, unit.fooled, strict=True) if hit]
+                answer_of = dict(zip(unit.positions, unit.answers, strict=True))
+                fell = [p for p, hit in zip(unit.positions, unit.fooled, strict=True) if hit]
+                pictures.append(saved[0][[saved[1].index(position) for position in fell]])
+                positions += fell
+                answers += [answer_of[position] for position in fell]
         rows = [self.rows[position] for position in positions]
         return FoolingImages(
             torch.cat(pictures),
@@ -244,7 +250,7 @@ class Judgement:
         """
         case, wanted = self._case, self._case.target.config.evaluate
         return verify(
-            case.target.model,
+            case.model,
             case.images,
             case.attacks,
             case.ledger,
@@ -252,6 +258,7 @@ class Judgement:
             batch_size=wanted.batch_size,
             device=case.target.device,
             individual=wanted.individual,
+            plan=draw_plan_of(case.identity),
         )
 
     def save(self, folder: str | Path) -> Path:
@@ -284,15 +291,16 @@ class Judgement:
 
     def to_markdown(self) -> str:
         """The table in Markdown."""
-        lines = ["| attack | accuracy | 95 % interval over images | n |", "|---|---|---|---|"]
+        lines = [f"| attack | accuracy | {self._interval_title} | n |", "|---|---|---|---|"]
         return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in self._cells())])
 
     def to_latex(self) -> str:
         """The table in LaTeX, for the package booktabs."""
+        interval = self._interval_title.replace(" %", r"\,\%")
         head = [
             r"\begin{tabular}{lrrr}",
             r"\toprule",
-            r"attack & accuracy & 95\,\% interval over images & n \\",
+            rf"attack & accuracy & {interval} & n \\",
             r"\midrule",
         ]
         body = [" & ".join(map(_escape_latex, cells)) + r" \\" for cells in self._cells()]
@@ -323,6 +331,10 @@ class Judgement:
         return line.name.removesuffix(at) + at
 
     @property
+    def _interval_title(self) -> str:
+        return interval_title(self.records[0].details)
+
+    @property
     def title(self) -> str:
         """What was judged, on which images, under which budget."""
         details = self.records[0].details
@@ -331,12 +343,12 @@ class Judgement:
             for judgement in self.members.values() or (self,)
         ]
         return (
-            f"{details['method']} on {details['data']} ({details['split']}), {' or '.join(budgets)}, "
-            f"n = {self.n}"
+            f"{details['method']} on {details['data']} ({details['split']}), {' or '.join(budgets)}"
+            f"{random_in_words(details)}, n = {self.n}"
         )
 
     def __repr__(self) -> str:
-        cells = [["", "accuracy", "95 % interval over images"], *(row[:3] for row in self._cells())]
+        cells = [["", "accuracy", self._interval_title], *(row[:3] for row in self._cells())]
         widths = [max(len(row[column]) for row in cells) for column in range(3)]
         lines = [
             "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in cells
@@ -354,7 +366,7 @@ class Judgement:
         )
         return (
             f"<table><caption>{escape(self.title)}</caption><thead><tr><th></th><th>accuracy</th>"
-            f"<th>95 % interval over images</th></tr></thead><tbody>{rows}</tbody></table>{doubts}"
+            f"<th>{self._interval_title}</th></tr></thead><tbody>{rows}</tbody></table>{doubts}"
         )
 
 

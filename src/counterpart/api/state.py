@@ -9,18 +9,19 @@ from torch import nn
 
 from ..errors import UserError
 from ..models.modes import eval_mode
+from ..models.random_passes import generators_put_back
 
 
 @contextmanager
 def left_as_found(model: object = None) -> Iterator[None]:
     """A block after which the settings of torch and of a model are as they were before.
 
-    These are the number of threads, torch's generator and gradient mode, and for each part of the model
-    whether it trains or evaluates.
+    These are the number of threads, all random generators and the gradient mode, and for each part of the
+    model whether it trains or evaluates.
     """
-    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    threads = torch.get_num_threads()
     try:
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), generators_put_back(model):
             if isinstance(model, nn.Module):
                 with eval_mode(model):
                     yield
@@ -28,7 +29,6 @@ def left_as_found(model: object = None) -> Iterator[None]:
                 yield
     finally:
         torch.set_num_threads(threads)
-        torch.set_rng_state(state)
 
 
 def nest(changes: Mapping[str, Any] | None) -> dict[str, Any]:

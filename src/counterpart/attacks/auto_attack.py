@@ -24,7 +24,12 @@ from .square_search import square
 VERSIONS = ("standard", "plus", "rand", "few-classes", "ten-steps")
 
 
-def suite(version: str, norm: str, classes: int) -> list[NamedAttack]:
+RAND_PASSES = 20  # the passes that gradients of the published version rand are averaged over
+
+
+def suite(
+    version: str, norm: str, classes: int, *, eot: int = RAND_PASSES, to_the_end: bool = False
+) -> list[NamedAttack]:
     """The attacks of an AutoAttack version, in order, with an entry for each target.
 
     Args:
@@ -36,6 +41,8 @@ def suite(version: str, norm: str, classes: int) -> list[NamedAttack]:
             of its lines say so.
         norm: "linf", "l2" or "l1".
         classes: K, the number of classes.
+        eot: the passes that "rand" averages gradients over; others than 20 are in the names.
+        to_the_end: "rand" takes every step, also where the answer is wrong already.
     """
     if version not in VERSIONS:
         raise ValueError(f"AutoAttack has no version {version!r}; it has {', '.join(VERSIONS)}.")
@@ -54,7 +61,9 @@ def suite(version: str, norm: str, classes: int) -> list[NamedAttack]:
         ]
 
     if version == "rand":
-        return [alone("apgd-ce", partial(apgd, eot=20)), alone("apgd-dlr", partial(apgd, loss=ratio, eot=20))]
+        ending = "" if eot == RAND_PASSES else f" eot {eot}"
+        each = partial(apgd, eot=eot, to_the_end=True) if to_the_end else partial(apgd, eot=eot)
+        return [alone(f"apgd-ce{ending}", each), alone(f"apgd-dlr{ending}", partial(each, loss=ratio))]
     if version == "ten-steps":
         short = partial(square, rescale_schedule=True)
         return [

@@ -41,6 +41,7 @@ def apgd(
     restarts: int = 1,
     eot: int = 1,
     rho: float = 0.75,
+    to_the_end: bool = False,
 ) -> Attacked:
     """Perturb ``images`` within ``budget`` so that ``model`` misclassifies them.
 
@@ -60,9 +61,11 @@ def apgd(
         restarts: independent random starts; only images that are not yet fooled meet the next.
         eot: passes that each gradient is averaged over, for models whose answers are random.
         rho: a step is halved where the loss rose in no more than this share of the steps since the last check.
+        to_the_end: take every step, also where the answer is wrong already, which a random answer may be by chance.
 
     Returns:
-        For each image the first adversarial one met, else the one with the largest loss. Always in ``budget``.
+        For each image the first adversarial one met, else the one with the largest loss; with ``to_the_end`` always
+        that. Always in ``budget``.
     """
     check_unit_range(images)
     targets, spent = aim(model, images, labels, target, loss)
@@ -90,7 +93,7 @@ def apgd(
                 start=stage.project(point, clean),
                 steps=length,
                 rho=rho,
-                judged=factor == 1,  # in a larger ball no image counts as fooled
+                judged=factor == 1 and not to_the_end,  # in a larger ball no image counts as fooled
             )
             point = end.images
             forwards[survivors] += eot * end.forwards

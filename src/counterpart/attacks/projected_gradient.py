@@ -34,6 +34,8 @@ def pgd(
     restarts: int = 1,
     random_start: bool = True,
     last_iterate: bool = False,
+    eot: int = 1,
+    to_the_end: bool = False,
 ) -> Attacked:
     """Perturb ``images`` within ``budget`` so that ``model`` misclassifies them.
 
@@ -53,10 +55,14 @@ def pgd(
         restarts: independent random starts; only images that are not yet fooled meet the next.
         random_start: begin at a random allowed image instead of the clean one.
         last_iterate: for training: take every step for every image and return where it ends, unjudged.
+        eot: passes that each gradient is the mean of, for models whose answers are random (Athalye et al. 2018, arXiv
+            1707.07397). An image then counts as fooled when the mean answer is wrong.
+        to_the_end: take every step, also where the answer is wrong already, which a random answer may be by chance.
+            Images whose last answer is right meet the next start.
 
     Returns:
-        For each image the first adversarial one met, else its last iterate; with ``last_iterate`` always that.
-        Always in ``budget``. Passes are counted per image, without the one that a given probe holds.
+        For each image the first adversarial one met, else its last iterate; with ``last_iterate`` or ``to_the_end``
+        always that. Always in ``budget``. Passes are counted per image, without the one that a given probe holds.
     """
     check_unit_range(images)
     if last_iterate and restarts > 1:
@@ -69,14 +75,12 @@ def pgd(
 
     if last_iterate:
         current = first(0) if start is None else start
-        forwards = spent + steps - isinstance(current, Probe)
-        for step in range(steps):
-            leaf, logits = leaf_and_logits(model, current)
-            if step == 0:  # made once and not in every step, because it waits for the device
-                check_labels(labels, logits.shape[1])
-            (gradient,) = torch.autograd.grad(loss(logits, labels, targets).sum(), leaf)
-            current = budget.advance(leaf.detach(), gradient, length, images)
-        return Attacked(images_of(current), torch.full_like(labels, forwards), torch.full_like(labels, steps))
+        passes = spent + steps * eot - isinstance(current, Probe)
+        ends = _take_every_step(
+            model, images, labels, current, lambda logits: loss(logits, labels, targets),
+            budget=budget, length=length, steps=steps, eot=eot,
+        )  # fmt: skip
+        return Attacked(ends, torch.full_like(labels, passes), torch.full_like(labels, steps * eot))
 
     def answer(current: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         leaf, logits = leaf_and_logits(model, current)
@@ -87,13 +91,63 @@ def pgd(
         return images_of(start) if start is not None and restart == 0 else first(restart)
 
     made = climb_from(
-        answer, images, labels, begin, budget=budget, length=length, steps=steps, restarts=restarts
-    )
-    return Attacked(made.images, made.forwards + spent, made.backwards)
+        averaged(answer, eot), images, labels, begin,
+        budget=budget, length=length, steps=steps, restarts=restarts, to_the_end=to_the_end,
+    )  # fmt: skip
+    return Attacked(made.images, eot * made.forwards + spent, eot * made.backwards)
+
+
+def _take_every_step(
+    model: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    current: Tensor | Probe,
+    losses: Callable[[Tensor], Tensor],
+    *,
+    budget: Budget,
+    length: float | Tensor,
+    steps: int,
+    eot: int,
+) -> Tensor:
+    """The images where the climb from ``current`` ends, which nothing judges; ``losses`` are those of logits."""
+    for step in range(steps):
+        gradients: list[Tensor] = []
+        for _ in range(eot):
+            leaf, logits = leaf_and_logits(model, current)
+            if step == 0:  # made once and not in every step, because it waits for the device
+                check_labels(labels, logits.shape[1])
+            gradients += torch.autograd.grad(losses(logits).sum(), leaf)
+            current = leaf.detach()
+        gradient = gradients[0] if eot == 1 else torch.stack(gradients).mean(dim=0)
+        current = budget.advance(images_of(current), gradient, length, images)
+    return images_of(current)
 
 
 Answer: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """(images (b, C, H, W), which rows of the batch they are (b,)) -> them as a leaf, logits (b, K), loss (b,) of each."""
+
+
+def averaged(answer: Answer, passes: int) -> Answer:
+    """The mean of several passes: of the logits, of the loss, and of its gradient.
+
+    The expectation over transformations of Athalye et al. 2018, arXiv 1707.07397, where the model itself draws.
+    """
+    if passes == 1:
+        return answer
+
+    def mean(current: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        gradient, answers, losses = torch.zeros_like(current), [], []
+        for _ in range(passes):
+            leaf, logits, loss = answer(current, rows)
+            gradient += torch.autograd.grad(loss.sum(), leaf)[0] / passes
+            answers.append(logits.detach())
+            losses.append(loss.detach())
+        leaf = current.detach().requires_grad_()
+        # A function with this value and gradient, so that the graph of no pass has to be kept until the next is made.
+        slope = ((leaf - leaf.detach()) * gradient).flatten(1).sum(dim=1)
+        return leaf, torch.stack(answers).mean(dim=0), torch.stack(losses).mean(dim=0) + slope
+
+    return mean
 
 
 def climb_from(
@@ -196,6 +250,8 @@ def fgsm(
     start: Tensor | Probe | None = None,
     loss: AttackLoss = cross_entropy,
     target: Tensor | int | None = None,
+    eot: int = 1,
+    to_the_end: bool = False,
 ) -> Attacked:
     """The fast gradient sign method: a single step as long as the radius, from the clean image or from ``start``.
 
@@ -213,6 +269,8 @@ def fgsm(
         steps=1,
         step_size=budget.size(images),
         random_start=False,
+        eot=eot,
+        to_the_end=to_the_end,
     )
 
 

@@ -49,9 +49,9 @@ def build_attacks(evaluate: EvaluateSettings, victim: Victim) -> list[NamedAttac
     made: list[NamedAttack] = []
     for asked in _expand_users_suites(evaluate.attacks):
         if asked.entry.facts.suite:
-            made += _build_suite(asked, evaluate.engine, victim)
+            made += _build_suite(asked, evaluate, victim)
         else:
-            made.append(_build_attack(asked, victim))
+            made.append(_build_attack(asked.averaged(evaluate.eot), victim, to_the_end=evaluate.by_draws))
     names = [attack.name for attack in made]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -84,16 +84,19 @@ def _read_suite_row(suite: str, row: object) -> EvaluationAttack:
         raise UserError(f"{suite}: {' '.join(str(error).split())}") from None
 
 
-def _build_suite(asked: EvaluationAttack, engine: str, victim: Victim) -> list[NamedAttack]:
+def _build_suite(asked: EvaluationAttack, evaluate: EvaluateSettings, victim: Victim) -> list[NamedAttack]:
     """The attacks of AutoAttack, of this package or of the published one."""
     version = asked.options["version"]
-    if engine == "official":
+    if evaluate.engine == "official":
         return official.suite(version, victim.classes)
     suite: Callable[..., list[NamedAttack]] = load_code(asked.entry.facts.suite)
-    return suite(version, victim.norm, victim.classes)
+    averages: dict[str, Any] = {"eot": evaluate.eot} if evaluate.eot > 1 else {}
+    averages |= {"to_the_end": True} if evaluate.by_draws else {}
+    return suite(version, victim.norm, victim.classes, **averages)
 
 
-def _build_attack(asked: EvaluationAttack, victim: Victim) -> NamedAttack:
+def _build_attack(asked: EvaluationAttack, victim: Victim, *, to_the_end: bool = False) -> NamedAttack:
+    """One attack with its options; ``to_the_end``: it takes every step where it can average gradients."""
     entry, options = asked.entry, dict(asked.options)
     facts = entry.facts if entry.inside else stated_facts(entry.facts, load_users_object(entry.code))
     _refuse_what_does_not_fit(entry, facts, options, victim)
@@ -101,6 +104,8 @@ def _build_attack(asked: EvaluationAttack, victim: Victim) -> NamedAttack:
         options["loss"] = LOSSES[options["loss"]]
     if facts.of_parts:
         options |= _build_part_options(asked, victim)
+    if to_the_end and entry.inside and "eot" in options:
+        options["to_the_end"] = True
     attack: Callable[..., Attacked]
     attack = partial(entry.load(), **options) if entry.inside else call_users_attack(entry, options)
     if asked.surrogate is not None:

@@ -61,6 +61,14 @@ def _count(name: str, count: int, sentence: str) -> Option:
 STEP_SIZE = Option(
     "step_size", float, None, "length of a step; by default 2.5 eps / steps", above=0, in_name=" step {}"
 )
+EOT = Option(
+    "eot",
+    int,
+    1,
+    "passes that a gradient is averaged over, for models with random answers",
+    low=1,
+    in_name=" eot {}",
+)
 SHARE = Option(
     "share", float, 0.5,
     "weight of the loss of parts; the loss of the class gets the rest, so that 1 attacks the segmenter alone",
@@ -95,25 +103,19 @@ _ENTRIES = (
         "pgd", "PGD", "attacks.projected_gradient:pgd",
         "Projected gradient descent: steps along the sign of the gradient, kept inside the budget.",
         AttackFacts(transferable=True),
-        (_steps(20), _restarts(1), LOSS, TARGET, STEP_SIZE),
+        (_steps(20), _restarts(1), LOSS, TARGET, STEP_SIZE, EOT),
     ),
     Entry(
         "fgsm", "FGSM", "attacks.projected_gradient:fgsm",
         "The fast gradient sign method: a single step of the whole radius.",
         AttackFacts(transferable=True),
-        (LOSS, TARGET),
+        (LOSS, TARGET, EOT),
     ),
     Entry(
         "apgd", "APGD", "attacks.auto_pgd:apgd",
         "PGD that chooses its own step size: the attack that AutoAttack begins with.",
         AttackFacts(transferable=True),
-        (
-            _steps(100), _restarts(1), LOSS, TARGET,
-            Option(
-                "eot", int, 1, "passes that a gradient is averaged over, for models with random answers",
-                low=1, in_name=" eot {}",
-            ),
-        ),
+        (_steps(100), _restarts(1), LOSS, TARGET, EOT),
     ),
     Entry(
         "fab", "FAB", "attacks.fast_adaptive_boundary:fab",

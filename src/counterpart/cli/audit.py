@@ -11,7 +11,9 @@ SETTINGS: Collection[str] = tuple(
     key
     for key in evaluate.SETTINGS
     if key not in ("evaluate.attacks", "evaluate.individual", "evaluate.engine", "evaluate.save_images")
-    and key not in ("evaluate.precision", "evaluate.protocol")
+    and key
+    not in ("evaluate.precision", "evaluate.protocol", "evaluate.draws", "evaluate.votes", "evaluate.eot")
+    and key != "evaluate.fixed_noise"
 )
 SECTIONS = ("evaluate",)
 

@@ -24,7 +24,8 @@ SETTINGS: Collection[str] = tuple(
         "evaluate.engine",
         "evaluate.save_images",
     )
-    and key != "evaluate.parts"
+    and key
+    not in ("evaluate.parts", "evaluate.draws", "evaluate.votes", "evaluate.eot", "evaluate.fixed_noise")
 )
 SECTIONS = ("evaluate",)
 

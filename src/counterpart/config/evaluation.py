@@ -1,6 +1,6 @@
 """The settings of an evaluation: attacks with their options, and suites of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -60,6 +60,35 @@ class EvaluationAttack(Section):
     def options(self) -> dict[str, Any]:
         """Its options, as given or by default."""
         return {**self.entry.defaults, **(self.model_extra or {})}
+
+    @property
+    def passes(self) -> int:
+        """The passes that each of its gradients is averaged over."""
+        return 20 if self.options.get("version") == "rand" else int(self.options.get("eot", 1))
+
+    def averaged(self, passes: int) -> "EvaluationAttack":
+        """The attack with gradients averaged over so many passes, if it has that option and was not given it."""
+        if passes == 1 or "eot" not in self.entry.defaults or "eot" in (self.model_extra or {}):
+            return self
+        return EvaluationAttack.model_validate({**self.model_dump(exclude_none=True), "eot": passes})
+
+
+def refuse_attacks_without_averages(why: str, attacks: Sequence[EvaluationAttack]) -> None:
+    """Refuse attacks that take the answer of a single pass for the model's, and so stop at a wrong one.
+
+    Raises:
+        ValueError: there is one; ``why`` is the setting that says that answers are random.
+    """
+    able = [key for key, known in ATTACKS.items() if "eot" in known.defaults]
+    for asked in attacks:
+        entry = asked.entry
+        if not entry.inside or not entry.facts.by_gradient or asked.surrogate is not None:
+            continue
+        if "eot" not in entry.defaults and asked.options.get("version") != "rand":
+            raise ValueError(
+                f"{why} is for models with random answers, whose gradients attack {asked.attack} does not average: "
+                f"take {', '.join(able)} or autoattack-rand"
+            )
 
 
 def attacks_named(names: str) -> list[Mapping[str, object]]:
@@ -124,6 +153,29 @@ class EvaluateSettings(Section):
         "(--corruptions.names) at a severity from 1 to 5. The budget is as always.",
         default=None,
     )
+    draws: int = setting(
+        "For models whose answers are random: how often each image is judged, anew each time. An accuracy is then the "
+        "mean over the images of the share of these draws that are right. 1 judges each image once.",
+        default=1,
+        ge=1,
+    )
+    votes: int = setting(
+        "For models whose answers are random: how many passes vote on each answer. The class with the most votes is "
+        "the answer, and of several such classes the first.",
+        default=1,
+        ge=1,
+    )
+    eot: int = setting(
+        "For models whose answers are random: how many passes each gradient of an attack is averaged over "
+        "(expectation over transformation), unless the attack has its own option eot.",
+        default=1,
+        ge=1,
+    )
+    fixed_noise: bool = setting(
+        "For models whose answers are random: let every pass and every image meet the same noise, drawn from the seed, "
+        "which makes the model deterministic. Attacks then know the noise.",
+        default=False,
+    )
     split: Literal["test", "validation"] = setting("The split that is judged.", default="test")
     weights: Literal["best", "last"] = setting(
         "Which weights of the run are judged. best: those of the best robust validation accuracy in the last phase, "
@@ -185,6 +237,17 @@ class EvaluateSettings(Section):
             return list(zip(self.norms, self.radii, strict=True))
         return [((self.norms or (norm,))[0], radius) for radius in self.radii]
 
+    @property
+    def by_draws(self) -> bool:
+        """Whether images are judged by shares of several draws, or by votes."""
+        return self.draws > 1 or self.votes > 1
+
+    @property
+    def averages(self) -> bool:
+        """Whether some attack averages gradients over several passes, or none follows gradients."""
+        followers = [asked for asked in self.attacks if asked.entry.facts.by_gradient]
+        return not followers or self.eot > 1 or any(asked.passes > 1 for asked in followers)
+
     @field_validator("on")
     @classmethod
     def _names_a_corruption(cls, value: str | None) -> str | None:
@@ -217,6 +280,27 @@ class EvaluateSettings(Section):
                 f"evaluate.eps = {','.join(map(readable, self.radii))}: several radii should rise from the smallest, "
                 "which is above 0, as in 2/255,4/255,8/255"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _random_answers(self) -> "EvaluateSettings":
+        counts = {"draws": self.draws, "votes": self.votes, "eot": self.eot}
+        asked = [f"evaluate.{name} {count}" for name, count in counts.items() if count > 1]
+        if self.fixed_noise:
+            needs = [name for name in ("parts", "eps_low") if getattr(self, name)]
+            needs += [f"attack {named.attack}" for named in self.attacks if named.entry.facts.of_parts]
+            if asked:
+                raise ValueError(f"{asked[0]} has no effect with evaluate.fixed_noise: leave out one of them")
+            if needs:
+                raise ValueError(f"evaluate.fixed_noise knows logits alone: {needs[0]} does not go with it")
+        if asked and self.precision != "float32":
+            raise ValueError(f"{asked[0]} does not go with evaluate.precision {self.precision}: take float32")
+        if self.eot > 1 and self.engine == "official":
+            raise ValueError(
+                "evaluate.eot is not for evaluate.engine official, whose autoattack-rand averages 20 passes"
+            )
+        if asked:
+            refuse_attacks_without_averages(asked[0], self.attacks)
         return self
 
     @field_validator("attacks", mode="before")

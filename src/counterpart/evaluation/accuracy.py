@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,14 +22,16 @@ from .. import devices, distributed
 from ..batch import Batch
 from ..budget import Budget
 from ..checks import check_labels, check_unit_range
-from ..contracts import Attack, Classifier, NamedAttack
+from ..contracts import Attack, Attacked, Classifier, NamedAttack
 from ..data.image_sets import ImageSet
 from ..data.loaders import batches
 from ..data.transforms import as_floats
 from ..errors import NotFinite, UserError
 from ..models.modes import eval_mode
+from ..models.random_passes import seeded_passes
 from ..progress import Bar, track
-from ..seeding import Keys
+from ..seeding import Keys, derive
+from .drawn import DrawPlan, count_right
 from .ledger import Ledger, LedgerRow, Unit, weights_hash
 from .survivors import Standing, Turn, take_turns
 
@@ -56,7 +59,10 @@ class Procedure:
         individual: whether each attack meets all images that the model gets right, so that the strength of
             each attack can be read on its own. Otherwise an attack meets only what earlier attacks left
             standing.
-        save_images: whether the images that fool the model are kept, as float32.
+        save_images: whether the images that fool the model are kept, as float32; all attacked ones where they are
+            judged by draws.
+        draws: the number of answers to each image, of models whose answers are random; see ``evaluation.drawn``.
+        votes: the number of passes that vote on each answer.
     """
 
     chunk_size: int
@@ -65,6 +71,13 @@ class Procedure:
     seed: int
     individual: bool = False
     save_images: bool = True
+    draws: int = 1
+    votes: int = 1
+
+    @property
+    def by_draws(self) -> bool:
+        """Whether images are judged by shares of draws, or by votes."""
+        return self.draws > 1 or self.votes > 1
 
 
 @contextmanager
@@ -282,7 +295,8 @@ class _Work:
 class _Found:
     """The result of one batch.
 
-    On clean images no attack runs, and ``fooled`` marks the images that the model gets wrong anyway.
+    On clean images no attack runs, and ``fooled`` marks the images that the model gets wrong anyway. Where images are
+    judged by draws, ``first`` and ``fresh`` count the right answers.
     """
 
     positions: Tensor
@@ -293,6 +307,8 @@ class _Found:
     images: Tensor | None = None
     radii: Tensor | None = None
     distances: Tensor | None = None
+    first: Tensor | None = None
+    fresh: Tensor | None = None
 
 
 def _make_unit(work: _Work, turn: Turn, positions: Tensor) -> tuple[Unit, Tensor | None]:
@@ -308,7 +324,8 @@ def _make_unit(work: _Work, turn: Turn, positions: Tensor) -> tuple[Unit, Tensor
             f"the model changed while it was evaluated by {turn.unit} (a forward pass writes into its "
             "weights or buffers): keep its layers in eval mode, or mend its forward. Nothing of this was kept."
         )
-    fooling = [f.images[f.fooled] for f in judged if f.images is not None]
+    by_draws = work.procedure.by_draws
+    fooling = [f.images if by_draws else f.images[f.fooled] for f in judged if f.images is not None]
     return unit, torch.cat(fooling) if work.procedure.save_images and fooling else None
 
 
@@ -340,6 +357,13 @@ def _run(work: _Work, turn: Turn, positions: Tensor) -> list[_Found]:
 
 
 def _attempt(work: _Work, turn: Turn, positions: Tensor) -> _Found:
+    """The judged result of one turn on one batch, whose passes draw the same in every process and after every kill."""
+    seed = derive(work.procedure.seed, name_batch(turn.unit, positions))
+    with seeded_passes(work.model, seed, work.procedure.device):
+        return _attempt_once(work, turn, positions)
+
+
+def _attempt_once(work: _Work, turn: Turn, positions: Tensor) -> _Found:
     """The judged result of one turn on one batch."""
     named, device = turn.attack, work.procedure.device
     batch = read_batch(work.images, positions, device, with_parts=named is not None and named.parts)
@@ -348,10 +372,17 @@ def _attempt(work: _Work, turn: Turn, positions: Tensor) -> _Found:
         logits = logits_of(work.model, batch.images)
         check_labels(batch.labels, logits.shape[1])
         answers, zero = logits.argmax(dim=1), torch.zeros_like(batch.labels)
+        if work.procedure.by_draws:
+            return _judge_by_draws(work, turn, positions, batch, Attacked(batch.images, zero, zero))
         return _Found(positions, answers, answers != batch.labels, zero, zero)
     radii = tuple(work.budgets) if named.nearest else (turn.radius,)
     budgets = [work.budgets[radius](batch) for radius in radii]
     keys = Keys(work.procedure.seed, named.name, batch.index)
+    if work.procedure.by_draws:
+        attacked = named.on(work.view, batch, budget=budgets[0], keys=keys)
+        allowed = budgets[0].contains(attacked.images, batch.images)
+        pixels = torch.where(allowed.view(-1, 1, 1, 1), attacked.images, batch.images)
+        return _judge_by_draws(work, turn, positions, batch, replace(attacked, images=pixels))
     pixels, nearest, forwards, backwards = _search(named, work.view, batch, budgets, keys)
     answers, allowed = predictions(work.model, pixels), _allowed(budgets, pixels, batch)
     fooled = (answers != batch.labels) & allowed.any(dim=0)
@@ -376,6 +407,26 @@ def _attempt(work: _Work, turn: Turn, positions: Tensor) -> _Found:
     if named.nearest:
         judged = replace(judged, distances=_distances(work.model, nearest, batch, budgets[0]))
     return judged
+
+
+def name_batch(unit: str, positions: Tensor) -> str:
+    """The name of a unit's batch, after which what a model draws in it is seeded."""
+    return f"passes/{unit}/{int(positions[0])}"
+
+
+def _judge_by_draws(work: _Work, turn: Turn, positions: Tensor, batch: Batch, attacked: Attacked) -> _Found:
+    """The result of images that are judged by how many of several draws are right."""
+    procedure = work.procedure
+    counts = count_right(
+        work.model, partial(logits_of, work.model), attacked.images, batch.labels,
+        DrawPlan(procedure.draws, procedure.votes, procedure.seed), name_batch(turn.unit, positions),
+    )  # fmt: skip
+    fooled = counts.answers != batch.labels
+    radii = None if turn.radius is None else torch.full(fooled.shape, turn.radius, dtype=torch.float64)
+    return _Found(
+        positions, counts.answers, fooled, attacked.forwards, attacked.backwards,
+        None if turn.attack is None else attacked.images, radii, first=counts.first, fresh=counts.fresh,
+    )  # fmt: skip
 
 
 def _search(
@@ -436,6 +487,9 @@ def _unit(judged: Sequence[_Found], seconds: float) -> Unit:
         name: torch.cat([getattr(part, name).cpu() for part in judged]).tolist()
         for name in ("positions", "answers", "fooled", "forwards", "backwards")
     }
+    for name in ("first", "fresh"):
+        counts = [part.cpu() for result in judged if (part := getattr(result, name)) is not None]
+        columns |= {name: torch.cat(counts).tolist()} if counts else {}
     radii = _numbers([part.radii for part in judged if part.radii is not None])
     distances = _numbers([part.distances for part in judged if part.distances is not None])
     return Unit(**columns, seconds=seconds, radii=radii, distances=distances)

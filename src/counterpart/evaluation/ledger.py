@@ -46,6 +46,9 @@ class LedgerRow:
             radius.
         distances: a mapping from each attack that looks for the nearest adversarial image to the distance of
             what it found; infinite where it found none. See ``contracts.Attacked``.
+        first: where images are judged by draws, a mapping from "clean" and each attack that met the image to the right
+            answers among the draws that choose an attack. Answers are then the most frequent ones.
+        fresh: the same for the fresh draws; see ``evaluation.drawn``.
     """
 
     index: int
@@ -57,6 +60,8 @@ class LedgerRow:
     backwards: int
     radii: tuple[float, ...] = ()
     distances: Mapping[str, float] = field(default_factory=dict)
+    first: Mapping[str, int] = field(default_factory=dict)
+    fresh: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def right(self) -> bool:
@@ -88,6 +93,9 @@ class Unit:
             where an evaluation has one radius.
         distances: the distance of the nearest image found that fools the model, or None where none was found.
             The list itself is None for attacks that do not look for the nearest image.
+        first: the number of right answers among the draws that choose an attack. The list itself is None where images
+            are not judged by draws.
+        fresh: the number of right answers among the fresh draws.
     """
 
     positions: list[int]
@@ -98,13 +106,25 @@ class Unit:
     seconds: float
     radii: list[float | None] | None = None
     distances: list[float | None] | None = None
+    first: list[int] | None = None
+    fresh: list[int] | None = None
+
+    @property
+    def with_images(self) -> list[int]:
+        """The positions of the images that are kept: those that fooled the model, or all where draws judge them."""
+        if self.first is not None:
+            return self.positions
+        return [p for p, hit in zip(self.positions, self.fooled, strict=True) if hit]
 
     def fallen_within(self, radius: float | None) -> list[int]:
         """The positions of the images that fell at this radius or a smaller one.
 
-        None stands for the only radius of an evaluation.
+        None stands for the only radius of an evaluation. Where images are judged by draws, one falls if no answer was
+        right among those that choose an attack.
         """
         fell = [p for p, hit in zip(self.positions, self.fooled, strict=True) if hit]
+        if self.first is not None:
+            fell = [p for p, right in zip(self.positions, self.first, strict=True) if right == 0]
         if radius is None or self.radii is None:
             return fell
         within = {p for p, r in zip(self.positions, self.radii, strict=True) if r is not None and r <= radius}
@@ -123,9 +143,13 @@ class _Tally:
     falls: list[tuple[float, str, int]] = field(default_factory=list)  # radius, unit, answer
     radii: bool = False
     distances: dict[str, float] = field(default_factory=dict)
+    first: dict[str, int] = field(default_factory=dict)
+    fresh: dict[str, int] = field(default_factory=dict)
 
     def add(self, name: str, unit: Unit, i: int) -> None:
         """Add the i-th entry of a unit."""
+        if unit.first is not None and unit.fresh is not None:
+            self.first[name], self.fresh[name] = unit.first[i], unit.fresh[i]
         if name == CLEAN:
             self.clean = unit.answers[i]
             return
@@ -153,6 +177,8 @@ class _Tally:
             self.backwards,
             tuple(radius for radius, _, _ in falls) if self.radii else (),
             self.distances,
+            self.first,
+            self.fresh,
         )
 
 
@@ -220,10 +246,9 @@ class Ledger:
         return unit
 
     def commit(self, name: str, chunk: int, unit: Unit, fooling: Tensor | None) -> None:
-        """Write a unit, and before it the images (F, C, H, W) that fool the model, unless these are None."""
-        if fooling is not None and any(unit.fooled):
-            where = [p for p, hit in zip(unit.positions, unit.fooled, strict=True) if hit]
-            tensors = {"images": fooling.cpu().contiguous(), "positions": torch.tensor(where)}
+        """Write a unit, and before it its images (F, C, H, W) at ``unit.with_images``, unless these are None."""
+        if fooling is not None and unit.with_images:
+            tensors = {"images": fooling.cpu().contiguous(), "positions": torch.tensor(unit.with_images)}
             write_atomically(self._file("images", name, chunk, ".safetensors"), partial(save_file, tensors))
         text = json.dumps({name: value for name, value in vars(unit).items() if value is not None})
         write_atomically(self._file("units", name, chunk, ".json"), partial(_write_text, text=text))
@@ -251,7 +276,7 @@ class Ledger:
 
     def keeps(self, name: str, chunk: int, unit: Unit) -> bool:
         """Whether the images of a unit are kept, which is also true where no image fooled the model."""
-        return not any(unit.fooled) or self._file("images", name, chunk, ".safetensors").exists()
+        return not unit.with_images or self._file("images", name, chunk, ".safetensors").exists()
 
     def rows(self, labels: Sequence[int], index: Sequence[int], names: Sequence[str]) -> list[LedgerRow]:
         """One row per image, put together from all units.
@@ -336,7 +361,10 @@ def _is_sound(unit: Unit) -> bool:
 
     All but radii and distances have to be whole numbers.
     """
-    columns = (unit.positions, unit.answers, unit.fooled, unit.forwards, unit.backwards)
+    columns: tuple[Sequence[int], ...] = (
+        unit.positions, unit.answers, unit.fooled, unit.forwards, unit.backwards,
+    )  # fmt: skip
+    columns += tuple(column for column in (unit.first, unit.fresh) if column is not None)
     if not all(isinstance(column, list) and len(column) == len(unit.positions) for column in columns):
         return False
     for column in (unit.radii, unit.distances):

@@ -45,12 +45,11 @@ class MemoryLedger(Ledger):
     def commit(self, name: str, chunk: int, unit: Unit, fooling: Tensor | None) -> None:
         """Keep a unit, and the images that fool the model as long as there is room for them."""
         self.units[name, chunk] = unit
-        if fooling is None or not any(unit.fooled):
+        if fooling is None or not unit.with_images:
             return
         taken = sum(images.nbytes for images, _ in self.pictures.values())
         if taken + fooling.nbytes <= self.most_bytes:
-            where = [p for p, hit in zip(unit.positions, unit.fooled, strict=True) if hit]
-            self.pictures[name, chunk] = fooling.cpu().contiguous(), where
+            self.pictures[name, chunk] = fooling.cpu().contiguous(), unit.with_images
 
     def images(self, name: str, chunk: int) -> tuple[Tensor, list[int]] | None:
         """The images (F, C, H, W) that fooled the model and their positions, or None if they are not kept."""

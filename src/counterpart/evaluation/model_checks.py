@@ -18,6 +18,8 @@ from ..data.image_sets import ImageSet
 from ..data.twins import count_twins
 from ..losses.classification import cross_entropy, dlr
 from ..models.adapters import bounds
+from ..models.random_passes import seeded_passes
+from ..seeding import derive
 from ..statistics import wilson
 from .accuracy import logits_of
 from .ledger import LedgerRow
@@ -25,6 +27,7 @@ from .ledger import LedgerRow
 SAME = 1e-4  # share of the logits' range that the order of additions may change
 FAITHFUL = 0.1  # share of the logits' range that a view may differ by: bf16 stays within a few hundredths
 BETTER = 0.1  # gain in clean accuracy by another input range that rounding and luck do not explain
+COPIES = 4  # the number of copies of an image, and of passes, that tell what a batch has in common
 ALWAYS = 0.95  # share of images with the same answer from which on answers hardly vary
 # That share must exceed the share of the class itself by this much, or else it is the data that hardly vary.
 SURPLUS = 0.25
@@ -54,21 +57,25 @@ class Doubt:
     text: str
 
 
-def model_doubts(model: nn.Module, view: Classifier, batch: Batch) -> list[Doubt]:
+def model_doubts(
+    model: nn.Module, view: Classifier, batch: Batch, *, by_draws: bool = False, averaged: bool = False
+) -> list[Doubt]:
     """The doubts that a few clean images raise about a model before it is attacked.
 
     Args:
         model: the original model.
         view: the copy of the model that attacks will search on.
         batch: at least two clean images in [0, 1], with their labels.
+        by_draws: whether each image is judged by several draws or votes.
+        averaged: whether attacks average their gradients over several passes.
     """
     model.eval()
     logits = logits_of(model, batch.images)
-    random = _random(model, batch, logits)
+    random = _is_random(model, batch, logits)
     checks = (
         _training_mode(model),
         _probabilities(logits) or _bounded(model, batch),
-        random,
+        *_random(model, batch, by_draws, averaged if random else None),
         None if random else _batch_dependent(model, batch, logits),
         None if random else _other_view(view, batch, logits),
         _other_inputs(model, batch, logits),
@@ -234,15 +241,66 @@ def _apart(first: Tensor, second: Tensor) -> bool:
     return bool(((first - second).abs().amax(dim=1) > SAME * scale.clamp_min(1e-12)).any())
 
 
-def _random(model: nn.Module, batch: Batch, logits: Tensor) -> Doubt | None:
-    """A doubt if answers differ between passes on the same images."""
-    if not any(_apart(logits, logits_of(model, batch.images)) for _ in range(3)):
-        return None
-    return Doubt(
-        "random answers",
-        "the model's answers differ from pass to pass: single-pass attacks underestimate them, and a verification "
-        "cannot repeat them. Use --evaluate.attacks autoattack-rand",
-    )
+def _is_random(model: nn.Module, batch: Batch, logits: Tensor) -> bool:
+    """Whether answers differ between passes on the same images."""
+    return any(_apart(logits, logits_of(model, batch.images)) for _ in range(3))
+
+
+def _random(model: nn.Module, batch: Batch, by_draws: bool, averaged: bool | None) -> list[Doubt]:
+    """Doubts about how a model with random answers is judged; ``averaged`` is None for one that answers the same."""
+    if averaged is None:
+        same = "the model answers the same in every pass: evaluate.draws and evaluate.votes measure nothing more."
+        return [Doubt("no random answers", same)] if by_draws else []
+    doubts = []
+    advice = [
+        *(
+            []
+            if by_draws
+            else ["--evaluate.draws 20 judges each image by the share of its draws that are right"]
+        ),
+        *([] if averaged else ["--evaluate.eot 20 averages the gradients of attacks"]),
+    ]
+    if advice:
+        what = "" if by_draws else "one draw decides each image, and a verification cannot repeat it; "
+        what += "" if averaged else "attacks that follow the gradients of single passes find less; "
+        doubts.append(
+            Doubt(
+                "random answers",
+                f"the model's answers differ from pass to pass: {what.removesuffix('; ')}. {'; '.join(advice)}; "
+                "--evaluate.votes lets passes vote; --evaluate.fixed-noise shows every pass the same noise.",
+            )
+        )
+    if _apart(*(_seeded_logits(model, batch.images, 0) for _ in range(2))):
+        doubts.append(
+            Doubt(
+                "draws that no seed repeats",
+                "the model draws from a random generator that is neither a global one nor an attribute of a module: "
+                "another start gives other numbers. Keep the generator as an attribute, or draw from torch's.",
+            )
+        )
+    elif _draws_once_for_a_batch(model, batch):
+        doubts.append(
+            Doubt(
+                "draws shared by a batch",
+                "the model draws once for all images of a batch, which are then right or wrong together: intervals "
+                "over images are too narrow. --evaluate.batch-size 1 draws for each image.",
+            )
+        )
+    return doubts
+
+
+def _seeded_logits(model: nn.Module, images: Tensor, seed: int) -> Tensor:
+    """The logits of a pass that draws what a seed says."""
+    with seeded_passes(model, derive(seed, "random answers"), images.device):
+        return logits_of(model, images)
+
+
+def _draws_once_for_a_batch(model: nn.Module, batch: Batch) -> bool:
+    """Whether copies of one image in a batch are answered alike in each pass, and passes otherwise."""
+    copies = batch.images[:1].expand(COPIES, *batch.images.shape[1:]).contiguous()
+    passes = [_seeded_logits(model, copies, seed) for seed in range(COPIES)]
+    alike = not any(_apart(logits, logits[:1].expand_as(logits)) for logits in passes)
+    return alike and any(_apart(passes[0], logits) for logits in passes)
 
 
 def _batch_dependent(model: nn.Module, batch: Batch, logits: Tensor) -> Doubt | None:

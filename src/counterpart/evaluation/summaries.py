@@ -12,31 +12,39 @@ from ..contracts import NamedAttack
 from ..numerals import readable
 from ..records import Record
 from ..rundir import write_atomically
-from ..statistics import wilson
+from ..statistics import share_interval, wilson
 from .accuracy import units_of
+from .drawn import chosen_share
 from .ledger import CLEAN, LedgerRow
+from .survivors import take_turns
 
 
-def write_table(path: Path, rows: Sequence[LedgerRow], classes: Sequence[str]) -> None:
+def write_table(
+    path: Path, rows: Sequence[LedgerRow], classes: Sequence[str], draws: int | None = None
+) -> None:
     """Write the table of all images as a CSV file, one line per image.
 
     With several radii, a column has the radius at which the image fell. An attack that looks for the nearest
-    adversarial image has a column with its distance.
+    adversarial image has a column with its distance. Where images are judged by ``draws``, a column has the share of
+    them that is right in the worst case.
     """
     several = any(row.radii for row in rows)
     telling = list(dict.fromkeys(name for row in rows for name in row.distances))
+    shares = None if draws is None else worst_shares(rows, draws)
 
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             columns = ["index", "label", "clean", "first_fooled_by", "answer", "forwards", "backwards"]
             columns += ["radius"] if several else []
+            columns += [] if shares is None else ["share"]
             table.writerow([*columns, *(f"distance {name}" for name in telling)])
-            for r in rows:
+            for number, r in enumerate(rows):
                 names = [classes[r.label], classes[r.clean], r.fooled_by, classes[r.answer]]
                 radius = [r.radii[0] if r.radii else ""] if several else []
                 distances = [r.distances.get(name, "") for name in telling]
-                table.writerow([r.index, *names, r.forwards, r.backwards, *radius, *distances])
+                share = [] if shares is None else [shares[number]]
+                table.writerow([r.index, *names, r.forwards, r.backwards, *radius, *share, *distances])
 
     write_atomically(path, write)
 
@@ -74,6 +82,7 @@ def metrics(
     seconds: float,
     individual: bool = False,
     radii: Sequence[float] = (),
+    draws: int | None = None,
 ) -> list[Record]:
     """The accuracies with their 95 % intervals: clean, after each line of attacks, and in the worst case.
 
@@ -83,12 +92,22 @@ def metrics(
     With several radii, each radius has its own records, whose details say ``eps``. The records of the largest
     radius have the same names as those of an evaluation of one radius. The others have names such as
     "accuracy/PGD-20 at 4/255".
+
+    Where images are judged by ``draws``, an accuracy is the mean over the images of the share of draws that are right.
+    The attack that counts for an image is the worst on other draws, of those of the line and, unless ``individual``, of
+    all earlier ones; the clean image is among them.
     """
     details = {**details, "individual": individual}
 
-    def record(name: str, stands: Sequence[bool], **more: Any) -> Record:
+    def record(name: str, stands: Sequence[float], **more: Any) -> Record:
         return _accuracy(name, stands, rows, classes, {**details, **more}, seconds)
 
+    if draws is not None:
+        shares = line_shares(rows, attacks, draws, individual, radii)
+        return [
+            record(name, line, **({} if eps is None else {"eps": eps}))
+            for (name, eps), line in shares.items()
+        ]
     made = [record(CLEAN, [row.right for row in rows])]
     if not radii:
         standing = _standing(rows, attacks, individual)
@@ -113,6 +132,41 @@ def _standing(
         survivors[line] = [row.right and so_far.isdisjoint(row.fooled) for row in rows]
     survivors["worst case"] = [row.right and not row.fooled for row in rows]
     return survivors
+
+
+def line_shares(
+    rows: Sequence[LedgerRow],
+    attacks: Sequence[NamedAttack],
+    draws: int,
+    individual: bool = False,
+    radii: Sequence[float] = (),
+) -> dict[tuple[str, float | None], list[float]]:
+    """A mapping from the name and the radius of each accuracy to the share of right draws of each image.
+
+    Among the candidates at a radius are attacks at smaller ones, whose images are within this budget too.
+    """
+    shares: dict[tuple[str, float | None], list[float]] = {}
+
+    def add(name: str, eps: float | None, candidates: Sequence[str]) -> None:
+        shares[name, eps] = [chosen_share(row.first, row.fresh, candidates, draws) for row in rows]
+
+    add(CLEAN, None, [CLEAN])
+    lines = list(dict.fromkeys(attack.line for attack in attacks))
+    for radius in radii or (None,):
+        smaller = [None] if radius is None else [value for value in radii if value <= radius]
+        turns = [turn for turn in take_turns(attacks, smaller) if turn.attack is not None]
+        at = "" if radius is None or radius == radii[-1] else f" at {readable(radius)}"
+        for number, line in enumerate(lines):
+            counted = {line} if individual else set(lines[: number + 1])
+            units = [turn.unit for turn in turns if turn.attack is not None and turn.attack.line in counted]
+            add(f"{line}{at}", radius, [CLEAN, *units])
+        add(f"worst case{at}", radius, [CLEAN, *(turn.unit for turn in turns)])
+    return shares
+
+
+def worst_shares(rows: Sequence[LedgerRow], draws: int) -> list[float]:
+    """The share of each image's fresh draws that are right in the worst case over all that it met."""
+    return [chosen_share(row.first, row.fresh, row.first, draws) for row in rows]
 
 
 UNION = "union/"  # the names of the records of a union of budgets begin with this
@@ -145,9 +199,20 @@ def unite(rows_of: Mapping[str, Sequence[LedgerRow]]) -> list[LedgerRow]:
                 backwards=sum(row.backwards for row in rows),
                 radii=(),
                 distances={},
+                first=_of_norms({norm: row.first for norm, row in zip(rows_of, rows, strict=True)}),
+                fresh=_of_norms({norm: row.fresh for norm, row in zip(rows_of, rows, strict=True)}),
             )
         )
     return united
+
+
+def _of_norms(counts: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """The counts of an image in all norms; the clean image is the same in each."""
+    return {
+        name if name == CLEAN else f"{norm}: {name}": count
+        for norm, here in counts.items()
+        for name, count in here.items()
+    }
 
 
 def union_metrics(
@@ -155,14 +220,21 @@ def union_metrics(
     classes: Sequence[str],
     details: dict[str, Any],
     seconds: float,
+    draws: int | None = None,
 ) -> list[Record]:
     """The accuracies against a union of budgets: clean, the worst case in each norm, and the worst case over all."""
     united = unite(rows_of)
-    stands = {
+    stands: dict[str, Sequence[float]] = {
         CLEAN: [row.right for row in united],
         **{norm: [row.right and not row.fooled for row in rows] for norm, rows in rows_of.items()},
         "worst case": [row.right and not row.fooled for row in united],
     }
+    if draws is not None:
+        stands = {
+            CLEAN: [row.fresh[CLEAN] / draws for row in united],
+            **{norm: worst_shares(rows, draws) for norm, rows in rows_of.items()},
+            "worst case": worst_shares(united, draws),
+        }
     made = [_accuracy(name, right, united, classes, details, seconds) for name, right in stands.items()]
     return [replace(record, name=UNION + record.name.removeprefix("accuracy/")) for record in made]
 
@@ -186,14 +258,22 @@ def median_distances(rows: Sequence[LedgerRow], details: Mapping[str, Any]) -> l
 
 def _accuracy(
     name: str,
-    right_images: Sequence[bool],
+    right_images: Sequence[float],
     rows: Sequence[LedgerRow],
     classes: Sequence[str],
     details: dict[str, Any],
     seconds: float,
 ) -> Record:
-    """The record of one accuracy, with its interval, the counts of each class and the passes."""
-    per_class = {classes[label]: [0, 0] for label in sorted({row.label for row in rows})}
+    """The record of one accuracy, with its interval, the counts of each class and the passes.
+
+    ``right_images`` says of each image whether it counts, or which share of its draws does.
+    """
+    outcomes = all(isinstance(right, bool) for right in right_images)
+    total = sum(right_images)
+    interval = wilson(int(total), len(rows)) if outcomes else share_interval(right_images)
+    per_class: dict[str, list[float]] = {
+        classes[label]: [0, 0] for label in sorted({row.label for row in rows})
+    }
     for row, right in zip(rows, right_images, strict=True):
         counts = per_class[classes[row.label]]
         counts[0] += right
@@ -202,9 +282,9 @@ def _accuracy(
     return Record(
         kind="metric",
         name=f"accuracy/{name}",
-        value=sum(right_images) / len(rows),
+        value=total / len(rows),
         n=len(rows),
-        interval=wilson(sum(right_images), len(rows)),
+        interval=interval,
         details={**details, "per_class": per_class, **passes},
         seconds=seconds,
     )

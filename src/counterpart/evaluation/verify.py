@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,11 @@ from ..budget import Budget
 from ..contracts import NamedAttack
 from ..data.image_sets import ImageSet
 from ..losses.classification import margin
+from ..models.random_passes import seeded_passes
 from ..progress import track
-from .accuracy import BudgetOf, Budgets, by_radius, logits_of, read_batch
+from ..seeding import derive
+from .accuracy import BudgetOf, Budgets, by_radius, logits_of, name_batch, read_batch
+from .drawn import DrawPlan, count_right
 from .ledger import CLEAN, Ledger, Unit
 from .survivors import Standing, Turn, take_turns
 
@@ -55,6 +59,7 @@ def verify(
     device: torch.device,
     individual: bool = False,
     eight_bits: bool = False,
+    plan: DrawPlan | None = None,
 ) -> Verified:
     """The claims of a ledger that hold and those that do not, after judging everything again.
 
@@ -75,11 +80,13 @@ def verify(
         individual: whether each attack met all images that the model gets right. Otherwise it met those that
             earlier attacks left standing.
         eight_bits: whether the saved images are judged once more after ``to_eight_bits``.
+        plan: the draws that each image was judged by, which are drawn again; None where one answer decided.
     """
     result, budgets = Verified(after_rounding=0 if eight_bits else None), by_radius(budget_of)
-    work = _Verification(result, model, images, ledger, budgets, batch_size, device)
+    work = _Verification(result, model, images, ledger, budgets, batch_size, device, plan)
     turns = take_turns(attacks, tuple(budgets))
-    with track("verifying", len(turns) * ledger.chunks) as bar, devices.exact_float32():
+    passes = seeded_passes(model, derive(0, "verification"), device)
+    with track("verifying", len(turns) * ledger.chunks) as bar, devices.exact_float32(), passes:
         for chunk in range(ledger.chunks):
             standing = Standing(len(images), individual)
             for turn in turns:
@@ -89,7 +96,7 @@ def verify(
                     if unit is None:
                         result.mismatches.append(f"chunk {chunk} has no clean answers: evaluate first")
                         break
-                    _clean(work, unit)
+                    (_clean if plan is None else _clean_by_draws)(work, unit)
                     labels = images.labels[unit.positions].tolist()
                     wrong = [answer != label for answer, label in zip(unit.answers, labels, strict=True)]
                     unit = replace(unit, fooled=wrong)
@@ -112,6 +119,7 @@ class _Verification:
     budgets: Mapping[float | None, BudgetOf]
     batch_size: int
     device: torch.device
+    plan: DrawPlan | None = None
 
 
 def to_eight_bits(attacked: Tensor, clean: Tensor, budget: Budget) -> Tensor:
@@ -155,6 +163,9 @@ def _attacked(work: _Verification, turn: Turn, chunk: int, unit: Unit | None, ex
         result.mismatches.append(
             f"{name}, chunk {chunk}: it met {len(met)} images, not the {len(expected)} that were left for it"
         )
+    if unit is not None and work.plan is not None:
+        _attacked_by_draws(work, turn, chunk, unit)
+        return
     if unit is None or not any(unit.fooled):
         return
     hits = torch.tensor(unit.fooled, dtype=torch.bool)
@@ -211,6 +222,61 @@ def _claims(
         answers = logits_of(work.model, rounded).argmax(dim=1)
         still = (answers != batch.labels) & budget.contains(rounded, batch.images)
         result.after_rounding += int(still.sum())
+
+
+def _clean_by_draws(work: _Verification, unit: Unit) -> None:
+    """Check how many draws are right on the clean images of a unit."""
+    for number, part in enumerate(torch.split(torch.tensor(unit.positions), work.batch_size)):
+        batch = read_batch(work.images, part, work.device)
+        _counts(work, CLEAN, unit, number * work.batch_size, batch, batch.images)
+
+
+def _attacked_by_draws(work: _Verification, turn: Turn, chunk: int, unit: Unit) -> None:
+    """Check that all images that a turn met are within their budgets, and how many draws are right on each."""
+    saved, result = work.ledger.images(turn.unit, chunk), work.result
+    positions = torch.tensor(unit.positions)
+    if saved is None or saved[1] != unit.positions or saved[0].shape[1:] != work.images.shape:
+        missing = work.images.index[positions.to(work.images.index.device)]
+        _fail(
+            result, turn.unit, missing, torch.ones_like(missing, dtype=torch.bool), "its image is not saved"
+        )
+        return
+    for number, part in enumerate(torch.split(positions, work.batch_size)):
+        begin = number * work.batch_size
+        batch = read_batch(work.images, part, work.device)
+        attacked = saved[0][begin : begin + len(part)].to(work.device)
+        budget = work.budgets[turn.radius](batch)
+        beyond = ~budget.contains(attacked, batch.images)
+        _fail(result, turn.unit, batch.index, beyond, "is beyond the budget")
+        _counts(work, turn.unit, unit, begin, batch, attacked)
+        if result.after_rounding is not None:
+            rounded = to_eight_bits(attacked, batch.images, budget)
+            answers = logits_of(work.model, rounded).argmax(dim=1)
+            result.after_rounding += int((answers != batch.labels).sum())
+
+
+def _counts(work: _Verification, name: str, unit: Unit, begin: int, batch: Batch, images: Tensor) -> None:
+    """Draw again, and check the counts of right answers; passes that rounding may decide may differ."""
+    assert work.plan is not None
+    positions, here = torch.tensor(unit.positions), slice(begin, begin + len(batch))
+    counted = count_right(
+        work.model, partial(logits_of, work.model), images, batch.labels,
+        work.plan, name_batch(name, positions[here]),
+    )  # fmt: skip
+    work.result.claims += len(batch)
+    work.result.successes += sum(unit.fooled[here]) if name != CLEAN else 0
+    work.result.marginal += int((counted.close > 0).sum())
+    said = torch.tensor([unit.first or [], unit.fresh or []], device=work.device)[:, here]
+    off = (said - torch.stack([counted.first, counted.fresh])).abs().sum(dim=0)
+    _fail(work.result, name, batch.index, off > counted.close, "is right in another number of draws")
+    answers = torch.tensor(unit.answers[here], device=work.device)
+    _fail(
+        work.result,
+        name,
+        batch.index,
+        (answers != counted.answers) & (counted.close == 0),
+        "answers another class",
+    )
 
 
 def _lengths(

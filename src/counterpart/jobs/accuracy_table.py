@@ -9,6 +9,7 @@ from ..config import readable
 from ..evaluation.ledger import CLEAN
 from ..evaluation.summaries import UNION
 from ..records import Record
+from ..report.setting import interval_title, random_in_words
 from ..rundir import RunDir
 
 DISTANCE = "median distance/"  # the names of the records of distances begin with this
@@ -32,14 +33,14 @@ def print_accuracies(run: RunDir, made: Sequence[Record]) -> None:
     radii = d["eps"] if isinstance(d["eps"], list) else [d["eps"]]
     budgets = zip(d["norm"].split(","), radii, strict=True)
     budget = d["norm"] if "radii" in d else " or ".join(f"{norm} {eps:.4g}" for norm, eps in budgets) + masked
-    what = f"{d['method']}, {d['data']} {d['split']}, {budget}, n = {made[0].n}"
+    what = f"{d['method']}, {d['data']} {d['split']}, {budget}{random_in_words(d)}, n = {made[0].n}"
     what += f", protocol {d['protocol']}" if "protocol" in d else ""
     title = f"{run.name}: {what}"
     if "radii" in d:
         table = _table_of_radii(title, d["radii"], made)
     else:
         table = Table(title=title, title_justify="left")
-        for column in ("", "accuracy", "95 % interval over images"):
+        for column in ("", "accuracy", interval_title(d)):
             table.add_column(column)
         for record in made:
             if record.interval is not None:

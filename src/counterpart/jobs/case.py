@@ -6,13 +6,14 @@ from functools import cached_property, partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import build
 from ..attacks.auto_attack import finish
 from ..batch import Batch
 from ..budget import Budget
 from ..build.attacks import Victim
+from ..config import EvaluateSettings
 from ..config.corruptions import CorruptionsSettings
 from ..contracts import Classifier, NamedAttack
 from ..data.image_sets import SPLIT_SEED, ImageSet, balanced_subset, content_fingerprint
@@ -22,13 +23,16 @@ from ..data.transforms import as_floats
 from ..errors import UserError
 from ..evaluation import accuracy
 from ..evaluation.accuracy import Procedure
+from ..evaluation.drawn import DrawPlan
 from ..evaluation.ledger import Ledger, weights_hash
 from ..evaluation.memory_ledger import MemoryLedger
 from ..evaluation.radii import budgets_from, budgets_of_planes
+from ..models.fixed_noise import FixedNoise
+from ..models.forms import Form
 from ..models.inference import InferenceView
 from ..records import fingerprint
 from ..renamed_settings import in_first_words
-from ..seeding import Keys
+from ..seeding import Keys, derive
 from .targets import Target, surrogate
 from .views import settle_form, with_form
 
@@ -88,7 +92,20 @@ class Case:
             seed=self.target.config.seed,
             individual=wanted.individual,
             save_images=wanted.save_images,
+            draws=wanted.draws,
+            votes=wanted.votes,
         )
+
+    @property
+    def draws(self) -> int | None:
+        """The number of draws that an image is judged by; None where one answer decides, as for most models."""
+        wanted = self.target.config.evaluate
+        return wanted.draws if wanted.by_draws else None
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The model that is judged: the target's, or that with its noise fixed."""
+        return judged_model(self.target)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -97,6 +114,15 @@ class Case:
         if not self.target.has_folder:
             return MemoryLedger(chunks=chunks)
         return Ledger(self.target.run.path / "evaluations" / self.key, chunks)
+
+
+NOISE_IS_FIXED = "Attacks search on the model itself, whose noise is fixed."
+
+
+def judged_model(target: Target) -> nn.Module:
+    """The model of a target as it is judged: itself, or with its noise fixed."""
+    config, model = target.config, target.model
+    return FixedNoise(model, derive(config.seed, "fixed noise")) if config.evaluate.fixed_noise else model
 
 
 def case_of(target: Target, kind: str = "evaluations") -> Case:
@@ -154,6 +180,7 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
         "n": len(images),
         **({} if wanted.protocol is None else {"protocol": wanted.protocol}),
         "seed": config.seed,
+        **of_random_answers(wanted),
         "individual": wanted.individual,
         "engine": wanted.engine,
         "precision": wanted.precision,
@@ -164,12 +191,31 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
         **({} if target.about is None else {"object": target.about}),
     }
     folder = target.run.path / kind if target.has_folder else None
-    form, why = settle_form(folder, identity, target.model, images, target.device)
+    judged = judged_model(target)
+    form: Form = "original"
+    why: str | None = NOISE_IS_FIXED
+    if not wanted.fixed_noise:
+        form, why = settle_form(folder, identity, target.model, images, target.device)
     if in_float32:
         attacks += finish(InferenceView(target.model, form=form), norm, target.classes)
-    view = InferenceView(target.model, precision=wanted.precision, form=form)
+    view = InferenceView(judged, precision=wanted.precision, form=form)
     budget = build.build_budget(norm, eps)
     return Case(target, images, norm, eps, radii, budget, attacks, view, with_form(identity, form), why)
+
+
+def of_random_answers(wanted: EvaluateSettings) -> dict[str, Any]:
+    """What an identity says of the settings for models with random answers: those that are not at their defaults."""
+    settings = {
+        name: getattr(wanted, name) for name in ("draws", "votes", "eot") if getattr(wanted, name) > 1
+    }
+    return settings | ({"fixed_noise": True} if wanted.fixed_noise else {})
+
+
+def draw_plan_of(identity: Mapping[str, Any]) -> DrawPlan | None:
+    """The draws that an evaluation judges each image by; None where one answer decides."""
+    if "draws" not in identity and "votes" not in identity:
+        return None
+    return DrawPlan(identity.get("draws", 1), identity.get("votes", 1), identity["seed"])
 
 
 def on_corrupted(target: Target) -> Target:

@@ -17,10 +17,12 @@ from ..evaluation.ledger import LedgerRow
 from ..evaluation.memory_ledger import MemoryLedger
 from ..evaluation.model_checks import Doubt, classifier_doubts, model_doubts, result_doubts
 from ..evaluation.radii import draw_radii, keep_radii
+from ..models.random_passes import seeded_passes
 from ..records import Record, fingerprint
 from ..rundir import RunDir, write_atomically
+from ..seeding import derive
 from .accuracy_table import DISTANCE, print_accuracies
-from .case import RADII, Case, budgets_of, case_of
+from .case import RADII, Case, budgets_of, case_of, of_random_answers
 from .keeping import keep
 from .notes import say
 from .recognition import recognise_model
@@ -79,8 +81,9 @@ def _shares(made: Sequence[Record]) -> list[Record]:
 
 def judge(target: Target) -> Judged:
     """The result of evaluating a target, in one norm or against the union of the budgets of several."""
-    norms = target.config.evaluate.norms
-    return _judge_union(target) if len(norms) > 1 else _judge_case(case_of(target))
+    norms, config = target.config.evaluate.norms, target.config
+    with seeded_passes(target.model, derive(config.seed, "evaluation"), target.device):
+        return _judge_union(target) if len(norms) > 1 else _judge_case(case_of(target))
 
 
 def _judge_union(target: Target) -> Judged:
@@ -109,7 +112,7 @@ def _judge_union(target: Target) -> Judged:
     seconds = sum(case.ledger.seconds() for case in cases.values())
     made = [
         replace(metric, seed=config.seed, config=target.who["config"])
-        for metric in summaries.union_metrics(rows, first.images.classes, details, seconds)
+        for metric in summaries.union_metrics(rows, first.images.classes, details, seconds, first.draws)
     ]
     if distributed.is_main() and target.has_folder:
         target.run.add_once(made)
@@ -128,7 +131,8 @@ def _judge_case(case: Case) -> Judged:
         part_quality.refuse_without_parts(target.config.model.name, target.model, case.images)
     first = accuracy.read_batch(case.images, torch.arange(min(CHECKED, len(case.images))), target.device)
     try:
-        doubts = [*target.doubts, *model_doubts(target.model, case.view, first)]
+        settings = {"by_draws": wanted.by_draws, "averaged": wanted.averages}
+        doubts = [*target.doubts, *model_doubts(case.model, case.view, first, **settings)]
     except ValueError as error:
         raise UserError(f"{target.text}: {error}") from error
     slow = [SLOW_BF16] if wanted.precision == "bf16" and not devices.has_bf16(target.device) else []
@@ -138,7 +142,7 @@ def _judge_case(case: Case) -> Judged:
     say([*running, *target.notes, *slow, *fallen_back, *doubted])
     open_ledger(case)
     rows = accuracy.evaluate(
-        target.model,
+        case.model,
         case.view,
         case.images,
         case.attacks,
@@ -222,6 +226,7 @@ def _details(case: Case, doubts: Sequence[Doubt]) -> dict[str, Any]:
         "precision": wanted.precision,
         "engine": wanted.engine,
         **({} if wanted.protocol is None else {"protocol": wanted.protocol}),
+        **of_random_answers(wanted),
         "evaluation": case.key,
         **({} if case.view.form == "fast" else {"view": {"form": case.view.form, "reason": case.why}}),
         "doubts": {doubt.name: doubt.text for doubt in doubts},
@@ -234,7 +239,7 @@ def _metrics(case: Case, rows: Sequence[LedgerRow], details: Mapping[str, Any]) 
     details, seconds = dict(details), case.ledger.seconds()
     radii = case.radii if len(case.radii) > 1 else ()
     made = summaries.metrics(
-        rows, case.images.classes, case.attacks, details, seconds, wanted.individual, radii
+        rows, case.images.classes, case.attacks, details, seconds, wanted.individual, radii, case.draws
     )
     made += summaries.median_distances(rows, details)
     return [replace(metric, seed=target.config.seed, config=target.who["config"]) for metric in made]

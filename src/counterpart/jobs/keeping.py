@@ -34,7 +34,7 @@ def keep(case: Case, rows: Sequence[LedgerRow], made: Sequence[Record]) -> None:
     known = {r.name for r in run.records() if r.details.get("evaluation") == case.key}
     table, panel, summary = folder / "images.csv", folder / "panel.safetensors", folder / "result.json"
     if not {"images", "panel", "result"} <= known:
-        summaries.write_table(table, rows, case.images.classes)
+        summaries.write_table(table, rows, case.images.classes, case.draws)
         _write_panel(case, panel, rows)
         text = json.dumps(_summary(case, made), indent=1)
         write_atomically(summary, lambda path: path.write_text(text, encoding="utf-8"))
@@ -59,7 +59,7 @@ def keep(case: Case, rows: Sequence[LedgerRow], made: Sequence[Record]) -> None:
 def _write_panel(case: Case, path: Path, rows: Sequence[LedgerRow]) -> None:
     config = case.target.config
     same = case.norm == config.attack.norm  # the radii of training mean nothing in another norm than theirs
-    narrowed = config.train.masked and same
+    narrowed = config.train.masked and same and not config.evaluate.fixed_noise
     rule: Rule = constant
     if narrowed and _lacking(case) is None:
         rule = build.build_rule(config, case.target.who.get("trained_eps_low"))
@@ -71,7 +71,7 @@ def _write_panel(case: Case, path: Path, rows: Sequence[LedgerRow]) -> None:
 
     full = build.build_training_budget(config) if narrowed else case.budget
     draw_pictures(
-        case.target.model,
+        case.model,
         case.images,
         rows,
         attack=PanelAttack(case.view, case.budget, case.attacks[:1]),

@@ -22,9 +22,11 @@ from ..evaluation.ledger import weights_hash
 from ..models.adapters import Normalise, as_classifier
 from ..models.hub import load_weights
 from ..models.modes import eval_mode
+from ..models.random_passes import seeded_passes
 from ..models.user_code import load_user
 from ..records import fingerprint
 from ..rundir import RunDir
+from ..seeding import derive
 from .stored_models import load_checkpoint, load_run, weights_of
 from .targets import Target, refuse_other_classes, understand
 
@@ -206,4 +208,5 @@ def _check_normalisation(images: ImageSet, mean: Sequence[float] | None, std: Se
 def _first_logits(model: nn.Module, images: ImageSet, device: torch.device) -> Tensor:
     """The logits of a few images, because the weights of a model do not say what its code does with them."""
     few = read_batch(images, torch.arange(min(FEW, len(images))), device)
-    return logits_of(model, few.images).cpu()
+    with seeded_passes(model, derive(0, "first logits"), device):
+        return logits_of(model, few.images).cpu()

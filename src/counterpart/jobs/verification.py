@@ -17,7 +17,7 @@ from ..parsing import read_json
 from ..records import Record, fingerprint
 from ..renamed_settings import in_current_words
 from ..rundir import RunDir, members
-from .case import budgets_of, on_corrupted
+from .case import budgets_of, draw_plan_of, judged_model, on_corrupted
 from .targets import open_targets
 
 SHOWN = 5  # the number of mismatches of an evaluation that are named
@@ -83,7 +83,7 @@ def _verify(run: RunDir, folder: Path, changes: Mapping[str, Any], eight_bits: b
     chunks = accuracy.chunks_of(images, identity["chunk_size"])
     try:
         result = verify(
-            target.model,
+            judged_model(target),
             images,
             [
                 NamedAttack(name, _never, line, nearest=name in identity.get("nearest", ()))
@@ -95,6 +95,7 @@ def _verify(run: RunDir, folder: Path, changes: Mapping[str, Any], eight_bits: b
             device=target.device,
             individual=identity["individual"],
             eight_bits=eight_bits,
+            plan=draw_plan_of(identity),
         )
     except ValueError as error:  # for instance where answers are not finite
         raise UserError(f"{folder} cannot be verified: {error}") from error

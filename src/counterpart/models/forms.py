@@ -14,9 +14,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .. import devices
-from ..seeding import derive, seeded
+from ..seeding import derive
 from .borrowed import borrowed
 from .normalize import ImageClassifier
+from .random_passes import seeded_passes
 
 Form = Literal["fast", "contiguous", "unfolded", "original"]
 """The forms that a view may take, the fastest first.
@@ -35,6 +36,7 @@ SAME_GRADIENTS = 0.01  # share of a gradient's norm that a view may differ by
 SOME = 4  # the number of images on which a view is compared with its model
 POINTS = 2  # the number of noisy images beside each image at which gradients are compared
 NOISE = 0.05  # the share of noise in each of these
+SEEDS = 8  # the number of seeds under which a model that draws at random is compared with its view
 MOVE = 1e-6  # how far pixels in [0, 1] are moved: about what rounding does to a layer's input
 OURS = f"{__package__.partition('.')[0]}."
 SEARCHED_ON = {
@@ -97,9 +99,9 @@ def faithful_form(
         try:
             # torch.fx prints the generated code that an error came from, which nobody needs to see here.
             # A trace may draw random numbers, and must not use up those of a pass.
-            with redirect_stderr(StringIO()), seeded(derive(0, "view trace"), images.device):
+            with redirect_stderr(StringIO()), seeded_passes(model, derive(0, "view trace"), images.device):
                 view = build(form)
-                reason = difference(model, view, images[:SOME]).reason
+                reason = difference(model, view, images[:SOME]).reason or frozen(model, view, images[:SOME])
         except (
             Exception
         ) as error:  # copies of the model's own code meet tensors of another kind: anything may happen
@@ -180,13 +182,40 @@ def difference(
     return ViewDifference(float(torch.stack(apart).max()), float(nearest[worst]), float(kinks[worst]))
 
 
+def frozen(
+    model: nn.Module, view: Callable[[Tensor], Tensor], images: Float[Tensor, "b c h w"]
+) -> str | None:
+    """The fault of a view that does not draw at random what its model draws, as a part of a sentence.
+
+    A copy may have frozen the noise, or the choice between networks, of the pass that it was traced in. It is None for
+    a view without this fault, and for models that do not draw.
+    """
+
+    def answers(ask: Callable[[Tensor], Tensor], seed: int) -> Tensor:
+        leaf = (
+            images.float().clone().requires_grad_()
+        )  # compiled models know passes with gradients from before
+        with seeded_passes(model, derive(0, "view draws", seed), images.device), torch.enable_grad():
+            return ask(leaf).detach()
+
+    with torch.autocast(images.device.type, enabled=False), devices.exact_float32(), borrowed(model):
+        drawn = [answers(model, seed) for seed in range(SEEDS)]
+        spread = SAME_LOGITS * (drawn[0].max() - drawn[0].min()).clamp_min(1e-12)
+        if all(bool(((logits - drawn[0]).abs() <= spread).all()) for logits in drawn):
+            return None
+        for seed, logits in enumerate(drawn):
+            if not bool(((answers(view, seed) - logits).abs() <= spread).all()):
+                return "does not draw at random what the model draws"
+    return None
+
+
 def _answer(ask: Callable[[Tensor], Any], images: Tensor) -> tuple[Tensor, Tensor | None]:
     """The logits, and the gradient of a random sum of them, or None if they have no gradient.
 
     Random layers draw the same numbers in every call.
     """
     leaf = images.clone().requires_grad_()
-    with torch.enable_grad(), seeded(derive(0, "view"), images.device):
+    with torch.enable_grad(), seeded_passes(ask, derive(0, "view"), images.device):
         logits = ask(leaf)
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

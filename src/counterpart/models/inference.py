@@ -29,6 +29,7 @@ from .forms import FORMS, Form, faithful_form, first_line, has_hooks, holds_hook
 from .normalize import ImageClassifier
 from .part_heads import PartFeatures
 from .places import Places, places_of
+from .random_passes import generators_of
 from .shown import Attending, Seen, Shown, attending_modules, expose, watched
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
@@ -363,6 +364,10 @@ def _is_two_halves(model: nn.Module) -> bool:
 def _bare_copy(model: nn.Module) -> nn.Module:
     """A copy without hooks: they belong to the model's owner, who wants to see the model's passes only."""
     memo: dict[int, Any] = {}
+    if generators_of(model):
+        raise ValueError(
+            "the model holds random generators, from which a copy would draw apart (form='original' makes no copy)."
+        )
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise ValueError("TorchScript cannot be copied into a view (form='original' makes no copy).")

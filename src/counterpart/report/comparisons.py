@@ -46,13 +46,15 @@ class PairTest(NamedTuple):
     difference: Difference
 
 
-def paired(rows: Sequence[TableRow], read: Callable[[TableRow], Mapping[str, str] | None]) -> list[PairTest]:
-    """McNemar's tests of rows of one seed each, on the very same images, in the worst case.
+def paired(
+    rows: Sequence[TableRow], read: Callable[[TableRow], Mapping[str, float] | None]
+) -> list[PairTest]:
+    """Tests of rows of one seed each, on the very same images, in the worst case: McNemar's, or Wald's of shares.
 
     Args:
         rows: the rows that are evaluated.
-        read: a function from a row to a mapping from each image to what fooled the model first, "" if nothing
-            did. It returns None where this is not known.
+        read: a function from a row to a mapping from each image to 1 if it stands and to 0 if it fell; or, of a model
+            whose answers are random, to the share of its draws that stand. It returns None where this is not known.
     """
     tests = []
     known = []
@@ -63,14 +65,18 @@ def paired(rows: Sequence[TableRow], read: Callable[[TableRow], Mapping[str, str
     for (first_row, first), (second_row, second) in combinations(known, 2):
         if first_row.setting != second_row.setting or first.keys() != second.keys():
             continue
-        first_stands, second_stands = [not first[i] for i in first], [not second[i] for i in first]
-        both_stand = sum(map(min, first_stands, second_stands))
-        only_first, only_second = sum(first_stands) - both_stand, sum(second_stands) - both_stand
-        words = (
-            f"“{first_row.label}” against “{second_row.label}” on the same {len(first):,} images: {only_first} stand "
-            f"only in the first, {only_second} only in the second"
-        )
+        first_stands, second_stands = list(first.values()), [second[i] for i in first]
         difference = paired_difference([(first_stands, second_stands)])
+        who = f"“{first_row.label}” against “{second_row.label}” on the same {len(first):,} images"
+        if not {*first_stands, *second_stands} <= {0, 1}:
+            low, high = (100 * end for end in difference.interval)
+            words = f"{who}: {100 * difference.mean:+.2f} points, {low:+.2f} to {high:+.2f}"
+            tests.append(PairTest(words, "Wald", difference.p, difference))
+            continue
+        both_stand = sum(map(min, first_stands, second_stands))
+        only_first = int(sum(first_stands) - both_stand)
+        only_second = int(sum(second_stands) - both_stand)
+        words = f"{who}: {only_first} stand only in the first, {only_second} only in the second"
         tests.append(PairTest(words, "McNemar", mcnemar(only_first, only_second), difference))
     return tests
 

@@ -96,7 +96,7 @@ def _render(runs: Sequence[Run], output: Path) -> str:
 def _accuracy(evaluated: Sequence[TableRow]) -> dict[str, Any]:
     """The table at the head of the page, and the sentences that compare its rows."""
     over_seeds = [(name, comparisons.seed_tests(evaluated, name)) for name in (CLEAN, WORST)]
-    tests = [*(tested for _, tested in over_seeds), comparisons.paired(evaluated, _first_fooled)]
+    tests = [*(tested for _, tested in over_seeds), comparisons.paired(evaluated, _standing)]
     (*of_seeds, of_images), family = comparisons.verdicts(tests)
     return {
         "rows": evaluated,
@@ -216,9 +216,9 @@ def _notes(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> list[tuple[str
     return notes
 
 
-def _first_fooled(row: TableRow) -> dict[str, str] | None:
-    """What fooled the model with each image first; None where the row's table is missing or changed."""
-    fooled: dict[str, str] = {}
+def _standing(row: TableRow) -> dict[str, float] | None:
+    """The share of each image's draws that stand, 0 or 1 of one draw; None where the table is missing or changed."""
+    standing: dict[str, float] = {}
     for run, shown in zip(row.runs, row.shown, strict=True):
         tables_of_images = [
             artifact.file
@@ -230,8 +230,9 @@ def _first_fooled(row: TableRow) -> dict[str, str] | None:
         if not tables_of_images:
             return None
         with tables_of_images[0].open(newline="", encoding="utf-8") as file:
-            fooled |= {line["index"]: line["first_fooled_by"] for line in csv.DictReader(file)}
-    return fooled
+            for line in csv.DictReader(file):
+                standing[line["index"]] = float(line.get("share") or not line["first_fooled_by"])
+    return standing
 
 
 def _panel_file(row: TableRow) -> tuple[Path, str] | None:

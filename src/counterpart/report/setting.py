@@ -62,8 +62,31 @@ def _search(details: Mapping[str, Any]) -> str:
     return f"{_arithmetic(details)}{protocol}"
 
 
+def random_in_words(details: Mapping[str, Any]) -> str:
+    """How a model whose answers are random was judged, such as ", 20 draws of 3 votes, eot 10"; "" for others."""
+    if details.get("fixed_noise"):
+        return ", fixed noise"
+    words = []
+    if "draws" in details or "votes" in details:
+        draws, votes = details.get("draws", 1), details.get("votes", 1)
+        words.append(f"{draws} draw{'s' * (draws > 1)}" + (f" of {votes} votes" if votes > 1 else ""))
+    if "eot" in details:
+        words.append(f"eot {details['eot']}")
+    return "".join(f", {clause}" for clause in words)
+
+
+def interval_title(details: Mapping[str, Any]) -> str:
+    """The head of a column of intervals, which says what they are over."""
+    by_draws = "draws" in details or "votes" in details
+    return f"95 % interval over images{' and draws' if by_draws else ''}"
+
+
 def _arithmetic(details: Mapping[str, Any]) -> str:
     """Which attacks computed, and how exactly, in words; "" for the project's own in float32."""
+    return random_in_words(details) + _precision(details)
+
+
+def _precision(details: Mapping[str, Any]) -> str:
     if details.get("engine") == "official":
         return ", by the published AutoAttack"
     return ", searched in bf16 and ended in float32" if details.get("precision") == "bf16" else ""

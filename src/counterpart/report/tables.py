@@ -232,9 +232,9 @@ class TableRow:
                 shares[part] = (share, row.images_of([record.n or 0 for _, record in showing]))
         return shares
 
-    def per_class(self, name: str) -> dict[str, tuple[int, int]]:
+    def per_class(self, name: str) -> dict[str, tuple[float, int]]:
         """A mapping from each class to its number of correct images and of all images, summed over seeds."""
-        total: dict[str, tuple[int, int]] = {}
+        total: dict[str, tuple[float, int]] = {}
         for evaluation in self.shown:
             record = evaluation.metrics.get(name)
             for cls, (correct, n) in (record.details.get("per_class") or {}).items() if record else ():
