@@ -128,10 +128,11 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
     measured = papers.measured(experiment, dataset, scale, home)
     stated_on = papers.stated_on(experiment, dataset)
     where = f"{experiment.name}, {dataset}, scale {scale}"
-    console.print(_table(experiment, measured, dataset, stated_on, where))
+    absent = papers.absent(experiment, dataset, scale, home)
+    console.print(_table(experiment, measured, absent, dataset, stated_on, where))
     if stated_on not in (None, dataset):
         say(f"Paper: on {stated_on}, which says little of {dataset}.")
-    for line in _over_what(measured):
+    for line in (*_over_what(measured), *_of_weights(experiment)):
         say(line)
     of_images = {key: (d, f"n = {n}, {_counted(seeds)}") for key, (d, seeds, n)
                  in papers.differences(experiment, measured).items()}  # fmt: skip
@@ -154,20 +155,34 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
 
 
 def _table(
-    experiment: Any, measured: Mapping[Any, Any], dataset: str, stated_on: str | None, where: str
+    experiment: Any,
+    measured: Mapping[Any, Any],
+    absent: Mapping[Any, str],
+    dataset: str,
+    stated_on: str | None,
+    where: str,
 ) -> Any:
-    """Published, where there is something, beside measured, in per cent or the column's unit; a dash: not run."""
+    """Published, where there is something, beside measured, in per cent or the column's unit; a dash: not run.
+
+    Columns of other weights than the first are shown once there is something to say of them.
+    """
     from rich.table import Table
 
     from .. import papers
 
-    across = list(papers.columns(experiment, dataset))
+    told_of = {column for _, column in (*measured, *absent)}
+    across = [
+        column
+        for column in papers.columns(experiment, dataset)
+        if column == papers.plain(column) or column in told_of
+    ]
     down = [row.name for row in experiment.rows]
     cells = {}
     for row in experiment.rows:
         for column in across:
-            here, told = _cell(measured.get((row.name, column))), _published(row, stated_on or "", column)
-            cells[row.name, column] = f"{told}\n{here}" if stated_on else here
+            key = row.name, column
+            here, told = absent.get(key) or _cell(measured.get(key)), _published(row, stated_on or "", column)
+            cells[key] = f"{told}\n{here}" if stated_on else here
     if len(across) > max(MANY, len(down)):  # a corruption a line, as the paper has it
         across, down = down, across
         cells = {(column, row): text for (row, column), text in cells.items()}
@@ -224,6 +239,17 @@ def _over_what(measured: Mapping[Any, Any]) -> list[str]:
     if any(count >= FEWEST_TRAININGS for count in counts):
         lines.append(f"Intervals of {FEWEST_TRAININGS} trainings or more are over {BOTH}.")
     return lines
+
+
+def _of_weights(experiment: Any) -> list[str]:
+    """Which weights of its trainings an experiment judges, where it judges several."""
+    from .. import papers
+
+    if not experiment.weights:
+        return []
+    first = experiment.weights[0]
+    meanings = "; ".join(f"{name}: {papers.WEIGHTS[name]}" for name in experiment.weights)
+    return [f"Weights, all of the same trainings; columns without a word are of the {first} ones. {meanings}."]
 
 
 def _print_tests(
