@@ -80,19 +80,21 @@ def test_every_weight_of_one_training_is_judged_and_what_is_not_there_is_said(tm
     assert main(["papers", "show", shown.name, "--scale", "smoke", "--runs", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert told.count("not averaged") == 2
-    assert "columns without a word are of the last ones" in told
+    assert "what has no word is of the last ones" in told
 
 
-def test_columns_of_other_weights_are_shown_once_they_are_measured(tmp_path, capsys, monkeypatch):
+def test_other_weights_stand_in_the_cell_once_they_are_measured(tmp_path, capsys, monkeypatch):
     shown = experiment()
     monkeypatch.setitem(papers.EXPERIMENTS, shown.name, shown)
-    file, command = tmp_path / "papers" / "small" / "pixel-weights-digits.jsonl", ["papers", "show", shown.name]
+    file = tmp_path / "papers" / "smoke" / "pixel-weights-digits.jsonl"
     details = {"model": "wrn-10-2", "scale": "smoke"}
-    for column, there in (("PGD-2", False), ("PGD-2 best", True)):
-        write(file.parents[1] / "smoke" / file.name, [Record("metric", f"averaging/{column}", 0.4, 9, details=details)])
-        assert main([*command, "--scale", "smoke", "--runs", str(tmp_path)]) == 0
-        heads = [line for line in capsys.readouterr().out.splitlines() if line.startswith("┃")]
-        assert [("best" in line) for line in heads] == [there]
+    for column, value in (("PGD-2", 0.4), ("PGD-2 best", 0.5)):
+        write(file, [Record("metric", f"averaging/{column}", value, 9, seed=0, details=details)])
+        assert main(["papers", "show", shown.name, "--scale", "smoke", "--runs", str(tmp_path)]) == 0
+        told = capsys.readouterr().out
+        assert "40.00" in told
+        assert ("best 50.00" in told) == (column == "PGD-2 best")
+        assert "averaged 0" not in told
 
 
 def test_margins_hold_for_every_weight():

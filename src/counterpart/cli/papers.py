@@ -164,25 +164,25 @@ def _table(
 ) -> Any:
     """Published, where there is something, beside measured, in per cent or the column's unit; a dash: not run.
 
-    Columns of other weights than the first are shown once there is something to say of them.
+    What other weights of the same trainings reach stands below in the same cell, once it is measured.
     """
     from rich.table import Table
 
     from .. import papers
 
-    told_of = {column for _, column in (*measured, *absent)}
-    across = [
-        column
-        for column in papers.columns(experiment, dataset)
-        if column == papers.plain(column) or column in told_of
-    ]
+    known = list(papers.columns(experiment, dataset))
+    across = [column for column in known if column == papers.plain(column)]
     down = [row.name for row in experiment.rows]
     cells = {}
     for row in experiment.rows:
         for column in across:
-            key = row.name, column
-            here, told = absent.get(key) or _cell(measured.get(key)), _published(row, stated_on or "", column)
-            cells[key] = f"{told}\n{here}" if stated_on else here
+            told = [_published(row, stated_on, column)] if stated_on else []
+            cells[row.name, column] = "\n".join([*told, _cell(measured.get((row.name, column)))])
+        for column in known:
+            key, main = (row.name, column), (row.name, papers.plain(column))
+            if column not in across and (key in measured or key in absent):
+                name = column.removeprefix(f"{main[1]} ")
+                cells[main] += f"\n{absent[key] if key in absent else f'{name} {_cell(measured[key])}'}"
     if len(across) > max(MANY, len(down)):  # a corruption a line, as the paper has it
         across, down = down, across
         cells = {(column, row): text for (row, column), text in cells.items()}
@@ -249,7 +249,7 @@ def _of_weights(experiment: Any) -> list[str]:
         return []
     first = experiment.weights[0]
     meanings = "; ".join(f"{name}: {papers.WEIGHTS[name]}" for name in experiment.weights)
-    return [f"Weights, all of the same trainings; columns without a word are of the {first} ones. {meanings}."]
+    return [f"Weights, all of the same trainings; what has no word is of the {first} ones. {meanings}."]
 
 
 def _print_tests(

@@ -176,8 +176,9 @@ def _wish(
         if not attacks:
             return None
     slow = any(attack["attack"] == "autoattack" for attack in attacks)
-    asked = changes.pop("n", config.evaluate.n) if scale != "smoke" else config.evaluate.n
-    n = few(asked, autoattack_n if slow else None)
+    of_column = changes.pop("n", config.evaluate.n)
+    of_run = config.evaluate.n if scale == "smoke" else of_column
+    n = _least(of_run, autoattack_n if slow else None)
     data = {"root": config.data.root, **({} if shift is None else {"shift": shift})}
     # A worst case is cheapest by itself, where each attack meets only what the one before left; and in bf16 every
     # attack has a float32 end of its own.
@@ -265,7 +266,11 @@ def _at_scale(
     return {**attack, **changes}
 
 
-def few(*counts_or_all: int | None) -> int | None:
-    """The least of some numbers of images; None stands for all."""
-    counts = [count for count in counts_or_all if count is not None]
-    return min(counts, default=None)
+def few(config: Config, most: int | None) -> int | None:
+    """The number of images to evaluate, as the run says and at most ``most``; None stands for all."""
+    return _least(config.evaluate.n, most)
+
+
+def _least(*counts: int | None) -> int | None:
+    """The least of some numbers of images, of which None stands for all."""
+    return min((count for count in counts if count is not None), default=None)

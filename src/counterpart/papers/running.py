@@ -257,7 +257,7 @@ def _corrupted(
         },
         "evaluate": {
             **experiment.evaluate,
-            "n": few(config.evaluate.n, experiment.few.get(scale, {}).get("corruptions")),
+            "n": few(config, experiment.few.get(scale, {}).get("corruptions")),
         },
         "data": {"root": config.data.root},
     }
