@@ -123,7 +123,11 @@ def test_other_part_models_are_chosen_by_their_classes_and_say_how_well_they_fin
 
 
 def test_of_averaged_weights_those_that_the_optimiser_left_may_be_judged(tmp_path):
-    given = {"train": {"epochs": 1, "ema": 0.9}, "attack": {"steps": 1}, "evaluate": {"n": 20, "attacks": "none"}}
+    given = {
+        "train": {"epochs": 1, "ema": 0.9},
+        "attack": {"steps": 1},
+        "evaluate": {"n": 20, "attacks": "none"},
+    }
     run = jobs.train(small("digits/at", tmp_path, given)).run
     tensors, _ = checkpoint.read(run.checkpoint("last"))
     for which, prefix in (("last", "ema.module."), ("unaveraged", "model.")):

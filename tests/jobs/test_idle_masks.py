@@ -34,7 +34,9 @@ def test_masks_that_nothing_draws_are_refused(recipe, mask, said, tmp_path):
 
 
 def test_masks_of_an_evaluation_and_of_whole_families_are_not_refused(tmp_path):
-    jobs.train(small("digits/part", tmp_path, {"train": {"method": "at"}}))  # the recipe's eps_low and burn-in
+    jobs.train(
+        small("digits/part", tmp_path, {"train": {"method": "at"}})
+    )  # the recipe's eps_low and burn-in
     under_masks = {"evaluate": {"eps_low": 0.05}, "mask": {"map": "layer-cam"}, "name": "masked"}
     jobs.train(small("digits/at", tmp_path / "other", under_masks))
     with pytest.raises(UserError, match="projection multiply has no effect"):

@@ -47,7 +47,9 @@ def test_no_column_of_an_experiment_ends_in_a_word_for_weights():
 
 
 def test_the_weights_that_a_run_has_are_named_as_its_evaluation_names_them():
-    averaging, without = (resolve(load("digits/at"), {"train": {"ema": ema}}, source="test") for ema in (0.5, None))
+    averaging, without = (
+        resolve(load("digits/at"), {"train": {"ema": ema}}, source="test") for ema in (0.5, None)
+    )
     wanted = {name: {"attacks": [], "weights": name} for name in weights.WEIGHTS} | {"plain": PGD}
     judged, absent = weights.of_run(wanted, averaging)
     assert {name: what["weights"] for name, what in judged.items() if name != "plain"} == {
@@ -56,7 +58,9 @@ def test_the_weights_that_a_run_has_are_named_as_its_evaluation_names_them():
     assert absent == {}
     judged, absent = weights.of_run(wanted, without)
     assert (judged["last"]["weights"], judged["best"]["weights"], judged["plain"]) == ("last", "best", PGD)
-    assert {name: record.details for name, record in absent.items()} == {"averaged": {"reason": "not averaged"}}
+    assert {name: record.details for name, record in absent.items()} == {
+        "averaged": {"reason": "not averaged"}
+    }
 
 
 def test_every_weight_of_one_training_is_judged_and_what_is_not_there_is_said(tmp_path, capsys, monkeypatch):
@@ -107,7 +111,10 @@ def test_margins_hold_for_every_weight():
     }
     differences = {key: difference for key, (difference, _, _) in papers.differences(shown, found).items()}
     verdicts = papers.judge(shown, None, differences)
-    assert {key[2]: verdict.margin for key, verdict in verdicts.items()} == {"PGD-2": 0.01, "PGD-2 best": 0.01}
+    assert {key[2]: verdict.margin for key, verdict in verdicts.items()} == {
+        "PGD-2": 0.01,
+        "PGD-2 best": 0.01,
+    }
 
 
 def test_the_minimum_margin_attack_is_mm_by_any_weights():

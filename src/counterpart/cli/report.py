@@ -26,8 +26,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--margin",
         metavar="POINTS",
         type=float,
-        help="The difference in points that would matter: the page then says of each tested pair whether it is the same "
-        "within this margin, by two one-sided tests. State it before you look.",
+        help="The difference in points that would matter: the page then says of each tested pair whether it is the "
+        "same within this margin, by two one-sided tests. State it before you look.",
     )
 
 
@@ -39,6 +39,8 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     if margin is not None and not 0 < margin < 100:
         raise UserError(f"--margin {margin:g}: expected points between 0 and 100, such as 0.5.")
     output = arguments.output and arguments.output.expanduser()
-    page = write_report([path.expanduser() for path in arguments.runs], output, None if margin is None else margin / 100)
+    page = write_report(
+        [path.expanduser() for path in arguments.runs], output, None if margin is None else margin / 100
+    )
     print(page.resolve().as_uri())
     return 0

@@ -127,8 +127,8 @@ class EvaluateSettings(Section):
     split: Literal["test", "validation"] = setting("The split that is judged.", default="test")
     weights: Literal["best", "last", "unaveraged"] = setting(
         "Which weights of the run are judged. best: those of the best robust validation accuracy in the last phase, "
-        "and of a segmenter alone (train.c_seg 1) those of the best mIoU. last: those of the last epoch. With train.ema "
-        "both are averaged; unaveraged: those of the last epoch as the optimiser left them.",
+        "and of a segmenter alone (train.c_seg 1) those of the best mIoU. last: those of the last epoch. With "
+        "train.ema both are averaged; unaveraged: those of the last epoch as the optimiser left them.",
         default="best",
     )
     n: int | None = setting(

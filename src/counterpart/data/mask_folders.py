@@ -265,7 +265,9 @@ def _said_of_classes_without_masks(images_root: Path, there: Collection[str], op
     """Which folders of classes have images and not one mask, so that their class is missing from the data."""
     if options.classes not in (None, "folder"):
         return []
-    counts = Counter(class_in(PurePosixPath(path.relative_to(images_root))) for path in image_files(images_root))
+    counts = Counter(
+        class_in(PurePosixPath(path.relative_to(images_root))) for path in image_files(images_root)
+    )
     lost = [f"{label} ({count:,} images)" for label, count in counts.items() if label and label not in there]
     if not lost:
         return []

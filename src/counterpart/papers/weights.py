@@ -43,9 +43,7 @@ def plain(column: str) -> str:
     return head if head and last in WEIGHTS else column
 
 
-def of_run(
-    columns: Mapping[str, Column], config: Config
-) -> tuple[dict[str, Column], dict[str, Record]]:
+def of_run(columns: Mapping[str, Column], config: Config) -> tuple[dict[str, Column], dict[str, Record]]:
     """The columns as an evaluation of this run judges them; and column -> why it has no number, of the others."""
     judged, absent = {}, {}
     for column, what in columns.items():

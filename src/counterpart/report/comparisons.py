@@ -165,8 +165,8 @@ def _compare(ranked: list[tuple[TableRow, TableAccuracy]]) -> str:
         order = ", ".join(f"“{row.label}”" for row, _ in ranked)
         pairs = len(ranked) * (len(ranked) - 1) // 2
         text = (
-            f"no 95 % intervals overlap; the best first: {order}. Each interval is its row's alone, without a correction "
-            f"for the {f'{pairs} pairs' if pairs > 1 else 'pair'}: that is no test of a difference."
+            f"no 95 % intervals overlap; the best first: {order}. Each interval is its row's alone, without a "
+            f"correction for the {f'{pairs} pairs' if pairs > 1 else 'pair'}: that is no test of a difference."
         )
     else:
         text = "nothing to compare."
