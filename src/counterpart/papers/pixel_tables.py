@@ -465,8 +465,8 @@ CONTROLS = Experiment(
     {"weights": "last"},
     weights=("last", "best", "averaged"),
     notes=(
-        "Of the last epoch first: which epoch is best on a few hundred validation images is mostly chance, and the chance "
-        "would be larger than the differences that are looked for.",
+        "Of the last epoch first: which epoch is best on a few hundred validation images is mostly chance, and the "
+        "chance would be larger than the differences that are looked for.",
         "Not in the paper. PART lowers the mean radius from 8/255 to about 7.2/255, which raises accuracy by itself: "
         "only what is left over against the mean of the mask is due to where the budget lies.",
         "Published code: masks per colour channel of the squared map in false colours, each image under another's.",
