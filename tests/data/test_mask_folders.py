@@ -247,3 +247,17 @@ def test_classes_by_a_table_beside_the_table_of_names(write, prepare, tmp_path):
 def test_lines_of_tables(line, value, name, tmp_path):
     (tmp_path / "names.txt").write_text(line)
     assert read_names(tmp_path / "names.txt").names[value] == name
+
+
+def test_a_folder_of_a_class_without_a_mask_is_named(write, prepare, originals, tmp_path):
+    write(palette, "1,body\n2,head\n")
+    for number in range(2):
+        originals.photograph(tmp_path / "source" / "images" / "bird" / f"{number}.jpg", number)
+    done, _ = prepare()
+    assert "No image has a mask, and so there is no such class: bird (2 images)" in done.notes
+    assert done.left_out == {"without a mask": 2}
+    (tmp_path / "source" / "masks" / "cat" / "0.png").unlink()  # cats with a mask are left
+    done, _ = prepare("other")
+    assert [note for note in done.notes if "no such class" in note] == [
+        "No image has a mask, and so there is no such class: bird (2 images)"
+    ]

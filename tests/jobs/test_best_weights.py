@@ -120,3 +120,19 @@ def test_other_part_models_are_chosen_by_their_classes_and_say_how_well_they_fin
     monkeypatch.undo()
     run = jobs.train(small("synthetic-parts/downsampled-no-part-labels", tmp_path / "unlabelled", given)).run
     assert all("validation_parts" not in record.details for record in epochs_of(run))
+
+
+def test_of_averaged_weights_those_that_the_optimiser_left_may_be_judged(tmp_path):
+    given = {
+        "train": {"epochs": 1, "ema": 0.9},
+        "attack": {"steps": 1},
+        "evaluate": {"n": 20, "attacks": "none"},
+    }
+    run = jobs.train(small("digits/at", tmp_path, given)).run
+    tensors, _ = checkpoint.read(run.checkpoint("last"))
+    for which, prefix in (("last", "ema.module."), ("unaveraged", "model.")):
+        for name, value in load_run(run, which)[0].state_dict().items():
+            assert torch.equal(value, tensors[prefix + name])
+    [judged] = jobs.evaluate(str(run.path), {"evaluate": {"weights": "unaveraged"}})
+    assert judged.records[0].details["weights"] == "unaveraged"
+    assert jobs.verify_run(run.path, {})

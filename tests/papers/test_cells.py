@@ -98,6 +98,14 @@ def test_what_is_shared_has_equal_settings_and_one_attack(tmp_path, asked):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("scale", "counts"), [("small", [2000, None, 500]), ("smoke", [2000])])
+def test_a_column_may_have_a_number_of_images_of_its_own(scale, counts, tmp_path, asked):
+    config = resolve(load("cifar10/at"), {"evaluate": {"n": 2000}}, source="test")
+    wanted = {"natural": [], "all": {"attacks": [], "n": None}, "few": {"attacks": [], "n": 500}}
+    measured(wanted, RunDir(tmp_path), config, scale=scale)
+    assert [given["evaluate"]["n"] for _, given in asked] == counts
+
+
 AUTO, AIMED = {"attack": "autoattack"}, {"attack": "two-staged"}
 LAST = {"attack": "single-staged"}
 

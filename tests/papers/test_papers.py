@@ -292,6 +292,7 @@ def test_every_table_and_figure_of_a_paper_says_what_differs():
             "photographs",
             "levers",
             "hardening",
+            "pixel/dose",
         ):
             assert "What differs at every scale" in text, name
             assert "Scale full" in text

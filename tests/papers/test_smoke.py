@@ -55,12 +55,15 @@ def test_an_experiment_runs_once_and_shows_every_column(name, home, monkeypatch,
            "--device", "cpu", "--threads", "1"]  # fmt: skip
     assert main(run) == 0
     found = papers.measured(experiment, dataset, "smoke", home / "runs" / "papers")
-    assert set(found) == {(row, column) for column in columns}
+    lacking = papers.absent(experiment, dataset, "smoke", home / "runs" / "papers")
+    assert {*found, *lacking} == {(row, column) for column in columns}
+    assert all(column.endswith(" averaged") for _, column in lacking)  # where no row averages
     for (_, column), [record] in found.items():
         if "right" in record.details:
             assert record.details["right"].count("1") == round(record.value * record.n)
-            if "shift" not in str(columns[column]):  # by attacks, on the same images
-                assert record.value <= found[row, "natural"][0].value, column
+            if "shift" not in str(columns[column]):  # by attacks, on the same images and weights
+                natural = f"natural{column.removeprefix(papers.plain(column))}"
+                assert record.value <= found[row, natural][0].value, column
     if experiment.draw is None:
         for job in ("train", "evaluate", "evaluate_corruptions"):  # would be called for whatever is missing
             monkeypatch.setattr(running.jobs, job, None)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from counterpart.cli import main
 from counterpart.errors import UserError
 from counterpart.evaluation.corruption import Count
 from counterpart.evaluation.corruption import metrics as corruption_records
@@ -331,7 +332,7 @@ def test_missing_values_and_times_are_dashes(make_run, records):
     run.add([type(old)(**{**vars(old), "value": None, "interval": None})])
     run.add(records.metrics("AT", {"clean": 0.5}, seconds=None))
     page = Page(write_report([run.path]))
-    assert page.tables["others"][1][4] == "clean —"
+    assert page.tables["others"][1][5] == "clean —"
     row = page.row("headline", "AT")
     assert (row["training seconds"], row["evaluation seconds"]) == ("—", "—")
 
@@ -489,3 +490,43 @@ def test_a_run_that_met_corruptions_alone_is_reported(make_run):
     run = make_run("at")
     run.add(corrupted(["fog"], [5]))
     assert "severity 5" in write_report([run.path]).read_text(encoding="utf-8")
+
+
+def union(values, norms="linf,l2", eps=(8 / 255, 0.5), key="u1", n=500, **details):
+    """The records of an evaluation against a union: {"clean": 0.8, "linf": 0.4, ...}."""
+    shared = {"data": "digits", "split": "test", "shape": [1, 16, 16], "norm": norms, "eps": list(eps),
+              "weights": "best", "evaluation": key, **details}  # fmt: skip
+    return [
+        Record("metric", f"union/{name}", value, n, (value - 0.04, value + 0.04), 0, details=shared)
+        for name, value in values.items()
+    ]
+
+
+def test_a_union_has_a_table_with_each_norm_and_the_worst_case(make_run, records):
+    run = make_run("at")
+    run.add(records.metrics("AT", {"clean": 0.8, "worst case": 0.4}))
+    run.add(union({"clean": 0.8, "linf": 0.4, "l2": 0.5, "worst case": 0.35}))
+    page = Page(write_report([run.path]))
+    assert page.row("union-1", "at") == {
+        "run": "at", "clean": "80.00 76.0–84.0", "ℓ∞ ≤ 8/255": "40.00 36.0–44.0", "ℓ2 ≤ 0.5": "50.00 46.0–54.0",
+        "worst case": "35.00 31.0–39.0",
+    }  # fmt: skip
+    assert "digits test at 16x16 pixels, n = 500, best weights" in page.text
+    assert "Worst case over several norms" in page.text
+
+
+def test_without_a_union_there_is_no_such_table(study):
+    assert "Worst case over several norms" not in Page(write_report(study)).text
+
+
+def test_a_margin_that_was_stated_is_decided_on_the_page(make_run, records):
+    runs = [make_run(f"{method}-{seed}", method, seed) for method in ("at", "part") for seed in range(3)]
+    for run in runs:
+        value = 0.5 + 0.001 * int(run.path.name[-1])
+        run.add(records.metrics(run.path.name.split("-")[0], {"clean": value, "worst case": value}))
+    folders = [run.path for run in runs]
+    assert "within ±2 points the same" in Page(write_report(folders, margin=0.02)).text
+    assert "within ±0.1 points not decided" in Page(write_report(folders, margin=0.001)).text
+    assert "within ±" not in Page(write_report(folders)).text
+    assert main(["report", *map(str, folders), "--margin", "2"]) == 0
+    assert main(["report", *map(str, folders), "--margin", "0"]) == 2

@@ -80,7 +80,13 @@ def test_overlap_and_no_overlap_in_words(make_run, records):
     (text,) = ranked_in_words(rows_of(*runs), "worst case")
     assert text == "95 % intervals overlap: “near” with “high”. Do not read these differences as gains."
     (text,) = ranked_in_words(rows_of(*runs[:2]), "worst case")
-    assert text == "no 95 % intervals overlap: “high” > “low”."
+    assert text == (
+        "no 95 % intervals overlap; the best first: “high”, “low”. Each interval is its row's alone, without a "
+        "correction for the pair: that is no test of a difference."
+    )
+    far = evaluated(make_run, records, "far", 0.8, method="far")
+    (text,) = ranked_in_words(rows_of(*runs[:2], far), "worst case")
+    assert "without a correction for the 3 pairs" in text
 
 
 @pytest.mark.parametrize("change", [{"eps": 0.1}, {"shape": [1, 8, 8]}])
@@ -130,6 +136,19 @@ def test_a_difference_on_a_page_survives_the_family_that_the_page_shows():
     ([alone],), _ = verdicts([tests[:1]])
     assert alone.endswith("a difference)")
     assert verdicts([[], []]) == ([[], []], "")
+
+
+def test_a_stated_margin_is_tested_as_an_equivalence_in_a_family_of_its_own():
+    """Errors of 0.2 points: 0 lies 5 of them inside a margin of 1 point, and 0.7 only 1.5, p 0.067 and Holm 0.067."""
+    tests = [
+        PairTest(words, "Welch", 0.5, Difference(mean, 0.002)) for words, mean in (("a", 0.0), ("b", 0.007))
+    ]
+    ([same, open_],), family = verdicts([tests], margin=0.01)
+    assert same.endswith("; within ±1 points the same, by Holm 5.7e-07)")
+    assert open_.endswith("; within ±1 points not decided, by Holm 0.067)")
+    assert family.endswith("(Welch's), and over as many of no difference")
+    ([without, _],), _ = verdicts([tests])
+    assert "within" not in without
 
 
 def test_two_seeds_are_shown_as_two_points(make_run, records):

@@ -128,10 +128,11 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
     measured = papers.measured(experiment, dataset, scale, home)
     stated_on = papers.stated_on(experiment, dataset)
     where = f"{experiment.name}, {dataset}, scale {scale}"
-    console.print(_table(experiment, measured, dataset, stated_on, where))
+    absent = papers.absent(experiment, dataset, scale, home)
+    console.print(_table(experiment, measured, absent, dataset, stated_on, where))
     if stated_on not in (None, dataset):
         say(f"Paper: on {stated_on}, which says little of {dataset}.")
-    for line in _over_what(measured):
+    for line in (*_over_what(measured), *_of_weights(experiment)):
         say(line)
     of_images = {key: (d, f"n = {n}, {_counted(seeds)}") for key, (d, seeds, n)
                  in papers.differences(experiment, measured).items()}  # fmt: skip
@@ -154,20 +155,34 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
 
 
 def _table(
-    experiment: Any, measured: Mapping[Any, Any], dataset: str, stated_on: str | None, where: str
+    experiment: Any,
+    measured: Mapping[Any, Any],
+    absent: Mapping[Any, str],
+    dataset: str,
+    stated_on: str | None,
+    where: str,
 ) -> Any:
-    """Published, where there is something, beside measured, in per cent or the column's unit; a dash: not run."""
+    """Published, where there is something, beside measured, in per cent or the column's unit; a dash: not run.
+
+    What other weights of the same trainings reach stands below in the same cell, once it is measured.
+    """
     from rich.table import Table
 
     from .. import papers
 
-    across = list(papers.columns(experiment, dataset))
+    known = list(papers.columns(experiment, dataset))
+    across = [column for column in known if column == papers.plain(column)]
     down = [row.name for row in experiment.rows]
     cells = {}
     for row in experiment.rows:
         for column in across:
-            here, told = _cell(measured.get((row.name, column))), _published(row, stated_on or "", column)
-            cells[row.name, column] = f"{told}\n{here}" if stated_on else here
+            told = [_published(row, stated_on, column)] if stated_on else []
+            cells[row.name, column] = "\n".join([*told, _cell(measured.get((row.name, column)))])
+        for column in known:
+            key, main = (row.name, column), (row.name, papers.plain(column))
+            if column not in across and (key in measured or key in absent):
+                name = column.removeprefix(f"{main[1]} ")
+                cells[main] += f"\n{absent[key] if key in absent else f'{name} {_cell(measured[key])}'}"
     if len(across) > max(MANY, len(down)):  # a corruption a line, as the paper has it
         across, down = down, across
         cells = {(column, row): text for (row, column), text in cells.items()}
@@ -224,6 +239,17 @@ def _over_what(measured: Mapping[Any, Any]) -> list[str]:
     if any(count >= FEWEST_TRAININGS for count in counts):
         lines.append(f"Intervals of {FEWEST_TRAININGS} trainings or more are over {BOTH}.")
     return lines
+
+
+def _of_weights(experiment: Any) -> list[str]:
+    """Which weights of its trainings an experiment judges, where it judges several."""
+    from .. import papers
+
+    if not experiment.weights:
+        return []
+    first = experiment.weights[0]
+    meanings = "; ".join(f"{name}: {papers.WEIGHTS[name]}" for name in experiment.weights)
+    return [f"Weights, all of the same trainings; what has no word is of the {first} ones. {meanings}."]
 
 
 def _print_tests(

@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..errors import UserError
+
 SETTINGS: Collection[str] = ()
 
 
@@ -20,13 +22,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="The file to write. The default is report/index.html in the run folder, or for several runs "
         "report/A+B.html in the folder around them.",
     )
+    parser.add_argument(
+        "--margin",
+        metavar="POINTS",
+        type=float,
+        help="The difference in points that would matter: the page then says of each tested pair whether it is the "
+        "same within this margin, by two one-sided tests. State it before you look.",
+    )
 
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     """Write the page and print its address."""
     from ..report import write_report
 
+    margin = arguments.margin
+    if margin is not None and not 0 < margin < 100:
+        raise UserError(f"--margin {margin:g}: expected points between 0 and 100, such as 0.5.")
     output = arguments.output and arguments.output.expanduser()
-    page = write_report([path.expanduser() for path in arguments.runs], output)
+    page = write_report(
+        [path.expanduser() for path in arguments.runs], output, None if margin is None else margin / 100
+    )
     print(page.resolve().as_uri())
     return 0

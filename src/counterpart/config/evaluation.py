@@ -177,9 +177,10 @@ class EvaluateSettings(Section):
         default=False,
     )
     split: Literal["test", "validation"] = setting("The split that is judged.", default="test")
-    weights: Literal["best", "last"] = setting(
+    weights: Literal["best", "last", "unaveraged"] = setting(
         "Which weights of the run are judged. best: those of the best robust validation accuracy in the last phase, "
-        "and of a segmenter alone (train.c_seg 1) those of the best mIoU. last: those of the last epoch.",
+        "and of a segmenter alone (train.c_seg 1) those of the best mIoU. last: those of the last epoch. With "
+        "train.ema both are averaged; unaveraged: those of the last epoch as the optimiser left them.",
         default="best",
     )
     n: int | None = setting(

@@ -135,6 +135,23 @@ class MaskSettings(Section):
         self.without_effect(*whole, *classless, reason=f"with mask.map {self.map}")
         return self
 
+    def refuse_without_masks(self, method: str, *, attacked_under_masks: bool) -> None:
+        """Refuse settings that were given for a training whose method draws no mask.
+
+        Recipes and experiments say the radii and the burn-in of whole families of methods: these are no wish.
+
+        Args:
+            method: the method of the training.
+            attacked_under_masks: whether an evaluation draws masks, so that all counts but what training alone reads.
+
+        Raises:
+            ValueError: what was given, and why it has no effect.
+        """
+        of_families = {"eps_low", "drawn_from", "burn_in"}
+        of_training = {"projection", "refresh_epochs"}
+        idle = of_training if attacked_under_masks else set(type(self).model_fields) - of_families
+        self.without_effect(*sorted(idle), reason=f"with train.method {method}, which draws no mask")
+
     def _options_of_other_rules(self) -> list[str]:
         every = {option.setting or option.name for entry in MASK_RULES.values() for option in entry.options}
         taken = {option.setting or option.name for option in self.entry.options}

@@ -5,7 +5,7 @@ Sources: the masks of PASCAL VOC, and of CVAT's "segmentation mask" and CamVid e
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -131,6 +131,7 @@ def plan(source: Path, options: Options) -> Plan:
         notes=[
             *said_of_missing(strangers),
             f"Classes are {classes}: {', '.join(numbers)}",
+            *_said_of_classes_without_masks(images_root, numbers, options),
             said_of_splits(split, options),
         ],
         split=split,
@@ -258,6 +259,19 @@ def _table_in(source: Path, options: Options) -> Path:
             f"{source} has {what}: say which file names the values of the masks by --names FILE ({LINES})."
         )
     return files[0]
+
+
+def _said_of_classes_without_masks(images_root: Path, there: Collection[str], options: Options) -> list[str]:
+    """Which folders of classes have images and not one mask, so that their class is missing from the data."""
+    if options.classes not in (None, "folder"):
+        return []
+    counts = Counter(
+        class_in(PurePosixPath(path.relative_to(images_root))) for path in image_files(images_root)
+    )
+    lost = [f"{label} ({count:,} images)" for label, count in counts.items() if label and label not in there]
+    if not lost:
+        return []
+    return [f"No image has a mask, and so there is no such class: {', '.join(sorted(lost))}"]
 
 
 def _pairs(images_root: Path, masks_root: Path, options: Options) -> tuple[dict[Path, Path], int, int]:

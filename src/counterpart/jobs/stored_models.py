@@ -13,6 +13,7 @@ from ..models.hub import load_weights, read_weights
 from ..rundir import RunDir
 from ..training import checkpoint
 
+UNAVERAGED = "unaveraged"  # the last weights as the optimiser left them
 DESCRIBED = ("model", "classes", "data", "fingerprint", "config")  # what a checkpoint says of its model
 
 
@@ -25,34 +26,37 @@ def weights_of(source: str) -> tuple[dict[str, Tensor], str]:
     return _judged_weights(tensors) if "counterpart" in header else tensors, str(path)
 
 
-def _judged_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The model's weights in a file of this project, the averaged ones where it has some.
+def _judged_weights(tensors: Mapping[str, Tensor], *, averaged: bool = True) -> dict[str, Tensor]:
+    """The model's weights in a file of this project, the averaged ones where it has some and they are wanted.
 
     A file that holds a whole training has them under a prefix.
     """
-    prefixes = ("ema.module.", "model.")
+    prefixes = ("ema.module.", "model.") if averaged else ("model.",)
     prefix = next((text for text in prefixes if any(name.startswith(text) for name in tensors)), "")
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def load_run(run: RunDir, which: str) -> tuple[nn.Module, dict[str, Any]]:
-    """A run's "best" or "last" model, and what its checkpoint's header says of it."""
+    """A run's "best", "last" or "unaveraged" model, and what its checkpoint's header says of it."""
     settings = run.config()  # refuses a folder that is no run, before it misses a checkpoint
-    path = run.checkpoint(which)
+    path = run.checkpoint("last" if which == UNAVERAGED else which)
     if not path.exists():
         if str(settings.get("model", {}).get("name")).startswith(OBJECT):
             refuse_object()
         raise UserError(
             f"{path} is missing: {run.path} has not finished an epoch yet. Continue its training first."
         )
-    return load_checkpoint(path)
+    return load_checkpoint(path, averaged=which != UNAVERAGED)
 
 
-def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The model of a checkpoint, rebuilt from its header, with averaged weights where it has some."""
+def load_checkpoint(path: Path, *, averaged: bool = True) -> tuple[nn.Module, dict[str, Any]]:
+    """The model of a checkpoint, rebuilt from its header, with averaged weights where it has some and they are wanted.
+
+    A file of the best weights holds only those that were judged.
+    """
     tensors, about = checkpoint.read(path)
     if "state" in about:
-        tensors = _judged_weights(tensors)
+        tensors = _judged_weights(tensors, averaged=averaged)
     if lacking := [name for name in DESCRIBED if name not in about]:
         raise UserError(f"{path} is damaged: its header does not say {lacking[0]!r}.")
     try:

@@ -79,6 +79,8 @@ def train(
     device = devices.resolve(config.device, config.threads)
     run = RunDir(config.runs / (config.name or "run"))
     _refuse_settings_of_judging(config)
+    if not run.config_file.exists():  # a run that was begun with them goes on
+        _refuse_masks_that_nothing_draws(config)
     say(build.name_users_code(config))
     masks_for = "train" if config.train.masked else None
     data = build.load_splits(config, device, masks_for=masks_for, loaded=data)
@@ -140,6 +142,17 @@ def _refuse_settings_of_judging(config: Config) -> None:
         )
     if config.data.split_of is not None:
         raise UserError("data.split_of is for judging a model: training takes data.name and data.root.")
+
+
+def _refuse_masks_that_nothing_draws(config: Config) -> None:
+    """Refuse settings of masks where neither the training nor its evaluations draw any."""
+    if config.train.masked:
+        return
+    under_masks = config.evaluate.eps_low is not None
+    try:
+        config.mask.refuse_without_masks(config.train.method, attacked_under_masks=under_masks)
+    except ValueError as error:
+        raise UserError(f"{error}.") from None
 
 
 def _validation_images(config: Config, data: Splits) -> ImageSet:

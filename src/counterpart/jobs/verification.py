@@ -18,6 +18,7 @@ from ..records import Record, fingerprint
 from ..renamed_settings import in_current_words
 from ..rundir import RunDir, members
 from .case import budgets_of, draw_plan_of, judged_model, on_corrupted
+from .stored_models import UNAVERAGED
 from .targets import open_targets
 
 SHOWN = 5  # the number of mismatches of an evaluation that are named
@@ -61,7 +62,7 @@ def _verify(run: RunDir, folder: Path, changes: Mapping[str, Any], eight_bits: b
     trained = run.checkpoint("best").exists()
     text, which = asked["target"], identity["who"]["weights"]
     if trained:  # because the folder may have been moved
-        text = str(run.path if which in ("best", "last") else run.path / which)
+        text = str(run.path if which in ("best", "last", UNAVERAGED) else run.path / which)
     settings = _changes(asked["config"], run if not trained else None, changes)
     target = on_corrupted(next(open_targets(text, settings)))
     images = target.images

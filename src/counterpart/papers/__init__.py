@@ -12,6 +12,7 @@ from .experiments import SCALES as SCALES
 from .experiments import Experiment as Experiment
 from .experiments import PaperRow as PaperRow
 from .experiments import PrimaryContrast as PrimaryContrast
+from .experiments import absent as absent
 from .experiments import columns as columns
 from .experiments import differs as differs
 from .experiments import figure as figure
@@ -23,10 +24,13 @@ from .parts_figures import EXPERIMENTS as _FIGURES
 from .parts_generalised import EXPERIMENTS as _GENERALISED
 from .parts_pretrained import EXPERIMENTS as _PRETRAINED
 from .parts_tables import EXPERIMENTS as _PART
+from .pixel_dose import EXPERIMENTS as _DOSE
 from .pixel_tables import EXPERIMENTS as _PIXEL
 from .running import run as run
+from .weights import WEIGHTS as WEIGHTS
+from .weights import plain as plain
 
-_ALL = (*_PIXEL, *_PART, *_GENERALISED, *_FIGURES, *_COMPARISON, *_PRETRAINED)
+_ALL = (*_PIXEL, *_DOSE, *_PART, *_GENERALISED, *_FIGURES, *_COMPARISON, *_PRETRAINED)
 
 
 def _by_number(experiment: Experiment) -> tuple[str, int]:

@@ -18,8 +18,9 @@ Column: TypeAlias = Attacks | Mapping[str, Any] | Reading
 
 - attacks, of which the worst case counts;
 - settings of an evaluation, these attacks among them. ``parts`` among the settings names a measure of predicted parts,
-  such as "mIoU clean". ``where`` among them names an area between the curves of a where-profile, such as
-  "bottom - top"; then ``shares``, ``draws``, ``map``, ``layer`` and ``map_class`` may be given as well;
+  such as "mIoU clean"; ``n`` is the number of images in place of the run's, None for all of them. ``where`` among them
+  names an area between the curves of a where-profile, such as "bottom - top"; then ``shares``, ``draws``, ``map``,
+  ``layer`` and ``map_class`` may be given as well;
 - a function that reads a record off a trained run, or None where the run has no such thing.
 
 A record with a ``unit`` in its details is no share.
@@ -175,7 +176,9 @@ def _wish(
         if not attacks:
             return None
     slow = any(attack["attack"] == "autoattack" for attack in attacks)
-    n = few(config, autoattack_n if slow else None)
+    of_column = changes.pop("n", config.evaluate.n)
+    of_run = config.evaluate.n if scale == "smoke" else of_column
+    n = _least(of_run, autoattack_n if slow else None)
     data = {"root": config.data.root, **({} if shift is None else {"shift": shift})}
     # A worst case is cheapest by itself, where each attack meets only what the one before left; and in bf16 every
     # attack has a float32 end of its own.
@@ -265,5 +268,9 @@ def _at_scale(
 
 def few(config: Config, most: int | None) -> int | None:
     """The number of images to evaluate, as the run says and at most ``most``; None stands for all."""
-    counts = [count for count in (config.evaluate.n, most) if count is not None]
-    return min(counts, default=None)
+    return _least(config.evaluate.n, most)
+
+
+def _least(*counts: int | None) -> int | None:
+    """The least of some numbers of images, of which None stands for all."""
+    return min((count for count in counts if count is not None), default=None)

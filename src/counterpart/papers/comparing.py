@@ -9,6 +9,7 @@ from ..errors import UserError, nearest
 from ..records import Record
 from ..statistics import FEWEST_TRAININGS, Difference, holm, paired_difference, welch
 from .experiments import Experiment, PaperRow, columns
+from .weights import plain
 
 MeasuredCells = Mapping[tuple[str, str], Sequence[Record]]
 """(row, column) -> records, one for each seed."""
@@ -123,6 +124,7 @@ def _margin(experiment: Experiment, dataset: str | None, key: tuple[str, str, st
     if experiment.primary and key == experiment.primary.key:
         return experiment.primary.margin
     first, second, column = key
+    column = plain(column)
     stated = experiment.margins.get((first, second), {}).get(column)
     if stated is not None:
         return stated

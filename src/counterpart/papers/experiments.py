@@ -19,6 +19,7 @@ from ..renamed_settings import first_experiment_name, in_first_words
 from ..rundir import RunDir
 from .cells import SMOKE_STEPS, Column
 from .folds import pooled
+from .weights import ABSENT, by_weights, plain
 
 NATURAL = "natural"
 SCRATCH = "scratch"  # what a row starts from that takes no weights
@@ -126,6 +127,9 @@ class Experiment:
         few: scale -> the number of images for what would take longer than all the rest: "autoattack", "corruptions".
         folds: the number of folds of a cross-validation, each of which is a run of its own, so that every image is
             judged once; 0: the data set's own test images.
+        weights: the weights of each training that columns judge, names of ``WEIGHTS``: the first under the name of the
+            column, the others under names of their own, "PGD-20 best". Corruptions are of those that ``evaluate``
+            says. Empty: as ``evaluate`` says, and no others.
     """
 
     name: str
@@ -147,6 +151,7 @@ class Experiment:
         default_factory=lambda: {"small": {"autoattack": 100, "corruptions": 500}}
     )
     folds: int = 0
+    weights: Sequence[str] = ()
 
 
 SCALES: dict[str, Mapping[str, Any]] = {
@@ -189,6 +194,8 @@ def figure(experiment: Experiment, dataset: str, scale: str, home: Path) -> tupl
 def differs(experiment: Experiment, scale: str) -> str:
     """The changes that a scale makes, in words."""
     changed = ", ".join(f"{key} {value}" for key, value in _flat(experiment.scales[scale]))
+    if not any(row.published for row in experiment.rows):
+        return f"the recipes' settings{' but for ' if changed else ''}{changed}"
     if PROTOCOLS.get(scale, OWN_PROTOCOL) != OWN_PROTOCOL:
         return f"the paper's settings and protocol ({changed}), but for what the notes say"
     of_full = ", ".join(f"{key} {value}" for key, value in _flat(experiment.scales["full"]))
@@ -214,11 +221,12 @@ def columns(experiment: Experiment, dataset: str | None = None) -> dict[str, Col
         return {}
     read = experiment.columns and all(callable(column) for column in experiment.columns.values())
     natural: dict[str, Column] = {} if read else {NATURAL: []}
-    named = {**natural, **experiment.columns, **{column: [] for column in experiment.corruptions}}
+    attacked = by_weights({**natural, **experiment.columns}, experiment.weights)
+    named = {**attacked, **{column: [] for column in experiment.corruptions}}
     return {
         column: what
         for column, what in named.items()
-        if dataset is None or dataset in experiment.only_on.get(column, (dataset,))
+        if dataset is None or dataset in experiment.only_on.get(plain(column), (dataset,))
     }
 
 
@@ -229,9 +237,19 @@ def measured(
     by_cell: dict[tuple[str, str], list[Record]] = {}
     for record in records_of(experiment, dataset, scale, home):
         row, _, column = record.name.rpartition("/")
-        if record.kind != "artifact":
+        if record.kind not in ("artifact", ABSENT):
             by_cell.setdefault((row, column), []).append(record)
     return {cell: pooled(records) for cell, records in by_cell.items()}
+
+
+def absent(experiment: Experiment, dataset: str, scale: str, home: Path) -> dict[tuple[str, str], str]:
+    """(row, column) -> why there is no number, where a run lacks what the column judges."""
+    by_cell = {}
+    for record in records_of(experiment, dataset, scale, home):
+        row, _, column = record.name.rpartition("/")
+        if record.kind == ABSENT:
+            by_cell[row, column] = record.details["reason"]
+    return by_cell
 
 
 def shown_name(column: str) -> str:
@@ -240,7 +258,7 @@ def shown_name(column: str) -> str:
     The PART paper calls it MMA, which is the name of a training (Ding et al. 2020, arXiv 1812.02637). Records have the
     paper's name.
     """
-    return re.sub(r"^MMA(?=-|$)", "MM", column)
+    return re.sub(r"^MMA(?=[- ]|$)", "MM", column)
 
 
 def chosen_rows(experiment: Experiment, names: Sequence[str]) -> list[PaperRow]:

@@ -74,6 +74,7 @@ def _comparison(dataset: str, title: str, scales: Mapping[str, Mapping[str, Any]
             "image attacked to the end.",
         ),
         datasets=(dataset,),
+        weights=("best", "last", "averaged"),
         pairs=(
             *_LEARNED,
             ("part-budget", "Downsampled"),

@@ -94,6 +94,7 @@ PHOTOGRAPHS = Experiment(
         "Where parts are learned their loss has weight 0.8, and a pixel of the background a tenth of any other.",
     ),
     datasets=("parts",),
+    weights=("best", "last", "averaged"),
     primary=PrimaryContrast("Downsampled", "Baseline", "APGD", margin=0.03),
     pairs=(
         *((f"{first} clean", f"{second} clean") for first, second in _PAIRS),

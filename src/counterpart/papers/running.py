@@ -36,6 +36,7 @@ from .experiments import (
     measured,
     records_of,
 )
+from .weights import of_run
 
 
 def run(
@@ -157,8 +158,11 @@ def _measure(training: Training, row: PaperRow, missing: Mapping[str, Column]) -
     corrupted = [column for column in missing if column in experiment.corruptions]
     if corrupted:
         training.keep(row, _corrupted(experiment, corrupted, run, config, scale))
+    others = {column: what for column, what in missing.items() if column not in corrupted}
+    judged, absent = of_run(others, config)
+    training.keep(row, absent)
     for by_column in measure(
-        {column: what for column, what in missing.items() if column not in corrupted},
+        judged,
         run,
         config,
         scale,

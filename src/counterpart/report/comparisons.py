@@ -99,40 +99,48 @@ def seed_tests(rows: Sequence[TableRow], name: str) -> list[PairTest]:
     return tests
 
 
-def verdicts(groups: Sequence[Sequence[PairTest]]) -> tuple[list[list[str]], str]:
+def verdicts(
+    groups: Sequence[Sequence[PairTest]], margin: float | None = None
+) -> tuple[list[list[str]], str]:
     """Sentences that judge the tests of a page, corrected for how many it shows.
 
     Args:
         groups: the tests by the place where they are shown. Of each group the first few are; the order of the rows
             chooses them, not the results.
+        margin: the difference that would matter, in (0, 1), for tests that there is none; None: none was stated.
 
     Returns:
         The sentences of each group, with one that says how many pairs are left out, and a sentence that names the
         family of tests; "" where nothing is tested.
     """
     shown = [list(group[:MANY_PAIRS]) for group in groups]
-    family = holm([test.p for group in shown for test in group])
-    corrected = iter(family)
+    tests = [test for group in shown for test in group]
+    family = holm([test.p for test in tests])
+    equivalences: Sequence[float | None] = [None] * len(tests)
+    if margin is not None:
+        equivalences = holm([test.difference.p_equivalent(margin) for test in tests])
+    corrected = iter(zip(family, equivalences, strict=True))
     sentences = []
     for group, together in zip(groups, shown, strict=True):
-        lines = [f"{test.words} ({_verdict(test, next(corrected))})" for test in together]
+        lines = [f"{test.words} ({_verdict(test, *next(corrected), margin)})" for test in together]
         left_out = len(group) - len(together)
         more = f"{left_out} of {len(group)} pairs left out; name fewer runs to see them"
         sentences.append([*lines, *([more] if left_out else [])])
     kinds = listed([f"{name}'s" for name in dict.fromkeys(test.name for group in shown for test in group)])
     many = f"the {len(family)} tests" if len(family) > 1 else "the one test"
-    return sentences, f"Holm's correction is over {many} on this page ({kinds})" if family else ""
+    beside = "" if margin is None else ", and over as many of no difference"
+    return sentences, f"Holm's correction is over {many} on this page ({kinds}){beside}" if family else ""
 
 
-def _verdict(test: PairTest, corrected: float) -> str:
-    """What a test says, by itself and in its family. Without a difference: what the data rule out."""
-    decided = 100 * test.difference.decided_margin
-    verdict = (
-        "a difference"
-        if corrected < 0.05
-        else f"not decided; no more than {decided:.1f} points either way, by two one-sided tests at 5 %"
-    )
-    return f"{test.name} p = {test.p:.2g}, by Holm {corrected:.2g}: {verdict}"
+def _verdict(test: PairTest, corrected: float, equivalent: float | None, margin: float | None) -> str:
+    """What a test says, by itself and in its family; whether there is none beyond the margin; what is ruled out."""
+    decided = f"no more than {100 * test.difference.decided_margin:.1f} points either way"
+    verdict = "a difference" if corrected < 0.05 else f"not decided; {decided}, by two one-sided tests at 5 %"
+    text = f"{test.name} p = {test.p:.2g}, by Holm {corrected:.2g}: {verdict}"
+    if margin is None or equivalent is None:
+        return text
+    within = "the same" if equivalent < 0.05 else "not decided"
+    return f"{text}; within ±{100 * margin:.2g} points {within}, by Holm {equivalent:.2g}"
 
 
 def _overlaps(overlapping: Mapping[str, list[str]], count: int) -> str:
@@ -160,8 +168,12 @@ def _compare(ranked: list[tuple[TableRow, TableAccuracy]]) -> str:
     if overlapping:
         text = f"{_overlaps(overlapping, len(ranked))}. Do not read these differences as gains."
     elif len(ranked) > 1:
-        order = " > ".join(f"“{row.label}”" for row, _ in ranked)
-        text = f"no 95 % intervals overlap: {order}."
+        order = ", ".join(f"“{row.label}”" for row, _ in ranked)
+        pairs = len(ranked) * (len(ranked) - 1) // 2
+        text = (
+            f"no 95 % intervals overlap; the best first: {order}. Each interval is its row's alone, without a "
+            f"correction for the {f'{pairs} pairs' if pairs > 1 else 'pair'}: that is no test of a difference."
+        )
     else:
         text = "nothing to compare."
     if without:

@@ -15,7 +15,7 @@ from ..rundir import write_atomically
 from . import comparisons, figures, tables
 from .panel import Panel, png_uri, radius_range, ramp, read_panel
 from .runs import CLEAN, WORST, Corrupted, Run, read_runs
-from .setting import radius_text
+from .setting import Setting, radius_text, union_in_words
 from .tables import TableAccuracy, TableRow, listed
 from .where import WhereSection, where_section
 
@@ -23,7 +23,7 @@ MANY_CLASSES, MANY_PARTS = 20, 10
 LONGEST_NAME = 100  # characters of the names in the name of a page's file; file systems allow 255 bytes
 
 
-def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
+def write_report(runs: Sequence[Path], output: Path | None = None, margin: float | None = None) -> Path:
     """Write one self-contained HTML page about some runs.
 
     Args:
@@ -31,6 +31,8 @@ def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
         output: the file to write. If it is None and one folder is named, the file is ``report/index.html`` in
             it. If several are named, the file is in ``report`` of the nearest folder that holds them all, and
             is named after them, such as ``report/a+b.html``.
+        margin: the difference between rows that would matter, in (0, 1): the page says of each pair whether two
+            one-sided tests find none beyond it. By default it says what they rule out, by itself.
 
     Returns:
         The file that was written.
@@ -43,7 +45,7 @@ def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
         output = _page_of(runs)
     if output.is_dir():
         raise UserError(f"{output} is a folder; name the file to write, such as {output / 'index.html'}.")
-    html = _render(read, output)
+    html = _render(read, output, margin)
     write_atomically(output, lambda path: path.write_text(html, encoding="utf-8"))
     return output
 
@@ -65,7 +67,7 @@ def _page_of(folders: Sequence[Path]) -> Path:
     return home / "report" / f"{title}.html"
 
 
-def _render(runs: Sequence[Run], output: Path) -> str:
+def _render(runs: Sequence[Run], output: Path, margin: float | None) -> str:
     """The page as HTML text."""
     from jinja2 import Environment, StrictUndefined
 
@@ -80,7 +82,8 @@ def _render(runs: Sequence[Run], output: Path) -> str:
         title=_headline(runs, evaluated),
         summary=_summary(rows, evaluated),
         notes=_notes(runs, evaluated),
-        accuracy=_accuracy(evaluated),
+        accuracy=_accuracy(evaluated, margin),
+        unions=_unions(runs),
         parts=_parts([row for row in evaluated if row.of_parts]),
         plots=[p for p in (figures.tradeoff(rows), figures.validation(rows), figures.losses(rows)) if p],
         curves=_curves(evaluated),
@@ -93,11 +96,11 @@ def _render(runs: Sequence[Run], output: Path) -> str:
     )
 
 
-def _accuracy(evaluated: Sequence[TableRow]) -> dict[str, Any]:
+def _accuracy(evaluated: Sequence[TableRow], margin: float | None) -> dict[str, Any]:
     """The table at the head of the page, and the sentences that compare its rows."""
     over_seeds = [(name, comparisons.seed_tests(evaluated, name)) for name in (CLEAN, WORST)]
     tests = [*(tested for _, tested in over_seeds), comparisons.paired(evaluated, _standing)]
-    (*of_seeds, of_images), family = comparisons.verdicts(tests)
+    (*of_seeds, of_images), family = comparisons.verdicts(tests, margin)
     return {
         "rows": evaluated,
         "names": tables.metric_names(evaluated),
@@ -160,7 +163,7 @@ def _behind(runs: Sequence[Run], rows: Sequence[TableRow], output: Path) -> dict
     return {
         "rows": rows,
         "differences": tables.differences(rows) if len(rows) > 1 else [],
-        "others": [(run, other) for run in runs for other in run.evaluations[1:]],
+        "others": [(run, other, Setting.of(other)) for run in runs for other in run.evaluations[1:]],
         "provenance": [(run, _provenance(run)) for run in runs],
         "artifacts": [(run, a, _link(a.file, output)) for run in runs for a in run.artifacts],
     }
@@ -278,6 +281,17 @@ def _curves(
         words = [CLEAN if radius == 0 else radius_text(radius, norm) for radius in radii]
         curves_of_norms.append((plot, radii, words, lines))
     return curves_of_norms
+
+
+def _unions(runs: Sequence[Run]) -> list[tuple[str, list[str], list[tuple[Run, list[TableAccuracy | None]]]]]:
+    """A table for each union of budgets: the setting, the names of the columns, and each run with its accuracies."""
+    tables_of: dict[tuple[str, tuple[str, ...]], list[tuple[Run, list[TableAccuracy | None]]]] = {}
+    for run in runs:
+        for union in run.unions:
+            setting, columns = union_in_words(union)
+            shares = [tables.accuracy_of(record) for record in union.values()]
+            tables_of.setdefault((setting, tuple(columns)), []).append((run, shares))
+    return [(setting, [*columns], lines) for (setting, columns), lines in tables_of.items()]
 
 
 def _corruptions(runs: Sequence[Run]) -> list[tuple[str, list[tuple[Run, Corrupted]], list[str]]]:

@@ -14,6 +14,7 @@ from ..rundir import RunDir, members
 
 ACCURACY, PARTS = "accuracy", "parts"
 CORRUPTION = "corruption/"
+UNION = "union/"
 WHERE = "where/"
 CLEAN, WORST = "clean", "worst case"
 
@@ -201,6 +202,16 @@ class Run:
             )
             for (key, severities, _), means in means_of.items()
         ]
+
+    @cached_property
+    def unions(self) -> list[dict[str, Record]]:
+        """Every evaluation against a union of budgets: "clean", each norm and "worst case" with their records."""
+        by_key: dict[str, dict[str, Record]] = {}
+        for record in self.records:
+            if record.kind == "metric" and record.name.startswith(UNION):
+                key = str(record.details.get("evaluation", ""))
+                by_key.setdefault(key, {})[record.name.removeprefix(UNION)] = record
+        return list(by_key.values())
 
     @property
     def verified(self) -> Record | None:

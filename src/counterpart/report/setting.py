@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .runs import Evaluation, size_text
+from ..records import Record
+from .runs import WORST, Evaluation, size_text
 
 NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
 
@@ -49,6 +50,24 @@ class Setting:
     def __str__(self) -> str:
         folds = f" ({self.folds})" if self.folds else ""
         return f"{self.data} {self.split}{folds}{self.size}, {self.budget}{self.search}"
+
+
+def union_in_words(union: Mapping[str, Record]) -> tuple[str, list[str]]:
+    """The images of an evaluation against a union of budgets, in words, and the names of its columns with the radii.
+
+    Args:
+        union: {"clean": record, "linf": record, ..., "worst case": record}.
+    """
+    record = union[WORST]
+    details = record.details
+    radii = dict(zip(str(details["norm"]).split(","), details["eps"], strict=True))
+    columns = []
+    for name in union:
+        radius = radii.get(name)
+        columns.append(name if radius is None else Setting(None, None, name, radius).budget)
+    weights = f", {details['weights']} weights" if details.get("weights") else ""
+    images = f"{details.get('data')} {details.get('split')}{size_text(details)}"
+    return f"{images}, n = {record.n or 0:,}{weights}{_search(details)}", columns
 
 
 def _search(details: Mapping[str, Any]) -> str:

@@ -251,6 +251,11 @@ def _measured(record: Record | None) -> Measured | None:
     return None if record is None else (record.value, record.interval)
 
 
+def accuracy_of(record: Record) -> TableAccuracy | None:
+    """The accuracy that a record of one run says."""
+    return _over_seeds([_measured(record)])
+
+
 def _as_record(part: Mapping[str, Any]) -> Record:
     """The intersection over union of a part as a record."""
     ends = part["interval"]
