@@ -84,7 +84,7 @@ ALARMS = {
 
 
 def case(name, seed):
-    """An honest model; two are known to raise an alarm, which is a fault of the audit and not hidden."""
+    """An honest model; three are known to raise an alarm, which is a fault of the audit and not hidden."""
     known = ALARMS.get((name, seed))
     marks = [] if known is None else [pytest.mark.xfail(reason=known, strict=True)]
     return pytest.param(name, seed, marks=marks)
