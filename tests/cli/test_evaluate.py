@@ -170,7 +170,7 @@ def test_robustbench_s_field_is_of_standard_autoattack_alone(judged, monkeypatch
         attacks, "_build_suite", lambda *_: [NamedAttack("standing in", nothing, "standing in")]
     )
     monkeypatch.setattr(
-        attacks, "_build_attack", lambda asked, _: NamedAttack(asked.attack, nothing, asked.attack)
+        attacks, "_build_attack", lambda asked, *_, **__: NamedAttack(asked.attack, nothing, asked.attack)
     )
     monkeypatch.setattr(case, "finish", lambda *_: [])
     *_, result = judged(*(["--eps", "0.5"] if "--eps" not in words else []), *words)

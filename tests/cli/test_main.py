@@ -225,8 +225,9 @@ def test_predict_prints_and_writes_a_table(calls, capsys, tmp_path):
 
 
 def test_report_prints_the_address_of_its_page(monkeypatch, capsys, tmp_path):
-    def write_report(runs, output=None):
+    def write_report(runs, output=None, margin=None):
         assert runs == [Path("a"), Path("b")]
+        assert margin is None
         return output
 
     monkeypatch.setattr("counterpart.report.write_report", write_report)

@@ -12,7 +12,7 @@ from counterpart.config import resolve
 from counterpart.errors import UserError
 from counterpart.jobs.targets import open_targets
 from counterpart.report import write_report
-from counterpart.report.page import _first_fooled
+from counterpart.report.page import _standing
 from counterpart.report.runs import read_runs
 from counterpart.report.tables import group
 from counterpart.rundir import RunDir
@@ -128,8 +128,8 @@ def test_the_report_adds_up_what_the_folds_counted(runs):
     right = sum(round(evaluation.metrics["clean"].value * evaluation.n) for evaluation in row.shown)
     assert (row.n, row.folds, row.seed_count) == (22, "all 3 folds", 1)
     assert row.accuracy("clean").value == right / 22
-    outcomes = _first_fooled(row)  # the rows of all folds, each image once
-    assert len(outcomes) == 22
-    assert sum(not fooled for fooled in outcomes.values()) == right
+    standing = _standing(row)  # the rows of all folds, each image once
+    assert len(standing) == 22
+    assert sum(standing.values()) == right
     page = write_report([run.path for run in runs]).read_text(encoding="utf-8")
     assert "judged on 22 test images of folder" in " ".join(page.split())
