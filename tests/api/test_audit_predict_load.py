@@ -90,6 +90,10 @@ def test_what_is_wrong_is_said_in_one_line(net, images, digits_run):
         (lambda: cp.predict(net, ["picture.png"]), "give a run folder"),
         (lambda: cp.load("nowhere"), "nowhere does not exist"),
         (lambda: cp.evaluate(digits_run.path, mean=[0.5]), "has its own"),
+        (
+            lambda: cp.audit(digits_run.path, changes={"evaluate.votes": 3}),
+            "an audit looks at single answers: evaluate.votes",
+        ),
         (lambda: cp.evaluate(digits_run.path, folder="elsewhere"), "kept in that folder itself"),
     ):
         with pytest.raises(UserError, match=words) as error:

@@ -195,6 +195,7 @@ def test_a_second_call_makes_only_what_is_missing(data, weights, tmp_path):
         ({"shares": [1.5]}, "above 0 and up to 1"),
         ({"map": "grad-kam"}, "map 'grad-kam' is unknown. Did you mean 'grad-cam'"),
         ({"map_class": "wrong"}, "expected true, predicted or margin"),
+        ({"changes": {"evaluate.draws": 5}}, "a where-profile looks at single answers: evaluate.draws"),
         ({"masks": torch.zeros(N, 4, 4)}, r"expected \(120, 8, 8\)"),
         ({"masks": torch.full((N, SIDE, SIDE), torch.nan)}, "NaN or infinity"),
         ({"masks": "nowhere"}, "nowhere is missing"),

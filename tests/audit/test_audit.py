@@ -13,7 +13,6 @@ HONEST = {"steps": 50, "queries": 100, "draws": 20, "points": 99, "traced": 40}
 BLACK_BOX = "white-box attacks beat black-box"
 PLANTED = "attacks find what is planted"
 SILENT = "no silent success"
-LONGER = "longer attacks find nothing new"
 ZERO = "gradients are there and not zero"
 CARRY = "attacks carry over to the model"
 DOUBTS = "the model raises no doubts"
@@ -26,7 +25,7 @@ FIRES = {
     "random resizing": {SILENT, CARRY, DOUBTS},
     "distillation": {BLACK_BOX, PLANTED, ZERO},
     "steep softplus": {BLACK_BOX, ZERO},
-    "mean sparse": {LONGER, THROUGH},
+    "mean sparse": {THROUGH},
     "detector that abstains": {BLACK_BOX, ZERO},
     "dropout at test time": {SILENT, CARRY, DOUBTS},
     "bounded logits": {BLACK_BOX, DOUBTS},
@@ -59,7 +58,7 @@ def audited():
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in DEFENCES])
 def test_a_broken_defence_is_flagged_by_name(audited, name):
-    audit = audited(name)
+    audit = audited(name, n=300)
     assert {behaviour.name for behaviour in audit.suspicious} >= FIRES[name]
     if name in SAYS:
         behaviour, words = SAYS[name]
@@ -78,20 +77,8 @@ def test_a_quantiser_is_flagged_and_attacked_past(audited):
     assert "forward" in audit.cost
 
 
-ALARMS = {
-    ("part model on objects", 0): "Square fools 2 of 72 images that PGD and APGD on cross-entropy do not"
-}
-
-
-def case(name, seed):
-    """An honest model; three are known to raise an alarm, which is a fault of the audit and not hidden."""
-    known = ALARMS.get((name, seed))
-    marks = [] if known is None else [pytest.mark.xfail(reason=known, strict=True)]
-    return pytest.param(name, seed, marks=marks)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "seed"), [case(*model) for model in MODELS])
+@pytest.mark.parametrize(("name", "seed"), MODELS)
 def test_an_honest_model_raises_no_alarm(name, seed, tmp_path):
     run = train(name, seed, tmp_path)
     audit = cp.audit(run.path, n=100, **HONEST)

@@ -9,7 +9,7 @@ from counterpart.data.image_sets import ImageSet
 from counterpart.data.transforms import as_floats
 from counterpart.evaluation import accuracy
 from counterpart.evaluation.ledger import Ledger, LedgerRow
-from counterpart.evaluation.masking_checks import audit
+from counterpart.evaluation.masking_checks import audit, beyond_luck
 
 ITERATIVE, WHITE, UNBOUNDED, RANDOM, GROWS = (
     "iterative attacks beat one step",
@@ -86,13 +86,21 @@ def test_a_verdict_rests_on_at_least_thirty_images(n, told):
 
 
 def test_one_step_that_finds_more_than_many():
-    assert suspicious(bounded={**HONEST, ("FGSM", "APGD"): 12}) == [ITERATIVE]
+    assert suspicious(bounded={**HONEST, ("FGSM", "APGD"): 14}) == [ITERATIVE]  # 4 of 114 more
+    assert suspicious(bounded={**HONEST, ("FGSM", "APGD"): 13}) == []  # 3 of 113 may be luck
     assert "more than many" in measured(bounded={**HONEST, ("FGSM", "APGD"): 20})[0][ITERATIVE].verdict
 
 
 def test_queries_that_find_what_gradients_do_not():
-    assert suspicious(bounded={**HONEST, ("Square",): 2}) == [WHITE]
-    assert suspicious(bounded={**HONEST, ("Square",): 1}) == []  # within luck
+    assert suspicious(bounded={**HONEST, ("Square",): 4}) == [WHITE]
+    assert suspicious(bounded={**HONEST, ("Square",): 3}) == []  # within luck
+
+
+def test_luck_is_the_binomial_tail():
+    """scipy.stats.binom.sf(k - 1, n, 0.01) is 0.33 for 1 of 40, 0.061 for 2, and 0.0075 for 3."""
+    assert [beyond_luck(k / 40, 40) for k in range(4)] == [False, False, False, True]
+    assert [beyond_luck(k / 1000, 1000) for k in (10, 15, 16, 40)] == [False, False, True, True]
+    assert not beyond_luck(-0.5, 40)
 
 
 def test_random_points_that_find_what_gradients_do_not():
@@ -100,7 +108,8 @@ def test_random_points_that_find_what_gradients_do_not():
 
 
 def test_images_that_stand_without_a_bound():
-    assert suspicious(unbounded=0.98) == [UNBOUNDED]
+    assert suspicious(unbounded=0.96) == [UNBOUNDED]
+    assert suspicious(unbounded=0.97) == []  # within luck
     assert suspicious(unbounded=1.0) == []
 
 

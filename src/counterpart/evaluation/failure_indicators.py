@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .attack_traces import Trace
-from .masking_checks import NOISE, Behaviour
+from .masking_checks import Behaviour, beyond_luck
 
 LAST = 10  # the last iterations over which an attack must have come to rest
 AT_REST = 0.05  # the share of the loss's range that it may still gain in these: the authors' code
@@ -50,7 +50,7 @@ def convergence(trace: Trace, longer: Trace | None, fallen: Bool[Tensor, " b"]) 
         return Behaviour(name, numbers, True, "failed attacks had come to rest")
     new = float((~longer.stands & ~fallen).float().mean())
     steps = len(longer.lengths)
-    honest = new <= NOISE
+    honest = not beyond_luck(new, len(fallen))
     words = (
         f"some had not come to rest, and {steps} steps find nothing new"
         if honest
@@ -168,7 +168,7 @@ def _gradients(trace: Trace) -> Behaviour:
 def _transfer(trace: Trace) -> Behaviour:
     claimed = trace.claims.gather(0, trace.returned[None])[0]
     lost = float((claimed & trace.stands).sum() / claimed.sum().clamp_min(1))
-    honest = lost <= NOISE
+    honest = not beyond_luck(lost, int(claimed.sum()))
     words = (
         "what fools the copy that attacks search on fools the model"
         if honest

@@ -16,7 +16,7 @@ from ..seeding import Keys
 from . import failure_indicators, planted
 from .attack_traces import Trace, joined, reachable, trace_pgd
 from .ledger import LedgerRow
-from .masking_checks import NOISE, Behaviour, with_its_basis
+from .masking_checks import NOISE, Behaviour, beyond_luck, with_its_basis
 from .model_checks import model_doubts
 
 NECESSARY = (
@@ -163,7 +163,7 @@ def _compared(name: str, listed: str, before: Sequence[LedgerRow], after: Sequen
     through = sum("PGD" in second.fooled for _, second in pairs) / len(pairs)
     new = sum("PGD" in second.fooled and "PGD" not in first.fooled for first, second in pairs) / len(pairs)
     numbers = {"PGD": fell, "PGD, straight-through": through, "straight-through alone": new}
-    honest = new <= NOISE
+    honest = not beyond_luck(new, len(pairs))
     words = (
         f"past {listed} attacks find nothing new"
         if honest

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
+from math import comb
 
 from ..attacks.auto_pgd import apgd
 from ..attacks.projected_gradient import fgsm, pgd
@@ -25,6 +26,7 @@ from .ledger import LedgerRow
 RADII = (0.25, 0.5, 1.0, 2.0, 4.0)
 FEWEST = 30  # the fewest images that a verdict may rest on: fewer can neither clear nor convict
 NOISE = 0.01  # the share of images that luck alone may move
+LUCK = 0.05  # the chance of as many images by luck below which luck is no explanation
 UNBOUNDED = {"linf": 1.0, "l2": 1e3, "l1": 1e6}  # radii that reach all of [0, 1], whatever the image size
 
 Evaluate = Callable[[Sequence[NamedAttack], float, str], list[LedgerRow]]
@@ -91,9 +93,20 @@ def audit(
         _white_box(rows),
         _reaches_all(unbounded),
         _random_finds_nothing(rows),
-        _grows(sweep),
+        _grows(sweep, len(rows)),
     ]
     return [with_its_basis(behaviour, len(rows)) for behaviour in behaviours]
+
+
+def beyond_luck(share: float, n: int) -> bool:
+    """Whether a share of n images is more than luck explains, which moves each image with chance ``NOISE``.
+
+    One image of forty is a share of 2.5 %, and luck alone does that in a third of all audits. So the exact binomial
+    chance of at least as many images must lie below ``LUCK``.
+    """
+    count = round(share * n)
+    fewer = sum(comb(n, k) * NOISE**k * (1 - NOISE) ** (n - k) for k in range(count))
+    return count > 0 and 1 - fewer < LUCK
 
 
 def with_its_basis(behaviour: Behaviour, n: int) -> Behaviour:
@@ -125,7 +138,7 @@ def _new(rows: Sequence[LedgerRow], name: str, *others: str) -> float:
 
 def _iterative(rows: Sequence[LedgerRow]) -> Behaviour:
     one_step, many_steps = _share(rows, "FGSM"), _share(rows, "PGD")
-    honest = one_step <= many_steps + NOISE
+    honest = not beyond_luck(one_step - many_steps, len(rows))
     words = (
         "PGD finds at least what one step finds"
         if honest
@@ -137,7 +150,7 @@ def _iterative(rows: Sequence[LedgerRow]) -> Behaviour:
 def _white_box(rows: Sequence[LedgerRow]) -> Behaviour:
     black, white = _share(rows, "Square"), _share(rows, "PGD", "APGD")
     new = _new(rows, "Square", "PGD", "APGD")
-    honest = new <= NOISE
+    honest = not beyond_luck(new, len(rows))
     words = (
         "Square finds nothing that gradients do not"
         if honest
@@ -152,8 +165,8 @@ def _white_box(rows: Sequence[LedgerRow]) -> Behaviour:
 
 
 def _reaches_all(rows: Sequence[LedgerRow]) -> Behaviour:
-    share = _share(rows, "PGD") if rows else 0.0
-    honest = share > 1 - NOISE
+    share = _share(rows, "PGD")
+    honest = not beyond_luck(1 - share, len(rows))
     words = (
         "without a bound every image falls"
         if honest
@@ -175,9 +188,9 @@ def _random_finds_nothing(rows: Sequence[LedgerRow]) -> Behaviour:
     )
 
 
-def _grows(sweep: dict[str, float]) -> Behaviour:
+def _grows(sweep: dict[str, float], n: int) -> Behaviour:
     values = list(sweep.values())
-    rises = all(after >= before - NOISE for before, after in pairwise(values))
-    honest = rises and (values[-1] > values[0] or values[0] > 1 - NOISE)
+    falls = any(beyond_luck(before - after, n) for before, after in pairwise(values))
+    honest = not falls and (values[-1] > values[0] or values[0] > 1 - NOISE)
     words = "success grows with the radius" if honest else "success does not grow with the radius"
     return Behaviour("success grows with the radius", sweep, honest, words)

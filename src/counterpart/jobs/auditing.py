@@ -21,7 +21,7 @@ from ..evaluation.ledger import Ledger, LedgerRow
 from ..evaluation.masking_checks import Behaviour, audit, pgd_of, with_its_basis
 from ..evaluation.memory_ledger import MemoryLedger
 from ..records import Record, fingerprint
-from .case import Case, case_of, of_random_answers
+from .case import Case, case_of, refuse_random_answers
 from .notes import say
 from .recognition import recognise_model
 from .targets import Target, claim, open_targets
@@ -82,11 +82,7 @@ def audit_target(
         traced: the number of images whose attacks are traced, and that an adversarial image is planted for.
         points: the points inside each budget that a planted image is told from.
     """
-    given = of_random_answers(target.config.evaluate)
-    if given:
-        raise UserError(
-            f"an audit looks at single answers: evaluate.{next(iter(given))} is for counterpart evaluate."
-        )
+    refuse_random_answers(target.config.evaluate, "an audit")
     case, began = case_of(target, "audits"), time.monotonic()
     if len(case.radii) > 1:
         raise UserError("an audit looks at one radius, and tries others itself: give one --evaluate.eps.")

@@ -211,6 +211,18 @@ def of_random_answers(wanted: EvaluateSettings) -> dict[str, Any]:
     return settings | ({"fixed_noise": True} if wanted.fixed_noise else {})
 
 
+def refuse_random_answers(wanted: EvaluateSettings, job: str) -> None:
+    """Refuse the settings for models with random answers.
+
+    Raises:
+        UserError: one of them is given, to a job that looks at single answers.
+    """
+    if given := of_random_answers(wanted):
+        raise UserError(
+            f"{job} looks at single answers: evaluate.{next(iter(given))} is for counterpart evaluate."
+        )
+
+
 def draw_plan_of(identity: Mapping[str, Any]) -> DrawPlan | None:
     """The draws that an evaluation judges each image by; None where one answer decides."""
     if "draws" not in identity and "votes" not in identity:

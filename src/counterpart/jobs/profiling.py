@@ -48,7 +48,7 @@ from ..progress import Bar, track
 from ..records import Record
 from ..rundir import write_atomically
 from ..seeding import Keys
-from .case import Case, case_of
+from .case import Case, case_of, refuse_random_answers
 from .notes import say
 from .profile_records import keep_profile, print_profile
 from .recognition import recognise_model
@@ -139,6 +139,7 @@ def profile_named(text: str, changes: Mapping[str, Any], options: WhereOptions) 
 def profile(target: Target, options: WhereOptions) -> Profiled:
     """The where-profile of a target, which is kept where its results are."""
     kinds = _kinds(target, options)
+    refuse_random_answers(target.config.evaluate, "a where-profile")
     case = case_of(target, "where")
     _refuse_other_budgets(case)
     family = _open_family(case)
