@@ -33,7 +33,7 @@ FIRES = {
     "ensemble of probabilities": {DOUBTS},
 }
 SAYS = {
-    "k-winners-take-all": (THROUGH, "1 (Winners), 3 (Winners)"),
+    "k-winners-take-all": (THROUGH, "1 (Winners)"),
     "input quantisation": (THROUGH, "before (Quantised)"),
     "thermometer code": (THROUGH, "before (Thermometer)"),
     "random resizing": (DOUBTS, "random answers"),
