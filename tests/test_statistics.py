@@ -14,11 +14,12 @@ from counterpart.statistics import (
     Difference,
     holm,
     mcnemar,
+    mean_share,
     over_seeds,
     paired_difference,
-    share_interval,
     weighted_over_folds,
     welch,
+    wilson,
 )
 
 
@@ -199,23 +200,18 @@ def test_the_part_model_papers_p_values_take_its_intervals_for_the_spread_of_sin
     assert max(of_means) < 0.01
 
 
-def test_the_interval_of_shares_is_agresti_and_coulls_where_they_are_outcomes():
-    centre = (30 + 2) / 104
-    half = norm.ppf(0.975) * math.sqrt(centre * (1 - centre) / 104)
-    assert share_interval([1.0] * 30 + [0.0] * 70) == pytest.approx((centre - half, centre + half))
-    low, high = share_interval([0.0] * 100)
-    assert low == 0.0
-    assert 0.03 < high < 0.06
-    low, high = share_interval([0.5] * 100)
-    assert 0.02 < high - low < 0.1  # a few images that are alike do not prove that all are
-    narrow, wide = share_interval([0.4, 0.6] * 50), share_interval([0.0, 1.0] * 50)
+def test_the_interval_of_shares_lies_between_wilsons_for_images_and_for_draws():
+    assert mean_share([1.0] * 30 + [0.0] * 70, 5) == (0.3, wilson(30, 100))  # all draws of an image agree
+    assert mean_share([0.5] * 100, 2) == (0.5, wilson(100, 200))  # draws tell nothing of each other
+    assert mean_share([0.0] * 100, 20)[1] == wilson(0, 100)
+    narrow, wide = mean_share([0.4, 0.6] * 50, 10)[1], mean_share([0.0, 1.0] * 50, 10)[1]
     assert narrow[1] - narrow[0] < wide[1] - wide[0]
 
 
 @pytest.mark.parametrize("shares", [[], [0.5, 1.5], [-0.1]])
 def test_the_interval_of_shares_refuses_what_is_none(shares):
     with pytest.raises(ValueError, match=r"at least one image|shares are in"):
-        share_interval(shares)
+        mean_share(shares, 2)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +222,7 @@ def test_the_interval_of_shares_covers_images_and_draws(a, b, draws, n):
     generator, covered, times = numpy.random.default_rng(0), 0, 600
     for _ in range(times):
         shares = generator.binomial(draws, generator.beta(a, b, n)) / draws
-        low, high = share_interval(shares.tolist())
+        _, (low, high) = mean_share(shares.tolist(), draws)
         covered += low <= a / (a + b) <= high
     assert 0.93 < covered / times < 0.99
 

@@ -246,7 +246,14 @@ def mean_share(shares: Sequence[float], draws: int) -> tuple[float, tuple[float,
     Args:
         shares: the share of each image, in [0, 1].
         draws: the number of draws behind each share; with one this is ``wilson``.
+
+    Raises:
+        ValueError: there is no image, or a share is outside [0, 1].
     """
+    if not shares:
+        raise ValueError("an interval needs at least one image.")
+    if not all(0 <= share <= 1 for share in shares):
+        raise ValueError(f"shares are in [0, 1], got {min(shares)} to {max(shares)}.")
     n, mean = len(shares), fmean(shares)
     spread = fmean((share - mean) ** 2 for share in shares)
     worth = float(draws)
@@ -318,30 +325,6 @@ def _score_interval(share: float, n: float) -> tuple[float, float]:
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     low, high = 0.0 if share == 0 else centre - half, 1.0 if share == 1 else centre + half  # rounding
     return low, high
-
-
-def share_interval(shares: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of the mean over images of a share that each image has, such as of draws that are right.
-
-    It covers images and draws: shares that are estimated from a few draws, independent from image to image, spread more
-    than the true ones, by just what the draws leave open. Two images with share 0 and two with share 1 are added, which
-    is the interval of Agresti and Coull 1998 where shares are 0 and 1, and keeps its width where all shares are alike.
-
-    Args:
-        shares: the share of each image, in [0, 1].
-
-    Raises:
-        ValueError: there is no image, or a share is outside [0, 1].
-    """
-    if not shares:
-        raise ValueError("an interval needs at least one image.")
-    if not all(0 <= share <= 1 for share in shares):
-        raise ValueError(f"shares are in [0, 1], got {min(shares)} to {max(shares)}.")
-    added = [*shares, 0.0, 0.0, 1.0, 1.0]
-    centre = fmean(added)
-    half = NORMAL_QUANTILE * math.sqrt(fmean((share - centre) ** 2 for share in added) / len(added))
-    mean = fmean(shares)
-    return max(min(centre - half, mean), 0.0), min(max(centre + half, mean), 1.0)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

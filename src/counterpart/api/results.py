@@ -43,7 +43,7 @@ class Accuracy:
         value: the share of the images that are classified correctly, in [0, 1].
         n: the number of images.
         low: the lower end of the 95 % interval, over the draw of images for this very model: Wilson's, or where images
-            are judged by several draws ``statistics.share_interval``, over images and draws.
+            are judged by several draws ``statistics.mean_share``, over images and draws.
         high: the upper end of the 95 % interval.
         eps: the radius of the budget, in units of the images; of a union of budgets the radius of each.
     """

@@ -12,7 +12,7 @@ from ..contracts import NamedAttack
 from ..numerals import readable
 from ..records import Record
 from ..rundir import write_atomically
-from ..statistics import share_interval, wilson
+from ..statistics import mean_share, wilson
 from .accuracy import units_of
 from .drawn import chosen_share
 from .ledger import CLEAN, LedgerRow
@@ -100,7 +100,7 @@ def metrics(
     details = {**details, "individual": individual}
 
     def record(name: str, stands: Sequence[float], **more: Any) -> Record:
-        return _accuracy(name, stands, rows, classes, {**details, **more}, seconds)
+        return _accuracy(name, stands, rows, classes, {**details, **more}, seconds, draws)
 
     if draws is not None:
         shares = line_shares(rows, attacks, draws, individual, radii)
@@ -235,7 +235,9 @@ def union_metrics(
             **{norm: worst_shares(rows, draws) for norm, rows in rows_of.items()},
             "worst case": worst_shares(united, draws),
         }
-    made = [_accuracy(name, right, united, classes, details, seconds) for name, right in stands.items()]
+    made = [
+        _accuracy(name, right, united, classes, details, seconds, draws) for name, right in stands.items()
+    ]
     return [replace(record, name=UNION + record.name.removeprefix("accuracy/")) for record in made]
 
 
@@ -263,14 +265,14 @@ def _accuracy(
     classes: Sequence[str],
     details: dict[str, Any],
     seconds: float,
+    draws: int | None,
 ) -> Record:
     """The record of one accuracy, with its interval, the counts of each class and the passes.
 
-    ``right_images`` says of each image whether it counts, or which share of its draws does.
+    ``right_images`` says of each image whether it counts, or which share of its ``draws`` does.
     """
-    outcomes = all(isinstance(right, bool) for right in right_images)
     total = sum(right_images)
-    interval = wilson(int(total), len(rows)) if outcomes else share_interval(right_images)
+    interval = wilson(int(total), len(rows)) if draws is None else mean_share(right_images, draws)[1]
     per_class: dict[str, list[float]] = {
         classes[label]: [0, 0] for label in sorted({row.label for row in rows})
     }
