@@ -38,7 +38,7 @@ def draw_parts_over_training(drawing: Drawing, file: Path) -> str:
             shares = [100 * fmean(ious.values()) for ious in epochs]
             means.plot(range(1, len(epochs) + 1), shares, label=name, markersize=4, **mark(number))
         means.set(xlabel="epoch", ylabel="mIoU on validation images, %", ylim=(0, None))
-        means.legend(fontsize=7)
+        means.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=3)
         last_row, epochs = list(over_epochs.items())[-1]
         names = sorted(epochs[-1], key=lambda part: -epochs[-1][part])
         grid = [[100 * ious.get(part, 0.0) for ious in epochs] for part in names]
