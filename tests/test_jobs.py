@@ -376,7 +376,7 @@ def test_validation_uses_its_own_steps_and_number(digits, tmp_path, monkeypatch)
         asked.append((len(images), images.split, attack.keywords["steps"]))
         return 0.5, 0.5
 
-    monkeypatch.setattr("counterpart.evaluation.accuracy.quick", quick)
+    monkeypatch.setattr("counterpart.evaluation.validation.quick", quick)
     settings = {**digits.config(), "name": "short", "runs": str(tmp_path)}
     settings["train"] = {**settings["train"], "epochs": 1, "validation_n": 37, "validation_steps": 4}
     jobs.train(resolve(settings))

@@ -13,9 +13,11 @@ from counterpart.contracts import Attacked, NamedAttack
 from counterpart.data.image_sets import ImageSet
 from counterpart.errors import UserError
 from counterpart.evaluation import summaries
-from counterpart.evaluation.accuracy import Procedure, chunks_of, evaluate, judge, predictions, quick
+from counterpart.evaluation.accuracy import Procedure, chunks_of, evaluate
+from counterpart.evaluation.answers import judge, predictions
 from counterpart.evaluation.ledger import Ledger, weights_hash
 from counterpart.evaluation.summaries import metrics
+from counterpart.evaluation.validation import quick
 from counterpart.statistics import wilson
 
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ from ..budget import Linf
 from ..checks import check_labels, class_indices
 from ..config import merge, resolve
 from ..errors import UserError
-from ..evaluation.accuracy import logits_of
+from ..evaluation.answers import logits_of
 from ..importance.rules import Masked
 from ..importance.rules import explain as draw_maps
 from ..jobs.objects import open_model, understand_images

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError
-from ..evaluation.accuracy import logits_of
+from ..evaluation.answers import logits_of
 from ..jobs import prediction
 from ..jobs.objects import open_model, understand_images
 from .state import left_as_found

@@ -10,22 +10,12 @@ from torch import Tensor
 from ..config import merge
 from ..errors import UserError
 from ..evaluation.where_profile import AreaBetween, WhereRow
-from ..jobs.profile_records import area_text, interval_text, points_text
+from ..jobs.profile_records import COLUMNS, area_text, cells_of
 from ..jobs.profiling import DRAWS, SHARES, Profiled, WhereOptions, profile
 from ..records import Record
 from ..report.where import write_curves
 from .evaluation import Model, target_of
 from .state import left_as_found, nest
-
-COLUMNS = (
-    "attacker moves",
-    "of the image",
-    "accuracy",
-    "another image's",
-    "that, shifted",
-    "minus another's",
-    "n",
-)
 
 
 class WhereProfile:
@@ -92,7 +82,7 @@ class WhereProfile:
         return "\n".join([*lines, *([""] if areas else []), *areas])
 
     def _cells(self) -> list[list[str]]:
-        return [_cells_of(row) for row in self.rows]
+        return [cells_of(row) for row in self.rows]
 
     def __repr__(self) -> str:
         cells = [list(COLUMNS), *self._cells()]
@@ -103,19 +93,6 @@ class WhereProfile:
         return "\n".join(
             [self.title, *(line.rstrip() for line in lines), *map(area_text, self.areas.values())]
         )
-
-
-def _cells_of(row: WhereRow) -> list[str]:
-    other, moved = row.random.get("other"), row.random.get("shifted")
-    return [
-        row.region,
-        f"{row.pixels:.1%}",
-        interval_text(row.value, row.low, row.high),
-        "" if other is None else interval_text(other.value, other.low, other.high),
-        "" if moved is None else interval_text(moved.value, moved.low, moved.high),
-        "" if other is None else points_text(other.difference.mean, other.difference.interval),
-        str(row.n),
-    ]
 
 
 def where(

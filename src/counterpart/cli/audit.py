@@ -7,14 +7,10 @@ from typing import Any
 from . import evaluate
 from .settings import count
 
-SETTINGS: Collection[str] = tuple(
-    key
-    for key in evaluate.SETTINGS
-    if key not in ("evaluate.attacks", "evaluate.individual", "evaluate.engine", "evaluate.save_images")
-    and key
-    not in ("evaluate.precision", "evaluate.protocol", "evaluate.draws", "evaluate.votes", "evaluate.eot")
-    and key != "evaluate.fixed_noise"
-)
+SETTINGS: Collection[str] = evaluate.settings_without(
+    "evaluate.attacks", "evaluate.individual", "evaluate.engine", "evaluate.save_images", "evaluate.precision",
+    "evaluate.protocol", *evaluate.RANDOM_ANSWERS,
+)  # fmt: skip
 SECTIONS = ("evaluate",)
 
 

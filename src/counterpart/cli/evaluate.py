@@ -21,6 +21,7 @@ SETTINGS: Collection[str] = tuple(
     for key, _ in settings()
     if key.startswith("evaluate.") or key in ("seed", "device", "threads", "mask.files", *_DATA, *_OUTSIDE)
 )
+RANDOM_ANSWERS = ("evaluate.draws", "evaluate.votes", "evaluate.eot", "evaluate.fixed_noise")
 SECTIONS = ("evaluate",)  # its settings may be written without it
 
 
@@ -45,6 +46,11 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
         print(f"Next: counterpart report {' '.join(str(outcome.run.path) for outcome in judged)}")
     distributed.stop()
     return 0
+
+
+def settings_without(*others: str) -> tuple[str, ...]:
+    """The settings of an evaluation but for these, which a command of its own kind does not take."""
+    return tuple(key for key in SETTINGS if key not in others)
 
 
 def refuse_outside_settings(target: str, settings: Mapping[str, Any]) -> None:

@@ -13,20 +13,10 @@ from ..errors import UserError
 from . import evaluate
 from .settings import count
 
-SETTINGS: Collection[str] = tuple(
-    key
-    for key in evaluate.SETTINGS
-    if key
-    not in (
-        "mask.files",
-        "evaluate.eps_low",
-        "evaluate.individual",
-        "evaluate.engine",
-        "evaluate.save_images",
-    )
-    and key
-    not in ("evaluate.parts", "evaluate.draws", "evaluate.votes", "evaluate.eot", "evaluate.fixed_noise")
-)
+SETTINGS: Collection[str] = evaluate.settings_without(
+    "mask.files", "evaluate.eps_low", "evaluate.individual", "evaluate.engine", "evaluate.save_images",
+    "evaluate.parts", *evaluate.RANDOM_ANSWERS,
+)  # fmt: skip
 SECTIONS = ("evaluate",)
 
 

@@ -10,8 +10,8 @@ counts only if the original model in float32 is fooled by exactly the returned p
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -22,15 +22,14 @@ from .. import devices, distributed
 from ..batch import Batch
 from ..budget import Budget
 from ..checks import check_labels, check_unit_range
-from ..contracts import Attack, Attacked, Classifier, NamedAttack
+from ..contracts import Attacked, Classifier, NamedAttack
 from ..data.image_sets import ImageSet
-from ..data.loaders import batches
 from ..data.transforms import as_floats
-from ..errors import NotFinite, UserError
-from ..models.modes import eval_mode
+from ..errors import UserError
 from ..models.random_passes import seeded_passes
 from ..progress import Bar, track
 from ..seeding import Keys, derive
+from .answers import as_judged, logits_of, predictions
 from .drawn import DrawPlan, count_right
 from .ledger import Ledger, LedgerRow, Unit, weights_hash
 from .survivors import Standing, Turn, take_turns
@@ -78,97 +77,6 @@ class Procedure:
     def by_draws(self) -> bool:
         """Whether images are judged by shares of draws, or by votes."""
         return self.draws > 1 or self.votes > 1
-
-
-@contextmanager
-def as_judged(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """A block in which the model judges: in eval mode, in exact float32 and without autocast.
-
-    The modes that the model had before are put back afterwards.
-    """
-    with eval_mode(model), torch.autocast(device.type, enabled=False), devices.exact_float32():
-        yield
-
-
-@torch.no_grad()
-def logits_of(model: nn.Module, images: Tensor) -> Tensor:
-    """The logits (B, K) that the original model gives to images (B, C, H, W).
-
-    Raises:
-        ValueError: the model returns something else than a tensor of B rows of logits.
-        NotFinite: a logit is NaN or infinite.
-    """
-    with as_judged(model, images.device):
-        logits = model(images.float())
-    if not isinstance(logits, Tensor):
-        raise ValueError(
-            f"the model returns {type(logits).__name__}; expected a tensor of ({len(images)}, K) logits."
-        )
-    if logits.ndim != 2 or len(logits) != len(images):
-        raise ValueError(
-            f"the model returns shape {tuple(logits.shape)}; expected ({len(images)}, K) logits."
-        )
-    if not bool(logits.isfinite().all()):
-        raise NotFinite("the model returns logits that are not finite; it cannot be evaluated.")
-    return logits
-
-
-def predictions(model: nn.Module, images: Tensor) -> Tensor:
-    """The classes (B,) that the original model answers for images (B, C, H, W)."""
-    return logits_of(model, images).argmax(dim=1)
-
-
-def judge(
-    model: nn.Module, attacked: Tensor, clean: Tensor, labels: Tensor, budget: Budget
-) -> tuple[Tensor, Tensor]:
-    """Whether each attacked image counts as a success (B,), and the class that the model answers for it (B,).
-
-    An image counts if the model answers another class than its label and the budget allows the change.
-    """
-    answers = predictions(model, attacked)
-    return (answers != labels) & budget.contains(attacked, clean), answers
-
-
-def quick(
-    model: nn.Module,
-    view: Classifier,
-    images: ImageSet,
-    *,
-    budget_of: BudgetOf,
-    attack: Attack,
-    batch_size: int,
-    device: torch.device,
-    seed: int,
-) -> tuple[float, float]:
-    """The clean accuracy and the accuracy under one attack, both in [0, 1], for validation during training.
-
-    Under ``torchrun`` each batch is shared between the processes, and every process gets the same two
-    numbers.
-    """
-    counts = torch.zeros(3, dtype=torch.int64, device=device)
-    for batch in batches(images, batch_size=batch_size, device=device):
-        if len(batch) == 0:  # a small last batch may leave a process without images
-            continue
-        right, held = _right_and_held(model, view, batch, budget_of, attack, seed)
-        counts += torch.stack([right.sum(), held.sum(), torch.tensor(len(batch), device=device)])
-    distributed.sum_([counts])
-    right_n, held_n, n = counts.tolist()
-    return right_n / n, held_n / n
-
-
-def _right_and_held(
-    model: nn.Module, view: Classifier, batch: Batch, budget_of: BudgetOf, attack: Attack, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Whether each image (B,) is classified correctly, and whether it still is after the attack."""
-    right = predictions(model, batch.images) == batch.labels
-    held = right.clone()
-    if right.any():
-        tried = batch.select(right)
-        budget = budget_of(tried)
-        keys = Keys(seed, "validation", tried.index)
-        attacked = attack(view, tried.images, tried.labels, budget=budget, keys=keys)
-        held[right] = ~judge(model, attacked.images, tried.images, tried.labels, budget)[0]
-    return right, held
 
 
 def evaluate(

@@ -12,7 +12,7 @@ from ..budget import Budget
 from ..contracts import Classifier
 from ..losses.classification import cross_entropy
 from ..seeding import Keys
-from .accuracy import as_judged, predictions
+from .answers import as_judged, predictions
 
 FULL_WAY = 2.5  # all steps together are that many radii long, as in ``attacks.pgd``
 

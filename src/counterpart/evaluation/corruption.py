@@ -29,7 +29,7 @@ from ..parsing import parse_json
 from ..progress import track
 from ..records import Record, append
 from ..statistics import wilson
-from .accuracy import logits_of
+from .answers import logits_of
 from .ledger import weights_hash
 
 CLEAN = ("clean", 0)

@@ -21,7 +21,7 @@ from ..models.adapters import bounds
 from ..models.random_passes import seeded_passes
 from ..seeding import derive
 from ..statistics import wilson
-from .accuracy import logits_of
+from .answers import logits_of
 from .ledger import LedgerRow
 
 SAME = 1e-4  # share of the logits' range that the order of additions may change

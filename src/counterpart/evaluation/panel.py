@@ -17,7 +17,8 @@ from ..part_maps import predicted_parts
 from ..pictures import Pictures
 from ..saliency import ATTENTION_MAPS
 from ..seeding import Keys
-from .accuracy import as_judged, read_batch
+from .accuracy import read_batch
+from .answers import as_judged
 from .ledger import LedgerRow
 
 IMAGES = 8

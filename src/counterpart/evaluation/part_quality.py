@@ -21,7 +21,8 @@ from ..part_maps import predicted_parts
 from ..records import Record
 from ..seeding import Keys
 from ..statistics import NORMAL_QUANTILE
-from .accuracy import BudgetOf, as_judged
+from .accuracy import BudgetOf
+from .answers import as_judged
 
 ATTACKED, ATTACKED_PARTS = "under PGD-20", "under PGD-20 on the parts"
 PIXELS, FOREGROUND, MIOU = "pixel accuracy", "pixel accuracy without background", "mIoU"

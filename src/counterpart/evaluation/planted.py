@@ -22,7 +22,7 @@ from ..batch import Batch
 from ..budget import Budget
 from ..losses.classification import cross_entropy
 from ..seeding import Keys
-from .accuracy import as_judged
+from .answers import as_judged
 from .attack_traces import FULL_WAY, reachable
 from .masking_checks import Behaviour
 
@@ -150,13 +150,11 @@ def discriminator(
 def _sampled(
     features: FeaturesOf, images: Tensor, budget: Budget, keys: Keys, points: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """FeaturesOf (P + 1, B, A) inside the budgets, those (B, A) of the boundary points, and the logits' range (B,)."""
+    """Features (P + 1, B, A) inside the budgets, those (B, A) of the boundary points, and the logits' range (B,)."""
     smaller = replace(budget, eps=budget.eps * INNER)
-    inside, low, high = (
-        [],
-        torch.full_like(images[:, 0, 0, 0], torch.inf),
-        torch.full_like(images[:, 0, 0, 0], -torch.inf),
-    )
+    inside = []
+    low = torch.full_like(images[:, 0, 0, 0], torch.inf)
+    high = -low
     with torch.no_grad():
         for place in range(points + 1):
             moved = images if place == 0 else smaller.sample(images, keys.fold("inner", place))

@@ -17,7 +17,8 @@ from ..losses.classification import margin
 from ..models.random_passes import seeded_passes
 from ..progress import track
 from ..seeding import derive
-from .accuracy import BudgetOf, Budgets, by_radius, logits_of, name_batch, read_batch
+from .accuracy import BudgetOf, Budgets, by_radius, name_batch, read_batch
+from .answers import logits_of
 from .drawn import DrawPlan, count_right
 from .ledger import CLEAN, Ledger, Unit
 from .survivors import Standing, Turn, take_turns

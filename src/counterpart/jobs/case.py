@@ -203,6 +203,21 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
     return Case(target, images, norm, eps, radii, budget, attacks, view, with_form(identity, form), why)
 
 
+def details_of(case: Case) -> dict[str, Any]:
+    """What every record of a case says of its model, images and budget."""
+    target = case.target
+    return {
+        "model": target.config.model.name,
+        "data": target.data,
+        "split": case.images.split,
+        **({} if (fold := target.config.data.fold) is None else {"fold": fold}),
+        "shape": list(case.images.shape),
+        "fingerprint": case.images.fingerprint,
+        "norm": case.norm,
+        "eps": case.eps,
+    }
+
+
 def of_random_answers(wanted: EvaluateSettings) -> dict[str, Any]:
     """What an identity says of the settings for models with random answers: those that are not at their defaults."""
     settings = {

@@ -22,7 +22,7 @@ from ..records import Record, fingerprint
 from ..rundir import RunDir, write_atomically
 from ..seeding import derive
 from .accuracy_table import DISTANCE, print_accuracies
-from .case import RADII, Case, budgets_of, case_of, of_random_answers
+from .case import RADII, Case, budgets_of, case_of, details_of, of_random_answers
 from .keeping import keep
 from .notes import say
 from .recognition import recognise_model
@@ -213,14 +213,7 @@ def _details(case: Case, doubts: Sequence[Doubt]) -> dict[str, Any]:
     """The details that every record of an evaluation holds."""
     target, wanted = case.target, case.target.config.evaluate
     return {
-        "model": target.config.model.name,
-        "data": target.data,
-        "split": case.images.split,
-        **({} if (fold := target.config.data.fold) is None else {"fold": fold}),
-        "shape": list(case.images.shape),
-        "fingerprint": case.images.fingerprint,
-        "norm": case.norm,
-        "eps": case.eps,
+        **details_of(case),
         **({"radii": list(case.radii)} if len(case.radii) > 1 else {}),
         **({} if wanted.eps_low is None else {"eps_low": wanted.eps_low}),
         "precision": wanted.precision,

@@ -17,7 +17,8 @@ from ..data.image_sets import ImageSet
 from ..data.objects import is_data, pixels_of, read_objects
 from ..data.transforms import as_floats
 from ..errors import UserError
-from ..evaluation.accuracy import logits_of, read_batch
+from ..evaluation.accuracy import read_batch
+from ..evaluation.answers import logits_of
 from ..evaluation.ledger import weights_hash
 from ..models.adapters import Normalise, as_classifier
 from ..models.hub import load_weights

@@ -18,7 +18,7 @@ from ..evaluation.where_profile import AreaBetween, RandomRegions, WhereRow
 from ..records import Record, fingerprint
 from ..report.where import AREA, PREFIX, WhereImage, write_curves, write_images
 from ..rundir import write_atomically
-from .case import Case
+from .case import Case, details_of
 
 SHOWN = 6  # images in the picture of regions
 SHOWN_SHARE = 0.25  # the share whose regions are shown, or the nearest that was measured
@@ -39,9 +39,8 @@ def keep_profile(
     if not case.target.has_folder or not distributed.is_main():
         return records
     folder = run.path / "where" / case.key
-    stamp = fingerprint([key, [[record.name, record.value] for record in records]])[
-        :6
-    ]  # of other options, too
+    whole_stamp = fingerprint([key, [[record.name, record.value] for record in records]])
+    stamp = whole_stamp[:6]  # pictures of other options have other names
     curves, images = folder / f"curves-{stamp}.png", folder / f"regions-{stamp}.png"
     title = _title(case)
     made = []
@@ -72,13 +71,7 @@ def _records(
 ) -> list[Record]:
     target = case.target
     common = {
-        "model": target.config.model.name,
-        "data": target.data,
-        "split": case.images.split,
-        "shape": list(case.images.shape),
-        "fingerprint": case.images.fingerprint,
-        "norm": case.norm,
-        "eps": case.eps,
+        **details_of(case),
         "attacks": [attack.line for attack in case.attacks],
         "where": key,
         "title": _title(case),
@@ -157,39 +150,37 @@ def _images_with_regions(
     ]
 
 
+COLUMNS = (
+    "attacker moves", "of the image", "accuracy", "another image's", "that, shifted", "minus another's", "n",
+)  # fmt: skip
+
+
 def print_profile(records: Sequence[Record], rows: Sequence[WhereRow], areas: Sequence[AreaBetween]) -> None:
     """Print the table of regions, and below it the areas between curves."""
     table = Table(title=str(records[0].details["title"]), title_justify="left")
-    for column in (
-        "attacker moves",
-        "of the image",
-        "accuracy",
-        "another image's",
-        "that, shifted",
-        "minus another's",
-    ):
+    for column in COLUMNS:
         table.add_column(column)
     for row in rows:
-        other, moved = row.random.get("other"), row.random.get("shifted")
-        table.add_row(
-            row.region,
-            f"{row.pixels:.1%}",
-            _on_two_lines(interval_text(row.value, row.low, row.high)),
-            "" if other is None else _on_two_lines(interval_text(other.value, other.low, other.high)),
-            "" if moved is None else _on_two_lines(interval_text(moved.value, moved.low, moved.high)),
-            ""
-            if other is None
-            else _on_two_lines(points_text(other.difference.mean, other.difference.interval)),
-        )
+        # A value and below it its interval, so that the table fits into a terminal.
+        table.add_row(*(cell.replace(" (", "\n(", 1) for cell in cells_of(row)))
     console = Console()
     console.print(table)
     for area in areas:
         console.print(area_text(area), highlight=False, markup=False, soft_wrap=True)
 
 
-def _on_two_lines(text: str) -> str:
-    """A value and below it its interval, so that a table fits into a terminal."""
-    return text.replace(" (", "\n(", 1)
+def cells_of(row: WhereRow) -> list[str]:
+    """A line of the table, under ``COLUMNS``."""
+    other, moved = row.random.get("other"), row.random.get("shifted")
+    return [
+        row.region,
+        f"{row.pixels:.1%}",
+        interval_text(row.value, row.low, row.high),
+        "" if other is None else interval_text(other.value, other.low, other.high),
+        "" if moved is None else interval_text(moved.value, moved.low, moved.high),
+        "" if other is None else points_text(other.difference.mean, other.difference.interval),
+        str(row.n),
+    ]
 
 
 def area_text(area: AreaBetween) -> str:

@@ -18,7 +18,8 @@ from ..data.decoding import Prepare, fit
 from ..data.image_sets import ImageSet, Splits
 from ..data.resizing import prepared_as
 from ..errors import UserError
-from ..evaluation.accuracy import logits_of, read_batch
+from ..evaluation.accuracy import read_batch
+from ..evaluation.answers import logits_of
 from ..evaluation.ledger import weights_hash
 from ..evaluation.model_checks import Doubt, data_doubts
 from ..models.adapters import as_classifier

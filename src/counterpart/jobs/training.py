@@ -22,7 +22,8 @@ from ..data.labels import parts_that_stay
 from ..data.mask_files import masks_fingerprint
 from ..data.transforms import as_floats
 from ..errors import UserError
-from ..evaluation import accuracy
+from ..evaluation import validation
+from ..evaluation.answers import logits_of
 from ..evaluation.model_checks import data_doubts
 from ..evaluation.part_quality import count_parts, part_ious
 from ..models.forms import Form
@@ -219,7 +220,7 @@ def _check_answers(model: nn.Module, data: Splits, device: torch.device) -> None
         return
     first = as_floats(data.train.read(torch.arange(1)).to(device))
     try:
-        answers = accuracy.logits_of(model, first).shape[1]
+        answers = logits_of(model, first).shape[1]
     except Exception as error:  # the user's own code may raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         shape = "x".join(map(str, data.train.shape))
@@ -320,7 +321,7 @@ def _validator(config: Config, images: ImageSet, device: torch.device) -> Valida
         if len(images) == 0:
             return ()
         quick = partial(
-            accuracy.quick,
+            validation.quick,
             model,
             view,
             images,

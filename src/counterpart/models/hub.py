@@ -1,6 +1,7 @@
 """Weights from files: read one without executing anything in it, and fit its tensors to a model."""
 
 import argparse
+import logging
 import re
 import zipfile
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .normalize import ImageClassifier
+
+_log = logging.getLogger(__name__)
 
 # Names under which training code keeps a state dict. The first one that a file has is what its authors evaluate.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "last", "best", "ema", "ema_state_dict")
@@ -199,7 +202,8 @@ def _names_in_archive(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        _log.debug("%s is no archive that can be listed: %s", path, error)
         return []  # whoever asks refuses the file in any case, and says that it is damaged
 
 

@@ -22,14 +22,10 @@ from torch.overrides import TorchFunctionMode
 from ..seeding import derive, seeded
 from .borrowed import borrowed
 
-MOVES = (
-    1e-3,
-    1e-2,
-    1e-1,
-)  # how far inputs are moved, as shares of their root mean square, until the output moves
-ASIDE = (
-    0.03  # how far from where they lie they are moved first: many are exactly 0, where a ReLU has its kink
-)
+# How far inputs are moved, as shares of their root mean square, until the output moves.
+MOVES = (1e-3, 1e-2, 1e-1)
+# How far from where they lie they are moved first: many are exactly 0, where a ReLU has its kink.
+ASIDE = 0.03
 LOST = 0.5  # the share of the output's movement that the gradient does not foretell from which on a piece is lossy
 PROBES = 8  # the random directions in the output that movements are compared along
 ROUNDING: dict[Any, str] = {

@@ -15,7 +15,7 @@ from ..attacks import pgd
 from ..contracts import PartModel
 from ..data.parts import part_names
 from ..errors import UserError
-from ..evaluation.accuracy import as_judged
+from ..evaluation.answers import as_judged
 from ..models.inference import InferenceView
 from ..part_colours import coloured_parts, part_legend
 from ..part_maps import predicted_parts
