@@ -6,7 +6,7 @@ as many pixels and the shape of a real one: it is another image's region, or tha
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -154,12 +154,9 @@ def _controls(source: RegionSource, region: AttackRegion, draws: int) -> Iterato
             others = region.mask[derangement(drawn)]
             if region.kind in OF_PARTS:
                 others = with_area(others, region.mask.flatten(1).sum(dim=1), drawn)
-            yield _replaced(region, others, OTHER, draw)
-        yield _replaced(region, shifted(others, keys.fold(SHIFTED, draw)), SHIFTED, draw)
-
-
-def _replaced(region: AttackRegion, mask: Tensor, control: str, draw: int) -> AttackRegion:
-    return AttackRegion(region.name, region.kind, region.positions, mask, region.share, control, draw)
+            yield replace(region, mask=others, control=OTHER, draw=draw)
+        moved = shifted(others, keys.fold(SHIFTED, draw))
+        yield replace(region, mask=moved, control=SHIFTED, draw=draw)
 
 
 def percent(share: float) -> str:
@@ -178,9 +175,14 @@ def rank_pixels(
     planes = resize_maps(maps, size).flatten(1)
     flat = ~planes.isfinite().all(dim=1) | (planes.amax(dim=1) == planes.amin(dim=1))
     planes = planes.masked_fill(flat[:, None], 0.0)
-    shuffle = random_order(keys.fold("ties"), planes.shape[1])
-    order = planes.gather(1, shuffle).argsort(dim=1, descending=True, stable=True)
-    return shuffle.gather(1, order), flat
+    return _highest_first(planes, keys), flat
+
+
+def _highest_first(heights: Float[Tensor, "b p"], keys: Keys) -> Int[Tensor, "b p"]:
+    """The pixels of each image, the highest first; those of equal height in a random order."""
+    shuffle = random_order(keys.fold("ties"), heights.shape[1])
+    order = heights.gather(1, shuffle).argsort(dim=1, descending=True, stable=True)
+    return shuffle.gather(1, order)
 
 
 def extreme_pixels(
@@ -232,11 +234,8 @@ def with_area(
         inside = distance_transform_edt(np.pad(mask, around))
         inside = inside[around : len(inside) - around, around : inside.shape[1] - around]
         depths.append(torch.from_numpy(inside - distance_transform_edt(~mask)))
-    depth = torch.stack(depths).flatten(1)
-    shuffle = random_order(keys.fold("ties"), depth.shape[1])
-    order = depth.gather(1, shuffle).argsort(dim=1, descending=True, stable=True)
-    ranking = shuffle.gather(1, order)
-    among = torch.arange(depth.shape[1])[None] < areas[:, None]
+    ranking = _highest_first(torch.stack(depths).flatten(1), keys)
+    among = torch.arange(ranking.shape[1])[None] < areas[:, None]
     return torch.zeros_like(among).scatter(1, ranking, among).view_as(masks)
 
 
