@@ -95,7 +95,10 @@ def test_durations(text, seconds):
         ({"train": {"awp": 5}}, ["train.awp = 5", "less than 1"]),
         ({"train": {"awp_warmup": 3}}, ["train.awp_warmup 3 has no effect without train.awp"]),
         ({"train": {"awp": 0.01, "awp_warmup": 80}}, ["train.awp_warmup 80 leaves none of 80 epochs"]),
-        ({"attack": {"generation": "mma"}}, ["attack.generation = mma", "'pgd' or 'minimum-margin'"]),
+        (
+            {"attack": {"generation": "mma"}},
+            ["attack.generation = mma", "'pgd', 'minimum-margin' or 'n-fgsm'"],
+        ),
         ({"attack": {"targets": 2}}, ["attack.targets 2 has no effect with attack.generation pgd"]),
         (
             {"attack": {"generation": "minimum-margin"}, "train": {"method": "part-t"}},
@@ -104,6 +107,20 @@ def test_durations(text, seconds):
         (
             {"attack": {"generation": "minimum-margin"}, "train": {"method": "clean"}},
             ["is for methods at and part: clean has no attack"],
+        ),
+        (
+            {"attack": {"noise": 1}},
+            ["attack.noise 1 has no effect with attack.generation pgd: it is for n-fgsm"],
+        ),
+        (
+            {"attack": {"generation": "n-fgsm", "steps": 3}},
+            ["attack.steps 3 has no effect with attack.generation n-fgsm, which takes one step"],
+        ),
+        ({"attack": {"generation": "n-fgsm", "norm": "l2"}}, ["attack.norm l2", "n-fgsm needs linf"]),
+        ({"attack": {"generation": "n-fgsm", "targets": 2}}, ["it is for minimum-margin"]),
+        (
+            {"attack": {"generation": "n-fgsm"}, "mask": {"projection": "multiply"}},
+            ["mask.projection multiply has no effect with attack.generation n-fgsm"],
         ),
     ],
 )
@@ -293,3 +310,11 @@ def test_radii_that_cannot_be_meant_are_one_line(given, message):
 def test_a_mask_aware_attack_has_one_radius():
     with pytest.raises(UserError, match=r"evaluate\.eps_low goes with a single evaluate\.eps"):
         resolve({"evaluate": {"eps": "4/255,8/255", "eps_low": "2/255"}})
+
+
+def test_n_fgsm_drops_the_steps_that_a_recipe_asks_for():
+    recipe = {"attack": {"generation": "pgd", "steps": 5, "step_size": "2/255", "eps": "4/255"}}
+    attack = resolve(recipe, {"attack": {"generation": "n-fgsm"}}).attack
+    assert (attack.steps, attack.step_size, attack.eps) == (10, None, 4 / 255)
+    attack = resolve(recipe, {"attack": {"generation": "n-fgsm", "step_size": "5/255"}}).attack
+    assert attack.step_size == 5 / 255

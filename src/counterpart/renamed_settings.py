@@ -36,6 +36,7 @@ YOUNGER = {
     "model.options": None,
     "model.encoder_init": None,
     "attack.eps_warmup": 0.0,
+    "attack.noise": 2.0,
     "evaluate.on": None,
     "evaluate.protocol": None,
     "evaluate.draws": 1,

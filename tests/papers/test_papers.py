@@ -293,6 +293,7 @@ def test_every_table_and_figure_of_a_paper_says_what_differs():
             "levers",
             "hardening",
             "pixel/dose",
+            "pixel/single-step",
         ):
             assert "What differs at every scale" in text, name
             assert "Scale full" in text

@@ -617,3 +617,21 @@ def test_batch_norm_statistics_are_averaged_like_the_weights(train):
         torch.testing.assert_close(
             tensors[f"ema.module.body.1.{name}"], 0.25 * first + 0.25 * second + 0.5 * third
         )
+
+
+def test_overfitting_to_training_s_own_attack_is_said_when_it_happens(train):
+    robust = iter((0.4, 0.5, 0.0))
+
+    def attacked(accuracy):
+        def loss(model, batch, perturbed):
+            made = standard().loss(model, batch, perturbed)
+            return Loss(made.total, {"accuracy": torch.tensor(accuracy)})
+
+        return Objective(lambda view, batch, keys: Perturbed(batch.images), loss)
+
+    phase = Phase("p", 3, attacked(0.4), growing=lambda moment: attacked(0.3 + moment / 10))
+    _, run = train([phase], validate=lambda model, view: (0.9, next(robust)))
+    lines = (run.path / "progress.log").read_text().splitlines()
+    said = [line for line in lines if line.startswith("Catastrophic")]
+    assert len(said) == 1
+    assert "from 50.00% after epoch 2 to 0.00% after epoch 3" in said[0]

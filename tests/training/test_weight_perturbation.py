@@ -157,7 +157,7 @@ def test_a_gradient_that_is_not_finite_stops_the_step_and_leaves_the_weights(pro
     assert torch.equal(model[1].weight, before)
 
 
-METHODS = ["clean", "at", "trades", "mart", "part", "part-t", "part-m", "minimum-margin"]
+METHODS = ["clean", "at", "trades", "mart", "part", "part-t", "part-m", "minimum-margin", "n-fgsm"]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -168,9 +168,10 @@ def test_smoothing_perturbation_and_averaging_combine_with_every_method(method, 
     view, ends = InferenceView(model), []
     for smoothing, awp in itertools.product((0.0, 0.2), (0.0, 0.05)):
         changes = {"method": method, "label_smoothing": smoothing, "awp": awp, "ema": 0.9}
-        if method == "minimum-margin":
+        attack = {"steps": 1}
+        if method in ("minimum-margin", "n-fgsm"):
             changes["method"] = "part"
-        attack = {"steps": 1, "generation": method if method == "minimum-margin" else "pgd"}
+            attack = {"generation": method, "steps": 1 if method == "minimum-margin" else 10}
         config = resolve({"train": changes, "attack": attack, "mask": {"burn_in": 0}})
         one = copy.deepcopy(model)
         average = averaged(one, 0.9)

@@ -34,9 +34,20 @@ def _mask_in_words(config: Config) -> str:
 def _options_in_words(config: Config) -> str:
     """The words for other settings that a user picks models by, such as ", minimum margin, AWP"."""
     train = config.train
-    words = ["minimum margin"] if config.attack.generation == "minimum-margin" else []
+    words = _generation_in_words(config)
     words += [f"eps warm-up {config.attack.eps_warmup:g}"] if config.attack.eps_warmup else []
     words += [f"label smoothing {train.label_smoothing:g}"] if train.label_smoothing else []
     words += ["AWP"] if train.awp else []
     words += ["EMA"] if train.ema is not None else []
     return "".join(f", {word}" for word in words)
+
+
+def _generation_in_words(config: Config) -> list[str]:
+    """How training makes its adversarial examples, where that is not PGD."""
+    attack = config.attack
+    if attack.generation == "minimum-margin":
+        return ["minimum margin"]
+    if attack.generation != "n-fgsm":
+        return []
+    names = {0: "FGSM", 2: "N-FGSM"}
+    return [names.get(attack.noise, f"N-FGSM noise {attack.noise:g}")]

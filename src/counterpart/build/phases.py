@@ -19,7 +19,7 @@ from ..errors import UserError
 from ..importance import rules
 from ..importance.users_rules import call_users_rule
 from ..losses.segmentation import PART_LOSSES, segmentation
-from ..objectives import standard, with_parts
+from ..objectives import n_fgsm, standard, with_parts
 from ..training.eps_low import eps_low_after
 from ..training.loop import steps_of_epoch
 from ..training.optimizers import Schedule, adamw, schedule, sgd
@@ -173,12 +173,17 @@ def _build_objective(config: Config, rule: Rule, share: float = 1.0, **chosen: A
     options: dict[str, Any] = _smoothing(config)
     if train.facts.robust_term:
         options |= {"beta": train.beta, "bn_batches": train.bn_batches}
+    make = METHODS[train.method].load()
+    if attack.generation == "n-fgsm":
+        make = n_fgsm
+        options["noise"] = attack.noise
+    else:
+        options["steps"] = attack.steps
     if attack.generation == "minimum-margin":
         options["targets"] = attack.targets
-    objective = METHODS[train.method].load()(
+    objective = make(
         budget=build_training_budget(config, share),
         rule=rule,
-        steps=attack.steps,
         step_size=None if attack.step_size is None else share * attack.step_size,
         **options,
         **chosen,

@@ -25,7 +25,7 @@ class MethodFacts:
     part_labels: bool = True
 
 
-_BOTH_GENERATIONS = ("pgd", "minimum-margin")
+_ALL_GENERATIONS = ("pgd", "minimum-margin", "n-fgsm")
 
 _ENTRIES = (
     Entry(
@@ -36,7 +36,7 @@ _ENTRIES = (
     Entry(
         "at", "AT", "objectives:adversarial",
         "adversarial training, on images that an attack perturbed",
-        MethodFacts(generations=_BOTH_GENERATIONS),
+        MethodFacts(generations=_ALL_GENERATIONS),
     ),
     Entry(
         "trades", "TRADES", "objectives:trades",
@@ -51,7 +51,7 @@ _ENTRIES = (
     Entry(
         "part", "PART", "objectives:adversarial",
         "adversarial training in which each pixel has a radius of its own",
-        MethodFacts(masked=True, generations=_BOTH_GENERATIONS),
+        MethodFacts(masked=True, generations=_ALL_GENERATIONS),
     ),
     Entry(
         "part-t", "PART-T", "objectives:trades",

@@ -94,6 +94,11 @@ class Config(Section):
                 f"attack.generation {self.attack.generation} is for methods {' and '.join(able)}: {self.train.method} "
                 f"{'comes with an attack of its own' if facts.attacked else 'has no attack'}"
             )
+        if self.attack.generation == "n-fgsm" and self.mask.projection == "multiply":
+            raise ValueError(
+                "mask.projection multiply has no effect with attack.generation n-fgsm: its one step is multiplied by "
+                "the mask in any case"
+            )
         if self.train.masked:
             if self.attack.norm != "linf":
                 raise ValueError(
@@ -251,9 +256,15 @@ def resolve(*layers: Mapping[str, Any], source: str = "the configuration") -> Co
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge nested mappings into one; where two give a value, the later one wins."""
+    """Merge nested mappings into one; where two give a value, the later one wins.
+
+    One that chooses ``attack.generation n-fgsm`` drops the steps of PGD that earlier ones, such as a recipe, ask for.
+    """
     merged: dict[str, Any] = {}
     for layer in layers:
+        if (layer.get("attack") or {}).get("generation") == "n-fgsm":
+            for name in ("steps", "step_size"):
+                (merged.get("attack") or {}).pop(name, None)
         _merge(merged, layer)
     return merged
 

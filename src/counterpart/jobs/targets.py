@@ -33,6 +33,7 @@ from ..records import fingerprint
 from ..renamed_settings import in_first_words
 from ..rundir import RunDir, members
 from .published_models import check_architecture, row_of
+from .run_doubts import doubts_of_fold, doubts_of_training
 from .stored_models import load_checkpoint, load_run, weights_of
 
 JUDGING = (
@@ -207,8 +208,9 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
     shape = _shape_of(about["model"], config) if others else {}
     trained_on = about["fingerprint"] if elsewhere else None
     data, doubts, notes = _split(config, device, trained_on, staying=about.get("parts"), **shape)
+    doubts += doubts_of_training(run, about.get("epoch"))
     if not others and not elsewhere:
-        doubts += _doubts_of_fold(data_of_run.get("fold"), config.data.fold)
+        doubts += doubts_of_fold(data_of_run.get("fold"), config.data.fold)
     _check_channels(data, about["model"]["in_channels"])
     classes = int(about["model"]["num_classes"])
     refuse_other_classes(config, text, classes)
@@ -223,18 +225,6 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
     if "eps_low" in about:  # the radius that mask.eps_low auto had reached
         who["trained_eps_low"] = about["eps_low"]
     return Target(text, run, config, judged.to(device).eval(), classes, images, device, who, notes, doubts)
-
-
-def _doubts_of_fold(trained: str | None, judged: str | None) -> tuple[Doubt, ...]:
-    """A doubt if a folder is dealt otherwise than for the model's training: then it has seen images of the test."""
-    if trained == judged:
-        return ()
-    before, now = (f"data.fold {fold}" if fold else "no data.fold" for fold in (trained, judged))
-    text = (
-        f"the model was trained with {before} and is judged with {now}: it has learned from images that are judged. "
-        "Leave data.fold out to judge it on those that it has not seen."
-    )
-    return (Doubt("images seen in training", text),)
 
 
 def _shape_of(model: Mapping[str, Any], config: Config) -> dict[str, int]:

@@ -93,7 +93,12 @@ def craft(
         ends.append(attacked.images)
         begin = first  # a probe serves one backward pass
     adversarial = ends[0] if len(ends) == 1 else _closest(view, batch.labels, ends, aims)
-    counts = {"radius": float(allowed.mean(images).sum())}
+    return perturbed_within(allowed, images, adversarial)
+
+
+def perturbed_within(allowed: Budget, clean: Tensor, adversarial: Tensor) -> Perturbed:
+    """The adversarial images, with the budget that the rule drew for the clean ones and the sums that are logged."""
+    counts = {"radius": float(allowed.mean(clean).sum())}
     if isinstance(allowed, Masked):
         counts["flat_maps"] = float(allowed.flat.sum())
     return Perturbed(adversarial, allowed, counts)

@@ -25,12 +25,13 @@ from .parts_generalised import EXPERIMENTS as _GENERALISED
 from .parts_pretrained import EXPERIMENTS as _PRETRAINED
 from .parts_tables import EXPERIMENTS as _PART
 from .pixel_dose import EXPERIMENTS as _DOSE
+from .pixel_single_step import EXPERIMENTS as _SINGLE_STEP
 from .pixel_tables import EXPERIMENTS as _PIXEL
 from .running import run as run
 from .weights import WEIGHTS as WEIGHTS
 from .weights import plain as plain
 
-_ALL = (*_PIXEL, *_DOSE, *_PART, *_GENERALISED, *_FIGURES, *_COMPARISON, *_PRETRAINED)
+_ALL = (*_PIXEL, *_DOSE, *_SINGLE_STEP, *_PART, *_GENERALISED, *_FIGURES, *_COMPARISON, *_PRETRAINED)
 
 
 def _by_number(experiment: Experiment) -> tuple[str, int]:

@@ -308,9 +308,8 @@ def configuration(
         return bool(row.changes.get("train", {}).get(name, 1))
 
     if scale == "smoke":
-        grows = "eps_warmup" in row.changes.get("attack", {})
         smoke = {
-            "attack": {"steps": SMOKE_STEPS["steps"], **({"eps_warmup": 1} if grows else {})},
+            "attack": _smoke_attack(row.changes.get("attack", {})),
             "data": {"limit": scales["smoke"]["data"]["limit"]},
             "train": {
                 k: v for k, v in scales["smoke"]["train"].items() if k.endswith("epochs") and own_epochs(k)
@@ -320,6 +319,12 @@ def configuration(
         load(recipe), scales[scale], row.changes, smoke, changes,
         {"seed": seed, "runs": str(folder_of(home, scale)), "name": name}, source=recipe,
     )  # fmt: skip
+
+
+def _smoke_attack(attack: Mapping[str, Any]) -> dict[str, Any]:
+    """What scale smoke changes in the attack of a row, which has these settings of its own."""
+    changes = {} if attack.get("generation") == "n-fgsm" else {"steps": SMOKE_STEPS["steps"]}
+    return {**changes, "eps_warmup": 1} if "eps_warmup" in attack else changes
 
 
 def _start(row: PaperRow) -> str:

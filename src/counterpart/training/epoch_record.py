@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from .. import devices
+from ..rundir import RunDir
 from .checkpoint import State
 from .step import Phase
 
@@ -65,6 +66,11 @@ def epoch_details(
         details["flat_maps"] = int(sums["flat_maps"])
     details |= phase.chosen
     return details
+
+
+def epochs_of(run: RunDir) -> list[Mapping[str, Any]]:
+    """The details of every epoch that a run has recorded, in their order."""
+    return [record.details for record in run.records() if record.kind == "epoch"]
 
 
 def epoch_line(details: Mapping[str, Any], epochs: int) -> str:

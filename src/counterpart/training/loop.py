@@ -28,9 +28,10 @@ from ..records import Record
 from ..rundir import RunDir
 from . import checkpoint
 from .checkpoint import State
-from .epoch_record import epoch_details, epoch_line
+from .epoch_record import epoch_details, epoch_line, epochs_of
 from .failures import diverged, out_of_memory
 from .optimizers import Schedule, set_rate
+from .overfitting import OVERFITTED, catastrophic_overfitting
 from .signals import stop_requests
 from .step import LoopOptions, Phase, train_step
 from .weight_average import averaged
@@ -112,6 +113,8 @@ def fit(
             bar.describe(f"{run.name}: validation after epoch {epoch + 1} of {epochs}")
             accuracies = training.validate_epoch(phase)
             bar.say(epoch_line(training.record_epoch(phase, accuracies), epochs))
+            if (overfitted := training.find_overfitting()) is not None:
+                bar.say(f"{OVERFITTED.capitalize()}: {overfitted}")
             training.keep_best(phase, accuracies)
             training.finish_epoch(phase, accuracies)
             requests = training.hear_requests(stop_asked)
@@ -302,6 +305,12 @@ class _Training:
         if distributed.is_main():
             self.run.add([record])
         return details
+
+    def find_overfitting(self) -> str | None:
+        """A sentence where the model has overfitted to the attack of its training; on the main process alone."""
+        if not distributed.is_main():
+            return None
+        return catastrophic_overfitting(epochs_of(self.run))
 
     def keep_best(self, phase: Phase, accuracies: Sequence[float]) -> None:
         """Write the judged weights where they are the best of their phase. Without validation the last are."""
