@@ -150,6 +150,9 @@ def test_options_are_part_of_a_methods_name():
     name = "PART, minimum margin, label smoothing 0.1, AWP, EMA"
     assert build.name_method(resolve(PART, MARGIN, {"train": options})) == name
     assert build.name_method(resolve({"train": {"method": "clean", "awp": 0.01}})) == "clean, AWP"
+    single = {"train": {"method": "at"}, "attack": {"generation": "n-fgsm"}}
+    for noise, words in ((2, "AT, N-FGSM"), (0, "AT, FGSM"), (1, "AT, N-FGSM noise 1")):
+        assert build.name_method(resolve(single, {"attack": {"noise": noise}})) == words
 
 
 def test_methods_are_named_by_mask_map_and_control():
