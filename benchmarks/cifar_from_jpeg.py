@@ -6,6 +6,7 @@ labels_train; and the same for test. What was lost to JPEG stays lost: results a
 """
 
 import io
+import itertools
 import pickle
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def _decode(packed: np.lib.npyio.NpzFile, split: str) -> tuple[np.ndarray, np.nd
     """The pixels (N, 3072), channel by channel, and the labels (N,) of a split."""
     content, offsets = packed[f"jpeg_{split}"].tobytes(), packed[f"offsets_{split}"]
     pixels = np.empty((len(offsets) - 1, 3, 32, 32), np.uint8)
-    for row, (start, end) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+    for row, (start, end) in enumerate(itertools.pairwise(offsets)):
         pixels[row] = np.asarray(Image.open(io.BytesIO(content[start:end]))).transpose(2, 0, 1)
     return pixels.reshape(len(pixels), -1), packed[f"labels_{split}"].astype(np.int64)
 

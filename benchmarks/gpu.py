@@ -1,7 +1,7 @@
 """What a CUDA machine shall answer, part by part: facts, parity with the CPU, rates, two trainings, AutoAttack.
 
-    python benchmarks/gpu.py --data FOLDER_OR_NPZ                    (every part in turn, each in a process of its own)
-    python benchmarks/gpu.py --data FOLDER_OR_NPZ --part train-at    (one part, of at most nine minutes, for short slots)
+    python benchmarks/gpu.py --data FOLDER_OR_NPZ                    (all parts in turn, in a process each)
+    python benchmarks/gpu.py --data FOLDER_OR_NPZ --part train-at    (one part, of nine minutes at most)
     python benchmarks/gpu.py --list
 
 Needs no network. FOLDER holds CIFAR-10 as published; for an NPZ see ``cifar_from_jpeg.py``. Runs lie under --runs, and
