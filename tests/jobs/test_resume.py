@@ -138,6 +138,50 @@ def test_two_processes_write_the_ledger_of_one_and_one_finishes_theirs(copies):
     assert content(two) == wanted
 
 
+NOISY = '''
+import numpy
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+
+class NearestMean(nn.Module):
+    """Answers with the digit whose mean is nearest, under noise that every pass draws anew."""
+
+    def __init__(self):
+        super().__init__()
+        digits = load_digits()
+        wide = numpy.kron(digits.images / 16, numpy.ones((2, 2))).reshape(-1, 256)
+        means = torch.tensor(numpy.stack([wide[digits.target == k].mean(0) for k in range(10)])).float()
+        self.means = nn.Parameter(means)
+
+    def forward(self, images):
+        logits = images.flatten(1) @ self.means.T - self.means.square().sum(dim=1) / 2
+        return logits + 3 * torch.randn_like(logits)
+'''
+
+
+@pytest.mark.slow
+def test_two_processes_draw_the_random_answers_of_one(tmp_path, monkeypatch):
+    (tmp_path / "noisy_digits.py").write_text(NOISY)
+    monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", f"{SOURCE}{os.pathsep}{tmp_path}")
+    words = [
+        "evaluate", "noisy_digits:NearestMean", "--data.name", "digits", "--device", "cpu", "--evaluate.n", "40",
+        "--eps", "0.03", "--evaluate.draws", "6", "--evaluate.votes", "3", "--evaluate.eot", "2", "--chunk-size", "10",
+        "--batch-size", "7", "--attacks", "[{steps: 2}]",
+    ]  # fmt: skip
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    runs = []
+    for name, start in (("one", []), ("two", torchrun)):
+        complete([*start, "-m", "counterpart", *words, "--runs", str(tmp_path / name)])
+        [folder] = (tmp_path / name).iterdir()
+        runs.append(RunDir(folder))
+    assert content(runs[1]) == content(runs[0])
+    assert values(runs[1]) == values(runs[0])
+    shares = {value for value, _, _ in values(runs[0]).values()}
+    assert all(0.1 < share < 0.95 for share in shares)  # answers do differ between draws
+
+
 def test_what_lives_is_not_swept(tmp_path):
     mine, dead = tmp_path / f".unit.json.{os.getpid()}", tmp_path / ".unit.json.4194305"
     for file in (mine, dead):
