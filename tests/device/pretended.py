@@ -356,13 +356,6 @@ class _Generator:
         return self
 
 
-class _Stream:
-    """Stands for the stream that the device works on."""
-
-    def is_capturing(self) -> bool:
-        return False
-
-
 class _Autocast(torch.autocast):
     """Autocast of the device, which is that of the processor here."""
 
@@ -396,7 +389,7 @@ def pretend_device() -> Iterator[PretendedDevice]:
     with ExitStack() as stack:
         for name, answer in ANSWERS.items():
             stack.enter_context(patch.object(torch.cuda, name, answer))
-        stack.enter_context(patch.object(torch.accelerator, "current_stream", lambda device=None: _Stream()))
+        stack.enter_context(patch.object(torch.optim.Optimizer, "_accelerator_graph_capture_health_check"))
         for owner in (torch, torch.amp):
             stack.enter_context(patch.object(owner, "autocast", _Autocast))
         stack.enter_context(_Operations(device))

@@ -243,7 +243,7 @@ def test_attacks_of_ones_own_loop_take_keys_from_anywhere(device, name, given):
     options = {option.name: FEW[option.name] for option in ATTACKS[name].options if option.name in FEW}
     keys = {} if given == "no keys" else {"keys": cp.Keys(0, "own loop", torch.arange(4))}
     if name == "autoattack":
-        options = {"version": "ten-steps"}
+        budget, options = cp.Linf(0.9), {"version": "ten-steps"}  # so far that all images fall at once
     attacked = attack(model, images, labels, budget=budget, **keys, **options)
     assert attacked.images.is_cuda
     assert budget.contains(attacked.images, images).all()
