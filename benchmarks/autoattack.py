@@ -201,7 +201,8 @@ def parts(
         rows.append(Record("timing", f"autoattack pass/{name}", len(images) / cost[name], 5, details=details))
 
     # What an attack adds to the passes: a step with a model that costs nothing, as a share of its real passes.
-    zeros, keys = torch.zeros_like(labels), Keys(0, "overhead", torch.arange(len(labels)))
+    zeros, places = torch.zeros_like(labels), torch.arange(len(labels), device=device)
+    keys = Keys(0, "overhead", places)
     passes = {
         "apgd": (partial(apgd, steps=5), 5, cost["gradient, folded, bf16"]),
         "fab": (
@@ -224,7 +225,8 @@ def parts(
 def stand_in(images: Tensor) -> Tensor:
     """Ten logits that nothing fools, at hardly any cost."""
     first = images[:, 0, 0, :10]
-    return first * 1e-9 + torch.nn.functional.one_hot(torch.zeros(len(images), dtype=torch.int64), 10)
+    answer = torch.nn.functional.one_hot(torch.zeros(len(images), dtype=torch.int64), 10)
+    return first * 1e-9 + answer.to(images)
 
 
 if __name__ == "__main__":

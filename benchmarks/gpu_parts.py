@@ -31,6 +31,9 @@ from counterpart.training.step import LoopOptions, Phase, train_step
 
 HERE = Path(__file__).resolve().parent
 TRAINING_MINUTES = 7.5  # the rest of a slot of nine is for the start and the evaluation
+PRODUCT_SIZE = 8192  # rows and columns of the matrices that are multiplied
+PARITY_ATTACKS = ["pgd", "apgd", "fab", {"attack": "square", "queries": 200}]
+MEMORY_SIZES = (128, 512, 2048)  # batches
 SAME_ENOUGH = 0.02  # the share of images that two kinds of hardware may judge otherwise
 CLEAN_GOALS, ROBUST_GOALS = (0.6, 0.7, 0.75, 0.8), (0.3, 0.4, 0.45, 0.5)
 Part = Callable[[argparse.Namespace], list[Record] | None]
@@ -39,7 +42,7 @@ Part = Callable[[argparse.Namespace], list[Record] | None]
 def facts(given: argparse.Namespace) -> list[Record]:
     """The device, the versions, and what its arithmetic and its memory really sustain."""
     device = devices.resolve(given.device)
-    size = 8192 if device.type == "cuda" else 256
+    size = PRODUCT_SIZE
     about: dict[str, Any] = {
         "torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
         "python": sys.version.split()[0], "bf16": devices.has_bf16(device), "size": size,
@@ -73,7 +76,7 @@ def parity(given: argparse.Namespace) -> list[Record]:
     pixels = float((moved != moved_there).float().mean())
     apart = sum(a != b for a, b in zip(robust, robust_there, strict=True)) / len(robust)
     largest = float((logits - logits_there).abs().max())
-    of = {"of": "digits/at; judged by PGD, APGD, FAB and Square"}
+    of = {"of": "digits/at; judged by PGD, APGD, FAB and 200 queries of Square"}
     return [
         Record("metric", "gpu/largest difference of a logit from the CPU", largest, len(logits), details=of),
         Record("metric", "gpu/pixels that PGD-10 leaves elsewhere", pixels, moved.numel(), details=of),
@@ -84,7 +87,7 @@ def parity(given: argparse.Namespace) -> list[Record]:
 
 def _answers(run: TrainedRun, device: str) -> tuple[torch.Tensor, torch.Tensor, list[bool]]:
     """A run's logits on its first test images, those images after PGD-10, and which of 200 stand after attacks."""
-    judged = run.evaluate(attacks="pgd,apgd,fab,square", n=200, device=device)
+    judged = run.evaluate(attacks=PARITY_ATTACKS, n=200, device=device)
     robust = [row.label == row.answer for row in judged.rows]
     model = run.model.to(device)
     generator = torch.Generator().manual_seed(0)
@@ -211,7 +214,7 @@ def memory(given: argparse.Namespace) -> list[Record]:
     """The most memory that a step of AT takes, by batch size and arithmetic."""
     device = devices.resolve(given.device)
     rows = []
-    for size in (128, 512, 2048) if device.type == "cuda" else (8,):
+    for size in MEMORY_SIZES:
         for precision in ("float32", "bf16"):
             if device.type == "cuda":
                 torch.cuda.empty_cache()
