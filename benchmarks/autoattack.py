@@ -225,8 +225,9 @@ def parts(
 def stand_in(images: Tensor) -> Tensor:
     """Ten logits that nothing fools, at hardly any cost."""
     first = images[:, 0, 0, :10]
-    answer = torch.nn.functional.one_hot(torch.zeros(len(images), dtype=torch.int64), 10)
-    return first * 1e-9 + answer.to(images)
+    answer = torch.zeros_like(first)
+    answer[:, 0] = 1
+    return first * 1e-9 + answer
 
 
 if __name__ == "__main__":
