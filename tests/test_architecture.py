@@ -26,7 +26,7 @@ ROWS = [
         "part_maps",
         "renamed_settings",
     },
-    {"batch", "budget", "rundir", "progress"},
+    {"batch", "budget", "rundir", "progress", "estimates"},
     {"pictures", "contracts"},
     {"losses", "models", "data", "report"},
     {"attacks", "saliency"},

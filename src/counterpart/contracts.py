@@ -225,6 +225,7 @@ class NamedAttack:
         by_gradient: whether it follows gradients of the attacked model.
         nearest: whether it looks for the nearest adversarial image at any distance. It then returns
             ``distances`` and ``nearest``, so that one run tells of every radius.
+        key: the name of the attack in the catalogue, such as "fab" for all of its targets; "" for others.
     """
 
     name: str
@@ -233,6 +234,7 @@ class NamedAttack:
     parts: bool = False
     by_gradient: bool = True
     nearest: bool = False
+    key: str = ""
 
     def on(self, model: Classifier, batch: Batch, *, budget: Budget, keys: Keys) -> Attacked:
         """The attacked images of a batch. The batch holds parts where the attack wants them."""

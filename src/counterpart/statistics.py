@@ -307,20 +307,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a share (Wilson 1927).
+def wilson(successes: int, n: int, error: float = 0.05) -> tuple[float, float]:
+    """The Wilson score interval of a share (Wilson 1927), of 95 % unless another ``error`` is given.
 
     Raises:
         ValueError: n is not positive.
     """
     if n < 1:
         raise ValueError("an interval needs at least one image.")
-    return _score_interval(successes / n, n)
+    z = NORMAL_QUANTILE if error == 0.05 else -NormalDist().inv_cdf(error / 2)
+    return _score_interval(successes / n, n, z)
 
 
-def _score_interval(share: float, n: float) -> tuple[float, float]:
-    """Wilson's interval of a share of n images, which need not be a whole number."""
-    z = NORMAL_QUANTILE
+def _score_interval(share: float, n: float, z: float = NORMAL_QUANTILE) -> tuple[float, float]:
+    """Wilson's interval of a share of n images, which need not be a whole number, at a quantile of the normal."""
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     low, high = 0.0 if share == 0 else centre - half, 1.0 if share == 1 else centre + half  # rounding

@@ -53,11 +53,12 @@ def suite(
     aimed = dlr if classes >= 4 else margin
 
     def alone(name: str, attack: Attack, by_gradient: bool = True) -> NamedAttack:
-        return NamedAttack(name, attack, name, by_gradient=by_gradient)
+        return NamedAttack(name, attack, name, by_gradient=by_gradient, key=key_of(name))
 
     def each_target(name: str, attack: Callable[..., Attacked], count: int) -> list[NamedAttack]:
         return [
-            NamedAttack(f"{name} target {k}", partial(attack, target=k), name) for k in range(1, count + 1)
+            NamedAttack(f"{name} target {k}", partial(attack, target=k), name, key=key_of(name))
+            for k in range(1, count + 1)
         ]
 
     if version == "rand":
@@ -96,6 +97,11 @@ def suite(
         *fab_t,
         alone("square", square, False),
     ]
+
+
+def key_of(line: str) -> str:
+    """The catalogue's name of the attack behind a line of AutoAttack: "fab" for "fab-t" and "10-step fab-t"."""
+    return line.split()[-1].partition("-")[0] if "-step " in line else line.partition("-")[0]
 
 
 def finish(view: Classifier, norm: str, classes: int) -> list[NamedAttack]:

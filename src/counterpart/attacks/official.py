@@ -47,6 +47,7 @@ def suite(version: str, classes: int) -> list[NamedAttack]:
             partial(official, attack=name, version=version),
             f"official {name}",
             by_gradient=name != "square",
+            key=name.partition("-")[0],
         )
         for name in names
     ]

@@ -118,6 +118,7 @@ def _build_attack(asked: EvaluationAttack, victim: Victim, *, to_the_end: bool =
         parts=facts.of_parts,
         by_gradient=facts.by_gradient and asked.surrogate is None,
         nearest=facts.nearest and asked.surrogate is None,
+        key=asked.attack,
     )
 
 

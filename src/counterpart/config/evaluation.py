@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, field_validator, model_validator
 
 from ..catalogue import ATTACKS, SUITES, is_users_code, known_names
 from ..catalogue.attacks import FREE_PIXELS, AttackFacts
@@ -14,6 +14,7 @@ from ..numerals import readable
 from ..renamed_settings import RENAMED_SUITES
 from .corruptions import SETS
 from .values import (
+    CountOrAuto,
     Norms,
     Number,
     OfKind,
@@ -110,6 +111,22 @@ def attacks_named(names: str) -> list[Mapping[str, object]]:
     return asked
 
 
+DEAR_ATTACKS = ("fab", "square")
+"""Those of AutoAttack that cost most and, on most robust networks, find least."""
+
+
+def _attack_names(value: object) -> object:
+    """Names of single attacks with commas between them, or a list of them."""
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple):
+        return value
+    single = [key for key, entry in ATTACKS.items() if not entry.facts.suite]
+    for name in map(str, names):
+        if name not in single and not is_users_code(name):
+            raise ValueError(f"evaluate.dear_attacks {name!r} is no single attack. {nearest(name, single)}")
+    return tuple(names)
+
+
 def _known_protocol(name: str | None) -> str | None:
     if name is not None:
         entry_of("protocols", name)
@@ -175,6 +192,32 @@ class EvaluateSettings(Section):
         "For models whose answers are random: let every pass and every image meet the same noise, drawn from the seed, "
         "which makes the model deterministic. Attacks then know the noise.",
         default=False,
+    )
+    sampled: CountOrAuto | None = setting(
+        "Try the dear attacks on so many images only, drawn at random from those that all other attacks left standing. "
+        "What they find there gives an estimate for all images, with intervals. auto draws in rounds until the "
+        "interval is as narrow as evaluate.sampled_width. By default every attack meets all that still stand.",
+        default=None,
+    )
+    dear_attacks: Annotated[tuple[str, ...], BeforeValidator(_attack_names)] | None = setting(
+        "The attacks that evaluate.sampled tries on a sample, by their names in counterpart list attacks, with commas "
+        "between them. They run last. The default is fab,square, which stand for all their targets.",
+        default=None,
+    )
+    sampled_width: Number = setting(
+        "For evaluate.sampled auto: the width at which the interval of the judged images is narrow enough, as a share "
+        "of the images.",
+        default=0.01,
+        gt=0,
+        lt=1,
+    )
+    sampled_looks: int = setting(
+        "For evaluate.sampled auto: how often at most it is asked whether a sample suffices. Each sample is twice as "
+        "large as the one before it, and behind the last all images are tried. The error of the interval is split "
+        "over the looks.",
+        default=4,
+        ge=1,
+        le=20,
     )
     split: Literal["test", "validation"] = setting("The split that is judged.", default="test")
     weights: Literal["best", "last", "unaveraged"] = setting(
@@ -302,6 +345,29 @@ class EvaluateSettings(Section):
             )
         if asked:
             refuse_attacks_without_averages(asked[0], self.attacks)
+        return self
+
+    @model_validator(mode="after")
+    def _sample_fits(self) -> "EvaluateSettings":
+        if self.sampled is None:
+            self.without_effect("dear_attacks", reason="without evaluate.sampled")
+        if self.sampled != "auto":
+            self.without_effect("sampled_width", "sampled_looks", reason="without evaluate.sampled auto")
+        if self.sampled is None:
+            return self
+        clashes = {
+            "evaluate.individual": self.individual,
+            "several radii in evaluate.eps": len(self.norms) < 2 and len(self.radii) > 1,
+            "several norms in evaluate.norm": len(self.norms) > 1,
+            "evaluate.draws": self.draws > 1,
+            "evaluate.votes": self.votes > 1,
+        }
+        for name, asked in clashes.items():
+            if asked:
+                raise ValueError(
+                    f"evaluate.sampled {self.sampled} draws from what one list of attacks leaves at one radius, and "
+                    f"does not go with {name}: leave out one of them"
+                )
         return self
 
     @field_validator("attacks", mode="before")

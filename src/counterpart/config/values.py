@@ -88,7 +88,18 @@ def _number_or_auto(value: object) -> object:
     return number
 
 
+def _count_or_auto(value: object) -> object:
+    """ "auto", or a whole number of at least 1: one check, so that one problem is one sentence."""
+    text = str(value).strip()
+    if text == "auto":
+        return text
+    if isinstance(value, bool) or not text.isdigit() or int(text) < 1:
+        raise PydanticCustomError("count", "Input should be a whole number of at least 1, or auto")
+    return int(text)
+
+
 Number = Annotated[float, BeforeValidator(_fraction)]
+CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)]
 RadiusOrAuto = Annotated[float | Literal["auto"], BeforeValidator(_number_or_auto)]
 Radii = Annotated[float | tuple[float, ...], BeforeValidator(_radii)]
 Norms = Annotated[str | tuple[str, ...], BeforeValidator(_norms)]

@@ -32,7 +32,8 @@ from ..seeding import Keys, derive
 from .answers import as_judged, logits_of, predictions
 from .drawn import DrawPlan, count_right
 from .ledger import Ledger, LedgerRow, Unit, weights_hash
-from .survivors import Standing, Turn, take_turns
+from .sampling import SamplePlan, tell_untried
+from .survivors import Standing, Turn, rounds_of, take_turns
 
 NO_GRADIENT = (
     "does not require grad",
@@ -62,6 +63,7 @@ class Procedure:
             judged by draws.
         draws: the number of answers to each image, of models whose answers are random; see ``evaluation.drawn``.
         votes: the number of passes that vote on each answer.
+        sample: how dear attacks are tried on a sample of the survivors; None where they meet all of these.
     """
 
     chunk_size: int
@@ -72,6 +74,7 @@ class Procedure:
     save_images: bool = True
     draws: int = 1
     votes: int = 1
+    sample: SamplePlan | None = None
 
     @property
     def by_draws(self) -> bool:
@@ -113,6 +116,9 @@ def evaluate(
     Random draws are named by the attack and not by the radius, so that an image meets the same draws as in an
     evaluation of this radius alone.
 
+    With ``procedure.sample``, the dear attacks wait until every process is through with all others, and meet only the
+    survivors that the plan draws. Rows of the other survivors say ``untried``.
+
     Args:
         model: the original model, which judges in float32.
         view: the copy of the model that the attacks search on.
@@ -138,25 +144,38 @@ def evaluate(
     budgets = by_radius(budget_of)
     work = _Work(model, view, images, budgets, procedure, weights_hash(model))
     mine = range(distributed.rank(), ledger.chunks, distributed.world_size())
-    turns, standing = take_turns(attacks, tuple(budgets)), Standing(len(images), procedure.individual)
+    plan, standing = procedure.sample, Standing(len(images), procedure.individual)
+    turns = take_turns(attacks, tuple(budgets), plan)
     whose = track(title, len(turns) * len(images)) if bar is None else nullcontext(bar)
     with whose as bar, devices.exact_float32():
-        for turn in turns:
-            bar.describe(f"{title}: {turn.unit}")
-            for chunk in mine:
-                first = chunk * procedure.chunk_size
-                members = torch.arange(first, min(first + procedure.chunk_size, len(images)))
-                tried, unit = standing.among(members, turn), ledger.read(turn.unit, chunk)
-                if turn.runs and len(tried) and not _is_made(ledger, turn, chunk, unit, procedure):
-                    unit, fooling = _make_unit(work, turn, tried)
-                    ledger.commit(turn.unit, chunk, unit, fooling)
-                if unit is not None:
-                    standing.take(turn, unit)
-                bar.advance(len(members))
-    distributed.barrier()
-    ledger.gather()
-    names = units_of(attacks, tuple(budgets))
-    return ledger.rows(images.labels.tolist(), images.index.tolist(), list(names))
+        for number, turns_of_round in enumerate(rounds_of(turns)):
+            if plan is not None and number > 0:
+                standing.draw(plan, images.index, number)
+            for turn in turns_of_round:
+                bar.describe(f"{title}: {turn.unit}")
+                for chunk in mine:
+                    _see_through(work, turn, chunk, standing, ledger)
+                    bar.advance(min(procedure.chunk_size, len(images) - chunk * procedure.chunk_size))
+            distributed.barrier()
+            ledger.gather()
+            if plan is not None:
+                others = [chunk for chunk in range(ledger.chunks) if chunk not in mine]
+                standing.catch_up(turns_of_round, others, ledger)
+    units = units_of(attacks, tuple(budgets), plan)
+    rows = ledger.rows(images.labels.tolist(), images.index.tolist(), list(units))
+    return rows if plan is None else tell_untried(rows, standing.untried, units)
+
+
+def _see_through(work: "_Work", turn: Turn, chunk: int, standing: Standing, ledger: Ledger) -> None:
+    """Make and commit the unit of a turn and a chunk, unless the ledger has it, and take away what fell."""
+    first = chunk * work.procedure.chunk_size
+    members = torch.arange(first, min(first + work.procedure.chunk_size, len(work.images)))
+    tried, unit = standing.among(members, turn), ledger.read(turn.unit, chunk)
+    if turn.runs and len(tried) and not _is_made(ledger, turn, chunk, unit, work.procedure):
+        unit, fooling = _make_unit(work, turn, tried)
+        ledger.commit(turn.unit, chunk, unit, fooling)
+    if unit is not None:
+        standing.take(turn, unit)
 
 
 def by_radius(budget_of: Budgets) -> dict[float | None, BudgetOf]:
@@ -169,9 +188,11 @@ def widest(budget_of: Budgets) -> BudgetOf:
     return list(by_radius(budget_of).values())[-1]
 
 
-def units_of(attacks: Sequence[NamedAttack], radii: Sequence[float | None]) -> dict[str, NamedAttack]:
-    """A mapping from the name of each unit to its attack, ordered by attack and then by radius."""
-    turns = take_turns(attacks, radii)
+def units_of(
+    attacks: Sequence[NamedAttack], radii: Sequence[float | None], plan: SamplePlan | None = None
+) -> dict[str, NamedAttack]:
+    """A mapping from the name of each unit to its attack, ordered by attack and then by radius or round."""
+    turns = take_turns(attacks, radii, plan)
     return {turn.unit: attack for attack in attacks for turn in turns if turn.attack is attack}
 
 

@@ -27,6 +27,7 @@ from ..parsing import read_json
 from ..rundir import sweep, write_atomically
 
 CLEAN = "clean"  # the unit that holds the answers on clean images
+UNTRIED = "untried"  # said of an image that stands because nobody tried the dear attacks on it
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class LedgerRow:
         first: where images are judged by draws, a mapping from "clean" and each attack that met the image to the right
             answers among the draws that choose an attack. Answers are then the most frequent ones.
         fresh: the same for the fresh draws; see ``evaluation.drawn``.
+        untried: whether the image stands before the dear attacks and was not drawn for them, so that nobody knows
+            whether it stands; see ``evaluation.sampling``.
     """
 
     index: int
@@ -62,6 +65,7 @@ class LedgerRow:
     distances: Mapping[str, float] = field(default_factory=dict)
     first: Mapping[str, int] = field(default_factory=dict)
     fresh: Mapping[str, int] = field(default_factory=dict)
+    untried: bool = False
 
     @property
     def right(self) -> bool:
@@ -72,9 +76,14 @@ class LedgerRow:
     def fooled_by(self) -> str:
         """The first attack that fooled the model.
 
-        It is "" if none did, and "clean" if the clean answer is wrong already.
+        It is "" if none did, "clean" if the clean answer is wrong already, and "untried" if the image stands only as
+        far as anybody tried.
         """
-        return CLEAN if not self.right else self.fooled[0] if self.fooled else ""
+        if not self.right:
+            return CLEAN
+        if self.untried:
+            return UNTRIED
+        return self.fooled[0] if self.fooled else ""
 
 
 @dataclass(frozen=True)

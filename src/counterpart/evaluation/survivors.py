@@ -6,17 +6,22 @@ attacked again.
 
 An attack that looks for the nearest adversarial image runs once, at the smallest radius. The images that it
 finds are judged at every radius.
+
+Where dear attacks are tried on a sample, they take their turns last, in one round or in several. A round begins when
+everything before it is known of all images.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from ..contracts import NamedAttack
 from ..numerals import readable
-from .ledger import CLEAN, Unit
+from .ledger import CLEAN, Ledger, Unit
+from .sampling import SamplePlan
 
 
 @dataclass(frozen=True)
@@ -30,23 +35,38 @@ class Turn:
             several radii.
         runs: whether the attack runs in this turn. If not, the images that it found in an earlier turn are
             judged at this radius.
+        round: the round of a sample that the turn belongs to, from 1; 0 for turns that meet all that stands.
     """
 
     attack: NamedAttack | None = None
     radius: float | None = None
     unit: str = CLEAN
     runs: bool = True
+    round: int = 0
 
 
-def take_turns(attacks: Sequence[NamedAttack], radii: Sequence[float | None]) -> list[Turn]:
+def take_turns(
+    attacks: Sequence[NamedAttack], radii: Sequence[float | None], plan: SamplePlan | None = None
+) -> list[Turn]:
     """The turns in order: the clean images, then all attacks at the smallest radius, then all at the next.
+
+    With a ``plan``, there is one radius, and the dear attacks follow behind all others, round after round.
 
     Args:
         attacks: the attacks in the order in which they run.
         radii: the radii, rising; ``(None,)`` for an evaluation of one radius, whose units are named by the
             attack alone.
+        plan: how dear attacks are tried on a sample; None where all attacks meet all that stands.
     """
     turns = [Turn()]
+    if plan is not None:
+        turns += [Turn(attack, None, attack.name) for attack in attacks if attack.name not in plan.dear]
+        dear = [attack for attack in attacks if attack.name in plan.dear]
+        for number in range(1, plan.rounds + 1):
+            turns += [
+                Turn(attack, None, plan.unit_of(attack.name, number), round=number) for attack in dear
+            ]
+        return turns
     for number, radius in enumerate(radii):
         for attack in attacks:
             if attack.nearest or radius is None:
@@ -54,6 +74,11 @@ def take_turns(attacks: Sequence[NamedAttack], radii: Sequence[float | None]) ->
             else:
                 turns.append(Turn(attack, radius, f"{attack.name} at {readable(radius)}"))
     return turns
+
+
+def rounds_of(turns: Sequence[Turn]) -> list[list[Turn]]:
+    """The turns in groups: those that meet all that stands, and then those of each round of a sample."""
+    return [list(group) for _, group in groupby(turns, key=lambda turn: turn.round)]
 
 
 class Standing:
@@ -70,10 +95,42 @@ class Standing:
         self.individual = individual
         self.right = torch.ones(images, dtype=torch.bool)
         self.fallen: dict[str, Tensor] = {}
+        self.survivors = torch.zeros(0, dtype=torch.int64)  # of the cheap attacks, in the order of a sample's draw
+        self.drawn = torch.zeros(images, dtype=torch.bool)  # whether the present round of a sample tries each image
+        self.untried = torch.zeros(images, dtype=torch.bool)
 
     def among(self, members: Tensor, turn: Turn) -> Tensor:
         """Those of the given positions whose images the attack of a turn meets."""
-        return members[(self.right & ~self._fallen_to(turn))[members]]
+        meets = self.right & ~self._fallen_to(turn)
+        if turn.round:
+            meets &= self.drawn
+        return members[meets[members]]
+
+    def draw(self, plan: SamplePlan, index: Tensor, number: int) -> None:
+        """Begin a round of a sample, once all that was tried before it is taken, of all images.
+
+        Args:
+            plan: the plan of the sample.
+            index: the data-set indices (N,) of all images.
+            number: the number of the round, from 1.
+        """
+        fallen = self._fallen_to(Turn())
+        if number == 1:
+            order = plan.in_order(index)
+            self.survivors = order[(self.right & ~fallen)[order]]
+            self.untried[self.survivors] = True
+        begin, end = plan.share_of_round(len(index), fallen[self.survivors].tolist(), number)
+        self.drawn[:] = False
+        self.drawn[self.survivors[begin:end]] = True
+        self.untried &= ~self.drawn
+
+    def catch_up(self, turns: Sequence[Turn], chunks: Sequence[int], ledger: Ledger) -> None:
+        """Take away what fell in turns that other processes saw through, in the given chunks."""
+        for turn in turns:
+            for chunk in chunks:
+                unit = ledger.read(turn.unit, chunk)
+                if unit is not None:
+                    self.take(turn, unit)
 
     def take(self, turn: Turn, unit: Unit) -> None:
         """Take away the images that fell in this turn."""

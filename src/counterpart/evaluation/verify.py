@@ -21,7 +21,8 @@ from .accuracy import BudgetOf, Budgets, by_radius, name_batch, read_batch
 from .answers import logits_of
 from .drawn import DrawPlan, count_right
 from .ledger import CLEAN, Ledger, Unit
-from .survivors import Standing, Turn, take_turns
+from .sampling import SamplePlan
+from .survivors import Standing, Turn, rounds_of, take_turns
 
 CLOSE = 1e-4  # share of a distance that rounding in float32 may change
 MARGINAL = 1e-4  # share of the range of an image's logits that rounding may decide
@@ -61,13 +62,15 @@ def verify(
     individual: bool = False,
     eight_bits: bool = False,
     plan: DrawPlan | None = None,
+    sample: SamplePlan | None = None,
 ) -> Verified:
     """The claims of a ledger that hold and those that do not, after judging everything again.
 
     The clean answers are made again. Each saved image has to be within its budget, to fool the model, and to
     give the claimed answer. Each attack has to have met all images that it should have met, since an image
     that was passed over would count as robust. With several radii, a fallen image is checked at the radius at
-    which it is said to have fallen.
+    which it is said to have fallen. With a ``sample``, the dear attacks have to have met exactly the survivors that
+    are drawn again here.
 
     Args:
         model: the original model, which judges in float32.
@@ -82,30 +85,19 @@ def verify(
             earlier attacks left standing.
         eight_bits: whether the saved images are judged once more after ``to_eight_bits``.
         plan: the draws that each image was judged by, which are drawn again; None where one answer decided.
+        sample: how dear attacks were tried on a sample of the survivors; None where they met all of these.
     """
     result, budgets = Verified(after_rounding=0 if eight_bits else None), by_radius(budget_of)
     work = _Verification(result, model, images, ledger, budgets, batch_size, device, plan)
-    turns = take_turns(attacks, tuple(budgets))
+    turns, standing = take_turns(attacks, tuple(budgets), sample), Standing(len(images), individual)
     passes = seeded_passes(model, derive(0, "verification"), device)
     with track("verifying", len(turns) * ledger.chunks) as bar, devices.exact_float32(), passes:
-        for chunk in range(ledger.chunks):
-            standing = Standing(len(images), individual)
-            for turn in turns:
-                bar.advance(1)
-                unit = ledger.read(turn.unit, chunk)
-                if turn.attack is None:
-                    if unit is None:
-                        result.mismatches.append(f"chunk {chunk} has no clean answers: evaluate first")
-                        break
-                    (_clean if plan is None else _clean_by_draws)(work, unit)
-                    labels = images.labels[unit.positions].tolist()
-                    wrong = [answer != label for answer, label in zip(unit.answers, labels, strict=True)]
-                    unit = replace(unit, fooled=wrong)
-                    members = torch.tensor(unit.positions)
-                elif turn.runs:
-                    _attacked(work, turn, chunk, unit, standing.among(members, turn).tolist())
-                if unit is not None:
-                    standing.take(turn, unit)
+        for number, turns_of_round in enumerate(rounds_of(turns)):
+            if sample is not None and number > 0:
+                standing.draw(sample, images.index, number)
+            for chunk in range(ledger.chunks):
+                _check_chunk(work, turns_of_round, chunk, standing)
+                bar.advance(len(turns_of_round))
     return result
 
 
@@ -121,6 +113,30 @@ class _Verification:
     batch_size: int
     device: torch.device
     plan: DrawPlan | None = None
+
+
+def _check_chunk(work: _Verification, turns: Sequence[Turn], chunk: int, standing: Standing) -> None:
+    """Check the units of some turns and a chunk in their order, and take away what fell.
+
+    The first of all turns is that of the clean answers. Of a chunk that lacks them nothing more is checked.
+    """
+    clean = work.ledger.read(CLEAN, chunk)
+    if clean is None:
+        if turns[0].attack is None:
+            work.result.mismatches.append(f"chunk {chunk} has no clean answers: evaluate first")
+        return
+    members = torch.tensor(clean.positions)
+    for turn in turns:
+        unit = work.ledger.read(turn.unit, chunk)
+        if turn.attack is None and unit is not None:
+            (_clean if work.plan is None else _clean_by_draws)(work, unit)
+            labels = work.images.labels[unit.positions].tolist()
+            wrong = [answer != label for answer, label in zip(unit.answers, labels, strict=True)]
+            unit = replace(unit, fooled=wrong)
+        elif turn.runs:
+            _attacked(work, turn, chunk, unit, standing.among(members, turn).tolist())
+        if unit is not None:
+            standing.take(turn, unit)
 
 
 def to_eight_bits(attacked: Tensor, clean: Tensor, budget: Budget) -> Tensor:
@@ -161,9 +177,8 @@ def _attacked(work: _Verification, turn: Turn, chunk: int, unit: Unit | None, ex
     """Check that a turn met the images that it should have met, and that its successes hold."""
     met, name, result = unit.positions if unit else [], turn.unit, work.result
     if met != expected:
-        result.mismatches.append(
-            f"{name}, chunk {chunk}: it met {len(met)} images, not the {len(expected)} that were left for it"
-        )
+        whom = f"the {len(expected)} that were drawn for it" if turn.round else f"the {len(expected)} that were left for it"
+        result.mismatches.append(f"{name}, chunk {chunk}: it met {len(met)} images, not {whom}")
     if unit is not None and work.plan is not None:
         _attacked_by_draws(work, turn, chunk, unit)
         return
