@@ -35,6 +35,7 @@ def evaluate(
     votes: int | None = None,
     eot: int | None = None,
     fixed_noise: bool | None = None,
+    sampled: int | str | None = None,
     folder: str | Path | None = None,
     root: str | Path | None = None,
     mean: Sequence[float] | None = None,
@@ -71,6 +72,8 @@ def evaluate(
         votes: how many passes of such a model vote on each answer. The default is 1.
         eot: how many passes each gradient of an attack is averaged over. The default is 1.
         fixed_noise: whether every pass and every image meet the same noise, which makes the model deterministic.
+        sampled: try the dear attacks, FAB and Square, on so many images only, drawn at random from those that all
+            others left standing; or "auto", until the interval is narrow. What they leave is then an estimate.
         folder: the folder that keeps everything; a call with the same folder goes on where an earlier one
             stopped. By default nothing is written.
         root: the folder that holds the data set, where ``data`` is a name.
@@ -92,7 +95,7 @@ def evaluate(
         "evaluate.attacks": attacks, "evaluate.eps": eps, "evaluate.norm": norm, "evaluate.n": n, "seed": seed,
         "device": device, "evaluate.protocol": protocol,
         "evaluate.draws": draws, "evaluate.votes": votes, "evaluate.eot": eot,
-        "evaluate.fixed_noise": fixed_noise,
+        "evaluate.fixed_noise": fixed_noise, "evaluate.sampled": sampled,
     }  # fmt: skip
     settings = merge(nest({key: value for key, value in asked.items() if value is not None}), nest(changes))
     if attacks is None and protocol is None:

@@ -28,7 +28,7 @@ from ..jobs.keeping import keep
 from ..numerals import readable
 from ..records import Record
 from ..report import write_report
-from ..report.setting import interval_title, random_in_words
+from ..report.setting import OF_THESE_IMAGES, interval_title, random_in_words, sample_in_words
 from ..rundir import RunDir
 
 PREFIX = "accuracy/"
@@ -46,6 +46,8 @@ class Accuracy:
             are judged by several draws ``statistics.mean_share``, over images and draws.
         high: the upper end of the 95 % interval.
         eps: the radius of the budget, in units of the images; of a union of budgets the radius of each.
+        of_these_images: where dear attacks were tried on a sample, so that the value is an estimate: the 95 % interval
+            of what trying all survivors would give on these very images. None where the value is exact.
     """
 
     name: str
@@ -54,9 +56,19 @@ class Accuracy:
     low: float
     high: float
     eps: float | tuple[float, ...]
+    of_these_images: tuple[float, float] | None = None
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the value is an estimate, from attacks that were tried on a sample of the survivors."""
+        return self.of_these_images is not None
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.value:.2%} ({self.low:.2%} to {self.high:.2%}, n = {self.n})"
+        text = f"{self.name}: {self.value:.2%} ({self.low:.2%} to {self.high:.2%}, n = {self.n})"
+        if self.of_these_images is None:
+            return text
+        low, high = self.of_these_images
+        return f"{text}, an estimate: {low:.2%} to {high:.2%} of these images"
 
     def __float__(self) -> float:
         return self.value
@@ -166,7 +178,9 @@ class Judgement:
                 assert record.interval is not None
                 eps = record.details["eps"]
                 eps = tuple(eps) if isinstance(eps, list) else eps
-                return Accuracy(name, record.value, record.n, *record.interval, eps)
+                estimate = record.details.get("estimate")
+                bounds = None if estimate is None else tuple(estimate["of_these_images"])
+                return Accuracy(name, record.value, record.n, *record.interval, eps, bounds)
         raise KeyError(f"{name!r} was not measured. {nearest(name, self.keys())}")
 
     @property
@@ -211,7 +225,7 @@ class Judgement:
         """
         asked_for = [named for named in self._case.attacks if attack in (named.name, named.line)]
         several = self.radii if len(self.radii) > 1 else (None,)
-        names = list(units_of(asked_for, several))
+        names = list(units_of(asked_for, several, self._case.sample))
         if not names:
             lines = dict.fromkeys(named.line for named in self._case.attacks)
             raise KeyError(f"no attack {attack!r} was run. {nearest(attack, lines)}")
@@ -259,6 +273,7 @@ class Judgement:
             device=case.target.device,
             individual=wanted.individual,
             plan=draw_plan_of(case.identity),
+            sample=case.sample,
         )
 
     def save(self, folder: str | Path) -> Path:
@@ -291,16 +306,17 @@ class Judgement:
 
     def to_markdown(self) -> str:
         """The table in Markdown."""
-        lines = [f"| attack | accuracy | {self._interval_title} | n |", "|---|---|---|---|"]
+        head = ["attack", "accuracy", *self._interval_titles, "n"]
+        lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
         return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in self._cells())])
 
     def to_latex(self) -> str:
         """The table in LaTeX, for the package booktabs."""
-        interval = self._interval_title.replace(" %", r"\,\%")
+        intervals = [title.replace(" %", r"\,\%") for title in self._interval_titles]
         head = [
-            r"\begin{tabular}{lrrr}",
+            rf"\begin{{tabular}}{{lr{'r' * len(intervals)}r}}",
             r"\toprule",
-            rf"attack & accuracy & {interval} & n \\",
+            rf"{' & '.join(['attack', 'accuracy', *intervals, 'n'])} \\",
             r"\midrule",
         ]
         body = [" & ".join(map(_escape_latex, cells)) + r" \\" for cells in self._cells()]
@@ -310,29 +326,44 @@ class Judgement:
         """The table as CSV, with numbers in full. Where a ``path`` is given, it is written there as well."""
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
-        table.writerow(["attack", "accuracy", "low", "high", "n"])
-        for accuracy in self.values():
-            table.writerow([accuracy.name, accuracy.value, accuracy.low, accuracy.high, accuracy.n])
+        more = ["low of these images", "high of these images"] if self._estimates else []
+        table.writerow(["attack", "accuracy", "low", "high", "n", *more])
+        for line in self.values():
+            bounds = line.of_these_images or ("", "")
+            cells = [line.name, line.value, line.low, line.high, line.n]
+            table.writerow([*cells, *(bounds if self._estimates else ())])
         if path is not None:
             Path(path).expanduser().write_text(text.getvalue(), encoding="utf-8")
         return text.getvalue()
 
     def _cells(self) -> list[list[str]]:
-        return [
-            [self._title_of(line), f"{line.value:.2%}", f"{line.low:.2%} to {line.high:.2%}", str(line.n)]
-            for line in self.values()
-        ]
+        rows = []
+        for line in self.values():
+            cells = [self._title_of(line), f"{line.value:.2%}", f"{line.low:.2%} to {line.high:.2%}"]
+            if self._estimates:
+                low, high = line.of_these_images or (line.value, line.value)
+                cells.append(f"{low:.2%} to {high:.2%}" if line.estimated else "")
+            rows.append([*cells, str(line.n)])
+        return rows
+
+    @property
+    def _estimates(self) -> bool:
+        """Whether some line is an estimate."""
+        return any(line.estimated for line in self.values())
 
     def _title_of(self, line: Accuracy) -> str:
         """The name of a line. With several radii, each line but the clean one says its own radius."""
+        if line.estimated:
+            return f"{line.name} (estimate)"
         if isinstance(line.eps, tuple) or len(self.radii) == 1 or line.name == CLEAN:
             return line.name
         at = f" at {readable(line.eps)}"
         return line.name.removesuffix(at) + at
 
     @property
-    def _interval_title(self) -> str:
-        return interval_title(self.records[0].details)
+    def _interval_titles(self) -> list[str]:
+        title = interval_title(self.records[0].details)
+        return [title, OF_THESE_IMAGES] if self._estimates else [title]
 
     @property
     def title(self) -> str:
@@ -344,12 +375,12 @@ class Judgement:
         ]
         return (
             f"{details['method']} on {details['data']} ({details['split']}), {' or '.join(budgets)}"
-            f"{random_in_words(details)}, n = {self.n}"
+            f"{random_in_words(details)}{sample_in_words(details)}, n = {self.n}"
         )
 
     def __repr__(self) -> str:
-        cells = [["", "accuracy", self._interval_title], *(row[:3] for row in self._cells())]
-        widths = [max(len(row[column]) for row in cells) for column in range(3)]
+        cells = [["", "accuracy", *self._interval_titles], *(row[:-1] for row in self._cells())]
+        widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
         lines = [
             "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in cells
         ]
@@ -358,15 +389,15 @@ class Judgement:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><th scope='row' style='text-align:left'>{escape(name)}</th><td>{value}</td><td>{interval}</td></tr>"
-            for name, value, interval, _ in self._cells()
+            f"<tr><th scope='row' style='text-align:left'>{escape(name)}</th><td>{'</td><td>'.join(cells)}</td></tr>"
+            for name, *cells, _ in self._cells()
         )
         doubts = "".join(
             f"<p><strong>{escape(doubt.name)}</strong>: {escape(doubt.text)}</p>" for doubt in self.doubts
         )
         return (
             f"<table><caption>{escape(self.title)}</caption><thead><tr><th></th><th>accuracy</th>"
-            f"<th>{self._interval_title}</th></tr></thead><tbody>{rows}</tbody></table>{doubts}"
+            f"<th>{'</th><th>'.join(self._interval_titles)}</th></tr></thead><tbody>{rows}</tbody></table>{doubts}"
         )
 
 

@@ -22,6 +22,7 @@ SETTINGS: Collection[str] = tuple(
     if key.startswith("evaluate.") or key in ("seed", "device", "threads", "mask.files", *_DATA, *_OUTSIDE)
 )
 RANDOM_ANSWERS = ("evaluate.draws", "evaluate.votes", "evaluate.eot", "evaluate.fixed_noise")
+SAMPLE = ("evaluate.sampled", "evaluate.dear_attacks", "evaluate.sampled_width", "evaluate.sampled_looks")
 SECTIONS = ("evaluate",)  # its settings may be written without it
 
 

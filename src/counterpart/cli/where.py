@@ -15,7 +15,7 @@ from .settings import count
 
 SETTINGS: Collection[str] = evaluate.settings_without(
     "mask.files", "evaluate.eps_low", "evaluate.individual", "evaluate.engine", "evaluate.save_images",
-    "evaluate.parts", *evaluate.RANDOM_ANSWERS,
+    "evaluate.parts", *evaluate.RANDOM_ANSWERS, *evaluate.SAMPLE,
 )  # fmt: skip
 SECTIONS = ("evaluate",)
 

@@ -140,7 +140,10 @@ def classifier_doubts(rows: Sequence[LedgerRow], classes: Sequence[str]) -> list
 
 
 def result_doubts(
-    rows: Sequence[LedgerRow], attacks: Sequence[NamedAttack], individual: bool = False
+    rows: Sequence[LedgerRow],
+    attacks: Sequence[NamedAttack],
+    individual: bool = False,
+    weights: Sequence[float] | None = None,
 ) -> list[Doubt]:
     """The doubts that the results of the attacks raise: whether gradients led them where they should.
 
@@ -150,7 +153,9 @@ def result_doubts(
         attacks: the attacks in the order in which they were run.
         individual: whether each attack met all images that the model gets right. Otherwise a fallen image is
             not met by later attacks, and says nothing about them.
+        weights: how many images each row stands for, where some attacks were tried on a sample; by default 1.
     """
+    weights = [1] * len(rows) if weights is None else weights
     doubts, lines = [], list(dict.fromkeys(attack.line for attack in attacks))
     line_of = {attack.name: attack.line for attack in attacks}
     black_box = {attack.line for attack in attacks if not attack.by_gradient}
@@ -159,12 +164,16 @@ def result_doubts(
     if by_gradient:
         start = 0 if individual else lines.index(by_gradient[0])
         late = black_box.intersection(lines[start:])
-        alone = sum(not f.isdisjoint(late) and f.isdisjoint(by_gradient) for f in fallen)
+        alone = sum(
+            weight
+            for f, weight in zip(fallen, weights, strict=True)
+            if not f.isdisjoint(late) and f.isdisjoint(by_gradient)
+        )
         if alone > BLACK_BOX_GAIN * len(rows):
             doubts.append(
                 Doubt(
                     "black-box gains",
-                    f"attacks without gradients fooled {alone} of {len(rows)} images that no gradient attack "
+                    f"attacks without gradients fooled {round(alone)} of {len(rows)} images that no gradient attack "
                     "before them had: gradients may be masked. Try: counterpart audit",
                 )
             )
@@ -172,12 +181,16 @@ def result_doubts(
     if iterative:
         plain = iterative[0]
         others = set(lines if individual else lines[lines.index(plain) + 1 :])
-        missed = sum(plain not in f and not f.isdisjoint(others) for f in fallen)
+        missed = sum(
+            weight
+            for f, weight in zip(fallen, weights, strict=True)
+            if plain not in f and not f.isdisjoint(others)
+        )
         if missed > GAP * len(rows):
             doubts.append(
                 Doubt(
                     "gap between attacks",
-                    f"{plain} missed {missed} of {len(rows)} images that others fooled "
+                    f"{plain} missed {round(missed)} of {len(rows)} images that others fooled "
                     f"({missed / len(rows):.1%}; above {GAP:.0%} is seldom seen with honest gradients). "
                     "Try: counterpart audit",
                 )

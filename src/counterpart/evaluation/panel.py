@@ -125,7 +125,7 @@ def _choose_positions(rows: Sequence[LedgerRow]) -> list[int]:
     They are chosen among the images that the model gets right, or among all where it gets none right.
     """
     right = [i for i, row in enumerate(rows) if row.clean == row.label] or list(range(len(rows)))
-    fell = [i for i in right if rows[i].fooled_by][: IMAGES // 2]
+    fell = [i for i in right if rows[i].fooled_by and not rows[i].untried][: IMAGES // 2]
     held = [i for i in right if not rows[i].fooled_by][: IMAGES - len(fell)]
     return sorted(fell + held)
 

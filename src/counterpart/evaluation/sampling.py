@@ -47,6 +47,10 @@ class SamplePlan:
         """The name of an attack's units in a round."""
         return attack if number == 1 else f"{attack} round {number}"
 
+    def units_of(self, attack: str) -> list[str]:
+        """The names that units of an attack may have, of all rounds."""
+        return [self.unit_of(attack, number) for number in range(1, self.rounds + 1)]
+
     def in_order(self, index: Tensor) -> Tensor:
         """The positions (N,) of the images in the order in which they are tried, from their data-set indices (N,)."""
         drawn = Keys(self.seed, "sample", index.cpu()).bits(0, (1,))[:, 0]
@@ -95,9 +99,9 @@ def cheap_first(attacks: Sequence[NamedAttack], dear: Sequence[str]) -> list[Nam
 
     Args:
         attacks: the attacks as they are listed.
-        dear: the catalogue's names of the dear ones.
+        dear: the names of the dear ones.
     """
-    return sorted(attacks, key=lambda attack: attack.key in dear)
+    return sorted(attacks, key=lambda attack: attack.name in dear)
 
 
 @dataclass(frozen=True)
@@ -131,8 +135,7 @@ def read_sample(rows: Sequence[LedgerRow], attacks: Sequence[NamedAttack], plan:
         attacks: the attacks in the order in which they ran, the dear ones last.
         plan: what was tried on whom.
     """
-    cheap = {attack.name for attack in attacks if attack.name not in plan.dear}
-    before = [row for row in rows if row.right and cheap.isdisjoint(row.fooled)]
+    before = [row for row, survived in zip(rows, _survived(rows, attacks, plan), strict=True) if survived]
     tried = [row for row in before if not row.untried]
     so_far: set[str] = set()
     fell = {}
@@ -145,6 +148,29 @@ def read_sample(rows: Sequence[LedgerRow], attacks: Sequence[NamedAttack], plan:
         for name, count in fell.items()
     }
     return Sample(len(before), len(tried), fell, estimates)
+
+
+def weigh_rows(
+    rows: Sequence[LedgerRow], attacks: Sequence[NamedAttack], plan: SamplePlan
+) -> list[float]:
+    """How many images each row stands for: a survivor that was tried also for those that were not, which count 0."""
+    before = _survived(rows, attacks, plan)
+    tried = sum(survived and not row.untried for row, survived in zip(rows, before, strict=True))
+    weights = []
+    for row, survived in zip(rows, before, strict=True):
+        if row.untried:
+            weights.append(0.0)
+        else:
+            weights.append(sum(before) / tried if survived else 1.0)
+    return weights
+
+
+def _survived(
+    rows: Sequence[LedgerRow], attacks: Sequence[NamedAttack], plan: SamplePlan
+) -> list[bool]:
+    """Whether each image stands before the dear attacks."""
+    cheap = {attack.name for attack in attacks if attack.name not in plan.dear}
+    return [row.right and cheap.isdisjoint(row.fooled) for row in rows]
 
 
 def tell_untried(

@@ -9,7 +9,7 @@ from ..config import readable
 from ..evaluation.ledger import CLEAN
 from ..evaluation.summaries import UNION
 from ..records import Record
-from ..report.setting import interval_title, random_in_words
+from ..report.setting import OF_THESE_IMAGES, interval_title, random_in_words, sample_in_words
 from ..rundir import RunDir
 
 DISTANCE = "median distance/"  # the names of the records of distances begin with this
@@ -33,24 +33,41 @@ def print_accuracies(run: RunDir, made: Sequence[Record]) -> None:
     radii = d["eps"] if isinstance(d["eps"], list) else [d["eps"]]
     budgets = zip(d["norm"].split(","), radii, strict=True)
     budget = d["norm"] if "radii" in d else " or ".join(f"{norm} {eps:.4g}" for norm, eps in budgets) + masked
-    what = f"{d['method']}, {d['data']} {d['split']}, {budget}{random_in_words(d)}, n = {made[0].n}"
+    what = f"{d['method']}, {d['data']} {d['split']}, {budget}{random_in_words(d)}{sample_in_words(d)}, n = {made[0].n}"
     what += f", protocol {d['protocol']}" if "protocol" in d else ""
     title = f"{run.name}: {what}"
     if "radii" in d:
         table = _table_of_radii(title, d["radii"], made)
     else:
-        table = Table(title=title, title_justify="left")
-        for column in ("", "accuracy", interval_title(d)):
-            table.add_column(column)
-        for record in made:
-            if record.interval is not None:
-                low, high = record.interval
-                name = record.name.removeprefix("accuracy/").removeprefix(UNION)
-                table.add_row(name, f"{record.value:.2%}", f"{low:.2%} to {high:.2%}")
+        table = _table_of_lines(title, made)
     Console().print(table)
     for record in made:
         if record.name.startswith(DISTANCE):
             Console().print(_distance_in_words(record), highlight=False, markup=False, soft_wrap=True)
+
+
+def _table_of_lines(title: str, made: Sequence[Record]) -> Table:
+    """A table with a row for each line of attacks; those on a sample are called estimates, and have two intervals."""
+    estimated = any("estimate" in record.details for record in made)
+    table = Table(title=title, title_justify="left")
+    columns = ["", "accuracy", interval_title(made[0].details)]
+    for column in [*columns, OF_THESE_IMAGES] if estimated else columns:
+        table.add_column(column)
+    for record in made:
+        if record.interval is None:
+            continue
+        name = record.name.removeprefix("accuracy/").removeprefix(UNION)
+        cells = [name, f"{record.value:.2%}", _ends(record.interval)]
+        if "estimate" in record.details:
+            cells[0] = f"{name} (estimate)"
+            cells.append(_ends(record.details["estimate"]["of_these_images"]))
+        table.add_row(*cells)
+    return table
+
+
+def _ends(interval: Sequence[float]) -> str:
+    low, high = interval
+    return f"{low:.2%} to {high:.2%}"
 
 
 def _table_of_radii(title: str, radii: Sequence[float], made: Sequence[Record]) -> Table:
@@ -70,8 +87,7 @@ def _table_of_radii(title: str, radii: Sequence[float], made: Sequence[Record]) 
 
 
 def _in_words(record: Record) -> str:
-    low, high = record.interval or (0.0, 1.0)
-    return f"{record.value:.2%}\n{low:.2%} to {high:.2%}"
+    return f"{record.value:.2%}\n{_ends(record.interval or (0.0, 1.0))}"
 
 
 def _distance_in_words(record: Record) -> str:

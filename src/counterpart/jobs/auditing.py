@@ -24,6 +24,7 @@ from ..records import Record, fingerprint
 from .case import Case, case_of, refuse_random_answers
 from .notes import say
 from .recognition import recognise_model
+from .samples import refuse_sample
 from .targets import Target, claim, open_targets
 from .views import keep_form
 
@@ -83,6 +84,7 @@ def audit_target(
         points: the points inside each budget that a planted image is told from.
     """
     refuse_random_answers(target.config.evaluate, "an audit")
+    refuse_sample(target.config.evaluate, "an audit")
     case, began = case_of(target, "audits"), time.monotonic()
     if len(case.radii) > 1:
         raise UserError("an audit looks at one radius, and tries others itself: give one --evaluate.eps.")

@@ -27,12 +27,14 @@ from ..evaluation.drawn import DrawPlan
 from ..evaluation.ledger import Ledger, weights_hash
 from ..evaluation.memory_ledger import MemoryLedger
 from ..evaluation.radii import budgets_from, budgets_of_planes
+from ..evaluation.sampling import SamplePlan, cheap_first
 from ..models.fixed_noise import FixedNoise
 from ..models.forms import Form
 from ..models.inference import InferenceView
 from ..records import fingerprint
 from ..renamed_settings import in_first_words
 from ..seeding import Keys, derive
+from .samples import plan_sample
 from .targets import Target, surrogate
 from .views import settle_form, with_form
 
@@ -54,6 +56,7 @@ class Case:
         view: the view of the model that the attacks search on.
         identity: everything that decides the ledger's rows.
         why: the reason why the view is not of the fast form, or None where it is.
+        sample: how dear attacks are tried on a sample of the survivors; None where they meet all of these.
     """
 
     target: Target
@@ -66,6 +69,7 @@ class Case:
     view: InferenceView
     identity: Mapping[str, Any]
     why: str | None = None
+    sample: SamplePlan | None = None
 
     @property
     def key(self) -> str:
@@ -94,6 +98,7 @@ class Case:
             save_images=wanted.save_images,
             draws=wanted.draws,
             votes=wanted.votes,
+            sample=self.sample,
         )
 
     @property
@@ -161,6 +166,9 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
     attacks = build.build_attacks(wanted, Victim(norm, target.classes, target.model, images, load))
     in_float32 = wanted.precision == "bf16" and bool(attacks)
     names = [*attacks, *(finish(target.model, norm, target.classes) if in_float32 else ())]
+    sample = plan_sample(wanted, names, config.seed)
+    if sample is not None:
+        names = cheap_first(names, sample.dear)
     identity = {
         "model": weights_hash(target.model),
         "who": dict(target.who),
@@ -181,6 +189,7 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
         **({} if wanted.protocol is None else {"protocol": wanted.protocol}),
         "seed": config.seed,
         **of_random_answers(wanted),
+        **({} if sample is None else {"sampled": sample.to_identity()}),
         "individual": wanted.individual,
         "engine": wanted.engine,
         "precision": wanted.precision,
@@ -198,9 +207,11 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
         form, why = settle_form(folder, identity, target.model, images, target.device)
     if in_float32:
         attacks += finish(InferenceView(target.model, form=form), norm, target.classes)
+    if sample is not None:
+        attacks = cheap_first(attacks, sample.dear)
     view = InferenceView(judged, precision=wanted.precision, form=form)
     budget = build.build_budget(norm, eps)
-    return Case(target, images, norm, eps, radii, budget, attacks, view, with_form(identity, form), why)
+    return Case(target, images, norm, eps, radii, budget, attacks, view, with_form(identity, form), why, sample)
 
 
 def details_of(case: Case) -> dict[str, Any]:

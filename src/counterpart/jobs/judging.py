@@ -17,6 +17,7 @@ from ..evaluation.ledger import LedgerRow
 from ..evaluation.memory_ledger import MemoryLedger
 from ..evaluation.model_checks import Doubt, classifier_doubts, model_doubts, result_doubts
 from ..evaluation.radii import draw_radii, keep_radii
+from ..evaluation.sampling import read_sample, weigh_rows
 from ..models.random_passes import seeded_passes
 from ..records import Record, fingerprint
 from ..rundir import RunDir, write_atomically
@@ -26,6 +27,7 @@ from .case import RADII, Case, budgets_of, case_of, details_of, of_random_answer
 from .keeping import keep
 from .notes import say
 from .recognition import recognise_model
+from .samples import call_estimates, details_of_sample, lines_of, sample_doubts, sample_in_words
 from .seeds import aggregate
 from .targets import Target, claim, open_targets
 from .views import keep_form
@@ -153,6 +155,10 @@ def _judge_case(case: Case) -> Judged:
     )
     first_of_all = classifier_doubts(rows, case.images.classes)
     later = _result_doubts(case, rows)
+    if case.sample is not None:
+        sample, lines = read_sample(rows, case.attacks, case.sample), lines_of(case.sample, case.attacks)
+        later += sample_doubts(sample, lines)
+        say(sample_in_words(sample, lines))
     say([f"{doubt.name}: {doubt.text}" for doubt in (*first_of_all, *later)])
     details = _details(case, [*first_of_all, *doubts, *later])
     made = [*_metrics(case, rows, details), *(_part_metrics(case, details) if wanted.parts else ())]
@@ -220,6 +226,7 @@ def _details(case: Case, doubts: Sequence[Doubt]) -> dict[str, Any]:
         "engine": wanted.engine,
         **({} if wanted.protocol is None else {"protocol": wanted.protocol}),
         **of_random_answers(wanted),
+        **details_of_sample(case.sample, case.attacks),
         "evaluation": case.key,
         **({} if case.view.form == "fast" else {"view": {"form": case.view.form, "reason": case.why}}),
         "doubts": {doubt.name: doubt.text for doubt in doubts},
@@ -234,6 +241,8 @@ def _metrics(case: Case, rows: Sequence[LedgerRow], details: Mapping[str, Any]) 
     made = summaries.metrics(
         rows, case.images.classes, case.attacks, details, seconds, wanted.individual, radii, case.draws
     )
+    if case.sample is not None:
+        made = call_estimates(made, read_sample(rows, case.attacks, case.sample))
     made += summaries.median_distances(rows, details)
     return [replace(metric, seed=target.config.seed, config=target.who["config"]) for metric in made]
 
@@ -242,7 +251,8 @@ def _result_doubts(case: Case, rows: Sequence[LedgerRow]) -> list[Doubt]:
     """The doubts that the rows of each radius raise about the attacks, each doubt once."""
     individual, radii = case.procedure.individual, case.radii
     if len(radii) == 1:
-        return result_doubts(rows, case.attacks, individual)
+        weights = None if case.sample is None else weigh_rows(rows, case.attacks, case.sample)
+        return result_doubts(rows, case.attacks, individual, weights)
     doubts: dict[str, Doubt] = {}
     for radius in radii:
         here = summaries.rows_at(rows, case.attacks, radius, radii, individual)

@@ -66,8 +66,13 @@ def _write_panel(case: Case, path: Path, rows: Sequence[LedgerRow]) -> None:
     size = config.evaluate.chunk_size
 
     def fooling(position: int) -> Tensor | None:
-        saved = case.ledger.images(rows[position].fooled_by, position // size)
-        return None if saved is None else saved[0][saved[1].index(position)]
+        name = rows[position].fooled_by
+        units = [name] if case.sample is None else case.sample.units_of(name)
+        for unit in units:
+            saved = case.ledger.images(unit, position // size)
+            if saved is not None and position in saved[1]:
+                return saved[0][saved[1].index(position)]
+        return None
 
     full = build.build_training_budget(config) if narrowed else case.budget
     draw_pictures(
@@ -112,12 +117,25 @@ def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:
             "norm": case.norm,
             **({} if wanted.protocol is None else {"protocol": wanted.protocol}),
             **({"curve": _curve(case, made)} if len(case.radii) > 1 else {}),
+            **_sampled(made),
             "n": len(case.images),
             "accuracies": {name: [r.value, r.interval] for name, r in values.items()},
             "doubts": made[0].details["doubts"],
             "identity": case.identity,
         },
     }
+
+
+def _sampled(made: Sequence[Record]) -> dict[str, Any]:
+    """The design of a sample, and those accuracies that are estimates because of it; nothing where there is none."""
+    if "sampled" not in made[0].details:
+        return {}
+    estimates = {
+        record.name.removeprefix("accuracy/"): record.details["estimate"] | {"value": record.value, "of_population": record.interval}
+        for record in made
+        if "estimate" in record.details
+    }
+    return {"sampled": made[0].details["sampled"], "estimates": estimates}
 
 
 def _is_standard_autoattack(case: Case) -> bool:

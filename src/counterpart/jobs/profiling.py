@@ -52,6 +52,7 @@ from .case import Case, case_of, refuse_random_answers
 from .notes import say
 from .profile_records import keep_profile, print_profile
 from .recognition import recognise_model
+from .samples import refuse_sample
 from .targets import Target, claim, open_targets
 from .views import keep_form
 
@@ -140,6 +141,7 @@ def profile(target: Target, options: WhereOptions) -> Profiled:
     """The where-profile of a target, which is kept where its results are."""
     kinds = _kinds(target, options)
     refuse_random_answers(target.config.evaluate, "a where-profile")
+    refuse_sample(target.config.evaluate, "a where-profile")
     case = case_of(target, "where")
     _refuse_other_budgets(case)
     family = _open_family(case)

@@ -38,6 +38,7 @@ def aggregate(group: RunDir, tables: Sequence[Sequence[Record]], seeds: Sequence
         )
         shown = "" if interval is None else f"{interval[0]:.2%} to {interval[1]:.2%}"
         points = f"{spread:.2%}" if several else " and ".join(f"{value:.2%}" for value in values)
-        table.add_row(name, f"{centre:.2%}", points, shown)
+        called = f"{name} (estimate)" if any("estimate" in record.details for record in same) else name
+        table.add_row(called, f"{centre:.2%}", points, shown)
     group.add_once(records)
     Console().print(table)

@@ -18,6 +18,7 @@ from ..records import Record, fingerprint
 from ..renamed_settings import in_current_words
 from ..rundir import RunDir, members
 from .case import budgets_of, draw_plan_of, judged_model, on_corrupted
+from .samples import plan_of_identity
 from .stored_models import UNAVERAGED
 from .targets import open_targets
 
@@ -97,6 +98,7 @@ def _verify(run: RunDir, folder: Path, changes: Mapping[str, Any], eight_bits: b
             individual=identity["individual"],
             eight_bits=eight_bits,
             plan=draw_plan_of(identity),
+            sample=plan_of_identity(identity),
         )
     except ValueError as error:  # for instance where answers are not finite
         raise UserError(f"{folder} cannot be verified: {error}") from error

@@ -7,6 +7,9 @@ from typing import Any
 from ..records import Record
 from .runs import WORST, Evaluation, size_text
 
+OF_THESE_IMAGES = "95 % interval of these images"
+"""The head of a column: what attacks that were tried on a sample would leave of the judged images, were all tried."""
+
 NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
 
 
@@ -94,6 +97,15 @@ def random_in_words(details: Mapping[str, Any]) -> str:
     return "".join(f", {clause}" for clause in words)
 
 
+def sample_in_words(details: Mapping[str, Any]) -> str:
+    """Which attacks were tried on a sample, such as ", fab-t and square on at most 500 survivors"; "" for none."""
+    sampled = details.get("sampled")
+    if not sampled:
+        return ""
+    many = "as many survivors as it takes" if sampled["count"] == "auto" else f"at most {sampled['count']:,} survivors"
+    return f", {' and '.join(sampled['dear'])} on {many}"
+
+
 def interval_title(details: Mapping[str, Any]) -> str:
     """The head of a column of intervals, which says what they are over."""
     by_draws = "draws" in details or "votes" in details
@@ -102,7 +114,7 @@ def interval_title(details: Mapping[str, Any]) -> str:
 
 def _arithmetic(details: Mapping[str, Any]) -> str:
     """Which attacks computed, and how exactly, in words; "" for the project's own in float32."""
-    return random_in_words(details) + _precision(details)
+    return random_in_words(details) + sample_in_words(details) + _precision(details)
 
 
 def _precision(details: Mapping[str, Any]) -> str:
