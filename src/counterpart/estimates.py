@@ -42,7 +42,7 @@ def bound_falls(survivors: int, tried: int, fell: int, error: float = ERROR) -> 
     """The fewest and the most of all survivors that may fall, where ``fell`` of ``tried`` did.
 
     The interval inverts both tails of the hypergeometric distribution, each at half of the error, as that of Clopper
-    and Pearson 1934 inverts both tails of the binomial: it misses in at most ``error`` of all draws, whatever the truth.
+    and Pearson 1934 does of the binomial: it misses in at most ``error`` of all draws, whatever the truth.
 
     Args:
         survivors: m, how many survivors there are.
@@ -54,7 +54,9 @@ def bound_falls(survivors: int, tried: int, fell: int, error: float = ERROR) -> 
         ValueError: more fell than were tried, or more were tried than there are.
     """
     if not 0 <= fell <= tried <= survivors:
-        raise ValueError(f"of {survivors} survivors, {tried} tried and {fell} fallen: each has to be at most the last.")
+        raise ValueError(
+            f"of {survivors} survivors, {tried} tried and {fell} fallen: each has to be at most the last."
+        )
     fewest, most = fell, survivors - tried + fell
 
     def few_enough(falls: int) -> bool:

@@ -54,7 +54,9 @@ class SamplePlan:
     def in_order(self, index: Tensor) -> Tensor:
         """The positions (N,) of the images in the order in which they are tried, from their data-set indices (N,)."""
         drawn = Keys(self.seed, "sample", index.cpu()).bits(0, (1,))[:, 0]
-        by_index = index.cpu().argsort(stable=True)  # so that equal keys, should there be any, have an order too
+        by_index = index.cpu().argsort(
+            stable=True
+        )  # so that equal keys, should there be any, have an order too
         return by_index[drawn[by_index].argsort(stable=True)]
 
     def share_of_round(self, images: int, falls: Sequence[bool], number: int) -> tuple[int, int]:
@@ -150,9 +152,7 @@ def read_sample(rows: Sequence[LedgerRow], attacks: Sequence[NamedAttack], plan:
     return Sample(len(before), len(tried), fell, estimates)
 
 
-def weigh_rows(
-    rows: Sequence[LedgerRow], attacks: Sequence[NamedAttack], plan: SamplePlan
-) -> list[float]:
+def weigh_rows(rows: Sequence[LedgerRow], attacks: Sequence[NamedAttack], plan: SamplePlan) -> list[float]:
     """How many images each row stands for: a survivor that was tried also for those that were not, which count 0."""
     before = _survived(rows, attacks, plan)
     tried = sum(survived and not row.untried for row, survived in zip(rows, before, strict=True))
@@ -165,9 +165,7 @@ def weigh_rows(
     return weights
 
 
-def _survived(
-    rows: Sequence[LedgerRow], attacks: Sequence[NamedAttack], plan: SamplePlan
-) -> list[bool]:
+def _survived(rows: Sequence[LedgerRow], attacks: Sequence[NamedAttack], plan: SamplePlan) -> list[bool]:
     """Whether each image stands before the dear attacks."""
     cheap = {attack.name for attack in attacks if attack.name not in plan.dear}
     return [row.right and cheap.isdisjoint(row.fooled) for row in rows]

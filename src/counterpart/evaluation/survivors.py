@@ -63,9 +63,7 @@ def take_turns(
         turns += [Turn(attack, None, attack.name) for attack in attacks if attack.name not in plan.dear]
         dear = [attack for attack in attacks if attack.name in plan.dear]
         for number in range(1, plan.rounds + 1):
-            turns += [
-                Turn(attack, None, plan.unit_of(attack.name, number), round=number) for attack in dear
-            ]
+            turns += [Turn(attack, None, plan.unit_of(attack.name, number), round=number) for attack in dear]
         return turns
     for number, radius in enumerate(radii):
         for attack in attacks:
@@ -95,8 +93,12 @@ class Standing:
         self.individual = individual
         self.right = torch.ones(images, dtype=torch.bool)
         self.fallen: dict[str, Tensor] = {}
-        self.survivors = torch.zeros(0, dtype=torch.int64)  # of the cheap attacks, in the order of a sample's draw
-        self.drawn = torch.zeros(images, dtype=torch.bool)  # whether the present round of a sample tries each image
+        self.survivors = torch.zeros(
+            0, dtype=torch.int64
+        )  # of the cheap attacks, in the order of a sample's draw
+        self.drawn = torch.zeros(
+            images, dtype=torch.bool
+        )  # whether the present round of a sample tries each image
         self.untried = torch.zeros(images, dtype=torch.bool)
 
     def among(self, members: Tensor, turn: Turn) -> Tensor:

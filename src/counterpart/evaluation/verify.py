@@ -177,7 +177,11 @@ def _attacked(work: _Verification, turn: Turn, chunk: int, unit: Unit | None, ex
     """Check that a turn met the images that it should have met, and that its successes hold."""
     met, name, result = unit.positions if unit else [], turn.unit, work.result
     if met != expected:
-        whom = f"the {len(expected)} that were drawn for it" if turn.round else f"the {len(expected)} that were left for it"
+        whom = (
+            f"the {len(expected)} that were drawn for it"
+            if turn.round
+            else f"the {len(expected)} that were left for it"
+        )
         result.mismatches.append(f"{name}, chunk {chunk}: it met {len(met)} images, not {whom}")
     if unit is not None and work.plan is not None:
         _attacked_by_draws(work, turn, chunk, unit)

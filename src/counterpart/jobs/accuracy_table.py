@@ -36,10 +36,7 @@ def print_accuracies(run: RunDir, made: Sequence[Record]) -> None:
     what = f"{d['method']}, {d['data']} {d['split']}, {budget}{random_in_words(d)}{sample_in_words(d)}, n = {made[0].n}"
     what += f", protocol {d['protocol']}" if "protocol" in d else ""
     title = f"{run.name}: {what}"
-    if "radii" in d:
-        table = _table_of_radii(title, d["radii"], made)
-    else:
-        table = _table_of_lines(title, made)
+    table = _table_of_radii(title, d["radii"], made) if "radii" in d else _table_of_lines(title, made)
     Console().print(table)
     for record in made:
         if record.name.startswith(DISTANCE):

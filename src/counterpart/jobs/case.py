@@ -211,7 +211,9 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
         attacks = cheap_first(attacks, sample.dear)
     view = InferenceView(judged, precision=wanted.precision, form=form)
     budget = build.build_budget(norm, eps)
-    return Case(target, images, norm, eps, radii, budget, attacks, view, with_form(identity, form), why, sample)
+    return Case(
+        target, images, norm, eps, radii, budget, attacks, view, with_form(identity, form), why, sample
+    )
 
 
 def details_of(case: Case) -> dict[str, Any]:

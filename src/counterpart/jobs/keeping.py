@@ -119,7 +119,9 @@ def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:
             **({"curve": _curve(case, made)} if len(case.radii) > 1 else {}),
             **_sampled(made),
             "n": len(case.images),
-            "accuracies": {name: [r.value, r.interval] for name, r in values.items()},
+            "accuracies": {
+                name: [r.value, r.interval] for name, r in values.items() if "estimate" not in r.details
+            },
             "doubts": made[0].details["doubts"],
             "identity": case.identity,
         },
@@ -127,14 +129,18 @@ def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:
 
 
 def _sampled(made: Sequence[Record]) -> dict[str, Any]:
-    """The design of a sample, and those accuracies that are estimates because of it; nothing where there is none."""
+    """The design of a sample, and the accuracies that are estimates because of it; nothing where there is none."""
     if "sampled" not in made[0].details:
         return {}
-    estimates = {
-        record.name.removeprefix("accuracy/"): record.details["estimate"] | {"value": record.value, "of_population": record.interval}
-        for record in made
-        if "estimate" in record.details
-    }
+    estimates = {}
+    for record in made:
+        if "estimate" in record.details:
+            name = record.name.removeprefix("accuracy/")
+            estimates[name] = {
+                "value": record.value,
+                **record.details["estimate"],
+                "of_population": record.interval,
+            }
     return {"sampled": made[0].details["sampled"], "estimates": estimates}
 
 

@@ -16,9 +16,7 @@ FEW = 0.01
 """The share of those tried that may fall before a sample is too little: then it spares much and leaves little open."""
 
 
-def plan_sample(
-    wanted: EvaluateSettings, attacks: Sequence[NamedAttack], seed: int
-) -> SamplePlan | None:
+def plan_sample(wanted: EvaluateSettings, attacks: Sequence[NamedAttack], seed: int) -> SamplePlan | None:
     """How the dear ones of some attacks are tried on a sample; None where none is asked for.
 
     Raises:
@@ -51,7 +49,9 @@ def refuse_sample(wanted: EvaluateSettings, job: str) -> None:
         UserError: a sample is asked for, by a job that needs what all attacks do to all images.
     """
     if wanted.sampled is not None:
-        raise UserError(f"{job} tries every attack on every image: evaluate.sampled is for counterpart evaluate.")
+        raise UserError(
+            f"{job} tries every attack on every image: evaluate.sampled is for counterpart evaluate."
+        )
 
 
 def details_of_sample(plan: SamplePlan | None, attacks: Sequence[NamedAttack]) -> dict[str, Any]:

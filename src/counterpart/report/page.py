@@ -14,7 +14,7 @@ from ..records import Record
 from ..rundir import write_atomically
 from . import comparisons, figures, tables
 from .panel import Panel, png_uri, radius_range, ramp, read_panel
-from .runs import CLEAN, WORST, Corrupted, Run, read_runs
+from .runs import CLEAN, UNTRIED, WORST, Corrupted, Run, read_runs
 from .setting import Setting, radius_text, union_in_words
 from .tables import TableAccuracy, TableRow, listed
 from .where import WhereSection, where_section
@@ -105,6 +105,7 @@ def _accuracy(evaluated: Sequence[TableRow], margin: float | None) -> dict[str, 
         "rows": evaluated,
         "names": tables.metric_names(evaluated),
         "one_setting": len({row.setting for row in evaluated}) == 1,
+        "estimates": any(_on_estimates(row) for row in evaluated),
         "cumulative": any(not row.shown[0].details.get("individual", True) for row in evaluated),
         "comparisons": [
             (n, text) for n in (CLEAN, WORST) for text in comparisons.ranked_in_words(evaluated, n)
@@ -206,6 +207,7 @@ def _notes(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> list[tuple[str
     notes += [(f"{run.name} is not evaluated yet:", run.evaluate_command) for run in runs if not run.shown]
     if len({row.setting for row in evaluated}) > 1:
         notes.append(("The methods were judged in different settings: compare only rows of one setting.", ""))
+    notes += [(text, "") for row in evaluated if (text := _on_estimates(row))]
     if len({row.n for row in evaluated}) > 1:
         notes.append(("The methods were judged on different numbers of images.", ""))
     if len({str(row.shown[0].details.get("weights")) for row in evaluated}) > 1:
@@ -219,8 +221,23 @@ def _notes(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> list[tuple[str
     return notes
 
 
+def _on_estimates(row: TableRow) -> str:
+    """A sentence on the sample that some accuracies of a row are estimated from; "" where all are exact."""
+    for record in row.shown[0].metrics.values():
+        if "estimate" in record.details:
+            counts, dear = record.details["estimate"], listed(record.details["sampled"]["dear"])
+            return (
+                f"“{row.label}”: {dear} were tried on {counts['tried']:,} of {counts['survivors']:,} survivors, drawn "
+                "at random. Accuracies that rest on them are estimates, and are not compared image by image."
+            )
+    return ""
+
+
 def _standing(row: TableRow) -> dict[str, float] | None:
-    """The share of each image's draws that stand, 0 or 1 of one draw; None where the table is missing or changed."""
+    """The share of each image's draws that stand, 0 or 1 of one draw.
+
+    None where the table is missing or changed, or where attacks were not tried on all images that stand.
+    """
     standing: dict[str, float] = {}
     for run, shown in zip(row.runs, row.shown, strict=True):
         tables_of_images = [
@@ -234,6 +251,8 @@ def _standing(row: TableRow) -> dict[str, float] | None:
             return None
         with tables_of_images[0].open(newline="", encoding="utf-8") as file:
             for line in csv.DictReader(file):
+                if line["first_fooled_by"] == UNTRIED:
+                    return None
                 standing[line["index"]] = float(line.get("share") or not line["first_fooled_by"])
     return standing
 

@@ -17,6 +17,7 @@ CORRUPTION = "corruption/"
 UNION = "union/"
 WHERE = "where/"
 CLEAN, WORST = "clean", "worst case"
+UNTRIED = "untried"  # what the table of images says of a survivor on whom the dear attacks were not tried
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ class Run:
     def evaluations(self) -> list[Evaluation]:
         """The evaluations, those of the run's own fold first, then those of most images, then the latest.
 
+        Of as many images, those that are no estimates from a sample come first.
+
         The page shows the first of them.
         """
         by_key: dict[str, dict[str, dict[str, Record]]] = {}
@@ -134,6 +137,7 @@ class Run:
             key=lambda evaluation: (
                 evaluation.details.get("fold") == self.fold,
                 evaluation.n,
+                "sampled" not in evaluation.details,
                 evaluation.time,
             ),
             reverse=True,

@@ -102,7 +102,11 @@ def sample_in_words(details: Mapping[str, Any]) -> str:
     sampled = details.get("sampled")
     if not sampled:
         return ""
-    many = "as many survivors as it takes" if sampled["count"] == "auto" else f"at most {sampled['count']:,} survivors"
+    many = (
+        "as many survivors as it takes"
+        if sampled["count"] == "auto"
+        else f"at most {sampled['count']:,} survivors"
+    )
     return f", {' and '.join(sampled['dear'])} on {many}"
 
 

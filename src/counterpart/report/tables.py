@@ -35,6 +35,8 @@ class TableAccuracy:
             computed as in ``statistics.over_seeds``.
         sd: the standard deviation over the seeds, or None for one seed.
         points: the values of the seeds, where these are too few for an interval over trainings.
+        estimated: whether the value, or that of some seed, is an estimate from a sample of the survivors.
+        of_these_images: of an estimate of one run, the 95 % interval of what its very images would give.
     """
 
     value: float
@@ -42,6 +44,8 @@ class TableAccuracy:
     high: float | None
     sd: float | None = None
     points: Sequence[float] = ()
+    estimated: bool = False
+    of_these_images: Sequence[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,15 @@ class TableRow:
 
     def accuracy(self, name: str) -> TableAccuracy | None:
         """The named metric over the seeds, or None where some seed did not measure it."""
-        return _over_seeds(self._by_seed([evaluation.metrics.get(name) for evaluation in self.shown]))
+        records = [evaluation.metrics.get(name) for evaluation in self.shown]
+        accuracy = _over_seeds(self._by_seed(records))
+        estimates = [
+            record.details["estimate"] for record in records if record and "estimate" in record.details
+        ]
+        if accuracy is None or not estimates:
+            return accuracy
+        bounds = estimates[0]["of_these_images"] if len(records) == 1 else None
+        return replace(accuracy, estimated=True, of_these_images=bounds)
 
     def part_metric(self, name: str) -> TableAccuracy | None:
         """The named metric of the parts over the seeds, or None where some seed did not measure it."""
@@ -265,8 +277,9 @@ def _as_record(part: Mapping[str, Any]) -> Record:
 def _pooled(records: Sequence[Record | None], of_images: bool) -> Measured | None:
     """The result of some folds together, which is None where a fold lacks its own.
 
-    Shares of images become one share of all. Others, such as shares of pixels, are averaged.
+    Shares of images become one share of all. Others, such as shares of pixels and estimates, are averaged.
     """
+    of_images = of_images and not any(record and "estimate" in record.details for record in records)
     shares = [(record.value, record.n, record.interval) for record in records if record is not None]
     known = [(value, n, interval) for value, n, interval in shares if value is not None and n is not None]
     if len(known) < len(records):
@@ -349,7 +362,19 @@ def _judged(evaluation: Evaluation | None, fold: str | None) -> object:
         return None
     shared = [
         evaluation.details.get(k)
-        for k in ("method", "model", "data", "split", "shape", "norm", "eps", "eps_low", "weights", "radii")
+        for k in (
+            "method",
+            "model",
+            "data",
+            "split",
+            "shape",
+            "norm",
+            "eps",
+            "eps_low",
+            "weights",
+            "radii",
+            "sampled",
+        )
     ]
     images = evaluation.n if fold is None else evaluation.details.get("fold") == fold
     return [shared, images, sorted(evaluation.metrics), sorted(evaluation.parts)]
