@@ -65,7 +65,7 @@ def run(images, ledger, plan=PLAN, attacks=ATTACKS):
 
 def checked(images, ledger, plan=PLAN, attacks=ATTACKS):
     return verify(
-        Shades(), images, attacks, ledger, budget_of=lambda _: Linf(EPS), batch_size=4, device=CPU, sample=plan
+        Shades(), images, attacks, ledger, budget_of=lambda _: Linf(EPS), batch_size=4, device=CPU, plan=plan
     )  # fmt: skip
 
 
@@ -195,7 +195,8 @@ def test_no_round_follows_one_that_was_enough():
 
 
 def test_dear_attacks_run_last():
-    assert cheap_first([DEAR, CHEAP, LATER], ("dear",)) == [CHEAP, LATER, DEAR]
+    assert cheap_first([DEAR, CHEAP, LATER], PLAN) == [CHEAP, LATER, DEAR]
+    assert cheap_first([DEAR, CHEAP], None) == [DEAR, CHEAP]
     turns = take_turns([DEAR, CHEAP], (None,), SamplePlan("auto", ("dear",), 0, 0.1, 1))
     names = [[turn.unit for turn in group] for group in rounds_of(turns)]
     assert names == [["clean", "cheap"], ["dear"], ["dear round 2"]]
@@ -264,7 +265,9 @@ def test_verify_refuses_another_sample(images, survivors, tmp_path):
     file_of_cheap = others.folder / "units" / "cheap-00002.json"
     unit = json.loads(file_of_cheap.read_text())
     fallen = unit["fooled"].index(True)
-    unit["fooled"][fallen] = False  # a survivor more shifts nobody else's place, but this one's may be among the first
+    unit["fooled"][fallen] = (
+        False  # a survivor more shifts nobody else's place, but this one's may be among the first
+    )
     file_of_cheap.write_text(json.dumps(unit))
     assert checked(images, others, replace(PLAN, seed=2, count=1000)).mismatches != []
 

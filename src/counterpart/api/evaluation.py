@@ -57,23 +57,20 @@ def evaluate(
             the name of a data set. By default these are the images that a run is judged on.
         attacks: the names of the attacks with commas between them, or a list such as
             ["fgsm", {"attack": "pgd", "steps": 50}]. The default is "autoattack".
-        eps: the radius of the budget, which is how far an attack may move an image, such as "8/255" or 0.5.
-            Several rising radii, such as ["2/255", "4/255", "8/255"], give a curve of accuracy against
-            radius. The default is the run's radius, or else 8/255.
+        eps: the radius of the budget, which is how far an attack may move an image, such as "8/255" or 0.5. Several
+            rising radii, such as ["2/255", "8/255"], give a curve. The default is the run's radius, or else 8/255.
         norm: the norm that the radius is measured in: "linf", "l2" or "l1". The default is the run's norm, or
             else "linf". Several, such as ["linf", "l2"] with a radius for each, ask for the worst case per
             image over the union of their budgets.
         n: the number of images to evaluate, the same share of each class. The default is all images.
-        protocol: the protocol of a published benchmark, such as "robustbench-cifar10-linf". It fixes images, budget,
-            attacks and precision, and none of these may be given beside it; ``data``, or ``root``, is the folder that
-            holds the benchmark's data set.
+        protocol: the protocol of a published benchmark, such as "robustbench-cifar10-linf". It fixes images, budget
+            and attacks, and none may be given beside it; ``data``, or ``root``, is the folder of the benchmark's data.
         draws: for a model whose answers are random, how often each image is judged; an accuracy is then the mean over
             the images of the share of these draws that are right. The default is 1.
         votes: how many passes of such a model vote on each answer. The default is 1.
         eot: how many passes each gradient of an attack is averaged over. The default is 1.
         fixed_noise: whether every pass and every image meet the same noise, which makes the model deterministic.
-        sampled: try the dear attacks, FAB and Square, on so many images only, drawn at random from those that all
-            others left standing; or "auto", until the interval is narrow. What they leave is then an estimate.
+        sampled: how many survivors of the other attacks meet FAB and Square, or "auto"; the result is an estimate.
         folder: the folder that keeps everything; a call with the same folder goes on where an earlier one
             stopped. By default nothing is written.
         root: the folder that holds the data set, where ``data`` is a name.

@@ -272,8 +272,7 @@ class Judgement:
             batch_size=wanted.batch_size,
             device=case.target.device,
             individual=wanted.individual,
-            plan=draw_plan_of(case.identity),
-            sample=case.sample,
+            plan=draw_plan_of(case.identity) or case.sample,
         )
 
     def save(self, folder: str | Path) -> Path:

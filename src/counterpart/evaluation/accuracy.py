@@ -113,8 +113,7 @@ def evaluate(
     An attack with ``nearest`` looks for the nearest adversarial image. It runs once, at the smallest radius,
     and the images that it found are judged at every radius.
 
-    Random draws are named by the attack and not by the radius, so that an image meets the same draws as in an
-    evaluation of this radius alone.
+    Random draws are named by the attack, not by the radius: an image meets those that it meets at this radius alone.
 
     With ``procedure.sample``, the dear attacks wait until every process is through with all others, and meet only the
     survivors that the plan draws. Rows of the other survivors say ``untried``.
@@ -159,8 +158,7 @@ def evaluate(
             distributed.barrier()
             ledger.gather()
             if plan is not None:
-                others = [chunk for chunk in range(ledger.chunks) if chunk not in mine]
-                standing.catch_up(turns_of_round, others, ledger)
+                standing.catch_up(turns_of_round, ledger, mine)
     units = units_of(attacks, tuple(budgets), plan)
     rows = ledger.rows(images.labels.tolist(), images.index.tolist(), list(units))
     return rows if plan is None else tell_untried(rows, standing.untried, units)

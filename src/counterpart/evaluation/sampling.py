@@ -96,18 +96,13 @@ class SamplePlan:
         return cls(**{**stated, "dear": tuple(stated["dear"])})
 
 
-def cheap_first(attacks: Sequence[NamedAttack], dear: Sequence[str]) -> list[NamedAttack]:
-    """The attacks in the order in which they run: those that are not dear, then those that are.
-
-    Args:
-        attacks: the attacks as they are listed.
-        dear: the names of the dear ones.
-    """
-    return sorted(attacks, key=lambda attack: attack.name in dear)
+def cheap_first(attacks: Sequence[NamedAttack], plan: SamplePlan | None) -> list[NamedAttack]:
+    """The attacks in the order in which they run: as they are listed, but for dear ones, which run last."""
+    return sorted(attacks, key=lambda attack: plan is not None and attack.name in plan.dear)
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleOutcome:
     """What the dear attacks showed on a sample.
 
     Attributes:
@@ -129,7 +124,7 @@ class Sample:
         return self.tried == self.survivors
 
 
-def read_sample(rows: Sequence[LedgerRow], attacks: Sequence[NamedAttack], plan: SamplePlan) -> Sample:
+def read_sample(rows: Sequence[LedgerRow], attacks: Sequence[NamedAttack], plan: SamplePlan) -> SampleOutcome:
     """What the rows of a sampled evaluation say of all images.
 
     Args:
@@ -149,7 +144,7 @@ def read_sample(rows: Sequence[LedgerRow], attacks: Sequence[NamedAttack], plan:
         name: estimate_accuracy(len(rows), len(before), len(tried), count, plan.looks)
         for name, count in fell.items()
     }
-    return Sample(len(before), len(tried), fell, estimates)
+    return SampleOutcome(len(before), len(tried), fell, estimates)
 
 
 def weigh_rows(rows: Sequence[LedgerRow], attacks: Sequence[NamedAttack], plan: SamplePlan) -> list[float]:

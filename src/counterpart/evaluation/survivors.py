@@ -126,11 +126,11 @@ class Standing:
         self.drawn[self.survivors[begin:end]] = True
         self.untried &= ~self.drawn
 
-    def catch_up(self, turns: Sequence[Turn], chunks: Sequence[int], ledger: Ledger) -> None:
-        """Take away what fell in turns that other processes saw through, in the given chunks."""
+    def catch_up(self, turns: Sequence[Turn], ledger: Ledger, mine: Sequence[int]) -> None:
+        """Take away what fell in turns that other processes saw through: in all chunks but those of this process."""
         for turn in turns:
-            for chunk in chunks:
-                unit = ledger.read(turn.unit, chunk)
+            for chunk in range(ledger.chunks):
+                unit = None if chunk in mine else ledger.read(turn.unit, chunk)
                 if unit is not None:
                     self.take(turn, unit)
 

@@ -61,15 +61,14 @@ def verify(
     device: torch.device,
     individual: bool = False,
     eight_bits: bool = False,
-    plan: DrawPlan | None = None,
-    sample: SamplePlan | None = None,
+    plan: DrawPlan | SamplePlan | None = None,
 ) -> Verified:
     """The claims of a ledger that hold and those that do not, after judging everything again.
 
     The clean answers are made again. Each saved image has to be within its budget, to fool the model, and to
     give the claimed answer. Each attack has to have met all images that it should have met, since an image
     that was passed over would count as robust. With several radii, a fallen image is checked at the radius at
-    which it is said to have fallen. With a ``sample``, the dear attacks have to have met exactly the survivors that
+    which it is said to have fallen. With a sample, the dear attacks have to have met exactly the survivors that
     are drawn again here.
 
     Args:
@@ -84,11 +83,13 @@ def verify(
         individual: whether each attack met all images that the model gets right. Otherwise it met those that
             earlier attacks left standing.
         eight_bits: whether the saved images are judged once more after ``to_eight_bits``.
-        plan: the draws that each image was judged by, which are drawn again; None where one answer decided.
-        sample: how dear attacks were tried on a sample of the survivors; None where they met all of these.
+        plan: the draws that each image was judged by, which are drawn again, or how dear attacks were tried on a
+            sample of the survivors; None where one answer decided, and all attacks met all that still stood.
     """
+    draws = plan if isinstance(plan, DrawPlan) else None
+    sample = plan if isinstance(plan, SamplePlan) else None
     result, budgets = Verified(after_rounding=0 if eight_bits else None), by_radius(budget_of)
-    work = _Verification(result, model, images, ledger, budgets, batch_size, device, plan)
+    work = _Verification(result, model, images, ledger, budgets, batch_size, device, draws)
     turns, standing = take_turns(attacks, tuple(budgets), sample), Standing(len(images), individual)
     passes = seeded_passes(model, derive(0, "verification"), device)
     with track("verifying", len(turns) * ledger.chunks) as bar, devices.exact_float32(), passes:
@@ -177,12 +178,7 @@ def _attacked(work: _Verification, turn: Turn, chunk: int, unit: Unit | None, ex
     """Check that a turn met the images that it should have met, and that its successes hold."""
     met, name, result = unit.positions if unit else [], turn.unit, work.result
     if met != expected:
-        whom = (
-            f"the {len(expected)} that were drawn for it"
-            if turn.round
-            else f"the {len(expected)} that were left for it"
-        )
-        result.mismatches.append(f"{name}, chunk {chunk}: it met {len(met)} images, not {whom}")
+        result.mismatches.append(_in_words(turn, chunk, len(met), len(expected)))
     if unit is not None and work.plan is not None:
         _attacked_by_draws(work, turn, chunk, unit)
         return
@@ -220,6 +216,12 @@ def _attacked(work: _Verification, turn: Turn, chunk: int, unit: Unit | None, ex
             if smaller is not None:
                 before = smaller(batch).contains(attacked, batch.images)
                 _fail(result, name, batch.index, before, "fell at a smaller radius already")
+
+
+def _in_words(turn: Turn, chunk: int, met: int, expected: int) -> str:
+    """The line that says that a turn met other images than it should have met."""
+    how = "drawn" if turn.round else "left"
+    return f"{turn.unit}, chunk {chunk}: it met {met} images, not the {expected} that were {how} for it"
 
 
 def _claims(

@@ -49,7 +49,7 @@ def _table_of_lines(title: str, made: Sequence[Record]) -> Table:
     table = Table(title=title, title_justify="left")
     columns = ["", "accuracy", interval_title(made[0].details)]
     for column in [*columns, OF_THESE_IMAGES] if estimated else columns:
-        table.add_column(column)
+        table.add_column(column, no_wrap=column == "")  # a narrow terminal breaks the heads
     for record in made:
         if record.interval is None:
             continue

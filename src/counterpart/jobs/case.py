@@ -140,15 +140,7 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
     wanted = config.evaluate
     if wanted.n is not None:
         images = balanced_subset(images, wanted.n, seed=0)  # every run is judged on the same images
-    if len(wanted.norms) > 1:
-        raise UserError(
-            f"evaluate.norm {','.join(wanted.norms)}: name one norm. A union is for counterpart evaluate."
-        )
-    [norm] = wanted.norms or (config.attack.norm,)
-    if norm != config.attack.norm and wanted.eps is None:
-        raise UserError(
-            f"evaluate.norm {norm} differs from training's {config.attack.norm}: give its radius with --evaluate.eps."
-        )
+    norm = _single_norm(wanted, config.attack.norm)
     radii = wanted.radii or (config.attack.eps,)
     eps, several = radii[-1], len(radii) > 1
     drawn = {**config.mask.model_dump(exclude={"files", "projection"}), "eps_low": wanted.eps_low}
@@ -167,8 +159,7 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
     in_float32 = wanted.precision == "bf16" and bool(attacks)
     names = [*attacks, *(finish(target.model, norm, target.classes) if in_float32 else ())]
     sample = plan_sample(wanted, names, config.seed)
-    if sample is not None:
-        names = cheap_first(names, sample.dear)
+    names = cheap_first(names, sample)
     identity = {
         "model": weights_hash(target.model),
         "who": dict(target.who),
@@ -207,13 +198,30 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
         form, why = settle_form(folder, identity, target.model, images, target.device)
     if in_float32:
         attacks += finish(InferenceView(target.model, form=form), norm, target.classes)
-    if sample is not None:
-        attacks = cheap_first(attacks, sample.dear)
+    attacks = cheap_first(attacks, sample)
     view = InferenceView(judged, precision=wanted.precision, form=form)
     budget = build.build_budget(norm, eps)
     return Case(
         target, images, norm, eps, radii, budget, attacks, view, with_form(identity, form), why, sample
     )
+
+
+def _single_norm(wanted: EvaluateSettings, of_training: str) -> str:
+    """The norm of an evaluation.
+
+    Raises:
+        UserError: several are named, or another than training's without a radius.
+    """
+    if len(wanted.norms) > 1:
+        raise UserError(
+            f"evaluate.norm {','.join(wanted.norms)}: name one norm. A union is for counterpart evaluate."
+        )
+    [norm] = wanted.norms or (of_training,)
+    if norm != of_training and wanted.eps is None:
+        raise UserError(
+            f"evaluate.norm {norm} differs from training's {of_training}: give its radius with --evaluate.eps."
+        )
+    return norm
 
 
 def details_of(case: Case) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from ..config.evaluation import DEAR_ATTACKS
 from ..contracts import NamedAttack
 from ..errors import UserError
 from ..evaluation.model_checks import Doubt
-from ..evaluation.sampling import Sample, SamplePlan
+from ..evaluation.sampling import SampleOutcome, SamplePlan
 from ..records import Record
 
 FEW = 0.01
@@ -67,7 +67,7 @@ def lines_of(plan: SamplePlan, attacks: Sequence[NamedAttack]) -> list[str]:
     return list(dict.fromkeys(attack.line for attack in attacks if attack.name in plan.dear))
 
 
-def call_estimates(made: Sequence[Record], sample: Sample) -> list[Record]:
+def call_estimates(made: Sequence[Record], sample: SampleOutcome) -> list[Record]:
     """The records, of which those that stand on a sample become estimates and say so.
 
     Their interval is that of the population. No estimate is made for a class, of which few images were tried.
@@ -87,17 +87,17 @@ def call_estimates(made: Sequence[Record], sample: Sample) -> list[Record]:
     return called
 
 
-def sample_in_words(sample: Sample, lines: Sequence[str]) -> list[str]:
+def sample_in_words(sample: SampleOutcome, lines: Sequence[str]) -> list[str]:
     """A note on what was tried on whom; none where every survivor was tried."""
     if sample.complete:
         return []
     return [
-        f"{' and '.join(lines)} were tried on {sample.tried:,} of {sample.survivors:,} survivors, drawn at random: "
-        "their accuracies and the worst case are estimates."
+        f"{sample.tried:,} of {sample.survivors:,} survivors, drawn at random, met {' and '.join(lines)}: accuracies "
+        "that rest on these attacks are estimates, and so is the worst case."
     ]
 
 
-def sample_doubts(sample: Sample, lines: Sequence[str]) -> list[Doubt]:
+def sample_doubts(sample: SampleOutcome, lines: Sequence[str]) -> list[Doubt]:
     """The doubt that so many of a sample fell that all survivors should be tried."""
     fell = sample.fell["worst case"]
     if sample.complete or fell <= FEW * sample.tried:
@@ -106,7 +106,7 @@ def sample_doubts(sample: Sample, lines: Sequence[str]) -> list[Doubt]:
     return [
         Doubt(
             "sample too small",
-            f"{fell:,} of the {sample.tried:,} survivors that {' and '.join(lines)} were tried on fell "
+            f"{fell:,} of the {sample.tried:,} survivors that met {' and '.join(lines)} fell "
             f"({fell / sample.tried:.1%}), so that the worst case on these very images is only known to lie between "
             f"{low:.2%} and {high:.2%}: run it in full, without evaluate.sampled.",
         )

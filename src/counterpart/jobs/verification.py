@@ -97,8 +97,7 @@ def _verify(run: RunDir, folder: Path, changes: Mapping[str, Any], eight_bits: b
             device=target.device,
             individual=identity["individual"],
             eight_bits=eight_bits,
-            plan=draw_plan_of(identity),
-            sample=plan_of_identity(identity),
+            plan=draw_plan_of(identity) or plan_of_identity(identity),
         )
     except ValueError as error:  # for instance where answers are not finite
         raise UserError(f"{folder} cannot be verified: {error}") from error

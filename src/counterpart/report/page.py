@@ -226,9 +226,10 @@ def _on_estimates(row: TableRow) -> str:
     for record in row.shown[0].metrics.values():
         if "estimate" in record.details:
             counts, dear = record.details["estimate"], listed(record.details["sampled"]["dear"])
+            some, everybody = f"{counts['tried']:,}", f"{counts['survivors']:,}"
             return (
-                f"“{row.label}”: {dear} were tried on {counts['tried']:,} of {counts['survivors']:,} survivors, drawn "
-                "at random. Accuracies that rest on them are estimates, and are not compared image by image."
+                f"“{row.label}”: {some} of {everybody} survivors, drawn at random, met {dear}. Accuracies that rest "
+                "on these attacks are estimates, and are not compared image by image."
             )
     return ""
 
