@@ -32,8 +32,13 @@ WORDS = [
 ]
 
 
-def words_of(run):
-    return ["evaluate", str(run.path), "--device", "cpu", *WORDS]
+# Square, the dear one of these attacks, in rounds on a sample of the survivors.
+SAMPLE = ["--sampled", "auto", "--sampled-width", "0.05", "--sampled-looks", "2"]
+every_way = pytest.mark.parametrize("more", [(), SAMPLE], ids=["all", "sampled"])
+
+
+def words_of(run, more=()):
+    return ["evaluate", str(run.path), "--device", "cpu", *WORDS, *more]
 
 
 def complete(program):
@@ -100,11 +105,12 @@ for _ in range(3):
 
 
 @pytest.mark.slow
-def test_an_evaluation_that_is_killed_again_and_again_ends_with_the_same_ledger(copies):
+@every_way
+def test_an_evaluation_that_is_killed_again_and_again_ends_with_the_same_ledger(copies, more):
     whole, killed = copies
-    assert main(words_of(whole)) == 0
+    assert main(words_of(whole, more)) == 0
     wanted = content(whole)
-    said = complete(["-c", KILLER, json.dumps(words_of(killed)), str(killed.path)])
+    said = complete(["-c", KILLER, json.dumps(words_of(killed, more)), str(killed.path)])
     starts = [tuple(map(int, line.split())) for line in said.splitlines() if line.replace(" ", "").isdigit()]
     units = [count for count, _ in starts]
     assert len(units) == 3
@@ -112,7 +118,7 @@ def test_an_evaluation_that_is_killed_again_and_again_ends_with_the_same_ledger(
     assert units[-1] < len(wanted["units"])
     torn = ledger_of(killed) / "units" / f".clean-00000.json.{starts[-1][1]}"
     torn.write_bytes(b"half")  # killed in a write
-    assert main(words_of(killed)) == 0
+    assert main(words_of(killed, more)) == 0
     assert content(killed) == wanted
     assert values(killed) == values(whole)
     assert not list(ledger_of(killed).rglob(".*"))
@@ -122,19 +128,20 @@ def test_an_evaluation_that_is_killed_again_and_again_ends_with_the_same_ledger(
 
 
 @pytest.mark.slow
-def test_two_processes_write_the_ledger_of_one_and_one_finishes_theirs(copies):
+@every_way
+def test_two_processes_write_the_ledger_of_one_and_one_finishes_theirs(copies, more):
     one, two = copies
-    assert main(words_of(one)) == 0
+    assert main(words_of(one, more)) == 0
     wanted = content(one)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "counterpart"]
-    complete([*torchrun, *words_of(two)])
+    complete([*torchrun, *words_of(two, more)])
     assert content(two) == wanted
     assert values(two) == values(one)
     for file in sorted((ledger_of(two) / "units").iterdir())[1::2]:
         file.unlink()
     for file in (ledger_of(two) / "images").iterdir():
         file.unlink()
-    assert main(words_of(two)) == 0
+    assert main(words_of(two, more)) == 0
     assert content(two) == wanted
 
 
