@@ -222,16 +222,21 @@ def _notes(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> list[tuple[str
 
 
 def _on_estimates(row: TableRow) -> str:
-    """A sentence on the sample that some accuracies of a row are estimated from; "" where all are exact."""
-    for record in row.shown[0].metrics.values():
-        if "estimate" in record.details:
-            counts, dear = record.details["estimate"], listed(record.details["sampled"]["dear"])
-            some, everybody = f"{counts['tried']:,}", f"{counts['survivors']:,}"
-            return (
-                f"“{row.label}”: {some} of {everybody} survivors, drawn at random, met {dear}. Accuracies that rest "
-                "on these attacks are estimates, and are not compared image by image."
-            )
-    return ""
+    """A sentence on the samples that some accuracies of a row are estimated from; "" where all are exact."""
+    metrics = [
+        record for shown in row.shown for record in shown.metrics.values() if "estimate" in record.details
+    ]
+    if not metrics:
+        return ""
+    details = metrics[0].details
+    counts = details["estimate"]
+    whom = "some survivors of each run"
+    if len(row.shown) == 1:
+        whom = f"{counts['tried']:,} of {counts['survivors']:,} survivors"
+    return (
+        f"“{row.label}”: {whom}, drawn at random, met {listed(details['sampled']['dear'])}. Accuracies that rest on "
+        "these attacks are estimates, and are not compared image by image."
+    )
 
 
 def _standing(row: TableRow) -> dict[str, float] | None:
