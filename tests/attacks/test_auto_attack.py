@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from counterpart.attacks import apgd, auto_attack, fab, square, worst_case
-from counterpart.attacks.auto_attack import VERSIONS, suite
+from counterpart.attacks.auto_attack import VERSIONS, finish, suite
 from counterpart.budget import L1, L2, Linf
+from counterpart.catalogue import ATTACKS
 from counterpart.contracts import NamedAttack
 from counterpart.losses.classification import dlr, margin
 from counterpart.seeding import Keys, seeded
@@ -199,3 +200,12 @@ def test_is_exact_on_a_linear_model(linear_problem, keys, monkeypatch, budget):
     assert budget.contains(attacked.images, images).all()
     assert torch.equal(fooled[clear], (gap > 0)[clear])
     assert torch.equal(attacked.images[~fooled], images[~fooled])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_attack_says_which_of_the_catalogue_it_is(version):
+    keys = {named.line: named.key for named in suite(version, "linf", 10)}
+    assert set(keys.values()) <= ATTACKS.keys() - {"autoattack"}
+    for line, key in keys.items():
+        assert key in line
+    assert {named.key for named in finish(nn.Flatten(), "linf", 10)} == {""}  # it is never dear
