@@ -35,6 +35,7 @@ def test_the_page_says_estimate_and_both_intervals(make_run, records):
     assert text.count("<small>estimate") == 1  # clean is exact
     assert "not estimated" in text  # of each class
     assert "fab-t and square on at most 50 survivors" in text
+    assert "Estimates of the worst case: “AT”." in text
 
 
 def test_a_full_evaluation_of_as_many_images_is_shown_first(make_run, records):
@@ -43,6 +44,9 @@ def test_a_full_evaluation_of_as_many_images_is_shown_first(make_run, records):
     run.add(estimated(records, 0.48, key="later"))
     (row,) = rows_of(run)
     assert row.accuracy("worst case").value == 0.47
+    text = write_report([run.path]).read_text()
+    assert "worst case (estimate) 48.00" in text  # among other evaluations of the run
+    assert "clean (estimate)" not in text
     run.add(estimated(records, 0.46, n=2000, key="more"))
     (row,) = rows_of(run)
     assert row.accuracy("worst case").value == 0.46

@@ -77,6 +77,9 @@ def tradeoff(rows: Sequence[TableRow]) -> Plot | None:
         "Clean against worst-case robust accuracy. Up and to the right is better; bars are 95 % intervals, "
         "over images, and from three seeds on over trainings too."
     )
+    estimated = [f"“{row.label}”" for _, row, _, worst in both if worst.estimated]
+    if estimated:
+        caption += f" Estimates of the worst case: {', '.join(estimated)}."
     return Plot(svg(draw), caption, f"Trade-off plot. {'; '.join(words)}.")
 
 
