@@ -49,5 +49,5 @@ def _generation_in_words(config: Config) -> list[str]:
         return ["minimum margin"]
     if attack.generation != "n-fgsm":
         return []
-    names = {0: "FGSM", 2: "N-FGSM"}
+    names: dict[float, str] = {0: "FGSM", 2: "N-FGSM"}
     return [names.get(attack.noise, f"N-FGSM noise {attack.noise:g}")]
