@@ -8,6 +8,14 @@ class UserError(Exception):
     """Something the user can mend. The command line prints its one line and exits with code 2."""
 
 
+class Diverged(UserError):
+    """A training whose loss, gradient or weights are not finite any more."""
+
+
+class OutOfMemory(UserError):
+    """A batch does not fit into memory: another batch size, or a smaller model, would."""
+
+
 class NotFinite(ValueError):
     """A loss, gradient or logit is NaN or infinite: a model that diverged. Training turns it into a UserError."""
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -56,12 +57,17 @@ def environment() -> dict[str, Any]:
     import torch
 
     return {
-        "command": " ".join([_program(), *sys.argv[1:]]),
+        "command": _without_passwords(" ".join([_program(), *sys.argv[1:]])),
         "commit": _commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "hardware": hardware(),
     }
+
+
+def _without_passwords(command: str) -> str:
+    """A command in which the password of an address, as of a database, is not to be read: records are passed on."""
+    return re.sub(r"(://[^/\s:@]*):[^/\s]*@", r"\1:***@", command)
 
 
 def _program() -> str:

@@ -64,11 +64,16 @@ def sweep(folder: Path) -> None:
     """
     for file in folder.glob(".*"):
         pid = re.fullmatch(r"\..+\.(\d+)", file.name)
-        if pid and file.is_file() and (not _runs(int(pid[1])) or time.time() - file.stat().st_mtime > OLD):
+        if (
+            pid
+            and file.is_file()
+            and (not is_running(int(pid[1])) or time.time() - file.stat().st_mtime > OLD)
+        ):
             file.unlink(missing_ok=True)
 
 
-def _runs(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Whether a process of this number runs on this machine."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -137,7 +142,7 @@ class RunDir:
         """
         if self.config_file.exists():
             there, now = (in_current_words(identity(known)) for known in (self.config(), config))
-            changed = _differences(there, now)
+            changed = differences(there, now)
             if changed:
                 raise UserError(
                     f"{self.path} holds a run with another configuration ({'; '.join(changed[:3])}). "
@@ -219,12 +224,13 @@ class RunDir:
         return Record(kind="artifact", name=name, details=details)
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    differences: list[str] = []
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """A clause for each setting of two nested mappings that differs: "train.epochs: 15 there, 5 now"."""
+    clauses: list[str] = []
     for key in {**old, **new}:
         before, after = old.get(key), new.get(key)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            differences += _differences(before, after, f"{prefix}{key}.")
+            clauses += differences(before, after, f"{prefix}{key}.")
         elif before != after:
-            differences.append(f"{prefix}{key}: {before} there, {after} now")
-    return differences
+            clauses.append(f"{prefix}{key}: {before} there, {after} now")
+    return clauses

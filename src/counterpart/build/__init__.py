@@ -5,6 +5,7 @@ from .benchmark import protocol_of as protocol_of
 from .data_and_model import build_model as build_model
 from .data_and_model import describe_model as describe_model
 from .data_and_model import list_part_classes as list_part_classes
+from .data_and_model import load_named as load_named
 from .data_and_model import load_splits as load_splits
 from .names import hash_config as hash_config
 from .names import name_method as name_method

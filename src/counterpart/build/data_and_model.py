@@ -37,7 +37,7 @@ def load_splits(
     data, protocol = config.data, protocol_of(config)
     if protocol is not None:
         options = prepare_for_benchmark(protocol, options)
-    loaded = _load_named(config, options) if loaded is None else loaded
+    loaded = load_named(config, options) if loaded is None else loaded
     if protocol is not None:
         loaded = keep_to_benchmark(protocol, loaded, config)
     if masks_for is not None and config.mask.files is not None:
@@ -58,8 +58,8 @@ def load_splits(
     return splits.each(lambda split: split if split.pixels is None else split.to(device))
 
 
-def _load_named(config: Config, options: Mapping[str, Any]) -> Splits:
-    """The splits of the data set that the settings name."""
+def load_named(config: Config, options: Mapping[str, Any]) -> Splits:
+    """The splits of the data set that the settings name, as its reader gives them."""
     data, entry = config.data, find("data", config.data.name)
     if not entry.inside:
         return load_users_data(entry, data.root, data.options or {}, validation=data.validation)

@@ -20,6 +20,7 @@ from . import (
     predict,
     recipes,
     report,
+    sweep,
     train,
     verify,
     where,
@@ -45,6 +46,7 @@ class Command(Protocol):
 
 COMMANDS: dict[str, Command] = {
     "train": train,
+    "sweep": sweep,
     "evaluate": evaluate,
     "verify": verify,
     "corruptions": corruptions,
@@ -78,7 +80,16 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"counterpart: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        resumes = words[0] in ("train", "evaluate", "corruptions", "where", "audit", "papers", "demo")
+        resumes = words[0] in (
+            "train",
+            "sweep",
+            "evaluate",
+            "corruptions",
+            "where",
+            "audit",
+            "papers",
+            "demo",
+        )
         resumes |= "prepare" in words[:2]
         goes_on = " The same command continues from the last checkpoint." if resumes else ""
         print(f"Stopped.{goes_on}", file=sys.stderr)

@@ -60,6 +60,7 @@ def train(
     *,
     data: Splits | None = None,
     model: nn.Module | None = None,
+    watch: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Trained:
     """The run of a configuration, trained or continued in the folder ``config.runs / config.name``.
 
@@ -69,6 +70,8 @@ def train(
             from now.
         data: images that a program holds, in place of the data set that the configuration names.
         model: a network that a program holds, in place of the configuration's. A copy of it is trained.
+        watch: a function that is given the details of each epoch's record, after the checkpoint was written.
+            What it raises ends the training, and goes on to the caller.
 
     Raises:
         UserError: something is wrong that the user can mend. Nothing is written before data and model are
@@ -125,6 +128,7 @@ def train(
             build.build_loop_options(config, device, deadline),
             part_quality=_part_quality(config, validation, device),
             best_by_parts=config.c_seg == 1,  # its classes are never learned
+            after_epoch=watch,
         ),
         about=about,
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ..config import merge, plain, read_yaml, readable, resolve, settings
+from ..config import Config, merge, plain, read_yaml, readable, resolve, settings
 from ..errors import UserError, nearest
 
 _FOLDER = Path(__file__).parent
@@ -84,8 +84,14 @@ def _on_base(path: Path) -> dict[str, Any]:
 def show(recipe: str) -> str:
     """A recipe as YAML with every setting under its meaning: a file to edit and to train from."""
     config = resolve(load(recipe), source=recipe)
-    values, section = {**plain(config), "name": None}, ""
-    lines = [f"# {headline(recipe)}" if recipe in names() else f"# {recipe}, every setting resolved."]
+    about = headline(recipe) if recipe in names() else f"{recipe}, every setting resolved."
+    return write_out(config.model_copy(update={"name": None}), about)
+
+
+def write_out(config: Config, about: str) -> str:
+    """A configuration as such a file, which opens with the comment ``about``."""
+    values, section = plain(config), ""
+    lines = [f"# {about}"]
     for key, info in settings():
         *head, leaf = key.split(".")
         indent = "  " * len(head)

@@ -5,20 +5,20 @@ from torch import nn
 
 from .. import devices, distributed
 from ..batch import Batch
-from ..errors import UserError
+from ..errors import Diverged, OutOfMemory
 from ..models.inference import InferenceView
 from ..rundir import RunDir
 from .checkpoint import State
 from .step import LoopOptions, Phase, one_pass
 
 
-def diverged(run: RunDir, what: str, state: State) -> UserError:
+def diverged(run: RunDir, what: str, state: State) -> Diverged:
     """The error that says what was not finite, where, and what is left of the run."""
     last = run.checkpoint("last")
     checkpoint_note = (
         f"{last} was written before that and stays" if last.exists() else "No checkpoint had been written yet"
     )
-    return UserError(
+    return Diverged(
         f"{what} at epoch {state.epoch + 1}, step {state.step}. {checkpoint_note}. A smaller optimizer.lr, "
         "optimizer.clip_norm 1 or train.precision float32 usually helps: each is another run, so give it another "
         "--name."
@@ -27,7 +27,7 @@ def diverged(run: RunDir, what: str, state: State) -> UserError:
 
 def out_of_memory(
     batch: Batch, model: nn.Module, view: InferenceView, phase: Phase, options: LoopOptions
-) -> UserError:
+) -> OutOfMemory:
     """The error that says which batch size fits into memory.
 
     Do not call this inside an except block, because the error there keeps memory alive.
@@ -42,7 +42,7 @@ def out_of_memory(
     advice = (
         f"--train.batch-size {fits} fits" if fits else "not even one image fits: use a smaller model or size"
     )
-    return UserError(
+    return OutOfMemory(
         f"Out of memory with batches of {options.batch_size}: {advice}. The last checkpoint is untouched; "
         "another batch size is another run, so give it another --name."
     )

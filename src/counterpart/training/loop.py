@@ -112,7 +112,8 @@ def fit(
                 return _ended(bar, requests, f"epoch {epoch + 1}, step {state.step} of {training.steps}")
             bar.describe(f"{run.name}: validation after epoch {epoch + 1} of {epochs}")
             accuracies = training.validate_epoch(phase)
-            bar.say(epoch_line(training.record_epoch(phase, accuracies), epochs))
+            details = training.record_epoch(phase, accuracies)
+            bar.say(epoch_line(details, epochs))
             if (overfitted := training.find_overfitting()) is not None:
                 bar.say(f"{OVERFITTED.capitalize()}: {overfitted}")
             training.keep_best(phase, accuracies)
@@ -120,6 +121,8 @@ def fit(
             requests = training.hear_requests(stop_asked)
             if requests.stop or (requests.late and state.epoch < epochs):
                 return _ended(bar, requests, f"the end of epoch {state.epoch}")
+            if options.after_epoch is not None:
+                options.after_epoch(details)
     return True
 
 

@@ -84,6 +84,7 @@ class LoopOptions:
     checkpoint_every: float = 300.0
     deadline: float | None = None  # by time.monotonic; training stops cleanly at the first step after it
     view: Mapping[str, Any] = field(default_factory=dict)  # the options of the view, such as its layer
+    after_epoch: Callable[[Mapping[str, Any]], None] | None = None  # given what is recorded of each epoch
 
 
 def train_step(
