@@ -169,8 +169,9 @@ def test_epochs_are_reported_once(shared):
 @pytest.mark.parametrize(
     ("address", "complaint"),
     [
-        ("nonsense", "Could not parse"),
+        ("nonsense", "'nonsense' is no address of a database: write one such as"),
         ("nonsense://host/name", "nonsense"),
+        ("mysql://host/name", "a database mysql needs a driver that is not installed"),
         ("sqlite:////nowhere/at/all.db", "unable to open database file"),
         ("postgresql://me:secret@localhost:1/name", "onnection"),
     ],

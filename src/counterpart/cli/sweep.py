@@ -77,11 +77,12 @@ def _ending(swept: Any) -> list[str]:
         )
     if swept.best is None:
         return [*lines, "No trial has been trained to its end yet."]
-    folder = swept.recipes[0].parent
+    ours = swept.best.path.exists()  # else another machine trained it, which shares no folder with this one
+    command = f"evaluate {swept.best.path}" if ours else f"train {swept.recipes[0]}"
     return [
         *lines,
         f"Trade-off: {swept.plot}",
-        f"Recipes of the front: {folder}",
+        f"Recipes of the front: {swept.recipes[0].parent}",
         "The best of many is partly luck on these images. Judge it once on the test images:",
-        f"Next: counterpart evaluate {swept.best.path}",
+        f"Next: counterpart {command}",
     ]

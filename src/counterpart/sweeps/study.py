@@ -11,7 +11,7 @@ import platform
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +30,7 @@ JOURNAL = "journal.jsonl"
 BEAT = 20.0  # seconds between two renewals of a lease
 GRACE = 120.0  # seconds after which a lease that nobody renewed is void
 _LEASE = "worker"
+_ATTEMPTS = 3  # to open a database
 _log = logging.getLogger(__name__)
 
 
@@ -75,29 +76,30 @@ def open_study(
     """
     try:
         import optuna
-        from sqlalchemy.engine import make_url
         from sqlalchemy.exc import SQLAlchemyError
     except ImportError as error:
         raise UserError(
             f"counterpart sweep needs Optuna ({error}): python -m pip install 'counterpart[sweep]'."
         ) from error
-    place = str(folder / JOURNAL)
+    place = str(folder / JOURNAL) if address is None else _without_password(address)
+    verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        if address is not None:
-            place = make_url(address).render_as_string(hide_password=True)
-        storage = _open_journal(folder) if address is None else _open_database(address)
-        study = optuna.create_study(
-            storage=storage, study_name=name, direction="maximize", load_if_exists=True
-        )
-        shared = SharedStudy(study, storage, folder, place)
-        _refuse_another(shared, identity)
-        yield shared
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ModuleNotFoundError) as error:
+        with ExitStack() as opened:
+            storage = _open_journal(folder) if address is None else _open_database(address, opened)
+            study = optuna.create_study(
+                storage=storage, study_name=name, direction="maximize", load_if_exists=True
+            )
+            shared = SharedStudy(study, storage, folder, place)
+            _refuse_another(shared, identity)
+            yield shared
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise UserError(
             f"the study in {place} cannot be reached: {reason}. The same command continues."
         ) from error
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 def take_trial(shared: SharedStudy, count: int) -> "optuna.Trial | None":
@@ -193,8 +195,11 @@ def _open_journal(folder: Path) -> "BaseStorage":
         ) from error
 
 
-def _open_database(address: str) -> "BaseStorage":
-    """A database; several workers may make its tables at once, and then all but one of them try again."""
+def _open_database(address: str, opened: ExitStack) -> "BaseStorage":
+    """A database, whose connections end with ``opened``.
+
+    Several workers may make its tables at once, and then all but one of them try again.
+    """
     from optuna.storages import RDBStorage
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import SQLAlchemyError
@@ -203,17 +208,39 @@ def _open_database(address: str) -> "BaseStorage":
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
     waits = {"connect_args": {"timeout": 60}} if url.get_backend_name() == "sqlite" else {}
-    attempts = 3
-    for attempt in range(attempts):
+    text, options = url.render_as_string(hide_password=False), {"pool_pre_ping": True, **waits}
+    for attempt in range(_ATTEMPTS):
         try:
-            return RDBStorage(
-                url.render_as_string(hide_password=False), engine_kwargs={"pool_pre_ping": True, **waits}
-            )
+            storage = RDBStorage(text, engine_kwargs=options)
+            opened.callback(storage.engine.dispose)
+            return storage
         except SQLAlchemyError:
-            if attempt == attempts - 1:
+            if attempt == _ATTEMPTS - 1:
                 raise
             time.sleep(1)
-    raise AssertionError("unreachable")
+        except ImportError as error:
+            raise UserError(
+                f"a database {url.get_backend_name()} needs a driver that is not installed ({error})."
+            ) from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _without_password(address: str) -> str:
+    """An address as it may be shown.
+
+    Raises:
+        UserError: it is none.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return make_url(address).render_as_string(hide_password=True)
+    except SQLAlchemyError as error:
+        raise UserError(
+            f"{address!r:.100} is no address of a database: write one such as postgresql://user@host/name or "
+            "sqlite:///study.db."
+        ) from error
 
 
 def _refuse_another(shared: SharedStudy, identity: Mapping[str, Any]) -> None:
