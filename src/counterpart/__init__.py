@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .api.evaluation import audit, evaluate
     from .api.explanation import explain
     from .api.prediction import predict
+    from .api.sweeping import sweep
     from .api.training import load, train
     from .api.where import where
     from .attacks import (
@@ -66,6 +67,7 @@ else:
         "explain": "api.explanation",
         "load": "api.training",
         "predict": "api.prediction",
+        "sweep": "api.sweeping",
         "published_models": "catalogue.published",
         "train": "api.training",
         "where": "api.where",
@@ -141,6 +143,7 @@ __all__ = [
     "sparse_pgd",
     "square",
     "straight_through",
+    "sweep",
     "trades_loss",
     "train",
     "transfer",

@@ -95,6 +95,25 @@ def train(
     Raises:
         UserError: an argument is not understood; the message is one line and says what was expected.
     """
+    config = configure(recipe, data, model, root, folder, seed, changes)
+    with left_as_found(model):
+        splits = read_images(data, config)
+        template = model if isinstance(model, nn.Module) else None
+        trained = training.train(config, data=splits, model=template)
+    return TrainedRun(trained.run, config, trained.finished, template)
+
+
+def configure(
+    recipe: str | Path,
+    data: Any,
+    model: nn.Module | str | None,
+    root: str | Path | None,
+    folder: str | Path | None,
+    seed: int | None,
+    changes: Mapping[str, Any] | None,
+    **more: Any,
+) -> Config:
+    """The configuration of a training, from the arguments of ``train``; ``more`` are settings below these."""
     settings: dict[str, Any] = {} if seed is None else {"seed": seed}
     if folder is not None:
         place = Path(folder).expanduser()
@@ -110,17 +129,15 @@ def train(
             "model.name": name_object(model) if isinstance(model, nn.Module) else str(model),
             "model.width": None,
         }
-    config = resolve(recipes.load(str(recipe)), nest(settings), nest(changes), source=str(recipe))
-    with left_as_found(model):
-        splits = _read(data, config.data.validation) if is_data(data) else None
-        template = model if isinstance(model, nn.Module) else None
-        trained = training.train(config, data=splits, model=template)
-    return TrainedRun(trained.run, config, trained.finished, template)
+    return resolve(recipes.load(str(recipe)), more, nest(settings), nest(changes), source=str(recipe))
 
 
-def _read(data: Any, validation: float) -> Splits:
+def read_images(data: Any, config: Config) -> Splits | None:
+    """The images that a program holds; None where the configuration names a data set."""
+    if not is_data(data):
+        return None
     try:
-        return read_splits(data, validation)
+        return read_splits(data, config.data.validation)
     except ValueError as error:
         raise UserError(f"data: {error}") from error
 

@@ -95,8 +95,8 @@ def names() -> list[str]:
     return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
 
 
-def name_of(space: str | Mapping[str, Any]) -> str:
-    """What a space is called, before it is read."""
+def name_of(space: str | Path | Mapping[str, Any]) -> str:
+    """The name of a space, before it is read: that of its file without the ending."""
     return "sweep" if isinstance(space, Mapping) else Path(space).stem
 
 
@@ -123,7 +123,7 @@ def read_space(space: str | Path | Mapping[str, Any], config: Config) -> Space:
         _read_dimension(source, name, values, config, firsts) for name, values in content.items()
     )
     _check_combinations(source, dimensions, config)
-    return Space(name_of(space if isinstance(space, Mapping) else str(space)), dimensions)
+    return Space(name_of(space), dimensions)
 
 
 def apply(config: Config, values: Mapping[str, Any], source: str) -> Config:

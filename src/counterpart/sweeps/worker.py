@@ -113,6 +113,8 @@ def sweep(
 
 def _count(space: Space, trials: int | None) -> int:
     points = space.points
+    if trials is not None and trials < 1:
+        raise UserError(f"trials {trials} must be a whole number of at least 1.")
     if points is None and trials is None:
         raise UserError(
             f"the space {space.name} holds a range: say how many trials there shall be, with --trials."
