@@ -44,6 +44,8 @@ def test_the_page_about_python(names, tmp_path):
     assert len(names["audit"]) == 13
     assert names["seen"].attacked.shape == names["images"].shape
     assert names["hardened"] is names["run"].model
+    assert {trial.settings["train.beta"] for trial in names["swept"].trials} == {"1", "6"}
+    assert names["swept"].plot == Path("runs/betas/tradeoff.png")
 
 
 def test_models_whose_answers_are_random(names):

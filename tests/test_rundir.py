@@ -193,3 +193,20 @@ def test_the_commit_is_that_of_this_projects_checkout_or_unknown(tmp_path, monke
     assert len(commit) == 12
     (tmp_path / "other.txt").write_text("3")
     assert records._commit() == commit + "+"
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("postgresql://me:secret@host:5432/name", "postgresql://me:***@host:5432/name"),
+        ("--storage=postgresql://:se/cr:et@host/name", "--storage=postgresql://:***@host/name"),
+        ("postgresql://me:se:cr@et@host/name", "postgresql://me:***@host/name"),
+        ("sqlite:///study.db", "sqlite:///study.db"),
+        ("user:net@weights.pt", "user:net@weights.pt"),
+    ],
+)
+def test_no_record_holds_the_password_of_a_database(monkeypatch, word, shown):
+    monkeypatch.setattr("sys.argv", ["counterpart", "sweep", word])
+    records.environment.cache_clear()
+    assert records.environment()["command"] == f"counterpart sweep {shown}"
+    records.environment.cache_clear()

@@ -67,7 +67,7 @@ def environment() -> dict[str, Any]:
 
 def _without_passwords(command: str) -> str:
     """A command in which the password of an address, as of a database, is not to be read: records are passed on."""
-    return re.sub(r"(://[^/\s:@]*):[^/\s]*@", r"\1:***@", command)
+    return re.sub(r"(://[^/\s:@]*):\S*@", r"\1:***@", command)
 
 
 def _program() -> str:

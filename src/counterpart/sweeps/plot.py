@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..report.figures import COLOURS, STYLE, bars
 from ..rundir import write_atomically
-from .trials import SweptTrial, front_of
+from .trials import SweptTrial, front_of, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,8 +86,5 @@ def _label(trial: SweptTrial) -> str:
     if len(trial.settings) != 1:
         return str(trial.number)
     [value] = trial.settings.values()
-    try:
-        short = f"{float(value):.3g}"
-    except ValueError:
-        short = value
+    short = shorten(value)
     return short if len(short) <= LONGEST_LABEL else f"{short[:LONGEST_LABEL]}…"

@@ -14,7 +14,7 @@ from ..rundir import write_atomically
 from .plot import draw_tradeoff
 from .space import Space, apply, text_of
 from .study import SharedStudy
-from .trials import SweptTrial, front_of, in_order, read_trial
+from .trials import SweptTrial, front_of, in_order, read_trial, shorten
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -58,7 +58,7 @@ class Sweep:
             low, high = (0.0, 0.0) if robust is None else trial.interval(robust)
             table.add_row(
                 trial.name,
-                *(trial.settings.get(name, "") for name in names),
+                *(shorten(trial.settings.get(name, "")) for name in names),
                 _percent(trial.natural),
                 _percent(robust),
                 "" if robust is None else f"{low:.1%} to {high:.1%}",

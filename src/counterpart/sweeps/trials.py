@@ -55,6 +55,15 @@ class SweptTrial:
         return wilson(round(accuracy * self.n), self.n)
 
 
+def shorten(text: str) -> str:
+    """The text of a value as tables and pictures have it: of a number with many digits, three that count."""
+    try:
+        short = f"{float(text):.3g}"
+    except ValueError:
+        return text
+    return short if len(short) < len(text) else text
+
+
 def name_trial(number: int) -> str:
     """The name of a trial's run folder, within the folder of the sweep."""
     return f"trial-{number:04}"

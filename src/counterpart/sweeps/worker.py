@@ -23,7 +23,7 @@ from .pruning import Pruned, is_hopeless, make_pruner
 from .space import Space, apply, text_of
 from .study import Lost, SharedStudy, give_back, held, open_study, report, take_trial, tell
 from .summary import Sweep, summarise
-from .trials import name_trial
+from .trials import name_trial, shorten
 
 if TYPE_CHECKING:
     import optuna
@@ -192,7 +192,7 @@ def _train(worker: _Worker, trial: "optuna.Trial", is_lost: Callable[[], bool]) 
     name = f"{worker.config.name}/{name_trial(trial.number)}"
     config = apply(worker.config.model_copy(update={"name": name}), values, worker.space.name)
     epochs = config.train.all_epochs
-    say([f"{name}: {', '.join(f'{key} {text_of(value)}' for key, value in values.items())}."])
+    say([f"{name}: {', '.join(f'{key} {shorten(text_of(value))}' for key, value in values.items())}."])
 
     def watch(details: Mapping[str, Any]) -> None:
         epoch = details["epoch"]
