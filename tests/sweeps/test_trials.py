@@ -29,7 +29,7 @@ def test_the_table_has_trained_trials_by_robust_accuracy_and_then_the_others():
     assert in_order(trials) == [B, C, A, WAITING, PRUNED]
     text = str(Sweep(Path("runs/x"), trials, front_of(trials), None, ()))
     rows = [line for line in text.splitlines() if "trial-0" in line]
-    assert [row.split()[1] for row in rows] == [
+    assert [row.split()[0] for row in rows] == [
         "trial-0001",
         "trial-0002",
         "trial-0000",
@@ -38,12 +38,12 @@ def test_the_table_has_trained_trials_by_robust_accuracy_and_then_the_others():
     ]
     low, high = wilson(100, 200)
     assert f"{low:.1%} to {high:.1%}" in rows[0]
-    assert [row.rstrip("│ ").split()[-1] for row in rows] == ["front", "3", "front", "waiting", "pruned"]
+    assert [row.split()[-1] for row in rows] == ["front", "3", "front", "waiting", "pruned"]
 
 
 @pytest.mark.parametrize(
     ("text", "short"),
-    [("0.008555642468655842", "0.00856"), ("8/255", "8/255"), ("0.0875", "0.0875"), ("16", "16"), ("trades", "trades"), ("", "")],
+    [("0.008555642468655842", "0.00856"), ("8/255", "8/255"), ("16", "16"), ("", ""), ("at", "at")],
 )  # fmt: skip
 def test_numbers_of_many_digits_are_shown_with_three(text, short):
     assert shorten(text) == short

@@ -62,7 +62,11 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     swept = sweeps.sweep(
         config, space, arguments.trials, storage=arguments.storage, prune=not arguments.no_pruning
     )
-    Console().print(swept.table())
+    console = Console()
+    if console.is_terminal:
+        console.print(swept.table())
+    else:
+        print(swept)
     print("\n".join(_ending(swept)))
     return 0
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -48,10 +49,13 @@ class Sweep:
     def table(self) -> Table:
         """A line for each trial: trained ones by robust accuracy, then the others."""
         names = list(dict.fromkeys(name for trial in self.trials for name in trial.settings))
-        table = Table(title=f"{self.path.name}: validation accuracy", title_justify="left")
+        title = f"{self.path.name}: validation accuracy"
+        table = Table(
+            title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+        )
         headers = [name.replace(".", ".\n") for name in names]
         for header in ("trial", *headers, "natural", "robust", "95 % interval", "epochs", ""):
-            table.add_column(header, no_wrap=True)
+            table.add_column(header, overflow="fold")
         for trial in in_order(self.trials):
             state = "front" if trial in self.front else trial.state
             robust = trial.robust
