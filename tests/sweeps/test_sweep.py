@@ -93,7 +93,7 @@ def test_a_sweep_never_reads_the_test_images(swept, configure, monkeypatch):
     assert all(len(splits.validation) > 0 for splits in given)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_trial_that_was_killed_is_taken_up_and_ends_as_if_it_had_not_been(
     small, tmp_path, monkeypatch, swept, how
 ):
@@ -218,6 +218,34 @@ def test_time_that_is_up_leaves_a_trial_waiting(swept):
     assert {trial.state for trial in result.trials} <= {"waiting"}
     assert result.best is None
     assert [trial.state for trial in swept(RATES).trials] == ["trained", "trained"]
+
+
+def test_the_command_says_what_is_not_over(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rates.yaml").write_text("optimizer.lr: [0.05, 0.2]")
+    words = ["sweep", "small.yaml", "--space", "rates.yaml", "--train.stop-after", "1e-9"]
+    assert main(words) == 0  # there is no time for any trial
+    assert capsys.readouterr().out.endswith("\nNo trial has been trained to its end yet.\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "train", lambda *given, **named: exec("raise KeyboardInterrupt"))
+        assert main(words[:-2]) == 130
+    assert "The same command continues" in capsys.readouterr().err
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "Not over: trial-0000. The same command goes on with what waits." in out
+    assert "No trial has been trained to its end yet." in out
+
+
+@pytest.mark.parametrize("where", ["ask", "tell"])
+def test_a_full_disk_below_the_journal_is_one_line_and_the_same_command_goes_on(swept, monkeypatch, where):
+    def full(*given, **named):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna.Study, where, full)
+        with pytest.raises(UserError, match=r"journal.jsonl cannot be reached: .*No space left on device"):
+            swept(RATES, 1)
+    assert [trial.state for trial in swept(RATES, 1).trials] == ["trained"]
 
 
 def test_a_hopeless_trial_ends_early_and_stays_as_it_ended(swept, monkeypatch):

@@ -93,7 +93,9 @@ def open_study(
             shared = SharedStudy(study, storage, folder, place)
             _refuse_another(shared, identity)
             yield shared
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+    except BrokenPipeError:  # of the reader of our output
+        raise
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise UserError(
             f"the study in {place} cannot be reached: {reason}. The same command continues."

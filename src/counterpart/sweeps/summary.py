@@ -75,7 +75,7 @@ class Sweep:
         console = Console(width=WIDTH)
         with console.capture() as written:
             console.print(self.table())
-        return written.get().rstrip()
+        return "\n".join(line.rstrip() for line in written.get().splitlines()).rstrip()
 
 
 def summarise(shared: SharedStudy, config: Config, space: Space, n: int) -> Sweep:
