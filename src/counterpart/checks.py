@@ -11,7 +11,7 @@ def check_unit_range(images: Tensor) -> None:
     """Refuse images outside [0, 1] or with NaN."""
     if images.numel() == 0:
         return
-    low, high = float(images.min()), float(images.max())
+    low, high = torch.stack(images.aminmax()).tolist()  # together, because it waits for the device
     if not (low >= 0 and high <= 1):  # also true for NaN
         hint = "Divide 8-bit images by 255." if high > 2 else "Normalisation belongs inside the model."
         raise ValueError(f"images must lie in [0, 1], got [{low:.4g}, {high:.4g}]. {hint}")
@@ -23,7 +23,7 @@ def check_labels(labels: Tensor, num_classes: int, *, name: str = "label") -> No
         return
     if labels.dtype != torch.int64:
         raise ValueError(f"labels must be int64 class indices, got {labels.dtype}.")
-    low, high = int(labels.min()), int(labels.max())
+    low, high = torch.stack(labels.aminmax()).tolist()  # together, because it waits for the device
     if low < 0 or high >= num_classes:
         wrong = low if low < 0 else high
         raise ValueError(

@@ -46,6 +46,11 @@ def has_bf16(device: torch.device) -> bool:
     return False
 
 
+def waits(tensor: torch.Tensor) -> bool:
+    """Whether the host has to wait for a device before it can read a value of this tensor."""
+    return tensor.device.type != "cpu"
+
+
 def memory_format(model: nn.Module) -> torch.memory_format:
     """How a network's images and weights lie in memory: channels last, which is fastest everywhere.
 

@@ -397,7 +397,9 @@ def test_checkpoints_within_an_epoch_come_as_often_as_asked(train, monkeypatch, 
 
 def test_records_say_what_was_trained(train):
     def perturb(view, batch, keys):
-        return Perturbed(batch.images, counts={"radius": 0.03 * len(batch), "flat_maps": 2.0})
+        return Perturbed(
+            batch.images, counts={"radius": torch.tensor(0.03 * len(batch)), "flat_maps": torch.tensor(2)}
+        )
 
     def loss(model, batch, perturbed):
         total = model(perturbed.images).mean() * 0 + batch.index.float().mean()

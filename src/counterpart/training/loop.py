@@ -341,7 +341,7 @@ class _Training:
     def save(self, phase: Phase) -> None:
         """Write the checkpoint that a later start goes on from."""
         weights = [value for value in self.model.state_dict().values() if value.is_floating_point()]
-        if not checkpoint.finite(weights):
+        if not bool(checkpoint.finite(weights)):
             raise diverged(self.run, "The weights are not finite", self.state)
         self.state.seconds = time.monotonic() - self.epoch_started if self.state.step else 0.0
         if distributed.is_main():

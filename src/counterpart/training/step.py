@@ -1,13 +1,12 @@
 """One training step, which perturbs, takes the loss and sums gradients over processes, and its options."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .. import distributed
@@ -117,15 +116,12 @@ def train_step(
             _, loss = backward(perturbed)
     else:
         perturbed, loss = backward()
-    measured = {"images": 1.0, "loss": float(loss.total.detach())} | {
-        k: float(v) for k, v in loss.terms.items()
-    }
-    measured = {name: value * len(batch) for name, value in measured.items()} | dict(perturbed.counts)
     _sum_gradients(model)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    healthy = math.isfinite(measured["loss"]) and checkpoint.finite(gradients)
+    measured, healthy = _read(loss, perturbed, checkpoint.finite([loss.total, *gradients]), len(batch))
     if distributed.any_(not healthy, options.device):
-        raise NotFinite(f"The loss or its gradient is not finite (loss {float(loss.total.detach()):.4g})")
+        mean = measured["loss"] / len(batch)
+        raise NotFinite(f"The loss or its gradient is not finite (loss {mean:.4g})")
     if options.clip_norm is not None:
         nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
     optimizer.step()
@@ -157,6 +153,16 @@ def one_pass(
     whole = nullcontext() if size is None else as_whole(size)
     with seeded(derive(options.seed, "dropout", epoch, step, 0), options.device), cast, whole:
         return perturbed, phase.objective.loss(model, batch, perturbed)
+
+
+def _read(loss: Loss, perturbed: Perturbed, healthy: Tensor, count: int) -> tuple[dict[str, float], bool]:
+    """The sums over ``count`` images that a step measured, and whether it is healthy, at one wait for the device."""
+    means = {"loss": loss.total.detach(), **loss.terms}
+    tensors = [*means.values(), *perturbed.counts.values(), healthy]
+    numbers = torch.stack([tensor.float() for tensor in tensors]).tolist()
+    sums = {name: value * count for name, value in zip(means, numbers, strict=False)}
+    counted = zip(perturbed.counts, numbers[len(means) :], strict=False)
+    return {"images": 1.0 * count, **sums, **dict(counted)}, bool(numbers[-1])
 
 
 def _sum_gradients(model: nn.Module) -> None:
