@@ -147,7 +147,7 @@ def evaluate(
     plan, standing = procedure.sample, Standing(len(images), procedure.individual)
     turns = take_turns(attacks, tuple(budgets), plan)
     whose = track(title, len(turns) * len(images)) if bar is None else nullcontext(bar)
-    with whose as bar, devices.exact_float32():
+    with whose as bar, devices.exact_float32(), devices.repeatable_convolutions():
         for number, turns_of_round in enumerate(rounds_of(turns)):
             if plan is not None and number > 0:
                 standing.draw(plan, images.index, number)

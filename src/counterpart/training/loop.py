@@ -98,6 +98,7 @@ def fit(
     total, done = epochs * len(images), state.epoch * len(images) + state.step * options.batch_size
     with (
         devices.exact_float32(),
+        devices.repeatable_convolutions(),
         stop_requests() as stop_asked,
         track("training", total, done, run.path / "progress.log") as bar,
     ):
@@ -396,16 +397,16 @@ def _make_views(
 ) -> tuple[InferenceView, InferenceView]:
     """The view that training attacks, and the view that validation attacks.
 
-    Validation attacks the float32 model that it judges, because an attack on a bf16 view would stop at images
-    that fool the view and not the model. Its view is not compiled, because a last small batch would compile
-    it once more.
+    Validation searches in the training precision and judges in float32; what fools a bf16 view alone is attacked once
+    more on the model. Its view is not compiled, because a last small batch would compile it once more.
     """
     form: Form = about.get("view", "fast")
     view = InferenceView(
         model, precision=options.precision, compile=options.compile, form=form, **options.view
     )
     shows = options.view if any(phase.adapt for phase in phases) else {}
-    return view, InferenceView(model if ema is None else ema.module, form=form, **shows)
+    judged = model if ema is None else ema.module
+    return view, InferenceView(judged, precision=options.precision, form=form, **shows)
 
 
 def _is_past(deadline: float | None) -> bool:
