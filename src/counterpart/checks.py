@@ -8,8 +8,8 @@ from torch import Tensor
 
 
 def check_unit_range(images: Tensor) -> None:
-    """Refuse images outside [0, 1] or with NaN."""
-    if images.numel() == 0:
+    """Refuse images outside [0, 1] or with NaN. In compiled code nothing is read: who compiles it checks before."""
+    if images.numel() == 0 or torch.compiler.is_compiling():
         return
     low, high = torch.stack(images.aminmax()).tolist()  # together, because it waits for the device
     if not (low >= 0 and high <= 1):  # also true for NaN
@@ -18,8 +18,8 @@ def check_unit_range(images: Tensor) -> None:
 
 
 def check_labels(labels: Tensor, num_classes: int, *, name: str = "label") -> None:
-    """Refuse labels outside 0 .. num_classes - 1."""
-    if labels.numel() == 0:
+    """Refuse labels outside 0 .. num_classes - 1. In compiled code nothing is read: who compiles it checks before."""
+    if labels.numel() == 0 or torch.compiler.is_compiling():
         return
     if labels.dtype != torch.int64:
         raise ValueError(f"labels must be int64 class indices, got {labels.dtype}.")

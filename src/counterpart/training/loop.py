@@ -30,11 +30,13 @@ from . import checkpoint
 from .checkpoint import State
 from .epoch_record import epoch_details, epoch_line, epochs_of
 from .failures import diverged, out_of_memory
+from .meter import BrokenStep, Meter
 from .optimizers import Schedule, set_rate
 from .overfitting import OVERFITTED, catastrophic_overfitting
 from .signals import stop_requests
 from .step import LoopOptions, Phase, train_step
 from .weight_average import averaged
+from .whole_step import WholeStep, why_not
 
 Validate = Callable[..., tuple[float, ...]]
 """A function of a model and its view that returns the (clean, robust) accuracy on the validation images.
@@ -93,8 +95,9 @@ def fit(
         run.drop_epochs_from(state.epoch)
     views = _make_views(model, ema, phases, options, about)
     training = _Training(
-        model, phases, images, run, optimizer, rate, validate, options, about, ema, state, maps, *views
-    )
+        model, phases, images, run, optimizer, rate, validate, options, about, ema, state, maps, *views,
+        Meter(options.read_every),
+    )  # fmt: skip
     total, done = epochs * len(images), state.epoch * len(images) + state.step * options.batch_size
     with (
         devices.exact_float32(),
@@ -154,6 +157,8 @@ class _Training:
         view: the view of the model that training attacks.
         judged_view: the view of the judged model that validation attacks.
         part_quality: the intersection over union of each part on the validation images after this epoch.
+        meter: what steps measured and nobody has read.
+        whole: the compiled passes of the phase, where ``train.compile`` asks for them.
         saved: the time at which a checkpoint was last written, or else at which this start of the run began.
         epoch_started: the time at which this epoch would have begun without a break.
     """
@@ -172,7 +177,9 @@ class _Training:
     maps: Tensor | None
     view: InferenceView
     judged_view: InferenceView
+    meter: Meter
     part_quality: Mapping[str, float] | None = None
+    whole: WholeStep | None = None
     saved: float = field(default_factory=time.monotonic)
     epoch_started: float = 0.0
 
@@ -196,6 +203,8 @@ class _Training:
             state.validated = []
         if phase.adapt is not None:
             phase = phase.adapt(state.validated)
+        if self.options.compile and (state.epoch == first or self.whole is None):
+            self.whole = WholeStep(self.phases[number], self.model, self.view, self.options)
         return phase
 
     def refresh_maps(self, phase: Phase) -> None:
@@ -227,11 +236,26 @@ class _Training:
             bar.advance(size)
             requests = self.hear_requests(stop_asked)
             if state.step < self.steps and any(requests):
+                self.read_measured()
                 _share_totals(state, options.device)
                 self.save(phase)
                 if requests.end:
                     return requests
+        self.read_measured()
         return _Requests()
+
+    def read_measured(self) -> None:
+        """Add what steps measured since the last reading to the totals of the epoch."""
+        try:
+            self.add(self.meter.read())
+        except BrokenStep as error:
+            self.state.step = error.step + 1
+            raise diverged(self.run, str(error), self.state) from error
+
+    def add(self, measured: Mapping[str, float]) -> None:
+        """Add sums over images to the totals of the epoch."""
+        for name, value in measured.items():
+            self.state.totals[name] = self.state.totals.get(name, 0.0) + value
 
     def take_step(self, phase: Phase, batch: Batch, size: int) -> None:
         """Take one step, on this process's share of a batch of ``size`` images."""
@@ -242,10 +266,11 @@ class _Training:
         measured = None
         try:
             measured = train_step(
-                batch, size, state.epoch, step, self.model, self.view, phase, self.optimizer, self.options
-            )
-        except NotFinite as error:
-            state.step = step + 1
+                batch, size, state.epoch, step, self.model, self.view, phase, self.optimizer, self.options,
+                meter=self.meter, whole=self.whole,
+            )  # fmt: skip
+        except BrokenStep as error:
+            state.step = error.step + 1
             raise diverged(self.run, str(error), state) from error
         except (RuntimeError, MemoryError) as error:
             if not devices.is_out_of_memory(error):
@@ -255,8 +280,7 @@ class _Training:
         if self.ema is not None:
             self.ema.update_parameters(self.model)
         self.view.refresh()
-        for name, value in measured.items():
-            state.totals[name] = state.totals.get(name, 0.0) + value
+        self.add(measured)
         state.step = step + 1
 
     def hear_requests(self, stop_asked: Callable[[], bool]) -> _Requests:
@@ -401,9 +425,10 @@ def _make_views(
     more on the model. Its view is not compiled, because a last small batch would compile it once more.
     """
     form: Form = about.get("view", "fast")
-    view = InferenceView(
-        model, precision=options.precision, compile=options.compile, form=form, **options.view
-    )
+    trunk_alone = (
+        options.compile and why_not(options, form) is not None
+    )  # otherwise the step is compiled as a whole
+    view = InferenceView(model, precision=options.precision, compile=trunk_alone, form=form, **options.view)
     shows = options.view if any(phase.adapt for phase in phases) else {}
     judged = model if ema is None else ema.module
     return view, InferenceView(judged, precision=options.precision, form=form, **shows)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,15 @@ from .. import distributed
 from ..batch import Batch
 from ..contracts import Loss, Objective, Perturbed, Rule
 from ..data.transforms import Augment
-from ..errors import NotFinite
 from ..models.inference import InferenceView
 from ..seeding import Keys, derive, seeded
 from . import checkpoint
+from .meter import Meter
 from .shares import as_whole
 from .weight_perturbation import adversarial_weights, buffers_kept
+
+if TYPE_CHECKING:
+    from .whole_step import WholeStep
 
 Adapt = Callable[[Sequence[Sequence[float]]], "Phase"]
 """A function that returns the phase as it shall be in its next epoch.
@@ -73,6 +76,9 @@ class LoopOptions:
     augmentation: Augment | None
     precision: str = "float32"  # never TF32; "bf16" is for the attack's view and the training pass
     compile: bool = False
+    read_every: int = (
+        1  # the steps between two readings of what they measured; more than 1 needs a fused optimiser
+    )
     clip_norm: float | None = None
     ema: float | None = None
     awp: float = 0.0  # the share of each layer's norm that its weights are perturbed by; 0 turns it off
@@ -95,12 +101,19 @@ def train_step(
     phase: Phase,
     optimizer: Optimizer,
     options: LoopOptions,
+    *,
+    meter: Meter | None = None,
+    whole: "WholeStep | None" = None,
 ) -> dict[str, float]:
     """The sums over this process's share of a batch of ``size`` images, after one training step on it.
 
+    With a ``meter`` they are the sums since its last reading, and empty where it is not due. With ``whole``, a batch
+    of its size is attacked and passed by compiled code.
+
     Raises:
-        NotFinite: a loss or a gradient is not finite on some process. The weights have not moved.
+        BrokenStep: a loss or a gradient was not finite on some process. The weights have not moved since.
     """
+    meter = Meter() if meter is None else meter
 
     def backward(made: Perturbed | None = None) -> tuple[Perturbed, Loss]:
         optimizer.zero_grad(set_to_none=True)
@@ -114,14 +127,19 @@ def train_step(
         _sum_gradients(model)  # otherwise processes would perturb their weights differently
         with adversarial_weights(model, options.awp):
             _, loss = backward(perturbed)
+        counts = perturbed.counts
+    elif (made := None if whole is None or not whole.takes(batch) else whole(batch, epoch, step)) is not None:
+        loss, counts = made
     else:
         perturbed, loss = backward()
-    _sum_gradients(model)
+        counts = perturbed.counts
+    loss_of_all = loss.total.detach() * len(batch)
+    _sum_gradients(model, loss_of_all)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    measured, healthy = _read(loss, perturbed, checkpoint.finite([loss.total, *gradients]), len(batch))
-    if distributed.any_(not healthy, options.device):
-        mean = measured["loss"] / len(batch)
-        raise NotFinite(f"The loss or its gradient is not finite (loss {mean:.4g})")
+    # What is not finite on any process is not finite in a sum.
+    meter.note(step, len(batch), loss, counts, checkpoint.finite([loss_of_all, *gradients]))
+    measured = meter.read() if meter.is_due else {}
+    meter.freeze(optimizer)
     if options.clip_norm is not None:
         nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
     optimizer.step()
@@ -155,21 +173,11 @@ def one_pass(
         return perturbed, phase.objective.loss(model, batch, perturbed)
 
 
-def _read(loss: Loss, perturbed: Perturbed, healthy: Tensor, count: int) -> tuple[dict[str, float], bool]:
-    """The sums over ``count`` images that a step measured, and whether it is healthy, at one wait for the device."""
-    means = {"loss": loss.total.detach(), **loss.terms}
-    tensors = [*means.values(), *perturbed.counts.values(), healthy]
-    numbers = torch.stack([tensor.float() for tensor in tensors]).tolist()
-    sums = {name: value * count for name, value in zip(means, numbers, strict=False)}
-    counted = zip(perturbed.counts, numbers[len(means) :], strict=False)
-    return {"images": 1.0 * count, **sums, **dict(counted)}, bool(numbers[-1])
-
-
-def _sum_gradients(model: nn.Module) -> None:
-    """Add up the gradients of all processes, so that they act as one process on the whole batch."""
+def _sum_gradients(model: nn.Module, *more: Tensor) -> None:
+    """Add up the gradients of all processes, so that they act as one process on the whole batch; and ``more``."""
     if distributed.world_size() == 1:
         return
     for p in model.parameters():
         if p.grad is None and p.requires_grad:
             p.grad = torch.zeros_like(p)
-    distributed.sum_([p.grad for p in model.parameters() if p.grad is not None])
+    distributed.sum_([*more, *(p.grad for p in model.parameters() if p.grad is not None)])
