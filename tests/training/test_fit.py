@@ -57,7 +57,17 @@ def images():
 def train(images, tmp_path):
     """Run ``fit`` on a small network; returns (model, run folder)."""
 
-    def run(phases, *, name="run", rate=lambda epoch: 0.1, validate=None, lr=0.1, momentum=0.0, **changes):
+    def run(
+        phases,
+        *,
+        name="run",
+        rate=lambda epoch: 0.1,
+        validate=None,
+        lr=0.1,
+        momentum=0.0,
+        fused=None,
+        **changes,
+    ):
         (tmp_path / name).mkdir(exist_ok=True)
         torch.manual_seed(0)
         model = Net()
@@ -67,7 +77,15 @@ def train(images, tmp_path):
             phases,
             images,
             run=RunDir(tmp_path / name),
-            optimizer=sgd(model, lr=lr, momentum=momentum, nesterov=False, weight_decay=0.0, decay_norm=True),
+            optimizer=sgd(
+                model,
+                lr=lr,
+                momentum=momentum,
+                nesterov=False,
+                fused=fused,
+                weight_decay=0.0,
+                decay_norm=True,
+            ),
             rate=rate,
             validate=validate or (lambda model, view: (0.5, 0.5)),
             options=LoopOptions(**settings),
@@ -447,6 +465,38 @@ def test_float32_is_not_tf32_and_convolutions_repeat_themselves_while_training(t
     train([Phase("p", 1, Objective(perturb, standard().loss))], validate=watch)
     assert seen == [("ieee", "ieee", True)] * 4
     assert not torch.backends.cudnn.deterministic
+
+
+def broken_at(*steps):
+    """Training on clean images whose loss is not a number in some steps, counted from 0; and the weights after each."""
+    seen = []
+
+    def loss(model, batch, perturbed):
+        seen.append(model.body[-1].weight.detach().clone())
+        made = standard().loss(model, batch, perturbed)
+        return Loss(made.total * torch.nan, made.terms) if len(seen) - 1 in steps else made
+
+    return Objective(standard().perturb, loss), seen
+
+
+def test_steps_that_are_read_together_come_to_the_same_totals(train):
+    seen = []
+    for every in (1, 2, 50):
+        objective, _ = broken_at()
+        _, run = train([Phase("p", 2, objective)], name=f"run-{every}", read_every=every, fused=True)
+        seen.append([[row.details[name] for name in ("loss", "accuracy")] for row in run.records()])
+    assert len(seen[0]) == 2
+    assert seen[0] == seen[1] == seen[2]
+
+
+def test_the_first_step_that_is_not_finite_freezes_the_weights_and_is_reported_by_its_number(train, tmp_path):
+    objective, weights = broken_at(1)
+    with pytest.raises(UserError, match=r"not finite \(loss nan\) at epoch 1, step 2\."):
+        train([Phase("p", 2, objective)], read_every=50, fused=True)
+    assert len(weights) == 3  # the epoch's steps: nobody looked before its end
+    assert not torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[1], weights[2])
+    assert not RunDir(tmp_path / "run").checkpoint("last").exists()
 
 
 def not_finite(*arguments):
