@@ -4,7 +4,7 @@
     python benchmarks/compiled_step.py --device cuda
 
 AT and PART at 8/255 on CIFAR ResNet-18, in one process and in turn. On a CPU the seconds are those of the processor,
-so that other work on the machine counts for little. What compiling takes is a record of its own.
+so that other work on the machine counts for little. What compiling takes, by the clock, is a record of its own.
 """
 
 import time
@@ -57,7 +57,7 @@ def main() -> None:
             name: step_of(Phase("at", 1, objective), batch, given.width, name)
             for name in ("eager", "compiled")
         }
-        first = {name: measure(work, device) for name, work in works.items()}
+        first = {name: seconds(work, device) for name, work in works.items()}
         taken: dict[str, list[float]] = {name: [] for name in works}
         for _ in range(1 + given.repeats):
             for name, work in works.items():
