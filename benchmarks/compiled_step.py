@@ -27,7 +27,7 @@ from counterpart.records import Record
 from counterpart.seeding import seeded
 from counterpart.training.meter import Meter
 from counterpart.training.optimizers import sgd
-from counterpart.training.step import LoopOptions, Phase, train_step
+from counterpart.training.step import LoopOptions, Phase, Running, train_step
 from counterpart.training.whole_step import WholeStep
 
 EPS, EPS_LOW, STEP = 8 / 255, 7 / 255, 2 / 255
@@ -93,10 +93,10 @@ def step_of(phase: Phase, batch: Batch, width: int, name: str) -> Callable[[], o
         model, lr=0.01, momentum=0.9, nesterov=False, fused=True, weight_decay=2e-4, decay_norm=True
     )
     whole = WholeStep(phase, model, view, options) if options.compile else None
-    meter = Meter(options.read_every)
+    running = Running(Meter(options.read_every), whole)
 
     def step() -> None:
-        train_step(batch, size, 0, 0, model, view, phase, optimizer, options, meter=meter, whole=whole)
+        train_step(batch, size, 0, 0, model, view, phase, optimizer, options, running)
         view.refresh()
         if whole is not None and whole.reason is not None:
             raise RuntimeError(whole.reason)

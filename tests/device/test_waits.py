@@ -19,7 +19,8 @@ from counterpart.evaluation.unchanged import remember
 from counterpart.models import create
 from counterpart.models.inference import InferenceView
 from counterpart.seeding import Keys, seeded
-from counterpart.training.step import LoopOptions, train_step
+from counterpart.training.meter import Meter
+from counterpart.training.step import LoopOptions, Running, train_step
 
 CUDA = torch.device("cuda", 0)
 COUNT = 6
@@ -75,19 +76,17 @@ def test_a_judged_step(device, network, batch, attack, count, most, options, bud
     assert 0 < waits <= most, described
 
 
-def training_step(network, batch, method, **changes):
+def training_step(network, batch, method, running=None):
     masked = METHODS[method].facts.masked
     mask = {"eps_low": 0.02, "burn_in": 0} if masked else {}
-    config = resolve(
-        {"train": {"method": method}, "mask": mask, "attack": {"steps": 3}, "device": "cuda"}, changes
-    )
+    config = resolve({"train": {"method": method}, "mask": mask, "attack": {"steps": 3}, "device": "cuda"})
     phase = build.build_phases(config)[-1]
     options = LoopOptions(batch_size=COUNT, seed=0, device=CUDA, augmentation=None)
     optimizer = build.build_optimizer(config, network)
     view = InferenceView(network, form="fast")
 
     def step(number):
-        measured = train_step(batch, COUNT, 0, number, network, view, phase, optimizer, options)
+        measured = train_step(batch, COUNT, 0, number, network, view, phase, optimizer, options, running)
         view.refresh()
         return measured
 
@@ -102,6 +101,19 @@ def test_a_training_step(device, network, batch, method):
         measured = step(1)
     assert counts.waits.total() <= 3, counts.describe()
     assert measured["images"] == COUNT
+
+
+def test_a_step_of_a_running_training_does_not_wait_until_its_meter_is_read(device, network, batch):
+    running = Running(Meter(every=3))
+    step = training_step(network, batch, "part", running)
+    step(0)
+    with device.counting() as counts:
+        assert step(1) == {}
+    assert counts.waits.total() == 0, counts.describe()
+    with device.counting() as counts:
+        measured = step(2)
+    assert counts.waits.total() == 1, counts.describe()
+    assert measured["images"] == 3 * COUNT
 
 
 def test_augmentation(device, batch):

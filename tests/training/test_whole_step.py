@@ -92,7 +92,7 @@ def test_a_compiler_that_fails_is_said_and_the_step_runs_as_it_is(monkeypatch, c
     from counterpart.batch import Batch
     from counterpart.models import create
     from counterpart.models.inference import InferenceView
-    from counterpart.training.step import train_step
+    from counterpart.training.step import Running, train_step
     from counterpart.training.whole_step import WholeStep
 
     def fails(function, **options):
@@ -110,7 +110,7 @@ def test_a_compiler_that_fails_is_said_and_the_step_runs_as_it_is(monkeypatch, c
         torch.optim.SGD(model.parameters(), lr=0.1),
         nn.utils.parameters_to_vector(model.parameters()),
     )
-    measured = train_step(batch, 8, 0, 0, model, view, PHASE, optimizer, OPTIONS, whole=whole)
+    measured = train_step(batch, 8, 0, 0, model, view, PHASE, optimizer, OPTIONS, Running(whole=whole))
     assert measured["images"] == 8
     assert not torch.equal(before, nn.utils.parameters_to_vector(model.parameters()))
     assert "not compiled as a whole: Unsupported: no such operation" in caplog.text

@@ -34,7 +34,7 @@ from .meter import BrokenStep, Meter
 from .optimizers import Schedule, set_rate
 from .overfitting import OVERFITTED, catastrophic_overfitting
 from .signals import stop_requests
-from .step import LoopOptions, Phase, train_step
+from .step import LoopOptions, Phase, Running, train_step
 from .weight_average import averaged
 from .whole_step import WholeStep, why_not
 
@@ -96,7 +96,7 @@ def fit(
     views = _make_views(model, ema, phases, options, about)
     training = _Training(
         model, phases, images, run, optimizer, rate, validate, options, about, ema, state, maps, *views,
-        Meter(options.read_every),
+        Running(Meter(options.read_every)),
     )  # fmt: skip
     total, done = epochs * len(images), state.epoch * len(images) + state.step * options.batch_size
     with (
@@ -157,8 +157,6 @@ class _Training:
         view: the view of the model that training attacks.
         judged_view: the view of the judged model that validation attacks.
         part_quality: the intersection over union of each part on the validation images after this epoch.
-        meter: what steps measured and nobody has read.
-        whole: the compiled passes of the phase, where ``train.compile`` asks for them.
         saved: the time at which a checkpoint was last written, or else at which this start of the run began.
         epoch_started: the time at which this epoch would have begun without a break.
     """
@@ -177,9 +175,8 @@ class _Training:
     maps: Tensor | None
     view: InferenceView
     judged_view: InferenceView
-    meter: Meter
+    running: Running
     part_quality: Mapping[str, float] | None = None
-    whole: WholeStep | None = None
     saved: float = field(default_factory=time.monotonic)
     epoch_started: float = 0.0
 
@@ -203,8 +200,8 @@ class _Training:
             state.validated = []
         if phase.adapt is not None:
             phase = phase.adapt(state.validated)
-        if self.options.compile and (state.epoch == first or self.whole is None):
-            self.whole = WholeStep(self.phases[number], self.model, self.view, self.options)
+        if self.options.compile and (state.epoch == first or self.running.whole is None):
+            self.running.whole = WholeStep(self.phases[number], self.model, self.view, self.options)
         return phase
 
     def refresh_maps(self, phase: Phase) -> None:
@@ -218,6 +215,7 @@ class _Training:
     def take_steps(self, phase: Phase, bar: Bar, stop_asked: Callable[[], bool]) -> _Requests:
         """Take the steps of the epoch that are left, and return what ended them early, if anything did."""
         state, options, length = self.state, self.options, len(self.images)
+        self.running.checked = False  # so that the first of them checks what it is given
         order = epoch_order(length, options.seed, state.epoch)
         loader = batches(
             self.images,
@@ -247,7 +245,7 @@ class _Training:
     def read_measured(self) -> None:
         """Add what steps measured since the last reading to the totals of the epoch."""
         try:
-            self.add(self.meter.read())
+            self.add(self.running.meter.read())
         except BrokenStep as error:
             self.state.step = error.step + 1
             raise diverged(self.run, str(error), self.state) from error
@@ -267,7 +265,7 @@ class _Training:
         try:
             measured = train_step(
                 batch, size, state.epoch, step, self.model, self.view, phase, self.optimizer, self.options,
-                meter=self.meter, whole=self.whole,
+                self.running,
             )  # fmt: skip
         except BrokenStep as error:
             state.step = error.step + 1
@@ -425,9 +423,8 @@ def _make_views(
     more on the model. Its view is not compiled, because a last small batch would compile it once more.
     """
     form: Form = about.get("view", "fast")
-    trunk_alone = (
-        options.compile and why_not(options, form) is not None
-    )  # otherwise the step is compiled as a whole
+    # Where the step is compiled as a whole, its last batch runs as it is.
+    trunk_alone = options.compile and why_not(options, form) is not None
     view = InferenceView(model, precision=options.precision, compile=trunk_alone, form=form, **options.view)
     shows = options.view if any(phase.adapt for phase in phases) else {}
     judged = model if ema is None else ema.module

@@ -1,7 +1,7 @@
 """One training step, which perturbs, takes the loss and sums gradients over processes, and its options."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from .. import distributed
 from ..batch import Batch
+from ..checks import after_the_door
 from ..contracts import Loss, Objective, Perturbed, Rule
 from ..data.transforms import Augment
 from ..models.inference import InferenceView
@@ -91,6 +92,27 @@ class LoopOptions:
     view: Mapping[str, Any] = field(default_factory=dict)  # the options of the view, such as its layer
 
 
+@dataclass
+class Running:
+    """What a training keeps from step to step.
+
+    Attributes:
+        meter: what steps measured and nobody has read.
+        whole: the compiled passes of the phase, where ``train.compile`` asks for them.
+        checked: whether a step has checked its images and labels. On a device later ones do not, because the host would
+            wait for it.
+    """
+
+    meter: Meter = field(default_factory=Meter)
+    whole: "WholeStep | None" = None
+    checked: bool = False
+
+    def door(self, device: torch.device) -> AbstractContextManager[object]:
+        """The block of a step's passes, in which images and labels are checked or not."""
+        passed, self.checked = self.checked and device.type != "cpu", True
+        return after_the_door() if passed else nullcontext()
+
+
 def train_step(
     batch: Batch,
     size: int,
@@ -101,19 +123,18 @@ def train_step(
     phase: Phase,
     optimizer: Optimizer,
     options: LoopOptions,
-    *,
-    meter: Meter | None = None,
-    whole: "WholeStep | None" = None,
+    running: Running | None = None,
 ) -> dict[str, float]:
     """The sums over this process's share of a batch of ``size`` images, after one training step on it.
 
-    With a ``meter`` they are the sums since its last reading, and empty where it is not due. With ``whole``, a batch
-    of its size is attacked and passed by compiled code.
+    With ``running`` they are the sums since its meter was last read, and empty where that is not due. A batch of the
+    size that was compiled is then attacked and passed by compiled code.
 
     Raises:
         BrokenStep: a loss or a gradient was not finite on some process. The weights have not moved since.
     """
-    meter = Meter() if meter is None else meter
+    running = Running() if running is None else running
+    meter, whole = running.meter, running.whole
 
     def backward(made: Perturbed | None = None) -> tuple[Perturbed, Loss]:
         optimizer.zero_grad(set_to_none=True)
@@ -121,17 +142,19 @@ def train_step(
         torch.autograd.backward(loss.total * (len(batch) / size))
         return perturbed, loss
 
-    if options.awp and epoch >= options.awp_warmup:
-        with buffers_kept(model):
+    compiled = whole(batch, epoch, step) if whole is not None and whole.takes(batch) else None
+    if compiled is not None:
+        loss, counts = compiled
+    elif options.awp and epoch >= options.awp_warmup:
+        with buffers_kept(model), running.door(options.device):
             perturbed, _ = backward()
         _sum_gradients(model)  # otherwise processes would perturb their weights differently
         with adversarial_weights(model, options.awp):
             _, loss = backward(perturbed)
         counts = perturbed.counts
-    elif (made := None if whole is None or not whole.takes(batch) else whole(batch, epoch, step)) is not None:
-        loss, counts = made
     else:
-        perturbed, loss = backward()
+        with running.door(options.device):
+            perturbed, loss = backward()
         counts = perturbed.counts
     loss_of_all = loss.total.detach() * len(batch)
     _sum_gradients(model, loss_of_all)
