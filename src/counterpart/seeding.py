@@ -121,8 +121,8 @@ class Keys:
         return (self.bits(step, (1,), stream)[:, 0] >> 1 & 0x7FFFFFFFFFFFFFFF) % high
 
 
-Draw = tuple[str, int, int]
-"""A draw by what follows the first name of its keys, its step and its stream."""
+DrawName = tuple[str, int, int]
+"""The name of a draw: what follows the first name of its keys, its step and its stream."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class ListedKeys(Keys):
     """
 
     root: str = ""
-    draws: list[Draw] = field(default_factory=list)
+    draws: list[DrawName] = field(default_factory=list)
 
     def _like(self, attack: str, index: Tensor) -> "ListedKeys":
         return ListedKeys(self.seed, attack, index, self.root, self.draws)
@@ -159,7 +159,7 @@ class TensorKeys(Keys):
         seeds: what ``seeds_of`` makes.
     """
 
-    draws: Mapping[Draw, int] = field(default_factory=dict)
+    draws: Mapping[DrawName, int] = field(default_factory=dict)
     seeds: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
 
     def _like(self, attack: str, index: Tensor) -> "TensorKeys":
@@ -173,7 +173,7 @@ class TensorKeys(Keys):
         return self.seeds[-1]  # a constant would be multiplied out by the compiler, beyond 64 bits
 
 
-def seeds_of(seed: int, root: str, draws: Iterable[Draw]) -> Int[Tensor, " n"]:
+def seeds_of(seed: int, root: str, draws: Iterable[DrawName]) -> Int[Tensor, " n"]:
     """The seeds of draws that belong to a first name, for ``TensorKeys`` that have "" for a first name."""
     seeds = [derive(seed, root + suffix, step, stream) for suffix, step, stream in draws]
     return torch.tensor([*seeds, _GOLDEN])

@@ -68,11 +68,11 @@ def kept_images(results: Sequence[BatchResult], unit: Unit) -> Tensor | None:
     if unit.first is not None:
         return torch.cat(images)
     flags = torch.tensor(unit.fooled, dtype=torch.bool)
-    kept = []
+    chosen = []
     for batch, fooled in zip(images, torch.split(flags, [len(batch) for batch in images]), strict=True):
         places = fooled.nonzero()[:, 0]  # of a tensor on the host: a mask on the device would wait for it
-        kept.append(batch[places.to(batch.device, non_blocking=True)])
-    return torch.cat(kept)
+        chosen.append(batch[places.to(batch.device, non_blocking=True)])
+    return torch.cat(chosen)
 
 
 def _joined(results: Sequence[BatchResult], name: str) -> list[Any] | None:

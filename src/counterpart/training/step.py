@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,6 @@ from . import checkpoint
 from .meter import Meter
 from .shares import as_whole
 from .weight_perturbation import adversarial_weights, buffers_kept
-
-if TYPE_CHECKING:
-    from .whole_step import WholeStep
 
 Adapt = Callable[[Sequence[Sequence[float]]], "Phase"]
 """A function that returns the phase as it shall be in its next epoch.
@@ -92,6 +89,18 @@ class LoopOptions:
     view: Mapping[str, Any] = field(default_factory=dict)  # the options of the view, such as its layer
 
 
+class CompiledPasses(Protocol):
+    """The passes of a phase's steps in compiled form, which is ``whole_step.WholeStep``."""
+
+    def takes(self, batch: Batch) -> bool:
+        """Whether a batch is of the size that was compiled."""
+        ...
+
+    def __call__(self, batch: Batch, epoch: int, step: int) -> tuple[Loss, Mapping[str, Tensor]] | None:
+        """The loss on the attacked batch and what the attack counted, with gradients at the parameters; or None."""
+        ...
+
+
 @dataclass
 class Running:
     """What a training keeps from step to step.
@@ -104,7 +113,7 @@ class Running:
     """
 
     meter: Meter = field(default_factory=Meter)
-    whole: "WholeStep | None" = None
+    whole: CompiledPasses | None = None
     checked: bool = False
 
     def door(self, device: torch.device) -> AbstractContextManager[object]:
