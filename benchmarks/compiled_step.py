@@ -31,7 +31,10 @@ from counterpart.training.step import LoopOptions, Phase, Running, train_step
 from counterpart.training.whole_step import WholeStep
 
 EPS, EPS_LOW, STEP = 8 / 255, 7 / 255, 2 / 255
-RULES: dict[str, Rule] = {"AT": rules.constant, "PART": partial(rules.draw_budget, eps_low=EPS_LOW)}
+RULES: dict[str, Rule] = {
+    "AT": rules.constant,
+    "PART": partial(rules.draw_budget, eps_low=EPS_LOW, mask=rules.Standardised()),
+}
 
 
 def main() -> None:

@@ -133,7 +133,7 @@ def our_objectives(method: str) -> dict[str, Objective]:
     base, part = PAIRS[method]
     full = Linf(EPS)
     constant = rules.constant
-    masked = partial(rules.draw_budget, eps_low=EPS_LOW)
+    masked = partial(rules.draw_budget, eps_low=EPS_LOW, mask=rules.Standardised())
     make = partial({"at": adversarial, "trades": trades, "mart": mart}[method], budget=full, steps=STEPS)
     make = partial(make, step_size=STEP, **({} if method == "at" else {"beta": BETA}))
     made = {base: make(rule=constant), part: make(rule=masked)}
