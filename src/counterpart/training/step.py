@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +89,7 @@ class LoopOptions:
     view: Mapping[str, Any] = field(default_factory=dict)  # the options of the view, such as its layer
 
 
+@runtime_checkable
 class CompiledPasses(Protocol):
     """The passes of a phase's steps in compiled form, which is ``whole_step.WholeStep``."""
 
