@@ -29,7 +29,8 @@ from counterpart.models.inference import InferenceView
 from counterpart.objectives import adversarial, mart, trades
 from counterpart.records import Record
 from counterpart.seeding import Keys, seeded
-from counterpart.training.step import LoopOptions, Phase, train_step
+from counterpart.training.step import LoopOptions, Phase, Running, train_step
+from counterpart.training.whole_step import WholeStep
 
 EAGER = {"precision": "float32", "compiled": False}
 EPS, EPS_LOW, STEP, STEPS, BETA, AWP = 8 / 255, 7 / 255, 2 / 255, 10, 6.0, 5e-3
@@ -59,13 +60,18 @@ def main() -> None:
 
     model, optimizer = fresh()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    view = InferenceView(model, precision=precision, compile=given.compile)
+    view = InferenceView(model, precision=precision, form="fast")
     settings = LoopOptions(size, 0, device, None, precision=precision, compile=given.compile)
 
-    def step(objective: Objective, awp: float = 0.0) -> None:
-        given = replace(settings, awp=awp)
-        train_step(batch, size, 0, 0, model, view, Phase("at", 1, objective), optimizer, given)
-        view.refresh()
+    def step_of(objective: Objective, awp: float = 0.0) -> Callable[[], object]:
+        phase, options = Phase("at", 1, objective), replace(settings, awp=awp)
+        running = Running(whole=WholeStep(phase, model, view, options) if given.compile else None)
+
+        def step() -> None:
+            train_step(batch, size, 0, 0, model, view, phase, optimizer, options, running)
+            view.refresh()
+
+        return step
 
     works: dict[str, Callable[[], object]] = {}
     for method in methods:
@@ -73,8 +79,8 @@ def main() -> None:
         theirs = their_steps(method, *fresh(), images, labels)
         ours = our_objectives(method)
         works |= {f"published {base}": theirs[0], f"published {part}, masks given": theirs[1]}
-        works |= {f"ours {name}": partial(step, objective) for name, objective in ours.items()}
-        works[f"ours {base}, AWP"] = partial(step, ours[base], AWP)
+        works |= {f"ours {name}": step_of(objective) for name, objective in ours.items()}
+        works[f"ours {base}, AWP"] = step_of(ours[base], AWP)
     taken = alternate(works, device, given.repeats)
 
     setting = {
@@ -127,7 +133,7 @@ def our_objectives(method: str) -> dict[str, Objective]:
     base, part = PAIRS[method]
     full = Linf(EPS)
     constant = rules.constant
-    masked = partial(rules.draw_budget, eps_low=EPS_LOW)
+    masked = partial(rules.draw_budget, eps_low=EPS_LOW, mask=rules.Standardised())
     make = partial({"at": adversarial, "trades": trades, "mart": mart}[method], budget=full, steps=STEPS)
     make = partial(make, step_size=STEP, **({} if method == "at" else {"beta": BETA}))
     made = {base: make(rule=constant), part: make(rule=masked)}

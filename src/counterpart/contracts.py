@@ -256,12 +256,13 @@ class Perturbed:
     Attributes:
         images: (B, C, H, W) the perturbed images, or the clean ones for an objective without attack.
         budget: the budget that the attacker had; None for an objective without attack.
-        counts: sums over the batch for the log, such as the number of flat maps.
+        counts: sums over the batch for the log, such as the number of flat maps; as tensors, so that nobody waits for
+            the device.
     """
 
     images: Float[Tensor, "b c h w"]
     budget: Budget | None = None
-    counts: Mapping[str, float] = field(default_factory=dict)
+    counts: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

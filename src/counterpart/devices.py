@@ -2,9 +2,10 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -46,6 +47,11 @@ def has_bf16(device: torch.device) -> bool:
     return False
 
 
+def waits(tensor: torch.Tensor) -> bool:
+    """Whether the host has to wait for a device before it can read a value of this tensor."""
+    return tensor.device.type != "cpu"
+
+
 def memory_format(model: nn.Module) -> torch.memory_format:
     """How a network's images and weights lie in memory: channels last, which is fastest everywhere.
 
@@ -61,14 +67,50 @@ def memory_format(model: nn.Module) -> torch.memory_format:
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Inside the block float32 means float32: cuDNN's convolutions take the shorter TF32 by default."""
-    convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
-    before = convolutions.fp32_precision, products.fp32_precision
-    convolutions.fp32_precision = products.fp32_precision = "ieee"
+    """Inside the block float32 means float32: cuDNN's convolutions take the shorter TF32 by default.
+
+    torch has an old and a new interface to this, and refuses to read the old flags where the two disagree, as compilers
+    and users' models do. So both are set.
+    """
+    kinds = _arithmetic()
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        _set_arithmetic(["ieee"] * len(kinds))
+        yield
+    finally:
+        _set_arithmetic(before)
+
+
+def _arithmetic() -> list[Any]:
+    """What the new interface sets: cuDNN's convolutions and recurrent layers, and products on CUDA and elsewhere."""
+    torch_backends: Any = torch.backends
+    cudnn = torch_backends.cudnn
+    return [cudnn.conv, cudnn.rnn, torch_backends.cuda.matmul, torch_backends.mkldnn.matmul]
+
+
+def _set_arithmetic(precisions: Sequence[str]) -> None:
+    """Set both interfaces, the old one first, because it writes into the new one."""
+    convolutions, _, _, products = precisions
+    torch.backends.cudnn.allow_tf32 = convolutions == "tf32"
+    torch.set_float32_matmul_precision({"tf32": "high", "bf16": "medium"}.get(products, "highest"))
+    for kind, precision in zip(_arithmetic(), precisions, strict=True):
+        kind.fp32_precision = precision
+
+
+@contextmanager
+def repeatable_convolutions() -> Iterator[None]:
+    """Inside the block cuDNN's convolutions give the same bits each time, as a run that goes on after a kill needs.
+
+    Other layers are left as they are: torch has no kernel that repeats itself for the gradient of, among others,
+    bilinear and adaptive pooling on CUDA.
+    """
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
     try:
         yield
     finally:
-        convolutions.fp32_precision, products.fp32_precision = before
+        cudnn.deterministic, cudnn.benchmark = before
 
 
 def peak_memory(device: torch.device) -> int:

@@ -6,9 +6,9 @@ random state needs saving. Only integer operations decide the bits, so the draws
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy
 import torch
@@ -76,24 +76,35 @@ class Keys:
 
     def fold(self, *counters: int | str) -> "Keys":
         """Keys for a sub-purpose, such as an epoch or a restart."""
-        return Keys(self.seed, "/".join([self.attack, *map(str, counters)]), self.index)
+        return self._like("/".join([self.attack, *map(str, counters)]), self.index)
 
     def __getitem__(self, keep: Tensor | slice) -> "Keys":
-        return Keys(self.seed, self.attack, self.index[keep])
+        return self._like(self.attack, self.index[keep])
 
     def __len__(self) -> int:
         return len(self.index)
 
     def to(self, device: torch.device) -> "Keys":
         """The same keys, whose draws lie on ``device``."""
-        return self if self.index.device == device else Keys(self.seed, self.attack, self.index.to(device))
+        return self if self.index.device == device else self._like(self.attack, self.index.to(device))
+
+    def _like(self, attack: str, index: Tensor) -> "Keys":
+        """Keys of the same kind for another purpose or other samples."""
+        return Keys(self.seed, attack, index)
+
+    def _derived(self, step: int, stream: int) -> int | Tensor:
+        """The seed of one draw."""
+        return derive(self.seed, self.attack, step, stream)
+
+    @property
+    def _golden(self) -> int | Tensor:
+        return _GOLDEN
 
     def bits(self, step: int, shape: tuple[int, ...], stream: int = 0) -> Int[Tensor, "b ..."]:
         """(B, *shape) int64 with 64 random bits each."""
-        base = derive(self.seed, self.attack, step, stream)
-        rows = _mix(self.index.long() * _GOLDEN + base)
+        rows = _mix(self.index.long() * self._golden + self._derived(step, stream))
         size = torch.Size(shape).numel()
-        cells = torch.arange(1, size + 1, device=self.index.device) * _GOLDEN
+        cells = torch.arange(1, size + 1, device=self.index.device) * self._golden
         return _mix(rows[:, None] + cells).view(len(self.index), *shape)
 
     def uniform(self, step: int, shape: tuple[int, ...], stream: int = 0) -> Float[Tensor, "b ..."]:
@@ -108,3 +119,61 @@ class Keys:
     def integers(self, step: int, high: int | Int[Tensor, " b"], stream: int = 0) -> Int[Tensor, " b"]:
         """(B,) int64, uniform on 0 .. high - 1; ``high`` may differ from sample to sample."""
         return (self.bits(step, (1,), stream)[:, 0] >> 1 & 0x7FFFFFFFFFFFFFFF) % high
+
+
+DrawName = tuple[str, int, int]
+"""The name of a draw: what follows the first name of its keys, its step and its stream."""
+
+
+@dataclass(frozen=True)
+class ListedKeys(Keys):
+    """Keys that list the draws that they are asked for, so that ``TensorKeys`` can be made for the same ones.
+
+    Attributes:
+        root: the first name of these keys, which is left out in the list.
+        draws: the list, which is filled in place.
+    """
+
+    root: str = ""
+    draws: list[DrawName] = field(default_factory=list)
+
+    def _like(self, attack: str, index: Tensor) -> "ListedKeys":
+        return ListedKeys(self.seed, attack, index, self.root, self.draws)
+
+    def _derived(self, step: int, stream: int) -> int:
+        draw = self.attack.removeprefix(self.root), step, stream
+        if draw not in self.draws:
+            self.draws.append(draw)
+        return derive(self.seed, self.attack, step, stream)
+
+
+@dataclass(frozen=True)
+class TensorKeys(Keys):
+    """Keys whose seeds lie in a tensor: code that was compiled once draws anew where the tensor has other values.
+
+    ``Keys`` derive a number of the host from their names, which a compiled graph, and a graph that a device replays,
+    would keep for ever.
+
+    Attributes:
+        draws: the place of each draw in ``seeds``.
+        seeds: what ``seeds_of`` makes.
+    """
+
+    draws: Mapping[DrawName, int] = field(default_factory=dict)
+    seeds: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
+
+    def _like(self, attack: str, index: Tensor) -> "TensorKeys":
+        return TensorKeys(self.seed, attack, index, self.draws, self.seeds)
+
+    def _derived(self, step: int, stream: int) -> Tensor:
+        return self.seeds[self.draws[self.attack, step, stream]]
+
+    @property
+    def _golden(self) -> Tensor:
+        return self.seeds[-1]  # a constant would be multiplied out by the compiler, beyond 64 bits
+
+
+def seeds_of(seed: int, root: str, draws: Iterable[DrawName]) -> Int[Tensor, " n"]:
+    """The seeds of draws that belong to a first name, for ``TensorKeys`` that have "" for a first name."""
+    seeds = [derive(seed, root + suffix, step, stream) for suffix, step, stream in draws]
+    return torch.tensor([*seeds, _GOLDEN])

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -126,9 +127,8 @@ class PretendedDevice:
     """The device, which counts what happens on it."""
 
     def __init__(self) -> None:
-        self.counts = Counts()
+        self.counts, self.silent = Counts(), False  # silent inside of calls that CUDA answers in another way
         self.inherits = False  # whether what is made inside of the current call lies with the call's tensors
-        self.silent = False  # inside of calls that CUDA answers in another way
 
     @contextmanager
     def counting(self) -> Iterator[Counts]:
@@ -349,13 +349,6 @@ class _Calls(TorchFunctionMode):
             return self._pass_on(call, *args, **kwargs)
 
 
-class _Generator:
-    """Stands for the device's generator of random numbers."""
-
-    def manual_seed(self, seed: int) -> "_Generator":
-        return self
-
-
 class _Autocast(torch.autocast):
     """Autocast of the device, which is that of the processor here."""
 
@@ -377,9 +370,19 @@ ANSWERS: dict[str, Any] = {
     "get_device_name": lambda device=None: "pretended",
     "get_rng_state": lambda device=None: torch.default_generator.get_state(),
     "set_rng_state": lambda state, device=None: None,
-    "default_generators": (_Generator(),),
+    "default_generators": (SimpleNamespace(manual_seed=lambda seed: None),),
     "is_current_stream_capturing": lambda: False,
 }
+
+
+def _grouped(group: Callable[..., Any]) -> Callable[..., Any]:
+    """How optimisers group their tensors by device, which they ask of C++ and not of Python."""
+
+    def grouped(lists: Any, *args: Any, **kwargs: Any) -> Any:
+        places = [place_of(tensor) for tensor in tensors_in(lists)[:1]] or [HOST]
+        return {(places[0], dtype): members for (_, dtype), members in group(lists, *args, **kwargs).items()}
+
+    return grouped
 
 
 @contextmanager
@@ -390,6 +393,9 @@ def pretend_device() -> Iterator[PretendedDevice]:
         for name, answer in ANSWERS.items():
             stack.enter_context(patch.object(torch.cuda, name, answer))
         stack.enter_context(patch.object(torch.optim.Optimizer, "_accelerator_graph_capture_health_check"))
+        name = "_group_tensors_by_device_and_dtype"
+        group = staticmethod(_grouped(getattr(torch.optim.Optimizer, name)))
+        stack.enter_context(patch.object(torch.optim.Optimizer, name, group))
         for owner in (torch, torch.amp):
             stack.enter_context(patch.object(owner, "autocast", _Autocast))
         stack.enter_context(_Operations(device))

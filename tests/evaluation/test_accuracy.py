@@ -310,6 +310,24 @@ def test_quick_agrees_with_the_ledger(images, tmp_path):
     assert robust == sum(r.fooled_by == "" for r in rows) / 40
 
 
+def test_quick_attacks_what_fools_the_view_alone_once_more(images):
+    """The view answers wrong a little before the model does, so that an attack on it stops too early."""
+
+    class Hasty(Brightness):
+        def forward(self, images):
+            return super().forward(images) - torch.tensor([0.0, 0.05])
+
+    def of(view, **options):
+        return quick(
+            Brightness(), view, images, budget_of=lambda _: Linf(16 / 255), attack=pgd, batch_size=7, device=CPU,
+            seed=0, **options,
+        )  # fmt: skip
+
+    exact, hasty, finished = of(Brightness()), of(Hasty()), of(Hasty(), finish=True)
+    assert hasty[1] > exact[1]
+    assert finished == exact
+
+
 def test_predictions_put_every_mode_back():
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4), nn.Dropout(0.9), nn.Linear(4, 2))
     model[1].eval()

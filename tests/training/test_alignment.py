@@ -34,10 +34,10 @@ torch.set_num_threads(1)
 store.explain = lambda probe, labels, map_class, kind: probe.images[:, 0]
 train_step, seen = loop.train_step, []
 
-def watch(batch, size, epoch, *rest):
+def watch(batch, size, epoch, *rest, **options):
     for image, mask, index in zip(batch.images, batch.importance, batch.index):
         seen.append((torch.tensor([epoch, index]), image, mask.float()))
-    return train_step(batch, size, epoch, *rest)
+    return train_step(batch, size, epoch, *rest, **options)
 
 loop.train_step = watch
 for settings in sys.argv[2:]:

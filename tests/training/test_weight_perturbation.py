@@ -129,7 +129,7 @@ def test_images_are_attacked_once_and_both_passes_draw_the_same_dropout(problem)
 
     def perturb(view, batch, keys):
         crafted.append(1)
-        return Perturbed(batch.images, counts={"radius": 3.0})
+        return Perturbed(batch.images, counts={"radius": torch.tensor(3.0)})
 
     def loss(model, batch, perturbed):
         drawn.append(F.dropout(torch.ones(64), 0.5))

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from ..budget import Budget
-from ..checks import check_labels, check_unit_range
+from ..checks import check_unit_range
 from ..contracts import Attacked, Classifier, Probe
 from ..losses.classification import AttackLoss, cross_entropy
 from ..seeding import Keys
-from .starts import aim, images_of
+from .rows import split_rows
+from .starts import aim, check_once, images_of
 
 MOMENTUM = 0.75  # the share of the new direction in a step, beside the last movement
 LARGE_RADII = (3, 2)  # L1: the first balls, in multiples of the radius, with 30 % of the steps in each
@@ -81,11 +82,11 @@ def apgd(
         clean, within = images[survivors], budget.select(survivors)
         point = images_of(start)[survivors] if start is not None and restart == 0 else None
         for factor, length in stages:
-            stage = replace(within, eps=within.eps * factor)
+            stage = within if factor == 1 else replace(within, eps=within.eps * factor)
             if point is None:
                 point = _random_start(stage, clean, keys[survivors].fold(restart))
             end = _ascend(
-                partial(_pass, model, loss, eot),
+                partial(_pass, model, loss, eot, check_once(labels)),
                 stage,
                 clean,
                 labels[survivors],
@@ -202,10 +203,12 @@ def _ascend(
             run.best_gradient = torch.where(_wide(better), run.gradient, run.best_gradient)
         held = (logits.argmax(dim=1) == run.labels) | (not judged)
         end.forwards[run.rows] += 1
-        end.backwards[run.rows[held]] += step < steps  # so that counts do not depend on the rest of the batch
-        if not bool(held.all()):
-            end.images[run.rows[~held]], end.loss[run.rows[~held]] = run.images[~held], torch.inf
-            survivors = held.nonzero()[:, 0]  # made once for all fields, because it waits for the device
+        end.backwards[run.rows] += held.long() * (
+            step < steps
+        )  # so that counts do not depend on the rest of the batch
+        survivors, fallen = split_rows(held)
+        if len(fallen):
+            end.images[run.rows[fallen]], end.loss[run.rows[fallen]] = run.images[fallen], torch.inf
             run, budget = run.select(survivors), budget.select(survivors)
         if len(run.rows) == 0:
             break
@@ -221,18 +224,20 @@ def _pass(
     model: Classifier,
     loss: AttackLoss,
     eot: int,
+    check: Callable[[Tensor], None],
     images: Tensor,
     labels: Tensor,
     targets: Tensor | None,
     ascending: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logits, losses (B,) and gradient, as means over ``eot`` passes. The last images need no gradient."""
-    logits, losses, gradient = torch.zeros(()), torch.zeros(()), torch.zeros_like(images)
+    gradient = torch.zeros_like(images)
+    logits = losses = torch.zeros((), device=images.device)
     for _ in range(eot):
         leaf = images.detach().requires_grad_(ascending)
         with torch.set_grad_enabled(ascending):
             answer = model(leaf)
-            check_labels(labels, answer.shape[1])
+            check(answer)
             each = loss(answer, labels, targets)
         if ascending:
             gradient = gradient + torch.autograd.grad(each.sum(), leaf)[0] / eot

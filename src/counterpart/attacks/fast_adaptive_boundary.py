@@ -14,17 +14,20 @@ class is made instead of one per class.
 """
 
 from dataclasses import dataclass, replace
+from itertools import count
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .. import devices
 from ..budget import Budget
 from ..checks import check_labels, check_unit_range
 from ..contracts import Attacked, Classifier, Probe
 from ..losses.classification import margin
 from ..seeding import Keys
 from .minimum_norm import Met, nearest_plane, norm_of, nothing_met
+from .rows import split_rows
 from .starts import aim, images_of, leaf_and_logits
 
 FLOOR = 1e-8  # of the two distances that are weighed against each other, as in the published code
@@ -76,12 +79,13 @@ def fab(
     verdicts = _Verdicts(
         images.clone(), torch.ones_like(labels, dtype=torch.bool), nothing_met(images, spent)
     )
-    everything = torch.arange(len(images), device=images.device)
-    batch = _Rows(everything, images, labels, targets, budget, torch.zeros_like(images).flatten(1))
+    everything, unmoved = torch.arange(len(images), device=images.device), torch.zeros_like(images).flatten(1)
+    batch = _Rows(everything, images, labels, targets, budget, unmoved)
     for restart in range(restarts):
-        rows = batch.select(verdicts.standing)
+        standing = split_rows(verdicts.standing)[0]
+        rows = batch.select(standing)
         if restart > 0:
-            rows = rows.at(_random_offset(rows, keys[verdicts.standing].fold(restart)))
+            rows = rows.at(_random_offset(rows, keys[standing].fold(restart)))
         elif start is not None:
             rows = rows.at(rows.offset_of(images_of(start)))
         for step in range(steps):
@@ -91,14 +95,14 @@ def fab(
             leaf, logits = leaf_and_logits(model, pixels)
             if restart == step == 0:
                 check_labels(labels, logits.shape[1])
-            _, done = verdicts.judge(rows, pixels, logits)
-            if done.all():
+            standing = split_rows(~verdicts.judge(rows, pixels, logits)[1])[0]
+            if len(standing) == 0:
                 break
             # The planes of all rows: a backward pass on some of them would need another forward pass.
             gap, slope = nearest_plane(
                 leaf, logits, rows.labels, _rivals(rows, logits.shape[1]), rows.radius(), budget.norm
             )
-            rows = rows.at(_advance(rows, gap, slope, alpha_max, eta)).select(~done)
+            rows = rows.at(_advance(rows, gap, slope, alpha_max, eta)).select(standing)
             verdicts.met.backwards[rows.index] += 1 if targets is not None else logits.shape[1] - 1
 
             pixels = rows.pixels()
@@ -106,7 +110,7 @@ def fab(
             # keeping the graph of this one for the others would cost more than it saves.
             with torch.no_grad():
                 wrong, done = verdicts.judge(rows, pixels, model(pixels))
-            rows = rows.at(rows.offset * torch.where(wrong, beta, 1.0)[:, None]).select(~done)
+            rows = rows.at(rows.offset * torch.where(wrong, beta, 1.0)[:, None]).select(split_rows(~done)[0])
     met = verdicts.met
     return Attacked(verdicts.images, met.forwards, met.backwards, met.distances, met.nearest)
 
@@ -127,10 +131,9 @@ class _Rows:
         """(B,) whether the offset lies within the budget."""
         return norm_of(self.offset, self.budget.norm) <= 1
 
-    def select(self, keep: Tensor) -> "_Rows":
-        """The rows where ``keep`` (B,) is true."""
-        places = keep.nonzero()[:, 0]  # made once for all fields, because it waits for the device
-        if len(places) == len(keep):
+    def select(self, places: Tensor) -> "_Rows":
+        """The rows at some places, in rising order."""
+        if len(places) == len(self.index):
             return self
         index, clean, labels, offset = (t[places] for t in (self.index, self.clean, self.labels, self.offset))
         targets = None if self.targets is None else self.targets[places]
@@ -163,6 +166,8 @@ class _Rows:
         images = self.clean + (self.offset * self.radius()).view_as(self.clean)
         images = images.clamp(0, 1)
         rounded = self.near & ~self.budget.contains(images, self.clean)  # by the last bit
+        if devices.waits(images):  # to project all images takes less than to learn whether any needs it
+            return torch.where(rounded.view(-1, 1, 1, 1), self.budget.project(images, self.clean), images)
         if rounded.any():
             images[rounded] = self.budget.select(rounded).project(images[rounded], self.clean[rounded])
         return images
@@ -186,8 +191,9 @@ class _Verdicts:
         """Which rows are misclassified, and which of these are done for being allowed, too."""
         wrong = logits.detach().argmax(dim=1) != rows.labels
         done = wrong & rows.near
-        self.images[rows.index[done]] = pixels[done]
-        self.standing[rows.index[done]] = False
+        # All rows are written, because a mask as an index waits for the device.
+        self.images[rows.index] = torch.where(done.view(-1, 1, 1, 1), pixels, self.images[rows.index])
+        self.standing[rows.index] = ~done
         self.met.forwards[rows.index] += 1
         self.met.offer(rows.index, pixels, rows.length(pixels), wrong)
         return wrong, done
@@ -262,12 +268,14 @@ def moves_onto_plane(
     pace = steepness if norm == "l2" else torch.ones_like(steepness)
     rates = steepness * pace
     multiplier = torch.zeros_like(needed)
-    while True:
+    turns_between_looks = 4 if devices.waits(slope) else 1  # a turn beyond the solution changes nothing
+    for turn in count(1):
         size = torch.minimum(multiplier[..., None] * pace, room)
         moving = (room - size).sign()  # 1 or, where the room is exhausted, 0
         missing = needed - ((1 - moving) * gain).sum(dim=-1)
         rate = (moving * rates).sum(dim=-1)
         following = torch.where(rate > 0, missing / rate, limits.max).clamp_max(limits.max)
-        if not (following > multiplier).any():
-            return direction * size
+        if turn % turns_between_looks == 0 and not (following > multiplier).any():
+            break
         multiplier = torch.maximum(multiplier, following)
+    return direction * size

@@ -16,7 +16,8 @@ from ..checks import check_labels, check_unit_range
 from ..contracts import Attacked, Classifier, Probe
 from ..losses.classification import AttackLoss, cross_entropy
 from ..seeding import Keys
-from .starts import aim, images_of, leaf_and_logits
+from .rows import split_rows
+from .starts import aim, check_once, images_of, leaf_and_logits
 
 
 def pgd(
@@ -82,9 +83,11 @@ def pgd(
         )  # fmt: skip
         return Attacked(ends, torch.full_like(labels, passes), torch.full_like(labels, steps * eot))
 
+    check = check_once(labels)
+
     def answer(current: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         leaf, logits = leaf_and_logits(model, current)
-        check_labels(labels[rows], logits.shape[1])
+        check(logits)
         return leaf, logits, loss(logits, labels[rows], None if targets is None else targets[rows])
 
     def begin(restart: int) -> Tensor:
@@ -229,14 +232,16 @@ def climb(
         forwards[place] += 1
         perturbed[place] = current
         right[place] = logits.argmax(dim=1) == labels[active]
-        held = torch.ones_like(right[place]) if to_the_end else right[place]
-        if step < steps and held.any():
+        survivors = None if to_the_end else split_rows(right[place])[0]  # None: all of them
+        if step < steps and (survivors is None or len(survivors)):
             # The gradient of all rows: a backward pass on some of them would need another forward pass.
             (gradient,) = torch.autograd.grad(loss.sum(), leaf)
-            backwards[place[held]] += 1  # so that counts do not depend on the rest of the batch
+            # So that counts do not depend on the rest of the batch:
+            backwards[place if survivors is None else place[survivors]] += 1
             current = within.advance(current, gradient, _rows(length, active), clean)
-        if not held.all():
-            place, within, clean, current = place[held], within.select(held), clean[held], current[held]
+        if survivors is not None and len(survivors) < len(place):
+            place, within = place[survivors], within.select(survivors)
+            clean, current = clean[survivors], current[survivors]
     return Climbed(perturbed, right, forwards, backwards)
 
 

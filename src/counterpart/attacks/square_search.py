@@ -20,6 +20,7 @@ from ..checks import check_labels, check_unit_range
 from ..contracts import Attacked, Classifier, Probe
 from ..losses.classification import margin
 from ..seeding import Keys
+from .rows import split_rows
 from .starts import ask, opening
 
 # The queries after which the share of the pixels is halved.
@@ -97,10 +98,12 @@ def square(
             better = (reached > score) | ~held
             current = torch.where(better.view(-1, 1, 1, 1), candidate, current)
             score = torch.where(better, reached, score)
-            if not held.all():
-                perturbed[rows[~held]] = current[~held]
-                rows, current, score, answers = rows[held], current[held], score[held], answers[held]
-                moves, drawn, draws = moves.select(held), drawn[held], draws[held]
+            standing, fallen = split_rows(held)
+            if len(fallen):
+                perturbed[rows[fallen]] = current[fallen]
+                rows, current, score = rows[standing], current[standing], score[standing]
+                answers, moves = answers[standing], moves.select(standing)
+                drawn, draws = drawn[standing], draws[standing]
         better = score > best[rows]
         perturbed[rows[better]], best[rows[better]] = current[better], score[better]
         survivors = rows

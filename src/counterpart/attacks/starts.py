@@ -1,9 +1,12 @@
 """The start of an attack: its first images, what is known of them, and the class that it aims at."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from ..budget import Budget
+from ..checks import check_labels
 from ..contracts import Classifier, Probe
 from ..losses.classification import AttackLoss, kl_divergence, likely_class
 
@@ -27,6 +30,20 @@ def ask(model: Classifier, images: Tensor, start: Tensor | Probe | None) -> tupl
     if unknown.any():
         logits[unknown] = model(images[unknown])
     return logits, unknown.long()
+
+
+def check_once(labels: Tensor) -> Callable[[Tensor], None]:
+    """A function that refuses the labels if they do not fit the first logits (B, K) that it meets.
+
+    It looks at no others, because the host would wait for the device at each step of an attack.
+    """
+    first = iter([True])
+
+    def check(logits: Tensor) -> None:
+        if next(first, False):
+            check_labels(labels, logits.shape[1])
+
+    return check
 
 
 def leaf_and_logits(model: Classifier, images: Tensor | Probe) -> tuple[Tensor, Tensor]:

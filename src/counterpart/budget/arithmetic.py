@@ -1,6 +1,6 @@
 """What all budgets share: radii as numbers, their checks, and arithmetic that rounds inwards."""
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ else:  # a text is taken as well, and becomes a number before anybody reads it
     Radius = float | Tensor | str
 
 RELATIVE_TOLERANCE = 1e-6
+Made = TypeVar("Made")
 
 
 def numel(value: float | Tensor) -> int:
@@ -40,6 +41,24 @@ def check_radius(eps: float | Tensor, shapes: tuple[str, ...], dims: tuple[int, 
         raise ValueError(f"eps has shape {tuple(tensor.shape)}; expected {', '.join(shapes)}.")
     if tensor.numel() and not bool((tensor >= 0).all() and tensor.isfinite().all()):
         raise ValueError(f"eps must be finite and >= 0, got {float(tensor.min()):.4g} as its smallest value.")
+
+
+def without_checks(kind: type[Made], **fields: Any) -> Made:
+    """A budget of fields that are known to be sound, such as rows of a checked one.
+
+    To check tensors, the host would wait for the device, each time that an image leaves a batch.
+    """
+    made = object.__new__(kind)
+    for name, value in fields.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+def beside(eps: float | Tensor, images: Tensor) -> Tensor:
+    """A radius as a tensor of the type of ``images`` that lies beside them. A number is filled in, not copied there."""
+    if isinstance(eps, Tensor):
+        return eps.to(images.device, images.dtype)
+    return torch.full((), eps, dtype=images.dtype, device=images.device)
 
 
 def check_precision(clean: Tensor) -> None:

@@ -1,7 +1,7 @@
 """Budgets that measure the whole perturbation: ``L2`` and ``L1``."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from typing import ClassVar
 
@@ -15,12 +15,14 @@ from .arithmetic import (
     Images,
     Radius,
     as_number,
+    beside,
     check_precision,
     check_radius,
     in_box,
     per_image,
     ratio,
     wide,
+    without_checks,
 )
 
 SHORTFALL = 1e-9  # the share of a radius that an L1 projection may leave unused, far below float32
@@ -79,7 +81,7 @@ class Ball(ABC):
 
     def size(self, clean: Images) -> Float[Tensor, " b"]:
         """The radius of each image (B,), which is the unit of a step length."""
-        return torch.as_tensor(self.eps, dtype=clean.dtype, device=clean.device).expand(len(clean))
+        return beside(self.eps, clean).expand(len(clean))
 
     mean = size
 
@@ -130,7 +132,8 @@ class Ball(ABC):
     def select(self, keep: Tensor | slice) -> "Ball":
         """The budget of those images of the batch that ``keep`` selects."""
         eps = self.eps[keep] if isinstance(self.eps, Tensor) and self.eps.ndim else self.eps
-        return replace(self, eps=eps, movable=None if self.movable is None else self.movable[keep])
+        movable = None if self.movable is None else self.movable[keep]
+        return without_checks(type(self), eps=eps, movable=movable)
 
     def _mask(self, images: Tensor) -> Tensor:
         if self.movable is None:

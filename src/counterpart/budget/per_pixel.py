@@ -13,6 +13,7 @@ from .arithmetic import (
     Images,
     Radius,
     as_number,
+    beside,
     check_precision,
     check_radius,
     in_box,
@@ -21,6 +22,7 @@ from .arithmetic import (
     per_image,
     ratio,
     wide,
+    without_checks,
 )
 
 
@@ -55,7 +57,7 @@ class Linf:
 
     def radius(self, clean: Images) -> Float[Tensor, "..."]:
         """The radius in the type of ``clean``, shaped to broadcast against it."""
-        eps = torch.as_tensor(self.eps, dtype=clean.dtype, device=clean.device)
+        eps = beside(self.eps, clean)
         return eps.view(-1, 1, 1, 1) if eps.ndim == 1 else eps
 
     def size(self, clean: Images) -> Float[Tensor, " b"]:
@@ -120,4 +122,4 @@ class Linf:
         """The budget of those images of the batch that ``keep`` selects."""
         if not isinstance(self.eps, Tensor) or self.eps.ndim == 0:
             return self
-        return Linf(self.eps[keep], multiplied_from=self.multiplied_from)
+        return without_checks(Linf, eps=self.eps[keep], multiplied_from=self.multiplied_from)

@@ -25,6 +25,9 @@ from ..training.loop import steps_of_epoch
 from ..training.optimizers import Schedule, adamw, schedule, sgd
 from ..training.step import LoopOptions, Phase
 
+READ_EVERY = 20
+"""The steps between two readings of what they measured, where the host would wait for a device to read it."""
+
 
 def build_budget(norm: str, eps: float) -> Budget:
     """The budget with the same radius for every image and pixel."""
@@ -208,10 +211,17 @@ def _smoothing(config: Config) -> dict[str, Any]:
     return {"label_smoothing": config.train.label_smoothing}
 
 
+def _is_fused(config: Config, device: torch.device) -> bool:
+    """Whether the optimiser takes its step in one kernel, which can leave it out without a word to the host."""
+    return device.type == "cuda" or config.train.compile
+
+
 def build_optimizer(config: Config, model: nn.Module) -> Optimizer:
     """The optimiser of a model's parameters."""
     given = config.optimizer
+    device = next(model.parameters()).device
     options: dict[str, Any] = {
+        "fused": True if _is_fused(config, device) else None,
         "lr": given.lr,
         "weight_decay": given.weight_decay,
         "decay_norm": given.decay_norm,
@@ -265,6 +275,7 @@ def build_loop_options(config: Config, device: torch.device, deadline: float | N
         augmentation=_build_augmentation(config),
         precision=precision,
         compile=train.compile,
+        read_every=READ_EVERY if _is_fused(config, device) else 1,
         clip_norm=config.optimizer.clip_norm,
         ema=train.ema,
         awp=train.awp,

@@ -154,7 +154,9 @@ class TrainSettings(Section):
         default="auto",
     )
     compile: bool = setting(
-        "Compile the copy of the model that attacks search on. This pays off on CUDA devices.", default=False
+        "Compile each training step: attack, loss and gradients as one graph, beside a fused optimiser. This takes "
+        "minutes at the first step and pays off on CUDA devices. What cannot be compiled so says why.",
+        default=False,
     )
     ema: Number | None = setting(
         "The decay of an exponential average of the weights, such as 0.995. The averaged weights are the ones that are "

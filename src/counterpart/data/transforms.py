@@ -177,8 +177,9 @@ def _move(
     ]
     source = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None]
     moved = planes.flatten(2).gather(2, source.flatten(1)[:, None].expand(-1, planes.shape[1], -1))
-    fill = torch.as_tensor(outside, dtype=planes.dtype, device=planes.device)
-    return torch.where(inside, moved.view(planes.shape), fill)
+    if not isinstance(outside, Tensor):  # filled in on the device, where ``as_tensor`` would copy it there
+        outside = torch.full((), outside, dtype=planes.dtype, device=planes.device)
+    return torch.where(inside, moved.view(planes.shape), outside)
 
 
 def resize_maps(maps: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Tensor, "b h2 w2"]:

@@ -8,7 +8,6 @@ counts only if the original model in float32 is fooled by exactly the returned p
 ``budget.contains`` says that these pixels are allowed.
 """
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -30,10 +29,12 @@ from ..models.random_passes import seeded_passes
 from ..progress import Bar, track
 from ..seeding import Keys, derive
 from .answers import as_judged, logits_of, predictions
+from .batch_results import BatchResult, kept_images, read_columns, unit_of
 from .drawn import DrawPlan, count_right
-from .ledger import Ledger, LedgerRow, Unit, weights_hash
+from .ledger import Ledger, LedgerRow, Unit
 from .sampling import SamplePlan, tell_untried
 from .survivors import Standing, Turn, rounds_of, take_turns
+from .unchanged import remember
 
 NO_GRADIENT = (
     "does not require grad",
@@ -141,12 +142,12 @@ def evaluate(
     if len(images) == 0:
         raise UserError(f"the {images.split} split of {images.name} holds no images: nothing to evaluate.")
     budgets = by_radius(budget_of)
-    work = _Work(model, view, images, budgets, procedure, weights_hash(model))
+    work = _Work(model, view, images, budgets, procedure, remember(model))
     mine = range(distributed.rank(), ledger.chunks, distributed.world_size())
     plan, standing = procedure.sample, Standing(len(images), procedure.individual)
     turns = take_turns(attacks, tuple(budgets), plan)
     whose = track(title, len(turns) * len(images)) if bar is None else nullcontext(bar)
-    with whose as bar, devices.exact_float32():
+    with whose as bar, devices.exact_float32(), devices.repeatable_convolutions():
         for number, turns_of_round in enumerate(rounds_of(turns)):
             if plan is not None and number > 0:
                 standing.draw(plan, images.index, number)
@@ -208,34 +209,14 @@ def chunks_of(images: ImageSet, chunk_size: int) -> int:
 
 @dataclass(frozen=True)
 class _Work:
-    """Everything that each turn of an evaluation needs: ``weights`` is the hash of the model at the start."""
+    """Everything that each turn of an evaluation needs; ``is_unchanged`` says whether the model is as at the start."""
 
     model: nn.Module
     view: Classifier
     images: ImageSet
     budgets: Mapping[float | None, BudgetOf]
     procedure: Procedure
-    weights: str
-
-
-@dataclass(frozen=True)
-class _Found:
-    """The result of one batch.
-
-    On clean images no attack runs, and ``fooled`` marks the images that the model gets wrong anyway. Where images are
-    judged by draws, ``first`` and ``fresh`` count the right answers.
-    """
-
-    positions: Tensor
-    answers: Tensor
-    fooled: Tensor
-    forwards: Tensor
-    backwards: Tensor
-    images: Tensor | None = None
-    radii: Tensor | None = None
-    distances: Tensor | None = None
-    first: Tensor | None = None
-    fresh: Tensor | None = None
+    is_unchanged: Callable[[], Tensor]
 
 
 def _make_unit(work: _Work, turn: Turn, positions: Tensor) -> tuple[Unit, Tensor | None]:
@@ -245,18 +226,17 @@ def _make_unit(work: _Work, turn: Turn, positions: Tensor) -> tuple[Unit, Tensor
     """
     started = time.monotonic()
     judged = _run(work, turn, positions)
-    unit = _unit(judged, time.monotonic() - started)
-    if weights_hash(work.model) != work.weights:
+    columns, unchanged = read_columns(judged, work.is_unchanged())
+    if not unchanged:
         raise UserError(
             f"the model changed while it was evaluated by {turn.unit} (a forward pass writes into its "
             "weights or buffers): keep its layers in eval mode, or mend its forward. Nothing of this was kept."
         )
-    by_draws = work.procedure.by_draws
-    fooling = [f.images if by_draws else f.images[f.fooled] for f in judged if f.images is not None]
-    return unit, torch.cat(fooling) if work.procedure.save_images and fooling else None
+    unit = unit_of(judged, columns, time.monotonic() - started)
+    return unit, kept_images(judged, unit) if work.procedure.save_images else None
 
 
-def _run(work: _Work, turn: Turn, positions: Tensor) -> list[_Found]:
+def _run(work: _Work, turn: Turn, positions: Tensor) -> list[BatchResult]:
     """The results of a unit's batches, computed one after the other."""
     name, failed, device = turn.unit, 0, work.procedure.device
     judged = []
@@ -283,14 +263,14 @@ def _run(work: _Work, turn: Turn, positions: Tensor) -> list[_Found]:
     return judged
 
 
-def _attempt(work: _Work, turn: Turn, positions: Tensor) -> _Found:
+def _attempt(work: _Work, turn: Turn, positions: Tensor) -> BatchResult:
     """The judged result of one turn on one batch, whose passes draw the same in every process and after every kill."""
     seed = derive(work.procedure.seed, name_batch(turn.unit, positions))
     with seeded_passes(work.model, seed, work.procedure.device):
         return _attempt_once(work, turn, positions)
 
 
-def _attempt_once(work: _Work, turn: Turn, positions: Tensor) -> _Found:
+def _attempt_once(work: _Work, turn: Turn, positions: Tensor) -> BatchResult:
     """The judged result of one turn on one batch."""
     named, device = turn.attack, work.procedure.device
     batch = read_batch(work.images, positions, device, with_parts=named is not None and named.parts)
@@ -301,7 +281,7 @@ def _attempt_once(work: _Work, turn: Turn, positions: Tensor) -> _Found:
         answers, zero = logits.argmax(dim=1), torch.zeros_like(batch.labels)
         if work.procedure.by_draws:
             return _judge_by_draws(work, turn, positions, batch, Attacked(batch.images, zero, zero))
-        return _Found(positions, answers, answers != batch.labels, zero, zero)
+        return BatchResult(positions, answers, answers != batch.labels, zero, zero)
     radii = tuple(work.budgets) if named.nearest else (turn.radius,)
     budgets = [work.budgets[radius](batch) for radius in radii]
     keys = Keys(work.procedure.seed, named.name, batch.index)
@@ -327,7 +307,7 @@ def _attempt_once(work: _Work, turn: Turn, positions: Tensor) -> _Found:
         answers[again] = predictions(work.model, second[0])
         allowed[:, again] = _allowed(narrowed, second[0], part)
         fooled = (answers != batch.labels) & allowed.any(dim=0)
-    judged = _Found(positions, answers, fooled, forwards, backwards, pixels)
+    judged = BatchResult(positions, answers, fooled, forwards, backwards, pixels)
     if turn.radius is not None:
         smallest = torch.tensor(radii, dtype=torch.float64)[allowed.int().argmax(dim=0).cpu()]
         judged = replace(judged, radii=torch.where(fooled.cpu(), smallest, torch.nan))
@@ -341,7 +321,9 @@ def name_batch(unit: str, positions: Tensor) -> str:
     return f"passes/{unit}/{int(positions[0])}"
 
 
-def _judge_by_draws(work: _Work, turn: Turn, positions: Tensor, batch: Batch, attacked: Attacked) -> _Found:
+def _judge_by_draws(
+    work: _Work, turn: Turn, positions: Tensor, batch: Batch, attacked: Attacked
+) -> BatchResult:
     """The result of images that are judged by how many of several draws are right."""
     procedure = work.procedure
     counts = count_right(
@@ -350,7 +332,7 @@ def _judge_by_draws(work: _Work, turn: Turn, positions: Tensor, batch: Batch, at
     )  # fmt: skip
     fooled = counts.answers != batch.labels
     radii = None if turn.radius is None else torch.full(fooled.shape, turn.radius, dtype=torch.float64)
-    return _Found(
+    return BatchResult(
         positions, counts.answers, fooled, attacked.forwards, attacked.backwards,
         None if turn.attack is None else attacked.images, radii, first=counts.first, fresh=counts.fresh,
     )  # fmt: skip
@@ -406,24 +388,3 @@ def read_batch(
         return batch
     parts, there = chosen.read_parts(everything).to(device), chosen.parts.there.to(device)
     return replace(batch, parts=parts, has_parts=there)
-
-
-def _unit(judged: Sequence[_Found], seconds: float) -> Unit:
-    """The unit that the results of its batches make up."""
-    columns = {
-        name: torch.cat([getattr(part, name).cpu() for part in judged]).tolist()
-        for name in ("positions", "answers", "fooled", "forwards", "backwards")
-    }
-    for name in ("first", "fresh"):
-        counts = [part.cpu() for result in judged if (part := getattr(result, name)) is not None]
-        columns |= {name: torch.cat(counts).tolist()} if counts else {}
-    radii = _numbers([part.radii for part in judged if part.radii is not None])
-    distances = _numbers([part.distances for part in judged if part.distances is not None])
-    return Unit(**columns, seconds=seconds, radii=radii, distances=distances)
-
-
-def _numbers(parts: Sequence[Tensor]) -> list[float | None] | None:
-    """The numbers of all batches, with None for NaN and infinity; None if the unit has no such column."""
-    if not parts:
-        return None
-    return [value if math.isfinite(value) else None for part in parts for value in part.tolist()]

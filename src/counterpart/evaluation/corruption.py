@@ -30,7 +30,7 @@ from ..progress import track
 from ..records import Record, append
 from ..statistics import wilson
 from .answers import logits_of
-from .ledger import weights_hash
+from .unchanged import remember
 
 CLEAN = ("clean", 0)
 PREFIX = "corruption/"
@@ -92,7 +92,7 @@ def count(
     file = folder / "counts.jsonl"
     stored = _read(file)
     counts: dict[Variant, Count] = {}
-    weights = weights_hash(model)
+    is_unchanged = remember(model)
     with track(title, len(variants) * len(images)) as bar:
         for name, severity in variants:
             bar.describe(f"{title}: {name} {severity or ''}".rstrip())
@@ -105,7 +105,7 @@ def count(
                 for batch in loader:
                     right += _right(model, batch, name, severity, corrupted)
                 distributed.sum_([right])
-                if weights_hash(model) != weights:
+                if not bool(is_unchanged()):
                     raise UserError(
                         "the model changed while it was evaluated: keep its layers in eval mode, or mend its forward."
                     )

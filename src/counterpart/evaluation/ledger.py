@@ -316,8 +316,13 @@ class Ledger:
 
 def weights_hash(model: nn.Module) -> str:
     """The first twelve hex digits of a hash of a model's weights and buffers, the same on every device."""
+    return hash_of_state(model.state_dict())
+
+
+def hash_of_state(state: Mapping[str, Any]) -> str:
+    """The same hash of some entries of a model's state."""
     digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
+    for name, value in sorted(state.items()):
         _digest_into(digest, name, value)
     return digest.hexdigest()[:12]
 

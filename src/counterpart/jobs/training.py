@@ -333,6 +333,7 @@ def _validator(config: Config, images: ImageSet, device: torch.device) -> Valida
             batch_size=VALIDATION_BATCH,
             device=device,
             seed=config.seed,
+            finish=view.precision != "float32",
         )
         clean, robust = quick(budget_of=lambda _: full)
         if rule is None:

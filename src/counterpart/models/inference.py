@@ -56,6 +56,7 @@ class InferenceView:
             What has to be repeated bit for bit decides once and names the form from then on.
 
     Attributes:
+        precision: likewise.
         form: likewise; "fast" as long as it is not decided.
         folded: whether the trunk was traced, and so its batch norms folded.
         reason: why not.
@@ -80,7 +81,7 @@ class InferenceView:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
         if form not in (None, *FORMS):
             raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}.")
-        self._given, self._dtype = model, PRECISIONS[precision]
+        self._given, self._dtype, self.precision = model, PRECISIONS[precision], precision
         self._compile, self._layer, self._attention = compile, layer, attention
         self._undecided = form is None and not is_own(model)
         try:

@@ -98,9 +98,9 @@ def craft(
 
 def perturbed_within(allowed: Budget, clean: Tensor, adversarial: Tensor) -> Perturbed:
     """The adversarial images, with the budget that the rule drew for the clean ones and the sums that are logged."""
-    counts = {"radius": float(allowed.mean(clean).sum())}
+    counts = {"radius": allowed.mean(clean).sum()}
     if isinstance(allowed, Masked):
-        counts["flat_maps"] = float(allowed.flat.sum())
+        counts["flat_maps"] = allowed.flat.sum()
     return Perturbed(adversarial, allowed, counts)
 
 

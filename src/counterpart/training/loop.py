@@ -30,11 +30,13 @@ from . import checkpoint
 from .checkpoint import State
 from .epoch_record import epoch_details, epoch_line, epochs_of
 from .failures import diverged, out_of_memory
+from .meter import BrokenStep, Meter
 from .optimizers import Schedule, set_rate
 from .overfitting import OVERFITTED, catastrophic_overfitting
 from .signals import stop_requests
-from .step import LoopOptions, Phase, train_step
+from .step import LoopOptions, Phase, Running, train_step
 from .weight_average import averaged
+from .whole_step import WholeStep, why_not
 
 Validate = Callable[..., tuple[float, ...]]
 """A function of a model and its view that returns the (clean, robust) accuracy on the validation images.
@@ -93,11 +95,13 @@ def fit(
         run.drop_epochs_from(state.epoch)
     views = _make_views(model, ema, phases, options, about)
     training = _Training(
-        model, phases, images, run, optimizer, rate, validate, options, about, ema, state, maps, *views
-    )
+        model, phases, images, run, optimizer, rate, validate, options, about, ema, state, maps, *views,
+        Running(Meter(options.read_every)),
+    )  # fmt: skip
     total, done = epochs * len(images), state.epoch * len(images) + state.step * options.batch_size
     with (
         devices.exact_float32(),
+        devices.repeatable_convolutions(),
         stop_requests() as stop_asked,
         track("training", total, done, run.path / "progress.log") as bar,
     ):
@@ -174,6 +178,7 @@ class _Training:
     maps: Tensor | None
     view: InferenceView
     judged_view: InferenceView
+    running: Running
     part_quality: Mapping[str, float] | None = None
     saved: float = field(default_factory=time.monotonic)
     epoch_started: float = 0.0
@@ -198,6 +203,8 @@ class _Training:
             state.validated = []
         if phase.adapt is not None:
             phase = phase.adapt(state.validated)
+        if self.options.compile and (state.epoch == first or self.running.whole is None):
+            self.running.whole = WholeStep(self.phases[number], self.model, self.view, self.options)
         return phase
 
     def refresh_maps(self, phase: Phase) -> None:
@@ -211,6 +218,7 @@ class _Training:
     def take_steps(self, phase: Phase, bar: Bar, stop_asked: Callable[[], bool]) -> _Requests:
         """Take the steps of the epoch that are left, and return what ended them early, if anything did."""
         state, options, length = self.state, self.options, len(self.images)
+        self.running.checked = False  # so that the first of them checks what it is given
         order = epoch_order(length, options.seed, state.epoch)
         loader = batches(
             self.images,
@@ -229,11 +237,26 @@ class _Training:
             bar.advance(size)
             requests = self.hear_requests(stop_asked)
             if state.step < self.steps and any(requests):
+                self.read_measured()
                 _share_totals(state, options.device)
                 self.save(phase)
                 if requests.end:
                     return requests
+        self.read_measured()
         return _Requests()
+
+    def read_measured(self) -> None:
+        """Add what steps measured since the last reading to the totals of the epoch."""
+        try:
+            self.add(self.running.meter.read())
+        except BrokenStep as error:
+            self.state.step = error.step + 1
+            raise diverged(self.run, str(error), self.state) from error
+
+    def add(self, measured: Mapping[str, float]) -> None:
+        """Add sums over images to the totals of the epoch."""
+        for name, value in measured.items():
+            self.state.totals[name] = self.state.totals.get(name, 0.0) + value
 
     def take_step(self, phase: Phase, batch: Batch, size: int) -> None:
         """Take one step, on this process's share of a batch of ``size`` images."""
@@ -244,10 +267,11 @@ class _Training:
         measured = None
         try:
             measured = train_step(
-                batch, size, state.epoch, step, self.model, self.view, phase, self.optimizer, self.options
-            )
-        except NotFinite as error:
-            state.step = step + 1
+                batch, size, state.epoch, step, self.model, self.view, phase, self.optimizer, self.options,
+                self.running,
+            )  # fmt: skip
+        except BrokenStep as error:
+            state.step = error.step + 1
             raise diverged(self.run, str(error), state) from error
         except (RuntimeError, MemoryError) as error:
             if not devices.is_out_of_memory(error):
@@ -257,8 +281,7 @@ class _Training:
         if self.ema is not None:
             self.ema.update_parameters(self.model)
         self.view.refresh()
-        for name, value in measured.items():
-            state.totals[name] = state.totals.get(name, 0.0) + value
+        self.add(measured)
         state.step = step + 1
 
     def hear_requests(self, stop_asked: Callable[[], bool]) -> _Requests:
@@ -344,7 +367,7 @@ class _Training:
     def save(self, phase: Phase) -> None:
         """Write the checkpoint that a later start goes on from."""
         weights = [value for value in self.model.state_dict().values() if value.is_floating_point()]
-        if not checkpoint.finite(weights):
+        if not bool(checkpoint.finite(weights)):
             raise diverged(self.run, "The weights are not finite", self.state)
         self.state.seconds = time.monotonic() - self.epoch_started if self.state.step else 0.0
         if distributed.is_main():
@@ -399,16 +422,16 @@ def _make_views(
 ) -> tuple[InferenceView, InferenceView]:
     """The view that training attacks, and the view that validation attacks.
 
-    Validation attacks the float32 model that it judges, because an attack on a bf16 view would stop at images
-    that fool the view and not the model. Its view is not compiled, because a last small batch would compile
-    it once more.
+    Validation searches in the training precision and judges in float32; what fools a bf16 view alone is attacked once
+    more on the model. Its view is not compiled, because a last small batch would compile it once more.
     """
     form: Form = about.get("view", "fast")
-    view = InferenceView(
-        model, precision=options.precision, compile=options.compile, form=form, **options.view
-    )
+    # Where the step is compiled as a whole, its last batch runs as it is.
+    trunk_alone = options.compile and why_not(options, form) is not None
+    view = InferenceView(model, precision=options.precision, compile=trunk_alone, form=form, **options.view)
     shows = options.view if any(phase.adapt for phase in phases) else {}
-    return view, InferenceView(model if ema is None else ema.module, form=form, **shows)
+    judged = model if ema is None else ema.module
+    return view, InferenceView(judged, precision=options.precision, form=form, **shows)
 
 
 def _is_past(deadline: float | None) -> bool:

@@ -23,7 +23,15 @@ class WithEncoder(Protocol):
         ...
 
 
-def sgd(model: nn.Module, *, lr: float, momentum: float, nesterov: bool, **grouping: Any) -> SGD:
+def sgd(
+    model: nn.Module,
+    *,
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+    fused: bool | None = None,
+    **grouping: Any,
+) -> SGD:
     """The optimiser SGD over all parameters of a model.
 
     Args:
@@ -31,12 +39,14 @@ def sgd(model: nn.Module, *, lr: float, momentum: float, nesterov: bool, **group
         lr: the learning rate. ``set_rate`` sets it anew before each step.
         momentum: the share of the velocity that each step keeps.
         nesterov: whether the gradient counts as if it were taken one step of the velocity ahead.
+        fused: whether all weights are moved by one kernel; by default torch chooses.
         grouping: the weight decay, which is added to the gradient, and the other options of ``group_parameters``.
     """
-    return SGD(group_parameters(model, **grouping), lr=lr, momentum=momentum, nesterov=nesterov)
+    groups = group_parameters(model, **grouping)
+    return SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=fused)
 
 
-def adamw(model: nn.Module, *, lr: float, **grouping: Any) -> AdamW:
+def adamw(model: nn.Module, *, lr: float, fused: bool | None = None, **grouping: Any) -> AdamW:
     """The optimiser AdamW over all parameters of a model, with torch's betas 0.9 and 0.999.
 
     Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2, as torch has it.
@@ -44,10 +54,11 @@ def adamw(model: nn.Module, *, lr: float, **grouping: Any) -> AdamW:
     Args:
         model: the network to train.
         lr: the learning rate. ``set_rate`` sets it anew before each step.
+        fused: whether all weights are moved by one kernel; by default torch chooses.
         grouping: the weight decay, of which each step takes the share lr from the weights, past the gradient
             and its averages; and the other options of ``group_parameters``.
     """
-    return AdamW(group_parameters(model, **grouping), lr=lr)
+    return AdamW(group_parameters(model, **grouping), lr=lr, fused=fused)
 
 
 def group_parameters(

@@ -1,23 +1,23 @@
 """One training step, which perturbs, takes the loss and sums gradients over processes, and its options."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .. import distributed
 from ..batch import Batch
+from ..checks import after_the_door
 from ..contracts import Loss, Objective, Perturbed, Rule
 from ..data.transforms import Augment
-from ..errors import NotFinite
 from ..models.inference import InferenceView
 from ..seeding import Keys, derive, seeded
 from . import checkpoint
+from .meter import Meter
 from .shares import as_whole
 from .weight_perturbation import adversarial_weights, buffers_kept
 
@@ -74,6 +74,9 @@ class LoopOptions:
     augmentation: Augment | None
     precision: str = "float32"  # never TF32; "bf16" is for the attack's view and the training pass
     compile: bool = False
+    read_every: int = (
+        1  # the steps between two readings of what they measured; more than 1 needs a fused optimiser
+    )
     clip_norm: float | None = None
     ema: float | None = None
     awp: float = 0.0  # the share of each layer's norm that its weights are perturbed by; 0 turns it off
@@ -87,6 +90,40 @@ class LoopOptions:
     after_epoch: Callable[[Mapping[str, Any]], None] | None = None  # given what is recorded of each epoch
 
 
+@runtime_checkable
+class CompiledPasses(Protocol):
+    """The passes of a phase's steps in compiled form, which is ``whole_step.WholeStep``."""
+
+    def takes(self, batch: Batch) -> bool:
+        """Whether a batch is of the size that was compiled."""
+        ...
+
+    def __call__(self, batch: Batch, epoch: int, step: int) -> tuple[Loss, Mapping[str, Tensor]] | None:
+        """The loss on the attacked batch and what the attack counted, with gradients at the parameters; or None."""
+        ...
+
+
+@dataclass
+class Running:
+    """What a training keeps from step to step.
+
+    Attributes:
+        meter: what steps measured and nobody has read.
+        whole: the compiled passes of the phase, where ``train.compile`` asks for them.
+        checked: whether a step has checked its images and labels. On a device later ones do not, because the host would
+            wait for it.
+    """
+
+    meter: Meter = field(default_factory=Meter)
+    whole: CompiledPasses | None = None
+    checked: bool = False
+
+    def door(self, device: torch.device) -> AbstractContextManager[object]:
+        """The block of a step's passes, in which images and labels are checked or not."""
+        passed, self.checked = self.checked and device.type != "cpu", True
+        return after_the_door() if passed else nullcontext()
+
+
 def train_step(
     batch: Batch,
     size: int,
@@ -97,12 +134,18 @@ def train_step(
     phase: Phase,
     optimizer: Optimizer,
     options: LoopOptions,
+    running: Running | None = None,
 ) -> dict[str, float]:
     """The sums over this process's share of a batch of ``size`` images, after one training step on it.
 
+    With ``running`` they are the sums since its meter was last read, and empty where that is not due. A batch of the
+    size that was compiled is then attacked and passed by compiled code.
+
     Raises:
-        NotFinite: a loss or a gradient is not finite on some process. The weights have not moved.
+        BrokenStep: a loss or a gradient was not finite on some process. The weights have not moved since.
     """
+    running = Running() if running is None else running
+    meter, whole = running.meter, running.whole
 
     def backward(made: Perturbed | None = None) -> tuple[Perturbed, Loss]:
         optimizer.zero_grad(set_to_none=True)
@@ -110,23 +153,27 @@ def train_step(
         torch.autograd.backward(loss.total * (len(batch) / size))
         return perturbed, loss
 
-    if options.awp and epoch >= options.awp_warmup:
-        with buffers_kept(model):
+    compiled = whole(batch, epoch, step) if whole is not None and whole.takes(batch) else None
+    if compiled is not None:
+        loss, counts = compiled
+    elif options.awp and epoch >= options.awp_warmup:
+        with buffers_kept(model), running.door(options.device):
             perturbed, _ = backward()
         _sum_gradients(model)  # otherwise processes would perturb their weights differently
         with adversarial_weights(model, options.awp):
             _, loss = backward(perturbed)
+        counts = perturbed.counts
     else:
-        perturbed, loss = backward()
-    measured = {"images": 1.0, "loss": float(loss.total.detach())} | {
-        k: float(v) for k, v in loss.terms.items()
-    }
-    measured = {name: value * len(batch) for name, value in measured.items()} | dict(perturbed.counts)
-    _sum_gradients(model)
+        with running.door(options.device):
+            perturbed, loss = backward()
+        counts = perturbed.counts
+    loss_of_all = loss.total.detach() * len(batch)
+    _sum_gradients(model, loss_of_all)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    healthy = math.isfinite(measured["loss"]) and checkpoint.finite(gradients)
-    if distributed.any_(not healthy, options.device):
-        raise NotFinite(f"The loss or its gradient is not finite (loss {float(loss.total.detach()):.4g})")
+    # What is not finite on any process is not finite in a sum.
+    meter.note(step, len(batch), loss, counts, checkpoint.finite([loss_of_all, *gradients]))
+    measured = meter.read() if meter.is_due else {}
+    meter.freeze(optimizer)
     if options.clip_norm is not None:
         nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
     optimizer.step()
@@ -160,11 +207,11 @@ def one_pass(
         return perturbed, phase.objective.loss(model, batch, perturbed)
 
 
-def _sum_gradients(model: nn.Module) -> None:
-    """Add up the gradients of all processes, so that they act as one process on the whole batch."""
+def _sum_gradients(model: nn.Module, *more: Tensor) -> None:
+    """Add up the gradients of all processes, so that they act as one process on the whole batch; and ``more``."""
     if distributed.world_size() == 1:
         return
     for p in model.parameters():
         if p.grad is None and p.requires_grad:
             p.grad = torch.zeros_like(p)
-    distributed.sum_([p.grad for p in model.parameters() if p.grad is not None])
+    distributed.sum_([*more, *(p.grad for p in model.parameters() if p.grad is not None)])

@@ -1,0 +1,117 @@
+"""The compiled training step comes to the weights of the eager one, with new noise in every step, or says why not."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from counterpart import distributed
+from counterpart.objectives import standard
+from counterpart.seeding import Keys, ListedKeys, TensorKeys, seeds_of
+from counterpart.training.step import LoopOptions, Phase
+from counterpart.training.whole_step import why_not
+
+SCRIPT = Path(__file__).parent / "compiled_and_eager.py"
+SOURCE = str(Path(__file__).parents[2] / "src")
+OPTIONS = LoopOptions(8, 0, torch.device("cpu"), None)
+PHASE = Phase("adversarial", 1, standard())
+
+
+@pytest.mark.parametrize(
+    ("backend", "method"),
+    [
+        ("aot_eager", "part"),
+        pytest.param("aot_eager", "trades", marks=pytest.mark.slow),
+        pytest.param("inductor", "part", marks=pytest.mark.slow),
+    ],
+)
+def test_compiled_and_eager_runs_end_in_the_same_weights(tmp_path, backend, method):
+    """24 images of 30 in batches of 12 are compiled in each epoch; the last 6 run as they are."""
+    words = [sys.executable, str(SCRIPT), str(tmp_path), backend, method]
+    environment = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    came_to = json.loads(done.stdout.splitlines()[-1])
+    assert came_to["said"] == []
+    assert came_to["calls"] == [12] * 4
+    assert came_to["largest"] < 1e-5
+    eager, compiled = came_to["losses"]
+    assert compiled == pytest.approx(eager, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["train/0", "train/7"])
+def test_keys_of_a_tensor_draw_what_keys_of_names_draw(name):
+    index = torch.tensor([3, 1, 4])
+
+    def draw(keys):
+        inner = keys.fold("noise", 2)[1:]
+        return [
+            keys.uniform(0, (2, 2)),
+            keys.uniform(0, (5,), stream=1),
+            inner.normal(3, (4,)),
+            inner.integers(1, 9),
+        ]
+
+    listed = ListedKeys(5, "train/3", index, "train/3")
+    draw(listed)
+    assert len(listed.draws) == 5
+    places = {draw: place for place, draw in enumerate(listed.draws)}
+    drawn = draw(TensorKeys(5, "", index, places, seeds_of(5, name, listed.draws)))
+    for ours, expected in zip(drawn, draw(Keys(5, name, index)), strict=True):
+        assert torch.equal(ours, expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "form", "phase", "reason"),
+    [
+        ({}, "fast", {}, None),
+        ({"awp": 0.01}, "fast", {}, "weight perturbation"),
+        ({}, "original", {}, "the form original"),
+        ({}, "fast", {"growing": lambda moment: standard()}, "radius of the phase adversarial"),
+        ({}, "fast", {"adapt": lambda validated: PHASE}, "radius of the phase adversarial"),
+    ],
+)
+def test_what_is_not_compiled_has_a_reason(options, form, phase, reason):
+    said = why_not(replace(OPTIONS, **options), form, replace(PHASE, **phase))
+    assert said is None if reason is None else reason in said
+
+
+def test_several_processes_are_not_compiled(monkeypatch):
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    assert "several processes" in why_not(OPTIONS, "fast", PHASE)
+
+
+def test_a_compiler_that_fails_is_said_and_the_step_runs_as_it_is(monkeypatch, caplog):
+    from torch._dynamo.exc import Unsupported
+
+    from counterpart.batch import Batch
+    from counterpart.models import create
+    from counterpart.models.inference import InferenceView
+    from counterpart.training.step import Running, train_step
+    from counterpart.training.whole_step import WholeStep
+
+    def fails(function, **options):
+        def graph(*arguments):
+            raise Unsupported("no such operation")
+
+        return graph
+
+    monkeypatch.setattr(torch, "compile", fails)
+    model = create("wrn-10-1", 3, width=2)
+    view = InferenceView(model, form="fast")
+    whole = WholeStep(PHASE, model, view, OPTIONS)
+    batch = Batch(torch.rand(8, 3, 8, 8), torch.arange(8) % 3, torch.arange(8))
+    optimizer, before = (
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        nn.utils.parameters_to_vector(model.parameters()),
+    )
+    measured = train_step(batch, 8, 0, 0, model, view, PHASE, optimizer, OPTIONS, Running(whole=whole))
+    assert measured["images"] == 8
+    assert not torch.equal(before, nn.utils.parameters_to_vector(model.parameters()))
+    assert "not compiled as a whole: Unsupported: no such operation" in caplog.text
+    assert not whole.takes(batch)
