@@ -20,10 +20,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .. import devices
 from ..budget import Budget
 from ..checks import check_labels, check_unit_range
 from ..contracts import Attacked, Classifier, Probe
+from ..devices import waits
 from ..losses.classification import margin
 from ..seeding import Keys
 from .minimum_norm import Met, nearest_plane, norm_of, nothing_met
@@ -166,7 +166,7 @@ class _Rows:
         images = self.clean + (self.offset * self.radius()).view_as(self.clean)
         images = images.clamp(0, 1)
         rounded = self.near & ~self.budget.contains(images, self.clean)  # by the last bit
-        if devices.waits(images):  # to project all images takes less than to learn whether any needs it
+        if waits(images):  # to project all images takes less than to learn whether any needs it
             return torch.where(rounded.view(-1, 1, 1, 1), self.budget.project(images, self.clean), images)
         if rounded.any():
             images[rounded] = self.budget.select(rounded).project(images[rounded], self.clean[rounded])
@@ -268,7 +268,7 @@ def moves_onto_plane(
     pace = steepness if norm == "l2" else torch.ones_like(steepness)
     rates = steepness * pace
     multiplier = torch.zeros_like(needed)
-    turns_between_looks = 4 if devices.waits(slope) else 1  # a turn beyond the solution changes nothing
+    turns_between_looks = 4 if waits(slope) else 1  # a turn beyond the solution changes nothing
     for turn in count(1):
         size = torch.minimum(multiplier[..., None] * pace, room)
         moving = (room - size).sign()  # 1 or, where the room is exhausted, 0
