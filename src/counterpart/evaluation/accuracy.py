@@ -18,12 +18,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .. import devices, distributed
+from .. import devices, distributed, hosts
 from ..batch import Batch
 from ..budget import Budget
 from ..checks import check_labels, check_unit_range
 from ..contracts import Attacked, Classifier, NamedAttack
-from ..data.image_sets import ImageSet
+from ..data.image_sets import ImageSet, content_fingerprint
 from ..data.transforms import as_floats
 from ..errors import UserError
 from ..models.random_passes import seeded_passes
@@ -142,6 +142,9 @@ def evaluate(
         raise UserError(f"the {images.split} split of {images.name} holds no images: nothing to evaluate.")
     budgets = by_radius(budget_of)
     work = _Work(model, view, images, budgets, procedure, weights_hash(model))
+    whose_images = content_fingerprint([images.fingerprint.encode(), images.index.cpu()])
+    hosts.same_everywhere({"the weights": work.weights, "the images": whose_images})
+    ledger.gather()  # another number of processes may have begun, on hosts that share no disk
     mine = range(distributed.rank(), ledger.chunks, distributed.world_size())
     plan, standing = procedure.sample, Standing(len(images), procedure.individual)
     turns = take_turns(attacks, tuple(budgets), plan)
@@ -155,7 +158,6 @@ def evaluate(
                 for chunk in mine:
                     _see_through(work, turn, chunk, standing, ledger)
                     bar.advance(min(procedure.chunk_size, len(images) - chunk * procedure.chunk_size))
-            distributed.barrier()
             ledger.gather()
             if plan is not None:
                 standing.catch_up(turns_of_round, ledger, mine)
