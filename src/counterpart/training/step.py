@@ -1,13 +1,12 @@
 """One training step, which perturbs, takes the loss and sums gradients over processes, and its options."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .. import distributed
@@ -121,10 +120,10 @@ def train_step(
         k: float(v) for k, v in loss.terms.items()
     }
     measured = {name: value * len(batch) for name, value in measured.items()} | dict(perturbed.counts)
-    _sum_gradients(model)
+    loss_of_all = loss.total.detach() * len(batch)
+    _sum_gradients(model, loss_of_all)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    healthy = math.isfinite(measured["loss"]) and checkpoint.finite(gradients)
-    if distributed.any_(not healthy, options.device):
+    if not checkpoint.finite([loss_of_all, *gradients]):  # what is not finite anywhere is not in a sum
         raise NotFinite(f"The loss or its gradient is not finite (loss {float(loss.total.detach()):.4g})")
     if options.clip_norm is not None:
         nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
@@ -159,11 +158,11 @@ def one_pass(
         return perturbed, phase.objective.loss(model, batch, perturbed)
 
 
-def _sum_gradients(model: nn.Module) -> None:
-    """Add up the gradients of all processes, so that they act as one process on the whole batch."""
+def _sum_gradients(model: nn.Module, *more: Tensor) -> None:
+    """Add up the gradients of all processes, so that they act as one process on the whole batch; and ``more``."""
     if distributed.world_size() == 1:
         return
     for p in model.parameters():
         if p.grad is None and p.requires_grad:
             p.grad = torch.zeros_like(p)
-    distributed.sum_([p.grad for p in model.parameters() if p.grad is not None])
+    distributed.sum_([*more, *(p.grad for p in model.parameters() if p.grad is not None)])
