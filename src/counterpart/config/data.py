@@ -68,8 +68,9 @@ class DataSettings(Section):
     )
     flip: bool = setting("Flip training images horizontally at random.", default=True)
     workers: int | None = setting(
-        "How many processes read images ahead that do not fit into memory. 0: a thread of the process that trains. The "
-        "default is one for each processor that the process may use. Images and their order do not depend on it.",
+        "How many processes read images ahead that do not fit into memory. 0: threads of the process that trains. The "
+        "default is one for each processor that the process may use, where images go to a GPU or come from a program's "
+        "own data set, and else 0. Images and their order do not depend on it.",
         default=None,
         ge=0,
         le=256,

@@ -45,7 +45,7 @@ class ImageSet:
         masks: (K, H, W) the user's own masks (see ``mask_files``), one for some or all of the samples.
         mask_rows: (N,) which of them is each sample's; -1: none.
         samples: where images come from that a program's own data set gives on demand.
-        workers: how many processes read images on demand ahead of training, 0: none; by default one per processor.
+        workers: how many processes read images on demand ahead of training, 0: none; None leaves it to ``batches``.
         alter: (images (B, C, H, W), their index (B,)) -> what stands in their place (see ``shifts``).
     """
 

@@ -66,7 +66,7 @@ def batches(
     shares = _shares(order.to(images.labels.device), batch_size, first)
 
     room = min(batch_size, len(order))
-    for positions, pixels, masks in _read(images, shares, room):
+    for positions, pixels, masks in _read(images, shares, room, device.type == "cuda"):
         index = images.index[positions].to(device)
         users_masks = images.read_masks(positions)
         importance = None if users_masks is None else users_masks.to(device)
@@ -98,7 +98,7 @@ def _shares(order: Tensor, batch_size: int, first: int) -> Iterator[Tensor]:
 
 
 def _read(
-    images: ImageSet, shares: Iterator[Tensor], batch_size: int
+    images: ImageSet, shares: Iterator[Tensor], batch_size: int, on_cuda: bool
 ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
     """Yield positions with their pixels and part ids. Images that are not in memory are read ahead."""
     if images.pixels is not None:
@@ -113,7 +113,11 @@ def _read(
     room: list[tuple[Sequence[int], torch.dtype]] = [((batch_size, *images.shape), kind)]
     if images.parts is not None:
         room.append(((batch_size, *images.shape[1:]), torch.int16))
-    workers = default_workers() if images.workers is None else images.workers
+    workers = images.workers
+    if (
+        workers is None
+    ):  # files are decoded outside the interpreter lock, so that threads serve a processor as well
+        workers = default_workers() if on_cuda or images.samples is not None else 0
     for (positions, _), tensors in stream(_reader(images), _jobs(images, shares), room, workers):
         yield positions, tensors[0], tensors[1].long() if images.parts is not None else None
 

@@ -8,7 +8,6 @@ its labels and its fingerprint, and then batch by batch.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from torch.utils.data import DataLoader
 from ..checks import check_unit_range
 from ..progress import track
 from .image_sets import ImageSet, Splits, content_fingerprint, hold_out, numbered
+from .mapped import room_for
 from .samples import LABEL_COLUMNS, Samples, as_label, as_sample, checksum, pair_of, pairs, pixels_of
 from .streaming import default_workers, stream
 
@@ -203,7 +203,7 @@ def _read_samples(data: Any, count: int, folder: Path | None) -> tuple[Tensor, T
             raise ValueError(f"the data say that they hold {count} samples, and give more.")
         sample = as_sample(image)
         if pixels is None:
-            pixels = _allocate((count, *sample.shape), sample.dtype, folder)
+            pixels = room_for((count, *sample.shape), sample.dtype, most=IN_MEMORY, folder=folder)
         _refuse_another_form(sample, position, pixels[0])
         pixels[position] = sample
         labels.append(as_label(label, position))
@@ -253,16 +253,6 @@ def _refuse_another_form(sample: Tensor, position: int, first: Tensor) -> None:
             f"sample {position} is {tuple(sample.shape)} of {sample.dtype}, those before it are "
             f"{tuple(first.shape)} of {first.dtype}: resize them to one size, in one type."
         )
-
-
-def _allocate(shape: tuple[int, ...], dtype: torch.dtype, folder: Path | None) -> Tensor:
-    count = int(np.prod(shape))
-    if count * dtype.itemsize <= IN_MEMORY:
-        return torch.empty(shape, dtype=dtype)
-    place = None if folder is None else next(path for path in (folder, *folder.parents) if path.is_dir())
-    # The file can lose its name at once: a process that has mapped it keeps its content.
-    with NamedTemporaryFile(dir=place, prefix="images-", suffix=".raw") as file:
-        return torch.from_file(file.name, shared=True, size=count, dtype=dtype).view(shape)
 
 
 def _class_names(data: Any) -> Sequence[str] | None:

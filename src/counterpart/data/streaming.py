@@ -27,7 +27,7 @@ from ..errors import UserError
 from . import decoding
 
 MOST_WORKERS = 16
-AHEAD = 2  # batches for each worker that are read before they are asked for
+SPARE = 2  # slots beside one for each worker: the batch in use, and one that waits
 
 Job = TypeVar("Job")
 Read = Callable[[Job], Sequence[Tensor]]
@@ -59,9 +59,8 @@ def stream(
     Raises:
         UserError: a worker died.
     """
-    coming, slots = iter(jobs), AHEAD * max(workers, 1)
-    if workers and not hasattr(os, "fork"):
-        workers = 0
+    workers = workers if hasattr(os, "fork") else 0
+    coming, slots = iter(jobs), workers + SPARE
     ring = [torch.empty((slots, *shape), dtype=kind) for shape, kind in room]
     if workers:
         for tensor in ring:
