@@ -2,6 +2,7 @@
 
     python benchmarks/streaming.py --tar tiny-imagenet-20.tar         (a minute or two)
     python benchmarks/streaming.py --masks 1300000 --side 224         (masks alone, in a sparse file)
+    python benchmarks/streaming.py --decode 64                        (JPEGs of the size of ImageNet's, drawn here)
 
 The images are the training JPEGs of a Tiny-ImageNet tar, decoded and put together in batches of 128 in a drawn order;
 both sides use two workers and take turns in one process. Ours reads files by threads where the network runs on a
@@ -27,6 +28,7 @@ from timing import keep, ratio
 from torch.utils.data import DataLoader, Dataset
 
 from counterpart.data import ImageSet, batches, epoch_order
+from counterpart.data.decoding import decode
 from counterpart.data.mapped import room_for
 from counterpart.records import Record
 
@@ -59,6 +61,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--masks", type=int, default=0)
     parser.add_argument("--side", type=int, default=224)
+    parser.add_argument("--decode", type=int, default=0)
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.tar is not None:
@@ -66,6 +69,8 @@ def main() -> None:
             tar.extractall(folder, filter="data")
             paths = sorted(Path(folder).rglob("train/*/images/*.JPEG"))[: given.images]
             keep("streaming.jsonl", against_torch(paths, given.workers, given.repeats))
+    if given.decode:
+        keep("streaming.jsonl", [decoding(given.decode, given.side)])
     if given.masks:
         keep("streaming.jsonl", masks(given.masks, given.side))
 
@@ -144,6 +149,26 @@ def against_torch(paths: list[Path], workers: int, repeats: int) -> list[Record]
         )
     )
     return rows
+
+
+def decoding(count: int, side: int) -> Record:
+    """Processor time to decode a JPEG of 500 x 375 pixels, smooth with some noise, and to scale and crop it."""
+    draws = np.random.default_rng(0)
+    with TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{number}.jpg" for number in range(count)]
+        for file in files:
+            coarse = Image.fromarray(draws.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+            smooth = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC), dtype=float)
+            noisy = smooth + draws.normal(0, 10, smooth.shape)
+            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, quality=90)
+        size = sum(file.stat().st_size for file in files) / count
+        decode(files[0], side)
+        started = time.process_time()
+        for file in files:
+            decode(file, side)
+        seconds = (time.process_time() - started) / count
+    details = {"unit": "ms of a core", "bytes": size, "side": side, "pixels": [500, 375]}
+    return Record("timing", "streaming/one JPEG", 1000 * seconds, count, details=details)
 
 
 def masks(count: int, side: int) -> list[Record]:
