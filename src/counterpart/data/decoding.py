@@ -53,7 +53,7 @@ def decode(
     Raises:
         UserError: if the file is missing, damaged, or no 8-bit image.
     """
-    return _decode(path, size, prepare, channels, box).contiguous()
+    return torch.from_numpy(np.ascontiguousarray(_decode(path, size, prepare, channels, box).numpy()))
 
 
 def _decode(
@@ -86,6 +86,8 @@ def decode_all(
     Images of another size are fitted by ``prepare``, or by ``decode`` where H = W.
     """
     images = torch.empty((len(paths), *shape), dtype=torch.uint8)
+    # By numpy, because torch would copy each image with all its threads, in every thread that decodes.
+    places = images.numpy()
     size = shape[1] if shape[1] == shape[2] else None
 
     def put(position: int) -> None:
@@ -93,7 +95,7 @@ def decode_all(
         image = _decode(paths[position], size, prepare, shape[0], box)
         if image.shape != images.shape[1:]:
             raise UserError(_size_changed(paths[position], image.shape, shape))
-        images[position] = image
+        places[position] = image.numpy()
 
     if WORKERS == 1:  # a process that reads ahead is one of many
         for position in range(len(paths)):
