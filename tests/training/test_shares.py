@@ -1,5 +1,6 @@
 """Batch norm over processes: by sums on a CPU, by the kernels of torch on CUDA."""
 
+import math
 import os
 import subprocess
 import sys
@@ -7,10 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from counterpart import distributed
+from counterpart.batch import Batch
+from counterpart.errors import NotFinite
+from counterpart.models.inference import InferenceView
+from counterpart.objectives import standard
 from counterpart.training import shares
+from counterpart.training.step import LoopOptions, Phase, train_step
 
 SOURCE = str(Path(__file__).parents[2] / "src")
 
@@ -83,3 +90,18 @@ def test_requests_of_all_processes_are_one_message(monkeypatch):
     monkeypatch.setattr(distributed.dist, "all_reduce", all_reduce)
     assert distributed.any_of((True, False, False)) == [True, True, False]
     assert [tensor.tolist() for tensor in sent] == [[1, 0, 0]]
+
+
+def test_a_loss_that_is_not_finite_elsewhere_stops_this_process_before_its_weights_move(monkeypatch):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    before = [parameter.clone() for parameter in model.parameters()]
+    batch = Batch(torch.rand(2, 1, 2, 2), torch.tensor([0, 1]), torch.arange(2))
+    options = LoopOptions(batch_size=4, seed=0, device=torch.device("cpu"), augmentation=None)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "sum_", lambda tensors: tensors[0].fill_(math.nan))
+    with pytest.raises(NotFinite):
+        train_step(
+            batch, 4, 0, 0, model, InferenceView(model), Phase("p", 1, standard()),
+            torch.optim.SGD(model.parameters(), lr=1.0), options,
+        )  # fmt: skip
+    assert all(torch.equal(then, now) for then, now in zip(before, model.parameters(), strict=True))
