@@ -142,9 +142,7 @@ def evaluate(
         raise UserError(f"the {images.split} split of {images.name} holds no images: nothing to evaluate.")
     budgets = by_radius(budget_of)
     work = _Work(model, view, images, budgets, procedure, weights_hash(model))
-    whose_images = content_fingerprint([images.fingerprint.encode(), images.index.cpu()])
-    hosts.same_everywhere({"the weights": work.weights, "the images": whose_images})
-    ledger.gather()  # another number of processes may have begun, on hosts that share no disk
+    _meet(work, ledger)
     mine = range(distributed.rank(), ledger.chunks, distributed.world_size())
     plan, standing = procedure.sample, Standing(len(images), procedure.individual)
     turns = take_turns(attacks, tuple(budgets), plan)
@@ -164,6 +162,13 @@ def evaluate(
     units = units_of(attacks, tuple(budgets), plan)
     rows = ledger.rows(images.labels.tolist(), images.index.tolist(), list(units))
     return rows if plan is None else tell_untried(rows, standing.untried, units)
+
+
+def _meet(work: "_Work", ledger: Ledger) -> None:
+    """Make sure that all processes judge the same, and have what earlier starts left on any host."""
+    whose_images = content_fingerprint([work.images.fingerprint.encode(), work.images.index.cpu()])
+    hosts.same_everywhere({"the weights": work.weights, "the images": whose_images})
+    ledger.gather()
 
 
 def _see_through(work: "_Work", turn: Turn, chunk: int, standing: Standing, ledger: Ledger) -> None:
