@@ -13,7 +13,7 @@ PACKAGE = ROOT / "src" / "counterpart"
 
 # A module imports itself or earlier rows only, never a sibling in its row.
 ROWS = [
-    {"errors", "numerals", "parsing"},
+    {"errors", "numerals", "parsing", "heartbeat"},
     {
         "catalogue",
         "checks",
@@ -27,7 +27,7 @@ ROWS = [
         "renamed_settings",
     },
     {"batch", "budget", "rundir", "progress", "estimates"},
-    {"pictures", "contracts"},
+    {"pictures", "contracts", "hosts"},
     {"losses", "models", "data", "report"},
     {"attacks", "saliency"},
     {"importance"},

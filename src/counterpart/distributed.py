@@ -1,14 +1,38 @@
 """Rank, world size and sums over processes. On one process every function is a no-op."""
 
+import math
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
+
+from . import heartbeat
+from .errors import UserError
 
 T = TypeVar("T")
+PIECE = 2**26  # bytes in one message, of files that are sent
+MEETING = timedelta(minutes=10)  # for all processes to start
+FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.5  # seconds between two looks at a barrier
+
+
+@dataclass
+class _Joined:
+    """How this process has joined the others: their store, the barriers so far, and how to leave."""
+
+    store: Store | None = None
+    barriers: int = 0
+    leave: Callable[[], None] | None = None
+
+
+_joined = _Joined()
 
 
 def rank() -> int:
@@ -27,23 +51,65 @@ def is_main() -> bool:
 
 
 def start() -> None:
-    """Join the processes that ``torchrun`` started; does nothing otherwise."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    """Join the processes that ``torchrun`` started; does nothing otherwise.
+
+    A process that gives no sign of life for ``COUNTERPART_SILENCE`` seconds (60) counts as dead, and the others end.
+    Then ``torchrun --max-restarts`` starts all of them again, or the job ends.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        return
+    backend = "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        backend = "cpu:gloo,cuda:nccl"
+    store, number, size = next(rendezvous("env://"))
+    store = PrefixStore("counterpart", store)
+    of_this_start = PrefixStore(heartbeat.meet(store, number, size, MEETING), store)
+    dist.init_process_group(backend, store=of_this_start, rank=number, world_size=size)
+    _joined.store, _joined.barriers = of_this_start, 0
+    apart = of_this_start.clone()
+    apart.set_timeout(timedelta(seconds=silence()))
+    _joined.leave = heartbeat.watch(apart, number, size, silence())
+
+
+def silence() -> float:
+    """After how many seconds without a sign of life a process counts as dead.
+
+    Raises:
+        UserError: ``COUNTERPART_SILENCE`` is no positive number.
+    """
+    text = os.environ.get("COUNTERPART_SILENCE", "60")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise UserError(f"COUNTERPART_SILENCE {text}: expected seconds, such as 60.")
+    return seconds
 
 
 def stop() -> None:
-    """Leave the group."""
+    """Leave the group, once all have done their work."""
     if dist.is_initialized():
+        barrier()
+        if _joined.leave is not None:
+            _joined.leave()
+        _joined.store = _joined.leave = None
         dist.destroy_process_group()
 
 
 def barrier() -> None:
-    """Wait for every process."""
-    if dist.is_initialized():
-        dist.barrier()
+    """Wait for every process, however long its work takes: one that dies meanwhile is found by its silence."""
+    if _joined.store is None:
+        if dist.is_initialized():
+            dist.barrier()
+        return
+    _joined.barriers += 1
+    name, pause = f"barrier/{_joined.barriers}", FIRST_PAUSE
+    _joined.store.add(name, 1)
+    while _joined.store.add(name, 0) < world_size():
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def share(length: int) -> slice:
@@ -68,11 +134,16 @@ def sum_(tensors: Iterable[Tensor]) -> None:
 
 def any_(flag: bool, device: torch.device | str = "cpu") -> bool:
     """Whether the flag is set on any process."""
+    return any_of([flag], device)[0]
+
+
+def any_of(flags: Sequence[bool], device: torch.device | str = "cpu") -> list[bool]:
+    """Whether each of the flags is set on any process, in one message."""
     if world_size() == 1:
-        return flag
-    tensor = torch.tensor(int(flag), device=device)
-    dist.all_reduce(tensor)
-    return bool(tensor)
+        return [*flags]
+    counts = torch.tensor([int(flag) for flag in flags], device=device)
+    dist.all_reduce(counts)
+    return [count > 0 for count in counts.tolist()]
 
 
 def from_main(number: float, device: torch.device | str = "cpu") -> float:
@@ -82,6 +153,20 @@ def from_main(number: float, device: torch.device | str = "cpu") -> float:
     tensor = torch.tensor(number, dtype=torch.float64, device=device)
     dist.broadcast(tensor, 0)
     return float(tensor)
+
+
+def bytes_from(source: int, content: bytes) -> bytes:
+    """The bytes of one process, on every process. What the others pass is not looked at."""
+    if world_size() == 1:
+        return content
+    size = torch.tensor(len(content))
+    dist.broadcast(size, source)
+    buffer = torch.empty(int(size), dtype=torch.uint8)
+    if rank() == source and content:
+        buffer.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+    for piece in torch.split(buffer, PIECE):
+        dist.broadcast(piece, source)
+    return buffer.numpy().tobytes()
 
 
 def gather(thing: T) -> list[T]:

@@ -31,6 +31,7 @@ YOUNGER = {
     "data.fold": None,
     "data.crop_to_parts": None,
     "data.parts_min_share": 0,
+    "data.workers": None,
     "mask.options": None,
     "mask.projection": "clamp",
     "model.options": None,

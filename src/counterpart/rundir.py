@@ -28,7 +28,7 @@ from .renamed_settings import in_current_words
 
 # What may change between two starts of the same run without making it another run.
 NOT_IDENTITY = (
-    "name", "runs", "device", "data.root", "data.download", "mask.files",
+    "name", "runs", "device", "data.root", "data.download", "data.workers", "mask.files",
     "train.stop_after", "train.checkpoint_every", "evaluate", "corruptions",
 )  # fmt: skip
 

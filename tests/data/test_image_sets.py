@@ -38,7 +38,7 @@ def test_subset_keeps_each_sample_whole():
 
 
 def test_a_set_needs_pixels_or_files():
-    with pytest.raises(ValueError, match="needs pixels or files"):
+    with pytest.raises(ValueError, match="needs pixels, files or samples"):
         image_set([0, 1], pixels=None)
 
 

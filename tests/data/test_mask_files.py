@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import tempfile
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from counterpart.data import (
     mask_files,
 )
 from counterpart.data.image_sets import ImageSet, Splits, hold_out, numbered
+from counterpart.data.mapped import room_for
 from counterpart.data.mask_files import masks_fingerprint, with_masks
 from counterpart.errors import UserError
 
@@ -218,10 +220,24 @@ def test_no_masks_where_they_are_needed(places, tmp_path):
         loaded(places, "test")
 
 
-def test_too_many_masks_are_refused_before_memory_is_full(places, monkeypatch):
-    monkeypatch.setattr(mask_files, "MOST_BYTES", 2 * SIDE * SIDE)
-    with pytest.raises(UserError, match="masks of 12 x 12 take more than"):
-        loaded(places)
+def test_masks_that_do_not_fit_into_memory_are_mapped_and_the_same(places, monkeypatch):
+    within = loaded(places).train
+    monkeypatch.setattr(mask_files, "IN_MEMORY", 2 * SIDE * SIDE)
+    beyond = loaded(places).train
+    assert beyond.masks.untyped_storage().filename is not None
+    assert within.masks.untyped_storage().filename is None
+    assert torch.equal(beyond.read_masks(torch.arange(3)), within.read_masks(torch.arange(3)))
+    assert masks_fingerprint(beyond) == masks_fingerprint(within)
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(
+        UserError, match=rf"{tmp_path} lacks room for 931322\.6 GiB that do not fit into memory"
+    ):
+        room_for((10**9, 10**6), torch.uint8, most=100)
+    assert [*tmp_path.iterdir()] == []
+    assert room_for((5, 20), torch.uint8, most=100).untyped_storage().filename is None
 
 
 def test_the_fingerprint_is_of_masks_and_owners():

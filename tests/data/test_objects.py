@@ -136,16 +136,16 @@ def test_what_is_no_data_is_told(data, words):
 
 
 def test_columns_that_are_not_there_are_told():
-    other = type("Other", (Columns,), {"column_names": ("picture", "label")})()
+    other = [{"picture": pil(PIXELS[0]), "label": 0}]
     with pytest.raises(ValueError, match=r"columns picture, label: none holds images\. Rename one to image"):
         read_objects(other)
 
 
 @pytest.mark.parametrize("folder", [False, True])
-def test_a_large_set_is_mapped_and_leaves_no_file(folder, monkeypatch, tmp_path):
+def test_a_large_iterable_is_mapped_and_leaves_no_file(folder, monkeypatch, tmp_path):
     monkeypatch.setattr(objects, "IN_MEMORY", 100)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    read = read_objects(Pictures(), folder=tmp_path / "not" / "there" if folder else None)
+    read = read_objects(Sized(6, 6), folder=tmp_path / "not" / "there" if folder else None)
     assert torch.equal(read.read(torch.arange(6)), PIXELS)
     assert read.pixels.untyped_storage().filename is not None
     assert [*tmp_path.iterdir()] == []

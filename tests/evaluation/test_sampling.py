@@ -235,6 +235,16 @@ def test_two_processes_try_whom_one_tries(images, tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "rank", lambda: rank.number)
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     monkeypatch.setattr(distributed, "barrier", meeting.wait)
+    told = {}
+
+    def gather(thing):
+        told[rank.number] = thing
+        meeting.wait()
+        everywhere = [told[0], told[1]]
+        meeting.wait()
+        return everywhere
+
+    monkeypatch.setattr(distributed, "gather", gather)
 
     def work(number):
         rank.number = number

@@ -1,6 +1,7 @@
 """The images and the network of a configuration."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -55,6 +56,7 @@ def load_splits(
     splits = Splits(train, validation, test, notes).each(
         lambda split: relabelled(split, data.labels, staying)
     )
+    splits = splits.each(lambda split: replace(split, workers=data.workers))
     return splits.each(lambda split: split if split.pixels is None else split.to(device))
 
 

@@ -67,6 +67,14 @@ class DataSettings(Section):
         "The pixels to pad on each side before a random crop. 0: no crops.", default=4, ge=0
     )
     flip: bool = setting("Flip training images horizontally at random.", default=True)
+    workers: int | None = setting(
+        "How many processes read images ahead that do not fit into memory. 0: threads of the process that trains. The "
+        "default is one for each processor that the process may use, where images go to a GPU or come from a program's "
+        "own data set, and else 0. Images and their order do not depend on it.",
+        default=None,
+        ge=0,
+        le=256,
+    )
     class_map: Location | dict[str, Any] | None = setting(
         "For a model that was trained on other classes: which of its outputs answers each class of the images. Write "
         "{class folder: name or index of an output, a list of these, or null to leave the class out}, or name a JSON "

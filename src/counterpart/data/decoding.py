@@ -53,6 +53,13 @@ def decode(
     Raises:
         UserError: if the file is missing, damaged, or no 8-bit image.
     """
+    return torch.from_numpy(np.ascontiguousarray(_decode(path, size, prepare, channels, box).numpy()))
+
+
+def _decode(
+    path: Path, size: int | None, prepare: Prepare | None, channels: int, box: Region | None
+) -> UInt8[Tensor, "c h w"]:
+    """What ``decode`` returns, as it lies in memory after decoding: whoever copies it need not order it before."""
     try:
         with Image.open(path) as opened:
             image = in_channels(opened, channels)
@@ -65,7 +72,7 @@ def decode(
     except DAMAGED as error:
         raise UserError(f"Cannot read the image {path}: {error}. Replace or remove it.") from None
     pixels = torch.from_numpy(np.array(image))
-    return pixels[None] if channels == 1 else pixels.permute(2, 0, 1).contiguous()
+    return pixels[None] if channels == 1 else pixels.permute(2, 0, 1)
 
 
 def decode_all(
@@ -79,15 +86,21 @@ def decode_all(
     Images of another size are fitted by ``prepare``, or by ``decode`` where H = W.
     """
     images = torch.empty((len(paths), *shape), dtype=torch.uint8)
+    # By numpy, because torch would copy each image with all its threads, in every thread that decodes.
+    places = images.numpy()
     size = shape[1] if shape[1] == shape[2] else None
 
     def put(position: int) -> None:
         box = None if boxes is None else boxes[position]
-        image = decode(paths[position], size, prepare, shape[0], box)
+        image = _decode(paths[position], size, prepare, shape[0], box)
         if image.shape != images.shape[1:]:
             raise UserError(_size_changed(paths[position], image.shape, shape))
-        images[position] = image
+        places[position] = image.numpy()
 
+    if WORKERS == 1:  # a process that reads ahead is one of many
+        for position in range(len(paths)):
+            put(position)
+        return images
     with ThreadPoolExecutor(WORKERS) as pool:
         list(pool.map(put, range(len(paths))))
     return images

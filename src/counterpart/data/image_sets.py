@@ -16,6 +16,7 @@ from ..seeding import Keys
 from .cropping import Region
 from .decoding import Prepare, decode_all
 from .parts import Parts, decode_masks
+from .samples import Samples
 from .transforms import as_floats
 
 # Where a data set has no official split, ours is the same in every run, whatever the run's seed.
@@ -43,6 +44,8 @@ class ImageSet:
             the user's own can belong to it.
         masks: (K, H, W) the user's own masks (see ``mask_files``), one for some or all of the samples.
         mask_rows: (N,) which of them is each sample's; -1: none.
+        samples: where images come from that a program's own data set gives on demand.
+        workers: how many processes read images on demand ahead of training, 0: none; None leaves it to ``batches``.
         alter: (images (B, C, H, W), their index (B,)) -> what stands in their place (see ``shifts``).
     """
 
@@ -62,10 +65,12 @@ class ImageSet:
     masks: UInt8[Tensor, "k h w"] | None = None
     mask_rows: Int[Tensor, " n"] | None = None
     alter: Callable[[Tensor, Tensor], Tensor] | None = None
+    samples: Samples | None = None
+    workers: int | None = None
 
     def __post_init__(self) -> None:
-        if self.pixels is None and self.files is None:
-            raise ValueError("An ImageSet needs pixels or files.")
+        if self.pixels is None and self.files is None and self.samples is None:
+            raise ValueError("An ImageSet needs pixels, files or samples.")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -74,6 +79,8 @@ class ImageSet:
         """Read the images at some positions, on the device of ``pixels``, or on the CPU where files are decoded."""
         if self.pixels is not None:
             images = self.pixels[positions.to(self.pixels.device)]
+        elif self.samples is not None:
+            images = self.samples.read(positions, self.shape)
         else:
             assert self.files is not None
             chosen = positions.tolist()
@@ -126,6 +133,7 @@ class ImageSet:
             index=self.index[positions],
             pixels=None if self.pixels is None else self.pixels[positions],
             files=None if self.files is None else tuple(self.files[i] for i in positions.tolist()),
+            samples=None if self.samples is None else self.samples.subset(positions),
             boxes=None if self.boxes is None else tuple(self.boxes[i] for i in positions.tolist()),
             parts=None if self.parts is None else self.parts.subset(positions),
             names=None if self.names is None else tuple(self.names[i] for i in positions.tolist()),

@@ -1,7 +1,8 @@
 """Batches of an image set: every sample once, in an order and with an augmentation that depend on the seed alone."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +13,7 @@ from ..batch import Batch
 from ..errors import UserError
 from ..seeding import Keys
 from .image_sets import ImageSet
+from .streaming import default_workers, stream
 from .transforms import Augment, as_floats, resize_maps
 
 
@@ -63,7 +65,8 @@ def batches(
         order = torch.arange(len(images))
     shares = _shares(order.to(images.labels.device), batch_size, first)
 
-    for positions, pixels, masks in _read(images, shares):
+    room = min(batch_size, len(order))
+    for positions, pixels, masks in _read(images, shares, room, device.type == "cuda"):
         index = images.index[positions].to(device)
         users_masks = images.read_masks(positions)
         importance = None if users_masks is None else users_masks.to(device)
@@ -71,7 +74,7 @@ def batches(
             stored = maps[index.to(maps.device)].to(device).float()  # may be stored in half precision
             importance = resize_maps(stored, (images.shape[1], images.shape[2]))
         batch = Batch(
-            images=as_floats(pixels.to(device)),
+            images=as_floats(_moved(pixels, device, images.pixels is None)),
             labels=images.labels[positions].to(device),
             index=index,
             parts=None if masks is None else masks.to(device),
@@ -81,29 +84,74 @@ def batches(
         yield batch if augmentation is None else augmentation(batch, Keys(seed, "augment", index).fold(epoch))
 
 
+def _moved(pixels: Tensor, device: torch.device, read_ahead: bool) -> Tensor:
+    """Pixels on the device, and nowhere else: what was read ahead lies in a slot that will be written to again."""
+    if read_ahead and device.type == "cuda":
+        return pixels.pin_memory().to(device, non_blocking=True)
+    return pixels.clone() if read_ahead and pixels.is_floating_point() else pixels.to(device)
+
+
 def _shares(order: Tensor, batch_size: int, first: int) -> Iterator[Tensor]:
     for start in range(first * batch_size, len(order), batch_size):
         whole = order[start : start + batch_size]
         yield whole[distributed.share(len(whole))]
 
 
-def _read(images: ImageSet, shares: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """Yield positions with their pixels and part ids. Files are decoded one batch ahead."""
-
-    def both(positions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        masks = None if images.parts is None else images.read_parts(positions)
-        return positions, images.read(positions), masks
-
+def _read(
+    images: ImageSet, shares: Iterator[Tensor], batch_size: int, on_cuda: bool
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """Yield positions with their pixels and part ids. Images that are not in memory are read ahead."""
     if images.pixels is not None:
         for positions in shares:
-            yield both(positions)
+            yield (
+                positions,
+                images.read(positions),
+                None if images.parts is None else images.read_parts(positions),
+            )
         return
-    with ThreadPoolExecutor(1) as ahead:
-        waiting = None
-        for positions in shares:
-            coming = ahead.submit(both, positions)
-            if waiting is not None:
-                yield waiting.result()
-            waiting = coming
-        if waiting is not None:
-            yield waiting.result()
+    kind = torch.uint8 if images.samples is None else images.samples.dtype
+    room: list[tuple[Sequence[int], torch.dtype]] = [((batch_size, *images.shape), kind)]
+    if images.parts is not None:
+        room.append(((batch_size, *images.shape[1:]), torch.int16))
+    workers = images.workers
+    if (
+        workers is None
+    ):  # files are decoded outside the interpreter lock, so that threads serve a processor as well
+        workers = default_workers() if on_cuda or images.samples is not None else 0
+    for (positions, _), tensors in stream(_reader(images), _jobs(images, shares), room, workers):
+        yield positions, tensors[0], tensors[1].long() if images.parts is not None else None
+
+
+Job: TypeAlias = tuple[Tensor, ImageSet | None]
+"""The positions of a batch, and what a worker needs of the set for it: paths, which are not looked up in the whole set,
+because counting references to millions of them would copy the memory that a worker shares."""
+
+
+def _jobs(images: ImageSet, shares: Iterator[Tensor]) -> Iterator[Job]:
+    for positions in shares:
+        if images.samples is not None:
+            yield positions, None
+            continue
+        few = replace(images, masks=None, mask_rows=None, names=None).subset(positions)
+        parts = None if few.parts is None else replace(few.parts, convert=None, names={})
+        yield positions, replace(few, prepare=None, alter=None, parts=parts, classes=())
+
+
+def _reader(images: ImageSet) -> Callable[[Job], Sequence[Tensor]]:
+    """The function from a job to the pixels and the part ids of its batch."""
+    prepare, alter, parts = images.prepare, images.alter, images.parts
+    held = images if images.samples is not None else None
+
+    def read(job: Job) -> Sequence[Tensor]:
+        positions, few = job
+        if few is None:
+            assert held is not None
+            return [held.read(positions)]
+        here = torch.arange(len(positions))
+        whole = replace(few, prepare=prepare, alter=alter)
+        if few.parts is None or parts is None:
+            return [whole.read(here)]
+        whole = replace(whole, parts=replace(few.parts, convert=parts.convert))
+        return [whole.read(here), whole.read_parts(here)]
+
+    return read

@@ -22,8 +22,9 @@ from ..errors import UserError
 from .decoding import DAMAGED, WORKERS, fit, header_size
 from .folder_layout import visible_files
 from .image_sets import ImageSet, Splits, content_fingerprint
+from .mapped import room_for
 
-MOST_BYTES = 2**33  # that the masks of a split may take in memory
+IN_MEMORY = 2**32  # in bytes; more masks of a split go into a file that is mapped into memory
 SHOWN = 3
 _KINDS = {"P": "a palette image", "I": "a 16-bit image", "LA": "grey with transparency"}
 _log = logging.getLogger(__name__)
@@ -143,12 +144,7 @@ def decode_mask(path: Path, images: ImageSet, image: Path | None) -> UInt8[Tenso
 def _masked(images: ImageSet, given: dict[str, Path]) -> ImageSet:
     masked = [(row, given[name]) for row, name in enumerate(map(mask_name, _names(images))) if name in given]
     height, width = images.shape[1:]
-    if len(masked) * height * width > MOST_BYTES:
-        raise UserError(
-            f"{len(masked):,} masks of {width} x {height} take more than the {MOST_BYTES / 2**30:.0f} GiB that masks "
-            "may take in memory: use smaller images, or masks for fewer of them."
-        )
-    planes = torch.empty((len(masked), height, width), dtype=torch.uint8)
+    planes = room_for((len(masked), height, width), torch.uint8, most=IN_MEMORY)
     rows = torch.full((len(images),), -1)
     rows[[position for position, _ in masked]] = torch.arange(len(masked))
 

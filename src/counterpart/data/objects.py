@@ -1,31 +1,32 @@
 """Readers of images that a program already holds: tensors, arrays, and data sets of torch or Hugging Face.
 
 Samples are read once, in order, and the position of a sample is its index. 8-bit images stay 8-bit, and
-floats keep their values.
+floats keep their values. A data set with indices that is too large for memory stays where it is: it is read once for
+its labels and its fingerprint, and then batch by batch.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..checks import check_unit_range
-from .decoding import in_channels
+from ..progress import track
 from .image_sets import ImageSet, Splits, content_fingerprint, hold_out, numbered
+from .mapped import room_for
+from .samples import LABEL_COLUMNS, Samples, as_label, as_sample, checksum, pair_of, pairs, pixels_of
+from .streaming import default_workers, stream
 
-IN_MEMORY = 2**32  # in bytes; a larger set of images goes into a file that is mapped into memory
+# In bytes. A larger data set with indices is read on demand, a larger iterable goes into a file that is mapped.
+IN_MEMORY = 2**32
+SCANNED = 64  # samples that a worker reads at once when a large data set is opened
 TEST_SHARE = 0.2  # the share of training images that is set aside where no test images are given
-IMAGE_COLUMNS = ("image", "img", "pixel_values")
-GREY = ("1", "L", "LA")  # the modes that Pillow gives grey images
-LABEL_COLUMNS = ("label", "labels", "fine_label", "target")
 
 
 def read_objects(
@@ -48,8 +49,8 @@ def read_objects(
         split: the name that records give the images, such as "test".
         name: the name of the data set. The default is the name of its type.
         classes: the name of each class. The default is the names in the data set, or else numbers.
-        folder: a folder on the disk that takes a set that is too large for memory. The default is the folder
-            for temporary files.
+        folder: a folder on the disk that takes an iterable that is too large for memory. The default is the
+            folder for temporary files.
 
     Raises:
         ValueError: the data have none of these forms, the images differ in size, or the labels are no class
@@ -57,34 +58,44 @@ def read_objects(
     """
     if isinstance(data, ImageSet):
         return data
+    pixels: Tensor | None = None
+    samples: Samples | None = None
+    known: Sequence[str] | None = None
     if isinstance(data, tuple | list) and len(data) == 2 and _is_batch(data[0]):
         pixels, labels = pixels_of(data[0]), _as_labels(data[1])
-        known: Sequence[str] | None = None
     else:
         _refuse_what_holds_no_pairs(data)
-        pixels, labels = _read_samples(data, folder)
-        known = _class_names(data)
-    if len(pixels) != len(labels):
-        raise ValueError(
-            f"there are {len(pixels)} images and {len(labels)} labels: each image needs one label."
-        )
+        count, known = _length_of(data), _class_names(data)
+        first = _first_if_too_large(data, count)
+        if first is None:
+            pixels, labels = _read_samples(data, count, folder)
+        else:
+            samples, labels, fingerprint = _scan_samples(data, count, first)
+            shape = tuple(first.shape)
+    if pixels is not None:
+        shape = tuple(pixels.shape[1:])
+        if len(pixels) != len(labels):
+            raise ValueError(
+                f"there are {len(pixels)} images and {len(labels)} labels: each image needs one label."
+            )
+        if pixels.is_floating_point():
+            check_unit_range(pixels)
+        fingerprint = content_fingerprint([pixels, labels])
     if len(labels) and int(labels.min()) < 0:
         raise ValueError(f"labels must be class indices from 0 on, got {int(labels.min())}.")
-    if pixels.is_floating_point():
-        check_unit_range(pixels)
     names = tuple(classes if classes is not None else known if known is not None else ())
     count = int(labels.max()) + 1 if len(labels) else 0
     names += tuple(str(number) for number in range(len(names), count))
-    shape = (int(pixels.shape[1]), int(pixels.shape[2]), int(pixels.shape[3]))
     return ImageSet(
         name=name or _name_of(data),
         split=split,
         classes=names,
         labels=labels,
         index=torch.arange(len(labels)),
-        fingerprint=content_fingerprint([pixels, labels]),
-        shape=shape,
+        fingerprint=fingerprint,
+        shape=(shape[0], shape[1], shape[2]),
         pixels=pixels,
+        samples=samples,
         names=numbered(split, len(labels)),
     )
 
@@ -138,22 +149,6 @@ def _is_batch(thing: Any) -> bool:
     return isinstance(thing, Tensor | np.ndarray) and thing.ndim in (3, 4)
 
 
-def pixels_of(images: Any) -> Tensor:
-    """The pixels of a batch of images as a tensor (N, C, H, W), uint8 or float32, on the CPU."""
-    tensor = (
-        images.detach().cpu()
-        if isinstance(images, Tensor)
-        else torch.from_numpy(np.ascontiguousarray(images))
-    )
-    if tensor.ndim == 3:
-        tensor = tensor[:, None]
-    if tensor.shape[1] not in (1, 3) and tensor.shape[-1] in (1, 3):
-        tensor = tensor.permute(0, 3, 1, 2)
-    if tensor.dtype != torch.uint8 and not tensor.is_floating_point():
-        raise ValueError(f"images must be 8-bit integers or floats in [0, 1], got {tensor.dtype}.")
-    return tensor.contiguous() if tensor.dtype == torch.uint8 else tensor.float().contiguous()
-
-
 def _as_labels(labels: Any) -> Int[Tensor, " n"]:
     tensor = labels.detach().cpu() if isinstance(labels, Tensor) else torch.as_tensor(np.asarray(labels))
     if tensor.ndim == 2 and tensor.shape[1] == 1:
@@ -179,93 +174,85 @@ def _refuse_what_holds_no_pairs(data: Any) -> None:
         )
 
 
-def _read_samples(data: Any, folder: Path | None) -> tuple[Tensor, Tensor]:
-    """The images (N, C, H, W) and labels (N,) of a data set, each read once, in order."""
+def _length_of(data: Any) -> int:
+    """The number of samples, of which there must be some."""
     if not hasattr(data, "__len__"):
         raise ValueError(
             f"data of type {type(data).__name__} has no length: give (images, labels), a data set, or an iterable with "
             "__len__."
         )
-    count = len(data)
-    if count == 0:
+    if len(data) == 0:
         raise ValueError("the data hold no images: give at least one.")
+    return len(data)
+
+
+def _first_if_too_large(data: Any, count: int) -> Tensor | None:
+    """The first image of a data set that has indices and does not fit into memory; None for any other."""
+    if not hasattr(data, "__getitem__"):
+        return None
+    first = as_sample(pair_of(data[0], 0)[0])
+    return first if count * first.nbytes > IN_MEMORY else None
+
+
+def _read_samples(data: Any, count: int, folder: Path | None) -> tuple[Tensor, Tensor]:
+    """The images (N, C, H, W) and labels (N,) of a data set, each read once, in order."""
     pixels: Tensor | None = None
     labels: list[int] = []
-    for position, (image, label) in enumerate(_pairs(data)):
+    for position, (image, label) in enumerate(pairs(data)):
         if position == count:
             raise ValueError(f"the data say that they hold {count} samples, and give more.")
-        sample = _as_sample(image)
+        sample = as_sample(image)
         if pixels is None:
-            pixels = _allocate((count, *sample.shape), sample.dtype, folder)
-        if sample.shape != pixels.shape[1:] or sample.dtype != pixels.dtype:
-            raise ValueError(
-                f"sample {position} is {tuple(sample.shape)} of {sample.dtype}, those before it are "
-                f"{tuple(pixels.shape[1:])} of {pixels.dtype}: resize them to one size, in one type."
-            )
+            pixels = room_for((count, *sample.shape), sample.dtype, most=IN_MEMORY, folder=folder)
+        _refuse_another_form(sample, position, pixels[0])
         pixels[position] = sample
-        labels.append(_as_label(label, position))
+        labels.append(as_label(label, position))
     if pixels is None or len(labels) < count:
         raise ValueError(f"the data say that they hold {count} samples, and give {len(labels)}.")
     return pixels, torch.tensor(labels)
 
 
-def _pairs(data: Any) -> Iterator[tuple[Any, Any]]:
-    columns = getattr(data, "column_names", None)
-    if columns is None:
-        samples: Iterable[Any] = (
-            (data[position] for position in range(len(data))) if hasattr(data, "__getitem__") else data
+def _scan_samples(data: Any, count: int, first: Tensor) -> tuple[Samples, Tensor, str]:
+    """A data set that stays where it is, its labels (N,), and the fingerprint that its images would have in memory.
+
+    Every sample is read once, by all workers; images are not kept.
+    """
+    labels, sums = torch.empty(count, dtype=torch.int64), torch.empty(count, dtype=torch.int64)
+
+    def read(rows: range) -> list[Tensor]:
+        samples = [pair_of(data[row], row) for row in rows]
+        images = [as_sample(image) for image, _ in samples]
+        for row, image in zip(rows, images, strict=True):
+            _refuse_another_form(image, row, first)
+            if image.is_floating_point():
+                check_unit_range(image)
+        of_rows = [as_label(label, row) for row, (_, label) in zip(rows, samples, strict=True)]
+        return [
+            torch.stack(images),
+            torch.tensor(of_rows),
+            torch.tensor([checksum(image) for image in images]),
+        ]
+
+    def chunks() -> Iterator[Tensor]:
+        jobs = (range(start, min(start + SCANNED, count)) for start in range(0, count, SCANNED))
+        room = [((SCANNED, *first.shape), first.dtype), ((SCANNED,), torch.int64), ((SCANNED,), torch.int64)]
+        with track("opening the data", count) as bar:
+            for rows, (pixels, *others) in stream(read, jobs, room, default_workers()):
+                labels[rows.start : rows.stop], sums[rows.start : rows.stop] = others
+                yield pixels
+                bar.advance(len(rows))
+        yield labels
+
+    fingerprint = content_fingerprint(chunks())
+    return Samples(data, torch.arange(count), sums, first.dtype), labels, fingerprint
+
+
+def _refuse_another_form(sample: Tensor, position: int, first: Tensor) -> None:
+    if sample.shape != first.shape or sample.dtype != first.dtype:
+        raise ValueError(
+            f"sample {position} is {tuple(sample.shape)} of {sample.dtype}, those before it are "
+            f"{tuple(first.shape)} of {first.dtype}: resize them to one size, in one type."
         )
-        for position, sample in enumerate(samples):
-            if not isinstance(sample, tuple | list) or len(sample) < 2:
-                raise ValueError(
-                    f"sample {position} is {type(sample).__name__}: expected a pair (image, label)."
-                )
-            yield sample[0], sample[1]
-        return
-    image = _column(columns, IMAGE_COLUMNS, "images")
-    label = _column(columns, LABEL_COLUMNS, "labels")
-    for row in data:
-        yield row[image], row[label]
-
-
-def _column(columns: Sequence[str], known: Sequence[str], what: str) -> str:
-    for name in known:
-        if name in columns:
-            return name
-    raise ValueError(
-        f"the data set has columns {', '.join(columns)}: none holds {what}. Rename one "
-        f"to {known[0]}, or give (images, labels)."
-    )
-
-
-def _as_sample(image: Any) -> Tensor:
-    """The pixels of one image as a tensor (C, H, W), uint8 or float32."""
-    if isinstance(image, Image.Image):
-        array = torch.from_numpy(np.array(in_channels(image, 1 if image.mode in GREY else 3)))
-        return array[None] if array.ndim == 2 else array.permute(2, 0, 1).contiguous()
-    if not isinstance(image, Tensor | np.ndarray):
-        raise ValueError(f"an image is {type(image).__name__}: expected a PIL image, a tensor or an array.")
-    return pixels_of(image[None] if image.ndim == 3 else image[None, None])[0]
-
-
-def _as_label(label: Any, position: int) -> int:
-    value, shown = label, f"{label!r:.60}"
-    if isinstance(label, Tensor | np.ndarray | np.generic):
-        shown = f"of shape {tuple(label.shape)}, {label.dtype}"
-        value = label.item() if label.shape in ((), (1,)) else label
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"the label of sample {position} is {shown}: expected one class index.")
-    return int(value)
-
-
-def _allocate(shape: tuple[int, ...], dtype: torch.dtype, folder: Path | None) -> Tensor:
-    count = int(np.prod(shape))
-    if count * dtype.itemsize <= IN_MEMORY:
-        return torch.empty(shape, dtype=dtype)
-    place = None if folder is None else next(path for path in (folder, *folder.parents) if path.is_dir())
-    # The file can lose its name at once: a process that has mapped it keeps its content.
-    with NamedTemporaryFile(dir=place, prefix="images-", suffix=".raw") as file:
-        return torch.from_file(file.name, shared=True, size=count, dtype=dtype).view(shape)
 
 
 def _class_names(data: Any) -> Sequence[str] | None:

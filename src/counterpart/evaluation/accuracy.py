@@ -17,12 +17,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .. import devices, distributed
+from .. import devices, distributed, hosts
 from ..batch import Batch
 from ..budget import Budget
 from ..checks import check_labels, check_unit_range
 from ..contracts import Attacked, Classifier, NamedAttack
-from ..data.image_sets import ImageSet
+from ..data.image_sets import ImageSet, content_fingerprint
 from ..data.transforms import as_floats
 from ..errors import UserError
 from ..models.random_passes import seeded_passes
@@ -31,7 +31,7 @@ from ..seeding import Keys, derive
 from .answers import as_judged, logits_of, predictions
 from .batch_results import BatchResult, kept_images, read_columns, unit_of
 from .drawn import DrawPlan, count_right
-from .ledger import Ledger, LedgerRow, Unit
+from .ledger import Ledger, LedgerRow, Unit, weights_hash
 from .sampling import SamplePlan, tell_untried
 from .survivors import Standing, Turn, rounds_of, take_turns
 from .unchanged import remember
@@ -143,6 +143,7 @@ def evaluate(
         raise UserError(f"the {images.split} split of {images.name} holds no images: nothing to evaluate.")
     budgets = by_radius(budget_of)
     work = _Work(model, view, images, budgets, procedure, remember(model))
+    _meet(work, ledger)
     mine = range(distributed.rank(), ledger.chunks, distributed.world_size())
     plan, standing = procedure.sample, Standing(len(images), procedure.individual)
     turns = take_turns(attacks, tuple(budgets), plan)
@@ -156,13 +157,21 @@ def evaluate(
                 for chunk in mine:
                     _see_through(work, turn, chunk, standing, ledger)
                     bar.advance(min(procedure.chunk_size, len(images) - chunk * procedure.chunk_size))
-            distributed.barrier()
             ledger.gather()
             if plan is not None:
                 standing.catch_up(turns_of_round, ledger, mine)
     units = units_of(attacks, tuple(budgets), plan)
     rows = ledger.rows(images.labels.tolist(), images.index.tolist(), list(units))
     return rows if plan is None else tell_untried(rows, standing.untried, units)
+
+
+def _meet(work: "_Work", ledger: Ledger) -> None:
+    """Make sure that all processes judge the same, and have what earlier starts left on any host."""
+    if distributed.world_size() == 1:
+        return
+    whose_images = content_fingerprint([work.images.fingerprint.encode(), work.images.index.cpu()])
+    hosts.same_everywhere({"the weights": weights_hash(work.model), "the images": whose_images})
+    ledger.gather()
 
 
 def _see_through(work: "_Work", turn: Turn, chunk: int, standing: Standing, ledger: Ledger) -> None:

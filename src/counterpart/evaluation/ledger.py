@@ -22,10 +22,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .. import hosts
 from ..errors import UserError
 from ..parsing import read_json
 from ..rundir import sweep, write_atomically
 
+FILES = ("*", "units/*", "images/*")  # of an evaluation
 CLEAN = "clean"  # the unit that holds the answers on clean images
 UNTRIED = "untried"  # said of an image that stands because nobody tried the dear attacks on it
 
@@ -281,7 +283,8 @@ class Ledger:
         return images, positions
 
     def gather(self) -> None:
-        """Give every process the units of all: nothing is to be done, since they share a disk."""
+        """Give every process the units of all, and wait for them. Hosts that share no disk are sent files."""
+        hosts.complete(self.folder, FILES)
 
     def keeps(self, name: str, chunk: int, unit: Unit) -> bool:
         """Whether the images of a unit are kept, which is also true where no image fooled the model."""

@@ -65,6 +65,7 @@ class MemoryLedger(Ledger):
 
     def gather(self) -> None:
         """Give every process the units of all processes."""
+        distributed.barrier()  # a chunk may take some of them far longer
         for units, pictures in distributed.gather((self.units, self.pictures)):
             self.units.update(units)
             self.pictures.update(pictures)

@@ -180,7 +180,7 @@ def open_ledger(case: Case) -> None:
             keep_form(case.ledger.folder, target.model, case.view.form, case.why)
     if target.config.evaluate.eps_low is not None and (distributed.is_main() or not target.has_folder):
         _draw_radii(case)
-    distributed.barrier()
+    case.ledger.gather()
 
 
 def _draw_radii(case: Case) -> None:

@@ -14,7 +14,8 @@ from ..catalogue import OBJECT, is_users_code
 from ..checks import check_unit_range
 from ..config import Config, merge, resolve
 from ..data.image_sets import ImageSet
-from ..data.objects import is_data, pixels_of, read_objects
+from ..data.objects import is_data, read_objects
+from ..data.samples import pixels_of
 from ..data.transforms import as_floats
 from ..errors import UserError
 from ..evaluation.accuracy import read_batch

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .. import distributed
+from .. import distributed, hosts
 from ..catalogue import MAPS
 from ..data.image_sets import SPLIT_SEED, ImageSet, content_fingerprint
 from ..data.mask_files import masks_of
@@ -241,7 +241,7 @@ def _maps_of(case: Case, family: Path, options: WhereOptions) -> tuple[str, Tens
     file = family / words.replace(" ", "-") / "maps.safetensors"
     if distributed.is_main() and not file.exists():
         write_atomically(file, partial(save_file, {"maps": _draw_maps(case, options)}))
-    distributed.barrier()
+    hosts.complete(file.parent, [file.name])
     try:
         return words, load_file(file)["maps"]
     except (OSError, SafetensorError, KeyError):

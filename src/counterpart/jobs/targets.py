@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import build, devices, distributed
+from .. import build, devices, distributed, hosts
 from ..catalogue import OBJECT, find, refuse_object
 from ..catalogue.published import CLASSES
 from ..config import Config, plain, resolve
@@ -118,8 +118,8 @@ def open_targets(text: str, changes: Mapping[str, Any]) -> Iterator[Target]:
     path, changes = Path(text).expanduser(), _on_the_images_of_a_run(changes)
     if text.startswith(OBJECT):
         refuse_object()
-    if path.is_dir():
-        for run in members(path):
+    if hosts.main_has_folder(path):
+        for run in _members(path):
             yield _run(run, text, None, changes)
     elif path.is_file() and path.suffix == ".onnx":
         yield _onnx(path, text, changes)
@@ -133,6 +133,15 @@ def open_targets(text: str, changes: Mapping[str, Any]) -> Iterator[Target]:
         yield _user(text, changes)
     else:
         raise UserError(f"{text} does not exist, and is no model either. A target is {FORMS}.")
+
+
+def _members(path: Path) -> Iterator[RunDir]:
+    """The runs of a folder on the main process, which every host has then."""
+    runs = members(path) if distributed.is_main() else []
+    for name in distributed.gather([run.path.relative_to(path).as_posix() for run in runs])[0]:
+        run = RunDir(path / name)
+        follow_main(run)
+        yield run
 
 
 def _on_the_images_of_a_run(changes: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -162,6 +171,15 @@ def claim(target: Target) -> None:
             plain(target.config), lambda known: {"model": plain(resolve(known, source=source))["model"]}
         )
     distributed.barrier()
+    follow_main(target.run)
+
+
+def follow_main(run: RunDir) -> None:
+    """Give every host what a model is judged by, of the main process's run folder."""
+    names = [
+        path.relative_to(run.path).as_posix() for path in (run.checkpoint("best"), run.checkpoint("last"))
+    ]
+    hosts.follow_main(run.path, ["config.yaml", "environment.json", *names], fixed=["config.yaml"])
 
 
 def refuse_other_classes(config: Config, text: str, classes: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import build, devices, distributed
+from .. import build, devices, distributed, hosts
 from ..attacks import pgd
 from ..batch import Batch
 from ..budget import Budget
@@ -24,6 +24,7 @@ from ..data.transforms import as_floats
 from ..errors import UserError
 from ..evaluation import validation
 from ..evaluation.answers import logits_of
+from ..evaluation.ledger import weights_hash
 from ..evaluation.model_checks import data_doubts
 from ..evaluation.part_quality import count_parts, part_ious
 from ..models.forms import Form
@@ -83,7 +84,7 @@ def train(
     device = devices.resolve(config.device, config.threads)
     run = RunDir(config.runs / (config.name or "run"))
     _refuse_settings_of_judging(config)
-    if not run.config_file.exists():  # a run that was begun with them goes on
+    if not distributed.from_main(run.config_file.exists()):  # a run that was begun with them goes on
         _refuse_masks_that_nothing_draws(config)
     say(build.name_users_code(config))
     masks_for = "train" if config.train.masked else None
@@ -116,6 +117,10 @@ def train(
         **({} if (staying := parts_that_stay(data.train)) is None else {"parts": staying}),
         **({} if form == "fast" else {"view": form}),
     }
+    hosts.same_everywhere(
+        {"the settings": about["config"], "the data": data.train.fingerprint, "the masks": masks}
+        | {"the weights at the start": weights_hash(model)}
+    )
     finished = fit(
         model,
         build.build_phases(config, len(validation)),

@@ -7,6 +7,7 @@ from a checkpoint ends with the same bits as one that was not.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from .. import devices, distributed
+from .. import devices, distributed, hosts
 from ..batch import Batch
 from ..data.image_sets import ImageSet
 from ..data.loaders import batches, epoch_order
@@ -289,11 +290,11 @@ class _Training:
 
         The main process's clock decides for all; a signal may have reached any of them.
         """
-        late = _is_past(self.options.deadline)
-        due = time.monotonic() - self.saved > self.options.checkpoint_every
-        stop = distributed.any_(stop_asked(), self.options.device)
-        clock = int(distributed.from_main(late + 2 * due, self.options.device))  # both in one message
-        return _Requests(stop, late=bool(clock & 1), due=bool(clock & 2))
+        late = due = False
+        if distributed.is_main():
+            late = _is_past(self.options.deadline)
+            due = time.monotonic() - self.saved > self.options.checkpoint_every
+        return _Requests(*distributed.any_of((stop_asked(), late, due), self.options.device))
 
     def validate_epoch(self, phase: Phase) -> list[float]:
         """The accuracies after an epoch: clean, robust, and under the phase's rule where it has one."""
@@ -396,8 +397,13 @@ def _resume(
     ema: AveragedModel | None,
     device: torch.device,
 ) -> tuple[State, Tensor | None]:
-    """The state that the run has reached, or the first without a checkpoint, and the stored maps."""
+    """The state that the run has reached, or the first without a checkpoint, and the stored maps.
+
+    The main process's checkpoint counts, and is copied to hosts that do not see its disk.
+    """
     last = run.checkpoint("last")
+    _refuse_a_later_start(last)
+    hosts.follow_main(run.path, [last.relative_to(run.path).as_posix()])
     if not last.exists():
         return State(), None
     before = checkpoint.read(last)[1]
@@ -411,6 +417,26 @@ def _resume(
     if not distributed.is_main():  # the checkpoint holds the sums over all processes
         state.totals = {}
     return state, None if maps is None else maps.to(device)
+
+
+def _refuse_a_later_start(last: Path) -> None:
+    """Refuse to go on from the main process's checkpoint where another process has one of a later step.
+
+    That happens where hosts without a shared disk are numbered otherwise than at the last start.
+    """
+    if distributed.world_size() == 1:
+        return
+    reached = (-1, -1)
+    if last.exists():
+        state = checkpoint.read(last)[1]["state"]
+        reached = (state["epoch"], state["step"])
+    everywhere = distributed.gather(reached)
+    rank = everywhere.index(max(everywhere))
+    if everywhere[rank] > everywhere[0]:
+        raise UserError(
+            f"process {rank} has a checkpoint of a later step than the main process, in {last}: number the hosts as "
+            "at the last start (--node-rank), or remove the checkpoint there."
+        )
 
 
 def _make_views(
