@@ -144,17 +144,40 @@ def test_images_are_augmented_and_labels_follow(train, images):
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("compile_it", [False, True])
 def test_precision_and_compilation_reach_view_and_training(train, monkeypatch, precision, compile_it):
-    made, seen = [], []
+    made, seen, wholes = [], [], []
 
     class Watched(InferenceView):
         def __init__(self, model, *, precision="float32", compile=False, form="fast"):
             made.append((precision, compile))
             super().__init__(model, precision=precision, form=form)
 
+    class Whole(loop.WholeStep):
+        def __init__(self, *given):
+            wholes.append(given)
+            super().__init__(*given)
+
     monkeypatch.setattr(loop, "InferenceView", Watched)
+    monkeypatch.setattr(loop, "WholeStep", Whole)
     train([Phase("p", 1, recording(seen))], precision=precision, compile=compile_it)
-    assert made == [(precision, compile_it), ("float32", False)]  # the second is for validation
-    assert {s["autocast"] for s in seen} == {precision == "bf16"}
+    # The second is for validation. Steps that are compiled as a whole need no compiled view.
+    assert made == [(precision, False), (precision, False)]
+    assert {s["autocast"] for s in seen if "autocast" in s} == {
+        precision == "bf16"
+    }  # the rest only lists draws
+    assert bool(wholes) == compile_it
+
+
+def test_a_view_is_compiled_by_itself_where_a_whole_step_cannot_be(train, monkeypatch):
+    made = []
+
+    class Watched(InferenceView):
+        def __init__(self, model, *, precision="float32", compile=False, form="fast"):
+            made.append(compile)
+            super().__init__(model, precision=precision, form=form)
+
+    monkeypatch.setattr(loop, "InferenceView", Watched)
+    train([Phase("p", 1, standard())], compile=True, awp=0.01)
+    assert made == [True, False]
 
 
 def test_the_view_is_fresh_whenever_it_is_used(train):

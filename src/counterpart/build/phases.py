@@ -219,7 +219,7 @@ def _is_fused(config: Config, device: torch.device) -> bool:
 def build_optimizer(config: Config, model: nn.Module) -> Optimizer:
     """The optimiser of a model's parameters."""
     given = config.optimizer
-    device = next(model.parameters()).device
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
     options: dict[str, Any] = {
         "fused": True if _is_fused(config, device) else None,
         "lr": given.lr,

@@ -117,10 +117,7 @@ def train(
         **({} if (staying := parts_that_stay(data.train)) is None else {"parts": staying}),
         **({} if form == "fast" else {"view": form}),
     }
-    hosts.same_everywhere(
-        {"the settings": about["config"], "the data": data.train.fingerprint, "the masks": masks}
-        | {"the weights at the start": weights_hash(model)}
-    )
+    _refuse_differing_hosts(about, model)
     finished = fit(
         model,
         build.build_phases(config, len(validation)),
@@ -138,6 +135,15 @@ def train(
         about=about,
     )
     return Trained(run, finished)
+
+
+def _refuse_differing_hosts(about: Mapping[str, Any], model: nn.Module) -> None:
+    """Refuse processes that are about to train another run than the main one."""
+    if distributed.world_size() == 1:
+        return
+    names = {"config": "the settings", "fingerprint": "the data", "masks": "the masks"}
+    facts = {words: about.get(name) for name, words in names.items()}
+    hosts.same_everywhere({**facts, "the weights at the start": weights_hash(model)})
 
 
 def _refuse_settings_of_judging(config: Config) -> None:

@@ -118,9 +118,7 @@ def fit(
             bar.describe(f"{run.name}: validation after epoch {epoch + 1} of {epochs}")
             accuracies = training.validate_epoch(phase)
             details = training.record_epoch(phase, accuracies)
-            bar.say(epoch_line(details, epochs))
-            if (overfitted := training.find_overfitting()) is not None:
-                bar.say(f"{OVERFITTED.capitalize()}: {overfitted}")
+            bar.say("\n".join([epoch_line(details, epochs), *training.warnings()]))
             training.keep_best(phase, accuracies)
             training.finish_epoch(phase, accuracies)
             requests = training.hear_requests(stop_asked)
@@ -333,11 +331,12 @@ class _Training:
             self.run.add([record])
         return details
 
-    def find_overfitting(self) -> str | None:
-        """A sentence where the model has overfitted to the attack of its training; on the main process alone."""
+    def warnings(self) -> list[str]:
+        """What is to be said where the model has overfitted to the attack of its training."""
         if not distributed.is_main():
-            return None
-        return catastrophic_overfitting(epochs_of(self.run))
+            return []
+        overfitted = catastrophic_overfitting(epochs_of(self.run))
+        return [] if overfitted is None else [f"{OVERFITTED.capitalize()}: {overfitted}"]
 
     def keep_best(self, phase: Phase, accuracies: Sequence[float]) -> None:
         """Write the judged weights where they are the best of their phase. Without validation the last are."""
