@@ -6,6 +6,7 @@ import pytest
 
 from counterpart import papers
 from counterpart.cli import main
+from counterpart.cli.papers import _beside_margin
 from counterpart.errors import UserError
 from counterpart.papers.parts_generalised import CLEAN_SWEEP
 from counterpart.records import Record, write
@@ -271,3 +272,13 @@ def test_rows_that_were_chosen_by_their_results_are_no_primary_contrast():
     primary = papers.PrimaryContrast("Downsampled", "ResNet-50", "textures", margin=0.03)
     found = measured({"ResNet-50": {0: 0.4}, "Downsampled": {0: 0.5}})
     assert papers.best_rows(experiment(primary=primary), found, "textures").primary is None
+
+
+@pytest.mark.parametrize(("mean", "alone", "words"), [
+    (0.2, True, "larger"), (-0.2, True, "larger"), (0.2, False, "not decided (p = 1)"),
+    (0.04, True, "not decided (p = 0.84)"), (0.0, True, "same (p = 0.0013)"),
+])  # fmt: skip
+def test_a_primary_difference_may_be_larger_than_its_margin(mean, alone, words):
+    difference = Difference(mean, 0.01)
+    judged = papers.comparing.JudgedDifference(difference.p, 0.03, difference.p_equivalent(0.03), alone)
+    assert _beside_margin(difference, judged) == words

@@ -308,9 +308,20 @@ def _points(difference: Any, judged: Any) -> str:
         f"{name} = {judged.p:.2g}",
     ]
     if judged.margin is not None:
-        verdict = "same" if judged.equivalent else "not decided"
-        lines.append(f"±{100 * judged.margin:.2g}: {verdict} (p = {judged.p_equivalent:.2g})")
+        lines.append(f"±{100 * judged.margin:.2g}: {_beside_margin(difference, judged)}")
     return "\n".join([*lines, f"±{100 * difference.decided_margin:.2f} by itself"])
+
+
+def _beside_margin(difference: Any, judged: Any) -> str:
+    """What is shown of a difference beside its margin. That it is larger is said of the primary contrast alone.
+
+    The intervals of the others are not corrected for how many there are.
+    """
+    low, high = difference.interval
+    if judged.alone and (low > judged.margin or high < -judged.margin):
+        return "larger"
+    verdict = "same" if judged.equivalent else "not decided"
+    return f"{verdict} (p = {judged.p_equivalent:.2g})"
 
 
 def _print_pairs(title: str, cells: Mapping[tuple[str, str, str], str], console: Any) -> None:
