@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from counterpart.devices import exact_float32
+from counterpart.devices import exact_float32, searching_in
 
 
 def seen():
@@ -47,3 +47,17 @@ def test_a_choice_by_the_new_interface_is_put_back():
         assert convolutions.fp32_precision == "ieee"
     finally:
         convolutions.fp32_precision = before
+
+
+def test_a_search_in_tf32_ends_with_its_block_and_judging_inside_stays_exact():
+    cudnn = torch.backends.cudnn
+    with exact_float32():
+        with searching_in("tf32"):
+            assert (cudnn.conv.fp32_precision, cudnn.allow_tf32) == ("tf32", True)
+            assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+            with exact_float32():
+                assert cudnn.conv.fp32_precision == "ieee"
+            assert cudnn.conv.fp32_precision == "tf32"
+        assert (cudnn.conv.fp32_precision, cudnn.allow_tf32) == ("ieee", False)
+        with searching_in("bf16"):
+            assert cudnn.conv.fp32_precision == "ieee"

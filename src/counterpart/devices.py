@@ -52,6 +52,11 @@ def waits(tensor: torch.Tensor) -> bool:
     return tensor.device.type != "cpu"
 
 
+def has_tf32(device: torch.device) -> bool:
+    """Whether the hardware multiplies in TF32, which shortens float32 to ten bits: CUDA from Ampere on."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def memory_format(model: nn.Module) -> torch.memory_format:
     """How a network's images and weights lie in memory: channels last, which is fastest everywhere.
 
@@ -76,6 +81,20 @@ def exact_float32() -> Iterator[None]:
     before = [kind.fp32_precision for kind in kinds]
     try:
         _set_arithmetic(["ieee"] * len(kinds))
+        yield
+    finally:
+        _set_arithmetic(before)
+
+
+@contextmanager
+def searching_in(precision: str) -> Iterator[None]:
+    """A block in which attacks search: in TF32 where that is the precision, and else as things are outside of it."""
+    if precision != "tf32":
+        yield
+        return
+    before = [kind.fp32_precision for kind in _arithmetic()]
+    try:
+        _set_arithmetic(["tf32", "tf32", "tf32", before[-1]])
         yield
     finally:
         _set_arithmetic(before)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..budget import Budget
 from ..contracts import Attack, Attacked, Classifier, NamedAttack, Probe
+from ..devices import exact_float32
 from ..losses.classification import dlr, margin
 from ..seeding import Keys
 from .auto_pgd import apgd
@@ -124,7 +125,8 @@ def finish(view: Classifier, norm: str, classes: int) -> list[NamedAttack]:
 def _search_on(
     view: Classifier, attack: Attack, model: Classifier, images: Tensor, labels: Tensor, **options: Any
 ) -> Attacked:
-    return attack(view, images, labels, **options)
+    with exact_float32():
+        return attack(view, images, labels, **options)
 
 
 def auto_attack(

@@ -241,9 +241,9 @@ class EvaluateSettings(Section):
         "PGD-20 on the class and under PGD-20 on the parts.",
         default=False,
     )
-    precision: Literal["float32", "bf16"] = setting(
-        "The arithmetic in which attacks search. bf16 is faster, and ends with float32 attacks on the images that "
-        "still stand. Images are always judged in float32.",
+    precision: Literal["float32", "bf16", "tf32"] = setting(
+        "The arithmetic in which attacks search. bf16 is faster, and so is tf32 on GPUs that have it; both end with "
+        "float32 attacks on the images that still stand. Images are always judged in float32.",
         default="float32",
     )
     engine: Literal["counterpart", "official"] = setting(
@@ -315,7 +315,7 @@ class EvaluateSettings(Section):
             without = (
                 "evaluate.parts: PGD on parts"
                 if self.parts
-                else "evaluate.precision bf16: its last search, APGD,"
+                else f"evaluate.precision {self.precision}: its last search, APGD,"
             )
             raise ValueError(f"evaluate.norm {free[0]} does not go with {without} needs linf, l2 or l1")
         one_norm = len(self.norms) < 2 and isinstance(self.eps, tuple)

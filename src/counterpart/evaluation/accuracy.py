@@ -299,7 +299,8 @@ def _attempt_once(work: _Work, turn: Turn, positions: Tensor) -> BatchResult:
         allowed = budgets[0].contains(attacked.images, batch.images)
         pixels = torch.where(allowed.view(-1, 1, 1, 1), attacked.images, batch.images)
         return _judge_by_draws(work, turn, positions, batch, replace(attacked, images=pixels))
-    pixels, nearest, forwards, backwards = _search(named, work.view, batch, budgets, keys)
+    with devices.searching_in(getattr(work.view, "precision", "float32")):
+        pixels, nearest, forwards, backwards = _search(named, work.view, batch, budgets, keys)
     answers, allowed = predictions(work.model, pixels), _allowed(budgets, pixels, batch)
     fooled = (answers != batch.labels) & allowed.any(dim=0)
     with torch.no_grad():

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import build
+from .. import build, devices
 from ..attacks.auto_attack import finish
 from ..batch import Batch
 from ..budget import Budget
@@ -156,7 +156,8 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
         return model
 
     attacks = build.build_attacks(wanted, Victim(norm, target.classes, target.model, images, load))
-    in_float32 = wanted.precision == "bf16" and bool(attacks)
+    _refuse_missing_arithmetic(wanted.precision, target.device)
+    in_float32 = wanted.precision != "float32" and bool(attacks)
     names = [*attacks, *(finish(target.model, norm, target.classes) if in_float32 else ())]
     sample = plan_sample(wanted, names, config.seed)
     names = cheap_first(names, sample)
@@ -204,6 +205,18 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
     return Case(
         target, images, norm, eps, radii, budget, attacks, view, with_form(identity, form), why, sample
     )
+
+
+def _refuse_missing_arithmetic(precision: str, device: torch.device) -> None:
+    """Refuse TF32 where nothing computes in it: it would be float32 under another name.
+
+    Raises:
+        UserError: the device has no TF32.
+    """
+    if precision == "tf32" and not devices.has_tf32(device):
+        raise UserError(
+            f"evaluate.precision tf32 needs a CUDA GPU from Ampere on, and this is {device.type}: take float32 or bf16."
+        )
 
 
 def _single_norm(wanted: EvaluateSettings, of_training: str) -> str:

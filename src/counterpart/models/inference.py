@@ -32,7 +32,7 @@ from .places import Places, places_of
 from .random_passes import generators_of
 from .shown import Attending, Seen, Shown, attending_modules, expose, watched
 
-PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16, "tf32": torch.float32}
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,8 @@ class InferenceView:
 
     Args:
         model: an ``ImageClassifier``; of any other module the view gives logits, but features of a ``layer`` only.
-        precision: "float32", or "bf16" for everything before the head.
+        precision: "float32", or "bf16" for everything before the head. "tf32" is float32 for whoever searches inside of
+            ``devices.searching_in``.
         compile: run the trunk through ``torch.compile``.
         layer: the module, by its name in the network, whose output probes show as ``features``. By default what
             enters the head.

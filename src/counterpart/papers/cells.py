@@ -180,12 +180,12 @@ def _wish(
     of_run = config.evaluate.n if scale == "smoke" else of_column
     n = _least(of_run, autoattack_n if slow else None)
     data = {"root": config.data.root, **({} if shift is None else {"shift": shift})}
-    # A worst case is cheapest by itself, where each attack meets only what the one before left; and in bf16 every
-    # attack has a float32 end of its own.
-    bf16 = config.evaluate.precision == "bf16"
-    worst = slow or len(attacks) > 1 or (bool(attacks) and bf16)
+    # A worst case is cheapest by itself, where each attack meets only what the one before left; and in shorter
+    # arithmetic every attack has a float32 end of its own.
+    shortened = config.evaluate.precision != "float32"
+    worst = slow or len(attacks) > 1 or (bool(attacks) and shortened)
     return _Wish(
-        {"evaluate": {**settings, **changes, "n": n}, "data": data}, attacks, measure, worst, alone=bf16
+        {"evaluate": {**settings, **changes, "n": n}, "data": data}, attacks, measure, worst, alone=shortened
     )
 
 

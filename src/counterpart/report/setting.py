@@ -124,7 +124,8 @@ def _arithmetic(details: Mapping[str, Any]) -> str:
 def _precision(details: Mapping[str, Any]) -> str:
     if details.get("engine") == "official":
         return ", by the published AutoAttack"
-    return ", searched in bf16 and ended in float32" if details.get("precision") == "bf16" else ""
+    precision = details.get("precision") or "float32"
+    return "" if precision == "float32" else f", searched in {precision} and ended in float32"
 
 
 def radius_text(eps: float, norm: str | None = "linf") -> str:
