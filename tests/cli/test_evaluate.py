@@ -191,7 +191,7 @@ def test_a_mask_aware_attack_is_not_standard():
         (["--attacks", "pgd,xyzzy"], "Known: apgd, autoattack, autoattack-few-classes"),
         (["--attacks", "autoattak"], "Did you mean 'autoattack'?"),
         (["--eps", "8"], "Did you mean 8/255?"),
-        (["--precision", "fp8"], "'float32' or 'bf16'"),
+        (["--precision", "fp8"], "'float32', 'bf16' or 'tf32'"),
         (
             ["--engine", "official", "--attacks", "pgd"],
             "evaluate.engine official runs autoattack only, not pgd",

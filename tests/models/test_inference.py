@@ -357,7 +357,7 @@ def test_autocast_around_a_float32_view_changes_nothing(make, images):
 
 def test_wrong_input_is_refused(make):
     model = make("resnet18", width=8)
-    with pytest.raises(ValueError, match="float32, bf16, got 'float16'"):
+    with pytest.raises(ValueError, match="float32, bf16, tf32, got 'float16'"):
         InferenceView(model, precision="float16")
     with pytest.raises(ValueError, match="3 channels, got 1"):
         InferenceView(model)(torch.rand(1, 1, 8, 8))
