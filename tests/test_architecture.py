@@ -25,6 +25,7 @@ ROWS = [
         "part_colours",
         "part_maps",
         "renamed_settings",
+        "dotted_names",
     },
     {"batch", "budget", "rundir", "progress", "estimates"},
     {"pictures", "contracts", "hosts"},

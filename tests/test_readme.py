@@ -78,8 +78,12 @@ def test_recipes_in_sentences_exist():
 @pytest.mark.parametrize("page", ["README.md", "docs/architecture.md"])
 def test_the_tree_names_what_is_there(page):
     tree = (ROOT / page).read_text(encoding="utf-8").split("```\nsrc/counterpart/\n")[1].split("```")[0]
-    named = {word.strip("/") for line in tree.splitlines() if line.startswith("  ")
-             for word in re.findall(r"^  (\S+)|  (\S+\.py)", line)[0:] for word in word if word}  # fmt: skip
+    lines = [line for line in tree.splitlines() if line.startswith("  ")]
+    words = [
+        word for line in lines for pair in re.findall(r"^  (\S+)|  (\S+\.py)", line) for word in pair if word
+    ]
+    named = {word.strip("/") for word in words}
+    assert [word for word in named if words.count(word) + words.count(f"{word}/") > 1] == []
     there = {p.name for p in (ROOT / "src" / "counterpart").iterdir() if p.is_dir() or p.suffix == ".py"}
     there -= {"__pycache__", "__main__.py", "__init__.py"}
     assert named - {"__init__.py"} == there

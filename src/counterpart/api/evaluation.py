@@ -12,12 +12,13 @@ from torch import nn
 from ..catalogue import known_names
 from ..config import merge, under_protocol
 from ..data.objects import is_data
+from ..dotted_names import nest
 from ..errors import UserError
 from ..jobs import auditing, judging
 from ..jobs.objects import open_model, target_of_objects
 from ..jobs.targets import Target, open_targets
 from .results import Audit, Judgement
-from .state import left_as_found, nest
+from .state import left_as_found
 
 Model = nn.Module | str | Path
 

@@ -15,6 +15,7 @@ from ..batch import Batch
 from ..budget import Linf
 from ..checks import check_labels, class_indices
 from ..config import merge, resolve
+from ..dotted_names import nest
 from ..errors import UserError
 from ..evaluation.answers import logits_of
 from ..importance.rules import Masked
@@ -22,7 +23,7 @@ from ..importance.rules import explain as draw_maps
 from ..jobs.objects import open_model, understand_images
 from ..models.inference import InferenceView, decide_form
 from ..seeding import Keys
-from .state import left_as_found, nest
+from .state import left_as_found
 
 
 @dataclass(frozen=True, repr=False, eq=False)

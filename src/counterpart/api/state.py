@@ -1,13 +1,11 @@
 """What a public function of this package puts back when it returns, so that its caller sees no change."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
 
-from ..errors import UserError
 from ..models.modes import eval_mode
 from ..models.random_passes import generators_put_back
 
@@ -29,20 +27,3 @@ def left_as_found(model: object = None) -> Iterator[None]:
                 yield
     finally:
         torch.set_num_threads(threads)
-
-
-def nest(changes: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Nested settings from dotted names: {"train.epochs": 5} gives {"train": {"epochs": 5}}."""
-    nested: dict[str, Any] = {}
-    for key, value in (changes or {}).items():
-        *heads, leaf = key.split(".")
-        target = nested
-        for head in heads:
-            target = target.setdefault(head, {})
-            if not isinstance(target, dict):
-                raise UserError(f"changes: {key} lies within {head}, which was given a value.")
-        if isinstance(value, Mapping) and isinstance(target.get(leaf), dict):
-            target[leaf] = {**target[leaf], **value}
-        else:
-            target[leaf] = dict(value) if isinstance(value, Mapping) else value
-    return nested

@@ -7,7 +7,8 @@ from typing import Any
 from torch import nn
 
 from .. import recipes, sweeps
-from .state import left_as_found, nest
+from ..dotted_names import nest
+from .state import left_as_found
 from .training import configure, read_images
 
 

@@ -11,6 +11,7 @@ from .. import recipes
 from ..config import Config, resolve
 from ..data.image_sets import Splits
 from ..data.objects import is_data, read_splits
+from ..dotted_names import nest
 from ..errors import UserError
 from ..jobs import training
 from ..jobs.objects import name_object, open_model, weights_into
@@ -19,7 +20,7 @@ from ..report import write_report
 from ..rundir import RunDir
 from .evaluation import evaluate as evaluate_model
 from .results import Judgement
-from .state import left_as_found, nest
+from .state import left_as_found
 
 
 class TrainedRun:

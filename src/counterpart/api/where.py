@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..config import merge
+from ..dotted_names import nest
 from ..errors import UserError
 from ..evaluation.where_profile import AreaBetween, WhereRow
 from ..jobs.profile_records import COLUMNS, area_text, cells_of
@@ -15,7 +16,7 @@ from ..jobs.profiling import DRAWS, SHARES, Profiled, WhereOptions, profile
 from ..records import Record
 from ..report.where import write_curves
 from .evaluation import Model, target_of
-from .state import left_as_found, nest
+from .state import left_as_found
 
 
 class WhereProfile:

@@ -1,9 +1,10 @@
 """What the protocol of a benchmark fixes: every setting that could change a number. None may be given beside it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ..catalogue import PROTOCOLS, Entry, ProtocolFacts, find
+from ..dotted_names import settings_in
 from ..errors import UserError
 from ..numerals import readable
 from .corruptions import CorruptionsSettings
@@ -46,7 +47,7 @@ def under_protocol(given: Mapping[str, Any], command: str) -> Mapping[str, Any]:
     if entry.facts.command != command:
         raise UserError(f"protocol {name} is for counterpart {entry.facts.command}.")
     fixed = fixed_by(entry)
-    for dotted, value in _flat(given):
+    for dotted, value in settings_in(given):
         if dotted in fixed or dotted.partition(".")[0] in BESIDE:
             raise UserError(_refusal(entry, dotted, value))
     changed = {
@@ -84,13 +85,6 @@ def departures(name: str, sections: Mapping[str, Section]) -> list[str]:
             if getattr(sections[section], leaf) != getattr(expected, leaf)
         ]
     return differing
-
-
-def _flat(nested: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for section, values in nested.items():
-        if isinstance(values, Mapping):
-            for leaf, value in values.items():
-                yield f"{section}.{leaf}", value
 
 
 def _refusal(entry: Entry[ProtocolFacts], dotted: str, value: object) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import recipes
 from ..config import Config, resolve
+from ..dotted_names import flatten
 from ..errors import UserError, nearest
 from ..recipes import load
 from ..records import Record, read
@@ -193,12 +194,12 @@ def figure(experiment: Experiment, dataset: str, scale: str, home: Path) -> tupl
 
 def differs(experiment: Experiment, scale: str) -> str:
     """The changes that a scale makes, in words."""
-    changed = ", ".join(f"{key} {value}" for key, value in _flat(experiment.scales[scale]))
+    changed = ", ".join(f"{key} {value}" for key, value in flatten(experiment.scales[scale]).items())
     if not any(row.published for row in experiment.rows):
         return f"the recipes' settings{' but for ' if changed else ''}{changed}"
     if PROTOCOLS.get(scale, OWN_PROTOCOL) != OWN_PROTOCOL:
         return f"the paper's settings and protocol ({changed}), but for what the notes say"
-    of_full = ", ".join(f"{key} {value}" for key, value in _flat(experiment.scales["full"]))
+    of_full = ", ".join(f"{key} {value}" for key, value in flatten(experiment.scales["full"]).items())
     return f"differs from the paper in {changed + ', and ' if changed else ''}lacking what scale full has, {of_full}"
 
 
@@ -296,7 +297,7 @@ def configuration(
         raise UserError(
             f"data set {dataset} has no recipe {row.recipe!r}, which row {row.name} needs. {nearest(dataset, known)}"
         )
-    changed = "".join(f"+{key}={value}" for key, value in _flat(in_first_words(row.changes)))
+    changed = "".join(f"+{key}={value}" for key, value in flatten(in_first_words(row.changes)).items())
     changed += f"+{row.images.replace(' ', '-')}" if row.images else ""
     fold = changes.get("data", {}).get("fold")
     ending = "" if fold is None else f"-fold-{fold.replace('/', 'of')}"
@@ -330,13 +331,6 @@ def _smoke_attack(attack: Mapping[str, Any]) -> dict[str, Any]:
 def _start(row: PaperRow) -> str:
     """What a row starts from, for the name of its run."""
     return "" if row.starts_from is None else f"+from-{row.starts_from.replace(' ', '-').lower()}"
-
-
-def _flat(changes: Mapping[str, Any], head: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for key, value in changes.items():
-        pairs += _flat(value, f"{head}{key}.") if isinstance(value, Mapping) else [(f"{head}{key}", value)]
-    return pairs
 
 
 def key_of(row: PaperRow, column: str) -> str:

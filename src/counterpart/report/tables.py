@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
+from ..dotted_names import flatten
 from ..numerals import read_fold
 from ..records import Record, fingerprint
 from ..renamed_settings import in_current_words, in_first_words
@@ -378,14 +379,6 @@ def _judged(evaluation: Evaluation | None, fold: str | None) -> object:
     ]
     images = evaluation.n if fold is None else evaluation.details.get("fold") == fold
     return [shared, images, sorted(evaluation.metrics), sorted(evaluation.parts)]
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one flat mapping with dotted names, such as {"train.epochs": 80}."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def differences(rows: Sequence[TableRow]) -> list[tuple[str, list[Any]]]:

@@ -1,13 +1,14 @@
 """The space of a sweep: which settings vary, between which values, and what may not vary."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import NOT_IDENTITY, Config, merge, nearest_key, plain, read_yaml, readable, resolve, settings
+from ..config import NOT_IDENTITY, Config, nearest_key, plain, read_yaml, readable, resolve, settings
+from ..dotted_names import nest, settings_in
 from ..errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -132,9 +133,7 @@ def apply(config: Config, values: Mapping[str, Any], source: str) -> Config:
     Raises:
         UserError: a value is out of its range, or does not go with the others.
     """
-    return resolve(
-        plain(config), merge(*(_nest(name, value) for name, value in values.items())), source=source
-    )
+    return resolve(plain(config), nest(values), source=source)
 
 
 def value_of(config: Config, name: str) -> Any:
@@ -234,24 +233,10 @@ def _check_combinations(source: str, dimensions: Sequence[Dimension], config: Co
         apply(config, dict(zip(names_of, combination, strict=True)), source)
 
 
-def _nest(name: str, value: Any) -> dict[str, Any]:
-    head, _, leaf = name.partition(".")
-    return {head: {leaf: value}} if leaf else {head: value}
-
-
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The dotted names of nested settings."""
-    for name, value in nested.items():
-        if isinstance(value, Mapping) and not prefix:
-            yield from flatten(value, f"{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
 def refuse_given(space: Space, given: Mapping[str, Any]) -> None:
     """Refuse a setting that varies and was given a value as well."""
-    for name in flatten(given):
-        if name in space.describe():
+    for name in space.describe():
+        if name in dict(settings_in(given)):
             raise UserError(
                 f"{name} varies in the space {space.name}: leave it out, or take it out of the space."
             )
