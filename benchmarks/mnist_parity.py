@@ -24,7 +24,8 @@ from counterpart.budget import Linf
 from counterpart.contracts import Classifier, NamedAttack
 from counterpart.data.image_sets import ImageSet, balanced_subset, content_fingerprint
 from counterpart.evaluation import accuracy
-from counterpart.evaluation.ledger import Ledger, weights_hash
+from counterpart.evaluation.ledger import Ledger
+from counterpart.evaluation.weights import weights_hash
 from counterpart.models.inference import InferenceView
 from counterpart.models.published import load_published
 from counterpart.records import Record

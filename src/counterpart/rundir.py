@@ -155,9 +155,8 @@ class RunDir:
             )
         environment = json.dumps(records.environment(), indent=1)
         text = yaml.safe_dump(dict(config), sort_keys=False)
-        write_atomically(
-            self.config_file, lambda p: p.write_text(text)
-        )  # written first, because its presence makes the folder a run
+        # Written first, because its presence makes the folder a run.
+        write_atomically(self.config_file, lambda p: p.write_text(text))
         write_atomically(self.path / "environment.json", lambda p: p.write_text(environment))
 
     def config(self) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from counterpart.errors import UserError
 from counterpart.evaluation import summaries
 from counterpart.evaluation.accuracy import Procedure, chunks_of, evaluate
 from counterpart.evaluation.answers import judge, predictions
-from counterpart.evaluation.ledger import Ledger, weights_hash
+from counterpart.evaluation.ledger import Ledger
 from counterpart.evaluation.summaries import metrics
 from counterpart.evaluation.validation import quick
+from counterpart.evaluation.weights import weights_hash
 from counterpart.statistics import wilson
 
 CPU = torch.device("cpu")

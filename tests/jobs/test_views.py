@@ -9,7 +9,7 @@ from counterpart import jobs
 from counterpart.cli import main
 from counterpart.config import resolve
 from counterpart.data.image_sets import ImageSet
-from counterpart.evaluation.ledger import weights_hash
+from counterpart.evaluation.weights import weights_hash
 from counterpart.jobs import views
 from counterpart.models import create
 from counterpart.rundir import RunDir

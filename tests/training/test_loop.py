@@ -16,7 +16,8 @@ from counterpart.config import plain
 from counterpart.errors import UserError
 from counterpart.objectives import standard
 from counterpart.rundir import RunDir
-from counterpart.training import checkpoint, failures, loop, step
+from counterpart.training import checkpoint, failures, step
+from counterpart.training.epochs import phase_at, steps_of_epoch
 from counterpart.training.step import Phase
 
 SOURCE = str(Path(__file__).parents[2] / "src")
@@ -420,5 +421,5 @@ def test_phases_are_shares_of_the_epochs(tiny):
 
 def test_phase_at_and_last_batches():
     phases = [Phase("a", 2, standard()), Phase("b", 3, standard())]
-    assert [loop._phase_at(phases, e) for e in range(5)] == [(0, 0), (0, 0), (1, 2), (1, 2), (1, 2)]
-    assert [loop.steps_of_epoch(n, 32) for n in (64, 65, 66, 32)] == [2, 2, 3, 1]
+    assert [phase_at(phases, e) for e in range(5)] == [(0, 0), (0, 0), (1, 2), (1, 2), (1, 2)]
+    assert [steps_of_epoch(n, 32) for n in (64, 65, 66, 32)] == [2, 2, 3, 1]

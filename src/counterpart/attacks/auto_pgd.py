@@ -203,9 +203,8 @@ def _ascend(
             run.best_gradient = torch.where(_wide(better), run.gradient, run.best_gradient)
         held = (logits.argmax(dim=1) == run.labels) | (not judged)
         end.forwards[run.rows] += 1
-        end.backwards[run.rows] += held.long() * (
-            step < steps
-        )  # so that counts do not depend on the rest of the batch
+        # Of those that stand alone, so that counts do not depend on the rest of the batch.
+        end.backwards[run.rows] += held.long() * (step < steps)
         survivors, fallen = split_rows(held)
         if len(fallen):
             end.images[run.rows[fallen]], end.loss[run.rows[fallen]] = run.images[fallen], torch.inf

@@ -10,6 +10,7 @@ from ..budget import Budget
 from ..contracts import Attacked, Classifier, NamedAttack, Probe
 from ..errors import UserError
 from ..seeding import Keys, derive
+from .auto_attack import key_of
 
 SUITES = {
     "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
@@ -47,7 +48,7 @@ def suite(version: str, classes: int) -> list[NamedAttack]:
             partial(official, attack=name, version=version),
             f"official {name}",
             by_gradient=name != "square",
-            key=name.partition("-")[0],
+            key=key_of(name),
         )
         for name in names
     ]

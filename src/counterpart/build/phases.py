@@ -20,8 +20,8 @@ from ..importance import rules
 from ..importance.users_rules import call_users_rule
 from ..losses.segmentation import PART_LOSSES, segmentation
 from ..objectives import n_fgsm, standard, with_parts
+from ..training.epochs import steps_of_epoch
 from ..training.eps_low import eps_low_after
-from ..training.loop import steps_of_epoch
 from ..training.optimizers import Schedule, adamw, schedule, sgd
 from ..training.step import LoopOptions, Phase
 

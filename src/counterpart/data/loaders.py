@@ -114,9 +114,8 @@ def _read(
     if images.parts is not None:
         room.append(((batch_size, *images.shape[1:]), torch.int16))
     workers = images.workers
-    if (
-        workers is None
-    ):  # files are decoded outside the interpreter lock, so that threads serve a processor as well
+    if workers is None:
+        # Files are decoded outside the interpreter lock, so that threads serve a processor as well.
         workers = default_workers() if on_cuda or images.samples is not None else 0
     for (positions, _), tensors in stream(_reader(images), _jobs(images, shares), room, workers):
         yield positions, tensors[0], tensors[1].long() if images.parts is not None else None

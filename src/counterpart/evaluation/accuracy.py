@@ -31,15 +31,17 @@ from ..seeding import Keys, derive
 from .answers import as_judged, logits_of, predictions
 from .batch_results import BatchResult, kept_images, read_columns, unit_of
 from .drawn import DrawPlan, count_right
-from .ledger import Ledger, LedgerRow, Unit, weights_hash
+from .ledger import Ledger, LedgerRow, Unit
 from .sampling import SamplePlan, tell_untried
 from .survivors import Standing, Turn, rounds_of, take_turns
 from .unchanged import remember
+from .weights import weights_hash
 
+# What autograd says where a model's answers have no gradient.
 NO_GRADIENT = (
     "does not require grad",
     "appears to not have been used in the graph",
-)  # what autograd says where a model's answers have no gradient
+)
 
 BudgetOf = Callable[[Batch], Budget]
 """A function from a batch of clean images to the budget, which says how far the attacker may change them."""

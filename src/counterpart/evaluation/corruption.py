@@ -90,9 +90,8 @@ def count(
             model changes while it is evaluated, or the file of counts is damaged. What is counted stays.
     """
     file = folder / "counts.jsonl"
-    stored = distributed.gather(_read(file))[
-        0
-    ]  # the main process writes the counts, and the others may not see them
+    # The main process writes the counts, and the others may not see them.
+    stored = distributed.gather(_read(file))[0]
     counts: dict[Variant, Count] = {}
     is_unchanged = remember(model)
     with track(title, len(variants) * len(images)) as bar:

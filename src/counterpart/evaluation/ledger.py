@@ -7,7 +7,6 @@ killed evaluation goes on where it stopped.
 A folder belongs to one evaluation. Its identity is everything that decides what the rows say.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from urllib.parse import quote
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import hosts
 from ..errors import UserError
@@ -315,46 +314,6 @@ class Ledger:
     def _file(self, kind: str, name: str, chunk: int, suffix: str) -> Path:
         # The name of a transfer attack may hold the path of the model that it searches on.
         return self.folder / kind / f"{quote(name, safe=' ').replace(' ', '-')}-{chunk:05}{suffix}"
-
-
-def weights_hash(model: nn.Module) -> str:
-    """The first twelve hex digits of a hash of a model's weights and buffers, the same on every device."""
-    return hash_of_state(model.state_dict())
-
-
-def hash_of_state(state: Mapping[str, Any]) -> str:
-    """The same hash of some entries of a model's state."""
-    digest = hashlib.sha256()
-    for name, value in sorted(state.items()):
-        _digest_into(digest, name, value)
-    return digest.hexdigest()[:12]
-
-
-def _digest_into(digest: "hashlib._Hash", name: str, value: Any) -> None:
-    """Add one entry of a model's state to a hash.
-
-    The entry is a tensor, or what the state of a quantised layer holds: tuples of quantised tensors, types
-    and None.
-    """
-    if isinstance(value, (tuple, list)):
-        for number, member in enumerate(value):
-            _digest_into(digest, f"{name}.{number}", member)
-    elif not isinstance(value, Tensor):
-        digest.update(f"{name} {value}".encode())
-    else:
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        if value.is_quantized:
-            digest.update(repr(_scales(value)).encode())
-            value = value.int_repr()
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-
-
-def _scales(value: Tensor) -> list[float]:
-    """The scale and the zero point of a quantised tensor, or those of all its channels."""
-    if value.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
-        return [value.q_scale(), value.q_zero_point()]
-    scales, zeros = value.q_per_channel_scales(), value.q_per_channel_zero_points()
-    return [*scales.tolist(), *zeros.tolist()]
 
 
 def _parse(file: Path) -> Any:

@@ -54,9 +54,8 @@ class SamplePlan:
     def in_order(self, index: Tensor) -> Tensor:
         """The positions (N,) of the images in the order in which they are tried, from their data-set indices (N,)."""
         drawn = Keys(self.seed, "sample", index.cpu()).bits(0, (1,))[:, 0]
-        by_index = index.cpu().argsort(
-            stable=True
-        )  # so that equal keys, should there be any, have an order too
+        # By their indices first, so that equal keys, should there be any, have an order too.
+        by_index = index.cpu().argsort(stable=True)
         return by_index[drawn[by_index].argsort(stable=True)]
 
     def share_of_round(self, images: int, falls: Sequence[bool], number: int) -> tuple[int, int]:

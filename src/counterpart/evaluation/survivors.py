@@ -93,12 +93,9 @@ class Standing:
         self.individual = individual
         self.right = torch.ones(images, dtype=torch.bool)
         self.fallen: dict[str, Tensor] = {}
-        self.survivors = torch.zeros(
-            0, dtype=torch.int64
-        )  # of the cheap attacks, in the order of a sample's draw
-        self.drawn = torch.zeros(
-            images, dtype=torch.bool
-        )  # whether the present round of a sample tries each image
+        # Of a sample: the survivors of the cheap attacks, in the order of the draw, and whom the present round tries.
+        self.survivors = torch.zeros(0, dtype=torch.int64)
+        self.drawn = torch.zeros(images, dtype=torch.bool)
         self.untried = torch.zeros(images, dtype=torch.bool)
 
     def among(self, members: Tensor, turn: Turn) -> Tensor:

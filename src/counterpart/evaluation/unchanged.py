@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from .ledger import hash_of_state
+from .weights import hash_of_state
 
 WHOLE_NUMBERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """The type that shows the bits of a value, by the bytes that the value takes."""

@@ -8,6 +8,7 @@ own, such as ``Quantile(share=0.25)``, or any function of that form.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Bool
@@ -236,11 +237,13 @@ def draw_budget(
     changed = control(drawn, keys, getattr(rule, "middle", masks.MIDDLE))
     radii = masks.radius_plane(changed, full.eps, eps_low)
     multiplied_from = full.eps if multiply and full.eps else None  # a radius that grows begins at 0
-    if (
-        type(rule).__module__ == __name__
-    ):  # what our own rules draw is sound: a check would wait for the device
-        return without_checks(Masked, eps=radii, flat=drawn.flat, multiplied_from=multiplied_from)
-    return Masked(radii, drawn.flat, multiplied_from=multiplied_from)
+    make = partial(without_checks, Masked) if _is_ours(rule) else Masked
+    return make(eps=radii, flat=drawn.flat, multiplied_from=multiplied_from)
+
+
+def _is_ours(rule: MaskRule) -> bool:
+    """Whether a rule is one of this module, whose radii are sound: to check them the host would wait for a device."""
+    return type(rule).__module__ == __name__
 
 
 def explain(probe: Probe, labels: Tensor, map_class: str, kind: str = "grad-cam") -> Tensor:

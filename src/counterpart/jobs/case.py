@@ -24,10 +24,11 @@ from ..errors import UserError
 from ..evaluation import accuracy
 from ..evaluation.accuracy import Procedure
 from ..evaluation.drawn import DrawPlan
-from ..evaluation.ledger import Ledger, weights_hash
+from ..evaluation.ledger import Ledger
 from ..evaluation.memory_ledger import MemoryLedger
 from ..evaluation.radii import budgets_from, budgets_of_planes
 from ..evaluation.sampling import SamplePlan, cheap_first
+from ..evaluation.weights import weights_hash
 from ..models.fixed_noise import FixedNoise
 from ..models.forms import Form
 from ..models.inference import InferenceView

@@ -22,7 +22,8 @@ from ..data.transforms import as_floats
 from ..errors import UserError
 from ..evaluation import corruption
 from ..evaluation.corruption import CLEAN, PREFIX
-from ..evaluation.ledger import Ledger, weights_hash
+from ..evaluation.ledger import Ledger
+from ..evaluation.weights import weights_hash
 from ..records import Record, fingerprint
 from ..rundir import RunDir
 from ..seeding import Keys

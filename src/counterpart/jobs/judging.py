@@ -98,9 +98,8 @@ def _judge_union(target: Target) -> Judged:
     for norm, radius in config.evaluate.budgets(config.attack.norm):
         wanted = config.evaluate.model_copy(update={"norm": norm, "eps": radius})
         alone = replace(target, config=config.model_copy(update={"evaluate": wanted}))
-        cases[norm] = case_of(
-            alone
-        )  # all are made before the first runs, so that what does not fit is refused now
+        # All are made before the first runs, so that what does not fit is refused now.
+        cases[norm] = case_of(alone)
     members = {norm: _judge_case(case) for norm, case in cases.items()}
     first = next(iter(cases.values()))
     details = {

@@ -20,7 +20,7 @@ from ..data.transforms import as_floats
 from ..errors import UserError
 from ..evaluation.accuracy import read_batch
 from ..evaluation.answers import logits_of
-from ..evaluation.ledger import weights_hash
+from ..evaluation.weights import weights_hash
 from ..models.adapters import Normalise, as_classifier
 from ..models.hub import load_weights
 from ..models.modes import eval_mode

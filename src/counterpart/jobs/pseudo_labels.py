@@ -37,7 +37,7 @@ from ..data.staging import (
 )
 from ..data.transforms import as_floats
 from ..errors import UserError
-from ..evaluation.ledger import weights_hash
+from ..evaluation.weights import weights_hash
 from ..parsing import read_json
 from ..part_maps import predicted_parts
 from ..rundir import RunDir, write_atomically

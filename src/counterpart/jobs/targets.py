@@ -20,8 +20,8 @@ from ..data.resizing import prepared_as
 from ..errors import UserError
 from ..evaluation.accuracy import read_batch
 from ..evaluation.answers import logits_of
-from ..evaluation.ledger import weights_hash
 from ..evaluation.model_checks import Doubt, data_doubts
+from ..evaluation.weights import weights_hash
 from ..models.adapters import as_classifier
 from ..models.hub import classes_in, start_from
 from ..models.merged import merged
@@ -36,6 +36,7 @@ from .published_models import check_architecture, row_of
 from .run_doubts import doubts_of_fold, doubts_of_training
 from .stored_models import load_checkpoint, load_run, weights_of
 
+# What may change when a trained run is evaluated.
 JUDGING = (
     "evaluate",
     "corruptions",
@@ -43,7 +44,8 @@ JUDGING = (
     "device",
     "threads",
     "seed",
-)  # what may change when a trained run is evaluated
+)
+# Of the settings data, what decides the images.
 OF_IMAGES = (
     "name",
     "root",
@@ -52,7 +54,7 @@ OF_IMAGES = (
     "channels",
     "fold",
     "crop_to_parts",
-)  # of the settings data, what decides the images
+)
 ASKED = 16  # the number of images that show what a model from outside answers with
 FORMS = (
     "a run folder, a checkpoint (.safetensors), timm/NAME, ARCHITECTURE@WEIGHTS.pt, FILE.onnx, or module:function of "

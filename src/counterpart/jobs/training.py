@@ -24,9 +24,9 @@ from ..data.transforms import as_floats
 from ..errors import UserError
 from ..evaluation import validation
 from ..evaluation.answers import logits_of
-from ..evaluation.ledger import weights_hash
 from ..evaluation.model_checks import data_doubts
 from ..evaluation.part_quality import count_parts, part_ious
+from ..evaluation.weights import weights_hash
 from ..models.forms import Form
 from ..models.hub import start_from
 from ..models.inference import InferenceView

@@ -11,8 +11,9 @@ from ..contracts import NamedAttack
 from ..data.image_sets import balanced_subset
 from ..errors import UserError
 from ..evaluation import accuracy
-from ..evaluation.ledger import Ledger, weights_hash
+from ..evaluation.ledger import Ledger
 from ..evaluation.verify import Verified, verify
+from ..evaluation.weights import weights_hash
 from ..parsing import read_json
 from ..records import Record, fingerprint
 from ..renamed_settings import in_current_words
@@ -127,10 +128,11 @@ def _changes(config: Mapping[str, Any], outside: RunDir | None, changes: Mapping
         for name in ("evaluate", "corruptions", "data", "threads", "seed")
         if config.get(name) is not None
     }
+    # No masks are needed, because the planes of radii were kept.
     evaluated["evaluate"] = {
         **evaluated["evaluate"],
         "eps_low": None,
-    }  # no masks are needed, because the planes of radii were kept
+    }
     if outside is not None:
         evaluated |= {"model": config["model"], "name": outside.name, "runs": str(outside.path.parent)}
     for section, value in changes.items():

@@ -140,9 +140,8 @@ def give_back(shared: SharedStudy, trial: "optuna.Trial") -> None:
 def _release(shared: SharedStudy, trial: "optuna.Trial | FrozenTrial") -> None:
     from optuna.trial import TrialState
 
-    shared.storage.set_trial_user_attr(
-        trial._trial_id, _LEASE, None
-    )  # else its next worker could pass for dead
+    # Without a lease, or else its next worker could pass for dead.
+    shared.storage.set_trial_user_attr(trial._trial_id, _LEASE, None)
     shared.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
 

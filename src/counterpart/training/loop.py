@@ -7,20 +7,19 @@ from a checkpoint ends with the same bits as one that was not.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from .. import devices, distributed, hosts
+from .. import devices, distributed
 from ..batch import Batch
 from ..data.image_sets import ImageSet
 from ..data.loaders import batches, epoch_order
-from ..errors import NotFinite, UserError
+from ..errors import NotFinite
 from ..importance import store
 from ..models.forms import Form
 from ..models.inference import InferenceView
@@ -30,11 +29,13 @@ from ..rundir import RunDir
 from . import checkpoint
 from .checkpoint import State
 from .epoch_record import epoch_details, epoch_line, epochs_of
+from .epochs import images_used, phase_at, refuse_small_batches, steps_of_epoch
 from .failures import diverged, out_of_memory
 from .meter import BrokenStep, Meter
 from .optimizers import Schedule, set_rate
 from .overfitting import OVERFITTED, catastrophic_overfitting
-from .signals import stop_requests
+from .resuming import resume
+from .signals import Requests, stop_requests
 from .step import LoopOptions, Phase, Running, train_step
 from .weight_average import averaged
 from .whole_step import WholeStep, why_not
@@ -84,11 +85,11 @@ def fit(
         KeyboardInterrupt: a stop was asked for, and a checkpoint has been written. A run that was in its last
             validation is finished then, but the caller shall not go on to the next run.
     """
-    _refuse_small_batches(len(images), options)
+    refuse_small_batches(len(images), options)
     fast = about.get("view", "fast") == "fast"
     model.to(memory_format=devices.memory_format(model) if fast else torch.contiguous_format)
     ema = None if options.ema is None else averaged(model, options.ema)
-    state, maps = _resume(run, about, model, optimizer, ema, options.device)
+    state, maps = resume(run, about, model, optimizer, ema, options.device)
     epochs = sum(phase.epochs for phase in phases)
     if state.epoch >= epochs:
         return True
@@ -127,25 +128,6 @@ def fit(
             if options.after_epoch is not None:
                 options.after_epoch(details)
     return True
-
-
-class _Requests(NamedTuple):
-    """The requests to a training between two steps.
-
-    Attributes:
-        stop: whether somebody asked the training to end.
-        late: whether its deadline has passed.
-        due: whether it is time for a checkpoint.
-    """
-
-    stop: bool = False
-    late: bool = False
-    due: bool = False
-
-    @property
-    def end(self) -> bool:
-        """Whether the training shall not go on."""
-        return self.stop or self.late
 
 
 @dataclass
@@ -196,7 +178,7 @@ class _Training:
         """The phase of the epoch that the state stands at, which begins here or goes on."""
         state = self.state
         self.epoch_started = time.monotonic() - state.seconds
-        number, first = _phase_at(self.phases, state.epoch)
+        number, first = phase_at(self.phases, state.epoch)
         phase = self.phases[number]
         if state.epoch == first:
             state.validated = []
@@ -208,13 +190,13 @@ class _Training:
 
     def refresh_maps(self, phase: Phase) -> None:
         """Draw the stored maps anew where that is due, and drop them in a phase that stores none."""
-        _, first = _phase_at(self.phases, self.state.epoch)
+        _, first = phase_at(self.phases, self.state.epoch)
         if phase.refresh_epochs is None:
             self.maps = None
         elif self.state.step == 0 and (self.state.epoch - first) % phase.refresh_epochs == 0:
             self.maps = _draw_maps(self.view, self.images, phase, self.options)
 
-    def take_steps(self, phase: Phase, bar: Bar, stop_asked: Callable[[], bool]) -> _Requests:
+    def take_steps(self, phase: Phase, bar: Bar, stop_asked: Callable[[], bool]) -> Requests:
         """Take the steps of the epoch that are left, and return what ended them early, if anything did."""
         state, options, length = self.state, self.options, len(self.images)
         self.running.checked = False  # so that the first of them checks what it is given
@@ -223,7 +205,7 @@ class _Training:
             self.images,
             batch_size=options.batch_size,
             device=options.device,
-            order=order[: _images_used(length, options.batch_size)],
+            order=order[: images_used(length, options.batch_size)],
             augmentation=options.augmentation,
             seed=options.seed,
             epoch=state.epoch,
@@ -242,7 +224,7 @@ class _Training:
                 if requests.end:
                     return requests
         self.read_measured()
-        return _Requests()
+        return Requests()
 
     def read_measured(self) -> None:
         """Add what steps measured since the last reading to the totals of the epoch."""
@@ -283,7 +265,7 @@ class _Training:
         self.add(measured)
         state.step = step + 1
 
-    def hear_requests(self, stop_asked: Callable[[], bool]) -> _Requests:
+    def hear_requests(self, stop_asked: Callable[[], bool]) -> Requests:
         """The requests since the last step, the same on every process.
 
         The main process's clock decides for all; a signal may have reached any of them.
@@ -292,7 +274,7 @@ class _Training:
         if distributed.is_main():
             late = _is_past(self.options.deadline)
             due = time.monotonic() - self.saved > self.options.checkpoint_every
-        return _Requests(*distributed.any_of((stop_asked(), late, due), self.options.device))
+        return Requests(*distributed.any_of((stop_asked(), late, due), self.options.device))
 
     def validate_epoch(self, phase: Phase) -> list[float]:
         """The accuracies after an epoch: clean, robust, and under the phase's rule where it has one."""
@@ -341,7 +323,7 @@ class _Training:
     def keep_best(self, phase: Phase, accuracies: Sequence[float]) -> None:
         """Write the judged weights where they are the best of their phase. Without validation the last are."""
         state = self.state
-        number, _ = _phase_at(self.phases, state.epoch)
+        number, _ = phase_at(self.phases, state.epoch)
         score = [float(state.epoch)]
         if self.part_quality is not None and self.options.best_by_parts:
             score = [fmean(self.part_quality.values())]
@@ -379,65 +361,6 @@ class _Training:
         self.saved = time.monotonic()
 
 
-def _refuse_small_batches(length: int, options: LoopOptions) -> None:
-    least = _least()
-    if min(options.batch_size, length) < least:
-        raise UserError(
-            f"Batches of {options.batch_size} from {length} training images are too small: a step needs two "
-            f"images, and one on every process, so train.batch_size and the training set must be at least {least}."
-        )
-
-
-def _resume(
-    run: RunDir,
-    about: Mapping[str, Any],
-    model: nn.Module,
-    optimizer: Optimizer,
-    ema: AveragedModel | None,
-    device: torch.device,
-) -> tuple[State, Tensor | None]:
-    """The state that the run has reached, or the first without a checkpoint, and the stored maps.
-
-    The main process's checkpoint counts, and is copied to hosts that do not see its disk.
-    """
-    last = run.checkpoint("last")
-    _refuse_a_later_start(last)
-    hosts.follow_main(run.path, [last.relative_to(run.path).as_posix()])
-    if not last.exists():
-        return State(), None
-    before = checkpoint.read(last)[1]
-    for key, what, things in (("fingerprint", "data", "images"), ("masks", "masks", "masks")):
-        if before.get(key) != about.get(key):
-            raise UserError(
-                f"{run.path} was trained on {what} {before.get(key)}, now there is {about.get(key)}: the {things} "
-                "changed. Put them back, or start another run with --name."
-            )
-    state, maps = checkpoint.load(last, model, optimizer, ema)
-    if not distributed.is_main():  # the checkpoint holds the sums over all processes
-        state.totals = {}
-    return state, None if maps is None else maps.to(device)
-
-
-def _refuse_a_later_start(last: Path) -> None:
-    """Refuse to go on from the main process's checkpoint where another process has one of a later step.
-
-    That happens where hosts without a shared disk are numbered otherwise than at the last start.
-    """
-    if distributed.world_size() == 1:
-        return
-    reached = (-1, -1)
-    if last.exists():
-        state = checkpoint.read(last)[1]["state"]
-        reached = (state["epoch"], state["step"])
-    everywhere = distributed.gather(reached)
-    rank = everywhere.index(max(everywhere))
-    if everywhere[rank] > everywhere[0]:
-        raise UserError(
-            f"process {rank} has a checkpoint of a later step than the main process, in {last}: number the hosts as "
-            "at the last start (--node-rank), or remove the checkpoint there."
-        )
-
-
 def _make_views(
     model: nn.Module,
     ema: AveragedModel | None,
@@ -463,38 +386,6 @@ def _is_past(deadline: float | None) -> bool:
     return deadline is not None and time.monotonic() > deadline
 
 
-def steps_of_epoch(length: int, batch_size: int) -> int:
-    """The number of steps in an epoch on this many images."""
-    return -(-_images_used(length, batch_size) // batch_size)
-
-
-def _images_used(length: int, batch_size: int) -> int:
-    """The number of images that an epoch uses; a last batch that is too small is left out.
-
-    Each epoch has an order of its own, and so leaves out other images.
-    """
-    rest = length % batch_size
-    return length - rest if rest < _least() else length
-
-
-def _least() -> int:
-    """The least number of images in a step.
-
-    Batch norm cannot train on a single image, and every process needs one.
-    """
-    return max(2, distributed.world_size())
-
-
-def _phase_at(phases: Sequence[Phase], epoch: int) -> tuple[int, int]:
-    """The number of the phase that an epoch belongs to, and the first epoch of that phase."""
-    first = 0
-    for number, phase in enumerate(phases):
-        if epoch < first + phase.epochs:
-            return number, first
-        first += phase.epochs
-    raise ValueError(f"epoch {epoch} lies behind the last phase, which ends at {first}.")
-
-
 def _draw_maps(view: InferenceView, images: ImageSet, phase: Phase, options: LoopOptions) -> Tensor:
     """The maps of all samples, from one clean pass on each. Every process draws its share."""
     # The batches are those of a step, because a probe keeps its graph, and memory holds that of a step.
@@ -515,7 +406,7 @@ def _share_totals(state: State, device: torch.device) -> None:
     state.totals = dict(zip(names, (sums * keep).tolist(), strict=True))
 
 
-def _ended(bar: Bar, requests: _Requests, where: str) -> bool:
+def _ended(bar: Bar, requests: Requests, where: str) -> bool:
     bar.say(f"Stopped at {where}. The same command continues from there.")
     if requests.stop:
         raise KeyboardInterrupt

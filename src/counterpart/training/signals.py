@@ -5,6 +5,26 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NamedTuple
+
+
+class Requests(NamedTuple):
+    """The requests to a training between two steps.
+
+    Attributes:
+        stop: whether somebody asked the training to end.
+        late: whether its deadline has passed.
+        due: whether it is time for a checkpoint.
+    """
+
+    stop: bool = False
+    late: bool = False
+    due: bool = False
+
+    @property
+    def end(self) -> bool:
+        """Whether the training shall not go on."""
+        return self.stop or self.late
 
 
 @contextmanager

@@ -32,9 +32,8 @@ class WholeStep:
         self._objective, self._model, self._view, self._options = phase.objective, model, view, options
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._draws: dict[tuple[str, int, int], int] | None = None
-        mode = (
-            "reduce-overhead" if options.device.type == "cuda" else "default"
-        )  # CUDA graphs, where they are
+        # reduce-overhead: by CUDA graphs.
+        mode = "reduce-overhead" if options.device.type == "cuda" else "default"
         self._graph = torch.compile(self._passes, fullgraph=True, dynamic=False, mode=mode)
         self.reason = why_not(options, view.form, phase)
         self._say()
