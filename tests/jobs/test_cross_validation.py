@@ -12,9 +12,9 @@ from counterpart.config import resolve
 from counterpart.errors import UserError
 from counterpart.jobs.targets import open_targets
 from counterpart.report import write_report
+from counterpart.report.grouping import group
 from counterpart.report.page import _standing
 from counterpart.report.runs import read_runs
-from counterpart.report.tables import group
 from counterpart.rundir import RunDir
 
 TINY = {

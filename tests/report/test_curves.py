@@ -5,7 +5,8 @@ import base64
 import pytest
 
 from counterpart.numerals import readable
-from counterpart.report import figures, tables, write_report
+from counterpart.report import figures, write_report
+from counterpart.report.grouping import group
 from counterpart.report.runs import read_runs
 
 from .test_page import Page
@@ -53,7 +54,7 @@ def test_of_several_methods_the_worst_case_of_each_is_drawn(make_run, records):
     runs = [make_run("at"), make_run("part", "part")]
     runs[0].add(curve_records(records, "AT"))
     runs[1].add(curve_records(records, "PART", worst=[0.66, 0.52, 0.34]))
-    rows = tables.group(read_runs([run.path for run in runs]))
+    rows = group(read_runs([run.path for run in runs]))
     [(judged, plot)] = figures.radius_curves(rows)
     assert len(judged) == 2
     assert plot.alt.startswith("Worst-case accuracy against radius. AT: 80.0% at 0/255, 65.0% at 2/255")
@@ -75,7 +76,7 @@ def test_seeds_are_averaged_at_each_radius(make_run, records):
     for seed, shift in ((0, 0.02), (1, -0.02)):
         run = make_run(f"group/seed-{seed}", seed=seed)
         run.add(curve_records(records, "AT", seed_shift=shift))
-    [row] = tables.group(read_runs([run.path.parent]))
+    [row] = group(read_runs([run.path.parent]))
     curve = row.curve("worst case")
     assert list(curve) == [0, *RADII]
     assert [point.value for point in curve.values()] == pytest.approx([0.8, *WORST])

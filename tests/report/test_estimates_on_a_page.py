@@ -3,9 +3,9 @@
 import pytest
 
 from counterpart.report import write_report
+from counterpart.report.grouping import group
 from counterpart.report.page import _standing
 from counterpart.report.runs import read_runs
-from counterpart.report.tables import group
 from counterpart.statistics import wilson
 
 SAMPLED = {"count": 50, "dear": ["fab-t", "square"]}

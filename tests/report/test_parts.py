@@ -12,10 +12,10 @@ from PIL import Image
 
 from counterpart.part_colours import BACKGROUND, COLOURS, coloured_parts, part_colour, part_legend
 from counterpart.report import write_report
+from counterpart.report.grouping import group
 from counterpart.report.page import MANY_PARTS
 from counterpart.report.panel import read_panel
 from counterpart.report.runs import read_runs
-from counterpart.report.tables import group
 
 FOLDED = "<summary>Intersection over union of each part</summary>"
 NAMES = ("background", "car wheel", "car body")

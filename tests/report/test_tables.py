@@ -7,9 +7,10 @@ import pytest
 
 from counterpart.config import NOT_IDENTITY
 from counterpart.report.comparisons import PairTest, paired, ranked_in_words, seed_tests, verdicts
+from counterpart.report.grouping import NOT_METHOD, differences, group
 from counterpart.report.runs import read_runs
 from counterpart.report.setting import radius_text
-from counterpart.report.tables import NOT_METHOD, differences, group, metric_names
+from counterpart.report.tables import metric_names
 from counterpart.statistics import Difference, wilson
 
 

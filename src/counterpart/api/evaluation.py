@@ -16,8 +16,10 @@ from ..dotted_names import nest
 from ..errors import UserError
 from ..jobs import auditing, judging
 from ..jobs.objects import open_model, target_of_objects
-from ..jobs.targets import Target, open_targets
-from .results import Audit, Judgement
+from ..jobs.target import Target
+from ..jobs.targets import open_targets
+from .audit_result import Audit
+from .results import Judgement
 from .state import left_as_found
 
 Model = nn.Module | str | Path

@@ -25,7 +25,8 @@ from .case import Case, case_of, refuse_random_answers
 from .notes import say
 from .recognition import recognise_model
 from .samples import refuse_sample
-from .targets import Target, claim, open_targets
+from .target import Target
+from .targets import claim, open_targets
 from .views import keep_form
 
 

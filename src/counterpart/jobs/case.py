@@ -36,7 +36,8 @@ from ..records import fingerprint
 from ..renamed_settings import in_first_words
 from ..seeding import Keys, derive
 from .samples import plan_sample
-from .targets import Target, surrogate
+from .target import Target
+from .targets import surrogate
 from .views import settle_form, with_form
 
 RADII = "radii.safetensors"

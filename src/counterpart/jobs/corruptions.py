@@ -29,7 +29,8 @@ from ..rundir import RunDir
 from ..seeding import Keys
 from .judging import Judged
 from .seeds import aggregate
-from .targets import Target, claim, open_targets
+from .target import Target
+from .targets import claim, open_targets
 
 OfficialFiles = CorruptedFiles | CorruptedFolders
 PUBLISHED = "published protocol (PART, Table 4): severity 1 of the test images"

@@ -29,7 +29,8 @@ from .notes import say
 from .recognition import recognise_model
 from .samples import call_estimates, details_of_sample, lines_of, sample_doubts, sample_in_words
 from .seeds import aggregate
-from .targets import Target, claim, open_targets
+from .target import Target
+from .targets import claim, open_targets
 from .views import keep_form
 
 CHECKED = 64  # the number of images that a model is checked on before it is attacked

@@ -29,8 +29,9 @@ from ..models.user_code import load_user
 from ..records import fingerprint
 from ..rundir import RunDir
 from ..seeding import derive
+from .outside_models import understand
 from .stored_models import load_checkpoint, load_run, weights_of
-from .targets import Target, refuse_other_classes, understand
+from .target import Target, refuse_other_classes
 
 FEW = 64  # the number of images whose logits tell whether a model may go on with an evaluation
 

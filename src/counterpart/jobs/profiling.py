@@ -53,7 +53,8 @@ from .notes import say
 from .profile_records import keep_profile, print_profile
 from .recognition import recognise_model
 from .samples import refuse_sample
-from .targets import Target, claim, open_targets
+from .target import Target
+from .targets import claim, open_targets
 from .views import keep_form
 
 SHARES = (0.05, 0.1, 0.25, 0.5)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from ..errors import UserError
 from ..rundir import write_atomically
-from .targets import Target
+from .target import Target
 
 FILE = "first-logits.safetensors"
 SAME = 1e-3  # as a share of the largest logit; other threads differ by far less, other code by more

@@ -13,7 +13,9 @@ from ..errors import UserError
 from ..records import Record
 from ..rundir import write_atomically
 from . import comparisons, figures, tables
+from .grouping import differences, group
 from .panel import Panel, png_uri, radius_range, ramp, read_panel
+from .provenance import provenance, text_of
 from .runs import CLEAN, UNTRIED, WORST, Corrupted, Run, read_runs
 from .setting import Setting, radius_text, union_in_words
 from .tables import TableAccuracy, TableRow, listed
@@ -71,12 +73,12 @@ def _render(runs: Sequence[Run], output: Path, margin: float | None) -> str:
     """The page as HTML text."""
     from jinja2 import Environment, StrictUndefined
 
-    rows = tables.group(runs)
+    rows = group(runs)
     evaluated = [row for row in rows if row.shown]
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(percent=_percent, seconds=_seconds, text=_text)
+    environment.filters.update(percent=_percent, seconds=_seconds, text=text_of)
     template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     return template.render(
         title=_headline(runs, evaluated),
@@ -163,9 +165,9 @@ def _behind(runs: Sequence[Run], rows: Sequence[TableRow], output: Path) -> dict
     """What the numbers rest on: settings, other evaluations, the origin of each run and its files."""
     return {
         "rows": rows,
-        "differences": tables.differences(rows) if len(rows) > 1 else [],
+        "differences": differences(rows) if len(rows) > 1 else [],
         "others": [(run, other, Setting.of(other)) for run in runs for other in run.evaluations[1:]],
-        "provenance": [(run, _provenance(run)) for run in runs],
+        "provenance": [(run, provenance(run)) for run in runs],
         "artifacts": [(run, a, _link(a.file, output)) for run in runs for a in run.artifacts],
     }
 
@@ -363,67 +365,6 @@ def _behaviour(record: Record) -> tuple[str, str, int | None, bool | None, str]:
     return record.name.removeprefix("audit/"), numbers, record.n, honest, str(record.details["verdict"])
 
 
-def _provenance(run: Run) -> list[tuple[str, str]]:
-    """Names and values that say where a run comes from.
-
-    A value that training and evaluation share stands once; where they differ, both stand.
-    """
-    works = {"training": run.epochs[-1]} if run.epochs else {}
-    works |= {"evaluation": run.shown.first} if run.shown else {}
-    origins = {work: _origin(record) for work, record in works.items()}
-    rows = [("folder", str(run.folder.path)), ("seed", _text(run.seed))]
-    for name in dict.fromkeys(name for origin in origins.values() for name in origin):
-        values = {work: origin[name] for work, origin in origins.items()}
-        same = len(set(values.values())) == 1
-        rows.append(
-            (name, values.popitem()[1] if same else "; ".join(f"{w}: {v}" for w, v in values.items()))
-        )
-    rows += _masks(run)
-    if run.shown:
-        details = run.shown.details
-        rows += [
-            ("data fingerprint", _text(details.get("fingerprint"))),
-            ("weights", _text(details.get("weights"))),
-        ]
-        passes = [f"{details[k]:,} {k}" for k in ("forwards", "backwards") if details.get(k) is not None]
-        rows.append(("passes per image, summed", ", ".join(passes) or "—"))
-    if verified := run.verified:
-        holds, claims = round((verified.value or 0) * (verified.n or 0)), verified.n or 0
-        rows.append(
-            ("verified", f"{holds:,} of {claims:,} claims hold, {verified.details['marginal']:,} marginally")
-        )
-    return rows
-
-
-def _origin(record: Record) -> dict[str, str]:
-    """A mapping from each name to its value that says how and where a record was made."""
-    p = record.provenance
-    return {
-        "command": _text(p.get("command")),
-        "commit": _text(p.get("commit")),
-        "versions": f"torch {_text(p.get('torch'))}, Python {_text(p.get('python'))}",
-        "hardware": _text(p.get("hardware")),
-        "finished": _text(p.get("time")),
-        "config hash": _text(record.config),
-    }
-
-
-def _masks(run: Run) -> list[tuple[str, str]]:
-    """Names and values of the masked budgets in the training log; empty where training drew none."""
-    radii = [e.details["mean_radius"] for e in run.epochs if e.details.get("mean_radius") is not None]
-    if not radii:
-        return []
-    flat = sum(e.details.get("flat_maps") or 0 for e in run.epochs)
-    lows = [radius_text(e.details["eps_low"]) for e in run.epochs if "eps_low" in e.details]
-    judged = run.shown.details.get("trained_eps_low") if run.shown else None
-    return [
-        ("mean radius, last epoch", f"{255 * radii[-1]:.3f}/255"),
-        ("flat maps in training", f"{flat:,}"),
-        *([("eps_low by epoch", " ".join(lows))] if lows else []),
-        *([("eps_low of the judged weights", radius_text(judged))] if judged is not None else []),
-    ]
-
-
 def _link(file: Path, output: Path) -> str:
     """The link from the page to a file, relative to the folder of the page."""
     return quote(os.path.relpath(file.resolve(), output.resolve().parent))
@@ -444,8 +385,3 @@ def _seconds(seconds: float | None) -> str:
     if seconds is None:
         return "—"
     return f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.1f}"
-
-
-def _text(value: Any) -> str:
-    """A value as text; a dash for None."""
-    return "—" if value is None else str(value)
