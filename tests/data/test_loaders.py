@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 from PIL import Image
+from tests.data.comparing import collect, same
 
 from counterpart import distributed
 from counterpart.data import Augmentation, ImageSet, batches, epoch_order
@@ -37,19 +38,6 @@ def on_disk(images, tmp_path):
     for path, pixels in zip(paths, images.pixels, strict=True):
         Image.fromarray(pixels[0].numpy()).convert("RGB").save(path)
     return dataclasses.replace(images, shape=(3, 6, 6), pixels=None, files=paths)
-
-
-def collect(images, **arguments):
-    return list(batches(images, **{"batch_size": 5, "device": CPU} | arguments))
-
-
-def same(first, second):
-    assert len(first) == len(second)
-    for a, b in zip(first, second, strict=True):
-        for field in dataclasses.fields(a):
-            x, y = getattr(a, field.name), getattr(b, field.name)
-            assert (x is None) == (y is None)
-            assert x is None or torch.equal(x, y)
 
 
 def test_epoch_order_is_a_permutation_of_seed_and_epoch():

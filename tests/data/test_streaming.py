@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.data import comparing
+from tests.data.comparing import same
 from torch.utils.data import Dataset
 
-from counterpart.data import Augmentation, ImageSet, batches, epoch_order, objects, streaming
+from counterpart.data import Augmentation, ImageSet, epoch_order, objects, streaming
 from counterpart.data.objects import read_objects, read_splits
 from counterpart.data.parts import Parts
 from counterpart.errors import UserError
@@ -67,17 +69,7 @@ def on_disk(tmp_path):
 
 
 def collect(images, workers, **arguments):
-    images = dataclasses.replace(images, workers=workers)
-    return list(batches(images, **{"batch_size": 5, "device": CPU} | arguments))
-
-
-def same(first, second):
-    assert len(first) == len(second)
-    for a, b in zip(first, second, strict=True):
-        for field in dataclasses.fields(a):
-            x, y = getattr(a, field.name), getattr(b, field.name)
-            assert (x is None) == (y is None)
-            assert x is None or torch.equal(x, y)
+    return comparing.collect(dataclasses.replace(images, workers=workers), **arguments)
 
 
 @FORKS

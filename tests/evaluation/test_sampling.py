@@ -7,14 +7,12 @@ from functools import partial
 
 import pytest
 import torch
-from torch import nn
+from tests.evaluation.shades import Shades, flat_images
 
 from counterpart import distributed
 from counterpart.attacks import pgd
 from counterpart.budget import Linf
 from counterpart.contracts import NamedAttack
-from counterpart.data.image_sets import ImageSet
-from counterpart.data.transforms import as_floats
 from counterpart.estimates import estimate_accuracy
 from counterpart.evaluation import accuracy
 from counterpart.evaluation.accuracy import Procedure, chunks_of, evaluate
@@ -36,24 +34,9 @@ PROCEDURE = Procedure(chunk_size=12, batch_size=5, device=CPU, seed=0)
 PLAN = SamplePlan(10, ("dear",), 1)
 
 
-class Shades(nn.Module):
-    """Dark, middle and light, with borders at 0.4005 and 0.5995, between levels of 255."""
-
-    def forward(self, images):
-        grey = images.flatten(1).mean(dim=1)
-        return torch.stack([0.401 - grey, 0.1 - (grey - 0.5).abs(), grey - 0.601], dim=1)
-
-
 @pytest.fixture(scope="module")
 def images():
-    """90 flat images of grey 40 .. 218, labelled correctly but for two."""
-    grey = torch.arange(40, 220, 2)
-    pixels = grey.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 4, 4).contiguous()
-    labels = Shades()(as_floats(pixels)).argmax(dim=1)
-    labels[[0, 89]] = 1
-    return ImageSet(
-        "flat", "test", ("a", "b", "c"), labels, torch.arange(90) + 100, "f" * 12, (1, 4, 4), pixels
-    )
+    return flat_images(2)
 
 
 def run(images, ledger, plan=PLAN, attacks=ATTACKS):

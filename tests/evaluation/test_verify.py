@@ -9,12 +9,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from torch import nn
+from tests.evaluation.shades import Shades, flat_images
 
 from counterpart.attacks import pgd
 from counterpart.budget import L1, L2, Linf
 from counterpart.contracts import NamedAttack
-from counterpart.data.image_sets import ImageSet
 from counterpart.data.transforms import as_floats
 from counterpart.errors import UserError
 from counterpart.evaluation.accuracy import Procedure, evaluate
@@ -30,24 +29,9 @@ ATTACKS = [WEAK, STRONG]
 PROCEDURE = Procedure(chunk_size=12, batch_size=5, device=CPU, seed=0)
 
 
-class Shades(nn.Module):
-    """Dark, middle and light, with borders at 0.4005 and 0.5995, between levels of 255."""
-
-    def forward(self, images):
-        grey = images.flatten(1).mean(dim=1)
-        return torch.stack([0.401 - grey, 0.1 - (grey - 0.5).abs(), grey - 0.601], dim=1)
-
-
 @pytest.fixture(scope="module")
 def images():
-    """60 flat images of grey 40 .. 217, labelled correctly but for two."""
-    grey = torch.arange(40, 220, 3)
-    pixels = grey.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 4, 4).contiguous()
-    labels = Shades()(as_floats(pixels)).argmax(dim=1)
-    labels[[0, 59]] = 1
-    return ImageSet(
-        "flat", "test", ("a", "b", "c"), labels, torch.arange(60) + 100, "f" * 12, (1, 4, 4), pixels
-    )
+    return flat_images(3)
 
 
 @pytest.fixture
