@@ -31,5 +31,5 @@ class Batch:
 
     def select(self, keep: Tensor | slice) -> "Batch":
         """Some samples of the batch."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: value[keep] for name, value in given.items() if value is not None})
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value[keep] for name, value in tensors.items() if value is not None})

@@ -63,9 +63,9 @@ class Pictures:
         """Write the file. Where that fails, an earlier file stays as it was."""
         from safetensors.numpy import save_file
 
-        given = {name: value for name, value in vars(self).items() if value is not None}
-        tensors = {name: np.ascontiguousarray(value) for name, value in given.items() if name in TENSORS}
-        header = {name: json.dumps(value) for name, value in given.items() if name not in TENSORS}
+        entries = {name: value for name, value in vars(self).items() if value is not None}
+        tensors = {name: np.ascontiguousarray(value) for name, value in entries.items() if name in TENSORS}
+        header = {name: json.dumps(value) for name, value in entries.items() if name not in TENSORS}
         write_atomically(path, lambda temporary: save_file(tensors, temporary, header))
 
     @classmethod
@@ -78,22 +78,23 @@ class Pictures:
         from safetensors import SafetensorError, safe_open
 
         names = [field.name for field in fields(cls)]
+        entries: dict[str, Any] = {}
         try:
             with safe_open(path, framework="numpy") as file:
                 present, header = set(file.keys()), file.metadata() or {}
-                given: dict[str, Any] = {
-                    name: file.get_tensor(name) for name in names if name in TENSORS and name in present
-                }
-            given |= {
-                name: parse_json(header[name]) for name in names if name in header and name not in TENSORS
-            }
-            _check(given)
+                for name in names:
+                    if name in TENSORS and name in present:
+                        entries[name] = file.get_tensor(name)
+            for name in names:
+                if name in header and name not in TENSORS:
+                    entries[name] = parse_json(header[name])
+            _check(entries)
         except (SafetensorError, OSError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
                 f"{path} is damaged or holds no pictures of an evaluation: {reason}. Delete it and evaluate again."
             ) from error
-        return cls(**given)
+        return cls(**entries)
 
 
 TENSORS = ("clean", "adversarial", "radius", "importance", "parts", "parts_adversarial", "parts_true")
@@ -103,48 +104,48 @@ _CONFIDENCES = ("confidences_clean", "confidences_adversarial")
 _LISTS = (*_CLASSES_OF_IMAGES, *_CONFIDENCES, "index", "annotated")
 
 
-def _check(given: Mapping[str, Any]) -> None:
+def _check(entries: Mapping[str, Any]) -> None:
     """Refuse entries of a file that a reader could not use.
 
     Raises:
         ValueError: an entry is missing, or does not fit the others.
     """
     for field in fields(Pictures):
-        if field.default is MISSING and field.name not in given:
+        if field.default is MISSING and field.name not in entries:
             raise ValueError(f"{field.name} is missing")
-    if "parts_true" in given and "annotated" not in given:
+    if "parts_true" in entries and "annotated" not in entries:
         raise ValueError("parts_true is there and annotated is missing")
-    _check_shapes(given)
+    _check_shapes(entries)
     for name in _LISTS:
-        values = given.get(name, [None] * len(given["clean"]))
-        if not isinstance(values, list) or len(values) != len(given["clean"]):
-            raise ValueError(f"{name} is not a list of {len(given['clean'])}, an entry for each image")
+        values = entries.get(name, [None] * len(entries["clean"]))
+        if not isinstance(values, list) or len(values) != len(entries["clean"]):
+            raise ValueError(f"{name} is not a list of {len(entries['clean'])}, an entry for each image")
     for name in ("classes", "part_names"):
-        if not isinstance(given.get(name, []), list):
+        if not isinstance(entries.get(name, []), list):
             raise ValueError(f"{name} is not a list of names")
     for name in _CONFIDENCES:
-        if not all(isinstance(confidence, int | float) for confidence in given[name]):
+        if not all(isinstance(confidence, int | float) for confidence in entries[name]):
             raise ValueError(f"{name} holds something else than numbers")
     for name in _CLASSES_OF_IMAGES:
-        _check_ids("class", given[name], given["classes"])
+        _check_ids("class", entries[name], entries["classes"])
     for name in _OF_PARTS:
-        if name in given:
-            _check_ids("part", np.unique(given[name]).tolist(), given.get("part_names", []))
+        if name in entries:
+            _check_ids("part", np.unique(entries[name]).tolist(), entries.get("part_names", []))
 
 
-def _check_shapes(given: Mapping[str, Any]) -> None:
+def _check_shapes(entries: Mapping[str, Any]) -> None:
     """Refuse arrays whose shapes do not fit together."""
-    if given["clean"].ndim != 4:
+    if entries["clean"].ndim != 4:
         raise ValueError(
-            f"clean has shape {given['clean'].shape} instead of (images, channels, height, width)"
+            f"clean has shape {entries['clean'].shape} instead of (images, channels, height, width)"
         )
-    count, _, height, width = given["clean"].shape
+    count, _, height, width = entries["clean"].shape
     planes = (count, height, width)
-    wanted = {"adversarial": given["clean"].shape, "radius": planes, **dict.fromkeys(_OF_PARTS, planes)}
+    wanted = {"adversarial": entries["clean"].shape, "radius": planes, **dict.fromkeys(_OF_PARTS, planes)}
     for name, shape in wanted.items():
-        if name in given and given[name].shape != shape:
-            raise ValueError(f"{name} has shape {given[name].shape} instead of {shape}")
-    importance = given.get("importance", given["radius"])
+        if name in entries and entries[name].shape != shape:
+            raise ValueError(f"{name} has shape {entries[name].shape} instead of {shape}")
+    importance = entries.get("importance", entries["radius"])
     if (importance.ndim, len(importance)) != (3, count):
         raise ValueError(f"importance has shape {importance.shape}, and there are {count} images")
 

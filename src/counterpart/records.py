@@ -77,9 +77,11 @@ def _program() -> str:
         return program.name
     if program.name == "__main__.py":
         return f"python -m {program.parent.name}"
-    inside = program.is_absolute() and program.is_relative_to(Path.cwd())
-    shown = program.relative_to(Path.cwd()) if inside else program.name if program.is_absolute() else program
-    return f"python {shown}"
+    if not program.is_absolute():
+        return f"python {program}"
+    if program.is_relative_to(Path.cwd()):
+        return f"python {program.relative_to(Path.cwd())}"
+    return f"python {program.name}"
 
 
 @cache

@@ -177,27 +177,29 @@ def _budget(budget: Any, images: Tensor) -> Any:
 
 def _options(options: Mapping[str, Any], images: Tensor, labels: Tensor) -> dict[str, Any]:
     """Check the attack's own options as far as is possible without the model."""
-    made = dict(options)
+    checked_options = dict(options)
     for name in COUNTS:
-        if isinstance(made.get(name), int) and made[name] < 1:
-            raise ValueError(f"{name}={made[name]}: an attack needs at least 1.")
-    if isinstance(made.get("loss"), str):
-        if made["loss"] not in LOSSES:
-            raise ValueError(f"no loss is called {made['loss']!r}. {nearest(made['loss'], LOSSES)}")
-        made["loss"] = LOSSES[made["loss"]]
-    start, target = made.get("start"), made.get("target")
+        if isinstance(checked_options.get(name), int) and checked_options[name] < 1:
+            raise ValueError(f"{name}={checked_options[name]}: an attack needs at least 1.")
+    if isinstance(checked_options.get("loss"), str):
+        if checked_options["loss"] not in LOSSES:
+            raise ValueError(
+                f"no loss is called {checked_options['loss']!r}. {nearest(checked_options['loss'], LOSSES)}"
+            )
+        checked_options["loss"] = LOSSES[checked_options["loss"]]
+    start, target = checked_options.get("start"), checked_options.get("target")
     if isinstance(start, Tensor):
         if start.shape != images.shape:
             raise ValueError(f"start has shape {tuple(start.shape)}, the images have {tuple(images.shape)}.")
-        made["start"] = _own(start.to(images))
+        checked_options["start"] = _own(start.to(images))
     elif start is not None and not isinstance(start, Probe):
         raise ValueError(f"start must be images or a Probe of them, got {type(start).__name__}.")
     if isinstance(target, Tensor):
-        probabilities = made.get("loss") is kl_divergence
-        made["target"] = (
+        probabilities = checked_options.get("loss") is kl_divergence
+        checked_options["target"] = (
             _own(target.to(images)) if probabilities else _classes_to_reach(target, images, labels)
         )
-    return made
+    return checked_options
 
 
 def _classes_to_reach(target: Tensor, images: Tensor, labels: Tensor) -> Tensor:

@@ -36,7 +36,12 @@ def suite(version: str, classes: int) -> list[NamedAttack]:
             "evaluate.engine official needs the published package: pip install 'counterpart[bench]'"
         ) from None
     names = SUITES[version]
-    needs = 4 if "apgd-t" in names else 3 if "apgd-dlr" in names else 2
+    if "apgd-t" in names:
+        needs = 4
+    elif "apgd-dlr" in names:
+        needs = 3
+    else:
+        needs = 2
     if classes < needs:
         raise UserError(
             f"the published AutoAttack {version} needs {needs} classes, this model has {classes}: "

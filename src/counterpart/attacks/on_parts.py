@@ -77,8 +77,8 @@ def sorted_guides(
     answers, scores = [], []
     for positions in torch.split(torch.arange(len(guides.classes)), batch_size):
         likeliest = part_counts(guides.read(positions), num_parts, cells).argmax(dim=1)
-        shown = nn.functional.one_hot(likeliest, num_parts + 1).permute(0, 3, 1, 2) * SURE
-        sure, answer = model.classify_parts(shown).softmax(dim=1).max(dim=1)
+        part_logits = nn.functional.one_hot(likeliest, num_parts + 1).permute(0, 3, 1, 2) * SURE
+        sure, answer = model.classify_parts(part_logits).softmax(dim=1).max(dim=1)
         answers.append(answer.cpu())
         scores.append(sure.cpu())
     order = torch.cat(scores).argsort(descending=True, stable=True)
@@ -138,8 +138,9 @@ def single_staged(
         return (1 - share) * of_class + share * apart(output, rows)
 
     def begin(restart: int) -> Tensor:
-        given = None if start is None or restart else images_of(start)
-        return budget.sample(images, keys.fold(restart)) if given is None else given
+        if start is not None and restart == 0:
+            return images_of(start)
+        return budget.sample(images, keys.fold(restart))
 
     return climb_from(
         _answer(model, labels, loss), images, labels, begin, budget=budget,
@@ -209,8 +210,8 @@ def two_staged(
         clean, true, within = images[survivors], labels[survivors], budget.select(survivors)
         draws = keys[survivors]
         loss, aims = _lead(choice, restart, survivors, parts, annotated, full_resolution)
-        given = start if restart == 0 else None
-        begin = within.sample(clean, draws.fold(restart)) if given is None else images_of(given)[survivors]
+        origin = start if restart == 0 else None
+        begin = within.sample(clean, draws.fold(restart)) if origin is None else images_of(origin)[survivors]
         stride = _length(step_size, within, clean, steps)
         first = climb(
             _answer(model, true, loss), clean, true, begin, torch.arange(len(survivors), device=images.device),

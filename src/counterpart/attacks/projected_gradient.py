@@ -93,11 +93,11 @@ def pgd(
     def begin(restart: int) -> Tensor:
         return images_of(start) if start is not None and restart == 0 else first(restart)
 
-    made = climb_from(
+    outcome = climb_from(
         averaged(answer, eot), images, labels, begin,
         budget=budget, length=length, steps=steps, restarts=restarts, to_the_end=to_the_end,
     )  # fmt: skip
-    return Attacked(made.images, eot * made.forwards + spent, eot * made.backwards)
+    return Attacked(outcome.images, eot * outcome.forwards + spent, eot * outcome.backwards)
 
 
 def _take_every_step(

@@ -34,8 +34,8 @@ def call_users_attack(entry: Entry[Any], options: Mapping[str, Any]) -> Callable
         attack, options = code(**options), {}
     else:
         attack = code
-    given = dict.fromkeys(("budget", "keys"))
-    refuse_signature(entry.code, attack, expected, None, None, None, **given, **options)
+    named_arguments = dict.fromkeys(("budget", "keys"))
+    refuse_signature(entry.code, attack, expected, None, None, None, **named_arguments, **options)
     return partial(_attack, entry.key, attack, dict(options))
 
 

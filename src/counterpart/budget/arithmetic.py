@@ -48,10 +48,10 @@ def without_checks(kind: type[Made], **fields: Any) -> Made:
 
     To check tensors, the host would wait for the device, each time that an image leaves a batch.
     """
-    made = object.__new__(kind)
+    budget = object.__new__(kind)
     for name, value in fields.items():
-        object.__setattr__(made, name, value)
-    return made
+        object.__setattr__(budget, name, value)
+    return budget
 
 
 def beside(eps: float | Tensor, images: Tensor) -> Tensor:

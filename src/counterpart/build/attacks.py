@@ -46,17 +46,17 @@ def build_attacks(evaluate: EvaluateSettings, victim: Victim) -> list[NamedAttac
         UserError: an attack does not work in this norm or with so few classes, two attacks are the same, or
             an attack aims at parts of a model or of images that have none.
     """
-    made: list[NamedAttack] = []
+    attacks: list[NamedAttack] = []
     for asked in _expand_users_suites(evaluate.attacks):
         if asked.entry.facts.suite:
-            made += _build_suite(asked, evaluate, victim)
+            attacks += _build_suite(asked, evaluate, victim)
         else:
-            made.append(_build_attack(asked.averaged(evaluate.eot), victim, to_the_end=evaluate.by_draws))
-    names = [attack.name for attack in made]
+            attacks.append(_build_attack(asked.averaged(evaluate.eot), victim, to_the_end=evaluate.by_draws))
+    names = [attack.name for attack in attacks]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"evaluate.attacks names the same attack twice: {twice}.")
-    return made
+    return attacks
 
 
 def _expand_users_suites(asked: Iterable[EvaluationAttack]) -> list[EvaluationAttack]:
@@ -72,14 +72,14 @@ def _expand_users_suites(asked: Iterable[EvaluationAttack]) -> list[EvaluationAt
 
 
 def _read_suite_row(suite: str, row: object) -> EvaluationAttack:
-    given = {"attack": row} if isinstance(row, str) else row
-    if not isinstance(given, Mapping):
+    attack_settings = {"attack": row} if isinstance(row, str) else row
+    if not isinstance(attack_settings, Mapping):
         raise UserError(
             f"{suite} is a list, so each of its rows must name an attack, such as {{'attack': 'pgd', 'steps': 50}}; "
             f"one is {row!r}."
         )
     try:
-        return EvaluationAttack.model_validate(dict(given))
+        return EvaluationAttack.model_validate(dict(attack_settings))
     except ValueError as error:
         raise UserError(f"{suite}: {' '.join(str(error).split())}") from None
 

@@ -65,10 +65,10 @@ def load_named(config: Config, options: Mapping[str, Any]) -> Splits:
     data, entry = config.data, find("data", config.data.name)
     if not entry.inside:
         return load_users_data(entry, data.root, data.options or {}, validation=data.validation)
-    given: dict[str, Any] = {"validation": data.validation, "size": data.size, "download": data.download}
+    arguments: dict[str, Any] = {"validation": data.validation, "size": data.size, "download": data.download}
     more = {"channels": data.channels, "fold": data.fold, "crop_to_parts": data.crop_to_parts}
-    given |= {name: value for name, value in more.items() if value is not None}
-    loaded: Splits = entry.load()(data.root, **{**given, **options})
+    arguments |= {name: value for name, value in more.items() if value is not None}
+    loaded: Splits = entry.load()(data.root, **{**arguments, **options})
     return loaded
 
 

@@ -32,10 +32,10 @@ READ_EVERY = 20
 def build_budget(norm: str, eps: float) -> Budget:
     """The budget with the same radius for every image and pixel."""
     try:
-        made: Budget = NORMS[norm](eps)
+        budget: Budget = NORMS[norm](eps)
     except ValueError as error:
         raise UserError(str(error)) from None
-    return made
+    return budget
 
 
 def build_training_budget(config: Config, share: float = 1.0) -> Budget:
@@ -218,19 +218,19 @@ def _is_fused(config: Config, device: torch.device) -> bool:
 
 def build_optimizer(config: Config, model: nn.Module) -> Optimizer:
     """The optimiser of a model's parameters."""
-    given = config.optimizer
+    settings = config.optimizer
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     options: dict[str, Any] = {
         "fused": True if _is_fused(config, device) else None,
-        "lr": given.lr,
-        "weight_decay": given.weight_decay,
-        "decay_norm": given.decay_norm,
-        "no_decay": given.no_decay,
-        "encoder_scale": given.encoder_scale,
+        "lr": settings.lr,
+        "weight_decay": settings.weight_decay,
+        "decay_norm": settings.decay_norm,
+        "no_decay": settings.no_decay,
+        "encoder_scale": settings.encoder_scale,
     }
-    if given.name == "adamw":
+    if settings.name == "adamw":
         return adamw(model, **options)
-    return sgd(model, momentum=given.momentum, nesterov=given.nesterov, **options)
+    return sgd(model, momentum=settings.momentum, nesterov=settings.nesterov, **options)
 
 
 def build_schedule(config: Config, images: int) -> Schedule:

@@ -90,7 +90,7 @@ def find(kind: str, name: str) -> Entry[Any]:
     raise UserError(f"no {known.what} is called {name!r}. {nearest(name, known_names(kind))}{or_users}")
 
 
-def refuse_object(*given: object, **options: object) -> NoReturn:
+def refuse_object(*arguments: object, **options: object) -> NoReturn:
     """Refuse a command that asks for an object that only a Python program had.
 
     Raises:

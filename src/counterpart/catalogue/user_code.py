@@ -49,7 +49,7 @@ def load_users_object(target: str) -> Any:
 
 
 def refuse_signature(
-    target: str, function: Callable[..., Any], expected: str, *given: Any, **named: Any
+    target: str, function: Callable[..., Any], expected: str, *arguments: Any, **named: Any
 ) -> None:
     """Refuse a function that cannot be called with these arguments.
 
@@ -62,7 +62,7 @@ def refuse_signature(
     except (TypeError, ValueError):  # some functions of extension modules have no signature to look at
         return
     try:
-        signature.bind(*given, **named)
+        signature.bind(*arguments, **named)
     except TypeError as error:
         raise UserError(
             f"{target} cannot be called as it would be: {error}. Expected {expected}; it has {signature}."

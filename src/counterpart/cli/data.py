@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
 
 def _refuse_idle(arguments: argparse.Namespace) -> None:
     """Refuse options of other actions, a missing argument, and values out of range."""
-    given, action = vars(arguments), arguments.action
+    values, action = vars(arguments), arguments.action
     defaults = {
         "seed": 0, "published": False, "allow_missing": False, "confidence": 0.0, "objects": (), "largest": False
     }  # fmt: skip
@@ -124,7 +124,7 @@ def _refuse_idle(arguments: argparse.Namespace) -> None:
         "pseudo-label": {"target", "confidence", "root", "device"},
     }  # fmt: skip
     others = set[str]().union(*known.values()) - known.get(action, set())
-    if idle := [name for name in sorted(others) if given[name] != defaults.get(name)]:
+    if idle := [name for name in sorted(others) if values[name] != defaults.get(name)]:
         raise UserError(f"--{idle[0].replace('_', '-')} has no effect on counterpart data {action}.")
     if action != "describe" and arguments.what is None:
         things = {"check": "a folder", "pseudo-label": "the run folder of a trained part model"}
@@ -225,8 +225,8 @@ def _prepare(arguments: argparse.Namespace) -> int:
     for name in ("source", "target"):
         if getattr(arguments, name) is None:
             raise UserError(f"counterpart data prepare needs --{name} DIR.")
-    given = vars(arguments)
-    options = Options(**{field.name: given[field.name] for field in fields(Options)})
+    values = vars(arguments)
+    options = Options(**{field.name: values[field.name] for field in fields(Options)})
     source, target = arguments.source.expanduser(), arguments.target.expanduser()
     done = prepare_named(arguments.what, source, target, options, arguments.workers)
     for split, counts in done.counts.items():

@@ -160,9 +160,9 @@ def _show_suite(rows: Collection[Mapping[str, object]]) -> str:
 
 
 def _show_row(row: Mapping[str, object]) -> str:
-    given = {"attack": "pgd", **row}
-    options = " ".join(f"{name} {_show(value)}" for name, value in given.items() if name != "attack")
-    return f"{given['attack']} {options}".strip()
+    full_row = {"attack": "pgd", **row}
+    options = " ".join(f"{name} {_show(value)}" for name, value in full_row.items() if name != "attack")
+    return f"{full_row['attack']} {options}".strip()
 
 
 def _show(value: object) -> str:

@@ -95,13 +95,13 @@ def describe(accepted: Collection[str]) -> str:
         if key not in accepted:
             continue
         default = info.get_default(call_default_factory=True)
-        shown = readable(default) if isinstance(default, float) else str(default).lower()
+        default_text = readable(default) if isinstance(default, float) else str(default).lower()
         if isinstance(default, tuple):
-            shown = _IN_WORDS[key] if key in _IN_WORDS else ",".join(map(readable, default))
+            default_text = _IN_WORDS[key] if key in _IN_WORDS else ",".join(map(readable, default))
         kinds = [mark.kind for mark in info.metadata if isinstance(mark, OfKind)]
         choices = (*KINDS[kinds[0]].entries,) if kinds else _choices(info.annotation)
         names = f" [{', '.join(map(str, choices))}]" if choices else ""
-        ending = "" if default is None or default == () else f" Default: {shown}."
+        ending = "" if default is None or default == () else f" Default: {default_text}."
         rows.append(
             f"  --{key.replace('_', '-')}{names}\n"
             + textwrap.indent(

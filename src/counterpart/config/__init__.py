@@ -137,24 +137,28 @@ class Config(Section):
         warmup = self.attack.eps_warmup
         if not warmup:
             return self
-        given = f"attack.eps_warmup {readable(warmup)}"
+        warmup_text = f"attack.eps_warmup {readable(warmup)}"
         if not self.train.facts.attacked:
-            raise ValueError(f"{given} has no effect with train.method {self.train.method}: it has no attack")
+            raise ValueError(
+                f"{warmup_text} has no effect with train.method {self.train.method}: it has no attack"
+            )
         if warmup > self.train.epochs:
             raise ValueError(
-                f"{given} exceeds train.epochs {self.train.epochs}: the radius would never reach attack.eps"
+                f"{warmup_text} exceeds train.epochs {self.train.epochs}: the radius would never reach attack.eps"
             )
         if self.train.masked and self.mask.eps_low == "auto":
             raise ValueError(
-                f"{given} goes with a number for mask.eps_low: the search of auto compares attacks of the full radius"
+                f"{warmup_text} goes with a number for mask.eps_low: the search of auto compares attacks of the full "
+                "radius"
             )
         return self
 
     @property
     def c_seg(self) -> float:
         """The weight of the loss of parts: as given, else 0.5 for part models and 0 for others."""
-        given = self.train.c_seg
-        return (0.5 if self.model.segments else 0.0) if given is None else given
+        if self.train.c_seg is not None:
+            return self.train.c_seg
+        return 0.5 if self.model.segments else 0.0
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Config":

@@ -54,13 +54,13 @@ class AttackSettings(Section):
 
     @model_validator(mode="after")
     def _suits_its_generation(self) -> "AttackSettings":
-        given = f"with attack.generation {self.generation}"
+        condition = f"with attack.generation {self.generation}"
         if self.generation != "minimum-margin":
-            self.without_effect("targets", reason=f"{given}: it is for minimum-margin")
+            self.without_effect("targets", reason=f"{condition}: it is for minimum-margin")
         if self.generation != "n-fgsm":
-            self.without_effect("noise", reason=f"{given}: it is for n-fgsm")
+            self.without_effect("noise", reason=f"{condition}: it is for n-fgsm")
             return self
-        self.without_effect("steps", reason=f"{given}, which takes one step")
+        self.without_effect("steps", reason=f"{condition}, which takes one step")
         if self.norm != "linf":
             raise ValueError(f"attack.norm {self.norm}: attack.generation n-fgsm needs linf")
         return self

@@ -40,10 +40,10 @@ class EvaluationAttack(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _options_of_this_attack(cls, given: object) -> object:
-        if not isinstance(given, Mapping):
-            return given
-        values = {name: value for name, value in given.items() if value is not None}
+    def _options_of_this_attack(cls, row: object) -> object:
+        if not isinstance(row, Mapping):
+            return row
+        values = {name: value for name, value in row.items() if value is not None}
         name = str(values.get("attack", "pgd"))
         entry: Entry[AttackFacts] = entry_of("attacks", name)
         options = {key: value for key, value in values.items() if key not in ("attack", "surrogate")}
@@ -265,7 +265,9 @@ class EvaluateSettings(Section):
     @property
     def norms(self) -> tuple[str, ...]:
         """The norms that are asked for; empty where training's counts."""
-        return () if self.norm is None else self.norm if isinstance(self.norm, tuple) else (self.norm,)
+        if self.norm is None:
+            return ()
+        return self.norm if isinstance(self.norm, tuple) else (self.norm,)
 
     @property
     def radii(self) -> tuple[float, ...]:
@@ -273,7 +275,9 @@ class EvaluateSettings(Section):
 
         They rise, or are those of ``norms`` where there are several.
         """
-        return () if self.eps is None else self.eps if isinstance(self.eps, tuple) else (self.eps,)
+        if self.eps is None:
+            return ()
+        return self.eps if isinstance(self.eps, tuple) else (self.eps,)
 
     def budgets(self, norm: str) -> list[tuple[str, float]]:
         """The norm and the radius of each budget that is asked for; ``norm`` is that of training."""

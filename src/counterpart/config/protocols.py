@@ -30,28 +30,29 @@ OF_TRAINING = {
 BESIDE = ("attack", "mask")  # sections of training from which an evaluation takes what it is not told
 
 
-def under_protocol(given: Mapping[str, Any], command: str) -> Mapping[str, Any]:
+def under_protocol(settings: Mapping[str, Any], command: str) -> Mapping[str, Any]:
     """The settings that were given, and those that their protocol stands for; without a protocol, those given.
 
     Args:
-        given: nested settings, such as {"evaluate": {"protocol": "robustbench-cifar10-linf"}}.
+        settings: nested, such as {"evaluate": {"protocol": "robustbench-cifar10-linf"}}.
         command: the command that they were given to: "evaluate" or "corruptions".
 
     Raises:
         UserError: the protocol is unknown or of another command, or a setting that it fixes was given beside it.
     """
-    name = (given.get("evaluate") or {}).get("protocol")
+    name = (settings.get("evaluate") or {}).get("protocol")
     if name is None:
-        return given
+        return settings
     entry: Entry[ProtocolFacts] = find("protocols", str(name))
     if entry.facts.command != command:
         raise UserError(f"protocol {name} is for counterpart {entry.facts.command}.")
     fixed = fixed_by(entry)
-    for dotted, value in settings_in(given):
+    for dotted, value in settings_in(settings):
         if dotted in fixed or dotted.partition(".")[0] in BESIDE:
             raise UserError(_refusal(entry, dotted, value))
     changed = {
-        section: dict(values) if isinstance(values, Mapping) else values for section, values in given.items()
+        section: dict(values) if isinstance(values, Mapping) else values
+        for section, values in settings.items()
     }
     for dotted, value in fixed.items():
         section, _, leaf = dotted.partition(".")
@@ -90,7 +91,7 @@ def departures(name: str, sections: Mapping[str, Section]) -> list[str]:
 def _refusal(entry: Entry[ProtocolFacts], dotted: str, value: object) -> str:
     """Why a setting is refused beside a protocol, and the protocol's own value."""
     facts = entry.facts
-    shown = readable(value) if isinstance(value, float) else str(value)
+    value_text = readable(value) if isinstance(value, float) else str(value)
     advice = "Leave it out, or leave out the protocol."
     if dotted == "evaluate.n":
         own_value = f"all {facts.n:,} of its images"
@@ -98,7 +99,7 @@ def _refusal(entry: Entry[ProtocolFacts], dotted: str, value: object) -> str:
             f"--{key.removeprefix('evaluate.').removeprefix('corruptions.')} {text}"
             for key, text in facts.settings.items()
         )
-        advice = f"For a rehearsal, which is no result of the benchmark: {by_hand} --n {shown}."
+        advice = f"For a rehearsal, which is no result of the benchmark: {by_hand} --n {value_text}."
     elif dotted in facts.settings:
         own_value = facts.settings[dotted]
     elif dotted.partition(".")[0] in BESIDE:
@@ -106,7 +107,9 @@ def _refusal(entry: Entry[ProtocolFacts], dotted: str, value: object) -> str:
     else:
         default = fixed_by(entry)[dotted]
         own_value = "its default" if default is None else f"its default, {_in_words(default)}"
-    return f"{dotted} {shown} does not go with protocol {entry.key}, which fixes it: {own_value}. {advice}"
+    return (
+        f"{dotted} {value_text} does not go with protocol {entry.key}, which fixes it: {own_value}. {advice}"
+    )
 
 
 def _in_words(default: object) -> str:

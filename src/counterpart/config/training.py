@@ -71,8 +71,10 @@ class OptimizerSettings(Section):
     @model_validator(mode="after")
     def _settings_agree(self) -> "OptimizerSettings":
         if any(not 0 < m <= 1 for m in self.milestones) or list(self.milestones) != sorted(self.milestones):
-            shown = ", ".join(map(readable, self.milestones))
-            raise ValueError(f"optimizer.milestones {shown} must rise within (0, 1]: shares of the epochs")
+            milestones = ", ".join(map(readable, self.milestones))
+            raise ValueError(
+                f"optimizer.milestones {milestones} must rise within (0, 1]: shares of the epochs"
+            )
         if self.schedule != "piecewise":
             reason = f"with optimizer.schedule {self.schedule}: it is for piecewise"
             self.without_effect("milestones", "gamma", reason=reason)

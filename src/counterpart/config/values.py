@@ -34,10 +34,10 @@ def _fraction(value: object) -> object:
 
 def _radii(value: object) -> object:
     """8/255, or several with commas or in a list: a number, or a tuple of numbers."""
-    given = value.split(",") if isinstance(value, str) and "," in value else value
-    if not isinstance(given, Sequence) or isinstance(given, str):
-        return _read_radius(given)
-    radii = tuple(_read_radius(part) for part in given)
+    entries = value.split(",") if isinstance(value, str) and "," in value else value
+    if not isinstance(entries, Sequence) or isinstance(entries, str):
+        return _read_radius(entries)
+    radii = tuple(_read_radius(part) for part in entries)
     return radii[0] if len(radii) == 1 else radii
 
 
@@ -56,8 +56,8 @@ def _read_radius(value: object) -> float:
 
 def _norms(value: object) -> object:
     """linf, or several with commas or in a list: a name, or a tuple of different names."""
-    given = value.split(",") if isinstance(value, str) else value
-    names = [str(name).strip() for name in given] if isinstance(given, Sequence) else []
+    entries = value.split(",") if isinstance(value, str) else value
+    names = [str(name).strip() for name in entries] if isinstance(entries, Sequence) else []
     if not names or not set(names) <= {*EVERY_NORM, *FREE_PIXELS}:
         known = ", ".join((*EVERY_NORM, *FREE_PIXELS))
         raise PydanticCustomError(
@@ -127,8 +127,8 @@ class Section(BaseModel):
             value = getattr(self, name)
             if value == type(self).model_fields[name].default:
                 continue
-            shown = value if isinstance(value, tuple) else (value,)
-            text = ",".join(readable(v) if isinstance(v, float) else str(v) for v in shown)
+            values = value if isinstance(value, tuple) else (value,)
+            text = ",".join(readable(v) if isinstance(v, float) else str(v) for v in values)
             text = text.lower() if isinstance(value, bool) else text
             section = type(self).__name__.removesuffix("Settings").lower()
             raise ValueError(f"{section}.{name} {text} has no effect {reason}")
@@ -163,7 +163,7 @@ def entry_of(kind: str, name: str) -> Entry[Any]:
         raise PydanticCustomError("unknown_name", "{reason}", {"reason": str(error)}) from None
 
 
-def check_options(what: str, entry: Entry[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def check_options(what: str, entry: Entry[Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of an entry, read as the schema reads its settings: fractions, ranges and choices.
 
     Options of code that is not ours are left as they are; they are checked where it is called.
@@ -172,20 +172,20 @@ def check_options(what: str, entry: Entry[Any], given: Mapping[str, Any]) -> dic
         ValueError: an option that it does not have, or a value out of range.
     """
     if not entry.inside:
-        return dict(given)
+        return dict(options)
     known = entry.defaults
-    for name in given:
+    for name in options:
         if name not in known:
             has = f"It has: {', '.join(sorted(known))}" if known else "It has no options"
             close = nearest(name, known) if known else ""
             raise ValueError(f"{what} has no {name}. {close if close.startswith('Did') else has}")
     try:
-        checked = _options_of(entry).model_validate(dict(given))
+        checked = _options_of(entry).model_validate(dict(options))
     except ValidationError as error:
         problem = error.errors()[0]
         where, message = problem["loc"][0], problem["msg"]
         raise ValueError(f"{what}: {where} = {problem['input']}: {message[0].lower()}{message[1:]}") from None
-    return {name: getattr(checked, name) for name in given}
+    return {name: getattr(checked, name) for name in options}
 
 
 @cache

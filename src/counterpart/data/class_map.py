@@ -18,7 +18,7 @@ FORM = '{"cat": "Cat", "dog": [207, 208], "insect": null}'
 
 
 def mapped(
-    images: ImageSet, given: Path | Mapping[str, Any] | None, outputs: Sequence[str]
+    images: ImageSet, class_map: Path | Mapping[str, Any] | None, outputs: Sequence[str]
 ) -> tuple[ImageSet, list[list[int]] | None]:
     """Choose the images that a model can be judged on, and give them labels that index its answers.
 
@@ -28,7 +28,7 @@ def mapped(
 
     Args:
         images: a set whose labels index its own classes.
-        given: the map, or the JSON file that holds it: {class of the images: index or name of an output, a list of
+        class_map: the map, or the JSON file that holds it: {class of the images: index or name of an output, a list of
             these, or null to leave the class out}. Classes may share an output. "*" stands for all other classes.
         outputs: name of each output of the model.
 
@@ -39,10 +39,10 @@ def mapped(
     Raises:
         UserError: a class has no output, or the map does not fit.
     """
-    if given is None and list(images.classes) == list(outputs):
+    if class_map is None and list(images.classes) == list(outputs):
         return images, None
-    source = str(given) if isinstance(given, Path) else "data.class_map"
-    chosen = _read(given) if isinstance(given, Path) else dict(given or {})
+    source = str(class_map) if isinstance(class_map, Path) else "data.class_map"
+    chosen = _read(class_map) if isinstance(class_map, Path) else dict(class_map or {})
     groups = _groups(images.classes, chosen, outputs, source)
     answered = [group for group in groups.values() if group]
     if not answered:
@@ -100,11 +100,11 @@ def _groups(
 
 
 def _lost(
-    lost: Sequence[str], classes: Sequence[str], outputs: Sequence[str], source: str, given: bool
+    lost: Sequence[str], classes: Sequence[str], outputs: Sequence[str], source: str, has_map: bool
 ) -> str:
     advice = f'Say which output answers, or null to leave the class out: {{"{lost[0]}": ...}}'
     named = ", ".join(map(repr, lost[:3])) + (", ..." if len(lost) > 3 else "")
-    if given:
+    if has_map:
         return f"{source} does not map the class{'es' * (len(lost) > 1)} {named} of the data. {advice}."
     return (
         f"The model answers with {_some(outputs)}, the data has {_some(classes)}, and no output is called {named}. "

@@ -68,10 +68,12 @@ def plan(source: Path, options: Options) -> Plan:
             split = split_in(place.parent.parts) or of_file
             key = place.as_posix() if path is not None else f"{file}: {place}"
             pictures[key] = Picture(place, path, size, marks, str(file), split, class_in(place))
-    made = plan_pictures("coco", [pictures[key] for key in sorted(pictures)], refused, images, options)
+    plan_of_pictures = plan_pictures(
+        "coco", [pictures[key] for key in sorted(pictures)], refused, images, options
+    )
     if options.classes in (None, "folder"):
-        refuse_empty_classes(source, made.names)
-    return made
+        refuse_empty_classes(source, plan_of_pictures.names)
+    return plan_of_pictures
 
 
 def _marks(

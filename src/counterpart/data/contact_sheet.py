@@ -64,21 +64,23 @@ def draw_sheet(
         ) from None
 
 
-def choose(shown: Sequence[frozenset[int]], covered: Sequence[float], count: int = EXAMPLES) -> list[int]:
+def choose(
+    visible_parts: Sequence[frozenset[int]], covered: Sequence[float], count: int = EXAMPLES
+) -> list[int]:
     """Choose masks, by position: each shows most of the parts that those before it do not show.
 
     Args:
-        shown: the parts that each mask shows.
+        visible_parts: the parts that each mask shows.
         covered: the share of each mask that is parts: of masks that show as many, the one with the most.
         count: how many to choose.
     """
     chosen: list[int] = []
-    missing = frozenset[int]().union(*shown)
-    while len(chosen) < min(count, len(shown)):
-        remaining = [k for k in range(len(shown)) if k not in chosen]
-        best = max(remaining, key=lambda k: (len(shown[k] & missing), covered[k], -k))
+    missing = frozenset[int]().union(*visible_parts)
+    while len(chosen) < min(count, len(visible_parts)):
+        remaining = [k for k in range(len(visible_parts)) if k not in chosen]
+        best = max(remaining, key=lambda k: (len(visible_parts[k] & missing), covered[k], -k))
         chosen.append(best)
-        missing -= shown[best]
+        missing -= visible_parts[best]
     return chosen
 
 

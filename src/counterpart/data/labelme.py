@@ -51,10 +51,12 @@ def plan(source: Path, options: Options) -> Plan:
                 raise UserError(f"{picture.image} is in {pictures[key].said} and again in {file}.")
             pictures[key] = picture
             bar.advance(1)
-    made = plan_pictures("labelme", [pictures[key] for key in sorted(pictures)], refused, images, options)
+    plan_of_pictures = plan_pictures(
+        "labelme", [pictures[key] for key in sorted(pictures)], refused, images, options
+    )
     if options.classes in (None, "folder"):
-        refuse_empty_classes(source, made.names)
-    return made
+        refuse_empty_classes(source, plan_of_pictures.names)
+    return plan_of_pictures
 
 
 def _read(file: Path, images: SourceImages, refused: list[str]) -> Picture:

@@ -149,15 +149,15 @@ def extract(unit: MarkedPhotograph) -> Extracted:
     large = max((paint.part for paint in unit.paints), default=0) > 255
     mask = np.zeros((height, width), dtype=np.uint16 if large else np.uint8)
     refused: list[str] = []
-    seen: set[int] = set()
+    subjects_with_parts: set[int] = set()
     for paint in unit.paints:
         covered = _drawn(paint.mark, height, width, refused)
         if covered is not None:
             mask[covered] = paint.part
-            seen.add(paint.subject)
+            subjects_with_parts.add(paint.subject)
     samples, left_out = [], Counter[str]()
     for number, subject in enumerate(unit.subjects):
-        if number not in seen:
+        if number not in subjects_with_parts:
             left_out["without parts"] += 1
             continue
         place = picture.place.as_posix()
@@ -231,27 +231,30 @@ def _labels(
 
 def _numbered(arranged: Sequence[Arranged]) -> dict[str, dict[str, int]]:
     """Number the parts of all classes from 1 on, in the order of their names."""
-    seen: dict[str, set[str]] = {}
+    parts_by_class: dict[str, set[str]] = {}
     for _, subjects, parts in arranged:
         for mark, subject in parts:
             if subject >= 0:
-                seen.setdefault(subjects[subject][0], set()).add(mark.category)
-    return number_parts(seen)
+                parts_by_class.setdefault(subjects[subject][0], set()).add(mark.category)
+    return number_parts(parts_by_class)
 
 
-def number_parts(seen: Mapping[str, set[str]]) -> dict[str, dict[str, int]]:
+def number_parts(parts_by_class: Mapping[str, set[str]]) -> dict[str, dict[str, int]]:
     """Number the parts of all classes from 1 on, classes and parts in the order of their names.
 
     Raises:
         UserError: a class cannot be the name of a folder, or there are too many parts.
     """
-    for label in seen:
+    for label in parts_by_class:
         check_class_name(label)
-    count = sum(len(parts) for parts in seen.values())
+    count = sum(len(parts) for parts in parts_by_class.values())
     if count > MOST:
         raise UserError(f"The source has {count:,} parts in all classes, and a mask can have {MOST:,}.")
     numbers = iter(range(1, count + 1))
-    return {label: {part: next(numbers) for part in sorted(seen[label])} for label in sorted(seen)}
+    return {
+        label: {part: next(numbers) for part in sorted(parts_by_class[label])}
+        for label in sorted(parts_by_class)
+    }
 
 
 def _units(

@@ -45,25 +45,25 @@ def with_masks(splits: Splits, folder: Path, needed: str) -> Splits:
     folder = folder.expanduser()
     if not folder.is_dir():
         raise UserError(f"mask.files: {folder} is {'no folder' if folder.exists() else 'missing'}.")
-    given = {path.relative_to(folder).as_posix(): path for path in visible_files(folder)}
+    mask_files = {path.relative_to(folder).as_posix(): path for path in visible_files(folder)}
     owners: dict[str, str] = {}
     for images in (splits.train, splits.validation, splits.test):
         for name in _names(images):
             mask = mask_name(name)
-            if mask in given and mask in owners:
+            if mask in mask_files and mask in owners:
                 raise UserError(
-                    f"{given[mask]} would be the mask of {owners[mask]} and of {name}: rename one of them."
+                    f"{mask_files[mask]} would be the mask of {owners[mask]} and of {name}: rename one of them."
                 )
             owners[mask] = name
     example = mask_name(next(iter(_names(getattr(splits, needed))), "train/00000"))
-    if unknown := sorted(given.keys() - owners.keys()):
+    if unknown := sorted(mask_files.keys() - owners.keys()):
         raise UserError(
-            f"{folder}: no image belongs to {len(unknown)} of the {len(given)} files there ({_some(unknown)}). "
+            f"{folder}: no image belongs to {len(unknown)} of the {len(mask_files)} files there ({_some(unknown)}). "
             f"A mask is named as its image is, such as {example}: rename or remove them."
         )
-    made = splits.each(lambda images: _masked(images, given))
-    images = getattr(made, needed)
-    bare = [name for name in _names(images) if mask_name(name) not in given]
+    masked_splits = splits.each(lambda images: _masked(images, mask_files))
+    images = getattr(masked_splits, needed)
+    bare = [name for name in _names(images) if mask_name(name) not in mask_files]
     if len(bare) == len(images):
         raise UserError(f"{folder} has no mask for any {needed} image: expected files such as {example}.")
     if bare and distributed.is_main():
@@ -71,7 +71,7 @@ def with_masks(splits: Splits, folder: Path, needed: str) -> Splits:
             "%s: %d of %d %s images have no mask (%s): they get the full radius everywhere.",
             folder, len(bare), len(images), needed, _some(bare),
         )  # fmt: skip
-    return made
+    return masked_splits
 
 
 def masks_of(images: ImageSet, folder: Path) -> Float[Tensor, "n h w"]:
@@ -83,11 +83,11 @@ def masks_of(images: ImageSet, folder: Path) -> Float[Tensor, "n h w"]:
     folder = folder.expanduser()
     if not folder.is_dir():
         raise UserError(f"masks: {folder} is {'no folder' if folder.exists() else 'missing'}.")
-    given = {path.relative_to(folder).as_posix(): path for path in visible_files(folder)}
-    bare = [name for name in map(mask_name, _names(images)) if name not in given]
+    mask_files = {path.relative_to(folder).as_posix(): path for path in visible_files(folder)}
+    bare = [name for name in map(mask_name, _names(images)) if name not in mask_files]
     if bare:
         raise UserError(f"{folder} has no mask for {len(bare)} of the {len(images)} images ({_some(bare)}).")
-    masked = _masked(images, given).read_masks(torch.arange(len(images)))
+    masked = _masked(images, mask_files).read_masks(torch.arange(len(images)))
     assert masked is not None
     return masked.cpu()
 
@@ -141,8 +141,12 @@ def decode_mask(path: Path, images: ImageSet, image: Path | None) -> UInt8[Tenso
     return torch.from_numpy(np.array(mask))
 
 
-def _masked(images: ImageSet, given: dict[str, Path]) -> ImageSet:
-    masked = [(row, given[name]) for row, name in enumerate(map(mask_name, _names(images))) if name in given]
+def _masked(images: ImageSet, mask_files: dict[str, Path]) -> ImageSet:
+    masked = [
+        (row, mask_files[name])
+        for row, name in enumerate(map(mask_name, _names(images)))
+        if name in mask_files
+    ]
     height, width = images.shape[1:]
     planes = room_for((len(masked), height, width), torch.uint8, most=IN_MEMORY)
     rows = torch.full((len(images),), -1)

@@ -94,9 +94,9 @@ def plan(source: Path, options: Options) -> Plan:
     there = [path.relative_to(source).as_posix() for path in image_files(images_root)]
     labels = _labels(source, list(pairs), there, options)
     wanted = [image for image in pairs if labels[image] is not None]
-    seen = _values([pairs[image] for image in wanted], table)
+    values_of_masks = _values([pairs[image] for image in wanted], table)
     parts: dict[str, set[str]] = {}
-    for image, values in zip(wanted, seen, strict=True):
+    for image, values in zip(wanted, values_of_masks, strict=True):
         names = {table.names[value] for value in values} - {None}
         parts.setdefault(str(labels[image]), set()).update(name for name in names if name is not None)
     left_out = Counter({"without a mask": bare} if bare else {})
@@ -123,7 +123,7 @@ def plan(source: Path, options: Options) -> Plan:
     classes = (
         "the folders of the images" if options.classes in (None, "folder") else f"those of {options.classes}"
     )
-    made = Plan(
+    plan_of_masks = Plan(
         name="masks",
         names=numbers,
         units=units,
@@ -144,7 +144,7 @@ def plan(source: Path, options: Options) -> Plan:
     )
     if options.classes in (None, "folder"):
         refuse_empty_classes(images_root, numbers)
-    return made
+    return plan_of_masks
 
 
 def extract(unit: MaskedPhotograph) -> Extracted:
@@ -208,12 +208,12 @@ def _values(masks: Sequence[Path], table: NameTable) -> list[frozenset[PixelValu
         _refuse_unknown(mask, different, values, table)
         return frozenset(different)
 
-    seen = []
+    values_of_masks = []
     with ThreadPoolExecutor(WORKERS) as pool, progress.track("reading masks", len(masks)) as bar:
         for values in pool.map(look, masks):
-            seen.append(values)
+            values_of_masks.append(values)
             bar.advance(1)
-    return seen
+    return values_of_masks
 
 
 def _refuse_unknown(

@@ -83,7 +83,9 @@ def read_objects(
         fingerprint = content_fingerprint([pixels, labels])
     if len(labels) and int(labels.min()) < 0:
         raise ValueError(f"labels must be class indices from 0 on, got {int(labels.min())}.")
-    names = tuple(classes if classes is not None else known if known is not None else ())
+    if classes is None:
+        classes = known
+    names = () if classes is None else tuple(classes)
     count = int(labels.max()) + 1 if len(labels) else 0
     names += tuple(str(number) for number in range(len(names), count))
     return ImageSet(
@@ -115,15 +117,15 @@ def read_splits(data: Any, validation: float) -> Splits:
     """
     if isinstance(data, Splits):
         return data
-    given = data if isinstance(data, Mapping) else {"train": data}
-    if unknown := set(given) - {"train", "validation", "test"}:
+    data_by_split = data if isinstance(data, Mapping) else {"train": data}
+    if unknown := set(data_by_split) - {"train", "validation", "test"}:
         raise ValueError(f"splits are train, validation and test, got {sorted(unknown)[0]!r}.")
-    for part in given.values():
+    for part in data_by_split.values():
         if not (isinstance(part, tuple | list | ImageSet) or hasattr(part, "__getitem__")):
             raise ValueError(
                 f"training needs data with indices, which {type(part).__name__} lacks: give tensors or a data set."
             )
-    splits = {name: read_objects(part, split=name) for name, part in given.items()}
+    splits = {name: read_objects(part, split=name) for name, part in data_by_split.items()}
     for name, images in splits.items():
         if images.shape != splits["train"].shape or len(images.classes) > len(splits["train"].classes):
             raise ValueError(
@@ -136,8 +138,10 @@ def read_splits(data: Any, validation: float) -> Splits:
             train, splits[name] = hold_out(train, share, name)
     fingerprint = content_fingerprint(images.fingerprint.encode() for images in splits.values())
     name, classes = train.name, train.classes
-    made = Splits(train, splits["validation"], splits["test"])
-    return made.each(lambda images: replace(images, fingerprint=fingerprint, classes=classes, name=name))
+    all_splits = Splits(train, splits["validation"], splits["test"])
+    return all_splits.each(
+        lambda images: replace(images, fingerprint=fingerprint, classes=classes, name=name)
+    )
 
 
 def is_data(thing: Any) -> bool:

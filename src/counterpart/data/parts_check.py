@@ -93,18 +93,18 @@ def check(root: Path) -> Findings:
     annotated = [look for look in sound if look.ids is not None]
     unlabelled = [look.image for look in sound if look.ids is None]
     empty = [look.mask for look in annotated if not look.ids]
-    shown = Counter((look.label, part) for look in annotated for part in look.parts_of_class(names))
+    images_by_part = Counter((look.label, part) for look in annotated for part in look.parts_of_class(names))
     notes = [
         *_counted(unlabelled, "images have no mask: nobody annotated their parts"),
         *_counted(empty, "masks are all background"),
         *_counted(_foreign(annotated, names), "masks show parts of other classes alone"),
-        *_unseen(names, shown),
+        *_unseen(names, images_by_part),
     ]
     if len(sizes := {look.size for look in sound}) > 1:
         notes.append(f"images have {len(sizes):,} sizes: --data.size PIXELS resizes and crops all of them")
     counted = {split: {name: len(paths) for name, paths in files.items()} for split, files in listed.items()}
     examples = _examples(root, annotated, names)
-    return Findings(names, counted, unlabelled, empty, shown, problems, notes, examples)
+    return Findings(names, counted, unlabelled, empty, images_by_part, problems, notes, examples)
 
 
 def _examples(root: Path, annotated: Sequence[_Looked], names: PartNames) -> dict[str, list[Example]]:
@@ -128,8 +128,8 @@ def _look(root: Path, label: str, image: Path, count: int) -> _Looked:
         if not mask.is_file():
             return _Looked(label, image, mask, (height, width))
         ids = decode_mask(mask, image, count=count).numpy()
-        shown = frozenset(np.unique(ids).tolist()) - {0}
-        return _Looked(label, image, mask, (height, width), shown, float((ids > 0).mean()))
+        part_ids = frozenset(np.unique(ids).tolist()) - {0}
+        return _Looked(label, image, mask, (height, width), part_ids, float((ids > 0).mean()))
     except UserError as error:
         return _Looked(label, image, mask, problem=str(error))
 
@@ -154,14 +154,14 @@ def _foreign(annotated: Sequence[_Looked], names: PartNames) -> list[Path]:
     ]
 
 
-def _unseen(names: PartNames, shown: Mapping[tuple[str, str], int]) -> Iterator[str]:
+def _unseen(names: PartNames, images_by_part: Mapping[tuple[str, str], int]) -> Iterator[str]:
     """Classes without parts, and parts that no image of their class shows."""
     for name, parts in names.items():
         if not parts:
             yield f"class {name} has no parts"
     for name, parts in names.items():
         for part in parts:
-            if (name, part) not in shown:
+            if (name, part) not in images_by_part:
                 yield f"no image of {name} shows its part {part!r}"
 
 

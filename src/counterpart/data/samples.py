@@ -119,12 +119,12 @@ def pixels_of(images: Any) -> Tensor:
 
 def as_label(label: Any, position: int) -> int:
     """The class index of a sample."""
-    value, shown = label, f"{label!r:.60}"
+    value, description = label, f"{label!r:.60}"
     if isinstance(label, Tensor | np.ndarray | np.generic):
-        shown = f"of shape {tuple(label.shape)}, {label.dtype}"
+        description = f"of shape {tuple(label.shape)}, {label.dtype}"
         value = label.item() if label.shape in ((), (1,)) else label
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"the label of sample {position} is {shown}: expected one class index.")
+        raise ValueError(f"the label of sample {position} is {description}: expected one class index.")
     return int(value)
 
 

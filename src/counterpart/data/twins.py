@@ -9,14 +9,14 @@ OWN_FILES = ("folder", "parts")  # the users' own sets; what published sets shar
 HEAD_BYTES = 4096  # beginnings are compared first, so that files of equal size are not all read in full
 
 
-def count_twins(judged: ImageSet, seen: ImageSet) -> int:
+def count_twins(judged: ImageSet, training_images: ImageSet) -> int:
     """Count the images of a set whose file has the same content as a file of the other set; 0 for sets without files.
 
     Files are read only where sizes and then beginnings agree.
     """
-    if judged.name not in OWN_FILES or not judged.files or not seen.files:
+    if judged.name not in OWN_FILES or not judged.files or not training_images.files:
         return 0
-    ours, theirs = list(judged.files), list(seen.files)
+    ours, theirs = list(judged.files), list(training_images.files)
     for trait in (_size, _head, _content):
         of_ours, of_theirs = [trait(path) for path in ours], [trait(path) for path in theirs]
         shared = set(of_ours) & set(of_theirs)

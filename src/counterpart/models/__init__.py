@@ -62,10 +62,10 @@ def create(
         raise UserError(
             f"{name} has no pretrained weights here; name a timm/ network, or give weights to start from."
         )
-    given = {"in_channels": in_channels, **({} if width is None else {"width": width})}
+    sizes = {"in_channels": in_channels, **({} if width is None else {"width": width})}
     if name in MODELS and MODELS[name].facts.one_size:
-        given["image_size"] = image_size
-    return ImageClassifier(builder(name)(num_classes, **given), num_classes, in_channels)
+        sizes["image_size"] = image_size
+    return ImageClassifier(builder(name)(num_classes, **sizes), num_classes, in_channels)
 
 
 def builder(name: str) -> Callable[..., Backbone]:
@@ -77,8 +77,8 @@ def builder(name: str) -> Callable[..., Backbone]:
             raise UserError(
                 f"{name} is no network by itself: name one, such as {entry.facts.example or 'resnet18'}."
             )
-        made: Callable[..., Backbone] = entry.load()
-        return made
+        constructor: Callable[..., Backbone] = entry.load()
+        return constructor
     family, depth, widen = wide[1], int(wide[2]), int(wide[3])
     if depth < 10 or (depth - 4) % 6 or widen < 1:
         closest = min(range(10, 1000, 6), key=lambda known: abs(known - depth))

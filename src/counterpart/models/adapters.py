@@ -90,9 +90,9 @@ def as_classifier(
         notes.append(ONE_ANSWER[reading])
     if normalise is None and kind is None and not path and reading == "logits":
         return model, ()
-    made = Adapted(model, normalise, kind, path, reading)
-    made.training = model.training
-    return made, tuple(notes)
+    classifier = Adapted(model, normalise, kind, path, reading)
+    classifier.training = model.training
+    return classifier, tuple(notes)
 
 
 ONE_ANSWER = {

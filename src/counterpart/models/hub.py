@@ -135,7 +135,7 @@ def start_from(model: nn.Module, weights: Mapping[str, Tensor], source: str, net
     Raises:
         UserError: a name or shape differs. Nothing was loaded.
     """
-    expected, given = model.state_dict(), weights
+    expected, original_weights = model.state_dict(), weights
     bare = not any(name.startswith("backbone.") for name in weights)
     if bare and isinstance(model, ImageClassifier):
         weights = {f"backbone.{name}": tensor for name, tensor in weights.items()}
@@ -153,7 +153,7 @@ def start_from(model: nn.Module, weights: Mapping[str, Tensor], source: str, net
             raise
         from .lookalikes import say_what_it_looks_like  # timm takes long to import
 
-        raise UserError(f"{error}{say_what_it_looks_like(given, network)}") from None
+        raise UserError(f"{error}{say_what_it_looks_like(original_weights, network)}") from None
     model.load_state_dict({**expected, **weights})
     return replaced
 

@@ -121,7 +121,7 @@ class InferenceView:
         for module in self._attending if copied else ():
             module.fused_attn = True  # type: ignore[assignment]  # a module's attributes are typed as tensors
         headed = self._classifier is not None
-        shown = Shown(layer, self._order, self._prefix, headed, _layers_of_heads(self._classifier))
+        request = Shown(layer, self._order, self._prefix, headed, _layers_of_heads(self._classifier))
         self._inner = layer is not None
 
         trunk: Callable[[Tensor], Seen]
@@ -137,14 +137,14 @@ class InferenceView:
                     "%s is used unfolded, since it cannot be traced: %s", type(model).__name__, self.reason
                 )
         if self.reason is None:
-            self._inner = expose(graph, outputs, body, shown)
+            self._inner = expose(graph, outputs, body, request)
             trunk = graph
             self._folds = fold(graph, self._copy)
             fill_holes(self._copy)
             _set_layout(self._copy, graph, self._dtype, self._layout)
         else:
             forward = self._classifier.backbone.forward_features if self._classifier else self._copy
-            trunk = watched(body, forward, shown)
+            trunk = watched(body, forward, request)
             if copied:
                 _set_layout(self._copy, self._copy, torch.float32, self._layout)
         self.folded = self.reason is None
@@ -172,9 +172,9 @@ class InferenceView:
 
     def _probe(self, images: Tensor) -> Probe:
         size = (images.shape[2], images.shape[3])
-        seen = Attending()
+        recorder = Attending()
         with torch.enable_grad():
-            with seen if self._attention else nullcontext():
+            with recorder if self._attention else nullcontext():
                 output, inner, beside = self._run(images, self._eager if self._attention else self._trunk)
             if isinstance(output, PartFeatures):
                 maps = inner if self._inner else output.maps
@@ -194,7 +194,7 @@ class InferenceView:
                 logits = self._logits(places.from_maps(features, output))
         if self._head is None and places is not None:
             self._head = self._look_at_head(output, places)
-        attention = self._attended(tuple(seen.calls), output, places) if self._attention else None
+        attention = self._attended(tuple(recorder.calls), output, places) if self._attention else None
         if self._inner:
             return Probe(images, logits, inner, attention=attention, part_logits=part_logits)
         if features is None or self._head is None or not self._head.sees_maps:
@@ -289,10 +289,10 @@ class InferenceView:
                 linear.weight.data = random(*linear.weight.shape) * linear.in_features**-0.5
             with torch.enable_grad():
                 leaf = inputs.requires_grad_()
-                given = head(leaf)
-                (gradient,) = torch.autograd.grad(given.square().sum(), leaf)
+                logits = head(leaf)
+                (gradient,) = torch.autograd.grad(logits.square().sum(), leaf)
             gap_linear = linear is not None and linear.in_features == pooled.shape[1]
-            gap_linear = gap_linear and torch.allclose(layer(pooled), given, rtol=1e-4, atol=1e-4)
+            gap_linear = gap_linear and torch.allclose(layer(pooled), logits, rtol=1e-4, atol=1e-4)
         finally:
             if linear is not None and trained_weight is not None:
                 linear.weight.data = trained_weight
@@ -373,11 +373,11 @@ def _bare_copy(model: nn.Module) -> nn.Module:
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise ValueError("TorchScript cannot be copied into a view (form='original' makes no copy).")
-        made = [key for key, value in vars(module).items() if isinstance(value, Tensor)]
-        if made and has_hooks(module):  # a copy without the hooks would keep them for ever
+        plain_tensors = [key for key, value in vars(module).items() if isinstance(value, Tensor)]
+        if plain_tensors and has_hooks(module):  # a copy without the hooks would keep them for ever
             raise ValueError(
-                f"hooks of {name or type(module).__name__} make its {made[0]} anew in every pass, as pruning, weight "
-                "norm and spectral norm do, and no copy follows them (form='original' makes no copy)."
+                f"hooks of {name or type(module).__name__} make its {plain_tensors[0]} anew in every pass, as pruning, "
+                "weight norm and spectral norm do, and no copy follows them (form='original' makes no copy)."
             )
         for key, value in vars(module).items():
             if holds_hooks(key, value):

@@ -72,16 +72,16 @@ def find_lossy_pieces(model: nn.Module, images: Float[Tensor, "b c h w"]) -> lis
     """
     lossy: list[LossyPiece] = []
     with borrowed(model):
-        for name, module, given in reversed(
+        for name, module, inputs in reversed(
             _calls(model, images)
         ):  # children come before those that hold them
             prefix = f"{name}." if name else ""
             if any(piece.name.startswith(prefix) for piece in lossy):
                 continue
             with _Rounding(through=False) as rounding:
-                lost = _lost(module, given)
+                lost = _lost(module, inputs)
             if lost > LOST:
-                stand_in = None if rounding.seen else _stand_in(module, given)
+                stand_in = None if rounding.seen else _stand_in(module, inputs)
                 lossy.append(LossyPiece(name, type(module).__name__, lost, stand_in, tuple(rounding.seen)))
     return [*reversed(lossy)]
 
@@ -107,10 +107,10 @@ class StandIn:
 
 @contextmanager
 def _hooked(model: nn.Module, pieces: dict[str, Smooth]) -> Iterator[None]:
-    given: dict[nn.Module, Tensor] = {}
+    inputs: dict[nn.Module, Tensor] = {}
 
     def before(module: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
-        (given[module],) = arguments
+        (inputs[module],) = arguments
         return (arguments[0].clone(),)  # which the module may write into
 
     handles = []
@@ -119,7 +119,7 @@ def _hooked(model: nn.Module, pieces: dict[str, Smooth]) -> Iterator[None]:
             continue
 
         def after(module: nn.Module, _: Any, output: Tensor, smooth: Smooth = pieces[name]) -> Tensor:
-            return _through(output, smooth(given.pop(module)))
+            return _through(output, smooth(inputs.pop(module)))
 
         handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
     try:
@@ -152,15 +152,15 @@ class _Rounding(TorchFunctionMode):
 
 def _calls(model: nn.Module, images: Tensor) -> list[tuple[str, nn.Module, Tensor]]:
     """Each module that turns one tensor into another, with the first that it met; parents come first."""
-    given: dict[nn.Module, Tensor] = {}
+    first_inputs: dict[nn.Module, Tensor] = {}
     maps: set[nn.Module] = set()
 
     def before(module: nn.Module, arguments: Any) -> None:
         if len(arguments) == 1 and isinstance(arguments[0], Tensor) and arguments[0].is_floating_point():
-            given.setdefault(module, arguments[0].detach().clone())
+            first_inputs.setdefault(module, arguments[0].detach().clone())
 
     def after(module: nn.Module, _: Any, output: Any) -> None:
-        if module in given and isinstance(output, Tensor) and output.is_floating_point():
+        if module in first_inputs and isinstance(output, Tensor) and output.is_floating_point():
             maps.add(module)
 
     handles = [module.register_forward_pre_hook(before) for module in model.modules()]
@@ -171,22 +171,22 @@ def _calls(model: nn.Module, images: Tensor) -> list[tuple[str, nn.Module, Tenso
     finally:
         for handle in handles:
             handle.remove()
-    return [(name, module, given[module]) for name, module in model.named_modules() if module in maps]
+    return [(name, module, first_inputs[module]) for name, module in model.named_modules() if module in maps]
 
 
-def _lost(module: nn.Module, given: Tensor) -> float:
+def _lost(module: nn.Module, inputs: Tensor) -> float:
     """The share of a module's movement that its gradient does not foretell, as a root mean square; 0 if it stays."""
     generator = torch.Generator().manual_seed(derive(0, "lossy pieces"))
-    size = given.square().mean().sqrt()
-    given = given + torch.randn(given.shape, generator=generator).to(given) * size * ASIDE
-    leaf = given.detach().clone().requires_grad_()
+    size = inputs.square().mean().sqrt()
+    inputs = inputs + torch.randn(inputs.shape, generator=generator).to(inputs) * size * ASIDE
+    leaf = inputs.detach().clone().requires_grad_()
     with torch.enable_grad():
         output = _run(module, leaf)
-    if not torch.equal(output.detach(), _run(module, given).detach()):
+    if not torch.equal(output.detach(), _run(module, inputs).detach()):
         return 0.0  # it draws by other generators than torch's: no small movement can be told
     for share in MOVES:
-        move = torch.randn(given.shape, generator=generator).to(given) * size * share
-        moved = (_run(module, given + move) - output).detach()
+        move = torch.randn(inputs.shape, generator=generator).to(inputs) * size * share
+        moved = (_run(module, inputs + move) - output).detach()
         if bool((moved != 0).any()):
             break
     else:
@@ -194,7 +194,7 @@ def _lost(module: nn.Module, given: Tensor) -> float:
     wrong, whole = torch.zeros(()), torch.zeros(())
     for _ in range(PROBES):
         direction = torch.randn(output.shape, generator=generator).to(output)
-        foretold = torch.zeros(len(given), device=given.device)
+        foretold = torch.zeros(len(inputs), device=inputs.device)
         if output.requires_grad:
             (gradient,) = torch.autograd.grad(output, leaf, direction, retain_graph=True, allow_unused=True)
             if gradient is not None:
@@ -204,25 +204,25 @@ def _lost(module: nn.Module, given: Tensor) -> float:
     return float((wrong / whole.clamp_min(torch.finfo(whole.dtype).tiny)).sqrt())
 
 
-def _run(module: nn.Module, given: Tensor) -> Tensor:
+def _run(module: nn.Module, inputs: Tensor) -> Tensor:
     """The output of a module, whose draws are the same in every run."""
     with seeded(derive(0, "lossy pieces", 1)):
-        output: Tensor = module(given.clone())  # which it may write into
+        output: Tensor = module(inputs.clone())  # which it may write into
     return output
 
 
 @torch.no_grad()
-def _stand_in(module: nn.Module, given: Tensor) -> Smooth | None:
+def _stand_in(module: nn.Module, inputs: Tensor) -> Smooth | None:
     """A smoother function of the same shapes: the identity, or a linear map of the channels that fits best."""
-    output = _run(module, given)
-    if output.shape == given.shape:
+    output = _run(module, inputs)
+    if output.shape == inputs.shape:
         return lambda x: x
-    if output.shape[2:] != given.shape[2:] or output.ndim < 3:
+    if output.shape[2:] != inputs.shape[2:] or output.ndim < 3:
         return None
-    rows = given.movedim(1, -1).flatten(0, -2).double()
+    rows = inputs.movedim(1, -1).flatten(0, -2).double()
     rows = torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1)
     wanted = output.movedim(1, -1).flatten(0, -2).double()
     normal = rows.T @ rows
     normal.diagonal().add_(1e-6 * normal.diagonal().mean())
-    weight = torch.linalg.solve(normal, rows.T @ wanted)[:-1].to(given)
+    weight = torch.linalg.solve(normal, rows.T @ wanted)[:-1].to(inputs)
     return lambda x: (x.movedim(1, -1) @ weight).movedim(-1, 1)

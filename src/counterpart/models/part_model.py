@@ -123,8 +123,12 @@ class PartClassifier(ImageClassifier):
         """
         head = self.backbone.head
         if head.reads != "parts":
-            seen = "the image as well" if head.reads == "image" else f"the {head.reads}'s features instead"
-            raise UserError(f"{type(head).__name__} cannot classify from part logits alone: it reads {seen}.")
+            input_in_words = (
+                "the image as well" if head.reads == "image" else f"the {head.reads}'s features instead"
+            )
+            raise UserError(
+                f"{type(head).__name__} cannot classify from part logits alone: it reads {input_in_words}."
+            )
         return self.forward_head(PartFeatures(part_logits))
 
 

@@ -58,9 +58,9 @@ class Attending(TorchFunctionMode):
         """Call ``function`` as ever."""
         output = function(*args, **(kwargs or {}))
         if function is F.scaled_dot_product_attention:
-            given = dict(zip(self.NAMES[: len(args)], args, strict=True)) | (kwargs or {})
-            query, key, value = (given.pop(name) for name in self.NAMES[:3])
-            self.calls.append(Attended(query, key, value, output, given))
+            arguments = dict(zip(self.NAMES[: len(args)], args, strict=True)) | (kwargs or {})
+            query, key, value = (arguments.pop(name) for name in self.NAMES[:3])
+            self.calls.append(Attended(query, key, value, output, arguments))
         return output
 
 
@@ -69,20 +69,20 @@ def attending_modules(body: nn.Module) -> list[nn.Module]:
     return [module for module in body.modules() if hasattr(module, "fused_attn")]
 
 
-def expose(graph: fx.GraphModule, outputs: Outputs, body: nn.Module, shown: Shown) -> bool:
+def expose(graph: fx.GraphModule, outputs: Outputs, body: nn.Module, request: Shown) -> bool:
     """Make a traced trunk return ``Seen``, and return whether the layer to show is not the trunk's output.
 
     Whatever follows the layer is computed from these maps, so that every gradient passes through them.
     """
     end = next(node for node in graph.graph.nodes if node.op == "output")
     images = next(node for node in graph.graph.nodes if node.op == "placeholder")
-    end.args = ((end.args[0], None, tuple(_node_of(layer, outputs, body) for layer in shown.beside)),)
+    end.args = ((end.args[0], None, tuple(_node_of(layer, outputs, body) for layer in request.beside)),)
     inner = None
-    if shown.layer is not None:
-        node = _node_of(shown.layer, outputs, body)
-        if node is not end.args[0][0] or not shown.headed:
-            about = (images, shown.order, shown.prefix)
-            inner = _by_way_of(graph, node, (*about, shown.layer), about)
+    if request.layer is not None:
+        node = _node_of(request.layer, outputs, body)
+        if node is not end.args[0][0] or not request.headed:
+            about = (images, request.order, request.prefix)
+            inner = _by_way_of(graph, node, (*about, request.layer), about)
             output, _, beside = end.args[0]
             end.args = ((output, inner, beside),)
     graph.recompile()
@@ -90,31 +90,31 @@ def expose(graph: fx.GraphModule, outputs: Outputs, body: nn.Module, shown: Show
 
 
 def watched(
-    body: nn.Module, forward: Callable[[Tensor], Tensor | PartFeatures], shown: Shown
+    body: nn.Module, forward: Callable[[Tensor], Tensor | PartFeatures], request: Shown
 ) -> Callable[[Tensor], Seen]:
     """Do what ``expose`` does for a trunk that cannot be traced, by a hook on ``body`` for the time of a pass."""
     size: list[Tensor] = []
     inner: list[Tensor] = []
 
     def at_layer(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
-        assert shown.layer is not None
-        about = (size[-1], shown.order, shown.prefix)
-        inner.append(maps_at(output, *about, shown.layer))
+        assert request.layer is not None
+        about = (size[-1], request.order, request.prefix)
+        inner.append(maps_at(output, *about, request.layer))
         return go_on(inner[-1], output, *about)
 
     modules = dict(body.named_modules())
-    if shown.layer is not None and (shown.layer not in modules or not shown.layer):
-        raise _unknown(shown.layer, modules, body)
+    if request.layer is not None and (request.layer not in modules or not request.layer):
+        raise _unknown(request.layer, modules, body)
 
     def run(images: Tensor) -> Seen:
-        layer = None if shown.layer is None else modules[shown.layer]
+        layer = None if request.layer is None else modules[request.layer]
         size.append(images)
         try:
             at = nullcontext() if layer is None else layer.register_forward_hook(at_layer)
-            with at, outputs_of(body, shown.beside) as beside:
+            with at, outputs_of(body, request.beside) as beside:
                 output = forward(images)
-            if shown.layer is not None and len(inner) != 1:
-                raise _called(shown.layer, len(inner), body)
+            if request.layer is not None and len(inner) != 1:
+                raise _called(request.layer, len(inner), body)
             return output, inner[0] if inner else None, beside
         finally:
             size.clear()
@@ -163,12 +163,14 @@ def _node_of(layer: str, outputs: Outputs, body: nn.Module) -> fx.Node:
     names = [name for name, module in modules.items() if name and module in outputs]
     if layer not in modules or not layer:
         raise _unknown(layer, names, body)
-    made = outputs.get(modules[layer], [])
-    if len(made) != 1:
-        raise _called(layer, len(made), body, names)
-    if not isinstance(made[0], fx.Node):
-        raise UserError(f"layer {layer!r} returns {type(made[0]).__name__}, not one tensor: it has no maps.")
-    return made[0]
+    outputs_of_layer = outputs.get(modules[layer], [])
+    if len(outputs_of_layer) != 1:
+        raise _called(layer, len(outputs_of_layer), body, names)
+    if not isinstance(outputs_of_layer[0], fx.Node):
+        raise UserError(
+            f"layer {layer!r} returns {type(outputs_of_layer[0]).__name__}, not one tensor: it has no maps."
+        )
+    return outputs_of_layer[0]
 
 
 def _unknown(layer: str, names: Any, body: nn.Module) -> UserError:

@@ -26,10 +26,10 @@ def load_user(target: str) -> nn.Module:
     Raises:
         UserError: for whatever goes wrong in it, in one line; the cause is attached.
     """
-    made = load_users_object(target)
-    if not callable(made):
-        raise UserError(f"{target} is {type(made).__name__}: expected a function that returns a model.")
-    return _call(target, made, {}, "It is called without arguments and returns a model.").eval()
+    function = load_users_object(target)
+    if not callable(function):
+        raise UserError(f"{target} is {type(function).__name__}: expected a function that returns a model.")
+    return _call(target, function, {}, "It is called without arguments and returns a model.").eval()
 
 
 def create_users_model(
@@ -43,23 +43,25 @@ def create_users_model(
     Raises:
         UserError: for whatever goes wrong in it, in one line; the cause is attached.
     """
-    made, expected = load_users_object(entry.code), f"a network {KINDS['models'].expects}"
-    if not callable(made):
-        raise UserError(f"{entry.code} is {type(made).__name__}: expected {expected}.")
-    given = dict(zip(NEW_NETWORK, (num_classes, in_channels, image_size), strict=True))
-    parameters = inspect.signature(made).parameters
+    constructor, expected = load_users_object(entry.code), f"a network {KINDS['models'].expects}"
+    if not callable(constructor):
+        raise UserError(f"{entry.code} is {type(constructor).__name__}: expected {expected}.")
+    sizes = dict(zip(NEW_NETWORK, (num_classes, in_channels, image_size), strict=True))
+    parameters = inspect.signature(constructor).parameters
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for name in options:
         if name not in parameters and not takes_all:
             raise UserError(f"{entry.code} takes no option {name!r}. {nearest(name, parameters)}")
-    fitting = {name: value for name, value in given.items() if name in parameters or takes_all}
-    refuse_signature(entry.code, made, expected, **fitting, **options)
-    return _call(entry.code, made, {**fitting, **options}, f"Expected {expected}.")
+    fitting = {name: value for name, value in sizes.items() if name in parameters or takes_all}
+    refuse_signature(entry.code, constructor, expected, **fitting, **options)
+    return _call(entry.code, constructor, {**fitting, **options}, f"Expected {expected}.")
 
 
-def _call(target: str, made: Callable[..., Any], given: Mapping[str, Any], expected: str) -> nn.Module:
+def _call(
+    target: str, function: Callable[..., Any], arguments: Mapping[str, Any], expected: str
+) -> nn.Module:
     try:
-        model = made(**given)
+        model = function(**arguments)
     except (Exception, SystemExit) as error:  # the user's own code may raise anything
         raise UserError(f"{target} failed: {reason(error)}. {expected}") from error
     if not isinstance(model, nn.Module):

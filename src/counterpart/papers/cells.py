@@ -87,8 +87,8 @@ class _Evaluation:
 
         The attacks behind the prefix are told apart by their lines. So none of them may report several lines.
         """
-        given = [_resolved(attack) for attack in attacks]
-        shorter, longer = sorted((given, [*self.attacks]), key=len)
+        asked_attacks = [_resolved(attack) for attack in attacks]
+        shorter, longer = sorted((asked_attacks, [*self.attacks]), key=len)
         if longer[: len(shorter)] != shorter:
             return False
         behind = longer[len(shorter) :]
@@ -208,11 +208,11 @@ def _area(
         of_profile["draws"] = 0
     options = jobs.WhereOptions(regions=sorted(kinds), **of_profile)
     attacks = [_at_scale(attack, scale, config.data.name, surrogate) for attack in changes.pop("attacks")]
-    given = {
+    profile_settings = {
         "evaluate": {**settings, **changes, "n": few(config, changes.get("n")), "attacks": attacks},
         "data": {"root": config.data.root},
     }
-    [profiled] = jobs.profile_named(str(run.path), given, options)
+    [profiled] = jobs.profile_named(str(run.path), profile_settings, options)
     [area] = [record for record in profiled.records if record.details.get("area") == name]
     return area
 
@@ -220,8 +220,8 @@ def _area(
 def _answer(asked: _Evaluation, run: RunDir) -> dict[str, Record]:
     individual = not asked.worst and len(asked.by_attacks) > 1
     wish = {"attacks": [*asked.attacks.values()], "individual": individual, "parts": bool(asked.by_parts)}
-    given = {**asked.settings, "evaluate": {**asked.settings["evaluate"], **wish}}
-    [judged] = jobs.evaluate(str(run.path), given)
+    settings = {**asked.settings, "evaluate": {**asked.settings["evaluate"], **wish}}
+    [judged] = jobs.evaluate(str(run.path), settings)
     by_name = {record.name: record for record in judged.records}
     clean, *lines, worst = (name for name in by_name if name.startswith("accuracy/"))
     answers = {column: by_name[f"parts/{measure}"] for column, measure in asked.by_parts.items()}

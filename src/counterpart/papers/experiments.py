@@ -274,11 +274,11 @@ def chosen_rows(experiment: Experiment, names: Sequence[str]) -> list[PaperRow]:
 def chosen_columns(experiment: Experiment, names: Sequence[str], dataset: str) -> dict[str, Column]:
     """The columns of some names, or of the names that they are shown by; all columns where no name is given."""
     known = columns(experiment, dataset)
-    shown = {shown_name(column): column for column in known}
+    shown_names = {shown_name(column): column for column in known}
     for name in names:
-        if name not in known and name not in shown:
-            raise UserError(f"{experiment.name} has no column {name!r}. {nearest(name, shown)}")
-    return {name: known[name] for name in (shown.get(name, name) for name in names or known)}
+        if name not in known and name not in shown_names:
+            raise UserError(f"{experiment.name} has no column {name!r}. {nearest(name, shown_names)}")
+    return {name: known[name] for name in (shown_names.get(name, name) for name in names or known)}
 
 
 def configuration(

@@ -48,13 +48,13 @@ def _two(published: Mapping[str, float]) -> dict[str, float]:
 def _figure(
     number: int, title: str, rows: Sequence[PaperRow], draw: Draw, *notes: str, **options: Any
 ) -> Experiment:
-    given = {"columns": {}, "datasets": ("part-imagenet",), **options}
+    fields = {"columns": {}, "datasets": ("part-imagenet",), **options}
     rows = [
-        replace(row, published={d: v for d, v in row.published.items() if d in given["datasets"]})
+        replace(row, published={d: v for d, v in row.published.items() if d in fields["datasets"]})
         for row in rows
     ]
     notes = (*notes, *DIFFERENCES)
-    return Experiment(f"parts/figure-{number}", title, rows, notes=notes, scales=SCALES, draw=draw, **given)
+    return Experiment(f"parts/figure-{number}", title, rows, notes=notes, scales=SCALES, draw=draw, **fields)
 
 
 BASELINE, DOWNSAMPLED, BOXES = (

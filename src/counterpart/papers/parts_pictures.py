@@ -57,13 +57,13 @@ def draw_found_parts(drawing: Drawing, file: Path) -> str:
         view = InferenceView(model)
         attacked = pgd(view, clean, labels, budget=allowed, keys=keys, steps=20, last_iterate=True).images
         size = (clean.shape[2], clean.shape[3])
-        for kind, seen in (("clean", clean), ("attacked", attacked)):
+        for kind, inputs in (("clean", clean), ("attacked", attacked)):
             with torch.no_grad(), as_judged(model, target.device):
-                answers = model(seen).argmax(dim=1)
-                predicted = predicted_parts(model.forward_parts(seen).part_logits, size).cpu().numpy()
+                answers = model(inputs).argmax(dim=1)
+                predicted = predicted_parts(model.forward_parts(inputs).part_logits, size).cpu().numpy()
             said = [images.classes[answer] for answer in answers.tolist()]
             if kind == "attacked":
-                lines.append(Line(f"{name}\nattacked", as_bytes(seen.cpu().numpy())))
+                lines.append(Line(f"{name}\nattacked", as_bytes(inputs.cpu().numpy())))
             right = (answers == labels).tolist()
             lines.append(Line(f"{name}\nparts, {kind}", coloured_parts(predicted), right, said))
             ids.append(predicted)

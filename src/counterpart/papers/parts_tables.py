@@ -115,10 +115,10 @@ def _sweep(name: str, recipe: str, *texts: str) -> list[PaperRow]:
 
 def table(number: int, title: str, rows: Sequence[PaperRow], *notes: str, **options: Any) -> Experiment:
     """A table of the paper: clean accuracy and AutoAttack on Part-ImageNet, unless ``options`` say otherwise."""
-    given = {"columns": MAIN, "datasets": ("part-imagenet",), **options}
+    fields = {"columns": MAIN, "datasets": ("part-imagenet",), **options}
     spread = (PLUS_MINUS,) if any(row.plus_minus for row in rows) else ()
     notes = (*notes, *spread, *DIFFERENCES)
-    return Experiment(f"parts/table-{number}", title, rows, notes=notes, scales=SCALES, **given)
+    return Experiment(f"parts/table-{number}", title, rows, notes=notes, scales=SCALES, **fields)
 
 
 BEST = _one("Downsampled", "downsampled", "85.6/39.4/45.4")

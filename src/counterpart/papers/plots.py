@@ -48,7 +48,12 @@ def draw_tradeoff(drawing: Drawing, file: Path, *, columns: Sequence[str], label
             across, up = ([values[c] for values in both.values()] for c in (NATURAL, column))
             _line(axes, i, series, [100 * x[0] for x in across], up, xerr=_spread(across))
             for point, values in both.items():
-                said = point if label is None else f"{100 * values[label][0]:.0f}" if label in values else ""
+                if label is None:
+                    said = point
+                elif label in values:
+                    said = f"{100 * values[label][0]:.0f}"
+                else:
+                    said = ""
                 place = (100 * values[NATURAL][0], 100 * values[column][0])
                 axes.annotate(said, place, xytext=(4, 3), textcoords="offset points", fontsize=6)
         axes.set(xlabel="natural accuracy, %", ylabel=f"{shown_name(column)}, %")

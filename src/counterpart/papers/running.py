@@ -68,8 +68,8 @@ def run(
     chosen = chosen_rows(experiment, rows)
     wanted = chosen_columns(experiment, only, dataset)
     _refuse_mixed_images(chosen)
-    given = changes or {}
-    for row, seed, fold in product(chosen, seeds, _folds(experiment, dataset, scale, given)):
+    changed_settings = changes or {}
+    for row, seed, fold in product(chosen, seeds, _folds(experiment, dataset, scale, changed_settings)):
         done = {
             (record.name, record.seed, record.details.get("fold"))
             for record in records_of(experiment, dataset, scale, home)
@@ -78,10 +78,10 @@ def run(
             column: what for column, what in wanted.items() if (key_of(row, column), seed, fold) not in done
         }
         if missing:
-            of_fold = given if fold is None else merge(given, {"data": {"fold": fold}})
+            of_fold = changed_settings if fold is None else merge(changed_settings, {"data": {"fold": fold}})
             _measure(Training(experiment, dataset, scale, home, of_fold, seed), row, missing)
     if experiment.draw is not None:
-        _draw(experiment, dataset, scale, home, chosen, seeds[0], given)
+        _draw(experiment, dataset, scale, home, chosen, seeds[0], changed_settings)
 
 
 @dataclass(frozen=True)
@@ -238,8 +238,8 @@ def _draw(
     records = measured(experiment, dataset, scale, home)
     caption = experiment.draw(Drawing(experiment, dataset, configs, records, settings), file)
     details = {"file": file.name, "sha256": file_hash(file), "caption": caption, "rows": list(configs)}
-    made = Record("artifact", "figure", seed=seed, details={**details, **marks_of(scale)})
-    write(file_of(experiment, dataset, scale, home), [made])
+    record = Record("artifact", "figure", seed=seed, details={**details, **marks_of(scale)})
+    write(file_of(experiment, dataset, scale, home), [record])
 
 
 def _corrupted(
@@ -248,7 +248,7 @@ def _corrupted(
     """Column -> accuracy under its corruptions; columns that cannot be measured are missing."""
     chosen = config.corruptions
     published = all(name.endswith("/severity 1") for name in experiment.corruptions.values())
-    given = {
+    settings = {
         "corruptions": {
             "names": "all" if published else "benchmark",
             "published": published,
@@ -261,7 +261,7 @@ def _corrupted(
         },
         "data": {"root": config.data.root},
     }
-    [judged] = jobs.evaluate_corruptions(str(run.path), given)
+    [judged] = jobs.evaluate_corruptions(str(run.path), settings)
     by_name = {record.name.removeprefix("corruption/"): record for record in judged.records}
     wanted = {column: experiment.corruptions[column] for column in columns}
     return {column: by_name[name] for column, name in wanted.items() if name in by_name}

@@ -36,19 +36,19 @@ def layer_map(
     Returns:
         Maps >= 0 at the layer's resolution (not normalised).
     """
-    seen: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    outputs: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     try:
         with eval_mode(model), torch.enable_grad():
             logits = model(images.detach().requires_grad_())
     finally:
         handle.remove()
-    if len(seen) != 1 or seen[0].ndim != 4:
+    if len(outputs) != 1 or outputs[0].ndim != 4:
         raise ValueError(
-            f"layer must run once and return (B, A, h, w); it returned {[tuple(s.shape) for s in seen]}."
+            f"layer must run once and return (B, A, h, w); it returned {[tuple(s.shape) for s in outputs]}."
         )
     score = score_weights(logits, labels, map_class)
-    return _by_gradient(seen[0], (logits * score).sum(), kind, keep_graph=False)
+    return _by_gradient(outputs[0], (logits * score).sum(), kind, keep_graph=False)
 
 
 def probe_map(probe: Probe, score: Float[Tensor, "b k"], kind: str = "grad-cam") -> Float[Tensor, "b u v"]:

@@ -65,8 +65,8 @@ def glass_blur(images: Float[Tensor, "b c h w"], strength: Strengths, keys: Keys
     sigma, reach, rounds = strength
     pixels = (levels(gaussian(images, sigma)) / 255).flatten(2)
     for turn in range(int(rounds)):
-        shown = _copies(keys, turn, int(reach), (images.shape[-2], images.shape[-1]))
-        pixels = pixels.gather(2, shown[:, None].expand(-1, images.shape[1], -1))
+        sources = _copies(keys, turn, int(reach), (images.shape[-2], images.shape[-1]))
+        pixels = pixels.gather(2, sources[:, None].expand(-1, images.shape[1], -1))
     return gaussian(pixels.view(images.shape), sigma)
 
 

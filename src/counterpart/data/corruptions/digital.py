@@ -50,8 +50,8 @@ def pixelate(images: Float[Tensor, "b c h w"], scale: float, keys: Keys) -> Floa
         counts = edges.diff()
         levels = ((2 * sums + counts) // (2 * counts)).transpose(3, axis)
     for axis, size in ((3, images.shape[3]), (2, images.shape[2])):
-        shown = torch.tensor([int((i + 0.5) * levels.shape[axis] / size) for i in range(size)])
-        levels = levels.index_select(axis, shown.to(images.device))
+        box_of_pixel = torch.tensor([int((i + 0.5) * levels.shape[axis] / size) for i in range(size)])
+        levels = levels.index_select(axis, box_of_pixel.to(images.device))
     return levels.float() / 255
 
 
