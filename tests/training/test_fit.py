@@ -714,3 +714,31 @@ def test_overfitting_to_training_s_own_attack_is_said_when_it_happens(train):
     said = [line for line in lines if line.startswith("Catastrophic")]
     assert len(said) == 1
     assert "from 50.00% after epoch 2 to 0.00% after epoch 3" in said[0]
+
+
+def test_the_first_step_of_each_epoch_checks_what_it_is_given(train, monkeypatch):
+    checked = []
+
+    def take(*given):
+        checked.append(given[-1].checked)
+        return step.train_step(*given)
+
+    monkeypatch.setattr(loop, "train_step", take)
+    train([Phase("p", 2, standard())])
+    assert checked == [False, True, True] * 2
+
+
+def test_each_phase_is_compiled_for_itself(train, monkeypatch):
+    compiled = []
+
+    class Whole(loop.WholeStep):
+        def __init__(self, phase, *given):
+            compiled.append(phase.name)
+            super().__init__(phase, *given)
+
+        def takes(self, batch):
+            return False
+
+    monkeypatch.setattr(loop, "WholeStep", Whole)
+    train([Phase("first", 2, standard()), Phase("second", 1, standard())], compile=True)
+    assert compiled == ["first", "second"]

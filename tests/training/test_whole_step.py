@@ -10,12 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.exc import Unsupported
 
 from counterpart import distributed
-from counterpart.objectives import standard
-from counterpart.seeding import Keys, ListedKeys, TensorKeys, seeds_of
-from counterpart.training.step import LoopOptions, Phase
-from counterpart.training.whole_step import why_not
+from counterpart.batch import Batch
+from counterpart.budget import Linf
+from counterpart.importance import rules
+from counterpart.models import create
+from counterpart.models.inference import InferenceView
+from counterpart.objectives import n_fgsm, standard
+from counterpart.seeding import Keys, ListedKeys, TensorKeys, seeded, seeds_of
+from counterpart.training.step import LoopOptions, Phase, Running, train_step
+from counterpart.training.whole_step import WholeStep, why_not
 
 SCRIPT = Path(__file__).parent / "compiled_and_eager.py"
 SOURCE = str(Path(__file__).parents[2] / "src")
@@ -87,14 +93,6 @@ def test_several_processes_are_not_compiled(monkeypatch):
 
 
 def test_a_compiler_that_fails_is_said_and_the_step_runs_as_it_is(monkeypatch, caplog):
-    from torch._dynamo.exc import Unsupported
-
-    from counterpart.batch import Batch
-    from counterpart.models import create
-    from counterpart.models.inference import InferenceView
-    from counterpart.training.step import Running, train_step
-    from counterpart.training.whole_step import WholeStep
-
     def fails(function, **options):
         def graph(*arguments):
             raise Unsupported("no such operation")
@@ -115,3 +113,62 @@ def test_a_compiler_that_fails_is_said_and_the_step_runs_as_it_is(monkeypatch, c
     assert not torch.equal(before, nn.utils.parameters_to_vector(model.parameters()))
     assert "not compiled as a whole: Unsupported: no such operation" in caplog.text
     assert not whole.takes(batch)
+
+
+class Dropping(nn.Module):
+    """Small, with a convolution whose weights lie channels last, a batch norm and dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(0.5), nn.Linear(144, 3)
+        ).to(memory_format=torch.channels_last)
+
+    def forward(self, images):
+        return self.body(images)
+
+
+def stepped(options, compiled, *, epoch=2, step=1):
+    """What a step measured on 8 images, and the model with its gradients."""
+    with seeded(0):
+        model = Dropping()
+        batch = Batch(torch.rand(8, 3, 8, 8), torch.arange(8) % 3, torch.arange(8))
+    view = InferenceView(model, precision=options.precision, form="fast")
+    phase = replace(PHASE, objective=n_fgsm(budget=Linf(0.1), rule=rules.constant))
+    running = Running(whole=WholeStep(phase, model, view, options) if compiled else None)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    measured = train_step(batch, 8, epoch, step, model, view, phase, optimizer, options, running)
+    assert not compiled or running.whole.takes(batch)
+    return measured, model
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_what_is_compiled_are_the_passes_of_the_step(monkeypatch, precision):
+    """With all that a step draws and counts, which stands here for itself without a compiler."""
+
+    def plain(passes, **options):
+        def graph(*given):
+            *others, gradients = passes(*given)
+            return *others, [gradient.contiguous() for gradient in gradients]  # as a compiler may lay them out
+
+        return graph
+
+    monkeypatch.setattr(torch, "compile", plain)
+    options = replace(OPTIONS, precision=precision)
+    for step in (1, 2):
+        (expected, eager), (measured, compiled) = (stepped(options, way, step=step) for way in (False, True))
+        assert measured == expected
+        assert {"accuracy", "radius"} < measured.keys()
+        for one, other in zip(eager.parameters(), compiled.parameters(), strict=True):
+            assert torch.equal(one.grad, other.grad)
+            assert other.grad.stride() == other.stride()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("of the user's code"), Unsupported("CUDA out of memory")])
+def test_other_errors_and_lack_of_memory_are_no_reason(monkeypatch, error):
+    def fails(*given):
+        raise error
+
+    monkeypatch.setattr(torch, "compile", lambda passes, **options: fails)
+    with pytest.raises(RuntimeError, match=str(error)):
+        stepped(OPTIONS, compiled=True)
