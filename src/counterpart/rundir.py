@@ -201,13 +201,15 @@ class RunDir:
         if not self.records_file.exists():
             return
         lines = self.records_file.read_text().splitlines(keepends=True)
+        remaining = []
         try:
-            remaining = [
-                line
-                for line in lines
-                if line.endswith("\n")
-                and not ((row := parse_json(line))["kind"] == "epoch" and row["details"]["epoch"] >= epoch)
-            ]
+            for line in lines:
+                if not line.endswith("\n"):
+                    continue
+                row = parse_json(line)
+                made_again = row["kind"] == "epoch" and row["details"]["epoch"] >= epoch
+                if not made_again:
+                    remaining.append(line)
         except (ValueError, LookupError, TypeError):
             raise UserError(f"{self.records_file} is damaged: a line of it is no record. Mend it.") from None
         if remaining != lines:

@@ -62,7 +62,9 @@ def over_seeds(
         below = fmean(value - low for value, (low, _) in zip(values, intervals, strict=True))
         above = fmean(high - value for value, (_, high) in zip(values, intervals, strict=True))
     low, high = mean - math.hypot(below, training), mean + math.hypot(above, training)
-    over = (BOTH if intervals else TRAININGS) if several else IMAGES
+    over = IMAGES
+    if several:
+        over = BOTH if intervals else TRAININGS
     return OverSeeds(mean, sd, (max(low, -1.0 if signed else 0.0), min(high, 1.0)), over)
 
 

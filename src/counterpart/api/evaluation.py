@@ -188,9 +188,9 @@ def target_of(
         return target_of_objects(model, live, settings, **of_objects)
     if live is not None:
         opened, classes = open_model(str(model))
-        given = {**of_objects, "name": of_objects.get("name") or Path(str(model)).name}
-        given["classes"] = given.get("classes") or classes
-        return target_of_objects(opened, live, settings, **given)
+        options = {**of_objects, "name": of_objects.get("name") or Path(str(model)).name}
+        options["classes"] = options.get("classes") or classes
+        return target_of_objects(opened, live, settings, **options)
     if of_objects.get("folder") is not None:
         if Path(str(model)).expanduser().is_dir():
             raise UserError(

@@ -108,7 +108,9 @@ def check(
         *(with_its_basis(behaviour, n) for behaviour in failure_indicators.behaviours_of(trace)),
         _doubts(model, view, batches[0]),
     ]
-    passes = [(made.forwards, made.backwards) for made in (trace, longer, test) if made is not None]
+    passes = [
+        (outcome.forwards, outcome.backwards) for outcome in (trace, longer, test) if outcome is not None
+    ]
     forwards, backwards = (n * sum(column) for column in zip(*passes, strict=True))
     return Checked(behaviours, forwards, backwards)
 

@@ -84,14 +84,14 @@ def model_doubts(
     return [doubt for doubt in checks if doubt is not None]
 
 
-def data_doubts(judged: ImageSet, seen: ImageSet) -> list[Doubt]:
+def data_doubts(judged: ImageSet, training_images: ImageSet) -> list[Doubt]:
     """A doubt if some images on which a model is judged are also among its training images.
 
     Args:
         judged: the images that the model is judged on.
-        seen: the training images of the same data set.
+        training_images: the training images of the same data set.
     """
-    twins = count_twins(judged, seen)
+    twins = count_twins(judged, training_images)
     if not twins:
         return []
     return [

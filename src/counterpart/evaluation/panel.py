@@ -140,7 +140,8 @@ def _parts(
     """
     assert isinstance(model, nn.Module)
     with torch.no_grad(), as_judged(model, adversarial.device):
-        clean, attacked = (model.forward_parts(shown).part_logits for shown in (batch.images, adversarial))
+        clean = model.forward_parts(batch.images).part_logits
+        attacked = model.forward_parts(adversarial).part_logits
     size = (adversarial.shape[2], adversarial.shape[3])
     maps = {"parts": predicted_parts(clean, size), "parts_adversarial": predicted_parts(attacked, size)}
     names = part_names({} if images.parts is None else images.parts.names)

@@ -116,13 +116,13 @@ def part_metrics(
         ATTACKED: NamedAttack(ATTACKED, on_class, ATTACKED),
         ATTACKED_PARTS: NamedAttack(ATTACKED_PARTS, on_parts, ATTACKED_PARTS, parts=True),
     }
-    made = []
+    records = []
     for name, attack in attacks.items():
         counts = count_parts(
             model, view, images, attack=attack, budget_of=budget_of, batch_size=batch_size, device=device, seed=seed
         )  # fmt: skip
-        made += metrics_of(counts, name, details, seed)
-    return made
+        records += metrics_of(counts, name, details, seed)
+    return records
 
 
 def count_parts(
@@ -161,12 +161,12 @@ def count_parts(
     for batch in batches(annotated, batch_size=batch_size, device=device):
         if len(batch) == 0:
             continue
-        seen = batch.images
+        inputs = batch.images
         if attack is not None:
             keys = Keys(seed, "part quality", batch.index)
-            seen = attack.on(view, batch, budget=budget_of(batch), keys=keys).images
+            inputs = attack.on(view, batch, budget=budget_of(batch), keys=keys).images
         with torch.no_grad(), as_judged(model, device):
-            predicted = predicted_parts(model.forward_parts(seen).part_logits, (height, width))
+            predicted = predicted_parts(model.forward_parts(inputs).part_logits, (height, width))
         assert batch.parts is not None
         true, rows = batch.parts.long(), [place[index] for index in batch.index.tolist()]
         for kind, parts in enumerate((true.where(true == predicted, number), true, predicted)):

@@ -203,17 +203,17 @@ def _features(model: nn.Module, images: Tensor) -> Iterator[tuple[FeaturesOf, st
     They are the logits where the answers are not those of a linear layer.
     """
     layer = _last_layer(model, images[:1])
-    seen: list[Tensor] = []
+    inputs_of_layer: list[Tensor] = []
     if layer is None:
-        yield lambda given: (model(given),) * 2, "logits"
+        yield lambda inputs: (model(inputs),) * 2, "logits"
         return
 
-    def features(given: Tensor) -> tuple[Tensor, Tensor]:
-        seen.clear()
-        logits = model(given)
-        return seen[-1], logits
+    def features(inputs: Tensor) -> tuple[Tensor, Tensor]:
+        inputs_of_layer.clear()
+        logits = model(inputs)
+        return inputs_of_layer[-1], logits
 
-    handle = layer.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    handle = layer.register_forward_pre_hook(lambda _, arguments: inputs_of_layer.append(arguments[0]))
     try:
         yield features, "features that enter its last layer"
     finally:

@@ -65,13 +65,13 @@ def rows_at(
     to be fooled by the attacks that fooled it there.
     """
     attack_of = {unit: attack.name for unit, attack in units_of(attacks, radii).items()}
-    made = []
+    rows_at_radius = []
     for row in rows:
         falls = list(zip(row.fooled, row.radii, strict=True))
         here = {attack_of[unit]: None for unit, at in falls if at == radius or (individual and at < radius)}
         before = [] if individual or all(at >= radius for _, at in falls) else [SMALLER]
-        made.append(replace(row, fooled=(*before, *here), radii=()))
-    return made
+        rows_at_radius.append(replace(row, fooled=(*before, *here), radii=()))
+    return rows_at_radius
 
 
 def metrics(
@@ -108,16 +108,16 @@ def metrics(
             record(name, line, **({} if eps is None else {"eps": eps}))
             for (name, eps), line in shares.items()
         ]
-    made = [record(CLEAN, [row.right for row in rows])]
+    records = [record(CLEAN, [row.right for row in rows])]
     if not radii:
         standing = _standing(rows, attacks, individual)
-        return made + [record(name, stands) for name, stands in standing.items()]
+        return records + [record(name, stands) for name, stands in standing.items()]
     for radius in radii:
         here = rows_at(rows, attacks, radius, radii, individual)
         at = "" if radius == radii[-1] else f" at {readable(radius)}"
         standing = _standing(here, attacks, individual)
-        made += [record(f"{name}{at}", stands, eps=radius) for name, stands in standing.items()]
-    return made
+        records += [record(f"{name}{at}", stands, eps=radius) for name, stands in standing.items()]
+    return records
 
 
 def _standing(
@@ -235,10 +235,10 @@ def union_metrics(
             **{norm: worst_shares(rows, draws) for norm, rows in rows_of.items()},
             "worst case": worst_shares(united, draws),
         }
-    made = [
+    records = [
         _accuracy(name, right, united, classes, details, seconds, draws) for name, right in stands.items()
     ]
-    return [replace(record, name=UNION + record.name.removeprefix("accuracy/")) for record in made]
+    return [replace(record, name=UNION + record.name.removeprefix("accuracy/")) for record in records]
 
 
 def median_distances(rows: Sequence[LedgerRow], details: Mapping[str, Any]) -> list[Record]:
@@ -247,15 +247,15 @@ def median_distances(rows: Sequence[LedgerRow], details: Mapping[str, Any]) -> l
     The median is taken over the images that the attack met, all of which the model gets right. The value is
     None where the attack found nothing for half of them.
     """
-    made = []
+    records = []
     for name in dict.fromkeys(name for row in rows for name in row.distances):
         met = [row.distances[name] for row in rows if name in row.distances]
         middle = statistics.median(met)
         value = middle if math.isfinite(middle) else None
         without = sum(math.isinf(distance) for distance in met)
         counted = {**details, "without": without}
-        made.append(Record("metric", f"median distance/{name}", value, len(met), details=counted))
-    return made
+        records.append(Record("metric", f"median distance/{name}", value, len(met), details=counted))
+    return records
 
 
 def _accuracy(

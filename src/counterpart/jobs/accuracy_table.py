@@ -15,10 +15,10 @@ from ..rundir import RunDir
 DISTANCE = "median distance/"  # the names of the records of distances begin with this
 
 
-def accuracy_by_radius(radii: Sequence[float], made: Sequence[Record]) -> dict[float, dict[str, Record]]:
+def accuracy_by_radius(radii: Sequence[float], records: Sequence[Record]) -> dict[float, dict[str, Record]]:
     """The records of accuracies, by radius and then by the line of the table."""
     curve: dict[float, dict[str, Record]] = {radius: {} for radius in radii}
-    for record in made:
+    for record in records:
         of, _, name = record.name.partition("/")
         if of == "accuracy" and name != CLEAN:
             radius = record.details["eps"]
@@ -26,31 +26,33 @@ def accuracy_by_radius(radii: Sequence[float], made: Sequence[Record]) -> dict[f
     return curve
 
 
-def print_accuracies(run: RunDir, made: Sequence[Record]) -> None:
+def print_accuracies(run: RunDir, records: Sequence[Record]) -> None:
     """Print the accuracies with their intervals, and then the median distances that attacks measured."""
-    d = made[0].details
+    d, n = records[0].details, records[0].n
     masked = f" and {d['eps_low']:.4g} by its mask" if "eps_low" in d else ""
     radii = d["eps"] if isinstance(d["eps"], list) else [d["eps"]]
     budgets = zip(d["norm"].split(","), radii, strict=True)
     budget = d["norm"] if "radii" in d else " or ".join(f"{norm} {eps:.4g}" for norm, eps in budgets) + masked
-    what = f"{d['method']}, {d['data']} {d['split']}, {budget}{random_in_words(d)}{sample_in_words(d)}, n = {made[0].n}"
+    what = (
+        f"{d['method']}, {d['data']} {d['split']}, {budget}{random_in_words(d)}{sample_in_words(d)}, n = {n}"
+    )
     what += f", protocol {d['protocol']}" if "protocol" in d else ""
     title = f"{run.name}: {what}"
-    table = _table_of_radii(title, d["radii"], made) if "radii" in d else _table_of_lines(title, made)
+    table = _table_of_radii(title, d["radii"], records) if "radii" in d else _table_of_lines(title, records)
     Console().print(table)
-    for record in made:
+    for record in records:
         if record.name.startswith(DISTANCE):
             Console().print(_distance_in_words(record), highlight=False, markup=False, soft_wrap=True)
 
 
-def _table_of_lines(title: str, made: Sequence[Record]) -> Table:
+def _table_of_lines(title: str, records: Sequence[Record]) -> Table:
     """A table with a row for each line of attacks; those on a sample are called estimates, and have two intervals."""
-    estimated = any("estimate" in record.details for record in made)
+    estimated = any("estimate" in record.details for record in records)
     table = Table(title=title, title_justify="left")
-    columns = ["", "accuracy", interval_title(made[0].details)]
+    columns = ["", "accuracy", interval_title(records[0].details)]
     for column in [*columns, OF_THESE_IMAGES] if estimated else columns:
         table.add_column(column, no_wrap=column == "")  # a narrow terminal breaks the heads
-    for record in made:
+    for record in records:
         if record.interval is None:
             continue
         name = record.name.removeprefix("accuracy/").removeprefix(UNION)
@@ -67,17 +69,17 @@ def _ends(interval: Sequence[float]) -> str:
     return f"{low:.2%} to {high:.2%}"
 
 
-def _table_of_radii(title: str, radii: Sequence[float], made: Sequence[Record]) -> Table:
+def _table_of_radii(title: str, radii: Sequence[float], records: Sequence[Record]) -> Table:
     """A table with a row for each attack and a column for each radius."""
-    table, curve = Table(title=title, title_justify="left"), accuracy_by_radius(radii, made)
+    table, curve = Table(title=title, title_justify="left"), accuracy_by_radius(radii, records)
     for column in ("", *(f"at {readable(radius)}" for radius in radii)):
         table.add_column(column)
-    cells = {CLEAN: [made[0]] * len(radii)}
+    cells = {CLEAN: [records[0]] * len(radii)}
     for line in curve[radii[-1]]:
         cells[line] = [curve[radius][line] for radius in radii]
-    for line, records in cells.items():
-        table.add_row(line, *(_in_words(record) for record in records))
-    for record in made:  # the metrics of parts, which were measured at the largest radius
+    for line, records_of_line in cells.items():
+        table.add_row(line, *(_in_words(record) for record in records_of_line))
+    for record in records:  # the metrics of parts, which were measured at the largest radius
         if record.interval is not None and not record.name.startswith("accuracy/"):
             table.add_row(record.name, *[""] * (len(radii) - 1), _in_words(record))
     return table

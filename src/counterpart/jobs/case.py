@@ -268,9 +268,9 @@ def refuse_random_answers(wanted: EvaluateSettings, job: str) -> None:
     Raises:
         UserError: one of them is given, to a job that looks at single answers.
     """
-    if given := of_random_answers(wanted):
+    if settings := of_random_answers(wanted):
         raise UserError(
-            f"{job} looks at single answers: evaluate.{next(iter(given))} is for counterpart evaluate."
+            f"{job} looks at single answers: evaluate.{next(iter(settings))} is for counterpart evaluate."
         )
 
 
@@ -305,14 +305,14 @@ def _corrupted(images: ImageSet, on: str, settings: CorruptionsSettings) -> Imag
         return corrupt(before, name, int(severity), keys, constants=constants, frost=textures)
 
     marks = [images.fingerprint, on, constants, content_fingerprint(textures) if textures else ""]
-    made = replace(
+    corrupted_images = replace(
         images, name=f"{images.name} with {name} {severity}", fingerprint=fingerprint(marks), alter=alter
     )
     try:
-        made.read(torch.arange(1))
+        corrupted_images.read(torch.arange(1))
     except ValueError as error:
         raise UserError(f"evaluate.on {on}: {error}") from None
-    return made
+    return corrupted_images
 
 
 def budgets_of(ledger: Ledger, identity: Mapping[str, Any]) -> accuracy.Budgets:

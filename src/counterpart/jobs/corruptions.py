@@ -126,15 +126,15 @@ def _judge(target: Target) -> list[Record]:
         **followed,
         **{k: v for k, v in target.who.items() if k != "config"},
     }
-    made = [
+    records = [
         replace(metric, seed=config.seed, config=target.who["config"])
         for metric in corruption.metrics(counts, names, wanted.wanted, left_out, details)
     ]
     if distributed.is_main():
-        target.run.add_once(made)
-        _print(target.run.name, made, names, wanted.wanted, left_out)
+        target.run.add_once(records)
+        _print(target.run.name, records, names, wanted.wanted, left_out)
     distributed.barrier()
-    return made
+    return records
 
 
 def _files(config: Config, images: ImageSet) -> OfficialFiles | None:
@@ -207,13 +207,13 @@ def _say(sentence: str) -> None:
 
 def _print(
     run: str,
-    made: Sequence[Record],
+    records: Sequence[Record],
     names: Sequence[str],
     severities: Sequence[int],
     left_out: Mapping[str, str],
 ) -> None:
     """Print a table with a line for each corruption and a column for each severity, in per cent."""
-    values = {record.name.removeprefix(PREFIX): record for record in made}
+    values = {record.name.removeprefix(PREFIX): record for record in records}
     clean, label = values["clean"], corruption.severities_text(severities)
     d = clean.details
     shows = d.get("protocol") or (PUBLISHED if d["published"] else label)
@@ -230,9 +230,9 @@ def _print(
     def line(title: str, last: Record, cells: Sequence[Record] = ()) -> None:
         assert last.interval is not None
         low, high = last.interval
-        shown = [f"{100 * (record.value or 0):.2f}" for record in (*cells, last)]
-        blank = [""] * (len(severities) + several - len(shown))
-        table.add_row(title, *blank, *shown, f"{100 * low:.1f}-{100 * high:.1f}")
+        percentages = [f"{100 * (record.value or 0):.2f}" for record in (*cells, last)]
+        blank = [""] * (len(severities) + several - len(percentages))
+        table.add_row(title, *blank, *percentages, f"{100 * low:.1f}-{100 * high:.1f}")
 
     line("clean", clean)
     for name in names:

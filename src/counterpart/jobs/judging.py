@@ -77,9 +77,9 @@ def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
     return judged
 
 
-def _shares(made: Sequence[Record]) -> list[Record]:
+def _shares(records: Sequence[Record]) -> list[Record]:
     """Those records that are shares of images, and not distances."""
-    return [record for record in made if not record.name.startswith(DISTANCE)]
+    return [record for record in records if not record.name.startswith(DISTANCE)]
 
 
 def judge(target: Target) -> Judged:
@@ -112,14 +112,14 @@ def _judge_union(target: Target) -> Judged:
     }
     rows = {norm: member.rows for norm, member in members.items()}
     seconds = sum(case.ledger.seconds() for case in cases.values())
-    made = [
+    records = [
         replace(metric, seed=config.seed, config=target.who["config"])
         for metric in summaries.union_metrics(rows, first.images.classes, details, seconds, first.draws)
     ]
     if distributed.is_main() and target.has_folder:
-        target.run.add_once(made)
+        target.run.add_once(records)
     doubts = {doubt.name: doubt for member in members.values() for doubt in member.doubts}
-    return Judged(target.run, made, summaries.unite(rows), doubts=list(doubts.values()), members=members)
+    return Judged(target.run, records, summaries.unite(rows), doubts=list(doubts.values()), members=members)
 
 
 def _judge_case(case: Case) -> Judged:
@@ -161,11 +161,11 @@ def _judge_case(case: Case) -> Judged:
         say(sample_in_words(sample, lines))
     say([f"{doubt.name}: {doubt.text}" for doubt in (*first_of_all, *later)])
     details = _details(case, [*first_of_all, *doubts, *later])
-    made = [*_metrics(case, rows, details), *(_part_metrics(case, details) if wanted.parts else ())]
+    records = [*_metrics(case, rows, details), *(_part_metrics(case, details) if wanted.parts else ())]
     if distributed.is_main() and target.has_folder:
-        keep(case, rows, made)
+        keep(case, rows, records)
     distributed.barrier()
-    return Judged(run, made, rows, case, [*first_of_all, *doubts, *later])
+    return Judged(run, records, rows, case, [*first_of_all, *doubts, *later])
 
 
 def open_ledger(case: Case) -> None:
@@ -238,13 +238,13 @@ def _metrics(case: Case, rows: Sequence[LedgerRow], details: Mapping[str, Any]) 
     target, wanted = case.target, case.target.config.evaluate
     details, seconds = dict(details), case.ledger.seconds()
     radii = case.radii if len(case.radii) > 1 else ()
-    made = summaries.metrics(
+    records = summaries.metrics(
         rows, case.images.classes, case.attacks, details, seconds, wanted.individual, radii, case.draws
     )
     if case.sample is not None:
-        made = call_estimates(made, read_sample(rows, case.attacks, case.sample))
-    made += summaries.median_distances(rows, details)
-    return [replace(metric, seed=target.config.seed, config=target.who["config"]) for metric in made]
+        records = call_estimates(records, read_sample(rows, case.attacks, case.sample))
+    records += summaries.median_distances(rows, details)
+    return [replace(metric, seed=target.config.seed, config=target.who["config"]) for metric in records]
 
 
 def _result_doubts(case: Case, rows: Sequence[LedgerRow]) -> list[Doubt]:
@@ -274,8 +274,8 @@ def _part_metrics(case: Case, details: Mapping[str, Any]) -> list[Record]:
     }
     if known.keys() >= set(part_quality.NAMES):
         return [known[name] for name in part_quality.NAMES]
-    made = part_quality.part_metrics(
+    records = part_quality.part_metrics(
         target.model, case.view, case.images, budget_of=widest(budgets_of(case.ledger, case.identity)),
         batch_size=wanted.batch_size, device=target.device, seed=target.config.seed, details=details,
     )  # fmt: skip
-    return [replace(metric, config=target.who["config"]) for metric in made]
+    return [replace(metric, config=target.who["config"]) for metric in records]

@@ -28,7 +28,7 @@ CHOSEN = {
 }  # fmt: skip
 
 
-def keep(case: Case, rows: Sequence[LedgerRow], made: Sequence[Record]) -> None:
+def keep(case: Case, rows: Sequence[LedgerRow], records: Sequence[Record]) -> None:
     """Write those of table, panel, summary and records that are not there yet."""
     run, folder = case.target.run, case.ledger.folder
     known = {r.name for r in run.records() if r.details.get("evaluation") == case.key}
@@ -36,24 +36,22 @@ def keep(case: Case, rows: Sequence[LedgerRow], made: Sequence[Record]) -> None:
     if not {"images", "panel", "result"} <= known:
         summaries.write_table(table, rows, case.images.classes, case.draws)
         _write_panel(case, panel, rows)
-        text = json.dumps(_summary(case, made), indent=1)
+        text = json.dumps(_summary(case, records), indent=1)
         write_atomically(summary, lambda path: path.write_text(text, encoding="utf-8"))
-    shown = f"under {case.attacks[0].name}" if case.attacks else "without attack"
+    condition = f"under {case.attacks[0].name}" if case.attacks else "without attack"
     lacking = _lacking(case)
-    why = (
-        f" Training's mask is {lacking}, which these images lack: their full radius is shown."
-        if lacking
-        else ""
-    )
+    why = ""
+    if lacking:
+        why = f" Training's mask is {lacking}, which these images lack: their full radius is shown."
     files = [
         (table, "images", f"Per-image results of {run.name}."),
-        (panel, "panel", f"Images of {run.name} {shown}, or what fooled them first.{why}"),
+        (panel, "panel", f"Images of {run.name} {condition}, or what fooled them first.{why}"),
         (summary, "result", f"Result of {run.name} under the field names of RobustBench."),
     ]
     artifacts = [run.artifact(file, name, caption) for file, name, caption in files]
     more = {"evaluation": case.key, "fingerprint": case.images.fingerprint}
     artifacts = [replace(record, details={**record.details, **more}) for record in artifacts]
-    run.add([record for record in [*made, *artifacts] if record.name not in known])
+    run.add([record for record in [*records, *artifacts] if record.name not in known])
 
 
 def _write_panel(case: Case, path: Path, rows: Sequence[LedgerRow]) -> None:
@@ -98,9 +96,9 @@ def _lacking(case: Case) -> str | None:
     return None
 
 
-def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:
+def _summary(case: Case, records: Sequence[Record]) -> dict[str, Any]:
     """The result under RobustBench's field names (percentages as text), followed by fields of our own."""
-    values = {r.name.removeprefix("accuracy/"): r for r in made if not r.name.startswith(DISTANCE)}
+    values = {r.name.removeprefix("accuracy/"): r for r in records if not r.name.startswith(DISTANCE)}
     target, wanted = case.target, case.target.config.evaluate
     exact = _is_standard_autoattack(case)
     eps = case.eps * 255
@@ -112,28 +110,28 @@ def _summary(case: Case, made: Sequence[Record]) -> dict[str, Any]:
         "clean_acc": f"{100 * (values['clean'].value or 0):.2f}",
         "autoattack_acc": f"{100 * (values['worst case'].value or 0):.2f}" if exact else None,
         "reported": None,
-        "unreliable": bool(made[0].details["doubts"]),
+        "unreliable": bool(records[0].details["doubts"]),
         "counterpart": {
             "norm": case.norm,
             **({} if wanted.protocol is None else {"protocol": wanted.protocol}),
-            **({"curve": _curve(case, made)} if len(case.radii) > 1 else {}),
-            **_sampled(made),
+            **({"curve": _curve(case, records)} if len(case.radii) > 1 else {}),
+            **_sampled(records),
             "n": len(case.images),
             "accuracies": {
                 name: [r.value, r.interval] for name, r in values.items() if "estimate" not in r.details
             },
-            "doubts": made[0].details["doubts"],
+            "doubts": records[0].details["doubts"],
             "identity": case.identity,
         },
     }
 
 
-def _sampled(made: Sequence[Record]) -> dict[str, Any]:
+def _sampled(records: Sequence[Record]) -> dict[str, Any]:
     """The design of a sample, and the accuracies that are estimates because of it; nothing where there is none."""
-    if "sampled" not in made[0].details:
+    if "sampled" not in records[0].details:
         return {}
     estimates = {}
-    for record in made:
+    for record in records:
         if "estimate" in record.details:
             name = record.name.removeprefix("accuracy/")
             estimates[name] = {
@@ -141,7 +139,7 @@ def _sampled(made: Sequence[Record]) -> dict[str, Any]:
                 **record.details["estimate"],
                 "of_population": record.interval,
             }
-    return {"sampled": made[0].details["sampled"], "estimates": estimates}
+    return {"sampled": records[0].details["sampled"], "estimates": estimates}
 
 
 def _is_standard_autoattack(case: Case) -> bool:
@@ -161,9 +159,9 @@ def asks_for_autoattack(wanted: EvaluateSettings) -> bool:
     return all(getattr(wanted, name) == getattr(plain, name) for name in others)
 
 
-def _curve(case: Case, made: Sequence[Record]) -> list[dict[str, Any]]:
+def _curve(case: Case, records: Sequence[Record]) -> list[dict[str, Any]]:
     """The accuracies at each radius, with the smallest radius first."""
     return [
         {"eps": radius, "accuracies": {line: [r.value, r.interval] for line, r in here.items()}}
-        for radius, here in accuracy_by_radius(case.radii, made).items()
+        for radius, here in accuracy_by_radius(case.radii, records).items()
     ]

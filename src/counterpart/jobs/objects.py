@@ -155,13 +155,17 @@ def _settings(
     changes: Mapping[str, Any], name: str, kind: str, data: Any, folder: str | Path | None
 ) -> Config:
     """The settings of a run that is made of objects."""
-    given: dict[str, Any] = {"name": name, "train": {"method": "clean"}, "model": {"name": f"{OBJECT}{kind}"}}
+    settings: dict[str, Any] = {
+        "name": name,
+        "train": {"method": "clean"},
+        "model": {"name": f"{OBJECT}{kind}"},
+    }
     if is_data(data):
-        given["data"] = {"name": f"{OBJECT}{type(data).__module__}.{type(data).__qualname__}"}
+        settings["data"] = {"name": f"{OBJECT}{type(data).__module__}.{type(data).__qualname__}"}
     if folder is not None:
         place = Path(folder).expanduser()
-        given |= {"runs": str(place.parent), "name": place.name}
-    return resolve(merge(given, changes), source="counterpart.evaluate")
+        settings |= {"runs": str(place.parent), "name": place.name}
+    return resolve(merge(settings, changes), source="counterpart.evaluate")
 
 
 def _device_of(model: nn.Module, changes: Mapping[str, Any], config: Config) -> torch.device:

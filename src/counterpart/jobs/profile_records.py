@@ -43,20 +43,20 @@ def keep_profile(
     stamp = whole_stamp[:6]  # pictures of other options have other names
     curves, images = folder / f"curves-{stamp}.png", folder / f"regions-{stamp}.png"
     title = _title(case)
-    made = []
+    artifacts = []
     if areas:
         write_atomically(curves, lambda path: write_curves(records, path, title))
-        made.append(
+        artifacts.append(
             run.artifact(curves, "where curves", f"Accuracy of {run.name} against the share that may move.")
         )
     kinds = list(dict.fromkeys(row.kind for row in rows if row.kind != EVERYTHING))
-    shown = _images_with_regions(case, source, kinds, shares)
-    write_atomically(images, lambda path: write_images(shown, path))
-    made.append(
+    images_with_regions = _images_with_regions(case, source, kinds, shares)
+    write_atomically(images, lambda path: write_images(images_with_regions, path))
+    artifacts.append(
         run.artifact(images, "where regions", f"Images of {run.name} and their regions, which are bright.")
     )
-    made = [replace(record, details={**record.details, "where": key}) for record in made]
-    run.add_once([*records, *made])
+    artifacts = [replace(record, details={**record.details, "where": key}) for record in artifacts]
+    run.add_once([*records, *artifacts])
     return records
 
 
@@ -93,7 +93,7 @@ def _records(
             seconds,
         )
 
-    made = []
+    records = []
     for row in rows:
         region = {"region": row.region, "kind": row.kind, "share": row.share, "pixels": row.pixels}
         details = {
@@ -102,11 +102,11 @@ def _records(
             "everything": row.everything,
             "per_class": dict(row.per_class),
         }
-        made.append(record(f"{PREFIX}{row.region}", row.value, row.n, (row.low, row.high), details))
+        records.append(record(f"{PREFIX}{row.region}", row.value, row.n, (row.low, row.high), details))
         for control, random in row.random.items():
             details = {**region, "control": control, "draws": random.draws, **_difference(random)}
             name = f"{PREFIX}{row.region} {control}"
-            made.append(record(name, random.value, row.n, (random.low, random.high), details))
+            records.append(record(name, random.value, row.n, (random.low, random.high), details))
     for area in areas:
         of_area = {
             "area": area.name,
@@ -114,10 +114,10 @@ def _records(
             "per_class": dict(area.per_class),
             "signed": True,
         }
-        made.append(
+        records.append(
             record(f"{AREA}{area.name}", area.difference.mean, area.n, area.difference.interval, of_area)
         )
-    return made
+    return records
 
 
 def _difference(random: RandomRegions) -> dict[str, Any]:

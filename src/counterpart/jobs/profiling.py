@@ -85,9 +85,9 @@ class WhereOptions:
 
     def __post_init__(self) -> None:
         if not self.shares or any(not 0 < share <= 1 for share in self.shares):
-            shown = ", ".join(f"{share:g}" for share in self.shares)
+            shares_text = ", ".join(f"{share:g}" for share in self.shares)
             raise UserError(
-                f"shares of the pixels lie above 0 and up to 1, such as 5%,25% or 0.05,0.25; got {shown}."
+                f"shares of the pixels lie above 0 and up to 1, such as 5%,25% or 0.05,0.25; got {shares_text}."
             )
         for kind in self.regions or ():
             if kind not in KINDS:

@@ -118,18 +118,18 @@ def pseudo_label(
     owners = build.list_part_classes(data.train)
     if owners != model.part_classes.tolist() or list(data.train.classes) != about["classes"]:
         raise UserError(f"{root} has other classes or parts than {run.path} was trained on.")
-    made = {
+    preparation = {
         "preparation": "pseudo-labels",
         "segmenter": weights_hash(model),
         "confidence": confidence,
         "source": data.train.fingerprint,
     }
     if (target / MANIFEST).exists():
-        refuse_other(target, made, prepared_with(target))
+        refuse_other(target, preparation, prepared_with(target))
         shutil.rmtree(target / STAGE, ignore_errors=True)
         return _summary(target)
     items = list(_items(data, root))
-    journal = open_journal(target, made)
+    journal = open_journal(target, preparation)
     done = {line["path"] for line in read_lines(journal)[1:]}
     waiting = [item for item in items if _relative(item, root) not in done]
     predict = partial(_predict, model.to(device).eval(), owners, about["model"]["image_size"], device)
@@ -143,7 +143,7 @@ def pseudo_label(
             file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
             file.flush()
             bar.advance(len(some))
-    return _finish(root, target, made, journal)
+    return _finish(root, target, preparation, journal)
 
 
 def _items(data: Splits, root: Path) -> Iterator[_Item]:
@@ -203,13 +203,13 @@ def _predict(
     with torch.no_grad(), devices.exact_float32():
         part_logits = model.forward_parts(as_floats(pixels.to(device))).part_logits.float().cpu()
     masks, sure = of_class(part_logits, labels, torch.tensor(owners), size)
-    made = []
+    predictions = []
     for item, ids, share in zip(items, masks, sure.tolist(), strict=True):
         height, width = header_size(item.image)
         kind = np.uint8 if len(owners) < 256 else np.uint16
         full = Image.fromarray(ids.numpy().astype(np.int32)).resize((width, height), Image.Resampling.NEAREST)
-        made.append((np.asarray(full).astype(kind), share))
-    return made
+        predictions.append((np.asarray(full).astype(kind), share))
+    return predictions
 
 
 def of_class(
@@ -231,10 +231,10 @@ def of_class(
     return predicted_parts(possible, (size, size)), sure
 
 
-def _finish(root: Path, target: Path, made: Mapping[str, Any], journal: Path) -> PseudoLabelled:
+def _finish(root: Path, target: Path, preparation: Mapping[str, Any], journal: Path) -> PseudoLabelled:
     """Write the table, without which the folder is incomplete, and at last the manifest."""
     lines = sorted(read_lines(journal)[1:], key=lambda line: str(line["path"]))
-    table = read_json(root / TABLE) | {"prepared": dict(made)}
+    table = read_json(root / TABLE) | {"prepared": dict(preparation)}
     text = json.dumps(table, indent=1, ensure_ascii=False) + "\n"
     write_atomically(target / TABLE, partial(Path.write_text, data=text, encoding="utf-8"))
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

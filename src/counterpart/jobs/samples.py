@@ -67,15 +67,15 @@ def lines_of(plan: SamplePlan, attacks: Sequence[NamedAttack]) -> list[str]:
     return list(dict.fromkeys(attack.line for attack in attacks if attack.name in plan.dear))
 
 
-def call_estimates(made: Sequence[Record], sample: SampleOutcome) -> list[Record]:
+def call_estimates(records: Sequence[Record], sample: SampleOutcome) -> list[Record]:
     """The records, of which those that stand on a sample become estimates and say so.
 
     Their interval is that of the population. No estimate is made for a class, of which few images were tried.
     """
     if sample.complete:
-        return list(made)
+        return list(records)
     called = []
-    for record in made:
+    for record in records:
         name = record.name.removeprefix("accuracy/")
         if name in sample.estimates:
             value, of_these_images, of_population = sample.estimates[name]

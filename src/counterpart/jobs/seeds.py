@@ -36,9 +36,9 @@ def aggregate(group: RunDir, tables: Sequence[Sequence[Record]], seeds: Sequence
         records.append(
             Record("metric", f"mean over seeds/{name}", centre, len(values), interval, details=details)
         )
-        shown = "" if interval is None else f"{interval[0]:.2%} to {interval[1]:.2%}"
+        interval_in_words = "" if interval is None else f"{interval[0]:.2%} to {interval[1]:.2%}"
         points = f"{spread:.2%}" if several else " and ".join(f"{value:.2%}" for value in values)
         called = f"{name} (estimate)" if any("estimate" in record.details for record in same) else name
-        table.add_row(called, f"{centre:.2%}", points, shown)
+        table.add_row(called, f"{centre:.2%}", points, interval_in_words)
     group.add_once(records)
     Console().print(table)

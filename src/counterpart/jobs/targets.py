@@ -198,6 +198,6 @@ def _checkpoint(file: Path, text: str, changes: Mapping[str, Any]) -> Target:
     if home.config_file.exists():
         return _run(home, text, file, changes)
     model, about = load_checkpoint(file)
-    given = {"data": {"name": about["data"]}, "model": {"name": about["model"]["name"]}}
+    settings = {"data": {"name": about["data"]}, "model": {"name": about["model"]["name"]}}
     known = {"classes": about["classes"], "trained_on": about["fingerprint"]}
-    return outside_models.outside_target(text, file.stem, given, changes, lambda _: (model, ()), **known)
+    return outside_models.outside_target(text, file.stem, settings, changes, lambda _: (model, ()), **known)

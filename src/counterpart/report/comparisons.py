@@ -113,20 +113,20 @@ def verdicts(
         The sentences of each group, with one that says how many pairs are left out, and a sentence that names the
         family of tests; "" where nothing is tested.
     """
-    shown = [list(group[:MANY_PAIRS]) for group in groups]
-    tests = [test for group in shown for test in group]
+    groups_on_page = [list(group[:MANY_PAIRS]) for group in groups]
+    tests = [test for group in groups_on_page for test in group]
     family = holm([test.p for test in tests])
     equivalences: Sequence[float | None] = [None] * len(tests)
     if margin is not None:
         equivalences = holm([test.difference.p_equivalent(margin) for test in tests])
     corrected = iter(zip(family, equivalences, strict=True))
     sentences = []
-    for group, together in zip(groups, shown, strict=True):
+    for group, together in zip(groups, groups_on_page, strict=True):
         lines = [f"{test.words} ({_verdict(test, *next(corrected), margin)})" for test in together]
         left_out = len(group) - len(together)
         more = f"{left_out} of {len(group)} pairs left out; name fewer runs to see them"
         sentences.append([*lines, *([more] if left_out else [])])
-    kinds = listed([f"{name}'s" for name in dict.fromkeys(test.name for group in shown for test in group)])
+    kinds = listed([f"{name}'s" for name in dict.fromkeys(test.name for test in tests)])
     many = f"the {len(family)} tests" if len(family) > 1 else "the one test"
     beside = "" if margin is None else ", and over as many of no difference"
     return sentences, f"Holm's correction is over {many} on this page ({kinds}){beside}" if family else ""

@@ -35,8 +35,8 @@ def group(runs: Iterable[Run]) -> list[TableRow]:
 
 def _row(runs: Sequence[Run]) -> TableRow:
     """The row of some runs, labelled by their method."""
-    shown = runs[0].shown
-    method = str(shown.details.get("method", runs[0].name)) if shown else runs[0].name
+    evaluation = runs[0].shown
+    method = str(evaluation.details.get("method", runs[0].name)) if evaluation else runs[0].name
     return TableRow(method, runs, method)
 
 

@@ -16,7 +16,7 @@ from . import comparisons, figures, tables
 from .grouping import differences, group
 from .panel import Panel, png_uri, radius_range, ramp, read_panel
 from .provenance import provenance, text_of
-from .runs import CLEAN, UNTRIED, WORST, Corrupted, Run, read_runs
+from .runs import CLEAN, UNTRIED, WORST, Artifact, Corrupted, Run, read_runs
 from .setting import Setting, radius_text, union_in_words
 from .tables import TableAccuracy, TableRow, listed
 from .where import WhereSection, where_section
@@ -226,7 +226,10 @@ def _notes(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> list[tuple[str
 def _on_estimates(row: TableRow) -> str:
     """A sentence on the samples that some accuracies of a row are estimated from; "" where all are exact."""
     metrics = [
-        record for shown in row.shown for record in shown.metrics.values() if "estimate" in record.details
+        record
+        for evaluation in row.shown
+        for record in evaluation.metrics.values()
+        if "estimate" in record.details
     ]
     if not metrics:
         return ""
@@ -247,13 +250,11 @@ def _standing(row: TableRow) -> dict[str, float] | None:
     None where the table is missing or changed, or where attacks were not tried on all images that stand.
     """
     standing: dict[str, float] = {}
-    for run, shown in zip(row.runs, row.shown, strict=True):
+    for run, evaluation in zip(row.runs, row.shown, strict=True):
         tables_of_images = [
             artifact.file
-            for artifact in run.artifacts
-            if artifact.record.name == "images"
-            and artifact.file.parent.name == shown.key
-            and not artifact.problem
+            for artifact in _intact(run, "images")
+            if artifact.file.parent.name == evaluation.key
         ]
         if not tables_of_images:
             return None
@@ -263,6 +264,12 @@ def _standing(row: TableRow) -> dict[str, float] | None:
                     return None
                 standing[line["index"]] = float(line.get("share") or not line["first_fooled_by"])
     return standing
+
+
+def _intact(run: Run, name: str) -> list[Artifact]:
+    """The artifacts of a run that are recorded under a name and can be trusted."""
+    named = [artifact for artifact in run.artifacts if artifact.record.name == name]
+    return [artifact for artifact in named if not artifact.problem]
 
 
 def _panel_file(row: TableRow) -> tuple[Path, str] | None:
@@ -336,7 +343,7 @@ def _corruptions(runs: Sequence[Run]) -> list[tuple[str, list[tuple[Run, Corrupt
 
 def _profiles(runs: Sequence[Run]) -> list[tuple[Run, WhereSection, str | None]]:
     """The latest where-profile of each run that has some, and the picture of its regions."""
-    shown = []
+    profiles = []
     for run in runs:
         section = where_section(run.profile)
         if section is None:
@@ -344,13 +351,11 @@ def _profiles(runs: Sequence[Run]) -> list[tuple[Run, WhereSection, str | None]]
         key = run.profile[-1].details["where"]
         pictures = [
             artifact.file
-            for artifact in run.artifacts
-            if artifact.record.name == "where regions"
-            and artifact.record.details.get("where") == key
-            and not artifact.problem
+            for artifact in _intact(run, "where regions")
+            if artifact.record.details.get("where") == key
         ]
-        shown.append((run, section, png_uri(pictures[-1].read_bytes()) if pictures else None))
-    return shown
+        profiles.append((run, section, png_uri(pictures[-1].read_bytes()) if pictures else None))
+    return profiles
 
 
 def _behaviour(record: Record) -> tuple[str, str, int | None, bool | None, str]:

@@ -106,8 +106,10 @@ def read_panel(file: Path, norm: str | None, low: float, high: float) -> Panel:
     columns = _columns(pictures, 0.5 + factor * difference, low, high)
     maps = _part_maps(pictures)
     samples = [_sample(i, pictures, columns, maps, norm) for i in range(len(pictures.labels))]
-    shown = np.concatenate(list(maps.values())) if maps else None
-    return Panel(samples, factor, {} if shown is None else part_legend(shown, pictures.part_names or ()))
+    legend = {}
+    if maps:
+        legend = part_legend(np.concatenate(list(maps.values())), pictures.part_names or ())
+    return Panel(samples, factor, legend)
 
 
 def _columns(
@@ -147,8 +149,8 @@ def _sample(
     clean = verdict(pictures.clean_predictions[i], pictures.confidences_clean[i])
     attacked = verdict(pictures.adversarial_predictions[i], pictures.confidences_adversarial[i])
     tiles = [
-        Tile(column, _png(shown[i]), f"{name}: {_alt(column, pictures.radius[i], norm)}")
-        for column, shown in columns.items()
+        Tile(column, _png(images[i]), f"{name}: {_alt(column, pictures.radius[i], norm)}")
+        for column, images in columns.items()
     ]
     correct = {"parts": clean.correct, "parts attacked": attacked.correct}
     parts = []
@@ -178,8 +180,8 @@ def _alt(column: str, radius: Float[np.ndarray, "h w"], norm: str | None) -> str
 
 def _parts_alt(column: str, ids: Integer[np.ndarray, "h w"], names: Sequence[str]) -> str:
     """The names of the parts in a tile, the largest first, for readers who cannot tell the colours apart."""
-    shown, sizes = np.unique(ids, return_counts=True)
-    parts = [names[part] for part in shown[np.argsort(-sizes, kind="stable")].tolist() if part]
+    part_ids, sizes = np.unique(ids, return_counts=True)
+    parts = [names[part] for part in part_ids[np.argsort(-sizes, kind="stable")].tolist() if part]
     return f"{column}: {', '.join(parts) or 'none'}"
 
 

@@ -70,7 +70,7 @@ def where_section(latest: Sequence[Record]) -> WhereSection | None:
     for record in latest:
         if not record.name.startswith(AREA):
             lines.setdefault(record.details["region"], {})[record.details.get("control", "")] = record
-    shown = [
+    lines_of_table = [
         (name, float(of[""].details["pixels"]), of[""].n or 0, of) for name, of in lines.items() if "" in of
     ]
     areas = [record for record in latest if record.name.startswith(AREA)]
@@ -83,7 +83,7 @@ def where_section(latest: Sequence[Record]) -> WhereSection | None:
             "attack. Bands are 95 % intervals over images, and of random regions over draws too."
         )
         plot = Plot(svg(lambda figure: _draw(figure, curves)), caption, f"Where-profile. {'; '.join(words)}.")
-    return WhereSection(str(latest[0].details["title"]), shown, areas, plot)
+    return WhereSection(str(latest[0].details["title"]), lines_of_table, areas, plot)
 
 
 Curve = Sequence[tuple[float, float, float, float]]

@@ -233,10 +233,10 @@ def _check_combinations(source: str, dimensions: Sequence[Dimension], config: Co
         apply(config, dict(zip(names_of, combination, strict=True)), source)
 
 
-def refuse_given(space: Space, given: Mapping[str, Any]) -> None:
+def refuse_given(space: Space, settings: Mapping[str, Any]) -> None:
     """Refuse a setting that varies and was given a value as well."""
     for name in space.describe():
-        if name in dict(settings_in(given)):
+        if name in dict(settings_in(settings)):
             raise UserError(
                 f"{name} varies in the space {space.name}: leave it out, or take it out of the space."
             )

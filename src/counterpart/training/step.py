@@ -147,9 +147,9 @@ def train_step(
     running = Running() if running is None else running
     meter, whole = running.meter, running.whole
 
-    def backward(made: Perturbed | None = None) -> tuple[Perturbed, Loss]:
+    def backward(perturbed: Perturbed | None = None) -> tuple[Perturbed, Loss]:
         optimizer.zero_grad(set_to_none=True)
-        perturbed, loss = one_pass(batch, epoch, step, model, view, phase, options, made, size)
+        perturbed, loss = one_pass(batch, epoch, step, model, view, phase, options, perturbed, size)
         torch.autograd.backward(loss.total * (len(batch) / size))
         return perturbed, loss
 
