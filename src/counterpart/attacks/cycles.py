@@ -9,7 +9,7 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-FIRST_ANCHOR = 8  # no climb of fewer steps than this has been seen to circle
+FIRST_ANCHOR = 16  # no climb has been seen to circle earlier, and comparing is not free
 
 
 class Anchor(NamedTuple):
@@ -39,7 +39,7 @@ class Anchor(NamedTuple):
 
 
 def drops_anchor(step: int) -> bool:
-    """Whether the iterate of a step becomes the anchor: at 8, 16, 32, and so on.
+    """Whether the iterate of a step becomes the anchor: at 16, 32, 64, and so on.
 
     So every circle is found, however late it begins and however long it is, once the anchor lies on it.
     """
