@@ -717,6 +717,7 @@ def test_the_radius_of_training_grows_and_everything_with_it():
     assert drawn(main, 3) == pytest.approx((0.05, 0.025, 0.05))  # eps_low is never more than the radius
     assert drawn(main, 4.5) == pytest.approx((0.125, 0.0625, 0.1))
     assert drawn(main, 6) == drawn(main, 9.9) == (0.2, 0.1, 0.1)
+    assert main.at(6).objective is main.at(9.9).objective is main.objective  # which may be compiled
     assert main.at(6).objective.perturb.keywords["rule"].keywords == build.build_rule(config).keywords
     assert build.name_method(config) == "PART, eps warm-up 4"
     [phase] = build.build_phases(resolve({"attack": {"eps_warmup": 4}, "train": {"epochs": 8}}))

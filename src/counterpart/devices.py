@@ -57,6 +57,20 @@ def has_tf32(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
+def free_memory(device: torch.device) -> int:
+    """The bytes of a GPU that this process can still take: those that nobody holds, and those of torch's own store."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def memory_of(work: Callable[[], object], device: torch.device) -> int:
+    """The bytes of a GPU that some work needed at its peak, beside what was held before."""
+    held = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    return torch.cuda.max_memory_allocated(device) - held
+
+
 def memory_format(model: nn.Module) -> torch.memory_format:
     """How a network's images and weights lie in memory: channels last, which is fastest everywhere.
 

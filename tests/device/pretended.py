@@ -372,6 +372,10 @@ ANSWERS: dict[str, Any] = {
     "set_rng_state": lambda state, device=None: None,
     "default_generators": (SimpleNamespace(manual_seed=lambda seed: None),),
     "is_current_stream_capturing": lambda: False,
+    "mem_get_info": lambda device=None: (2**37, 2**37),
+    "memory_allocated": lambda device=None: 0,
+    "memory_reserved": lambda device=None: 0,
+    "reset_peak_memory_stats": lambda device=None: None,
 }
 
 

@@ -736,7 +736,7 @@ def test_each_phase_is_compiled_for_itself(train, monkeypatch):
             compiled.append(phase.name)
             super().__init__(phase, *given)
 
-        def takes(self, batch):
+        def takes(self, batch, objective):
             return False
 
     monkeypatch.setattr(loop, "WholeStep", Whole)

@@ -78,8 +78,8 @@ def test_keys_of_a_tensor_draw_what_keys_of_names_draw(name):
         ({}, "fast", {}, None),
         ({"awp": 0.01}, "fast", {}, "weight perturbation"),
         ({}, "original", {}, "the form original"),
-        ({}, "fast", {"growing": lambda moment: standard()}, "radius of the phase adversarial"),
         ({}, "fast", {"adapt": lambda validated: PHASE}, "radius of the phase adversarial"),
+        ({}, "fast", {"growing": lambda moment: PHASE.objective}, None),
     ],
 )
 def test_what_is_not_compiled_has_a_reason(options, form, phase, reason):
@@ -112,7 +112,7 @@ def test_a_compiler_that_fails_is_said_and_the_step_runs_as_it_is(monkeypatch, c
     assert measured["images"] == 8
     assert not torch.equal(before, nn.utils.parameters_to_vector(model.parameters()))
     assert "not compiled as a whole: Unsupported: no such operation" in caplog.text
-    assert not whole.takes(batch)
+    assert not whole.takes(batch, PHASE.objective)
 
 
 class Dropping(nn.Module):
@@ -138,8 +138,28 @@ def stepped(options, compiled, *, epoch=2, step=1):
     running = Running(whole=WholeStep(phase, model, view, options) if compiled else None)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     measured = train_step(batch, 8, epoch, step, model, view, phase, optimizer, options, running)
-    assert not compiled or running.whole.takes(batch)
+    assert not compiled or running.whole.takes(batch, phase.objective)
     return measured, model
+
+
+def test_a_graph_waits_until_the_radius_has_grown(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(
+        torch, "compile", lambda passes, **options: lambda *given: compiled.append(1) or passes(*given)
+    )
+    grown, growing = (n_fgsm(budget=Linf(eps), rule=rules.constant) for eps in (0.1, 0.05))
+    phase = replace(PHASE, objective=grown, growing=lambda moment: growing if moment < 1 else grown)
+    with seeded(0):
+        model = Dropping()
+    view = InferenceView(model, form="fast")
+    running = Running(whole=WholeStep(phase, model, view, OPTIONS))
+    batch = Batch(torch.rand(8, 3, 8, 8), torch.arange(8) % 3, torch.arange(8))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    radii = []
+    for epoch, moment in ((0, 0.5), (1, 1.0)):
+        measured = train_step(batch, 8, epoch, 0, model, view, phase.at(moment), optimizer, OPTIONS, running)
+        radii.append((measured["radius"] / 8, len(compiled)))
+    assert radii == [(pytest.approx(0.05), 0), (pytest.approx(0.1), 1)]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
@@ -149,7 +169,9 @@ def test_what_is_compiled_are_the_passes_of_the_step(monkeypatch, precision):
     def plain(passes, **options):
         def graph(*given):
             *others, gradients = passes(*given)
-            return *others, [gradient.contiguous() for gradient in gradients]  # as a compiler may lay them out
+            return *others, [
+                gradient.contiguous() for gradient in gradients
+            ]  # as a compiler may lay them out
 
         return graph
 

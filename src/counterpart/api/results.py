@@ -266,7 +266,7 @@ class Judgement:
             case.attacks,
             case.ledger,
             budget_of=budgets_of(case.ledger, case.identity),
-            batch_size=wanted.batch_size,
+            batch_size=case.sizes.batch_size,
             device=case.target.device,
             individual=wanted.individual,
             plan=draw_plan_of(case.identity) or case.sample,

@@ -16,6 +16,7 @@ from ..checks import check_labels, check_unit_range
 from ..contracts import Attacked, Classifier, Probe
 from ..losses.classification import AttackLoss, cross_entropy
 from ..seeding import Keys
+from .cycles import Anchor, drops_anchor, last_step
 from .rows import split_rows
 from .starts import aim, check_once, images_of, leaf_and_logits
 
@@ -212,7 +213,8 @@ def climb(
         rows: the rows of the batch that climb.
         budget: the budget of the whole batch.
         length: the absolute length of a step, or one for each image of the batch (B,).
-        steps: gradient steps; one pass more judges the last iterate.
+        steps: gradient steps; one pass more judges the last iterate. A row that comes back to an image that it has
+            met leaves early, at the image that it would end with.
         to_the_end: take every step, also where the answer is wrong.
 
     Returns:
@@ -222,6 +224,8 @@ def climb(
     forwards = torch.zeros_like(rows)
     backwards, right = forwards.clone(), torch.zeros_like(rows, dtype=torch.bool)
     place = torch.arange(len(rows), device=rows.device)  # the positions of the rows that still climb
+    ends = torch.full_like(rows, steps)  # the step in which each row is judged for the last time
+    anchor: Anchor | None = None
     within, clean = budget.select(rows), images[rows]
     current = within.project(begin[rows], clean)
     for step in range(steps + 1):
@@ -232,7 +236,15 @@ def climb(
         forwards[place] += 1
         perturbed[place] = current
         right[place] = logits.argmax(dim=1) == labels[active]
-        survivors = None if to_the_end else split_rows(right[place])[0]  # None: all of them
+        if anchor is not None:
+            circles = anchor.met_again(current, logits)
+            ends[place] = torch.where(
+                circles, ends[place].clamp_max(last_step(step, steps, step - anchor.step)), ends[place]
+            )
+        if not to_the_end and drops_anchor(step):
+            anchor = Anchor(step, current, logits.detach())
+        goes_on = right[place] & (step < ends[place])
+        survivors = None if to_the_end else split_rows(goes_on)[0]  # None: all of them
         if step < steps and (survivors is None or len(survivors)):
             # The gradient of all rows: a backward pass on some of them would need another forward pass.
             (gradient,) = torch.autograd.grad(loss.sum(), leaf)
@@ -242,6 +254,7 @@ def climb(
         if survivors is not None and len(survivors) < len(place):
             place, within = place[survivors], within.select(survivors)
             clean, current = clean[survivors], current[survivors]
+            anchor = anchor and anchor.select(survivors)
     return Climbed(perturbed, right, forwards, backwards)
 
 

@@ -121,6 +121,8 @@ def _build_attacked_phase(config: Config, name: str, epochs: int, rule: Rule, **
 
     def grow(moment: float) -> Objective:
         share = _grown_share(config, moment)
+        if share == 1:
+            return phase.objective
         narrowed: Any = rule
         if rule is not rules.constant:
             low = min(config.mask.eps_low, share * config.attack.eps)  # "auto" is refused

@@ -251,11 +251,16 @@ class EvaluateSettings(Section):
         "extra bench installs.",
         default="counterpart",
     )
-    batch_size: int = setting("The number of images that an attack meets at once.", default=256, ge=1)
-    chunk_size: int = setting(
+    batch_size: int | None = setting(
+        "The number of images that an attack meets at once. Left out: 256 on a CPU, and on a GPU as many as its memory "
+        "holds, up to 2,048.",
+        default=None,
+        ge=1,
+    )
+    chunk_size: int | None = setting(
         "The number of images in a chunk. A chunk under an attack (or a target of it) is what is saved at once, and "
-        "what is given to a process.",
-        default=500,
+        "what is given to a process. Left out: 500 on a CPU, 10,000 on a GPU.",
+        default=None,
         ge=1,
     )
     save_images: bool = setting(

@@ -36,6 +36,7 @@ from ..records import fingerprint
 from ..renamed_settings import in_first_words
 from ..seeding import Keys, derive
 from .samples import plan_sample
+from .sizes import Sizes, settle_sizes
 from .target import Target
 from .targets import surrogate
 from .views import settle_form, with_form
@@ -57,6 +58,7 @@ class Case:
         attacks: the attacks, in the order in which they run.
         view: the view of the model that the attacks search on.
         identity: everything that decides the ledger's rows.
+        sizes: how many images are met at once, and how many are saved at once.
         why: the reason why the view is not of the fast form, or None where it is.
         sample: how dear attacks are tried on a sample of the survivors; None where they meet all of these.
     """
@@ -70,6 +72,7 @@ class Case:
     attacks: Sequence[NamedAttack]
     view: InferenceView
     identity: Mapping[str, Any]
+    sizes: Sizes
     why: str | None = None
     sample: SamplePlan | None = None
 
@@ -92,8 +95,8 @@ class Case:
         """The procedure by which the case is evaluated."""
         wanted = self.target.config.evaluate
         return Procedure(
-            chunk_size=wanted.chunk_size,
-            batch_size=wanted.batch_size,
+            chunk_size=self.sizes.chunk_size,
+            batch_size=self.sizes.batch_size,
             device=self.target.device,
             seed=self.target.config.seed,
             individual=wanted.individual,
@@ -117,7 +120,7 @@ class Case:
     @cached_property
     def ledger(self) -> Ledger:
         """The ledger of the rows, in the run's folder, or in memory where nothing shall be written."""
-        chunks = accuracy.chunks_of(self.images, self.target.config.evaluate.chunk_size)
+        chunks = accuracy.chunks_of(self.images, self.sizes.chunk_size)
         if not self.target.has_folder:
             return MemoryLedger(chunks=chunks)
         return Ledger(self.target.run.path / "evaluations" / self.key, chunks)
@@ -187,13 +190,13 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
         "individual": wanted.individual,
         "engine": wanted.engine,
         "precision": wanted.precision,
-        "batch_size": wanted.batch_size,
-        "chunk_size": wanted.chunk_size,
         "threads": torch.get_num_threads(),
         "device": target.device.type,
         **({} if target.about is None else {"object": target.about}),
     }
     folder = target.run.path / kind if target.has_folder else None
+    sizes = settle_sizes(folder, identity, wanted, target.model, images, target.device)
+    identity.update(sizes._asdict())
     judged = judged_model(target)
     form: Form = "original"
     why: str | None = NOISE_IS_FIXED
@@ -205,7 +208,7 @@ def case_of(target: Target, kind: str = "evaluations") -> Case:
     view = InferenceView(judged, precision=wanted.precision, form=form)
     budget = build.build_budget(norm, eps)
     return Case(
-        target, images, norm, eps, radii, budget, attacks, view, with_form(identity, form), why, sample
+        target, images, norm, eps, radii, budget, attacks, view, with_form(identity, form), sizes, why, sample
     )
 
 

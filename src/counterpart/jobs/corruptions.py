@@ -29,6 +29,7 @@ from ..rundir import RunDir
 from ..seeding import Keys
 from .judging import Judged
 from .seeds import aggregate
+from .sizes import settle_sizes
 from .target import Target
 from .targets import claim, open_targets
 
@@ -82,24 +83,21 @@ def _judge(target: Target) -> list[Record]:
         **followed,
         "seed": config.seed,
         "source": f"generated, {strengths} constants" if files is None else "official files",
-        "batch_size": config.evaluate.batch_size,
         "threads": torch.get_num_threads(),
         "device": target.device.type,
     }
-    folder = target.run.path / "corruptions" / fingerprint(identity)
+    home = target.run.path / "corruptions"
+    sizes = settle_sizes(
+        home, identity, config.evaluate, target.model, images, target.device, entries=["batch_size"]
+    )
+    identity["batch_size"] = sizes.batch_size
+    folder = home / fingerprint(identity)
     claim(target)
     if distributed.is_main():
         Ledger(folder, 0).open(identity)
     distributed.barrier()
     for note in (*target.notes, *([f"Left out: {_reasons(left_out)}."] if left_out else [])):
         _say(note)
-
-    def stamp(name: str) -> str:
-        """A text that names what decides a count beside the identity: the textures, or the file."""
-        if files is not None and name != CLEAN[0]:
-            return files.stamp(name)
-        return content_fingerprint(textures) if textures and name == "frost" else ""
-
     counts = corruption.count(
         target.model,
         images,
@@ -107,9 +105,9 @@ def _judge(target: Target) -> list[Record]:
         corrupted=partial(
             _corrupted, files=files, textures=textures, seed=config.seed, constants=strengths
         ),
-        stamp=stamp,
+        stamp=partial(_stamp, files, textures),
         folder=folder,
-        batch_size=config.evaluate.batch_size,
+        batch_size=sizes.batch_size,
         device=target.device,
         title=f"corrupting for {target.run.name}",
     )  # fmt: skip
@@ -135,6 +133,13 @@ def _judge(target: Target) -> list[Record]:
         _print(target.run.name, records, names, wanted.wanted, left_out)
     distributed.barrier()
     return records
+
+
+def _stamp(files: OfficialFiles | None, textures: list[Tensor] | None, name: str) -> str:
+    """A text that names what decides a count of a corruption beside the identity: the textures, or the file."""
+    if files is not None and name != CLEAN[0]:
+        return files.stamp(name)
+    return content_fingerprint(textures) if textures and name == "frost" else ""
 
 
 def _files(config: Config, images: ImageSet) -> OfficialFiles | None:

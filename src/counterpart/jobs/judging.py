@@ -193,7 +193,7 @@ def _draw_radii(case: Case) -> None:
     try:
         planes, flat = draw_radii(
             case.map_view, case.images, rule, case.budget,
-            batch_size=config.evaluate.batch_size, device=target.device, seed=config.seed,
+            batch_size=case.sizes.batch_size, device=target.device, seed=config.seed,
         )  # fmt: skip
     except ValueError as error:  # the model shows no feature map to draw from
         raise UserError(f"evaluate.eps_low: {error}") from error
@@ -263,7 +263,7 @@ def _result_doubts(case: Case, rows: Sequence[LedgerRow]) -> list[Doubt]:
 
 def _part_metrics(case: Case, details: Mapping[str, Any]) -> list[Record]:
     """The records of how well parts are found, read from the run where it has them."""
-    target, wanted = case.target, case.target.config.evaluate
+    target = case.target
     labels, least = target.config.data.labels, target.config.data.parts_min_share
     details = {**details, **({} if labels == "parts" else {"labels": labels})}
     details |= {"parts_min_share": least} if least > 0 else {}
@@ -276,6 +276,6 @@ def _part_metrics(case: Case, details: Mapping[str, Any]) -> list[Record]:
         return [known[name] for name in part_quality.NAMES]
     records = part_quality.part_metrics(
         target.model, case.view, case.images, budget_of=widest(budgets_of(case.ledger, case.identity)),
-        batch_size=wanted.batch_size, device=target.device, seed=target.config.seed, details=details,
+        batch_size=case.sizes.batch_size, device=target.device, seed=target.config.seed, details=details,
     )  # fmt: skip
     return [replace(metric, config=target.who["config"]) for metric in records]

@@ -61,7 +61,7 @@ def _write_panel(case: Case, path: Path, rows: Sequence[LedgerRow]) -> None:
     rule: Rule = constant
     if narrowed and _lacking(case) is None:
         rule = build.build_rule(config, case.target.who.get("trained_eps_low"))
-    size = config.evaluate.chunk_size
+    size = case.sizes.chunk_size
 
     def fooling(position: int) -> Tensor | None:
         name = rows[position].fooled_by

@@ -296,7 +296,7 @@ def _draw_maps(case: Case, options: WhereOptions) -> Tensor:
         view = InferenceView(
             case.target.model, form=case.view.form, layer=layer, attention=MAPS[kind].facts.of_attention
         )
-        for positions in torch.split(torch.arange(len(case.images)), config.evaluate.batch_size):
+        for positions in torch.split(torch.arange(len(case.images)), case.sizes.batch_size):
             batch = accuracy.read_batch(case.images, positions, device)
             drawn = explain(view.probe(batch.images), batch.labels, chosen, kind)
             maps.append(drawn.detach().float().cpu())

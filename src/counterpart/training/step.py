@@ -45,7 +45,8 @@ class Phase:
         chosen: the values that ``adapt`` chose, for the epoch's record and the checkpoint.
         masked: the budget rule under which validation attacks a second time, for ``adapt``.
         growing: a function that gives the objective at a moment, in epochs since the start of the run and
-            fractions of them. With None, ``objective`` is that of every moment.
+            fractions of them, and ``objective`` itself once it no longer changes. With None, ``objective`` is that of
+            every moment.
     """
 
     name: str
@@ -94,8 +95,8 @@ class LoopOptions:
 class CompiledPasses(Protocol):
     """The passes of a phase's steps in compiled form, which is ``whole_step.WholeStep``."""
 
-    def takes(self, batch: Batch) -> bool:
-        """Whether a batch is of the size that was compiled."""
+    def takes(self, batch: Batch, objective: Objective) -> bool:
+        """Whether a batch is of the size, and the objective the one, that was compiled."""
         ...
 
     def __call__(self, batch: Batch, epoch: int, step: int) -> tuple[Loss, Mapping[str, Tensor]] | None:
@@ -153,7 +154,9 @@ def train_step(
         torch.autograd.backward(loss.total * (len(batch) / size))
         return perturbed, loss
 
-    compiled = whole(batch, epoch, step) if whole is not None and whole.takes(batch) else None
+    compiled = (
+        whole(batch, epoch, step) if whole is not None and whole.takes(batch, phase.objective) else None
+    )
     if compiled is not None:
         loss, counts = compiled
     elif options.awp and epoch >= options.awp_warmup:

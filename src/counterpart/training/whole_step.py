@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .. import devices, distributed
 from ..batch import Batch
-from ..contracts import Loss
+from ..contracts import Loss, Objective
 from ..models.inference import InferenceView
 from ..seeding import ListedKeys, TensorKeys, derive, seeded, seeds_of
 from .step import LoopOptions, Phase
@@ -38,9 +38,13 @@ class WholeStep:
         self.reason = why_not(options, view.form, phase)
         self._say()
 
-    def takes(self, batch: Batch) -> bool:
-        """Whether a batch is of the size that the graph is made for. A last, smaller one runs as it is."""
-        return self.reason is None and len(batch) == self._options.batch_size
+    def takes(self, batch: Batch, objective: Objective) -> bool:
+        """Whether the graph is made for a step.
+
+        A last, smaller batch runs as it is, and so does every step under a radius that still grows.
+        """
+        fits = len(batch) == self._options.batch_size and objective is self._objective
+        return self.reason is None and fits
 
     def __call__(self, batch: Batch, epoch: int, step: int) -> tuple[Loss, Mapping[str, Tensor]] | None:
         """The loss on the attacked batch and what the attack counted; the gradients lie at the parameters.
@@ -99,8 +103,8 @@ def why_not(options: LoopOptions, form: str, phase: Phase | None = None) -> str 
         return "weight perturbation (train.awp) puts weights back between two passes"
     if form not in ("fast", "contiguous"):
         return f"the attack runs on a view of the form {form}, which is the model itself"
-    if phase is not None and (phase.growing or phase.adapt):
-        return f"the radius of the phase {phase.name} changes while it trains"
+    if phase is not None and phase.adapt:
+        return f"the radius of the phase {phase.name} changes after each epoch"
     return None
 
 
