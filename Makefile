@@ -4,7 +4,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python -m
 PYTEST = $(RUN) pytest -q -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-slow lint types environment environment-test environment-dev
+.PHONY: demo test test-slow lint types audit environment environment-test environment-dev environment-audit
 .NOTPARALLEL:
 
 # FULL=1: three seeds and the long suite of attacks. ARGS="--train.epochs 2": any other setting.
@@ -25,5 +25,10 @@ lint: environment-dev
 types: environment-dev
 	$(RUN) mypy
 
-environment environment-test environment-dev:
+# Known vulnerabilities of what constraints.txt pins, and licences of what is installed. Needs a network, so it is no test.
+audit: environment-dev environment-audit
+	$(VENV)/bin/python tools/licences
+	$(RUN) pip_audit --strict --no-deps --disable-pip --requirement constraints.txt
+
+environment environment-test environment-dev environment-audit:
 	@tools/environment $(VENV) $(PYTHON) $(word 2,$(subst -, ,$@))

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 HEAVY = {
-    "jinja2", "matplotlib", "pandas", "scipy", "segmentation_models_pytorch", "sklearn", "timm", "torchmetrics",
+    "jinja2", "matplotlib", "pandas", "scipy", "segmentation_models_pytorch", "sklearn", "timm",
     "torchvision",
 }  # fmt: skip
 OTHER_JOBS = {
