@@ -155,13 +155,20 @@ def official(model: torch.nn.Module, batch: Batch, given: argparse.Namespace) ->
     return logits_of(model, attacked).argmax(dim=1) == batch.labels
 
 
-def package(model: torch.nn.Module, seed: int, scale: float, device: torch.device) -> Any:
+def package(
+    model: torch.nn.Module,
+    seed: int,
+    scale: float,
+    device: torch.device,
+    norm: str = "linf",
+    eps: float = EPS,
+) -> Any:
     """The published package's AutoAttack standard, with a share of its steps and queries."""
     try:
         from pyautoattack import AutoAttack
     except ImportError:
         raise UserError("needs the published package: pip install '.[bench]'") from None
-    runner = AutoAttack(model, norm=NORMS["linf"], eps=EPS, seed=seed, version="standard", device=device)
+    runner = AutoAttack(model, norm=NORMS[norm], eps=eps, seed=seed, version="standard", device=device)
     runner.apgd.n_iter = runner.apgd_targeted.n_iter = runner.fab.n_iter = round(scale * STEPS)
     runner.apgd.n_iter_orig = runner.apgd_targeted.n_iter_orig = runner.apgd.n_iter
     runner.square.n_queries = round(scale * QUERIES)

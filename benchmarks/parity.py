@@ -4,14 +4,15 @@
 
 TARGET is what counterpart evaluate takes. Each line of AutoAttack meets all images that the model gets right, by
 both engines and with every seed; a record says how many images each leaves, how much the published package differs
-from itself over its seeds, and ours from it, in either direction. ``--scale`` shortens steps and queries of both
-sides alike. Needs the extra bench. Pairs that are finished are kept in ``--work``, so that a benchmark that was
-stopped goes on.
+from itself over its seeds, and ours from it, in either direction. ``--norm l1 --eps 12`` asks in another norm.
+``--scale`` shortens steps and queries of both sides alike. Needs the extra bench. Pairs that are finished are kept in
+``--work``, so that a benchmark that was stopped goes on.
 """
 
 import argparse
 import json
 import time
+from fractions import Fraction
 from itertools import combinations, product
 from pathlib import Path
 from statistics import mean
@@ -23,7 +24,8 @@ from timing import keep, ratio
 from counterpart import devices
 from counterpart.attacks.auto_attack import suite
 from counterpart.batch import Batch
-from counterpart.budget import Linf
+from counterpart.budget import NORMS, Linf
+from counterpart.budget.balls import Ball
 from counterpart.data.image_sets import balanced_subset
 from counterpart.evaluation.accuracy import read_batch
 from counterpart.evaluation.answers import judge, logits_of
@@ -46,6 +48,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--lines", default=",".join(LINES))
+    parser.add_argument("--norm", choices=NORMS, default="linf")
+    parser.add_argument("--eps", type=lambda text: float(Fraction(text)), default=EPS)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--threads", type=int)
     given = parser.parse_args()
@@ -60,11 +64,14 @@ def main() -> None:
     for line in given.lines.split(","):
         left: dict[tuple[str, int], set[int]] = {}
         for seed, engine in product(seeds, ("official", "counterpart")):
+            budget = NORMS[given.norm](given.eps)
             file = given.work / f"{line}-{engine}-{seed}-{given.images}-{given.scale:g}.json"
+            if given.norm != "linf" or given.eps != EPS:
+                file = file.with_stem(f"{file.stem}-{given.norm}-{given.eps:g}")
             if not file.exists():
                 started = time.perf_counter()
                 with devices.exact_float32():
-                    kept = survivors(target.model, batch, line, engine, seed, given.scale)
+                    kept = survivors(target.model, batch, budget, line, engine, seed, given.scale)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(file, lambda path, kept=kept: path.write_text(json.dumps(sorted(kept))))
                 print(f"{file.stem}: {len(kept)} left, {time.perf_counter() - started:.0f} s", flush=True)
@@ -78,28 +85,33 @@ def main() -> None:
             "no more than it from itself, in no direction", from_itself=mean(map(len, itself)),
             left_by_ours_alone=only_ours, left_by_official_alone=only_theirs,
             left={f"{engine} {seed}": len(rows) for (engine, seed), rows in left.items()},
-            model=target.config.model.name, data=images.name, eps=EPS, scale=given.scale,
+            model=target.config.model.name, data=images.name, norm=given.norm, eps=given.eps, scale=given.scale,
         )  # fmt: skip
         keep("parity.jsonl", [record])
 
 
 def survivors(
-    model: torch.nn.Module, batch: Batch, line: str, engine: str, seed: int, scale: float
+    model: torch.nn.Module, batch: Batch, budget: Ball | Linf, line: str, engine: str, seed: int, scale: float
 ) -> set[int]:
     """Data-set indices of the images that stand."""
     if engine == "official":
-        runner = package(model, seed, scale, batch.images.device)
+        eps = float(budget.eps)
+        runner = package(model, seed, scale, batch.images.device, budget.norm, eps)
         runner.attacks_to_run = [line]
         attacked, _ = runner.run_standard_evaluation(batch.images, batch.labels, batch_size=len(batch))
-        fooled, _ = judge(model, attacked, batch.images, batch.labels, Linf(EPS))
+        fooled, _ = judge(model, attacked, batch.images, batch.labels, budget)
         return set(batch.index[~fooled].tolist())
-    view, budget, left = InferenceView(model), Linf(EPS), batch
-    for one in (scaled(one, scale) for one in suite("standard", "linf", 10) if one.line == line):
-        keys = Keys(seed, one.name, left.index)
-        found = one.attack(view, left.images, left.labels, budget=budget, keys=keys)
-        fooled, _ = judge(model, found.images, left.images, left.labels, budget)
-        left = left.select(~fooled)
-    return set(left.index.tolist())
+    view, standing = InferenceView(model), batch
+    for named in suite("standard", budget.norm, 10):
+        if named.line != line:
+            continue
+        keys = Keys(seed, named.name, standing.index)
+        attacked = scaled(named, scale).attack(
+            view, standing.images, standing.labels, budget=budget, keys=keys
+        )
+        fooled, _ = judge(model, attacked.images, standing.images, standing.labels, budget)
+        standing = standing.select(~fooled)
+    return set(standing.index.tolist())
 
 
 if __name__ == "__main__":

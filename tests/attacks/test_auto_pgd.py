@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from counterpart.attacks import auto_pgd
 from counterpart.attacks.auto_pgd import apgd, checkpoints
 from counterpart.budget import L1, L2, Linf
 from counterpart.contracts import Probe
@@ -72,6 +73,18 @@ def test_l1_finds_the_steepest_values(linear_problem, keys, frozen):
 
     assert budget.contains(attacked.images, images).all()
     assert torch.equal((model(attacked.images).argmax(dim=1) != labels)[clear], (gap > 0)[clear])
+
+
+def test_l1_counts_no_rounding_as_moved(generator):
+    """A value that a projection took back up to its last bits would keep the next steps too wide."""
+    clean = torch.rand(3, 1, 4, 4, generator=generator) / 2
+    images = clean.clone()
+    images[:, 0, 0, 0] += 0.5
+    images[1, 0, 1] += 2e-7
+    images[2, 0, 2] += 1e-3
+    budget = L1(torch.tensor([1.0, 1.0, 1.0]))
+    assert auto_pgd._moved(images, clean, budget).tolist() == [1, 1, 5]
+    assert auto_pgd._moved(images, clean, L1(1e-8)).tolist() == [1, 5, 5]  # of a small radius, 2e-7 is much
 
 
 def ten_classes(generator):

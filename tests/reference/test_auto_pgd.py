@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from counterpart.attacks.auto_pgd import apgd
-from counterpart.budget import NORMS
+from counterpart.budget import L1, NORMS
 from counterpart.losses.classification import cross_entropy, dlr
 from counterpart.seeding import Keys
 
@@ -13,33 +13,74 @@ published = pytest.importorskip(
 )
 
 LOSSES = {"ce": cross_entropy, "dlr": dlr}
+SEEDS_IN_L1 = 10
+# Untargeted in l1, chance decides too many images for three seeds: they have a test of their own.
+CASES = [
+    (norm, eps, loss) for norm, eps in (("Linf", 0.2), ("L2", 1.0)) for loss in ("ce", "dlr", "dlr-targeted")
+]
+CASES.append(("L1", 2.0, "dlr-targeted"))
 
 
 @pytest.mark.reference
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::Warning")  # the published code warns of zero gradients
-@pytest.mark.parametrize("loss", ["ce", "dlr", "dlr-targeted"])
-@pytest.mark.parametrize(("norm", "eps"), [("Linf", 0.2), ("L2", 1.0), ("L1", 2.0)])
+@pytest.mark.parametrize(("norm", "eps", "loss"), CASES)
 def test_the_same_images_survive(robust_digits, norm, eps, loss):
     model, images, labels = robust_digits
     images, labels = images[:256], labels[:256]
     theirs = torch.stack([survivors(model, images, labels, norm, eps, loss, seed) for seed in range(3)])
     ours = []
     for seed in range(3):
-        budget, left = NORMS[norm.lower()](eps), torch.ones_like(labels, dtype=torch.bool)
+        budget, standing = NORMS[norm.lower()](eps), torch.ones_like(labels, dtype=torch.bool)
         for target in range(1, 4) if loss == "dlr-targeted" else (None,):
             keys = Keys(seed, f"apgd {target}", torch.arange(len(labels)))
             options = {"loss": LOSSES[loss.split("-")[0]], "target": target, "steps": 50}
             attacked = apgd(model, images, labels, budget=budget, keys=keys, **options)
             assert budget.contains(attacked.images, images).all()
-            left &= model(attacked.images).argmax(dim=1) == labels
-        ours.append(left)
+            standing &= model(attacked.images).argmax(dim=1) == labels
+        ours.append(standing)
     ours = torch.stack(ours)
-    own = max(int((theirs[i] ^ theirs[j]).sum()) for i, j in ((0, 1), (0, 2), (1, 2)))
+    among_theirs = max(int((theirs[i] ^ theirs[j]).sum()) for i, j in ((0, 1), (0, 2), (1, 2)))
     apart = [int((ours[i] ^ theirs[j]).sum()) for i in range(3) for j in range(3)]
-    assert max(apart) <= 1.5 * own + 4
+    assert max(apart) <= 1.5 * among_theirs + 4
     lean = (ours.sum(dim=1).float().mean() - theirs.sum(dim=1).float().mean()).abs()
     assert lean <= 0.02 * len(labels)
+
+
+@pytest.mark.reference
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::Warning")
+@pytest.mark.parametrize("loss", ["ce", "dlr"])
+def test_l1_takes_the_same_way_from_the_same_start(robust_digits, loss):
+    """From one start the searches part by rounding alone: over many seeds neither leaves more images than the other.
+
+    Seeds of their own would hide a weakness of 5 %: chance alone moves these counts by 10 %.
+    """
+    model, images, labels = robust_digits
+    images, labels = images[:256], labels[:256]
+    right = model(images).argmax(dim=1) == labels
+    images, labels = images[right], labels[right]
+    standing, apart = {"ours": 0, "theirs": 0}, 0
+    for seed in range(SEEDS_IN_L1):
+        theirs = survivors(model, images, labels, "L1", 2.0, loss, seed)
+        # The published code draws its first point so, from torch's global generator.
+        noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
+        attacked = apgd(
+            model,
+            images,
+            labels,
+            budget=L1(2.0),
+            keys=Keys(seed, "apgd", torch.arange(len(labels))),
+            start=L1(3 * 2.0).project(images + noise, images),
+            loss=LOSSES[loss],
+            steps=50,
+        )
+        ours = model(attacked.images).argmax(dim=1) == labels
+        standing["ours"] += int(ours.sum())
+        standing["theirs"] += int(theirs.sum())
+        apart += int((ours ^ theirs).sum())
+    assert standing["ours"] <= standing["theirs"] + 0.5 * SEEDS_IN_L1
+    assert apart <= SEEDS_IN_L1
 
 
 def survivors(model, images, labels, norm, eps, loss, seed):

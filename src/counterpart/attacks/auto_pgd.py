@@ -1,9 +1,9 @@
 """Auto-PGD: projected gradient ascent with momentum that chooses its step lengths itself.
 
 Croce and Hein 2020, arXiv 2003.01690, algorithm 1; for L1 Croce and Hein 2021, arXiv 2103.01208. Differs from the
-published code in four ways, none of which weakens it. Steps are shares of each pixel's radius. Fooled images leave the
+published code in five ways, none of which weakens it. Steps are shares of each pixel's radius. Fooled images leave the
 batch at once. A start is uniform in the ball. Where answers are random (``eot``), an image counts as fooled when the
-mean answer is wrong.
+mean answer is wrong. In L1, values that differ from the clean image by rounding alone do not count as moved.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from ..budget import Budget
+from ..budget import RELATIVE_TOLERANCE, Budget
 from ..checks import check_unit_range
 from ..contracts import Attacked, Classifier, Probe
 from ..losses.classification import AttackLoss, cross_entropy
@@ -187,7 +187,7 @@ def _ascend(
         checked_loss=loss,
         eased=torch.ones_like(labels, dtype=torch.bool),
         share=torch.full_like(loss, 1.0 if budget.norm == "l1" else 2.0),
-        support=_moved(start, clean),
+        support=_moved(start, clean, budget),
     )
     end = _End(start.clone(), loss.clone(), torch.zeros_like(labels), torch.zeros_like(labels))
     checks = _sparse_checks(steps) if budget.norm == "l1" else checkpoints(steps)
@@ -212,7 +212,7 @@ def _ascend(
         if len(run.rows) == 0:
             break
         if step in checks:
-            ease = _sparser(run) if budget.norm == "l1" else _ease(run, rho, step, checks)
+            ease = _sparser(run, budget) if budget.norm == "l1" else _ease(run, rho, step, checks)
             run.images = torch.where(_wide(ease), run.best, run.images)
             run.gradient = torch.where(_wide(ease), run.best_gradient, run.gradient)
     end.images[run.rows], end.loss[run.rows] = run.best, run.best_loss
@@ -288,21 +288,27 @@ def _sparse_checks(steps: int) -> Sequence[int]:
     return range(gap, steps + 1, gap)
 
 
-def _sparser(run: _Run) -> Tensor:
+def _sparser(run: _Run, budget: Budget) -> Tensor:
     """L1: take the full step again where the best image moves fewer values, and shorten it elsewhere.
 
     Returns:
         (B,) the images that go on from their best image.
     """
-    moved = _moved(run.best, run.clean)
+    moved = _moved(run.best, run.clean, budget)
     fewer = moved < 0.95 * run.support
     run.share = torch.where(fewer, 1.0, (run.share / SPARSER).clamp_min(0.1))
     run.support = moved
     return fewer
 
 
-def _moved(images: Tensor, clean: Tensor) -> Tensor:
-    return (images != clean).flatten(1).sum(dim=1).to(clean)
+def _moved(images: Tensor, clean: Tensor, budget: Budget) -> Tensor:
+    """How many values of each image moved (B,).
+
+    A projection may leave rounding where it takes a value back. That counts as no movement: of few moved values, one
+    too many keeps the next steps so wide that the projection undoes them, and the search stands still.
+    """
+    least = RELATIVE_TOLERANCE * budget.size(clean)
+    return ((images - clean).abs() > _wide(least)).flatten(1).sum(dim=1).to(clean)
 
 
 def _wide(values: Tensor) -> Tensor:
