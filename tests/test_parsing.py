@@ -2,12 +2,21 @@
 
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 
 from counterpart.cli import main
 from counterpart.config import resolve
-from counterpart.parsing import MOST_DEPTH, parse_json, parse_yaml, read_json, read_yaml
+from counterpart.parsing import (
+    MOST_DEPTH,
+    MOST_YAML,
+    parse_json,
+    parse_yaml,
+    read_json,
+    read_json_lines,
+    read_yaml,
+)
 
 BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10)
@@ -103,3 +112,75 @@ def test_on_is_a_word_and_yes_is_a_switch():
         "other": [False, "On"],
     }
     assert resolve(parse_yaml("{data: {flip: off}, evaluate: {on: 'fog:3'}}")).data.flip is False
+
+
+@pytest.mark.parametrize(
+    "text", ["a: &a [*a]", "data: &d {x: 1, y: *d}", "a: &a {<<: *a}", "- &x\n  - &y\n    - *x"]
+)
+def test_a_value_that_contains_itself_is_refused(text):
+    with pytest.raises(ValueError, match="a value contains itself"):
+        parse_yaml(text)
+
+
+def test_yaml_of_more_than_its_limit_is_refused_before_it_is_parsed():
+    assert parse_yaml("a: '" + "x" * (MOST_YAML - 5) + "'") == {"a": "x" * (MOST_YAML - 5)}
+    with pytest.raises(ValueError, match="more than 1,048,576 characters"):
+        parse_yaml("a: '" + "x" * (MOST_YAML - 4) + "'")
+
+
+@pytest.mark.parametrize("start", ["!!int ", "!!float ", "!!bool ", "*", "!!python/", "!!timestamp "])
+def test_a_reason_does_not_repeat_the_input(start):
+    with pytest.raises(ValueError, match=r".") as refusal:
+        parse_yaml("seed: " + start + "abc" * 10_000)
+    assert len(str(refusal.value)) < 300
+
+
+def test_json_of_more_than_its_limit_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "x.json"
+    path.write_text("[1, 2, 3]")
+    monkeypatch.setenv("COUNTERPART_MOST_TEXT", "9")
+    assert read_json(path) == [1, 2, 3]
+    monkeypatch.setenv("COUNTERPART_MOST_TEXT", "8")
+    with pytest.raises(ValueError, match=r"9 bytes are more than 8: .* set COUNTERPART_MOST_TEXT"):
+        read_json(path)
+    with pytest.raises(ValueError, match="9 characters are more than 8"):
+        parse_json("[1, 2, 3]")
+    assert read_json(path, limit="ANNOTATIONS") == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("", "no regular file"), ("sparse", "200,000,000,000 bytes are more than 67,108,864")]
+)
+def test_what_has_no_end_is_not_read(tmp_path, name, words):
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(2 * 10**11)
+    for read in (read_json, read_yaml, read_json_lines):
+        with pytest.raises(ValueError, match=words):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize("unit", ['{"a":0}', "[]", "{}", '"a"', "1.5", "[[]]", '"\u0100"', "12345"])
+def test_a_value_takes_at_most_32_times_its_text(unit):
+    text = "[" + ",".join([unit] * 20_000) + "]"
+    tracemalloc.start()
+    try:
+        parse_json(text)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= 32 * len(text.encode())
+
+
+def test_half_a_character_is_refused():
+    assert parse_json('["\\ud83d\\ude00"]') == ["\U0001f600"]
+    for text in ('{"a": "\\ud800"}', '{"\\uDFFF": 1}'):
+        with pytest.raises(ValueError, match="half a character"):
+            parse_json(text)
+
+
+def test_lines_of_json(tmp_path):
+    (tmp_path / "x").write_text('1\n{"a": 2}\n{"torn": ')
+    assert read_json_lines(tmp_path / "x") == [1, {"a": 2}]
+    (tmp_path / "x").write_text("1\n[\n3\n")
+    with pytest.raises(ValueError, match="line 2: Expecting value"):
+        read_json_lines(tmp_path / "x")

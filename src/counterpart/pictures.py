@@ -145,6 +145,9 @@ def _check_shapes(entries: Mapping[str, Any]) -> None:
     for name, shape in wanted.items():
         if name in entries and entries[name].shape != shape:
             raise ValueError(f"{name} has shape {entries[name].shape} instead of {shape}")
+    for name in ("clean", "adversarial", "radius", "importance"):
+        if name in entries and not (entries[name].dtype.kind == "f" and np.isfinite(entries[name]).all()):
+            raise ValueError(f"{name} holds something else than finite numbers")
     importance = entries.get("importance", entries["radius"])
     if (importance.ndim, len(importance)) != (3, count):
         raise ValueError(f"importance has shape {importance.shape}, and there are {count} images")

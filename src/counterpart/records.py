@@ -13,13 +13,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from .errors import UserError
 from .parsing import parse_json
+from .parsing.limits import read_bytes
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class Record:
     details: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+FIELDS = {field.name for field in fields(Record)}
+LARGEST = 2**63  # whole numbers from here on are damage; JSON may hold some that no float can
 
 
 @cache
@@ -177,30 +182,58 @@ def read(path: Path) -> list[Record]:
 
 
 def _read(path: Path) -> Iterator[Record]:
-    lines = path.read_bytes().split(b"\n")
+    for number, record in read_sound(path):
+        if isinstance(record, str):
+            raise UserError(f"{path}, line {number} is not a record: {record}.")
+        yield record
+
+
+def read_sound(path: Path) -> Iterator[tuple[int, Record | str]]:
+    """Read a file that somebody else may have made: the number of each line, and its record or what is wrong with it.
+
+    A last line that a killed writer left unfinished is passed over.
+
+    Raises:
+        UserError: the file cannot be read, or is too large.
+    """
+    try:
+        lines = read_bytes(path, "TEXT").split(b"\n")
+    except (OSError, ValueError) as error:
+        raise UserError(f"Cannot read {path}: {error}.") from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            yield _record(parse_json(line.decode()))
+            yield number, _record(parse_json(line.decode()))
         except (ValueError, TypeError) as error:
-            if number == len(lines):  # no newline: the writer was killed in the middle of this line
-                return
-            raise UserError(f"{path}, line {number} is not a record: {error}.") from None
+            if number < len(lines):  # the last has no newline: the writer was killed in the middle of it
+                yield number, str(error)
 
 
 def _record(row: object) -> Record:
     """Read a record from its line."""
     if not isinstance(row, dict):
         raise TypeError("it is no JSON object")
-    row["interval"] = tuple(row["interval"]) if row.get("interval") else None
+    if not row.keys() <= FIELDS:
+        raise TypeError("it has entries that no record has")
     if not all(isinstance(row.get(name), str) for name in ("kind", "name")):
         raise TypeError("its kind and name must be texts")
-    if not all(isinstance(row.get(name), int | float | None) for name in ("value", "n", "seconds")):
-        raise TypeError("its value, n and seconds must be numbers")
+    if not all(_is_number(row.get(name, 0)) for name in ("value", "n", "seconds")):
+        raise TypeError("its value, n and seconds must be numbers of ordinary size")
     if not all(isinstance(row.get(name, {}), dict) for name in ("details", "provenance")):
         raise TypeError("its details and provenance must be objects")
+    ends = row.get("interval")
+    if ends is not None and not (
+        isinstance(ends, list) and len(ends) in (0, 2) and all(map(_is_number, ends))
+    ):
+        raise TypeError("its interval must be two numbers")
+    row["interval"] = tuple(ends) if ends else None
     return Record(**row)
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value is a number that a float can hold, or missing."""
+    return value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < LARGEST)
 
 
 def fingerprint(value: object) -> str:

@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 
 from ..errors import UserError
 from ..seeding import derive
 from .crops import Box, cut, square_region
-from .decoding import DAMAGED, decode
+from .decoding import decode
+from .opening import open_image
 from .plans import Extracted, Options, Plan, Sample
 
 NAMES = {
@@ -248,9 +248,9 @@ def _why_not(
 
 def _read_ids(path: Path) -> Int[np.ndarray, "h w"]:
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             ids = np.array(image)
-    except DAMAGED as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"Cannot read the annotation {path}: {error}. Replace it.") from None
     if ids.ndim != 2 or ids.dtype.kind not in "iu":
         raise UserError(

@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import UserError
 from ..part_colours import BACKGROUND, part_colour
-from .decoding import DAMAGED, in_channels
+from .decoding import in_channels
+from .opening import open_image
 from .parts import PartNames, mask_ids
 
 MOST_CLASSES = 24  # rows of a sheet
@@ -135,9 +136,9 @@ def _row(
 def _pair(example: Example) -> tuple[Image.Image, Image.Image]:
     """An image, and the same in grey with its parts in colour and a dark line around each; both fit a cell."""
     try:
-        with Image.open(example.image) as opened:
+        with open_image(example.image) as opened:
             image = in_channels(opened, 3)
-    except DAMAGED as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"Cannot read the image {example.image}: {error}. Replace or remove it.") from None
     scale = CELL / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))

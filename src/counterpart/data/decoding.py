@@ -5,7 +5,6 @@ converted to RGB (or to grey, if asked); an alpha channel is dropped; the EXIF o
 """
 
 import os
-import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,18 +18,13 @@ from torch import Tensor
 
 from ..errors import UserError
 from .cropping import Region
+from .opening import open_image
 
 Prepare: TypeAlias = Callable[[Image.Image], Tensor]
 """An RGB image -> uint8 (3, H, W): a network's own way of resizing and cropping."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 WORKERS = min(16, os.cpu_count() or 1)  # Pillow decodes outside the interpreter lock
-
-# What Pillow raises on damaged files; its bomb warning is an exception where warnings are errors.
-DAMAGED = (
-    OSError, SyntaxError, ValueError, EOFError, struct.error,
-    Image.DecompressionBombError, Image.DecompressionBombWarning,
-)  # fmt: skip
 
 
 def decode(
@@ -61,7 +55,7 @@ def _decode(
 ) -> UInt8[Tensor, "c h w"]:
     """What ``decode`` returns, as it lies in memory after decoding: whoever copies it need not order it before."""
     try:
-        with Image.open(path) as opened:
+        with open_image(path) as opened:
             image = in_channels(opened, channels)
         if box is not None:
             image = image.crop(box)
@@ -69,7 +63,7 @@ def _decode(
             return prepare(image)
         if size is not None:
             image = fit(image, size)
-    except DAMAGED as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"Cannot read the image {path}: {error}. Replace or remove it.") from None
     pixels = torch.from_numpy(np.array(image))
     return pixels[None] if channels == 1 else pixels.permute(2, 0, 1)
@@ -127,9 +121,9 @@ def common_size(paths: Sequence[Path]) -> tuple[int, int]:
 def header_size(path: Path) -> tuple[int, int]:
     """The size (H, W) of an image file."""
     try:
-        with Image.open(path) as image:
+        with open_image(path, header_only=True) as image:
             return image.height, image.width
-    except DAMAGED as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"Cannot read the image {path}: {error}. Replace or remove it.") from None
 
 

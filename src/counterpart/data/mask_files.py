@@ -14,15 +14,15 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor
 
 from .. import distributed
 from ..errors import UserError
-from .decoding import DAMAGED, WORKERS, fit, header_size
+from .decoding import WORKERS, fit, header_size
 from .folder_layout import visible_files
 from .image_sets import ImageSet, Splits, content_fingerprint
 from .mapped import room_for
+from .opening import open_image
 
 IN_MEMORY = 2**32  # in bytes; more masks of a split go into a file that is mapped into memory
 SHOWN = 3
@@ -117,7 +117,7 @@ def decode_mask(path: Path, images: ImageSet, image: Path | None) -> UInt8[Tenso
     """
     height, width = images.shape[1:]
     try:
-        with Image.open(path) as opened:
+        with open_image(path) as opened:
             if opened.format != "PNG" or opened.mode not in ("L", "1"):
                 kind = _KINDS.get(opened.mode.partition(";")[0], f"a colour image ({opened.mode})")
                 kind = kind if opened.format == "PNG" else f"a {opened.format} file"
@@ -125,7 +125,7 @@ def decode_mask(path: Path, images: ImageSet, image: Path | None) -> UInt8[Tenso
                     f"{path} is {kind}: a mask is an 8-bit grey PNG, 0 for eps_low and 255 for eps. Convert it."
                 )
             mask = opened.convert("L")
-    except DAMAGED as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"Cannot read the mask {path}: {error}. Replace or remove it.") from None
     if mask.size != (width, height):
         sizes = {(width, height)}

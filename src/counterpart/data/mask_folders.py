@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
-from PIL import Image
 
 from .. import progress
 from ..errors import UserError
-from .decoding import DAMAGED, WORKERS
+from .decoding import WORKERS
 from .folder_layout import class_folders, image_files, visible_files
 from .marked import identity, number_parts
 from .name_tables import LINES, NameTable, PixelValue, packed, read_names, shown
+from .opening import open_image
 from .parts_folder import MASK_SUFFIXES
 from .plans import Extracted, Options, Plan, Sample
 from .sources import (
@@ -179,7 +179,7 @@ def read_values(path: Path, table: NameTable) -> Int[np.ndarray, "h w"]:
         UserError: the file is damaged, or has colours where the table has numbers.
     """
     try:
-        with Image.open(path) as mask:
+        with open_image(path) as mask:
             if (not table.colours and mask.mode in ("1", "L", "P", "I")) or mask.mode.startswith("I;16"):
                 values = np.array(mask).astype(np.int32)
                 if table.colours:
@@ -188,7 +188,7 @@ def read_values(path: Path, table: NameTable) -> Int[np.ndarray, "h w"]:
                     )
                 return values
             pixels = np.array(mask.convert("RGBA"))
-    except DAMAGED as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"Cannot read the mask {path}: {error}. Replace or remove it.") from None
     pixels[pixels[..., 3] == 0] = 0
     red, green, blue = (pixels[..., k].astype(np.int32) for k in range(3))

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..errors import UserError
 from .cropping import Region
-from .decoding import DAMAGED, WORKERS, fit
+from .decoding import WORKERS, fit, header_size
+from .opening import open_image
 
 PartNames: TypeAlias = Mapping[str, Mapping[str, int]]
 """{class: {part: id}}: ids run from 1 to P over all classes; 0 is background."""
@@ -130,11 +131,8 @@ def decode_mask(
     Raises:
         UserError: if a file is damaged, has colours, another size than the image, or ids that mean nothing.
     """
-    try:
-        with Image.open(image) as header:
-            expected = header.size
-    except DAMAGED as error:
-        raise UserError(f"Cannot read the image {image}: {error}. Replace or remove it.") from None
+    image_height, image_width = header_size(image)
+    expected = (image_width, image_height)
     ids = mask_ids(path)
     height, width = ids.shape
     if (width, height) != expected:
@@ -165,13 +163,13 @@ def mask_ids(path: Path) -> np.ndarray:
         UserError: if the file is damaged or has several channels.
     """
     try:
-        with Image.open(path) as mask:
+        with open_image(path) as mask:
             if mask.mode not in ("1", "L", "P", "I") and not mask.mode.startswith("I;16"):
                 raise UserError(
                     f"The mask {path} has mode {mask.mode}: a mask has one channel, whose values are part ids."
                 )
             ids = np.array(mask)
-    except DAMAGED as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"Cannot read the mask {path}: {error}. Replace or remove it.") from None
     if ids.dtype in (np.bool_, np.uint8):
         return ids.astype(np.uint8)

@@ -1,21 +1,21 @@
 """Photographs as annotation tools show them: turned as their EXIF orientation says."""
 
-import base64
-import binascii
-from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.Image import Transpose
 
 from ..errors import UserError
-from ..parsing import read_json
-from .decoding import DAMAGED, SUFFIXES, in_channels
+from .decoding import SUFFIXES, in_channels
+from .opening import UPRIGHT, open_image, orientation
 
-ORIENTATION, UPRIGHT = 0x0112, 1  # of EXIF
 TURNED = 5  # from this orientation on, height and width are exchanged
+TURNS = {
+    2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
+}  # fmt: skip
 
 
 class Upright(NamedTuple):
@@ -40,21 +40,21 @@ def read_upright(path: Path, size: tuple[int, int], said: str) -> Upright:
         UserError: if the image is damaged or has another size.
     """
     try:
-        with _open(path) as opened:
+        with open_image(path) as opened:
             width, height = opened.size
-            orientation = opened.getexif().get(ORIENTATION, UPRIGHT)
-            turned = (width, height) if orientation >= TURNED else (height, width)
+            turn = orientation(opened)
+            turned = (width, height) if turn >= TURNED else (height, width)
             if size not in (turned, (height, width)):
                 raise UserError(
                     f"{path} is {turned[1]} x {turned[0]}, and {said} says {size[1]} x {size[0]}: take the image that "
                     "was annotated."
                 )
-            turn = orientation != UPRIGHT and size == turned
-            image = in_channels(ImageOps.exif_transpose(opened) if turn else opened, 3)
+            turns = turn != UPRIGHT and size == turned
+            image = in_channels(opened.transpose(TURNS[turn]) if turns else opened, 3)
             pixels = np.array(image)
-    except DAMAGED as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"Cannot read the image {path}: {error}. Replace or remove it.") from None
-    copied = not turn and path.name.lower().endswith(SUFFIXES)
+    copied = not turns and path.name.lower().endswith(SUFFIXES)
     return Upright(pixels, path if copied else pixels)
 
 
@@ -65,19 +65,9 @@ def upright_size(path: Path) -> tuple[int, int]:
         UserError: if the file cannot be read.
     """
     try:
-        with _open(path) as image:
+        with open_image(path, header_only=True) as image:
             width, height = image.size
-            exchanged = image.getexif().get(ORIENTATION, UPRIGHT) >= TURNED
-    except DAMAGED as error:
+            exchanged = orientation(image) >= TURNED
+    except (OSError, ValueError) as error:
         raise UserError(f"Cannot read the image {path}: {error}. Replace or remove it.") from None
     return (width, height) if exchanged else (height, width)
-
-
-def _open(path: Path) -> Image.Image:
-    """Open an image file, or the image that a LabelMe file holds as text."""
-    if path.suffix.lower() != ".json":
-        return Image.open(path)
-    try:
-        return Image.open(BytesIO(base64.b64decode(read_json(path)["imageData"])))
-    except (TypeError, KeyError, binascii.Error, UnidentifiedImageError):
-        raise ValueError("its imageData is no image") from None

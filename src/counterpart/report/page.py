@@ -1,6 +1,5 @@
 """The report page: what the records of some runs say, as one HTML file that needs no other file."""
 
-import csv
 import hashlib
 import os
 import re
@@ -16,12 +15,14 @@ from . import comparisons, figures, tables
 from .grouping import differences, group
 from .panel import Panel, png_uri, radius_range, ramp, read_panel
 from .provenance import provenance, text_of
-from .runs import CLEAN, UNTRIED, WORST, Artifact, Corrupted, Run, read_runs
+from .runs import CLEAN, WORST, Artifact, Corrupted, Run, lies_within, read_runs
 from .setting import Setting, radius_text, union_in_words
 from .tables import TableAccuracy, TableRow, listed
+from .usable import read_png, read_standing
 from .where import WhereSection, where_section
 
 MANY_CLASSES, MANY_PARTS = 20, 10
+MANY_LINES = 20  # of records that are left out, each with a note of its own
 LONGEST_NAME = 100  # characters of the names in the name of a page's file; file systems allow 255 bytes
 
 
@@ -45,9 +46,20 @@ def write_report(runs: Sequence[Path], output: Path | None = None, margin: float
     read = read_runs(runs)
     if output is None:
         output = _page_of(runs)
+        if not lies_within(output.parents[1], output.parent):
+            raise UserError(
+                f"{output.parent} is a link that leads out of {output.parents[1]}: nothing is written there. Name the "
+                "file with --output."
+            )
     if output.is_dir():
         raise UserError(f"{output} is a folder; name the file to write, such as {output / 'index.html'}.")
-    html = _render(read, output, margin)
+    try:
+        html = _render(read, output, margin)
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise UserError(
+            f"The records of {', '.join(str(run.folder.path) for run in read)} do not fit together, so that no page "
+            f"can show them ({type(error).__name__}: {' '.join(str(error).split()):.200})."
+        ) from error
     write_atomically(output, lambda path: path.write_text(html, encoding="utf-8"))
     return output
 
@@ -168,7 +180,9 @@ def _behind(runs: Sequence[Run], rows: Sequence[TableRow], output: Path) -> dict
         "differences": differences(rows) if len(rows) > 1 else [],
         "others": [(run, other, Setting.of(other)) for run in runs for other in run.evaluations[1:]],
         "provenance": [(run, provenance(run)) for run in runs],
-        "artifacts": [(run, a, _link(a.file, output)) for run in runs for a in run.artifacts],
+        "artifacts": [
+            (run, a, "" if a.problem else _link(a.file, output)) for run in runs for a in run.artifacts
+        ],
     }
 
 
@@ -206,6 +220,7 @@ def _notes(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> list[tuple[str
         for r in evaluated
         for name, text in (r.shown[0].details.get("doubts") or {}).items()
     ]
+    notes += [(text, "") for run in runs for text in _left_out(run)]
     notes += [(f"{run.name} is not evaluated yet:", run.evaluate_command) for run in runs if not run.shown]
     if len({row.setting for row in evaluated}) > 1:
         notes.append(("The methods were judged in different settings: compare only rows of one setting.", ""))
@@ -221,6 +236,13 @@ def _notes(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> list[tuple[str
         (f"{run.name}: {a.problem}; it is left out.", "") for run in runs for a in run.artifacts if a.problem
     ]
     return notes
+
+
+def _left_out(run: Run) -> list[str]:
+    """What the page cannot use of a run's records: the first lines by name, and how many more there are."""
+    said = [f"{run.name}, records.jsonl, {text}; it is left out." for text in run.left_out[:MANY_LINES]]
+    more = len(run.left_out) - MANY_LINES
+    return [*said, f"{run.name}, records.jsonl: {_count(more, 'more line')} left out."] if more > 0 else said
 
 
 def _on_estimates(row: TableRow) -> str:
@@ -258,11 +280,10 @@ def _standing(row: TableRow) -> dict[str, float] | None:
         ]
         if not tables_of_images:
             return None
-        with tables_of_images[0].open(newline="", encoding="utf-8") as file:
-            for line in csv.DictReader(file):
-                if line["first_fooled_by"] == UNTRIED:
-                    return None
-                standing[line["index"]] = float(line.get("share") or not line["first_fooled_by"])
+        of_run = read_standing(tables_of_images[0])
+        if of_run is None:
+            return None
+        standing |= of_run
     return standing
 
 
@@ -354,7 +375,7 @@ def _profiles(runs: Sequence[Run]) -> list[tuple[Run, WhereSection, str | None]]
             for artifact in _intact(run, "where regions")
             if artifact.record.details.get("where") == key
         ]
-        profiles.append((run, section, png_uri(pictures[-1].read_bytes()) if pictures else None))
+        profiles.append((run, section, png_uri(read_png(pictures[-1])) if pictures else None))
     return profiles
 
 

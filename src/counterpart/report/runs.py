@@ -1,7 +1,7 @@
 """Run folders as the report sees them: configuration, epochs, evaluations and artifacts."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,15 +9,16 @@ from typing import Any
 
 from ..errors import UserError
 from ..numerals import readable
-from ..records import Record, file_hash
+from ..parsing.limits import refuse_more
+from ..records import Record, file_hash, read_sound
 from ..rundir import RunDir, members
+from .usable import fault, read_pictures, read_png, read_standing, sound_fold, sound_seed
 
 ACCURACY, PARTS = "accuracy", "parts"
 CORRUPTION = "corruption/"
 UNION = "union/"
 WHERE = "where/"
 CLEAN, WORST = "clean", "worst case"
-UNTRIED = "untried"  # what the table of images says of a survivor on whom the dear attacks were not tried
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,14 @@ class Run:
     Attributes:
         folder: the run folder.
         config: its resolved configuration.
-        records: all of its records, in file order.
+        records: those of its records that the page can use, in file order.
+        left_out: sentences on the lines of its records that it cannot use.
     """
 
     folder: RunDir
     config: Mapping[str, Any]
     records: Sequence[Record]
+    left_out: Sequence[str] = ()
 
     @property
     def name(self) -> str:
@@ -172,7 +175,11 @@ class Run:
     def artifacts(self) -> list["Artifact"]:
         """Every file that the records name; where a file is named twice, its last record."""
         named = {str(r.details.get("file")): r for r in self.records if r.kind == "artifact"}
-        return [Artifact.check(self.folder.path, record) for record in named.values()]
+        checked: list[Artifact] = []
+        for record in named.values():
+            hashed = sum(artifact.size for artifact in checked)
+            checked.append(Artifact.check(self.folder.path, record, hashed))
+        return checked
 
     @cached_property
     def audit(self) -> list[Record]:
@@ -292,22 +299,60 @@ class Artifact:
         record: the record.
         file: where the file should be.
         problem: why it cannot be trusted, or None.
+        size: how many bytes of it were hashed.
     """
 
     record: Record
     file: Path
     problem: str | None
+    size: int = 0
 
     @classmethod
-    def check(cls, folder: Path, record: Record) -> "Artifact":
-        """Compare the file with the hash in its record."""
-        file = folder / str(record.details.get("file"))
-        problem = None
+    def check(cls, folder: Path, record: Record, hashed: int = 0) -> "Artifact":
+        """Compare the file with the hash in its record, if it lies in the folder and is not too large for that.
+
+        Args:
+            folder: the run folder.
+            record: the record.
+            hashed: how many bytes of the folder's other files were hashed before.
+        """
+        name = str(record.details.get("file"))
+        file = folder / name
+        size = 0
+        if not lies_within(folder, file):
+            return cls(
+                record, folder, f"{name:.200} lies outside of the run folder, so that it was not opened"
+            )
         if not file.is_file():
-            problem = f"{file} is missing"
-        elif file_hash(file) != record.details.get("sha256"):
-            problem = f"{file} has changed since it was recorded (its hash differs)"
-        return cls(record, file, problem)
+            return cls(record, file, f"{file} is missing")
+        try:
+            refuse_more("SHOWN", hashed + file.stat().st_size, "bytes to hash")
+            size = file.stat().st_size
+            if file_hash(file) != record.details.get("sha256"):
+                return cls(record, file, f"{file} has changed since it was recorded (its hash differs)", size)
+            _READERS.get(record.name, _pass_over)(file)
+        except (OSError, ValueError, UserError) as error:
+            reason = getattr(error, "strerror", None) or error
+            return cls(record, file, f"{file} was not used: {reason}", size)
+        return cls(record, file, None, size)
+
+
+def _pass_over(file: Path) -> None:
+    """The page shows nothing of this file but its name."""
+
+
+_READERS: Mapping[str, Callable[[Path], object]] = {
+    "images": read_standing, "panel": read_pictures, "where regions": read_png,
+}  # fmt: skip
+
+
+def lies_within(folder: Path, file: Path) -> bool:
+    """Whether a file lies in a folder, wherever links lead."""
+    try:
+        file.is_file()  # raises for a name that no file can have
+        return file.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # a loop of links, or a name that no file can have
+        return False
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
@@ -321,11 +366,40 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     folders = {
         run_folder.path.resolve(): run_folder for path in paths for run_folder in members(path)
     }.values()
-    runs = [Run(folder, folder.config(), folder.records()) for folder in folders]
+    for path in paths:
+        for run_folder in members(path):
+            if not lies_within(path, run_folder.path):
+                raise UserError(
+                    f"{run_folder.path} is a link that leads out of {path}: it was not opened. Name the run itself."
+                )
+    runs = [_read_run(folder) for folder in folders]
     if not any(run.epochs or run.evaluations or run.corruptions or run.profile for run in runs):
         names = ", ".join(str(run.folder.path) for run in runs)
         raise UserError(f"Nothing to report yet: {names} holds neither a finished epoch nor an evaluation.")
     return runs
+
+
+def _read_run(folder: RunDir) -> Run:
+    for file in (folder.config_file, folder.records_file):
+        if not lies_within(folder.path, file):
+            raise UserError(
+                f"{file} is a link that leads out of its folder: it was not opened. Put the file there."
+            )
+    records, left_out = [], []
+    if folder.records_file.exists():
+        for number, record in read_sound(folder.records_file):
+            reason = record if isinstance(record, str) else fault(record)
+            if isinstance(record, str) or reason:
+                name = "no record" if isinstance(record, str) else f"{record.name!r:.100}"
+                left_out.append(f"line {number} ({name}): {reason}")
+            else:
+                records.append(record)
+    config = folder.config()
+    data = dict(config.get("data", {}))
+    if "fold" in data:
+        data["fold"] = sound_fold(data["fold"])
+    config |= {"seed": sound_seed(config.get("seed")), "data": data}
+    return Run(folder, config, records, left_out)
 
 
 def size_text(details: Mapping[str, Any]) -> str:

@@ -1,10 +1,13 @@
 """YAML and JSON from files that anybody may have written or damaged: a value, or one kind of error in one line."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from .limits import read_text, refuse_more
 
 
 class YamlLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -21,6 +24,9 @@ class YamlLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore
 
 MOST_DEPTH = 100  # of brackets within brackets: the loader in C overflows its stack at some ten thousand
 MOST_VALUES = 100_000  # aliases unfolded: 600 bytes can stand for gigabytes
+MOST_YAML = 2**20  # bytes: settings take some thousand
+HALF = re.compile(r"\\u[dD][89a-fA-F]")  # how JSON writes half of a character beyond the first 65,536
+SHOWN = 200  # characters of a reason; what the loaders say may repeat the input
 
 
 def parse_yaml(text: str) -> Any:
@@ -29,18 +35,20 @@ def parse_yaml(text: str) -> Any:
     Raises:
         ValueError: it is no YAML, a value is not what its tag says, or it is too deep or too large to be meant.
     """
+    if len(text) > MOST_YAML:
+        raise ValueError(f"it holds more than {MOST_YAML:,} characters")
     try:
         _check_extent(text)
         return yaml.load(text, YamlLoader)
     except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(" ".join(str(error).split())) from None
+        raise ValueError(_shortened(error)) from None
     except (
         AttributeError,
         LookupError,
         TypeError,
         OverflowError,
     ) as error:  # PyYAML's own, for tags such as !!bool x
-        raise ValueError(f"a value is not what its tag says: {error}") from None
+        raise ValueError(f"a value is not what its tag says: {_shortened(error)}") from None
 
 
 def read_yaml(path: Path) -> Any:
@@ -50,29 +58,63 @@ def read_yaml(path: Path) -> Any:
         OSError: the file cannot be read.
         ValueError: as ``parse_yaml``.
     """
-    return parse_yaml(path.read_text(encoding="utf-8-sig"))
+    return parse_yaml(read_text(path))
 
 
-def parse_json(text: str, **options: Any) -> Any:
-    """The value of a JSON text; ``options`` are those of ``json.loads``.
+def parse_json(text: str, *, limit: str = "TEXT", **options: Any) -> Any:
+    """The value of a JSON text.
+
+    Args:
+        text: the text.
+        limit: the limit on its length, by its name in ``limits.LIMITS``. A value takes at most 32 times its text.
+        options: those of ``json.loads``.
 
     Raises:
-        ValueError: it is no JSON, or nested too deeply to be anything that is meant.
+        ValueError: it is no JSON, too long, nested too deeply to be anything that is meant, or half a character.
     """
+    refuse_more(limit, len(text), "characters")
     try:
-        return json.loads(text, **options)
+        value = json.loads(text, **options)
+        if HALF.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("its brackets are nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("a text in it holds half a character, a lone surrogate") from None
+    return value
 
 
-def read_json(path: Path, **options: Any) -> Any:
+def read_json(path: Path, *, limit: str = "TEXT", **options: Any) -> Any:
     """The value of a JSON file; a byte-order mark, as Windows programs write it, is passed over.
 
     Raises:
         OSError: the file cannot be read.
         ValueError: as ``parse_json``.
     """
-    return parse_json(path.read_text(encoding="utf-8-sig"), **options)
+    return parse_json(read_text(path, limit), limit=limit, **options)
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """The values of the whole lines of a file; a last line that a killed writer left unfinished is passed over.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: as ``parse_json``; it names the line.
+    """
+    text = read_text(path)
+    values = []
+    for number, line in enumerate(text[: text.rfind("\n") + 1].split("\n")[:-1], 1):
+        try:
+            values.append(parse_json(line))
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+    return values
+
+
+def _shortened(error: Exception) -> str:
+    """What an error says, in one short line."""
+    words = " ".join(str(error).split())
+    return words if len(words) <= SHOWN else words[:SHOWN] + " ..."
 
 
 def _check_extent(text: str) -> None:
@@ -82,6 +124,8 @@ def _check_extent(text: str) -> None:
     sizes: dict[str, int] = {}
     for event in yaml.parse(text, YamlLoader):
         if isinstance(event, yaml.AliasEvent):
+            if event.anchor in anchors:
+                raise ValueError("a value contains itself")
             counts[-1] += sizes.get(event.anchor or "", 1)
         elif isinstance(event, yaml.ScalarEvent):
             counts[-1] += 1
