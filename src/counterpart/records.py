@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from . import checksums
 from .errors import UserError
 from .parsing import parse_json
 
@@ -126,7 +127,7 @@ def write(path: Path, records: Iterable[Record]) -> None:
     lines = []
     for record in records:
         row = {k: v for k, v in asdict(record).items() if v is not None and v != {}}
-        lines.append(json.dumps({**row, "provenance": {**provenance, **record.provenance}}))
+        lines.append(checksums.to_json({**row, "provenance": {**provenance, **record.provenance}}))
     append(path, lines)
 
 
@@ -166,33 +167,60 @@ def _cut_unfinished_line(path: Path) -> int:
     """
     content = path.read_bytes() if path.exists() else b""
     length = content.rfind(b"\n") + 1
-    if length < len(content):
+    rest = content[length:]
+    if checksums.is_whole_line(rest) and not rest.endswith(b"}"):
+        raise UserError(f"{path} is damaged: the end of its last line is not what was written.")
+    if rest:
         os.truncate(path, length)
     return length
 
 
 def read(path: Path) -> list[Record]:
     """Read every record of a file. A last line that a killed writer left unfinished is passed over."""
-    return list(_read(path)) if path.exists() else []
+    return [record for _, record in read_lines(path)] if path.exists() else []
 
 
-def _read(path: Path) -> Iterator[Record]:
+def read_lines(path: Path) -> Iterator[tuple[bytes, Record]]:
+    """Read every line of a file of records, without its end, and the record that it holds."""
+    for number, line, row in read_rows(path, "is not a record"):
+        try:
+            yield line, _record(row)
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path}, line {number} is not a record: {error}.") from None
+
+
+def read_rows(path: Path, fault: str) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
+    """Read the lines of a file that ``append`` wrote: the number of each, its bytes, and its JSON object.
+
+    A checksum is looked at and left out. A last line that a killed writer left unfinished is passed over.
+
+    Args:
+        path: the file.
+        fault: what is said of a line that is none of ours.
+
+    Raises:
+        UserError: a line is no JSON object, or does not fit its checksum.
+    """
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            yield _record(parse_json(line.decode()))
-        except (ValueError, TypeError) as error:
-            if number == len(lines):  # no newline: the writer was killed in the middle of this line
+            row = parse_json(line.decode())
+            if not isinstance(row, dict):
+                raise ValueError("it is no JSON object")
+            if not checksums.is_sealed_json(row, line):
+                checksums.note_absence(path)
+        except ValueError as error:
+            # Without a newline, the writer was killed in the middle of this line.
+            if number == len(lines) and not checksums.is_whole_line(line):
                 return
-            raise UserError(f"{path}, line {number} is not a record: {error}.") from None
+            raise UserError(f"{path}, line {number} {fault}: {error}.") from None
+        yield number, line, row
 
 
-def _record(row: object) -> Record:
+def _record(row: dict[str, Any]) -> Record:
     """Read a record from its line."""
-    if not isinstance(row, dict):
-        raise TypeError("it is no JSON object")
     row["interval"] = tuple(row["interval"]) if row.get("interval") else None
     if not all(isinstance(row.get(name), str) for name in ("kind", "name")):
         raise TypeError("its kind and name must be texts")

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from counterpart import jobs
 from counterpart.cli import main
 from counterpart.errors import UserError
+from counterpart.rundir import read_json
 from counterpart.training import checkpoint
 
 WORDS = [
@@ -72,7 +73,7 @@ def test_other_weights(evaluated, capsys):
 
 def test_other_data(evaluated, tmp_path, capsys):
     settings = ledger_of(evaluated) / "settings.json"
-    asked = json.loads(settings.read_text())
+    asked = read_json(settings)
     asked["config"]["data"]["size"] = 8  # the same scans, other pixels
     settings.write_text(json.dumps(asked))
     line = refused(evaluated, capsys)
@@ -81,7 +82,7 @@ def test_other_data(evaluated, tmp_path, capsys):
 
 def test_another_split(evaluated, capsys):
     settings = ledger_of(evaluated) / "settings.json"
-    asked = json.loads(settings.read_text())
+    asked = read_json(settings)
     asked["config"]["evaluate"]["split"] = "validation"
     settings.write_text(json.dumps(asked))
     assert "belongs to something else (data: ['digits', 'test', " in refused(evaluated, capsys)

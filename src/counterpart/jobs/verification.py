@@ -14,10 +14,9 @@ from ..evaluation import accuracy
 from ..evaluation.ledger import Ledger
 from ..evaluation.verify import Verified, verify
 from ..evaluation.weights import weights_hash
-from ..parsing import read_json
 from ..records import Record, fingerprint
 from ..renamed_settings import in_current_words
-from ..rundir import RunDir, members
+from ..rundir import RunDir, members, read_json
 from .case import budgets_of, draw_plan_of, judged_model, on_corrupted
 from .samples import plan_of_identity
 from .stored_models import UNAVERAGED

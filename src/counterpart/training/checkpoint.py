@@ -11,12 +11,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from ..checksums import save_tensors
 from ..errors import UserError
 from ..models.hub import read_weights
 from ..parsing import parse_json
@@ -123,14 +122,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     header = {"counterpart": json.dumps(about), "format": "pt"}
     flat = {name: value.detach().contiguous() for name, value in tensors.items()}
-    write_atomically(path, lambda temporary: _save_file(flat, temporary, header))
-
-
-def _save_file(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
-    try:
-        save_file(tensors, path, header)
-    except SafetensorError as error:  # safetensors reports a full disk so
-        raise OSError(str(error)) from error
+    write_atomically(path, lambda temporary: save_tensors(flat, temporary, header))
 
 
 def finite(tensors: Sequence[Tensor]) -> Bool[Tensor, ""]:
