@@ -173,7 +173,7 @@ def test_a_unit_of_a_single_radius_has_no_new_columns(images, tmp_path):
         Brightness(), Brightness(), images, [PGD], budget_of=lambda _: Linf(0.05), ledger=Ledger(tmp_path, 4),
         procedure=PROCEDURE,
     )  # fmt: skip
-    unit = json.loads((tmp_path / "units" / "PGD-10-00001.json").read_text())
+    unit = read_json(tmp_path / "units" / "PGD-10-00001.json")
     assert list(unit) == ["positions", "answers", "fooled", "forwards", "backwards", "seconds"]
 
 

@@ -111,7 +111,7 @@ def test_an_image_that_is_no_number(evaluated, capsys):
 def test_a_ledger_of_another_attack_list(evaluated, capsys):
     """Somebody renames an evaluation to pass for a stronger one."""
     file = ledger_of(evaluated) / "identity.json"
-    file.write_text(file.read_text().replace("PGD-2", "PGD-1000"))
+    file.write_text(json.dumps(read_json(file)).replace("PGD-2", "PGD-1000"))
     assert "does not hold" in refused(evaluated, capsys)
     capsys.readouterr()
     assert main(["evaluate", str(evaluated.path), *WORDS, "--chunk-size", "15"]) == 2
