@@ -183,7 +183,8 @@ class RunDir:
             loaded = parse_yaml(content.decode("utf-8-sig"))
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{self.config_file} is damaged: {error}. Restore it, or remove the run."
+                f"{self.config_file} is damaged: {error}. Restore it, or remove the run; if you edited it on purpose, "
+                "delete its last line."
             ) from None
         if not isinstance(loaded, dict) or not isinstance(loaded.get("data", {}), dict):
             raise UserError(
