@@ -93,6 +93,18 @@ def test_a_swapped_tensor_a_changed_one_and_another_name_are_refused(tmp_path):
     checksums.load_tensors(path)
 
 
+def test_damage_to_the_key_itself_is_refused(tmp_path):
+    path = tmp_path / "t.safetensors"
+    checksums.save_tensors(TENSORS, path)
+    content = path.read_bytes()
+    for others in (b"counterpart ahecksum", b"Counterpart checksum"):
+        path.write_bytes(content.replace(b"counterpart checksum", others))
+        with pytest.raises(ValueError, match=UNFIT):
+            checksums.load_tensors(path)
+    path.write_bytes(content.replace(b"counterpart checksum", b"hash of the pictures"))  # somebody else's key
+    assert checksums.load_tensors(path).keys() == TENSORS.keys()
+
+
 @pytest.mark.parametrize("length", [0, 3, 8, 50, 150, -1, -20])
 def test_a_file_of_tensors_that_was_cut_is_refused(tmp_path, length):
     unit = Unit([0, 1], [1, 1], [True, True], [1, 1], [0, 0], 0.5)

@@ -15,6 +15,7 @@ import logging
 import re
 from collections.abc import Mapping
 from importlib import import_module
+from operator import ne
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ _END_OF_COMMENT = re.compile(rb"([0-9a-f]{64})\n\Z")
 _WHOLE_LINE = re.compile(rb'"checksum": "[0-9a-f]{64}"\}')
 _MARK_IN_COMMENT = f"# {KEY}: "
 _MARK_IN_TENSORS = f'"{KEY_OF_TENSORS}":"'.encode()
+_DIGITS_IN_TENSORS = re.compile(rb'"([^"]{%d})":"([0-9a-f]{64})"' % len(KEY_OF_TENSORS))
 _UNFIT = "it does not fit its checksum"
 
 _log = logging.getLogger(__name__)
@@ -198,4 +200,10 @@ def _place_in_tensors(path: Path) -> int | None:
         length = int.from_bytes(file.read(8), "little")
         header = file.read(min(length, MOST_HEADER))
     place = header.rfind(_MARK_IN_TENSORS)
-    return None if place < 0 else 8 + place + len(_MARK_IN_TENSORS)
+    if place >= 0:
+        return 8 + place + len(_MARK_IN_TENSORS)
+    for match in _DIGITS_IN_TENSORS.finditer(header):
+        differing = sum(map(ne, match[1], KEY_OF_TENSORS.encode()))
+        if differing == 1:  # our key, damaged
+            return 8 + match.start(2)
+    return None

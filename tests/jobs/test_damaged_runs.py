@@ -13,19 +13,9 @@ from counterpart.jobs import verify_run
 from counterpart.training import checkpoint
 from counterpart.training.resuming import _compare
 
-WORDS = [
-    "--attacks",
-    "[{steps: 2}]",
-    "--eps",
-    "0.05",
-    "--device",
-    "cpu",
-    "--n",
-    "20",
-    "--evaluate.precision",
-    "float32",
-]
 DEVICE = ["--device", "cpu"]
+ATTACKED = ["--attacks", "[{steps: 2}]", "--eps", "0.05", "--evaluate.precision", "float32"]
+WORDS = [*DEVICE, "--n", "20", *ATTACKED]
 
 
 def flip_a_bit(file, place=-100):
@@ -41,12 +31,11 @@ def line_of(capsys, *words):
 
 
 def test_a_flipped_bit_in_the_best_weights(run, tmp_path, capsys):
-    file = run.checkpoint("best")
-    flip_a_bit(file)
+    flip_a_bit(run.checkpoint("best"))
     (tmp_path / "images").mkdir()
     for words in (
         ["evaluate", run.path, *WORDS],
-        ["predict", file, tmp_path / "images", *DEVICE],
+        ["predict", run.path, tmp_path / "images", *DEVICE],
         ["verify", run.path],
         ["where", run.path, *WORDS],
     ):
