@@ -144,7 +144,7 @@ def append(path: Path, lines: Iterable[str], flush: bool = True) -> None:
     before = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        before = _cut_unfinished_line(path)
+        before = cut_unfinished_line(path)
         with path.open("a", encoding="utf-8") as file:
             file.write("".join(line + "\n" for line in lines))
             file.flush()
@@ -159,11 +159,14 @@ def append(path: Path, lines: Iterable[str], flush: bool = True) -> None:
         ) from error
 
 
-def _cut_unfinished_line(path: Path) -> int:
+def cut_unfinished_line(path: Path) -> int:
     """Cut off a line that a killed writer left unfinished, which would make the next record unreadable.
 
     Returns:
         The length of the file after that.
+
+    Raises:
+        UserError: the line is whole but for its end, which is damaged.
     """
     content = path.read_bytes() if path.exists() else b""
     length = content.rfind(b"\n") + 1
