@@ -13,7 +13,7 @@ PACKAGE = ROOT / "src" / "counterpart"
 
 # A module imports itself or earlier rows only, never a sibling in its row.
 ROWS = [
-    {"errors", "numerals", "parsing", "heartbeat"},
+    {"errors", "numerals", "parsing", "heartbeat", "checksums"},
     {
         "catalogue",
         "checks",

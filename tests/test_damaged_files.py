@@ -54,12 +54,12 @@ def test_a_torn_last_line_is_passed_over(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", [b"5\n", b'{"kind": "epoch"}\n', b"[\n", b'{"kind": "epoch", "details": 3}\n']
+    "line", [b"5\n", b'{"kind": "epoch"}\n', b"[\n", b'{"kind": "epoch", "name": "e", "details": 3}\n']
 )
 def test_a_log_that_is_cut_back(tmp_path, line):
     run = RunDir(tmp_path)
     run.records_file.write_bytes(line)
-    with pytest.raises(UserError, match=r"records\.jsonl is damaged"):
+    with pytest.raises(UserError, match=r"records\.jsonl, line 1 is not a record"):
         run.drop_epochs_from(3)
 
 
@@ -123,7 +123,7 @@ def test_the_settings_of_an_evaluation(tmp_path, content):
 @pytest.mark.parametrize("content", [b"\xff\n", DEEP.encode() + b"\n", b"5\n", b"{}\n"])
 def test_the_counts_of_corruptions(tmp_path, content):
     (tmp_path / "counts.jsonl").write_bytes(content)
-    with pytest.raises(UserError, match=r"counts\.jsonl is damaged"):
+    with pytest.raises(UserError, match=r"counts\.jsonl, line 1 is no count"):
         read_counts(tmp_path / "counts.jsonl")
 
 

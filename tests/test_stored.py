@@ -21,6 +21,7 @@ from counterpart.jobs.case import case_of
 from counterpart.jobs.targets import open_targets
 from counterpart.records import fingerprint
 from counterpart.renamed_settings import in_current_words
+from counterpart.rundir import read_json
 from counterpart.seeding import Keys, derive
 
 STORED = Path(__file__).parent / "stored"
@@ -121,7 +122,7 @@ def test_an_evaluation_made_anew_finds_the_same(stored, name):
     assert main(["evaluate", *today(COMMANDS["evaluate"][name])]) == 0
     there = {path.name for path in (STORED / run / "evaluations").iterdir()}
     assert {path.name for path in folder.parent.iterdir()} == there
-    assert (folder / "identity.json").read_bytes() == (old / "identity.json").read_bytes()
+    assert read_json(folder / "identity.json") == read_json(old / "identity.json")
     assert sorted(p.name for p in (folder / "units").iterdir()) == sorted(
         p.name for p in (old / "units").iterdir()
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int16
 
+from .checksums import check_tensors, save_tensors
 from .errors import UserError
 from .parsing import parse_json
 from .rundir import write_atomically
@@ -61,12 +62,10 @@ class Pictures:
 
     def write(self, path: Path) -> None:
         """Write the file. Where that fails, an earlier file stays as it was."""
-        from safetensors.numpy import save_file
-
         entries = {name: value for name, value in vars(self).items() if value is not None}
         tensors = {name: np.ascontiguousarray(value) for name, value in entries.items() if name in TENSORS}
         header = {name: json.dumps(value) for name, value in entries.items() if name not in TENSORS}
-        write_atomically(path, lambda temporary: save_file(tensors, temporary, header))
+        write_atomically(path, lambda temporary: save_tensors(tensors, temporary, header, "numpy"))
 
     @classmethod
     def read(cls, path: Path) -> "Pictures":
@@ -80,6 +79,7 @@ class Pictures:
         names = [field.name for field in fields(cls)]
         entries: dict[str, Any] = {}
         try:
+            check_tensors(path)
             with safe_open(path, framework="numpy") as file:
                 present, header = set(file.keys()), file.metadata() or {}
                 for name in names:

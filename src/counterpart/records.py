@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from . import checksums
 from .errors import UserError
 from .parsing import parse_json
 from .parsing.limits import read_bytes
@@ -131,7 +132,7 @@ def write(path: Path, records: Iterable[Record]) -> None:
     lines = []
     for record in records:
         row = {k: v for k, v in asdict(record).items() if v is not None and v != {}}
-        lines.append(json.dumps({**row, "provenance": {**provenance, **record.provenance}}))
+        lines.append(checksums.to_json({**row, "provenance": {**provenance, **record.provenance}}))
     append(path, lines)
 
 
@@ -148,7 +149,7 @@ def append(path: Path, lines: Iterable[str], flush: bool = True) -> None:
     before = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        before = _cut_unfinished_line(path)
+        before = cut_unfinished_line(path)
         with path.open("a", encoding="utf-8") as file:
             file.write("".join(line + "\n" for line in lines))
             file.flush()
@@ -163,29 +164,28 @@ def append(path: Path, lines: Iterable[str], flush: bool = True) -> None:
         ) from error
 
 
-def _cut_unfinished_line(path: Path) -> int:
+def cut_unfinished_line(path: Path) -> int:
     """Cut off a line that a killed writer left unfinished, which would make the next record unreadable.
 
     Returns:
         The length of the file after that.
+
+    Raises:
+        UserError: the line is whole but for its end, which is damaged.
     """
     content = path.read_bytes() if path.exists() else b""
     length = content.rfind(b"\n") + 1
-    if length < len(content):
+    rest = content[length:]
+    if checksums.is_whole_line(rest) and not rest.endswith(b"}"):
+        raise UserError(f"{path} is damaged: the end of its last line is not what was written.")
+    if rest:
         os.truncate(path, length)
     return length
 
 
 def read(path: Path) -> list[Record]:
     """Read every record of a file. A last line that a killed writer left unfinished is passed over."""
-    return list(_read(path)) if path.exists() else []
-
-
-def _read(path: Path) -> Iterator[Record]:
-    for number, record in read_sound(path):
-        if isinstance(record, str):
-            raise UserError(f"{path}, line {number} is not a record: {record}.")
-        yield record
+    return [record for _, record in read_lines(path)] if path.exists() else []
 
 
 def read_sound(path: Path) -> Iterator[tuple[int, Record | str]]:
@@ -196,6 +196,45 @@ def read_sound(path: Path) -> Iterator[tuple[int, Record | str]]:
     Raises:
         UserError: the file cannot be read, or is too large.
     """
+    for number, _, row in _rows(path):
+        if isinstance(row, str):
+            yield number, row
+            continue
+        try:
+            yield number, _record(row)
+        except (ValueError, TypeError) as error:
+            yield number, str(error)
+
+
+def read_lines(path: Path) -> Iterator[tuple[bytes, Record]]:
+    """Read every line of a file of records, without its end, and the record that it holds."""
+    for number, line, row in read_rows(path, "is not a record"):
+        try:
+            yield line, _record(row)
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path}, line {number} is not a record: {error}.") from None
+
+
+def read_rows(path: Path, fault: str) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
+    """Read the lines of a file that ``append`` wrote: the number of each, its bytes, and its JSON object.
+
+    A checksum is looked at and left out. A last line that a killed writer left unfinished is passed over.
+
+    Args:
+        path: the file.
+        fault: what is said of a line that is none of ours.
+
+    Raises:
+        UserError: a line is no JSON object, or does not fit its checksum; or the file cannot be read.
+    """
+    for number, line, row in _rows(path):
+        if isinstance(row, str):
+            raise UserError(f"{path}, line {number} {fault}: {row}.")
+        yield number, line, row
+
+
+def _rows(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any] | str]]:
+    """Each line with its number, its bytes, and its JSON object without the checksum, or what is wrong with it."""
     try:
         lines = read_bytes(path, "TEXT").split(b"\n")
     except (OSError, ValueError) as error:
@@ -204,16 +243,22 @@ def read_sound(path: Path) -> Iterator[tuple[int, Record | str]]:
         if not line.strip():
             continue
         try:
-            yield number, _record(parse_json(line.decode()))
-        except (ValueError, TypeError) as error:
-            if number < len(lines):  # the last has no newline: the writer was killed in the middle of it
-                yield number, str(error)
+            row = parse_json(line.decode())
+            if not isinstance(row, dict):
+                raise ValueError("it is no JSON object")
+            if not checksums.is_sealed_json(row, line):
+                checksums.note_absence(path)
+        except ValueError as error:
+            # Without a newline, the writer was killed in the middle of this line.
+            if number == len(lines) and not checksums.is_whole_line(line):
+                return
+            yield number, line, str(error)
+        else:
+            yield number, line, row
 
 
-def _record(row: object) -> Record:
+def _record(row: dict[str, Any]) -> Record:
     """Read a record from its line."""
-    if not isinstance(row, dict):
-        raise TypeError("it is no JSON object")
     if not row.keys() <= FIELDS:
         raise TypeError("it has entries that no record has")
     if not all(isinstance(row.get(name), str) for name in ("kind", "name")):

@@ -8,7 +8,6 @@ grow instead: records.jsonl and the counts of corruptions, whose readers pass ov
 progress.log, which nothing reads.
 """
 
-import json
 import os
 import re
 import time
@@ -20,9 +19,9 @@ from typing import Any
 import yaml
 from safetensors import SafetensorError
 
-from . import records
+from . import checksums, records
 from .errors import UserError
-from .parsing import parse_json, read_yaml
+from .parsing import parse_json, parse_yaml
 from .records import Record
 from .renamed_settings import in_current_words
 
@@ -54,6 +53,20 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file that we wrote, without its checksum, which is looked at.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no JSON, or does not fit its checksum.
+    """
+    content = path.read_bytes()
+    value = parse_json(content.decode("utf-8-sig"))
+    if not checksums.is_sealed_json(value, content):
+        checksums.note_absence(path)
+    return value
 
 
 def sweep(folder: Path) -> None:
@@ -153,8 +166,8 @@ class RunDir:
             raise UserError(
                 f"{self.path} exists, is not empty and is no run folder. Choose another --name or --runs."
             )
-        environment = json.dumps(records.environment(), indent=1)
-        text = yaml.safe_dump(dict(config), sort_keys=False)
+        environment = checksums.to_json(records.environment(), indent=1)
+        text = checksums.to_commented(yaml.safe_dump(dict(config), sort_keys=False))
         # Written first, because its presence makes the folder a run.
         write_atomically(self.config_file, lambda p: p.write_text(text))
         write_atomically(self.path / "environment.json", lambda p: p.write_text(environment))
@@ -164,10 +177,14 @@ class RunDir:
         if not self.config_file.exists():
             raise UserError(f"{self.path} is no run folder: it has no config.yaml.")
         try:
-            loaded = read_yaml(self.config_file)
+            content = self.config_file.read_bytes()
+            if not checksums.is_sealed_comment(content):
+                checksums.note_absence(self.config_file)
+            loaded = parse_yaml(content.decode("utf-8-sig"))
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{self.config_file} is damaged: {error}. Restore it, or remove the run."
+                f"{self.config_file} is damaged: {error}. Restore it, or remove the run; if you edited it on purpose, "
+                "delete its last line."
             ) from None
         if not isinstance(loaded, dict) or not isinstance(loaded.get("data", {}), dict):
             raise UserError(
@@ -200,20 +217,13 @@ class RunDir:
         """
         if not self.records_file.exists():
             return
-        lines = self.records_file.read_text().splitlines(keepends=True)
-        remaining = []
-        try:
-            for line in lines:
-                if not line.endswith("\n"):
-                    continue
-                row = parse_json(line)
-                made_again = row["kind"] == "epoch" and row["details"]["epoch"] >= epoch
-                if not made_again:
-                    remaining.append(line)
-        except (ValueError, LookupError, TypeError):
-            raise UserError(f"{self.records_file} is damaged: a line of it is no record. Mend it.") from None
-        if remaining != lines:
-            write_atomically(self.records_file, lambda p: p.write_text("".join(remaining)))
+        remaining = b""
+        for line, record in records.read_lines(self.records_file):
+            number = record.details.get("epoch")
+            if record.kind != "epoch" or (isinstance(number, int) and number < epoch):
+                remaining += line + b"\n"
+        if remaining != self.records_file.read_bytes():
+            write_atomically(self.records_file, lambda p: p.write_bytes(remaining))
 
     def artifact(self, file: Path, name: str, caption: str) -> Record:
         """Make a record that names a file of this run."""

@@ -11,6 +11,7 @@ from PIL import Image
 
 from counterpart.data import cityscapes_parts, load_parts, parts_check, plans, preparation
 from counterpart.data.drawn_splits import assign
+from counterpart.data.folds import photographs_of
 from counterpart.data.plans import Options
 from counterpart.data.preparations import PREPARATIONS, find, prepare_named
 from counterpart.errors import UserError
@@ -293,3 +294,41 @@ def test_ids_that_come_twice_are_refused(source, tmp_path):
             assert old != first["file_name"]
     with pytest.raises(UserError, match=r"n00000000_0 is in .*train\.json and again in .*val\.json"):
         prepare_named("part-imagenet", root, tmp_path / "target", Options(), workers=1)
+
+
+def test_what_changed_since_it_was_prepared_is_named(source, tmp_path):
+    target = tmp_path / "target"
+    prepare_named("masks", source("masks"), target, Options(), workers=1)
+    first, second = manifest(target)[:2]
+    Image.open(target / second["mask"]).save(target / second["mask"], compress_level=0)  # the same ids
+    before = (target / first["path"]).read_bytes()
+    (target / first["path"]).write_bytes(before + b"\x00")  # behind the end of the image
+    assert parts_check.check(target).problems == [
+        f"{target / row[which]} has changed since it was prepared (its hash is not that of manifest.jsonl)."
+        for row, which in ((first, "path"), (second, "mask"))
+    ]
+
+
+def test_a_manifest_with_another_word_is_refused(source, tmp_path):
+    root, target = source("masks"), tmp_path / "target"
+    prepare_named("masks", root, target, Options(), workers=1)
+    file = target / "manifest.jsonl"
+    file.write_text(file.read_text().replace('"split": "train"', '"split": "trail"', 1))
+    for refused in (lambda: parts_check.check(target), lambda: photographs_of(target / "images", [])):
+        with pytest.raises(UserError, match=r"manifest\.jsonl.*it does not fit its checksum"):
+            refused()
+
+
+def test_a_journal_with_a_damaged_end_is_not_taken_for_a_torn_one(source, tmp_path):
+    target = tmp_path / "target"
+    plan = find("masks").plan(source("masks"), Options())
+
+    def stops(unit):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        preparation.prepare(replace(plan, extract=stops), target, Options(), workers=1)
+    journal = target / ".unfinished" / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-1] + b"\x0b")
+    with pytest.raises(UserError, match=r"journal\.jsonl.*is damaged"):
+        preparation.prepare(plan, target, Options(), workers=1)

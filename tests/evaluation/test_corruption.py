@@ -85,7 +85,7 @@ def test_another_stamp_counts_again_and_a_damaged_file_is_named(images, tmp_path
     found = counted(images, tmp_path, [("frost", 1)], lambda b, *_: b.images, stamp="new")
     assert found["frost", 1].right == 10
     (tmp_path / "counts.jsonl").write_text("{\n")
-    with pytest.raises(UserError, match=r"counts\.jsonl is damaged"):
+    with pytest.raises(UserError, match=r"counts\.jsonl, line 1 is no count"):
         counted(images, tmp_path, [("frost", 1)])
 
 

@@ -9,6 +9,7 @@ from safetensors import safe_open
 from torch import nn
 
 from counterpart.budget import Linf
+from counterpart.checksums import KEY_OF_TENSORS
 from counterpart.contracts import Attacked, NamedAttack, PartOutput, Probe
 from counterpart.data.image_sets import ImageSet
 from counterpart.data.parts import Parts
@@ -77,7 +78,9 @@ def panel_of(tmp_path, model, images):
     ).write(file)  # fmt: skip
     with safe_open(file, framework="pt") as opened:
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        return tensors, {name: json.loads(text) for name, text in opened.metadata().items()}
+        return tensors, {
+            name: json.loads(text) for name, text in opened.metadata().items() if name != KEY_OF_TENSORS
+        }
 
 
 def test_parts_are_those_of_the_model_clean_and_attacked(tmp_path, images):

@@ -13,6 +13,7 @@ import counterpart as cp
 from counterpart.cli import main
 from counterpart.errors import UserError
 from counterpart.evaluation.drawn import chosen_share, vote
+from counterpart.rundir import read_json
 
 SIGMA, EPS = 0.2, 0.03
 PIXELS = 16
@@ -143,7 +144,7 @@ def test_verify_draws_again_and_notices_counts_that_were_changed(problem, tmp_pa
     assert verified.mismatches == []
     assert verified.claims == 60 + len(judged.rows) - sum(row.first["clean"] == 0 for row in judged.rows)
     file = next((tmp_path / "a").rglob("units/PGD*.json"))
-    unit = json.loads(file.read_text())
+    unit = read_json(file)
     unit["fresh"][3] = 6 - unit["fresh"][3] or 5
     file.write_text(json.dumps(unit))
     [mismatch] = judged.verify().mismatches

@@ -23,6 +23,7 @@ from counterpart.evaluation.panel import _choose_positions
 from counterpart.evaluation.sampling import SamplePlan, cheap_first, read_sample, weigh_rows
 from counterpart.evaluation.survivors import Standing, rounds_of, take_turns
 from counterpart.evaluation.verify import verify
+from counterpart.rundir import read_json
 
 CPU = torch.device("cpu")
 EPS = 16 / 255
@@ -54,7 +55,7 @@ def checked(images, ledger, plan=PLAN, attacks=ATTACKS):
 
 def content(ledger):
     """All units, but for how long they took, and all images."""
-    units = {file.name: json.loads(file.read_text()) for file in (ledger.folder / "units").iterdir()}
+    units = {file.name: read_json(file) for file in (ledger.folder / "units").iterdir()}
     for unit in units.values():
         unit.pop("seconds")
     return units, {file.name: file.read_bytes() for file in (ledger.folder / "images").iterdir()}
@@ -256,7 +257,7 @@ def test_verify_refuses_another_sample(images, survivors, tmp_path):
     file.unlink()
     assert checked(images, ledger).mismatches != []
     file_of_cheap = others.folder / "units" / "cheap-00002.json"
-    unit = json.loads(file_of_cheap.read_text())
+    unit = read_json(file_of_cheap)
     fallen = unit["fooled"].index(True)
     unit["fooled"][fallen] = (
         False  # a survivor more shifts nobody else's place, but this one's may be among the first

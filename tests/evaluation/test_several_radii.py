@@ -22,6 +22,7 @@ from counterpart.evaluation.memory_ledger import MemoryLedger
 from counterpart.evaluation.model_checks import result_doubts
 from counterpart.evaluation.summaries import median_distances, metrics, rows_at
 from counterpart.evaluation.verify import verify
+from counterpart.rundir import read_json
 
 CPU = torch.device("cpu")
 RADII = (4 / 255, 12 / 255, 25 / 255)
@@ -172,7 +173,7 @@ def test_a_unit_of_a_single_radius_has_no_new_columns(images, tmp_path):
         Brightness(), Brightness(), images, [PGD], budget_of=lambda _: Linf(0.05), ledger=Ledger(tmp_path, 4),
         procedure=PROCEDURE,
     )  # fmt: skip
-    unit = json.loads((tmp_path / "units" / "PGD-10-00001.json").read_text())
+    unit = read_json(tmp_path / "units" / "PGD-10-00001.json")
     assert list(unit) == ["positions", "answers", "fooled", "forwards", "backwards", "seconds"]
 
 
@@ -201,7 +202,7 @@ def test_killed_anywhere_it_goes_on_and_ends_the_same(images, tmp_path, attacks)
     assert files == sorted(path.relative_to(ours) for path in ours.rglob("*") if path.is_file())
     for file in files:
         if file.suffix == ".json":
-            one, other = (json.loads((place / file).read_text()) for place in (ours, theirs))
+            one, other = (read_json(place / file) for place in (ours, theirs))
             assert {**one, "seconds": 0} == {**other, "seconds": 0}
         else:
             assert (ours / file).read_bytes() == (theirs / file).read_bytes()
@@ -393,7 +394,7 @@ def checked(images, ledger, attacks=MIXED, radii=RADII, **options):
 
 def change(ledger, name, chunk, **columns):
     file = ledger._file("units", name, chunk, ".json")
-    file.write_text(json.dumps({**json.loads(file.read_text()), **columns}))
+    file.write_text(json.dumps({**read_json(file), **columns}))
 
 
 def test_a_true_ledger_verifies(images, ledger):

@@ -19,6 +19,7 @@ from counterpart.errors import UserError
 from counterpart.evaluation.accuracy import Procedure, evaluate
 from counterpart.evaluation.ledger import Ledger, Unit
 from counterpart.evaluation.verify import to_eight_bits, verify
+from counterpart.rundir import read_json
 from counterpart.seeding import Keys
 
 CPU = torch.device("cpu")
@@ -63,7 +64,7 @@ def successes(ledger):
 
 def change_unit(ledger, name, chunk, **columns):
     file = ledger._file("units", name, chunk, ".json")
-    file.write_text(json.dumps({**json.loads(file.read_text()), **columns}))
+    file.write_text(json.dumps({**read_json(file), **columns}))
 
 
 def change_images(ledger, name, chunk, change):

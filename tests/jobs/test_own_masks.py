@@ -77,8 +77,8 @@ def test_masks_that_moved_are_the_same_and_masks_that_changed_are_not(home, copi
     for file in (copied.path.parent.parent / "masks" / "train").rglob("*.png"):
         Image.new("L", (SIDE, SIDE), 7).save(file)
     line = refused(capsys, *again(home, copied))
-    assert "was trained on masks" in line
-    assert "the masks changed. Put them back, or start another run with --name." in line
+    assert "was made with something else (masks " in line
+    assert "Put back what changed, or start another run with --name." in line
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """Where-profiles in a run folder: they resume, use part masks and maps of any kind, and refuse what cannot be meant."""
 
-import json
 import os
 import shutil
 import signal
@@ -21,7 +20,7 @@ from counterpart.cli.where import read_shares
 from counterpart.config import resolve
 from counterpart.errors import UserError
 from counterpart.papers import cells
-from counterpart.rundir import RunDir
+from counterpart.rundir import RunDir, read_json
 
 SOURCE = str(Path(counterpart.__file__).parents[1])
 ENVIRONMENT = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1"}
@@ -47,7 +46,7 @@ def units_of(run):
     """What every ledger of the profiles says, but for how long it took."""
     units = {}
     for file in sorted(run.path.rglob("where/**/units/*.json")):
-        unit = json.loads(file.read_text())
+        unit = read_json(file)
         del unit["seconds"]
         units[file.relative_to(run.path).as_posix()] = unit
     return units

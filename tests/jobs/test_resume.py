@@ -12,7 +12,7 @@ import pytest
 import counterpart
 from counterpart import jobs
 from counterpart.cli import main
-from counterpart.rundir import RunDir, sweep
+from counterpart.rundir import RunDir, read_json, sweep
 
 SOURCE = str(Path(counterpart.__file__).parents[1])
 ENVIRONMENT = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1"}
@@ -57,7 +57,7 @@ def ledger_of(run):
 def content(run):
     """Everything that a ledger says, but for how long it took."""
     folder = ledger_of(run)
-    units = {file.name: json.loads(file.read_text()) for file in sorted((folder / "units").iterdir())}
+    units = {file.name: read_json(file) for file in sorted((folder / "units").iterdir())}
     for unit in units.values():
         assert unit.pop("seconds") >= 0
     images = {file.name: file.read_bytes() for file in sorted((folder / "images").iterdir())}

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from counterpart import jobs
 from counterpart.cli import main
 from counterpart.errors import UserError
+from counterpart.rundir import read_json
 from counterpart.training import checkpoint
 
 WORDS = [
@@ -72,7 +73,7 @@ def test_other_weights(evaluated, capsys):
 
 def test_other_data(evaluated, tmp_path, capsys):
     settings = ledger_of(evaluated) / "settings.json"
-    asked = json.loads(settings.read_text())
+    asked = read_json(settings)
     asked["config"]["data"]["size"] = 8  # the same scans, other pixels
     settings.write_text(json.dumps(asked))
     line = refused(evaluated, capsys)
@@ -81,7 +82,7 @@ def test_other_data(evaluated, tmp_path, capsys):
 
 def test_another_split(evaluated, capsys):
     settings = ledger_of(evaluated) / "settings.json"
-    asked = json.loads(settings.read_text())
+    asked = read_json(settings)
     asked["config"]["evaluate"]["split"] = "validation"
     settings.write_text(json.dumps(asked))
     assert "belongs to something else (data: ['digits', 'test', " in refused(evaluated, capsys)
@@ -110,7 +111,7 @@ def test_an_image_that_is_no_number(evaluated, capsys):
 def test_a_ledger_of_another_attack_list(evaluated, capsys):
     """Somebody renames an evaluation to pass for a stronger one."""
     file = ledger_of(evaluated) / "identity.json"
-    file.write_text(file.read_text().replace("PGD-2", "PGD-1000"))
+    file.write_text(json.dumps(read_json(file)).replace("PGD-2", "PGD-1000"))
     assert "does not hold" in refused(evaluated, capsys)
     capsys.readouterr()
     assert main(["evaluate", str(evaluated.path), *WORDS, "--chunk-size", "15"]) == 2
@@ -126,7 +127,8 @@ def test_every_evaluation_is_looked_at_before_one_fails(evaluated, capsys):
 
 
 def test_a_run_that_was_never_evaluated(run, tmp_path, capsys):
-    assert "holds no evaluation. Make one: counterpart evaluate" in refused(run, capsys)
+    assert jobs.verify_run(run.path, {}) == []
+    assert "holds no evaluation. Make one: counterpart evaluate" in capsys.readouterr().err
     with pytest.raises(UserError, match="does not exist"):
         jobs.verify_run(tmp_path / "nowhere", {})
 

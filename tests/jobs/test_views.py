@@ -12,7 +12,7 @@ from counterpart.data.image_sets import ImageSet
 from counterpart.evaluation.weights import weights_hash
 from counterpart.jobs import views
 from counterpart.models import create
-from counterpart.rundir import RunDir
+from counterpart.rundir import RunDir, read_json
 from counterpart.seeding import seeded
 from counterpart.training import checkpoint
 
@@ -109,7 +109,7 @@ def judged(folder, name):
 
 
 def units(ledger):
-    found = {file.name: json.loads(file.read_text()) for file in (ledger / "units").iterdir()}
+    found = {file.name: read_json(file) for file in (ledger / "units").iterdir()}
     return {name: {k: v for k, v in unit.items() if k != "seconds"} for name, unit in found.items()}
 
 
@@ -131,7 +131,7 @@ def test_an_evaluation_attacks_the_function_that_was_given(nets, capsys, name, s
     accuracies, ledger, view = judged(nets, name)
     assert view["form"] == form
     assert why in view["reason"]
-    assert json.loads((ledger / "view.json").read_text()) == view
+    assert read_json(ledger / "view.json") == view
     assert json.loads((ledger / "identity.json").read_text())["view"] == form
 
     assert judge(same_as) == 0
@@ -139,7 +139,7 @@ def test_an_evaluation_attacks_the_function_that_was_given(nets, capsys, name, s
     expected, other, view = judged(nets, same_as)
     assert view is None
     assert "view" not in json.loads((other / "identity.json").read_text())
-    assert json.loads((other / "view.json").read_text()) == {"form": "fast", "reason": None}
+    assert read_json(other / "view.json") == {"form": "fast", "reason": None}
     assert accuracies == expected
     # Where images fall, and to what, is the same, up to a boundary that rounding moves.
     ours, theirs = units(ledger), units(other)
@@ -192,7 +192,7 @@ def test_an_audit_decides_once_and_says_so(nets, monkeypatch, capsys):
     assert "Note: Attacks search on the model itself" in capsys.readouterr().err
     folder = nets / "runs" / "usernets-hooked" / "audits"
     assert len(list(folder.glob("*/view.json"))) == 1
-    identities = [json.loads(file.read_text()) for file in folder.glob("*/identity.json")]
+    identities = [read_json(file) for file in folder.glob("*/identity.json")]
     assert {identity["view"] for identity in identities} == {"original"}
     before = sorted(folder.rglob("*"))
     monkeypatch.setattr(views, "decide_form", None)

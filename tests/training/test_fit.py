@@ -637,7 +637,7 @@ def test_momentum_keeps_the_memory_format_of_its_weight_after_a_resume(train, tm
     before = [slots["momentum_buffer"] for slots in optimizer.state.values()]
     checkpoint.save(tmp_path / "c.safetensors", checkpoint.State(), {}, model, optimizer, None, None)
     again = sgd(model, lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0, decay_norm=True)
-    checkpoint.load(tmp_path / "c.safetensors", model, again, None)
+    checkpoint.restore(tmp_path, checkpoint.read(tmp_path / "c.safetensors"), model, again, None)
     after = [slots["momentum_buffer"] for slots in again.state.values()]
     for one, other, weight in zip(before, after, model.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -662,7 +662,7 @@ def test_adamw_goes_on_from_a_file_as_if_nothing_had_been(tmp_path):
     other = Net()
     other.scale = nn.Parameter(torch.zeros((), dtype=torch.float64))
     again = adamw(other, lr=0.1, weight_decay=0.1, decay_norm=True)
-    checkpoint.load(tmp_path / "c.safetensors", other, again, None)
+    checkpoint.restore(tmp_path, checkpoint.read(tmp_path / "c.safetensors"), other, again, None)
     assert {slots["step"].dtype for slots in again.state.values()} == {torch.float32}
     assert {float(slots["step"]) for slots in again.state.values()} == {1.0}
     step(model, optimizer, 2)

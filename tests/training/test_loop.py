@@ -319,7 +319,7 @@ def test_other_errors_are_not_taken_for_lack_of_memory(tiny, monkeypatch):
 
 def test_a_full_disk_keeps_the_old_checkpoint(tiny, monkeypatch):
     config = tiny()
-    real, saves = checkpoint.save_file, []
+    real, saves = checkpoint.save_tensors, []
 
     def full(tensors, path, header):
         saves.append(path)
@@ -328,7 +328,7 @@ def test_a_full_disk_keeps_the_old_checkpoint(tiny, monkeypatch):
             raise OSError(28, "No space left on device")
         real(tensors, path, header)
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(checkpoint, "save_tensors", full)
     with pytest.raises(UserError, match=r"No space left on device.*previous file is untouched"):
         jobs.train(config)
     run = RunDir(config.runs / "tiny")
@@ -337,7 +337,7 @@ def test_a_full_disk_keeps_the_old_checkpoint(tiny, monkeypatch):
         "last.safetensors",
     ]
     checkpoint.read(run.checkpoint("last"))
-    monkeypatch.setattr(checkpoint, "save_file", real)
+    monkeypatch.setattr(checkpoint, "save_tensors", real)
     assert jobs.train(config).finished
 
 
@@ -379,7 +379,7 @@ def test_a_run_does_not_continue_on_other_data(tiny):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "load_splits", other)
-        with pytest.raises(UserError, match="the images changed"):
+        with pytest.raises(UserError, match=r"something else \(data .* there, 0{12} now\)"):
             jobs.train(config)
 
 

@@ -1,4 +1,7 @@
-"""Check every claim of a run's evaluations again, from its saved images, its weights and the data."""
+"""Check every claim of a run's evaluations again, from its saved images, its weights and the data.
+
+Before that, every file of the run is held against its checksum, in a run without evaluations as well.
+"""
 
 import argparse
 from collections.abc import Collection, Mapping

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ..checksums import is_sealed_json, note_absence
 from ..errors import UserError
 from ..numerals import read_fold
 from .image_sets import ImageSet, Splits, content_fingerprint
@@ -51,8 +52,10 @@ def _sources(manifest: Path) -> dict[str, str]:
         return {}
     sources = {}
     try:
-        for line in manifest.read_text(encoding="utf-8").splitlines():
+        for line in manifest.read_bytes().splitlines():
             row = json.loads(line)
+            if not is_sealed_json(row, line):
+                note_absence(manifest)
             if isinstance(row.get("path"), str) and isinstance(row.get("source"), str):
                 sources[row["path"]] = row["source"]
     except (OSError, ValueError, AttributeError) as error:

@@ -10,12 +10,14 @@ import numpy as np
 
 from .. import progress
 from ..errors import UserError
+from ..records import file_hash
 from .contact_sheet import Example, choose
 from .decoding import WORKERS, decode
 from .folder import split_folders
 from .folder_layout import files_by_class
 from .parts import PartNames, decode_mask
 from .parts_folder import IMAGES, mask_of, misplaced_masks, read_table, require_images
+from .staging import MANIFEST, read_lines
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def check(root: Path) -> Findings:
         for look in pool.map(lambda image: _look(root, image[0], image[1], count), images):
             bar.advance(1)
             looks.append(look)
-    problems = [*_classes(root, names, listed), *_problems(looks)]
+    problems = [*_classes(root, names, listed), *_problems(looks), *_changed(root, images)]
     if (misplaced := misplaced_masks(root, [path for _, path in images])) is not None:
         problems.append(misplaced)
     sound = [look for look in looks if look.problem is None]
@@ -143,6 +145,21 @@ def _problems(looks: Sequence[_Looked]) -> Iterator[str]:
         owner[look.mask] = look.image
         if look.problem is not None:
             yield look.problem
+
+
+def _changed(root: Path, images: Sequence[tuple[str, Path]]) -> Iterator[str]:
+    """Images and masks that are others than when they were prepared, where a manifest has their hashes."""
+    if not (root / MANIFEST).is_file():
+        return
+    expected = {}
+    for row in read_lines(root / MANIFEST):
+        expected[row.get("path")] = row.get("sha256")
+        expected[row.get("mask")] = row.get("mask_sha256")
+    for _, image in images:
+        for file in (image, mask_of(root, image)):
+            known = expected.get(file.relative_to(root).as_posix())
+            if known is not None and file.is_file() and file_hash(file) != known:
+                yield f"{file} has changed since it was prepared (its hash is not that of {MANIFEST})."
 
 
 def _foreign(annotated: Sequence[_Looked], names: PartNames) -> list[Path]:

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from .. import progress
+from ..checksums import to_json
 from ..errors import UserError
 from ..rundir import write_atomically
 from .drawn_splits import SPLITS, assign
@@ -82,7 +83,7 @@ def prepare(plan: Plan, target: Path, options: Options, workers: int | None = No
         with progress.track(f"preparing {plan.name}", len(plan.units), len(done)) as bar:
             try:
                 for line in _results(work, todo, workers):
-                    file.write(json.dumps(line) + "\n")
+                    file.write(to_json(line) + "\n")
                     file.flush()
                     bar.advance(1)
             except UserError as error:
@@ -188,7 +189,7 @@ def _finish(plan: Plan, target: Path, options: Options, about: Mapping[str, Any]
         write_atomically(target / REFUSED, partial(Path.write_text, data=text, encoding="utf-8"))
     text = json.dumps(table, indent=1, ensure_ascii=False) + "\n"
     write_atomically(target / TABLE, partial(Path.write_text, data=text, encoding="utf-8"))
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in manifest)
+    text = "".join(to_json(line, ensure_ascii=False) + "\n" for line in manifest)
     write_atomically(target / MANIFEST, partial(Path.write_text, data=text, encoding="utf-8"))
     shutil.rmtree(stage)
     return _summary(plan, target, manifest, left_out, refused)

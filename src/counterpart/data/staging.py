@@ -10,7 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
+from ..checksums import to_json
 from ..errors import UserError
+from ..records import cut_unfinished_line, read_rows
 from ..rundir import write_atomically
 from .parts_folder import TABLE
 
@@ -46,14 +48,11 @@ def open_journal(target: Path, about: Mapping[str, Any]) -> Path:
     if journal.exists():
         lines = read_lines(journal)
         refuse_other(target, about, lines[0] if lines else {})
-        # a line that a kill tore would be continued by the next one
-        content = journal.read_bytes()
-        if not content.endswith(b"\n"):
-            write_atomically(journal, partial(Path.write_bytes, data=content[: content.rfind(b"\n") + 1]))
+        cut_unfinished_line(journal)
         return journal
     if target.exists() and any(path.name != STAGE for path in target.iterdir()):
         raise UserError(f"{target} is not empty: --target must name a new or empty folder.")
-    write_atomically(journal, partial(Path.write_text, data=json.dumps(about) + "\n", encoding="utf-8"))
+    write_atomically(journal, partial(Path.write_text, data=to_json(about) + "\n", encoding="utf-8"))
     return journal
 
 
@@ -76,5 +75,4 @@ def prepared_with(target: Path) -> dict[str, Any]:
 
 def read_lines(path: Path) -> Rows:
     """Read the whole lines of a file; a last one that a kill tore is passed over."""
-    text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    return [row for _, _, row in read_rows(path, "is damaged")]

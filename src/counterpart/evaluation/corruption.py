@@ -7,7 +7,6 @@ Images stream through in batches, so that memory does not grow with their number
 they are summed over the processes and divided once.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,13 +20,13 @@ from torch import Tensor, nn
 from .. import devices, distributed
 from ..batch import Batch
 from ..checks import check_labels
+from ..checksums import to_json
 from ..data.corruptions import BENCHMARK, CORRUPTIONS
 from ..data.image_sets import ImageSet
 from ..data.loaders import batches
 from ..errors import UserError
-from ..parsing import parse_json
 from ..progress import track
-from ..records import Record, append
+from ..records import Record, append, read_rows
 from ..statistics import wilson
 from .answers import logits_of
 from .unchanged import remember
@@ -114,7 +113,7 @@ def count(
                 if distributed.is_main():
                     # Flushing counts one by one would take most of the time where images are few.
                     row = {"corruption": name, "severity": severity, **asdict(known)}
-                    append(file, [json.dumps(row)], flush=False)
+                    append(file, [to_json(row)], flush=False)
             assert known is not None
             counts[name, severity] = known
             bar.advance(len(images))
@@ -158,13 +157,14 @@ def _read(file: Path) -> dict[Variant, Count]:
     counts: dict[Variant, Count] = {}
     if not file.exists():
         return counts
-    try:
-        whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")
-        for row in map(parse_json, whole.splitlines()):
+    for number, _, row in read_rows(file, "is no count"):
+        try:
             variant = row.pop("corruption"), row.pop("severity")
             counts[variant] = Count(**row)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise UserError(f"{file} is damaged. Remove it, and evaluate again.") from None
+        except (TypeError, KeyError):
+            raise UserError(
+                f"{file}, line {number} is no count. Remove the file, and evaluate again."
+            ) from None
     return counts
 
 

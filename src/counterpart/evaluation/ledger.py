@@ -18,13 +18,12 @@ from urllib.parse import quote
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .. import hosts
+from ..checksums import load_tensors, save_tensors, to_json
 from ..errors import UserError
-from ..parsing import read_json
-from ..rundir import sweep, write_atomically
+from ..rundir import read_json, sweep, write_atomically
 
 FILES = ("*", "units/*", "images/*")  # of an evaluation
 CLEAN = "clean"  # the unit that holds the answers on clean images
@@ -214,9 +213,9 @@ class Ledger:
             UserError: the folder holds another evaluation.
         """
         file = self.folder / "identity.json"
-        text = json.dumps(identity, indent=1, sort_keys=True, default=str)
+        new = json.loads(json.dumps(identity, sort_keys=True, default=str))
         if file.exists():
-            old, new = self.identity(), json.loads(text)
+            old = self.identity()
             changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
             if changed:
                 raise UserError(
@@ -224,7 +223,7 @@ class Ledger:
                     "Remove it, or evaluate into another run folder."
                 )
         else:
-            write_atomically(file, partial(_write_text, text=text))
+            write_atomically(file, partial(_write_text, text=to_json(new, indent=1)))
         for folder in (self.folder, self.folder / "units", self.folder / "images"):
             sweep(folder)
 
@@ -259,8 +258,10 @@ class Ledger:
         """Write a unit, and before it its images (F, C, H, W) at ``unit.with_images``, unless these are None."""
         if fooling is not None and unit.with_images:
             tensors = {"images": fooling.cpu().contiguous(), "positions": torch.tensor(unit.with_images)}
-            write_atomically(self._file("images", name, chunk, ".safetensors"), partial(save_file, tensors))
-        text = json.dumps({name: value for name, value in vars(unit).items() if value is not None})
+            write_atomically(
+                self._file("images", name, chunk, ".safetensors"), partial(save_tensors, tensors)
+            )
+        text = to_json({name: value for name, value in vars(unit).items() if value is not None})
         write_atomically(self._file("units", name, chunk, ".json"), partial(_write_text, text=text))
 
     def images(self, name: str, chunk: int) -> tuple[Tensor, list[int]] | None:
@@ -273,9 +274,9 @@ class Ledger:
         if not file.exists():
             return None
         try:
-            tensors = load_file(file)
+            tensors = load_tensors(file)
             images, positions = tensors["images"], tensors["positions"].tolist()
-        except (SafetensorError, KeyError):
+        except (SafetensorError, KeyError, ValueError):
             raise _damaged(file) from None
         if len(images) != len(positions):
             raise _damaged(file)

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..batch import Batch
 from ..budget import Budget, Linf
+from ..checksums import load_tensors, save_tensors
 from ..contracts import Rule, View
 from ..data.image_sets import ImageSet
 from ..errors import UserError
@@ -65,7 +65,7 @@ def draw_radii(
 def keep_radii(path: Path, radii: Tensor, images: ImageSet) -> None:
     """Write the radius planes to a safetensors file, each with the data-set index of its image."""
     tensors = {"radii": radii.contiguous(), "index": images.index.cpu()}
-    write_atomically(path, partial(save_file, tensors))
+    write_atomically(path, partial(save_tensors, tensors))
 
 
 def budgets_from(path: Path) -> BudgetOf:
@@ -75,9 +75,9 @@ def budgets_from(path: Path) -> BudgetOf:
         UserError: the file is missing or damaged.
     """
     try:
-        tensors = load_file(path)
+        tensors = load_tensors(path)
         radii, index = tensors["radii"], tensors["index"]
-    except (OSError, SafetensorError, KeyError):
+    except (OSError, SafetensorError, KeyError, ValueError):
         raise UserError(
             f"{path} is missing or damaged: remove the folder of this evaluation, and evaluate again."
         ) from None

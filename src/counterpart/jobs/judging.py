@@ -1,6 +1,5 @@
 """The evaluation of a target, which is kept in its run folder, and whose accuracies are printed."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 
 from .. import build, devices, distributed
+from ..checksums import to_json
 from ..config import plain, readable, under_protocol
 from ..errors import UserError
 from ..evaluation import accuracy, part_quality, summaries
@@ -211,7 +211,7 @@ def _draw_radii(case: Case) -> None:
 
 def _keep_settings(folder: Path, target: Target) -> None:
     """Write how the evaluation was asked for, so that it can be verified. This is no part of its identity."""
-    text = json.dumps({"target": target.text, "config": plain(target.config)}, indent=1)
+    text = to_json({"target": target.text, "config": plain(target.config)}, indent=1)
     write_atomically(folder / "settings.json", lambda path: path.write_text(text, encoding="utf-8"))
 
 

@@ -1,6 +1,5 @@
 """What an evaluation leaves in its run folder: a table, pictures, a summary and records."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from .. import build
 from ..catalogue import find
+from ..checksums import to_json
 from ..config import EvaluateSettings
 from ..contracts import Rule
 from ..evaluation import summaries
@@ -36,7 +36,7 @@ def keep(case: Case, rows: Sequence[LedgerRow], records: Sequence[Record]) -> No
     if not {"images", "panel", "result"} <= known:
         summaries.write_table(table, rows, case.images.classes, case.draws)
         _write_panel(case, panel, rows)
-        text = json.dumps(_summary(case, records), indent=1)
+        text = to_json(_summary(case, records), indent=1)
         write_atomically(summary, lambda path: path.write_text(text, encoding="utf-8"))
     condition = f"under {case.attacks[0].name}" if case.attacks else "without attack"
     lacking = _lacking(case)

@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .. import distributed, hosts
 from ..catalogue import MAPS
+from ..checksums import load_tensors, save_tensors
 from ..data.image_sets import SPLIT_SEED, ImageSet, content_fingerprint
 from ..data.mask_files import masks_of
 from ..data.parts import part_names
@@ -241,11 +241,11 @@ def _maps_of(case: Case, family: Path, options: WhereOptions) -> tuple[str, Tens
         return words, _draw_maps(case, options)
     file = family / words.replace(" ", "-") / "maps.safetensors"
     if distributed.is_main() and not file.exists():
-        write_atomically(file, partial(save_file, {"maps": _draw_maps(case, options)}))
+        write_atomically(file, partial(save_tensors, {"maps": _draw_maps(case, options)}))
     hosts.complete(file.parent, [file.name])
     try:
-        return words, load_file(file)["maps"]
-    except (OSError, SafetensorError, KeyError):
+        return words, load_tensors(file)["maps"]
+    except (OSError, SafetensorError, KeyError, ValueError):
         raise UserError(f"{file} is damaged: remove its folder, and run the same command again.") from None
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import build, devices, progress
+from ..checksums import to_json
 from ..config import resolve
 from ..contracts import PartModel
 from ..data.decoding import decode, header_size
@@ -140,7 +141,7 @@ def pseudo_label(
         for first in range(0, len(waiting), BATCH):
             some = waiting[first : first + BATCH]
             lines = _write(some, root, target, predict, confidence)
-            file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+            file.write("".join(to_json(line, ensure_ascii=False) + "\n" for line in lines))
             file.flush()
             bar.advance(len(some))
     return _finish(root, target, preparation, journal)
@@ -237,7 +238,7 @@ def _finish(root: Path, target: Path, preparation: Mapping[str, Any], journal: P
     table = read_json(root / TABLE) | {"prepared": dict(preparation)}
     text = json.dumps(table, indent=1, ensure_ascii=False) + "\n"
     write_atomically(target / TABLE, partial(Path.write_text, data=text, encoding="utf-8"))
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    text = "".join(to_json(line, ensure_ascii=False) + "\n" for line in lines)
     write_atomically(target / MANIFEST, partial(Path.write_text, data=text, encoding="utf-8"))
     shutil.rmtree(target / STAGE)
     return _summary(target)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
+from ..checksums import load_tensors, save_tensors
 from ..errors import UserError
 from ..rundir import write_atomically
 from .target import Target
@@ -29,11 +29,11 @@ def recognise_model(folder: Path, target: Target) -> None:
         return
     file = folder / FILE
     if not file.exists():
-        write_atomically(file, partial(save_file, {"logits": target.first_logits.contiguous()}))
+        write_atomically(file, partial(save_tensors, {"logits": target.first_logits.contiguous()}))
         return
     try:
-        before = load_file(file)["logits"]
-    except (SafetensorError, KeyError):
+        before = load_tensors(file)["logits"]
+    except (SafetensorError, KeyError, ValueError):
         raise UserError(f"{file} is damaged. Remove {folder}, and evaluate again.") from None
     now = target.first_logits
     if before.shape == now.shape and torch.allclose(

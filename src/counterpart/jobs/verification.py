@@ -14,20 +14,23 @@ from ..evaluation import accuracy
 from ..evaluation.ledger import Ledger
 from ..evaluation.verify import Verified, verify
 from ..evaluation.weights import weights_hash
-from ..parsing import read_json
 from ..records import Record, fingerprint
 from ..renamed_settings import in_current_words
-from ..rundir import RunDir, members
+from ..rundir import RunDir, members, read_json
 from .case import budgets_of, draw_plan_of, judged_model, on_corrupted
+from .notes import say
 from .samples import plan_of_identity
 from .stored_models import UNAVERAGED
 from .targets import open_targets
+from .whole_files import check_files
 
 SHOWN = 5  # the number of mismatches of an evaluation that are named
 
 
 def verify_run(path: Path, changes: Mapping[str, Any], *, eight_bits: bool = False) -> list[Verified]:
     """The outcome of verifying every evaluation of a run folder, or of the runs of a group folder.
+
+    Before that, the files of each run are looked at: whether they are what was written.
 
     Args:
         path: the run folder or group folder.
@@ -36,14 +39,15 @@ def verify_run(path: Path, changes: Mapping[str, Any], *, eight_bits: bool = Fal
             bits.
 
     Raises:
-        UserError: a claim does not hold, or the weights or the data are not those of the ledger. All evaluations are
-            looked at first.
+        UserError: a file is damaged, a claim does not hold, or the weights or the data are not those of the ledger.
+            All files and evaluations are looked at first.
     """
     results, faults = [], []
     for run in members(path):
+        faults += _check_files(run)
         folders = sorted(file.parent for file in run.path.glob("evaluations/*/identity.json"))
         if not folders:
-            raise UserError(f"{run.path} holds no evaluation. Make one: counterpart evaluate {run.path}")
+            say([f"{run.path} holds no evaluation. Make one: counterpart evaluate {run.path}"])
         for folder in folders:
             try:
                 results.append(_verify(run, folder, changes, eight_bits))
@@ -52,6 +56,23 @@ def verify_run(path: Path, changes: Mapping[str, Any], *, eight_bits: bool = Fal
     if faults:
         raise UserError(" ".join(dict.fromkeys(faults)))
     return results
+
+
+def _check_files(run: RunDir) -> list[str]:
+    """Say whether the files of a run are what was written, and give the sentence on those that are not."""
+    files = check_files(run)
+    if files.faults:
+        named = "; ".join(files.faults[:SHOWN])
+        more = "" if len(files.faults) <= SHOWN else f"; and {len(files.faults) - SHOWN} more"
+        return [f"{run.path} is damaged: {named}{more}."]
+    if distributed.is_main():
+        words = f"{run.path}: {files.sealed:,} files fit their checksums"
+        if files.bare:
+            carry = "carries" if len(files.bare) == 1 else "carry"
+            more = ", ..." if len(files.bare) > SHOWN else ""
+            words += f", {len(files.bare):,} {carry} none ({', '.join(files.bare[:SHOWN])}{more})"
+        Console().print(f"{words}.", highlight=False, soft_wrap=True, markup=False)
+    return []
 
 
 def _verify(run: RunDir, folder: Path, changes: Mapping[str, Any], eight_bits: bool) -> Verified:

@@ -3,7 +3,6 @@
 A run or an evaluation that goes on must search on the form that it began with.
 """
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -13,12 +12,14 @@ import torch
 from torch import nn
 
 from .. import distributed
+from ..checksums import to_json
 from ..data.image_sets import ImageSet
+from ..errors import UserError
 from ..evaluation.accuracy import read_batch
 from ..models.forms import FORMS, SOME, Form, is_own
 from ..models.inference import decide_form
 from ..records import fingerprint
-from ..rundir import RunDir, write_atomically
+from ..rundir import RunDir, read_json, write_atomically
 from ..training import checkpoint
 
 FILE = "view.json"
@@ -53,8 +54,7 @@ def settle_form(
         files = [] if folder is None else [folder / name / FILE for name in names]
         settled = next((file for file in files if file.exists()), None)
         if settled is not None:
-            stored = json.loads(settled.read_text(encoding="utf-8"))
-            form, reason = stored["form"], stored["reason"]
+            form, reason = _read_form(settled)
         else:
             form, reason = _decided(model, images, device)
     return _from_main(form, device), reason
@@ -81,6 +81,18 @@ def training_form(
     return _from_main(form, device), reason
 
 
+def _read_form(file: Path) -> tuple[Form, str | None]:
+    """The form and its reason that ``keep_form`` wrote."""
+    try:
+        stored = read_json(file)
+        form: Form = FORMS[FORMS.index(stored["form"])]
+        return form, stored["reason"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(
+            f"{file} is damaged: {error}. Remove {file.parent.name}, and evaluate again."
+        ) from None
+
+
 def _decided(model: nn.Module, images: ImageSet, device: torch.device) -> tuple[Form, str | None]:
     if len(images) == 0:  # whoever needs images refuses this later
         return "fast", None
@@ -103,7 +115,7 @@ def keep_form(folder: Path, model: nn.Module, form: Form, reason: str | None) ->
     Networks of this project need no such file.
     """
     if not is_own(model) and not (folder / FILE).exists():
-        text = json.dumps({"form": form, "reason": reason}, indent=1)
+        text = to_json({"form": form, "reason": reason}, indent=1)
         write_atomically(folder / FILE, partial(_write, text=text))
 
 

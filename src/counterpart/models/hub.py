@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from ..checksums import check_tensors, note_absence
 from ..errors import UserError
 from .normalize import ImageClassifier
 
@@ -57,6 +58,7 @@ def read_file(path: Path) -> tuple[Any, dict[str, str]]:
     _refuse_foreign(path, start)
     if path.suffix == ".safetensors" or start[8:10] == b'{"':  # its header follows eight bytes of length
         return _read_safetensors(path)
+    note_absence(path)
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True), {}
@@ -160,9 +162,10 @@ def start_from(model: nn.Module, weights: Mapping[str, Tensor], source: str, net
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
+        check_tensors(path)
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is damaged or no safetensors file: {error}.") from error
 
 

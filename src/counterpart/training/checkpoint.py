@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from .. import records
+from ..checksums import save_tensors
 from ..errors import UserError
 from ..models.hub import read_weights
 from ..parsing import parse_json
@@ -65,7 +65,12 @@ def save(
         tensors |= {f"ema.{name}": value for name, value in ema.state_dict().items()}
     if maps is not None:
         tensors["maps"] = maps
-    _write(path, tensors, {"state": asdict(state), **about})
+    _write(path, tensors, {"state": asdict(state), "made_by": made_by(), **about})
+
+
+def made_by() -> dict[str, Any]:
+    """The code and the machine that make a checkpoint."""
+    return {name: value for name, value in records.environment().items() if name != "command"}
 
 
 def save_weights(path: Path, model: nn.Module, about: Mapping[str, Any]) -> None:
@@ -73,11 +78,21 @@ def save_weights(path: Path, model: nn.Module, about: Mapping[str, Any]) -> None
     _write(path, model.state_dict(), about)
 
 
-def load(
-    path: Path, model: nn.Module, optimizer: Optimizer, ema: AveragedModel | None
+def restore(
+    path: Path,
+    content: tuple[Mapping[str, Tensor], Mapping[str, Any]],
+    model: nn.Module,
+    optimizer: Optimizer,
+    ema: AveragedModel | None,
 ) -> tuple[State, Tensor | None]:
-    """The state and the stored maps of a checkpoint; the rest goes back to where ``save`` took it from."""
-    tensors, about = read(path)
+    """The state and the stored maps of a checkpoint; the rest goes back to where ``save`` took it from.
+
+    Args:
+        path: the file, for errors.
+        content: what ``read`` gave of it.
+        model, optimizer, ema: receive what ``save`` took from them.
+    """
+    tensors, about = content
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "ema": {}, "maps": {}}
     for name, value in tensors.items():
         group, _, rest = name.partition(".")
@@ -123,14 +138,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     header = {"counterpart": json.dumps(about), "format": "pt"}
     flat = {name: value.detach().contiguous() for name, value in tensors.items()}
-    write_atomically(path, lambda temporary: _save_file(flat, temporary, header))
-
-
-def _save_file(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
-    try:
-        save_file(tensors, path, header)
-    except SafetensorError as error:  # safetensors reports a full disk so
-        raise OSError(str(error)) from error
+    write_atomically(path, lambda temporary: save_tensors(flat, temporary, header))
 
 
 def finite(tensors: Sequence[Tensor]) -> Bool[Tensor, ""]:

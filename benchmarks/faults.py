@@ -1,0 +1,36 @@
+"""Campaigns of faults: how many were tried, how many were noticed, how many went through in silence.
+
+    python benchmarks/faults.py --part bits              (half an hour; --bits 200 for a look)
+
+Each part is a module of its own, ``fault_NAME.py``, whose ``measure`` takes the command line and returns records. The
+short forms run in the default tests, the long ones in ``tests/faults``.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping
+
+import fault_bits
+from timing import keep
+
+from counterpart.records import Record
+
+PARTS: Mapping[str, Callable[[argparse.Namespace], list[Record]]] = {
+    "bits": fault_bits.measure,
+}
+
+
+def main() -> None:
+    """Run the campaigns that are asked for, and keep their counts."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--part", choices=PARTS, action="append", help="by default all of them")
+    parser.add_argument("--bits", type=int, default=10_000, help="flips in the data of each binary file")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    for name in given.part or PARTS:
+        keep("faults.jsonl", PARTS[name](given))
+
+
+if __name__ == "__main__":
+    main()
