@@ -13,7 +13,7 @@ PACKAGE = ROOT / "src" / "counterpart"
 
 # A module imports itself or earlier rows only, never a sibling in its row.
 ROWS = [
-    {"errors", "numerals", "parsing", "heartbeat"},
+    {"errors", "numerals", "parsing", "heartbeat", "command_line"},
     {
         "catalogue",
         "checks",
@@ -26,6 +26,7 @@ ROWS = [
         "part_maps",
         "renamed_settings",
         "dotted_names",
+        "locks",
     },
     {"batch", "budget", "rundir", "progress", "estimates"},
     {"pictures", "contracts", "hosts"},

@@ -23,9 +23,7 @@ def refuses(check, *given):
     return False
 
 
-@pytest.mark.parametrize(
-    ("device", "checked"), [("cpu", [True, True, True]), ("cuda", [True, False, False])]
-)
+@pytest.mark.parametrize(("device", "checked"), [("cpu", [True, True, True]), ("cuda", [True, False, False])])
 def test_the_door_checks_every_step_on_a_processor_and_the_first_on_a_device(device, checked):
     running, seen = Running(), []
     for _ in checked:

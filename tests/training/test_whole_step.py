@@ -149,7 +149,9 @@ def test_what_is_compiled_are_the_passes_of_the_step(monkeypatch, precision):
     def plain(passes, **options):
         def graph(*given):
             *others, gradients = passes(*given)
-            return *others, [gradient.contiguous() for gradient in gradients]  # as a compiler may lay them out
+            return *others, [
+                gradient.contiguous() for gradient in gradients
+            ]  # as a compiler may lay them out
 
         return graph
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..config import resolve
 from ..errors import UserError
 
 SETTINGS: Collection[str] = ()
@@ -79,6 +80,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-missing", action="store_true", help="For prepare: go on without images that are missing."
     )
+    _configure_work(parser)
+
+
+def _configure_work(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of how the work is done."""
     parser.add_argument(
         "--root",
         type=Path,
@@ -94,6 +100,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--workers", type=int, help="For prepare: the number of processes (default: one per CPU)."
+    )
+    parser.add_argument(
+        "--wait",
+        metavar="TIME",
+        help="For prepare and pseudo-label: how long to wait, such as 10m, while another process makes the same folder "
+        "(default: not to wait).",
     )
 
 
@@ -119,9 +131,9 @@ def _refuse_idle(arguments: argparse.Namespace) -> None:
         "check": {"sheet"},
         "prepare": {
             "source", "target", "workers", "split", "seed", "published", "allow_missing", "classes", "objects",
-            "largest", "names",
+            "largest", "names", "wait",
         },
-        "pseudo-label": {"target", "confidence", "root", "device"},
+        "pseudo-label": {"target", "confidence", "root", "device", "wait"},
     }  # fmt: skip
     others = set[str]().union(*known.values()) - known.get(action, set())
     if idle := [name for name in sorted(others) if values[name] != defaults.get(name)]:
@@ -228,7 +240,8 @@ def _prepare(arguments: argparse.Namespace) -> int:
     values = vars(arguments)
     options = Options(**{field.name: values[field.name] for field in fields(Options)})
     source, target = arguments.source.expanduser(), arguments.target.expanduser()
-    done = prepare_named(arguments.what, source, target, options, arguments.workers)
+    wait = resolve({"wait": arguments.wait or 0}, source="counterpart data prepare").wait
+    done = prepare_named(arguments.what, source, target, options, arguments.workers, wait)
     for split, counts in done.counts.items():
         each = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
         print(f"{split:<6}{sum(counts.values()):>8,}  {each}")
@@ -258,6 +271,7 @@ def _pseudo_label(arguments: argparse.Namespace) -> int:
         raise UserError("counterpart data pseudo-label needs --target DIR.")
     changes: dict[str, Any] = {} if arguments.root is None else {"data": {"root": arguments.root}}
     changes |= {} if arguments.device is None else {"device": arguments.device}
+    changes |= {} if arguments.wait is None else {"wait": arguments.wait}
     done = jobs.pseudo_label(
         arguments.what, arguments.target.expanduser(), confidence=arguments.confidence, changes=changes
     )

@@ -46,7 +46,13 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
             raise UserError("train.stop_after ended the demo; the same command continues.")
         folder = config.runs / str(config.name)
         jobs.evaluate(
-            str(folder), {**judging, "device": config.device, "evaluate": config.evaluate.model_dump()}
+            str(folder),
+            {
+                **judging,
+                "device": config.device,
+                "wait": config.wait,
+                "evaluate": config.evaluate.model_dump(),
+            },
         )
         folders.append(folder)
     page = write_report(folders)

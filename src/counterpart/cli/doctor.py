@@ -26,6 +26,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="The folder in which to look for data sets.",
     )
+    parser.add_argument(
+        "--runs",
+        metavar="DIR",
+        type=Path,
+        default=Path("runs"),
+        help="The folder of runs, in which locks are tried (default: runs).",
+    )
 
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
@@ -39,6 +46,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
             problems.append(f'{name} {finding}. Mend it with: python -m pip install "{requirement}"')
     if not problems:
         _machine()
+        _locks(arguments.runs.expanduser())
         _data(arguments.root)
     for problem in problems:
         print(f"missing: {problem}")
@@ -96,6 +104,18 @@ def _machine() -> None:
     _row("bf16", yes if devices.has_bf16(device) else "no; train.precision auto means float32")
     if torch.backends.mps.is_available():
         _row("mps", "there; use it with --device mps")
+
+
+def _locks(runs: Path) -> None:
+    """Say whether two processes can be kept from writing the same run, which some network file systems cannot."""
+    from ..locks import why_not_in
+
+    there = next(folder for folder in (runs.absolute(), *runs.absolute().parents) if folder.is_dir())
+    why = why_not_in(there)
+    if why is None:
+        _row("locks", f"work in {there}")
+    else:
+        _row("locks", f"do not work in {there}: {why}. Start no two processes on one run there")
 
 
 def _data(root: Path | None) -> None:

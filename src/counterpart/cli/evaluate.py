@@ -19,7 +19,8 @@ _OUTSIDE = ("runs", "name", "model.init", "model.normalisation")
 SETTINGS: Collection[str] = tuple(
     key
     for key, _ in settings()
-    if key.startswith("evaluate.") or key in ("seed", "device", "threads", "mask.files", *_DATA, *_OUTSIDE)
+    if key.startswith("evaluate.")
+    or key in ("wait", "seed", "device", "threads", "mask.files", *_DATA, *_OUTSIDE)
 )
 RANDOM_ANSWERS = ("evaluate.draws", "evaluate.votes", "evaluate.eot", "evaluate.fixed_noise")
 SAMPLE = ("evaluate.sampled", "evaluate.dear_attacks", "evaluate.sampled_width", "evaluate.sampled_looks")

@@ -18,7 +18,7 @@ SETTINGS: Collection[str] = tuple(
     key
     for key, _ in settings()
     if key.startswith(("data.", "train.", "model."))
-    or key in ("device", "threads", "evaluate.n", "runs", "corruptions.frost", "corruptions.source")
+    or key in ("wait", "device", "threads", "evaluate.n", "runs", "corruptions.frost", "corruptions.source")
 )
 
 FROST = (

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
+from ..locks import is_lock_file
 from ..rundir import write_atomically
 from .parts_folder import TABLE
 
@@ -18,6 +19,7 @@ MANIFEST = "manifest.jsonl"
 REFUSED = "refused.txt"
 STAGE = ".unfinished"
 JOURNAL = "journal.jsonl"
+LOCK = ".preparation.lock"  # of whoever makes a folder
 
 Rows: TypeAlias = list[dict[str, Any]]
 
@@ -51,7 +53,7 @@ def open_journal(target: Path, about: Mapping[str, Any]) -> Path:
         if not content.endswith(b"\n"):
             write_atomically(journal, partial(Path.write_bytes, data=content[: content.rfind(b"\n") + 1]))
         return journal
-    if target.exists() and any(path.name != STAGE for path in target.iterdir()):
+    if target.exists() and any(path.name != STAGE and not is_lock_file(path) for path in target.iterdir()):
         raise UserError(f"{target} is not empty: --target must name a new or empty folder.")
     write_atomically(journal, partial(Path.write_text, data=json.dumps(about) + "\n", encoding="utf-8"))
     return journal

@@ -22,11 +22,12 @@ from ..evaluation.masking_checks import Behaviour, audit, pgd_of, with_its_basis
 from ..evaluation.memory_ledger import MemoryLedger
 from ..records import Record, fingerprint
 from .case import Case, case_of, refuse_random_answers
+from .holding import hold_results
 from .notes import say
 from .recognition import recognise_model
 from .samples import refuse_sample
 from .target import Target
-from .targets import claim, open_targets
+from .targets import open_targets
 from .views import keep_form
 
 
@@ -89,19 +90,19 @@ def audit_target(
     case, began = case_of(target, "audits"), time.monotonic()
     if len(case.radii) > 1:
         raise UserError("an audit looks at one radius, and tries others itself: give one --evaluate.eps.")
-    if target.has_folder:
-        claim(target)
-        if distributed.is_main():
-            recognise_model(target.run.path / "audits" / case.key, target)
-            keep_form(target.run.path / "audits" / case.key, target.model, case.view.form, case.why)
-    searched = _Searched(case, {"steps": steps, "queries": queries, "draws": draws})
-    behaviours = audit(searched, case.norm, case.eps, steps=steps, queries=queries, draws=draws)
-    if behaviours:
-        behaviours += _check_further(searched, Effort(steps, draws, points), traced)
-    say([] if case.why is None else [case.why])
-    if distributed.is_main() and target.has_folder:
-        _keep(case, behaviours)
-    distributed.barrier()
+    folder = target.run.path / "audits" / case.key
+    with hold_results(target, folder):
+        if target.has_folder and distributed.is_main():
+            recognise_model(folder, target)
+            keep_form(folder, target.model, case.view.form, case.why)
+        searched = _Searched(case, {"steps": steps, "queries": queries, "draws": draws})
+        behaviours = audit(searched, case.norm, case.eps, steps=steps, queries=queries, draws=draws)
+        if behaviours:
+            behaviours += _check_further(searched, Effort(steps, draws, points), traced)
+        say([] if case.why is None else [case.why])
+        if distributed.is_main() and target.has_folder:
+            _keep(case, behaviours)
+        distributed.barrier()
     return Audited(case, behaviours, searched.cost(time.monotonic() - began))
 
 

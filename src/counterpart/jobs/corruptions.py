@@ -27,10 +27,11 @@ from ..evaluation.weights import weights_hash
 from ..records import Record, fingerprint
 from ..rundir import RunDir
 from ..seeding import Keys
+from .holding import hold_results
 from .judging import Judged
 from .seeds import aggregate
 from .target import Target
-from .targets import claim, open_targets
+from .targets import open_targets
 
 OfficialFiles = CorruptedFiles | CorruptedFolders
 PUBLISHED = "published protocol (PART, Table 4): severity 1 of the test images"
@@ -87,10 +88,6 @@ def _judge(target: Target) -> list[Record]:
         "device": target.device.type,
     }
     folder = target.run.path / "corruptions" / fingerprint(identity)
-    claim(target)
-    if distributed.is_main():
-        Ledger(folder, 0).open(identity)
-    distributed.barrier()
     for note in (*target.notes, *([f"Left out: {_reasons(left_out)}."] if left_out else [])):
         _say(note)
 
@@ -100,19 +97,23 @@ def _judge(target: Target) -> list[Record]:
             return files.stamp(name)
         return content_fingerprint(textures) if textures and name == "frost" else ""
 
-    counts = corruption.count(
-        target.model,
-        images,
-        [CLEAN, *((name, severity) for name in names for severity in wanted.wanted)],
-        corrupted=partial(
-            _corrupted, files=files, textures=textures, seed=config.seed, constants=strengths
-        ),
-        stamp=stamp,
-        folder=folder,
-        batch_size=config.evaluate.batch_size,
-        device=target.device,
-        title=f"corrupting for {target.run.name}",
-    )  # fmt: skip
+    with hold_results(target, folder):
+        if distributed.is_main():
+            Ledger(folder, 0).open(identity)
+        distributed.barrier()
+        counts = corruption.count(
+            target.model,
+            images,
+            [CLEAN, *((name, severity) for name in names for severity in wanted.wanted)],
+            corrupted=partial(
+                _corrupted, files=files, textures=textures, seed=config.seed, constants=strengths
+            ),
+            stamp=stamp,
+            folder=folder,
+            batch_size=config.evaluate.batch_size,
+            device=target.device,
+            title=f"corrupting for {target.run.name}",
+        )  # fmt: skip
     details = {
         "model": config.model.name,
         "data": target.data,
