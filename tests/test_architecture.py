@@ -13,7 +13,7 @@ PACKAGE = ROOT / "src" / "counterpart"
 
 # A module imports itself or earlier rows only, never a sibling in its row.
 ROWS = [
-    {"errors", "numerals", "parsing", "heartbeat", "command_line"},
+    {"errors", "numerals", "parsing", "heartbeat", "command_line", "interrupts", "terminal"},
     {
         "catalogue",
         "checks",
@@ -27,6 +27,7 @@ ROWS = [
         "renamed_settings",
         "dotted_names",
         "locks",
+        "sentences",
     },
     {"batch", "budget", "rundir", "progress", "estimates"},
     {"pictures", "contracts", "hosts"},

@@ -13,6 +13,7 @@ from typing import Any
 from ..config import resolve, settings
 from ..errors import UserError
 from ..recipes import load
+from ..terminal import show
 
 SETTINGS: Collection[str] = tuple(key for key, _ in settings() if key not in ("name", "model.normalisation"))
 RECIPES = ("digits/at", "digits/part", "digits/part-uniform")
@@ -56,5 +57,5 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
         )
         folders.append(folder)
     page = write_report(folders)
-    print(f"Three models trained and judged. The report:\n{page.resolve().as_uri()}")
+    show("Three models trained and judged. The report:", page.resolve().as_uri())
     return 0

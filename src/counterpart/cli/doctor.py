@@ -9,6 +9,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..terminal import show
+
 SETTINGS: Collection[str] = ()
 
 MODULES = {  # packages that are imported under another name
@@ -49,8 +51,8 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
         _locks(arguments.runs.expanduser())
         _data(arguments.root)
     for problem in problems:
-        print(f"missing: {problem}")
-    print("Something essential is missing." if problems else "Everything that is needed is there.")
+        show(f"missing: {problem}")
+    show("Something essential is missing." if problems else "Everything that is needed is there.")
     return 1 if problems else 0
 
 
@@ -130,4 +132,4 @@ def _data(root: Path | None) -> None:
 
 
 def _row(name: str, finding: str) -> None:
-    print(f"{name:20} {finding}")
+    show(f"{name:20} {finding}")

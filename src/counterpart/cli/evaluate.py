@@ -10,6 +10,7 @@ from typing import Any
 
 from ..config import settings
 from ..errors import UserError
+from ..terminal import show
 
 _DATA = (
     "data.name", "data.root", "data.download", "data.size", "data.channels", "data.class_map", "data.split_of",
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
 
     judged = jobs.evaluate(arguments.target, settings)
     if distributed.is_main():
-        print(f"Next: counterpart report {' '.join(str(outcome.run.path) for outcome in judged)}")
+        show(f"Next: counterpart report {' '.join(str(outcome.run.path) for outcome in judged)}")
     distributed.stop()
     return 0
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from .. import build, distributed
@@ -21,6 +20,7 @@ from ..evaluation.ledger import Ledger, LedgerRow
 from ..evaluation.masking_checks import Behaviour, audit, pgd_of, with_its_basis
 from ..evaluation.memory_ledger import MemoryLedger
 from ..records import Record, fingerprint
+from ..terminal import open_console
 from .case import Case, case_of, refuse_random_answers
 from .holding import hold_results
 from .notes import say
@@ -220,7 +220,7 @@ def _print(audited: Audited) -> None:
     case, behaviours = audited.case, audited.behaviours
     title = f"{case.target.run.name}: {len(case.images)} images, {case.norm} {case.eps:.4g}"
     if not behaviours:
-        Console().print(f"{title}: the model classifies none correctly; there is nothing to audit.")
+        open_console().print(f"{title}: the model classifies none correctly; there is nothing to audit.")
         return
     table = Table(title=title, title_justify="left", show_lines=True)
     for column in ("behaviour", "measured", "images", "verdict"):
@@ -233,6 +233,6 @@ def _print(audited: Audited) -> None:
         )
     alarms = [behaviour.name for behaviour in behaviours if behaviour.honest is False]
     said = f"Suspicious, {len(alarms)} of {len(behaviours)}: {'; '.join(alarms)}." if alarms else "No alarm."
-    Console().print(table)
-    Console().print(f"{said} {NECESSARY}")
-    Console().print(f"Cost: {audited.cost}")
+    open_console().print(table)
+    open_console().print(f"{said} {NECESSARY}")
+    open_console().print(f"Cost: {audited.cost}")

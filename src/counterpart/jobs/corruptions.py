@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
@@ -27,6 +26,7 @@ from ..evaluation.weights import weights_hash
 from ..records import Record, fingerprint
 from ..rundir import RunDir
 from ..seeding import Keys
+from ..terminal import open_console
 from .holding import hold_results
 from .judging import Judged
 from .seeds import aggregate
@@ -203,7 +203,7 @@ def _corrupted(
 
 def _say(sentence: str) -> None:
     if distributed.is_main():
-        Console(stderr=True).print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
+        open_console(error=True).print(f"Note: {sentence}", highlight=False, soft_wrap=True)
 
 
 def _print(
@@ -244,4 +244,4 @@ def _print(
     for name, record in values.items():
         if name.startswith("mean of"):
             line(name.rpartition("/")[0], record)
-    Console().print(table)
+    open_console().print(table)

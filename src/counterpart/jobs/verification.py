@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from .. import distributed
 from ..contracts import NamedAttack
 from ..data.image_sets import balanced_subset
@@ -18,6 +16,7 @@ from ..parsing import read_json
 from ..records import Record, fingerprint
 from ..renamed_settings import in_current_words
 from ..rundir import RunDir, members
+from ..terminal import open_console
 from .case import budgets_of, draw_plan_of, judged_model, on_corrupted
 from .samples import plan_of_identity
 from .stored_models import UNAVERAGED
@@ -151,7 +150,7 @@ def _report(run: RunDir, folder: Path, result: Verified) -> None:
         words += (
             f"; {result.after_rounding:,} of {result.successes:,} images still fool after rounding to 8 bits"
         )
-    Console().print(f"{words}.", highlight=False, soft_wrap=True, markup=False)
+    open_console().print(f"{words}.", highlight=False, soft_wrap=True)
     details = {**vars(result), "evaluation": folder.name, "mismatches": result.mismatches[:SHOWN]}
     share = fine / max(result.claims, 1)
     run.add([Record("metric", "verified", share, result.claims, details=details)])
