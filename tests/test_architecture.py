@@ -13,7 +13,16 @@ PACKAGE = ROOT / "src" / "counterpart"
 
 # A module imports itself or earlier rows only, never a sibling in its row.
 ROWS = [
-    {"errors", "numerals", "parsing", "heartbeat", "checksums"},
+    {
+        "errors",
+        "numerals",
+        "parsing",
+        "heartbeat",
+        "checksums",
+        "command_line",
+        "interrupts",
+        "terminal",
+    },
     {
         "catalogue",
         "checks",
@@ -26,6 +35,8 @@ ROWS = [
         "part_maps",
         "renamed_settings",
         "dotted_names",
+        "locks",
+        "sentences",
     },
     {"batch", "budget", "rundir", "progress", "estimates"},
     {"pictures", "contracts", "hosts"},

@@ -1,7 +1,29 @@
-"""``python -m counterpart``, and ``torchrun --nproc-per-node 2 -m counterpart train ...``."""
+"""``counterpart`` and ``python -m counterpart``: the door, which answers Ctrl-C before it imports what takes long.
+
+``torchrun --nproc-per-node 2 -m counterpart train ...`` comes in here as well.
+"""
 
 import sys
 
-from .cli import main
+from . import interrupts
 
-sys.exit(main())
+
+def main() -> int:
+    """Run the command line of this process, and return its exit code."""
+    interrupts.listen()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # a locale without some letters is no reason to fail
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        from .cli import main as run
+    except BaseException:
+        if interrupts.were_heard():
+            interrupts.end_now()
+        raise
+    code = run()
+    interrupts.end_silently()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,10 +3,12 @@
 On a shared disk, or with one process, nothing is copied.
 """
 
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from . import distributed, records
+from . import distributed, locks, records
 from .errors import UserError
 from .rundir import write_atomically
 
@@ -14,6 +16,52 @@ from .rundir import write_atomically
 def main_has_folder(path: Path) -> bool:
     """Whether the main process finds a folder there. All processes go by what it finds."""
     return bool(distributed.from_main(path.is_dir()))
+
+
+@contextmanager
+def hold(file: Path, guarded: str, wait: float) -> Iterator[None]:
+    """Hold a lock while the body runs, once for all processes that work together, and once in each folder of theirs.
+
+    The main process takes it first. Of the others each takes it where its folder is another one.
+
+    Args:
+        file: the lock file; see ``locks.hold``.
+        guarded: what is guarded, for the message.
+        wait: how many seconds to wait for whoever holds it.
+
+    Raises:
+        UserError: on every process, where one does not get it.
+    """
+    if distributed.world_size() == 1:
+        with locks.hold(file, guarded, wait):
+            yield
+        return
+    with ExitStack() as held:
+        start, fault = uuid.uuid4().hex, None
+        if distributed.is_main():
+            fault = _take(held, file, guarded, wait, start)
+        distributed.barrier()  # however long the main process waits
+        start, fault = distributed.gather((start, fault))[0]
+        if fault is None and not distributed.is_main():
+            fault = _take(held, file, guarded, wait, start)
+        distributed.barrier()
+        faults = [text for text in distributed.gather(fault) if text is not None]
+        if faults:
+            raise UserError(faults[0])
+        yield
+        distributed.barrier()  # nobody lets go while another process still writes
+
+
+def _take(held: ExitStack, file: Path, guarded: str, wait: float, start: str) -> str | None:
+    """Take a lock, unless a process of the same start holds it. What stands in the way is returned."""
+    try:
+        held.enter_context(locks.hold(file, guarded, wait, start))
+    except locks.Held as error:
+        if error.holder is None or error.holder.start != start:
+            return str(error)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def follow_main(folder: Path, names: Sequence[str], *, fixed: Sequence[str] = ()) -> None:

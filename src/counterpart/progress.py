@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,6 +20,7 @@ from rich.text import Text
 
 from . import distributed
 from .errors import UserError
+from .terminal import open_console
 
 
 class _Rate(ProgressColumn):
@@ -49,7 +49,7 @@ class Bar:
         """A line for the reader, kept in the log file."""
         if not distributed.is_main():
             return
-        self.progress.console.print(line, highlight=False, soft_wrap=True, markup=False)
+        self.progress.console.print(line, highlight=False, soft_wrap=True)
         if self.log is not None:
             try:
                 with self.log.open("a", encoding="utf-8") as file:
@@ -66,9 +66,9 @@ def track(description: str, total: int, done: int = 0, log: Path | None = None) 
 
     Only the main process shows it. Where the output is no terminal there is no bar, only the lines.
     """
-    console = Console()
+    console = open_console()
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         _Rate(),

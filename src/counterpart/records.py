@@ -8,9 +8,7 @@ import hashlib
 import json
 import os
 import platform
-import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from . import checksums
+from .command_line import command
 from .errors import UserError
 from .parsing import parse_json
 from .parsing.limits import read_bytes
@@ -63,31 +62,12 @@ def environment() -> dict[str, Any]:
     import torch
 
     return {
-        "command": _without_passwords(" ".join([_program(), *sys.argv[1:]])),
+        "command": command(),
         "commit": _commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "hardware": hardware(),
     }
-
-
-def _without_passwords(command: str) -> str:
-    """A command in which the password of an address, as of a database, is not to be read: records are passed on."""
-    return re.sub(r"(://[^/\s:@]*):\S*@", r"\1:***@", command)
-
-
-def _program() -> str:
-    """The command that started this process, without paths of the machine."""
-    program = Path(sys.argv[0])
-    if program.suffix != ".py":
-        return program.name
-    if program.name == "__main__.py":
-        return f"python -m {program.parent.name}"
-    if not program.is_absolute():
-        return f"python {program}"
-    if program.is_relative_to(Path.cwd()):
-        return f"python {program.relative_to(Path.cwd())}"
-    return f"python {program.name}"
 
 
 @cache

@@ -21,13 +21,14 @@ from safetensors import SafetensorError
 
 from . import checksums, records
 from .errors import UserError
+from .locks import is_lock_file, while_written
 from .parsing import parse_json, parse_yaml
 from .records import Record
 from .renamed_settings import in_current_words
 
 # What may change between two starts of the same run without making it another run.
 NOT_IDENTITY = (
-    "name", "runs", "device", "data.root", "data.download", "data.workers", "mask.files",
+    "name", "runs", "wait", "device", "data.root", "data.download", "data.workers", "mask.files",
     "train.stop_after", "train.checkpoint_every", "evaluate", "corruptions",
 )  # fmt: skip
 
@@ -136,6 +137,11 @@ class RunDir:
         return self.path / "records.jsonl"
 
     @property
+    def training_lock(self) -> Path:
+        """The lock of whoever trains the run."""
+        return self.path / ".training.lock"
+
+    @property
     def config_file(self) -> Path:
         """The file of the resolved configuration."""
         return self.path / "config.yaml"
@@ -153,16 +159,23 @@ class RunDir:
             config: the resolved configuration.
             identity: reduces a configuration to the settings that must not differ.
         """
+        if not self.config_file.exists():
+            with while_written(self.config_file):
+                self._make(config)
+        there, now = (in_current_words(identity(known)) for known in (self.config(), config))
+        changed = differences(there, now)
+        if changed:
+            raise UserError(
+                f"{self.path} holds a run with another configuration ({'; '.join(changed[:3])}). "
+                "Give this run a name of its own with --name, or another folder with --runs, or remove the old one."
+            )
+
+    def _make(self, config: Mapping[str, Any]) -> None:
+        """Write the first files, unless another process has done so meanwhile."""
         if self.config_file.exists():
-            there, now = (in_current_words(identity(known)) for known in (self.config(), config))
-            changed = differences(there, now)
-            if changed:
-                raise UserError(
-                    f"{self.path} holds a run with another configuration ({'; '.join(changed[:3])}). "
-                    "Give this run a name of its own with --name, or another folder with --runs, or remove the old one."
-                )
             return
-        if self.path.exists() and any(self.path.iterdir()):
+        sweep(self.path)
+        if any(not is_lock_file(file) for file in self.path.iterdir()):
             raise UserError(
                 f"{self.path} exists, is not empty and is no run folder. Choose another --name or --runs."
             )
@@ -198,12 +211,14 @@ class RunDir:
 
     def add(self, rows: Iterable[Record]) -> None:
         """Append records."""
-        records.write(self.records_file, rows)
+        with while_written(self.records_file):
+            records.write(self.records_file, rows)
 
     def add_once(self, rows: Iterable[Record]) -> None:
         """Append those records that are not in the file yet, wherever and whenever they were made."""
-        known = [replace(record, provenance={}) for record in self.records()]
-        self.add([row for row in rows if row not in known])
+        with while_written(self.records_file):
+            known = [replace(record, provenance={}) for record in self.records()]
+            records.write(self.records_file, [row for row in rows if row not in known])
 
     def sweep(self) -> None:
         """Remove what a killed training left half-written, but not of evaluations, which may be under way elsewhere."""
@@ -215,8 +230,11 @@ class RunDir:
 
         They were logged after the checkpoint that the run continues from. Evaluations stay.
         """
-        if not self.records_file.exists():
-            return
+        if self.records_file.exists():
+            with while_written(self.records_file):
+                self._drop_epochs_from(epoch)
+
+    def _drop_epochs_from(self, epoch: int) -> None:
         remaining = b""
         for line, record in records.read_lines(self.records_file):
             number = record.details.get("epoch")

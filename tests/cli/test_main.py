@@ -124,15 +124,6 @@ def test_user_errors_of_the_work_itself_are_one_line(monkeypatch, capsys):
     assert error_of(["train", "digits/at"], capsys) == "counterpart: error: Two lines."
 
 
-def test_other_exceptions_keep_their_traceback(monkeypatch):
-    def fail(config):
-        raise ZeroDivisionError("ours")
-
-    monkeypatch.setattr(jobs, "train", fail)
-    with pytest.raises(ZeroDivisionError, match="ours"):
-        main(["train", "digits/at"])
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [

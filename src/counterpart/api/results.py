@@ -21,6 +21,7 @@ from ..evaluation.summaries import UNION
 from ..evaluation.verify import Verified, verify
 from ..jobs import judging
 from ..jobs.case import Case, budgets_of, draw_plan_of
+from ..jobs.holding import hold_results
 from ..jobs.keeping import keep
 from ..numerals import readable
 from ..records import Record
@@ -281,9 +282,10 @@ class Judgement:
         if not isinstance(self._case.ledger, MemoryLedger):
             raise UserError(f"this evaluation is kept already, in {self.folder}.")
         saved = self._case_in(Path(folder).expanduser())
-        judging.open_ledger(saved)
-        self._case.ledger.write_to(saved.ledger)
-        keep(saved, self.rows, self.records)
+        with hold_results(saved.target, saved.ledger.folder):
+            judging.open_ledger(saved)
+            self._case.ledger.write_to(saved.ledger)
+            keep(saved, self.rows, self.records)
         return saved.target.run.path
 
     def _case_in(self, folder: Path) -> Case:

@@ -1,13 +1,14 @@
 """The command line: one thin file per command. Torch is imported by the command that needs it, not before."""
 
 import argparse
-import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
 from .. import __version__
 from ..errors import UserError, nearest
+from ..sentences import answer, finish_output
+from ..terminal import show_warnings
 from . import (
     audit,
     corruptions,
@@ -27,6 +28,8 @@ from . import (
 )
 from . import list as list_
 from .settings import describe, from_arguments, unknown
+
+DEBUG = "--debug"
 
 
 class Command(Protocol):
@@ -72,33 +75,20 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit code: 0, 2 for what the user can mend, 130 for Ctrl-C."""
-    words = sys.argv[1:] if words is None else words
+    """Run a command line and return its exit code; ``sentences`` says which codes there are."""
+    given = sys.argv[1:] if words is None else words
+    debug, words = DEBUG in given, [word for word in given if word != DEBUG]
+    show_warnings()
     try:
-        return _run(words)
-    except UserError as error:
-        print(f"counterpart: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        resumes = words[0] in (
-            "train",
-            "sweep",
-            "evaluate",
-            "corruptions",
-            "where",
-            "audit",
-            "papers",
-            "demo",
-        )
-        resumes |= "prepare" in words[:2]
-        goes_on = " The same command continues from the last checkpoint." if resumes else ""
-        print(f"Stopped.{goes_on}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of our output, such as head, has seen enough
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # else flushing at exit would fail once more
-        return 141
+        try:
+            code = _run(words)
+        finally:
+            finish_output()
+    except SystemExit:  # of --help
+        raise
+    except BaseException as error:
+        return answer(error, words, debug)
+    return code
 
 
 def _run(words: Sequence[str]) -> int:
@@ -143,4 +133,8 @@ def _parser(named: str = "") -> _Parser:
             allow_abbrev=False,
         )
         command.configure(subparser)
+        # It is taken off the command line before the rest is read, wherever it stands.
+        subparser.add_argument(
+            DEBUG, action="store_true", help="Show where an error arose, and how to report it."
+        )
     return parser

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..config import settings
+from ..terminal import show
 from . import evaluate
 
 _SHARED = ("evaluate.protocol", "evaluate.split", "evaluate.weights", "evaluate.n", "evaluate.batch_size")
@@ -31,6 +32,6 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
 
     judged = jobs.evaluate_corruptions(arguments.target, settings)
     if distributed.is_main():
-        print(f"Next: counterpart report {' '.join(str(outcome.run.path) for outcome in judged)}")
+        show(f"Next: counterpart report {' '.join(str(outcome.run.path) for outcome in judged)}")
     distributed.stop()
     return 0

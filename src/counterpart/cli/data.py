@@ -10,7 +10,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..config import resolve
 from ..errors import UserError
+from ..terminal import open_console, show
 
 SETTINGS: Collection[str] = ()
 
@@ -79,6 +81,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-missing", action="store_true", help="For prepare: go on without images that are missing."
     )
+    _configure_work(parser)
+
+
+def _configure_work(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of how the work is done."""
     parser.add_argument(
         "--root",
         type=Path,
@@ -94,6 +101,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--workers", type=int, help="For prepare: the number of processes (default: one per CPU)."
+    )
+    parser.add_argument(
+        "--wait",
+        metavar="TIME",
+        help="For prepare and pseudo-label: how long to wait, such as 10m, while another process makes the same folder "
+        "(default: not to wait).",
     )
 
 
@@ -119,9 +132,9 @@ def _refuse_idle(arguments: argparse.Namespace) -> None:
         "check": {"sheet"},
         "prepare": {
             "source", "target", "workers", "split", "seed", "published", "allow_missing", "classes", "objects",
-            "largest", "names",
+            "largest", "names", "wait",
         },
-        "pseudo-label": {"target", "confidence", "root", "device"},
+        "pseudo-label": {"target", "confidence", "root", "device", "wait"},
     }  # fmt: skip
     others = set[str]().union(*known.values()) - known.get(action, set())
     if idle := [name for name in sorted(others) if values[name] != defaults.get(name)]:
@@ -141,8 +154,6 @@ def _refuse_idle(arguments: argparse.Namespace) -> None:
 
 def _check(what: str, sheet: Path | None) -> int:
     """Print what a folder holds and what is wrong with it, and draw a sheet; return 1 if something must be mended."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from ..data.contact_sheet import draw_sheet
@@ -154,23 +165,23 @@ def _check(what: str, sheet: Path | None) -> int:
             f"{root} is no folder. Name one that holds images with part masks (docs/parts-data.md)."
         )
     folder = check(root)
-    console = Console(soft_wrap=True)
+    console = open_console(soft_wrap=True)
     table = Table(
         "class",
         *folder.images,
         "parts, and images that show them",
-        title=escape(str(root)),
+        title=str(root),
         title_justify="left",
     )
     for name, parts in folder.names.items():
         shows = ", ".join(f"{part} {folder.shown.get((name, part), 0):,}" for part in parts)
         counts = [f"{of_split.get(name, 0):,}" for of_split in folder.images.values()]
-        table.add_row(escape(name), *counts, escape(shows) or "none")
+        table.add_row(name, *counts, shows or "none")
     totals = [sum(counts.values()) for counts in folder.images.values()]
     table.add_row("all", *(f"{total:,}" for total in totals), end_section=True)
     console.print(table)
     for note in folder.notes:
-        console.print(f"- {note}", highlight=False, markup=False)
+        console.print(f"- {note}", highlight=False)
     if folder.examples:
         file = sheet.expanduser() if sheet else _sheet_beside(root)
         title = f"{root.resolve().name}: {sum(totals):,} images of {len(folder.names):,} classes"
@@ -178,10 +189,9 @@ def _check(what: str, sheet: Path | None) -> int:
         console.print(
             f"Contact sheet, to see whether masks sit where they should: {file}",
             highlight=False,
-            markup=False,
         )
     for problem in folder.problems[:SHOWN]:
-        console.print(f"problem: {problem}", highlight=False, markup=False)
+        console.print(f"problem: {problem}", highlight=False)
     if len(folder.problems) > SHOWN:
         console.print(f"... and {len(folder.problems) - SHOWN:,} more problems.", highlight=False)
     if folder.problems:
@@ -190,7 +200,6 @@ def _check(what: str, sheet: Path | None) -> int:
     console.print(
         f"{sum(totals):,} images, nothing to mend. Use it with --data.name parts --data.root {root}",
         highlight=False,
-        markup=False,
     )
     return 0
 
@@ -206,12 +215,12 @@ def _describe(what: str | None) -> int:
     from ..data.preparations import PREPARATIONS, find
 
     if what is not None:
-        print(find(what).about)
-        print(f"\n  counterpart data prepare {what} --source DIR --target DIR")
+        show(*find(what).about.splitlines())
+        show("", f"  counterpart data prepare {what} --source DIR --target DIR")
         return 0
     for name, preparation in PREPARATIONS.items():
-        print(f"{name:<16}{preparation.about.splitlines()[0]}")
-    print("\nWhat each needs and under which licence: counterpart data describe NAME")
+        show(f"{name:<16}{preparation.about.splitlines()[0]}")
+    show("", "What each needs and under which licence: counterpart data describe NAME")
     return 0
 
 
@@ -228,26 +237,27 @@ def _prepare(arguments: argparse.Namespace) -> int:
     values = vars(arguments)
     options = Options(**{field.name: values[field.name] for field in fields(Options)})
     source, target = arguments.source.expanduser(), arguments.target.expanduser()
-    done = prepare_named(arguments.what, source, target, options, arguments.workers)
+    wait = resolve({"wait": arguments.wait or 0}, source="counterpart data prepare").wait
+    done = prepare_named(arguments.what, source, target, options, arguments.workers, wait)
     for split, counts in done.counts.items():
         each = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
-        print(f"{split:<6}{sum(counts.values()):>8,}  {each}")
-    print(f"{done.total:,} samples" + (f"; the paper has {done.published:,}." if done.published else "."))
+        show(f"{split:<6}{sum(counts.values()):>8,}  {each}")
+    show(f"{done.total:,} samples" + (f"; the paper has {done.published:,}." if done.published else "."))
     if done.left_out:
-        print(
+        show(
             "Left out: " + ", ".join(f"{reason} {count:,}" for reason, count in sorted(done.left_out.items()))
         )
     for line in done.refused[:SHOWN]:
-        print(f"refused: {line}")
+        show(f"refused: {line}")
     if done.refused:
         more = f"... and {len(done.refused) - SHOWN:,} more; " if len(done.refused) > SHOWN else ""
-        print(
+        show(
             f"{more}{len(done.refused):,} annotations are refused and left out: {target / REFUSED} names them."
         )
     for note in done.notes:
-        print(f"- {note}")
-    print(f"See whether masks sit where they should: counterpart data check {target}")
-    print(f"Use it with --data.name parts --data.root {target}")
+        show(f"- {note}")
+    show(f"See whether masks sit where they should: counterpart data check {target}")
+    show(f"Use it with --data.name parts --data.root {target}")
     return 0
 
 
@@ -258,11 +268,12 @@ def _pseudo_label(arguments: argparse.Namespace) -> int:
         raise UserError("counterpart data pseudo-label needs --target DIR.")
     changes: dict[str, Any] = {} if arguments.root is None else {"data": {"root": arguments.root}}
     changes |= {} if arguments.device is None else {"device": arguments.device}
+    changes |= {} if arguments.wait is None else {"wait": arguments.wait}
     done = jobs.pseudo_label(
         arguments.what, arguments.target.expanduser(), confidence=arguments.confidence, changes=changes
     )
-    print(", ".join(f"{count:,} {kind}" for kind, count in sorted(done.counts.items())))
-    print(
+    show(", ".join(f"{count:,} {kind}" for kind, count in sorted(done.counts.items())))
+    show(
         f"{done.target / 'manifest.jsonl'} says which. Use it with --data.name parts --data.root {done.target}"
     )
     return 0

@@ -13,6 +13,7 @@ from typing import Any
 from ..config import resolve, settings
 from ..errors import UserError
 from ..recipes import load
+from ..terminal import show
 
 SETTINGS: Collection[str] = tuple(key for key, _ in settings() if key not in ("name", "model.normalisation"))
 RECIPES = ("digits/at", "digits/part", "digits/part-uniform")
@@ -46,9 +47,15 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
             raise UserError("train.stop_after ended the demo; the same command continues.")
         folder = config.runs / str(config.name)
         jobs.evaluate(
-            str(folder), {**judging, "device": config.device, "evaluate": config.evaluate.model_dump()}
+            str(folder),
+            {
+                **judging,
+                "device": config.device,
+                "wait": config.wait,
+                "evaluate": config.evaluate.model_dump(),
+            },
         )
         folders.append(folder)
     page = write_report(folders)
-    print(f"Three models trained and judged. The report:\n{page.resolve().as_uri()}")
+    show("Three models trained and judged. The report:", page.resolve().as_uri())
     return 0

@@ -9,6 +9,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..terminal import show
+
 SETTINGS: Collection[str] = ()
 
 MODULES = {  # packages that are imported under another name
@@ -26,6 +28,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="The folder in which to look for data sets.",
     )
+    parser.add_argument(
+        "--runs",
+        metavar="DIR",
+        type=Path,
+        default=Path("runs"),
+        help="The folder of runs, in which locks are tried (default: runs).",
+    )
 
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
@@ -39,10 +48,11 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
             problems.append(f'{name} {finding}. Mend it with: python -m pip install "{requirement}"')
     if not problems:
         _machine()
+        _locks(arguments.runs.expanduser())
         _data(arguments.root)
     for problem in problems:
-        print(f"missing: {problem}")
-    print("Something essential is missing." if problems else "Everything that is needed is there.")
+        show(f"missing: {problem}")
+    show("Something essential is missing." if problems else "Everything that is needed is there.")
     return 1 if problems else 0
 
 
@@ -98,6 +108,18 @@ def _machine() -> None:
         _row("mps", "there; use it with --device mps")
 
 
+def _locks(runs: Path) -> None:
+    """Say whether two processes can be kept from writing the same run, which some network file systems cannot."""
+    from ..locks import why_not_in
+
+    there = next(folder for folder in (runs.absolute(), *runs.absolute().parents) if folder.is_dir())
+    why = why_not_in(there)
+    if why is None:
+        _row("locks", f"work in {there}")
+    else:
+        _row("locks", f"do not work in {there}: {why}. Start no two processes on one run there")
+
+
 def _data(root: Path | None) -> None:
     from ..catalogue import DATA_SETS
     from ..data import say_whether_there
@@ -110,4 +132,4 @@ def _data(root: Path | None) -> None:
 
 
 def _row(name: str, finding: str) -> None:
-    print(f"{name:20} {finding}")
+    show(f"{name:20} {finding}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..config import settings
 from ..errors import UserError
+from ..terminal import show
 
 _DATA = (
     "data.name", "data.root", "data.download", "data.size", "data.channels", "data.class_map", "data.split_of",
@@ -19,7 +20,8 @@ _OUTSIDE = ("runs", "name", "model.init", "model.normalisation")
 SETTINGS: Collection[str] = tuple(
     key
     for key, _ in settings()
-    if key.startswith("evaluate.") or key in ("seed", "device", "threads", "mask.files", *_DATA, *_OUTSIDE)
+    if key.startswith("evaluate.")
+    or key in ("wait", "seed", "device", "threads", "mask.files", *_DATA, *_OUTSIDE)
 )
 RANDOM_ANSWERS = ("evaluate.draws", "evaluate.votes", "evaluate.eot", "evaluate.fixed_noise")
 SAMPLE = ("evaluate.sampled", "evaluate.dear_attacks", "evaluate.sampled_width", "evaluate.sampled_looks")
@@ -44,7 +46,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
 
     judged = jobs.evaluate(arguments.target, settings)
     if distributed.is_main():
-        print(f"Next: counterpart report {' '.join(str(outcome.run.path) for outcome in judged)}")
+        show(f"Next: counterpart report {' '.join(str(outcome.run.path) for outcome in judged)}")
     distributed.stop()
     return 0
 

@@ -21,6 +21,7 @@ from ..catalogue import (
 )
 from ..config import readable
 from ..errors import UserError
+from ..terminal import show
 
 SETTINGS: Collection[str] = ()
 
@@ -48,28 +49,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     """List one kind, or write the page of all."""
     if arguments.markdown:
-        print(reference_page(), end="")
+        show(*reference_page().splitlines())
         return 0
     if arguments.kind is None:
         raise UserError(f"counterpart list needs a kind: {', '.join(KINDS)}.")
     if arguments.published:
         if arguments.kind != "models":
             raise UserError("--published is for counterpart list models.")
-        print("\n".join(_published_lines()))
+        show(*_published_lines())
         return 0
     kind = KINDS[arguments.kind]
     for entry in _entries(arguments.kind):
-        print("\n".join(_describe(entry)))
+        show(*_describe(entry))
     if arguments.kind == "attacks":
-        print("\nSuites, which are lists of these:")
+        show("", "Suites, which are lists of these:")
         for name, rows in SUITES.items():
-            print(_wrap(f"{name}: {_show_suite(rows)}", 2))
+            show(*_wrap(f"{name}: {_show_suite(rows)}", 2).splitlines())
     if arguments.kind == "protocols":
-        print("\nNot here:")
+        show("", "Not here:")
         for name, reason in MISSING_PROTOCOLS.items():
-            print(_wrap(f"{name}: {reason}.", 2))
+            show(*_wrap(f"{name}: {reason}.", 2).splitlines())
     if kind.open:
-        print(f"\nYour own, as module:function: {kind.expects}")
+        show("", f"Your own, as module:function: {kind.expects}")
     return 0
 
 

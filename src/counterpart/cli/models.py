@@ -10,6 +10,7 @@ from typing import Any
 
 from ..config import resolve, settings
 from ..errors import UserError
+from ..terminal import open_console
 from .settings import count
 
 SETTINGS: Collection[str] = tuple(
@@ -62,7 +63,6 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     """Print the table."""
     if settings and not arguments.names:
         raise UserError("name the networks that these settings are for, such as parts/downsampled.")
-    from rich.console import Console
     from rich.table import Table
 
     from ..models.sizes import size_of
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
         parts = str(len(about["parts"]["part_classes"])) if "parts" in about else "-"
         shape = (str(about["image_size"]), str(about["num_classes"]), parts)
         table.add_row(name, *shape, f"{size.parameters:,}", f"{size.operations / 1e9:.2f}")
-    Console().print(table)
+    open_console().print(table)
     return 0
 
 

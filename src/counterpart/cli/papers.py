@@ -13,12 +13,13 @@ from typing import Any
 
 from ..config import settings
 from ..errors import UserError
+from ..terminal import open_console
 
 SETTINGS: Collection[str] = tuple(
     key
     for key, _ in settings()
     if key.startswith(("data.", "train.", "model."))
-    or key in ("device", "threads", "evaluate.n", "runs", "corruptions.frost", "corruptions.source")
+    or key in ("wait", "device", "threads", "evaluate.n", "runs", "corruptions.frost", "corruptions.source")
 )
 
 FROST = (
@@ -71,11 +72,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     """List, run or show."""
-    from rich.console import Console
 
     from .. import papers
 
-    console = Console(soft_wrap=True)
+    console = open_console(soft_wrap=True)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDE
     if arguments.best_by is not None and arguments.action != "show":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..rundir import write_atomically
+from ..terminal import show
 
 if TYPE_CHECKING:
     from ..jobs import Prediction
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     images = [path.expanduser() for path in arguments.images]
     predictions = predict(arguments.target, images, arguments.device)
     for prediction in predictions:
-        print(f"{prediction.probability:7.2%}  {prediction.label}  {prediction.file}")
+        show(f"{prediction.probability:7.2%}  {prediction.label}  {prediction.file}")
     if arguments.csv:
         write_atomically(arguments.csv.expanduser(), partial(_write_csv, predictions=predictions))
     return 0

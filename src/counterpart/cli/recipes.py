@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import recipes
 from ..errors import UserError, nearest
+from ..terminal import show
 
 SETTINGS: Collection[str] = ()
 
@@ -27,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     """List or show."""
     if arguments.action == "show":
-        print(recipes.show(arguments.recipe), end="")
+        show(*recipes.show(arguments.recipe).splitlines())
         return 0
     names = [name for name in recipes.names() if arguments.data in (None, name.partition("/")[0])]
     if not names:
@@ -35,5 +36,5 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
         raise UserError(f"no recipes are for {arguments.data!r}. {nearest(arguments.data, known)}")
     width = max(len(name) for name in names)
     for name in names:
-        print(f"{name:{width}}  {recipes.headline(name)}")
+        show(f"{name:{width}}  {recipes.headline(name)}")
     return 0

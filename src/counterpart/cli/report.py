@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..terminal import show
 
 SETTINGS: Collection[str] = ()
 
@@ -42,5 +43,5 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     page = write_report(
         [path.expanduser() for path in arguments.runs], output, None if margin is None else margin / 100
     )
-    print(page.resolve().as_uri())
+    show(page.resolve().as_uri())
     return 0

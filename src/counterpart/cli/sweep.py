@@ -10,6 +10,7 @@ from typing import Any
 
 from ..config import resolve
 from ..recipes import load
+from ..terminal import open_console, show
 from . import train
 from .settings import count
 
@@ -50,7 +51,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     """Sweep."""
-    from rich.console import Console
 
     from .. import sweeps
 
@@ -62,12 +62,12 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     swept = sweeps.sweep(
         config, space, arguments.trials, storage=arguments.storage, prune=not arguments.no_pruning
     )
-    console = Console()
+    console = open_console()
     if console.is_terminal:
         console.print(swept.table())
     else:
-        print(swept)
-    print("\n".join(_ending(swept)))
+        show(*str(swept).splitlines())
+    show(*_ending(swept))
     return 0
 
 

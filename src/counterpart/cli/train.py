@@ -10,6 +10,7 @@ from typing import Any
 from ..config import resolve, settings
 from ..errors import UserError
 from ..recipes import load
+from ..terminal import show
 
 SETTINGS: Collection[str] = tuple(
     key for key, _ in settings() if key not in ("model.normalisation", "evaluate.protocol")
@@ -38,9 +39,9 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     if distributed.is_main():
         where = trained[-1].run.path.parent if arguments.seeds else trained[-1].run.path
         if all(outcome.finished for outcome in trained):
-            print(f"Trained: {where}\nNext: counterpart evaluate {where}")
+            show(f"Trained: {where}", f"Next: counterpart evaluate {where}")
         else:
-            print(f"Out of time: {where} has a checkpoint. The same command continues.")
+            show(f"Out of time: {where} has a checkpoint. The same command continues.")
     distributed.stop()
     return 0
 

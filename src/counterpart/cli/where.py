@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..terminal import show
 from . import evaluate
 from .settings import count
 
@@ -88,7 +89,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     profiles = jobs.profile_named(arguments.target, settings, options)
     if distributed.is_main():
         folders = " ".join(str(profiled.case.target.run.path) for profiled in profiles)
-        print(f"Next: counterpart report {folders}")
+        show(f"Next: counterpart report {folders}")
     distributed.stop()
     return 0
 

@@ -30,7 +30,7 @@ from .model import ModelSettings
 from .protocols import departures
 from .protocols import under_protocol as under_protocol
 from .training import OptimizerSettings, TrainSettings
-from .values import Location, Section, setting
+from .values import Duration, Location, Section, setting
 
 LONGEST_NAME = 200  # bytes of a folder's name; file systems allow 255, and temporary names are longer
 LONGEST_VALUE = 200  # characters of a value that a message repeats
@@ -43,6 +43,13 @@ class Config(Section):
         "The name of the run folder. The default is the name of the recipe, or of the model.", default=None
     )
     runs: Location = setting("The folder in which run folders are made.", default=Path("runs"))
+    wait: Duration = setting(
+        "How long to wait, such as 10m, while another process trains, evaluates or prepares the same. The default is "
+        "not to wait. It is not stored with the run.",
+        default=0.0,
+        ge=0,
+        exclude=True,
+    )
     seed: int = setting("The seed of everything that is random.", default=0, ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting(
         "The device to compute on. auto: a CUDA device if there is one, else the CPU.", default="auto"

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import progress
+from .. import locks, progress
 from ..checksums import to_json
 from ..errors import UserError
 from ..rundir import write_atomically
@@ -33,6 +33,7 @@ from .parts_folder import IMAGES, MASKS, TABLE
 from .plans import Extracted, Options, Plan, Prepared, Sample
 from .staging import (
     JOURNAL,
+    LOCK,
     MANIFEST,
     REFUSED,
     STAGE,
@@ -46,7 +47,9 @@ from .staging import (
 )  # fmt: skip
 
 
-def prepare(plan: Plan, target: Path, options: Options, workers: int | None = None) -> Prepared:
+def prepare(
+    plan: Plan, target: Path, options: Options, workers: int | None = None, wait: float = 0.0
+) -> Prepared:
     """Write a data set, or go on where an earlier call with the same plan was stopped.
 
     The result does not depend on the number of workers, on where it was stopped, or on the file system.
@@ -56,9 +59,11 @@ def prepare(plan: Plan, target: Path, options: Options, workers: int | None = No
         target: a folder that is empty or new, or that the same preparation began.
         options: how the data set is prepared.
         workers: the number of processes; 1 for this process alone; one per CPU by default.
+        wait: how many seconds to wait for another process that prepares the same folder.
 
     Raises:
-        UserError: if a source file is damaged (what is done stays done), or the target belongs to something else.
+        UserError: if a source file is damaged (what is done stays done), the target belongs to something else, or
+            another process is preparing it.
     """
     options = replace(options, split=options.split or plan.split)
     chosen = {"published": options.published, "split": options.split, "seed": options.seed}
@@ -67,14 +72,24 @@ def prepare(plan: Plan, target: Path, options: Options, workers: int | None = No
         "options": {**chosen, **plan.identity},
         "units": hashlib.sha256("\n".join(plan.units).encode()).hexdigest()[:12],
     }
-    stage = target / STAGE
-    if (target / MANIFEST).exists():
-        before = prepared_with(target)
-        refuse_other(target, about, before)
-        shutil.rmtree(stage, ignore_errors=True)  # a kill may have come between the manifest and this
-        refused = (target / REFUSED).read_text(encoding="utf-8").splitlines() if before.get("refused") else []
-        return _summary(plan, target, read_lines(target / MANIFEST), before["left_out"], refused)
-    journal = open_journal(target, about)
+    if not (target / MANIFEST).exists():
+        with locks.hold(target / LOCK, f"the preparation of {target}", wait):
+            if not (
+                target / MANIFEST
+            ).exists():  # which another process may have written while this one waited
+                return _prepare(plan, target, options, workers, about)
+    before = prepared_with(target)
+    refuse_other(target, about, before)
+    shutil.rmtree(target / STAGE, ignore_errors=True)  # a kill may have come between the manifest and this
+    refused = (target / REFUSED).read_text(encoding="utf-8").splitlines() if before.get("refused") else []
+    return _summary(plan, target, read_lines(target / MANIFEST), before["left_out"], refused)
+
+
+def _prepare(
+    plan: Plan, target: Path, options: Options, workers: int | None, about: Mapping[str, Any]
+) -> Prepared:
+    """Do the units that the journal lacks, and finish the folder."""
+    stage, journal = target / STAGE, open_journal(target, about)
     with journal.open("a", encoding="utf-8") as file:
         done = _done(journal)
         todo = {name: unit for name, unit in plan.units.items() if name not in done}

@@ -47,7 +47,7 @@ def find(name: str) -> Preparation:
 
 
 def prepare_named(
-    name: str, source: Path, target: Path, options: Options, workers: int | None = None
+    name: str, source: Path, target: Path, options: Options, workers: int | None = None, wait: float = 0.0
 ) -> Prepared:
     """Prepare a data set from its original files: see ``preparation.prepare``.
 
@@ -71,7 +71,7 @@ def prepare_named(
         raise UserError(f"--target {target} is the source: name another folder.")
     if "classes" in chosen.options and source.resolve() in target.resolve().parents:
         raise UserError(f"--target {target} lies within the source: name a folder beside it.")
-    return prepare(chosen.plan(source, options), target, options, workers)
+    return prepare(chosen.plan(source, options), target, options, workers, wait)
 
 
 def _check_classes(classes: str | None) -> None:

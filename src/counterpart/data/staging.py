@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..checksums import to_json
 from ..errors import UserError
+from ..locks import is_lock_file
 from ..records import cut_unfinished_line, read_rows
 from ..rundir import write_atomically
 from .parts_folder import TABLE
@@ -20,6 +21,7 @@ MANIFEST = "manifest.jsonl"
 REFUSED = "refused.txt"
 STAGE = ".unfinished"
 JOURNAL = "journal.jsonl"
+LOCK = ".preparation.lock"  # of whoever makes a folder
 
 Rows: TypeAlias = list[dict[str, Any]]
 
@@ -50,7 +52,7 @@ def open_journal(target: Path, about: Mapping[str, Any]) -> Path:
         refuse_other(target, about, lines[0] if lines else {})
         cut_unfinished_line(journal)
         return journal
-    if target.exists() and any(path.name != STAGE for path in target.iterdir()):
+    if target.exists() and any(path.name != STAGE and not is_lock_file(path) for path in target.iterdir()):
         raise UserError(f"{target} is not empty: --target must name a new or empty folder.")
     write_atomically(journal, partial(Path.write_text, data=to_json(about) + "\n", encoding="utf-8"))
     return journal

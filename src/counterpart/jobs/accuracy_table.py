@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 
 from ..config import readable
@@ -11,6 +10,7 @@ from ..evaluation.summaries import UNION
 from ..records import Record
 from ..report.setting import OF_THESE_IMAGES, interval_title, random_in_words, sample_in_words
 from ..rundir import RunDir
+from ..terminal import open_console
 
 DISTANCE = "median distance/"  # the names of the records of distances begin with this
 
@@ -39,10 +39,10 @@ def print_accuracies(run: RunDir, records: Sequence[Record]) -> None:
     what += f", protocol {d['protocol']}" if "protocol" in d else ""
     title = f"{run.name}: {what}"
     table = _table_of_radii(title, d["radii"], records) if "radii" in d else _table_of_lines(title, records)
-    Console().print(table)
+    open_console().print(table)
     for record in records:
         if record.name.startswith(DISTANCE):
-            Console().print(_distance_in_words(record), highlight=False, markup=False, soft_wrap=True)
+            open_console().print(_distance_in_words(record), highlight=False, soft_wrap=True)
 
 
 def _table_of_lines(title: str, records: Sequence[Record]) -> Table:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from .. import build, distributed
@@ -21,12 +20,14 @@ from ..evaluation.ledger import Ledger, LedgerRow
 from ..evaluation.masking_checks import Behaviour, audit, pgd_of, with_its_basis
 from ..evaluation.memory_ledger import MemoryLedger
 from ..records import Record, fingerprint
+from ..terminal import open_console
 from .case import Case, case_of, refuse_random_answers
+from .holding import hold_results
 from .notes import say
 from .recognition import recognise_model
 from .samples import refuse_sample
 from .target import Target
-from .targets import claim, open_targets
+from .targets import open_targets
 from .views import keep_form
 
 
@@ -89,19 +90,19 @@ def audit_target(
     case, began = case_of(target, "audits"), time.monotonic()
     if len(case.radii) > 1:
         raise UserError("an audit looks at one radius, and tries others itself: give one --evaluate.eps.")
-    if target.has_folder:
-        claim(target)
-        if distributed.is_main():
-            recognise_model(target.run.path / "audits" / case.key, target)
-            keep_form(target.run.path / "audits" / case.key, target.model, case.view.form, case.why)
-    searched = _Searched(case, {"steps": steps, "queries": queries, "draws": draws})
-    behaviours = audit(searched, case.norm, case.eps, steps=steps, queries=queries, draws=draws)
-    if behaviours:
-        behaviours += _check_further(searched, Effort(steps, draws, points), traced)
-    say([] if case.why is None else [case.why])
-    if distributed.is_main() and target.has_folder:
-        _keep(case, behaviours)
-    distributed.barrier()
+    folder = target.run.path / "audits" / case.key
+    with hold_results(target, folder):
+        if target.has_folder and distributed.is_main():
+            recognise_model(folder, target)
+            keep_form(folder, target.model, case.view.form, case.why)
+        searched = _Searched(case, {"steps": steps, "queries": queries, "draws": draws})
+        behaviours = audit(searched, case.norm, case.eps, steps=steps, queries=queries, draws=draws)
+        if behaviours:
+            behaviours += _check_further(searched, Effort(steps, draws, points), traced)
+        say([] if case.why is None else [case.why])
+        if distributed.is_main() and target.has_folder:
+            _keep(case, behaviours)
+        distributed.barrier()
     return Audited(case, behaviours, searched.cost(time.monotonic() - began))
 
 
@@ -219,7 +220,7 @@ def _print(audited: Audited) -> None:
     case, behaviours = audited.case, audited.behaviours
     title = f"{case.target.run.name}: {len(case.images)} images, {case.norm} {case.eps:.4g}"
     if not behaviours:
-        Console().print(f"{title}: the model classifies none correctly; there is nothing to audit.")
+        open_console().print(f"{title}: the model classifies none correctly; there is nothing to audit.")
         return
     table = Table(title=title, title_justify="left", show_lines=True)
     for column in ("behaviour", "measured", "images", "verdict"):
@@ -232,6 +233,6 @@ def _print(audited: Audited) -> None:
         )
     alarms = [behaviour.name for behaviour in behaviours if behaviour.honest is False]
     said = f"Suspicious, {len(alarms)} of {len(behaviours)}: {'; '.join(alarms)}." if alarms else "No alarm."
-    Console().print(table)
-    Console().print(f"{said} {NECESSARY}")
-    Console().print(f"Cost: {audited.cost}")
+    open_console().print(table)
+    open_console().print(f"{said} {NECESSARY}")
+    open_console().print(f"Cost: {audited.cost}")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
@@ -27,11 +26,13 @@ from ..evaluation.weights import weights_hash
 from ..records import Record, fingerprint
 from ..rundir import RunDir
 from ..seeding import Keys
+from ..terminal import open_console
+from .holding import hold_results
 from .judging import Judged
 from .seeds import aggregate
 from .sizes import settle_sizes
 from .target import Target
-from .targets import claim, open_targets
+from .targets import open_targets
 
 OfficialFiles = CorruptedFiles | CorruptedFolders
 PUBLISHED = "published protocol (PART, Table 4): severity 1 of the test images"
@@ -92,25 +93,25 @@ def _judge(target: Target) -> list[Record]:
     )
     identity["batch_size"] = sizes.batch_size
     folder = home / fingerprint(identity)
-    claim(target)
-    if distributed.is_main():
-        Ledger(folder, 0).open(identity)
-    distributed.barrier()
     for note in (*target.notes, *([f"Left out: {_reasons(left_out)}."] if left_out else [])):
         _say(note)
-    counts = corruption.count(
-        target.model,
-        images,
-        [CLEAN, *((name, severity) for name in names for severity in wanted.wanted)],
-        corrupted=partial(
-            _corrupted, files=files, textures=textures, seed=config.seed, constants=strengths
-        ),
-        stamp=partial(_stamp, files, textures),
-        folder=folder,
-        batch_size=sizes.batch_size,
-        device=target.device,
-        title=f"corrupting for {target.run.name}",
-    )  # fmt: skip
+    with hold_results(target, folder):
+        if distributed.is_main():
+            Ledger(folder, 0).open(identity)
+        distributed.barrier()
+        counts = corruption.count(
+            target.model,
+            images,
+            [CLEAN, *((name, severity) for name in names for severity in wanted.wanted)],
+            corrupted=partial(
+                _corrupted, files=files, textures=textures, seed=config.seed, constants=strengths
+            ),
+            stamp=partial(_stamp, files, textures),
+            folder=folder,
+            batch_size=sizes.batch_size,
+            device=target.device,
+            title=f"corrupting for {target.run.name}",
+        )  # fmt: skip
     details = {
         "model": config.model.name,
         "data": target.data,
@@ -207,7 +208,7 @@ def _corrupted(
 
 def _say(sentence: str) -> None:
     if distributed.is_main():
-        Console(stderr=True).print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
+        open_console(error=True).print(f"Note: {sentence}", highlight=False, soft_wrap=True)
 
 
 def _print(
@@ -248,4 +249,4 @@ def _print(
     for name, record in values.items():
         if name.startswith("mean of"):
             line(name.rpartition("/")[0], record)
-    Console().print(table)
+    open_console().print(table)

@@ -24,13 +24,14 @@ from ..rundir import RunDir, write_atomically
 from ..seeding import derive
 from .accuracy_table import DISTANCE, print_accuracies
 from .case import RADII, Case, budgets_of, case_of, details_of, of_random_answers
+from .holding import hold_results
 from .keeping import keep
 from .notes import say
 from .recognition import recognise_model
 from .samples import call_estimates, details_of_sample, lines_of, sample_doubts, sample_in_words
 from .seeds import aggregate
 from .target import Target
-from .targets import claim, open_targets
+from .targets import open_targets
 from .views import keep_form
 
 CHECKED = 64  # the number of images that a model is checked on before it is attacked
@@ -128,7 +129,7 @@ def _judge_case(case: Case) -> Judged:
     It is kept in a folder that is named after everything that decides the result, or in memory.
     """
     target = case.target
-    wanted, run, ledger = target.config.evaluate, target.run, case.ledger
+    wanted, ledger = target.config.evaluate, case.ledger
     if wanted.parts:
         part_quality.refuse_without_parts(target.config.model.name, target.model, case.images)
     first = accuracy.read_batch(case.images, torch.arange(min(CHECKED, len(case.images))), target.device)
@@ -142,6 +143,19 @@ def _judge_case(case: Case) -> Judged:
     fallen_back = [] if case.why is None else [case.why]
     doubted = [f"{doubt.name}: {doubt.text}" for doubt in doubts]
     say([*running, *target.notes, *slow, *fallen_back, *doubted])
+    with hold_results(target, ledger.folder):
+        return _judge_held(case, doubts)
+
+
+def _judge_held(case: Case, doubts: Sequence[Doubt]) -> Judged:
+    """The result of one evaluation, while nobody else writes it.
+
+    Args:
+        case: the evaluation.
+        doubts: the doubts about its model and its images.
+    """
+    target, ledger = case.target, case.ledger
+    wanted, run = target.config.evaluate, target.run
     open_ledger(case)
     rows = accuracy.evaluate(
         case.model,
@@ -169,15 +183,16 @@ def _judge_case(case: Case) -> Judged:
 
 
 def open_ledger(case: Case) -> None:
-    """Make the folder of an evaluation, or go on with the one that is there, and draw the budgets."""
+    """Make the folder of an evaluation, or go on with the one that is there, and draw the budgets.
+
+    Whoever calls this holds the folder.
+    """
     target = case.target
-    if target.has_folder:
-        claim(target)
-        if distributed.is_main():
-            _keep_settings(case.ledger.folder, target)
-            case.ledger.open(case.identity)
-            recognise_model(case.ledger.folder, target)
-            keep_form(case.ledger.folder, target.model, case.view.form, case.why)
+    if target.has_folder and distributed.is_main():
+        _keep_settings(case.ledger.folder, target)
+        case.ledger.open(case.identity)
+        recognise_model(case.ledger.folder, target)
+        keep_form(case.ledger.folder, target.model, case.view.form, case.why)
     if target.config.evaluate.eps_low is not None and (distributed.is_main() or not target.has_folder):
         _draw_radii(case)
     case.ledger.gather()

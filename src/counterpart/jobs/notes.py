@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable
 
-from rich.console import Console
-
 from .. import distributed
+from ..terminal import open_console
 
 
 def say(sentences: Iterable[str]) -> None:
@@ -12,4 +11,4 @@ def say(sentences: Iterable[str]) -> None:
     if not distributed.is_main():
         return
     for sentence in sentences:
-        Console(stderr=True).print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
+        open_console(error=True).print(f"Note: {sentence}", highlight=False, soft_wrap=True)

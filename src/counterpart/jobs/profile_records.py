@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from .. import distributed
@@ -18,6 +17,7 @@ from ..evaluation.where_profile import AreaBetween, RandomRegions, WhereRow
 from ..records import Record, fingerprint
 from ..report.where import AREA, PREFIX, WhereImage, write_curves, write_images
 from ..rundir import write_atomically
+from ..terminal import open_console
 from .case import Case, details_of
 
 SHOWN = 6  # images in the picture of regions
@@ -163,10 +163,10 @@ def print_profile(records: Sequence[Record], rows: Sequence[WhereRow], areas: Se
     for row in rows:
         # A value and below it its interval, so that the table fits into a terminal.
         table.add_row(*(cell.replace(" (", "\n(", 1) for cell in cells_of(row)))
-    console = Console()
+    console = open_console()
     console.print(table)
     for area in areas:
-        console.print(area_text(area), highlight=False, markup=False, soft_wrap=True)
+        console.print(area_text(area), highlight=False, soft_wrap=True)
 
 
 def cells_of(row: WhereRow) -> list[str]:

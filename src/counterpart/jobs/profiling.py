@@ -49,12 +49,13 @@ from ..records import Record
 from ..rundir import write_atomically
 from ..seeding import Keys
 from .case import Case, case_of, refuse_random_answers
+from .holding import hold_results
 from .notes import say
 from .profile_records import keep_profile, print_profile
 from .recognition import recognise_model
 from .samples import refuse_sample
 from .target import Target
-from .targets import claim, open_targets
+from .targets import open_targets
 from .views import keep_form
 
 SHARES = (0.05, 0.1, 0.25, 0.5)
@@ -145,7 +146,13 @@ def profile(target: Target, options: WhereOptions) -> Profiled:
     refuse_sample(target.config.evaluate, "a where-profile")
     case = case_of(target, "where")
     _refuse_other_budgets(case)
-    family = _open_family(case)
+    with hold_results(target, target.run.path / "where" / case.key):
+        return _profile_held(case, kinds, options)
+
+
+def _profile_held(case: Case, kinds: Sequence[str], options: WhereOptions) -> Profiled:
+    """The where-profile of a case, while nobody else writes it."""
+    target, family = case.target, _open_family(case)
     maps_name, maps = "", None
     if set(kinds) & set(OF_MAPS):
         maps_name, maps = _maps_of(case, family, options)
@@ -203,11 +210,9 @@ def _refuse_other_budgets(case: Case) -> None:
 def _open_family(case: Case) -> Path:
     """The folder of the profile's ledgers."""
     target, folder = case.target, case.target.run.path / "where" / case.key
-    if target.has_folder:
-        claim(target)
-        if distributed.is_main():
-            recognise_model(folder, target)
-            keep_form(folder, target.model, case.view.form, case.why)
+    if target.has_folder and distributed.is_main():
+        recognise_model(folder, target)
+        keep_form(folder, target.model, case.view.form, case.why)
     distributed.barrier()
     return folder
 

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from .. import build, devices, progress
+from .. import build, devices, locks, progress
 from ..checksums import to_json
 from ..config import resolve
 from ..contracts import PartModel
@@ -27,6 +27,7 @@ from ..data.folds import photographs_of
 from ..data.image_sets import Splits
 from ..data.parts_folder import IMAGES, TABLE, mask_of
 from ..data.staging import (
+    LOCK,
     MANIFEST,
     STAGE,
     as_png,
@@ -125,15 +126,31 @@ def pseudo_label(
         "confidence": confidence,
         "source": data.train.fingerprint,
     }
-    if (target / MANIFEST).exists():
-        refuse_other(target, preparation, prepared_with(target))
-        shutil.rmtree(target / STAGE, ignore_errors=True)
-        return _summary(target)
+    predict = partial(_predict, model.to(device).eval(), owners, about["model"]["image_size"], device)
+    if not (target / MANIFEST).exists():
+        with locks.hold(target / LOCK, f"the preparation of {target}", config.wait):
+            if not (
+                target / MANIFEST
+            ).exists():  # which another process may have written while this one waited
+                return _predict_all(data, root, target, preparation, predict, confidence)
+    refuse_other(target, preparation, prepared_with(target))
+    shutil.rmtree(target / STAGE, ignore_errors=True)
+    return _summary(target)
+
+
+def _predict_all(
+    data: Splits,
+    root: Path,
+    target: Path,
+    preparation: Mapping[str, Any],
+    predict: Any,
+    confidence: float,
+) -> PseudoLabelled:
+    """Copy the images that the journal lacks, predict their masks, and finish the folder."""
     items = list(_items(data, root))
     journal = open_journal(target, preparation)
     done = {line["path"] for line in read_lines(journal)[1:]}
     waiting = [item for item in items if _relative(item, root) not in done]
-    predict = partial(_predict, model.to(device).eval(), owners, about["model"]["image_size"], device)
     with (
         journal.open("a", encoding="utf-8") as file,
         progress.track("pseudo-labels", len(items), len(items) - len(waiting)) as bar,

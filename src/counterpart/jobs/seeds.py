@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 
 from ..records import Record
 from ..rundir import RunDir
 from ..statistics import BOTH, FEWEST_TRAININGS, IMAGES, over_seeds
+from ..terminal import open_console
 
 
 def aggregate(group: RunDir, tables: Sequence[Sequence[Record]], seeds: Sequence[int]) -> None:
@@ -41,4 +41,4 @@ def aggregate(group: RunDir, tables: Sequence[Sequence[Record]], seeds: Sequence
         called = f"{name} (estimate)" if any("estimate" in record.details for record in same) else name
         table.add_row(called, f"{centre:.2%}", points, interval_in_words)
     group.add_once(records)
-    Console().print(table)
+    open_console().print(table)

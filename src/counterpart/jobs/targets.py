@@ -28,6 +28,7 @@ JUDGING = (
     "device",
     "threads",
     "seed",
+    "wait",
 )
 # Of the settings data, what decides the images.
 OF_IMAGES = (

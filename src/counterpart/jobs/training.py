@@ -79,10 +79,22 @@ def train(
             known to be good.
         KeyboardInterrupt: Ctrl-C or SIGTERM asked for a stop, and a checkpoint has been written.
     """
-    deadline = _deadline(config) if deadline is None else deadline
     distributed.start()
-    device = devices.resolve(config.device, config.threads)
     run = RunDir(config.runs / (config.name or "run"))
+    with hosts.hold(run.training_lock, f"the training {run.path}", config.wait):
+        return _train(config, run, _deadline(config) if deadline is None else deadline, data, model, watch)
+
+
+def _train(
+    config: Config,
+    run: RunDir,
+    deadline: float | None,
+    data: Splits | None,
+    model: nn.Module | None,
+    watch: Callable[[Mapping[str, Any]], None] | None,
+) -> Trained:
+    """The run of a configuration, while nobody else trains it."""
+    device = devices.resolve(config.device, config.threads)
     _refuse_settings_of_judging(config)
     if not distributed.from_main(run.config_file.exists()):  # a run that was begun with them goes on
         _refuse_masks_that_nothing_draws(config)

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from .. import distributed
 from ..contracts import NamedAttack
 from ..data.image_sets import balanced_subset
@@ -17,6 +15,7 @@ from ..evaluation.weights import weights_hash
 from ..records import Record, fingerprint
 from ..renamed_settings import in_current_words
 from ..rundir import RunDir, members, read_json
+from ..terminal import open_console, show
 from .case import budgets_of, draw_plan_of, judged_model, on_corrupted
 from .notes import say
 from .samples import plan_of_identity
@@ -71,7 +70,7 @@ def _check_files(run: RunDir) -> list[str]:
             carry = "carries" if len(files.bare) == 1 else "carry"
             more = ", ..." if len(files.bare) > SHOWN else ""
             words += f", {len(files.bare):,} {carry} none ({', '.join(files.bare[:SHOWN])}{more})"
-        Console().print(f"{words}.", highlight=False, soft_wrap=True, markup=False)
+        show(f"{words}.")
     return []
 
 
@@ -172,7 +171,7 @@ def _report(run: RunDir, folder: Path, result: Verified) -> None:
         words += (
             f"; {result.after_rounding:,} of {result.successes:,} images still fool after rounding to 8 bits"
         )
-    Console().print(f"{words}.", highlight=False, soft_wrap=True, markup=False)
+    open_console().print(f"{words}.", highlight=False, soft_wrap=True)
     details = {**vars(result), "evaluation": folder.name, "mismatches": result.mismatches[:SHOWN]}
     share = fine / max(result.claims, 1)
     run.add([Record("metric", "verified", share, result.claims, details=details)])

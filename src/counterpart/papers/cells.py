@@ -184,9 +184,8 @@ def _wish(
     # arithmetic every attack has a float32 end of its own.
     shortened = config.evaluate.precision != "float32"
     worst = slow or len(attacks) > 1 or (bool(attacks) and shortened)
-    return _Wish(
-        {"evaluate": {**settings, **changes, "n": n}, "data": data}, attacks, measure, worst, alone=shortened
-    )
+    wanted = {"evaluate": {**settings, **changes, "n": n}, "data": data, "wait": config.wait}
+    return _Wish(wanted, attacks, measure, worst, alone=shortened)
 
 
 def _area(
@@ -211,6 +210,7 @@ def _area(
     profile_settings = {
         "evaluate": {**settings, **changes, "n": few(config, changes.get("n")), "attacks": attacks},
         "data": {"root": config.data.root},
+        "wait": config.wait,
     }
     [profiled] = jobs.profile_named(str(run.path), profile_settings, options)
     [area] = [record for record in profiled.records if record.details.get("area") == name]

@@ -5,7 +5,8 @@ A row is trained once per scale, seed and fold, and shared by every table that s
 
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -14,12 +15,12 @@ from typing import Any
 
 import yaml
 
-from .. import jobs
+from .. import jobs, locks
 from ..catalogue import DATA_SETS
 from ..config import Config, merge, plain, resolve
 from ..errors import UserError
 from ..recipes import load
-from ..records import Record, file_hash, write
+from ..records import Record, file_hash, fingerprint, write
 from ..rundir import RunDir
 from .cells import Column, few, measure
 from .experiments import (
@@ -70,16 +71,14 @@ def run(
     _refuse_mixed_images(chosen)
     changed_settings = changes or {}
     for row, seed, fold in product(chosen, seeds, _folds(experiment, dataset, scale, changed_settings)):
-        done = {
-            (record.name, record.seed, record.details.get("fold"))
-            for record in records_of(experiment, dataset, scale, home)
-        }
-        missing = {
-            column: what for column, what in wanted.items() if (key_of(row, column), seed, fold) not in done
-        }
-        if missing:
-            of_fold = changed_settings if fold is None else merge(changed_settings, {"data": {"fold": fold}})
-            _measure(Training(experiment, dataset, scale, home, of_fold, seed), row, missing)
+        of_fold = changed_settings if fold is None else merge(changed_settings, {"data": {"fold": fold}})
+        training = Training(experiment, dataset, scale, home, of_fold, seed)
+        if training.lacking(row, wanted):
+            with training.hold(row):
+                # Another process may have measured some of them while this one waited.
+                missing = training.lacking(row, wanted)
+                if missing:
+                    _measure(training, row, missing)
     if experiment.draw is not None:
         _draw(experiment, dataset, scale, home, chosen, seeds[0], changed_settings)
 
@@ -109,6 +108,26 @@ class Training:
         """The fold that is judged, such as "1/5"."""
         fold: str | None = self.changes.get("data", {}).get("fold")
         return fold
+
+    def lacking(self, row: PaperRow, wanted: Mapping[str, Column]) -> dict[str, Column]:
+        """Those of some columns that are not measured yet."""
+        records = records_of(self.experiment, self.dataset, self.scale, self.home)
+        done = {(record.name, record.seed, record.details.get("fold")) for record in records}
+        missing = {}
+        for column, what in wanted.items():
+            if (key_of(row, column), self.seed, self.fold) not in done:
+                missing[column] = what
+        return missing
+
+    @contextmanager
+    def hold(self, row: PaperRow) -> Iterator[None]:
+        """Let nobody else train and measure a row meanwhile."""
+        file = file_of(self.experiment, self.dataset, self.scale, self.home)
+        name = fingerprint([row.name, self.seed, self.fold])
+        guarded = f"row {row.name} of {self.experiment.name} (seed {self.seed})"
+        wait = resolve({"wait": self.changes.get("wait", 0)}).wait
+        with locks.hold(file.with_name(f".{file.stem}-{name}.lock"), guarded, wait):
+            yield
 
     def configure(self, row: PaperRow) -> Config:
         """The settings of a row's run, after the row that it starts from has been trained."""
@@ -147,7 +166,9 @@ class Training:
             )
             for column, record in by_column.items()
         ]
-        write(file_of(self.experiment, self.dataset, self.scale, self.home), records)
+        file = file_of(self.experiment, self.dataset, self.scale, self.home)
+        with locks.while_written(file):
+            write(file, records)
 
 
 def _measure(training: Training, row: PaperRow, missing: Mapping[str, Column]) -> None:
@@ -207,7 +228,8 @@ def _train(config: Config, fresh: bool) -> RunDir:
         with TemporaryDirectory() as folder:
             file = Path(folder) / "run.yaml"
             file.write_text(yaml.safe_dump(plain(config)), encoding="utf-8")
-            done = subprocess.run([sys.executable, "-m", "counterpart", "train", str(file)], check=False)
+            words = ["train", str(file), "--wait", str(config.wait)]
+            done = subprocess.run([sys.executable, "-m", "counterpart", *words], check=False)
         if done.returncode:
             raise UserError(f"training {run.path} ended with exit code {done.returncode}; it says above why.")
         finished = sum(r.kind == "epoch" for r in run.records()) >= config.train.all_epochs
@@ -239,7 +261,9 @@ def _draw(
     caption = experiment.draw(Drawing(experiment, dataset, configs, records, settings), file)
     details = {"file": file.name, "sha256": file_hash(file), "caption": caption, "rows": list(configs)}
     record = Record("artifact", "figure", seed=seed, details={**details, **marks_of(scale)})
-    write(file_of(experiment, dataset, scale, home), [record])
+    records_file = file_of(experiment, dataset, scale, home)
+    with locks.while_written(records_file):
+        write(records_file, [record])
 
 
 def _corrupted(
@@ -260,6 +284,7 @@ def _corrupted(
             "n": few(config, experiment.few.get(scale, {}).get("corruptions")),
         },
         "data": {"root": config.data.root},
+        "wait": config.wait,
     }
     [judged] = jobs.evaluate_corruptions(str(run.path), settings)
     by_name = {record.name.removeprefix("corruption/"): record for record in judged.records}

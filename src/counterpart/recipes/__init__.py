@@ -93,6 +93,8 @@ def write_out(config: Config, about: str) -> str:
     values, section = plain(config), ""
     lines = [f"# {about}"]
     for key, info in settings():
+        if info.exclude:  # it is of a command, not of a run
+            continue
         *head, leaf = key.split(".")
         indent = "  " * len(head)
         if head and head[0] != section:

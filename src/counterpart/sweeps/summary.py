@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from ..config import Config
 from ..recipes import write_out
 from ..rundir import write_atomically
+from ..terminal import open_console
 from .plot import draw_tradeoff
 from .space import Space, apply, text_of
 from .study import SharedStudy
@@ -72,7 +72,7 @@ class Sweep:
         return table
 
     def __str__(self) -> str:
-        console = Console(width=WIDTH)
+        console = open_console(width=WIDTH)
         with console.capture() as written:
             console.print(self.table())
         return "\n".join(line.rstrip() for line in written.get().splitlines()).rstrip()
