@@ -184,7 +184,7 @@ def test_pictures_that_are_not_finite_are_not_shown(run, records):
 
 
 def test_a_configuration_of_another_form(run):
-    text = run.config_file.read_text()
+    text = run.config_file.read_text().partition("# checksum")[0]  # others write none
     run.config_file.write_text(
         text.replace("seed: 0", "seed: [1, {a: b}]").replace("name: digits", "fold: [3]")
     )
