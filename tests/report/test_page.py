@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from counterpart.checksums import KEY_OF_TENSORS
 from counterpart.cli import main
 from counterpart.errors import UserError
 from counterpart.evaluation.corruption import Count
@@ -299,7 +300,7 @@ def test_metadata_beside_ours_does_not_disturb(make_run, records, tmp_path):
     with safe_open(file, framework="numpy") as opened:
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         metadata = {**opened.metadata(), "format": "pt"}
-    del metadata["checksum"]  # which is of the file as we wrote it
+    del metadata[KEY_OF_TENSORS]  # which is of the file as we wrote it
     save_file(tensors, file, metadata)
     assert read_panel(file, "linf", 0.0, 1.0).samples[0].true == json.loads(metadata["classes"])[0]
 
