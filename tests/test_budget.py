@@ -78,6 +78,18 @@ def test_projection_is_the_nearest_point(kind, order, generator):
         assert distance <= best.fun + 1e-5
 
 
+@pytest.mark.parametrize("kind", [L2, L1])
+def test_a_projection_that_floats_can_hold_is_exact(kind):
+    """Rounding is undone only where it went too far."""
+    clean = torch.full((2, 1, 2, 2), 0.5)
+    images = clean.clone()
+    images[0, 0, 0, 0], images[1, 0, 1, 1] = 1.0, 0.0
+    projected = kind(0.25).project(images, clean)
+    if kind is L2:
+        assert (projected - clean).flatten().tolist() == [0.25, 0, 0, 0, 0, 0, 0, -0.25]
+    torch.testing.assert_close((projected - clean).flatten(1).abs().sum(dim=1), torch.full((2,), 0.25))
+
+
 @pytest.mark.parametrize("scale", [0.02, 1.0, 1e6])
 @pytest.mark.parametrize(
     "ball",
