@@ -195,3 +195,9 @@ def test_the_centre_has_as_many_pixels_as_the_quantile(maps):
     for size, quantile in (((8, 8), 0.25), ((5, 7), 0.1), ((9, 4), 0.6)):
         same = quantile_mask(maps, size, KEYS, quantile).share[0].sum()
         assert centre_mask(torch.zeros(1, 1, *size), quantile).share.sum() == same
+
+
+def test_the_centre_is_the_middle_of_both_sides():
+    share = centre_mask(torch.zeros(1, 1, 4, 6), 4 / 24).share[0, 0]
+    assert share.nonzero().tolist() == [[1, 2], [1, 3], [2, 2], [2, 3]]
+    assert centre_mask(torch.zeros(1, 1, 5, 3), 1 / 15).share[0, 0].nonzero().tolist() == [[2, 1]]
