@@ -86,8 +86,14 @@ def test_a_record_counts_and_names_survivors(mutate, monkeypatch, tmp_path):
     assert (record["name"], record["value"], record["n"], record["seed"]) == ("mutation/room", 2 / 3, 3, 5)
     assert record["details"]["survivors"] == ["a.py:1: 1 -> 9"]
     assert record["details"]["tried"] == 4
-    mutate.forget_survivors(outcomes)
-    assert [row["number"] for row in mutate.read_outcomes(outcomes).values()] == [0, 2]
+    with outcomes.open("a") as lines:  # tried again, after a test was added
+        lines.write(json.dumps(rows[1] | {"outcome": "died"}) + "\n")
+    assert [row["outcome"] for row in mutate.read_outcomes(outcomes).values()] == [
+        "died",
+        "died",
+        "too long",
+        "survived",
+    ]
 
 
 def test_a_mutant_dies_survives_or_takes_too_long(mutate, tmp_path):
