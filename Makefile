@@ -1,10 +1,10 @@
-# make demo: the main job, from nothing to a report. make test: the test suite without its slow tests, make test-slow: those. Each makes .venv first.
+# make demo: the main job, from nothing to a report. make test: the test suite without its slow tests, make test-slow: those, make test-reference: comparisons with published implementations. Each makes .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python -m
 PYTEST = $(RUN) pytest -q -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-slow lint types audit environment environment-test environment-dev environment-audit
+.PHONY: demo test test-slow test-reference lint types audit environment environment-test environment-dev environment-audit environment-bench
 .NOTPARALLEL:
 
 # FULL=1: three seeds and the long suite of attacks. ARGS="--train.epochs 2": any other setting.
@@ -18,6 +18,13 @@ test: environment-test
 test-slow: environment-test
 	$(PYTEST) -m slow $(ARGS)
 
+# Beside the implementations that others published. Each must be there: a test that skips compares nothing. torchattacks
+# comes without what it asks for, which is a version of requests of 2021.
+test-reference: environment-bench
+	$(RUN) pip --disable-pip-version-check install --quiet --no-deps --constraint constraints.txt torchattacks
+	$(VENV)/bin/python -c "import foolbox, pyautoattack, pytorch_grad_cam, torchattacks, torchcam"
+	$(PYTEST) -m reference $(ARGS)
+
 lint: environment-dev
 	$(RUN) ruff check
 	$(RUN) ruff format --check
@@ -30,5 +37,5 @@ audit: environment-dev environment-audit
 	$(VENV)/bin/python tools/licences
 	$(RUN) pip_audit --strict --no-deps --disable-pip --requirement constraints.txt
 
-environment environment-test environment-dev environment-audit:
+environment environment-test environment-dev environment-audit environment-bench:
 	@tools/environment $(VENV) $(PYTHON) $(word 2,$(subst -, ,$@))

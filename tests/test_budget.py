@@ -78,6 +78,24 @@ def test_projection_is_the_nearest_point(kind, order, generator):
         assert distance <= best.fun + 1e-5
 
 
+def test_an_end_of_a_range_that_floats_can_hold_is_reached():
+    clean = torch.full((1, 1, 1, 2), 0.5)
+    images = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2)
+    assert Linf(0.25).project(images, clean).flatten().tolist() == [0.25, 0.75]
+
+
+@pytest.mark.parametrize("kind", [L2, L1])
+def test_a_projection_that_floats_can_hold_is_exact(kind):
+    """Rounding is undone only where it went too far."""
+    clean = torch.full((2, 1, 2, 2), 0.5)
+    images = clean.clone()
+    images[0, 0, 0, 0], images[1, 0, 1, 1] = 1.0, 0.0
+    projected = kind(0.25).project(images, clean)
+    if kind is L2:
+        assert (projected - clean).flatten().tolist() == [0.25, 0, 0, 0, 0, 0, 0, -0.25]
+    torch.testing.assert_close((projected - clean).flatten(1).abs().sum(dim=1), torch.full((2,), 0.25))
+
+
 @pytest.mark.parametrize("scale", [0.02, 1.0, 1e6])
 @pytest.mark.parametrize(
     "ball",

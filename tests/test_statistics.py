@@ -14,7 +14,9 @@ from counterpart.statistics import (
     Difference,
     holm,
     mcnemar,
+    mean_difference,
     mean_share,
+    over_folds,
     over_seeds,
     paired_difference,
     weighted_over_folds,
@@ -68,6 +70,73 @@ def test_folds_without_any_image_of_a_part_weigh_the_same():
 def test_intervals_for_some_of_the_seeds_are_refused():
     with pytest.raises(ValueError, match="2 values need as many intervals or none, got 1"):
         over_seeds([0.5, 0.6], [(0.4, 0.7)])
+
+
+def test_differences_of_shares_may_be_negative():
+    values, intervals = [-0.5, -0.25], [(-0.75, -0.25), (-0.5, 0.0)]
+    assert over_seeds(values, intervals, signed=True).interval == pytest.approx((-0.625, -0.125))
+    assert over_seeds([-0.9, -0.9], [(-1.2, -0.6)] * 2, signed=True).interval == pytest.approx((-1.0, -0.6))
+    assert over_seeds([0.1, 0.1], [(-0.2, 0.4)] * 2).interval == pytest.approx((0.0, 0.4))
+
+
+def test_counts_of_folds_add_up():
+    assert over_folds([(0.5, 10), (0.25, 20)]) == (10 / 30, wilson(10, 30))
+
+
+def test_intervals_of_folds_are_weighted_and_added_in_squares():
+    folds = [(0.2, 1, (0.1, 0.4)), (0.6, 3, (0.56, 0.64))]
+    mean, (low, high) = weighted_over_folds(folds)
+    assert mean == pytest.approx(0.5)
+    assert mean - low == pytest.approx(math.hypot(0.1 / 4, 0.04 * 3 / 4))
+    assert high - mean == pytest.approx(math.hypot(0.2 / 4, 0.04 * 3 / 4))
+    # Folds that stand on no image weigh the same, whatever their number.
+    mean, (low, high) = weighted_over_folds([(0.2, 0, (0.1, 0.4)), (0.4, 0, (0.4, 0.4))])
+    assert (mean, low, high) == pytest.approx((0.3, 0.25, 0.4))
+    assert weighted_over_folds([(0.1, 2, (-0.3, 1.9))])[1] == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("level", [0.95, 0.8, 0.99])
+@pytest.mark.parametrize(("successes", "n"), [(0, 7), (7, 7), (3, 10), (1, 1), (412, 1000)])
+def test_wilsons_interval_is_that_of_scipy(successes, n, level):
+    low, high = wilson(successes, n) if level == 0.95 else wilson(successes, n, error=1 - level)
+    expected = binomtest(successes, n).proportion_ci(level, "wilson")
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert (low == 0) == (successes == 0)
+    assert (high == 1) == (successes == n)
+
+
+def test_an_interval_needs_an_image():
+    with pytest.raises(ValueError, match="at least one image"):
+        wilson(0, 0)
+    with pytest.raises(ValueError, match="at least one"):
+        mean_difference([])
+
+
+def test_the_mean_of_numbers_of_images_has_the_spread_of_pairs():
+    moves = [1.0] * 3 + [-1.0] * 2 + [0.0] * 5
+    pairs = [([move > 0 for move in moves], [move < 0 for move in moves])]
+    assert mean_difference(moves) == paired_difference(pairs)
+    assert mean_difference([0.5, -0.25]).images_error == pytest.approx(
+        math.sqrt(((0.25 + 0.0625 + 1) / 4 - (0.25 / 4) ** 2) / 4)
+    )
+
+
+def test_a_difference_outside_the_margin_is_hardly_within_it():
+    assert Difference(0.05, 0.01).p_equivalent(0.03) == pytest.approx(norm.sf(-2))
+    assert Difference(-0.05, 0.0, 0.01, 4).p_equivalent(0.03) == pytest.approx(student_t.sf(-2, 4))
+    assert Difference(0.03, 0.01).p_equivalent(0.03) == pytest.approx(0.5)
+
+
+def test_tiny_tails_are_exact():
+    assert Difference(1.0, 0.0, 1e-6, 4).p == pytest.approx(2 * student_t.sf(1e6, 4), rel=1e-6, abs=0)
+    assert Difference(0.1, 0.01).p == pytest.approx(2 * norm.sf(10), rel=1e-6, abs=0)
+    both = Difference(0.1, 0.01, 0.01, 2)
+    assert both.half_width(both.p / 2) == pytest.approx(0.1, rel=1e-6)
+    assert (both.over, Difference(0.1, 0.0, 0.01, 2).over, Difference(0.1, 0.01).over) == (
+        BOTH,
+        TRAININGS,
+        IMAGES,
+    )
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (3, 3), (1, 9), (9, 1), (0, 6), (30, 52)])

@@ -87,6 +87,42 @@ def test_l1_counts_no_rounding_as_moved(generator):
     assert auto_pgd._moved(images, clean, L1(1e-8)).tolist() == [1, 5, 5]  # of a small radius, 2e-7 is much
 
 
+def state(**values):
+    """The state of a run of three images, of which only some fields matter."""
+    nothing = torch.zeros(3)
+    images = torch.zeros(3, 1, 5, 8)
+    fields = dict.fromkeys(("loss", "rises", "best_loss", "checked_loss", "share", "support"), nothing)
+    fields |= dict.fromkeys(("clean", "images", "gradient", "before", "best", "best_gradient"), images)
+    rows = torch.arange(3)
+    fields |= {"rows": rows, "labels": rows, "targets": None, "eased": torch.zeros(3, dtype=torch.bool)}
+    return auto_pgd._Run(**(fields | values))
+
+
+def test_a_step_is_halved_where_nothing_was_gained_since_the_last_check():
+    rises = torch.full((3,), 4.0)  # of 4 steps: no reason by itself
+    run = state(
+        rises=rises, share=torch.ones(3), checked_loss=torch.ones(3), best_loss=torch.tensor([1, 1, 1.5])
+    )
+    run.eased = torch.tensor([False, True, False])
+    assert auto_pgd._ease(run, 0.75, 11, [7, 11]).tolist() == [True, False, False]
+    assert run.share.tolist() == [0.5, 1, 1]
+    assert run.eased.tolist() == [True, False, False]
+    assert run.checked_loss.tolist() == [1, 1, 1.5]
+    assert run.rises.tolist() == [0, 0, 0]
+
+
+def test_l1_goes_back_to_the_full_step_where_the_best_image_moves_five_percent_fewer_values():
+    best = torch.zeros(3, 40)
+    for row, count in enumerate((18, 19, 20)):
+        best[row, :count] = 0.01
+    run = state(
+        best=best.view(3, 1, 5, 8), support=torch.full((3,), 20.0), share=torch.tensor([0.5, 0.5, 0.12])
+    )
+    assert auto_pgd._sparser(run, L1(1.0)).tolist() == [True, False, False]
+    torch.testing.assert_close(run.share, torch.tensor([1, 0.5 / 1.5, 0.1]))
+    assert run.support.tolist() == [18, 19, 20]
+
+
 def ten_classes(generator):
     weight = torch.randn(10, 192, generator=generator)
     images = 0.5 + 0.05 * torch.randn(64, 3, 8, 8, generator=generator)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from counterpart.attacks import square_search
 from counterpart.attacks.square_search import square
 from counterpart.budget import L1, L2, Linf
 from counterpart.seeding import Keys
@@ -166,6 +167,32 @@ def test_squares_reach_every_pixel_and_shrink_on_schedule(keys):
         return max(int(m.any(dim=d).sum()) for m in changed[query] for d in (0, 1))
 
     assert [side(q) for q in (0, 10, 11, 50, 51, 200, 201, 500, 501)] == [14, 14, 10, 10, 7, 7, 5, 5, 4]
+
+
+def test_the_area_is_halved_after_the_published_queries(keys, monkeypatch):
+    areas = []
+
+    class Noted(square_search._Corners):
+        def propose(self, current, draws, area):
+            areas.append(area)
+            return super().propose(current, draws, area)
+
+    monkeypatch.setattr(square_search, "_moves", lambda budget, images: Noted(images, images))
+    images = torch.full((1, 1, 4, 4), 0.5)
+    labels = torch.zeros(1, dtype=torch.long)
+
+    def constant(images):
+        return torch.tensor([[1.0, 0.0]]).expand(len(images), 2)
+
+    options = {"queries": 1000, "p_init": 0.8, "rescale_schedule": True}
+    square(constant, images, labels, budget=Linf(0.1), keys=keys[:1], **options)
+
+    # A thousand queries stand for ten thousand: query q is at step 10 (q - 1).
+    halved_after = [10 * place for place in range(999) if areas[place + 1] == areas[place] / 2]
+    assert areas[0] == pytest.approx(0.8 * 16)
+    assert len(areas) == 1000
+    assert halved_after == [10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000]
+    assert areas[-1] == areas[0] / 2**9
 
 
 def test_a_rescaled_schedule_ends_with_single_pixels(keys):

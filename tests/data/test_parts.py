@@ -62,6 +62,18 @@ def test_masks_read_on_demand_are_the_same(parts_root, monkeypatch, size):
         assert torch.equal(ours.images, theirs.images)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_smaller_mask_holds_no_part_that_the_file_lacks(tmp_path, dtype):
+    """Between parts 1 and 3 there is no part 2."""
+    ids = np.full((24, 24), 1, dtype=dtype)
+    ids[:, 11:] = 3
+    ids[5:9, 2:6] = 0
+    save(tmp_path / "m.png", ids)
+    save(tmp_path / "i.png", np.zeros((24, 24, 3), dtype=np.uint8))
+    for size in (7, 10, 17):
+        assert decode_mask(tmp_path / "m.png", tmp_path / "i.png", size).unique().tolist() == [0, 1, 3]
+
+
 def test_masks_are_fitted_like_their_images(tmp_path):
     """Where the image is white, its mask says so too, whatever the size: both by Pillow's own rules."""
     for height, width in ((30, 40), (41, 33)):

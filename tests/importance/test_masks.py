@@ -47,6 +47,22 @@ def test_a_pixel_is_important_one_standard_deviation_above_the_mean():
     assert not flat.any()
 
 
+def test_the_deviation_is_of_all_pixels_and_a_pixel_must_exceed_it():
+    maps = torch.tensor([[[0.0, 0.0], [1.0, 1.0]], [[0.0, 0.0], [1.0, 1.1]]])
+    share, flat = paper_mask(maps, (2, 2))
+    # mean .5, deviation .5: 1 is the threshold. Mean .525, deviation .526 (of a sample: .608): 1.1 exceeds 1.051.
+    assert share.tolist() == [[[[0, 0], [0, 0]]], [[[0, 0], [0, 1]]]]
+    assert not flat.any()
+
+
+def test_a_map_is_flat_where_its_deviation_is_a_hundred_thousandth_of_its_scale():
+    maps = torch.ones(2, 2, 2)
+    maps[:, 0, 0] -= torch.tensor(
+        [2.15e-5, 2.4e-5]
+    )  # deviations of .93e-5 (of a sample: 1.07e-5) and 1.04e-5
+    assert paper_mask(maps, (2, 2)).flat.tolist() == [True, False]
+
+
 def test_masks_ignore_scale_and_offset(maps):
     for name, mask in OF_MAPS.items():
         first, moved = mask(maps, (32, 32)).share, mask(7 * maps + 3, (32, 32)).share
@@ -179,3 +195,9 @@ def test_the_centre_has_as_many_pixels_as_the_quantile(maps):
     for size, quantile in (((8, 8), 0.25), ((5, 7), 0.1), ((9, 4), 0.6)):
         same = quantile_mask(maps, size, KEYS, quantile).share[0].sum()
         assert centre_mask(torch.zeros(1, 1, *size), quantile).share.sum() == same
+
+
+def test_the_centre_is_the_middle_of_both_sides():
+    share = centre_mask(torch.zeros(1, 1, 4, 6), 4 / 24).share[0, 0]
+    assert share.nonzero().tolist() == [[1, 2], [1, 3], [2, 2], [2, 3]]
+    assert centre_mask(torch.zeros(1, 1, 5, 3), 1 / 15).share[0, 0].nonzero().tolist() == [[2, 1]]

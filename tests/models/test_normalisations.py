@@ -1,5 +1,6 @@
 import pytest
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from counterpart.catalogue import published_models
 from counterpart.errors import UserError
@@ -13,6 +14,27 @@ def file_of(folder, name="wrn-10-1", classes=10, prefix="", stem="weights", chan
     model = create(name, classes, in_channels=channels)
     torch.save({prefix + n: t for n, t in model.backbone.state_dict().items()} | extra, folder / f"{stem}.pt")
     return folder / f"{stem}.pt"
+
+
+def test_the_numbers_of_the_data_sets():
+    """Means and deviations of all training images, as published networks round them; ImageNet's as timm has them."""
+    stated = {
+        "none": ((0.0,), (1.0,)),
+        "half": ((0.5,), (0.5,)),
+        "cifar10": (
+            (0.4914, 0.4822, 0.4465),
+            (0.2471, 0.2435, 0.2616),
+        ),  # .2470 to four digits: everyone has .2471
+        "cifar100": tuple(
+            tuple(round(number, 4) for number in numbers)
+            for numbers in (
+                (0.50707516, 0.48654887, 0.44091784),
+                (0.26733429, 0.25643846, 0.27615047),
+            )
+        ),
+        "imagenet": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+    }
+    assert stated == NORMALISATIONS
 
 
 def values(model):

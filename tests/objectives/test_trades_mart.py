@@ -82,6 +82,23 @@ def test_the_mart_loss_is_its_formula(told, bn_batches):
     assert (gradient.abs().sum(dim=1) > 0).all()
 
 
+@pytest.mark.parametrize("loss_of", [loss_of_trades, loss_of_mart])
+def test_terms_add_up_and_the_accuracy_is_that_of_attacked_images(told, loss_of):
+    model, batch, perturbed = told
+    with torch.no_grad():
+        rows = model.rows
+        rows[4:] = 0.0
+        rows[[4, 5, 6], batch.labels[:3]] = 1.0  # three of four right
+        rows[7, 0] = 1.0
+        rows[:4] = 0.0
+    loss = loss_of(model, batch, perturbed, beta=3.0, bn_batches="separate")
+    assert loss.terms["accuracy"] == 0.75
+    torch.testing.assert_close(
+        loss.total.detach(), loss.terms["natural_loss"] + 3 * loss.terms["robust_loss"]
+    )
+    assert not any(term.requires_grad for term in loss.terms.values())
+
+
 @pytest.mark.parametrize("loss", [loss_of_trades, loss_of_mart])
 def test_a_clean_answer_of_probability_zero_leaves_the_gradient_finite(told, loss):
     model, batch, perturbed = told

@@ -3,7 +3,9 @@
 Croce and Hein 2020, arXiv 2003.01690, algorithm 1; for L1 Croce and Hein 2021, arXiv 2103.01208. Differs from the
 published code in five ways, none of which weakens it. Steps are shares of each pixel's radius. Fooled images leave the
 batch at once. A start is uniform in the ball. Where answers are random (``eot``), an image counts as fooled when the
-mean answer is wrong. In L1, values that differ from the clean image by rounding alone do not count as moved.
+mean answer is wrong. In L1 no rounding counts as moved, and the first steps move a fifth of the values, as the paper
+has it, also where the search begins in larger balls: the published code takes the number that the start moved there,
+and what rounding adds to it.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,6 +28,7 @@ MOMENTUM = 0.75  # the share of the new direction in a step, beside the last mov
 LARGE_RADII = (3, 2)  # L1: the first balls, in multiples of the radius, with 30 % of the steps in each
 # L1: the next steps move so many times fewer values than were found useful; steps are shortened by it as well.
 SPARSER = 1.5
+FIRST_SHARE = 0.2  # L1: the share of the values that the first steps move
 
 
 def apgd(
@@ -81,7 +84,7 @@ def apgd(
             break
         clean, within = images[survivors], budget.select(survivors)
         point = images_of(start)[survivors] if start is not None and restart == 0 else None
-        for factor, length in stages:
+        for number, (factor, length) in enumerate(stages):
             stage = within if factor == 1 else replace(within, eps=within.eps * factor)
             if point is None:
                 point = _random_start(stage, clean, keys[survivors].fold(restart))
@@ -94,6 +97,7 @@ def apgd(
                 start=stage.project(point, clean),
                 steps=length,
                 rho=rho,
+                opening=number == 0,
                 judged=factor == 1 and not to_the_end,  # in a larger ball no image counts as fooled
             )
             point = end.images
@@ -166,10 +170,14 @@ def _ascend(
     start: Tensor,
     steps: int,
     rho: float,
+    opening: bool,
     judged: bool,
 ) -> _End:
-    """Ascend from a start, for all images at once."""
+    """Ascend from a start, for all images at once. ``opening``: nothing was searched before."""
     logits, loss, gradient = look(start, labels, targets, True)
+    support = _moved(start, clean, budget)
+    if opening:
+        support = support.clamp_min(SPARSER * FIRST_SHARE * clean[0].numel())
     run = _Run(
         rows=torch.arange(len(labels), device=labels.device),
         clean=clean,
@@ -187,7 +195,7 @@ def _ascend(
         checked_loss=loss,
         eased=torch.ones_like(labels, dtype=torch.bool),
         share=torch.full_like(loss, 1.0 if budget.norm == "l1" else 2.0),
-        support=_moved(start, clean, budget),
+        support=support,
     )
     end = _End(start.clone(), loss.clone(), torch.zeros_like(labels), torch.zeros_like(labels))
     checks = _sparse_checks(steps) if budget.norm == "l1" else checkpoints(steps)
