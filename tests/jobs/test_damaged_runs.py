@@ -154,3 +154,15 @@ def test_a_checkpoint_without_a_checksum_goes_on(run, monkeypatch, caplog):
     assert len([r for r in caplog.records if "carries no checksum" in r.getMessage()]) == 1
     assert load_file(run.checkpoint("last")).keys() == tensors.keys()
     assert verify_run(run.path, {}) == []
+
+
+def test_the_command_says_that_other_code_goes_on(run, monkeypatch, caplog):
+    words = ["train", str(run.config_file), "--runs", str(run.path.parent), "--name", run.name]
+    caplog.set_level(logging.WARNING)
+    assert main(words) == 0
+    assert not caplog.records
+    monkeypatch.setattr(checkpoint, "made_by", lambda: {"torch": "9.9"})
+    assert main(words) == 0
+    [note] = [record.getMessage() for record in caplog.records]
+    assert "last.safetensors was made by other code than goes on now" in note
+    assert "9.9 now" in note
