@@ -1,6 +1,6 @@
 """Campaigns of faults: how many were tried, how many were noticed, how many went through in silence.
 
-    python benchmarks/faults.py --part bits              (half an hour; --bits 200 for a look)
+    python benchmarks/faults.py --part bits              (a quarter of an hour)
 
 Each part is a module of its own, ``fault_NAME.py``, whose ``measure`` takes the command line and returns records. The
 short forms run in the default tests, the long ones in ``tests/faults``.

@@ -149,6 +149,17 @@ def test_an_edited_configuration_is_refused_until_its_last_line_is_deleted(tmp_p
     assert len(notes()) == 1
 
 
+@pytest.mark.parametrize(("place", "byte"), [(-2, b"z"), (-30, b"G"), (-1, b"\x0b"), (-70, b"J")])
+def test_damage_to_the_last_line_of_a_configuration_is_refused(tmp_path, place, byte):
+    run = RunDir(tmp_path / "run")
+    run.create({"seed": 0}, dict)
+    content = bytearray(run.config_file.read_bytes())
+    content[place : len(content) + place + 1] = byte
+    run.config_file.write_bytes(content)
+    with pytest.raises(UserError, match=rf"config\.yaml is damaged: {UNFIT}"):
+        run.config()
+
+
 def test_a_changed_record_is_refused_with_its_line(tmp_path):
     path = tmp_path / "records.jsonl"
     records.write(path, [Record("metric", "m", 0.25), Record("metric", "m", 0.5)])

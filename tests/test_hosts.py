@@ -1,6 +1,5 @@
 """Two hosts are two folders, two caches and one address to meet at: they do what one process does."""
 
-import json
 import os
 import shutil
 import signal
@@ -17,7 +16,7 @@ from safetensors.torch import load_file
 from counterpart import distributed, hosts
 from counterpart.errors import UserError
 from counterpart.evaluation.ledger import Ledger
-from counterpart.rundir import RunDir
+from counterpart.rundir import RunDir, read_json
 
 SOURCE = str(Path(__file__).parents[1] / "src")
 TRAIN = [
@@ -94,7 +93,7 @@ def losses_of(run):
 
 def ledger_of(folder):
     [ledger] = (folder / "runs" / "run" / "evaluations").iterdir()
-    units = {file.name: json.loads(file.read_text()) for file in sorted((ledger / "units").iterdir())}
+    units = {file.name: read_json(file) for file in sorted((ledger / "units").iterdir())}
     for unit in units.values():
         unit.pop("seconds")
     images = {file.name: file.read_bytes() for file in sorted((ledger / "images").iterdir())}

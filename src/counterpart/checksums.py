@@ -99,6 +99,11 @@ def save_tensors(
     """
     save_file = import_module(f"safetensors.{framework}").save_file
     save_file(dict(tensors), path, {**(metadata or {}), KEY_OF_TENSORS: BLANK})
+    seal_file(path)
+
+
+def seal_file(path: Path) -> None:
+    """Write the checksum of a safetensors file over the one that stands in its header."""
     place = _place_in_tensors(path)
     assert place is not None
     digits = _digest_of_file(path, place)
@@ -155,7 +160,7 @@ def note_absence(source: object) -> None:
         return
     _noted.append(str(source))
     _log.warning(
-        "Note: %s carries no checksum, as other files that were read may not: damage to them would not be noticed.",
+        "Note: %s carries no checksum, and other files that are read may carry none: damage to them goes unnoticed.",
         source,
     )
 

@@ -54,10 +54,13 @@ def test_a_flipped_bit_in_the_last_checkpoint(run, capsys):
 def test_a_record_that_was_changed(run, capsys):
     text = run.records_file.read_text()
     run.records_file.write_text(text.replace('"epoch": 1', '"epoch": 9', 1))
-    for words in (["report", run.path], ["verify", run.path]):
-        line = line_of(capsys, *words)
-        assert "records.jsonl" in line
-        assert "line 2 is not a record: it does not fit its checksum" in line
+    line = line_of(capsys, "verify", run.path)
+    assert "records.jsonl" in line
+    assert "line 2 is not a record: it does not fit its checksum" in line
+    assert main(["report", str(run.path)]) == 0  # what is wrong beside what is right
+    page = (run.path / "report" / "index.html").read_text()
+    assert "it does not fit its checksum" in page
+    assert page.count("does not fit") == 1
 
 
 def test_verify_looks_at_a_run_without_evaluations(run, capsys):
@@ -154,3 +157,15 @@ def test_a_checkpoint_without_a_checksum_goes_on(run, monkeypatch, caplog):
     assert len([r for r in caplog.records if "carries no checksum" in r.getMessage()]) == 1
     assert load_file(run.checkpoint("last")).keys() == tensors.keys()
     assert verify_run(run.path, {}) == []
+
+
+def test_the_command_says_that_other_code_goes_on(run, monkeypatch, caplog):
+    words = ["train", str(run.config_file), "--runs", str(run.path.parent), "--name", run.name]
+    caplog.set_level(logging.WARNING)
+    assert main(words) == 0
+    assert not caplog.records
+    monkeypatch.setattr(checkpoint, "made_by", lambda: {"torch": "9.9"})
+    assert main(words) == 0
+    [note] = [record.getMessage() for record in caplog.records]
+    assert "last.safetensors was made by other code than goes on now" in note
+    assert "9.9 now" in note

@@ -356,7 +356,13 @@ def test_a_foreign_or_broken_checkpoint_is_refused(tiny):
     with pytest.raises(UserError, match=r"last\.safetensors is damaged or no safetensors file"):
         jobs.train(config)
     other = jobs.train(tiny(name="other", train={"epochs": 1}, model={"width": 8})).run
+    about = checkpoint.read(other.checkpoint("last"))[1]
     run.checkpoint("last").write_bytes(other.checkpoint("last").read_bytes())
+    with pytest.raises(UserError, match=rf"something else \(settings {about['config']} there, \w+ now\)"):
+        jobs.train(config)
+    run.checkpoint("last").write_bytes(content)
+    about = checkpoint.read(run.checkpoint("last"))[1]
+    checkpoint._write(run.checkpoint("last"), checkpoint.read(other.checkpoint("last"))[0], about)
     with pytest.raises(UserError, match="does not belong to this run"):
         jobs.train(config)
 
