@@ -329,7 +329,7 @@ def _seconds(file: Path) -> float:
     """The compute time that the file of a unit states."""
     try:
         return float(_parse(file)["seconds"])
-    except (LookupError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, OverflowError):
         raise _damaged(file) from None
 
 
