@@ -9,8 +9,8 @@ lies within, under checksums that are right again. Atheris, where it is installe
 them by the lines that they reach instead.
 
 Allowed is a value, or a UserError or ValueError of one line. Everything else is a finding: another exception, a
-process that dies, more than five seconds, more memory than the limit beyond what the process has. A process of its own
-reads; the file that ended it is kept.
+process that dies, more than five seconds of the processor, more memory than the limit beyond what the process has.
+Each reader has a process of its own; the file that ended one is kept.
 """
 
 import argparse
@@ -42,9 +42,10 @@ from counterpart.records import Record
 
 BAD = ("tracebacks", "crashes", "hangs", "memory")
 KINDS = ("inputs", "read", "refused", *BAD)
-SECONDS = 5
+SECONDS = 5  # of the processor
+WAITING = 30  # by the clock: a reader that waits uses no processor
 MEMORY = 2**31  # bytes beyond what the process has when it starts
-LONGEST = 5000  # characters of a message
+LONGEST = 20_000  # characters of a message; the names of all recipes take half of that
 NUMBERS = (
     b"0", b"-1", b"1e999", b"-1e400", b"NaN", b"Infinity", b"null", b"true", b"[]", b"{}", b'"x"', b"2147483648",
     b"9223372036854775808", b"18446744073709551616", b"1e-320", b"0.1", b"7", b"255", b"65536", b"1" + b"0" * 400, b"",
@@ -76,11 +77,17 @@ def main() -> None:
     parser.add_argument(
         "--findings", type=Path, default=Path("findings"), help="the folder of inputs that fail"
     )
+    parser.add_argument(
+        "--together", action="store_true", help="all readers in this process, to see soon whether all is well"
+    )
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         name, start = given.child
         read_many(name, int(start), given.inputs, given.seed, given.engine, given.findings)
+        return
+    if given.together:
+        read_together(given.inputs, given.seed, given.findings)
         return
     from timing import keep
 
@@ -89,6 +96,26 @@ def main() -> None:
             row = campaign(name, reader, given.inputs, given.seed, given.engine, given.findings)
             if given.keep:
                 keep("fuzz_readers.jsonl", [row])
+
+
+def read_together(inputs: int, seed: int, findings: Path) -> None:
+    """Read the inputs of every reader in this process, and end with code 1 where one of them is a finding."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    bad = 0
+    for name, reader in readers().items():
+        with tempfile.TemporaryDirectory() as folder:
+            trial = Trial(name, reader, Path(folder), findings)
+            trial.read_sound()
+            for number in range(max(1, round(inputs * reader.share))):
+                trial.read(make_input(reader, random.Random(f"{seed} {name} {number}")))
+            counts, faults = (
+                dict(zip(KINDS, trial.counts.tolist(), strict=True)),
+                read_faults(Path(folder) / "faults.jsonl"),
+            )
+        print(json.dumps({"reader": name, **counts, "faults": faults}), flush=True)
+        bad += sum(counts[kind] for kind in BAD)
+    raise SystemExit(1 if bad else 0)
 
 
 def campaign(name: str, reader: Reader, inputs: int, seed: int, engine: str, findings: Path) -> Record:
@@ -128,7 +155,7 @@ def run_child(name: str, file: str, start: int, end: int, seed: int, engine: str
             if done.returncode:
                 told["faults"]["start"] = done.stderr[-500:]
             return told
-        hung = done.returncode == -signal.SIGALRM
+        hung = done.returncode in (-signal.SIGALRM, -signal.SIGPROF)
         counts = Counter(told["counts"])
         counts.update({"inputs": 1, "hangs" if hung else "crashes": 1})
         content = (Path(folder) / "work" / file).read_bytes()
@@ -174,10 +201,16 @@ class Trial:
         self.path = folder / "work" / reader.file
         self.path.parent.mkdir(parents=True)
 
+    def read_sound(self) -> None:
+        """Read a sound file: if it were refused, all that follows would say nothing."""
+        self.path.write_bytes(self.reader.seeds[0])
+        self.reader.read(self.path)
+
     def read(self, content: bytes) -> None:
         """Give an input to the reader, under the limits."""
         self.path.write_bytes(content)
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)  # ends the process, whatever it does
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # ends the process, whatever it does
+        signal.setitimer(signal.ITIMER_REAL, WAITING)
         try:
             self.reader.read(self.path)
             outcome = "read"
@@ -186,6 +219,7 @@ class Trial:
         except Exception as error:  # whatever else comes is what this looks for
             outcome = self._fault("memory" if out_of_memory(error) else "tracebacks", error, content)
         finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
         self.counts[[KINDS.index("inputs"), KINDS.index(outcome)]] += 1
 
@@ -224,11 +258,11 @@ def read_many(name: str, start: int, end: int, seed: int, engine: str, findings:
     folder = Path(os.environ["FUZZ_FOLDER"])
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    faulthandler.register(signal.SIGALRM, chain=True)
+    for number in (signal.SIGALRM, signal.SIGPROF):
+        faulthandler.register(number, chain=True)
     reader = readers()[name]
     trial = Trial(name, reader, folder, findings)
-    trial.path.write_bytes(reader.seeds[0])
-    reader.read(trial.path)  # a sound file that is not read would make all that follow say nothing
+    trial.read_sound()
     limit_memory()
     if engine == "atheris":
         read_by_coverage(trial, end - start, folder)

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -135,7 +134,7 @@ def _needed(record: Record) -> tuple[str, ...]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value) and abs(value) < LARGEST
+    return isinstance(value, int | float) and abs(value) < LARGEST
 
 
 def _is_count(value: object) -> bool:
