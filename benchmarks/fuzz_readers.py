@@ -44,6 +44,7 @@ BAD = ("tracebacks", "crashes", "hangs", "memory")
 KINDS = ("inputs", "read", "refused", *BAD)
 SECONDS = 5  # of the processor
 WAITING = 30  # by the clock: a reader that waits uses no processor
+PIXELS = 10_000_000  # of an image
 MEMORY = 2**31  # bytes beyond what the process has when it starts
 LONGEST = 20_000  # characters of a message; the names of all recipes take half of that
 NUMBERS = (
@@ -100,8 +101,7 @@ def main() -> None:
 
 def read_together(inputs: int, seed: int, findings: Path) -> None:
     """Read the inputs of every reader in this process, and end with code 1 where one of them is a finding."""
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
+    be_strict()
     bad = 0
     for name, reader in readers().items():
         with tempfile.TemporaryDirectory() as folder:
@@ -131,7 +131,13 @@ def campaign(name: str, reader: Reader, inputs: int, seed: int, engine: str, fin
         if not told["counts"].get("inputs"):
             raise SystemExit(f"{name}: no input was read: {told['faults']}")
     seconds = time.perf_counter() - started
-    details = {"unit": "inputs", "seed": seed, "engine": engine, **{kind: counts[kind] for kind in KINDS[1:]}}
+    details = {
+        "unit": "inputs",
+        "seed": seed,
+        "engine": engine,
+        "pixels": PIXELS,
+        **{kind: counts[kind] for kind in KINDS[1:]},
+    }
     details["faults"] = faults
     print(f"{name}: {dict(counts)} in {seconds:.0f} s {faults or ''}", flush=True)
     bad = sum(counts[kind] for kind in BAD)
@@ -256,8 +262,7 @@ def out_of_memory(error: BaseException | None) -> bool:
 def read_many(name: str, start: int, end: int, seed: int, engine: str, findings: Path) -> None:
     """Read the inputs of a reader from ``start`` to ``end``, in this process."""
     folder = Path(os.environ["FUZZ_FOLDER"])
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
+    be_strict()
     for number in (signal.SIGALRM, signal.SIGPROF):
         faulthandler.register(number, chain=True)
     reader = readers()[name]
@@ -269,6 +274,13 @@ def read_many(name: str, start: int, end: int, seed: int, engine: str, findings:
         return
     for number in range(start, end):
         trial.read(make_input(reader, random.Random(f"{seed} {name} {number}")))
+
+
+def be_strict() -> None:
+    """Compute on one thread, and allow fewer pixels: an image at the limit takes seconds of a machine that is busy."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    os.environ["COUNTERPART_MOST_PIXELS"] = str(PIXELS)
 
 
 def limit_memory() -> None:
