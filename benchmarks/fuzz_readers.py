@@ -23,7 +23,6 @@ import random
 import re
 import resource
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +31,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ BAD = ("tracebacks", "crashes", "hangs", "memory")
 KINDS = ("inputs", "read", "refused", *BAD)
 SECONDS = 5  # of the processor
 WAITING = 30  # by the clock: a reader that waits uses no processor
-PIXELS = 10_000_000  # of an image
+PIXELS = 10_000_000  # of an image: at the limit that users have, one takes seconds of a machine that is busy
 MEMORY = 2**31  # bytes beyond what the process has when it starts
 LONGEST = 20_000  # characters of a message; the names of all recipes take half of that
 NUMBERS = (
@@ -78,99 +78,82 @@ def main() -> None:
     parser.add_argument(
         "--findings", type=Path, default=Path("findings"), help="the folder of inputs that fail"
     )
-    parser.add_argument(
-        "--together", action="store_true", help="all readers in this process, to see soon whether all is well"
-    )
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.child:
-        name, start = given.child
-        read_many(name, int(start), given.inputs, given.seed, given.engine, given.findings)
-        return
-    if given.together:
-        read_together(given.inputs, given.seed, given.findings)
-        return
-    from timing import keep
-
+    torch.set_num_threads(1)
+    rows = []
     for name, reader in readers().items():
         if not given.only or name in given.only.split(","):
-            row = campaign(name, reader, given.inputs, given.seed, given.engine, given.findings)
+            row = campaign(name, reader, given.inputs, Way(given.seed, given.engine, given.findings))
+            print(json.dumps({"reader": name, "inputs": row.n, **row.details}), flush=True)
+            rows.append(row)
             if given.keep:
+                from timing import keep
+
                 keep("fuzz_readers.jsonl", [row])
+    raise SystemExit(1 if any(row.value for row in rows) else 0)
 
 
-def read_together(inputs: int, seed: int, findings: Path) -> None:
-    """Read the inputs of every reader in this process, and end with code 1 where one of them is a finding."""
-    be_strict()
-    bad = 0
-    for name, reader in readers().items():
-        with tempfile.TemporaryDirectory() as folder:
-            trial = Trial(name, reader, Path(folder), findings)
-            trial.read_sound()
-            for number in range(max(1, round(inputs * reader.share))):
-                trial.read(make_input(reader, random.Random(f"{seed} {name} {number}")))
-            counts, faults = (
-                dict(zip(KINDS, trial.counts.tolist(), strict=True)),
-                read_faults(Path(folder) / "faults.jsonl"),
-            )
-        print(json.dumps({"reader": name, **counts, "faults": faults}), flush=True)
-        bad += sum(counts[kind] for kind in BAD)
-    raise SystemExit(1 if bad else 0)
+class Way(NamedTuple):
+    """How inputs are made, and where those go that fail."""
+
+    seed: int
+    engine: str
+    findings: Path
 
 
-def campaign(name: str, reader: Reader, inputs: int, seed: int, engine: str, findings: Path) -> Record:
+def campaign(name: str, reader: Reader, inputs: int, way: Way) -> Record:
     """Fuzz a reader, in as many processes as it takes, and count what came of it."""
     counts: Counter[str] = Counter()
     faults: dict[str, str] = {}
     started = time.perf_counter()
     wanted = max(1, round(inputs * reader.share))
     while counts["inputs"] < wanted:
-        told = run_child(name, reader.file, counts["inputs"], wanted, seed, engine, findings)
-        counts.update(told["counts"])
-        faults |= told["faults"]
-        if not told["counts"].get("inputs"):
-            raise SystemExit(f"{name}: no input was read: {told['faults']}")
-    seconds = time.perf_counter() - started
-    details = {
-        "unit": "inputs",
-        "seed": seed,
-        "engine": engine,
-        "pixels": PIXELS,
-        **{kind: counts[kind] for kind in KINDS[1:]},
-    }
-    details["faults"] = faults
-    print(f"{name}: {dict(counts)} in {seconds:.0f} s {faults or ''}", flush=True)
+        told, more_faults = run_child(name, reader, range(counts["inputs"], wanted), way)
+        counts.update(told)
+        faults |= more_faults
+        if not told.get("inputs"):
+            raise SystemExit(f"{name}: no input was read: {faults}")
+    details = {"unit": "inputs", "seed": way.seed, "engine": way.engine, "pixels": PIXELS}
+    details |= {kind: counts[kind] for kind in KINDS[1:]} | {"faults": faults}
     bad = sum(counts[kind] for kind in BAD)
-    return Record("metric", f"fuzz/{name}", bad, counts["inputs"], details=details, seconds=round(seconds, 1))
+    seconds = round(time.perf_counter() - started, 1)
+    return Record("metric", f"fuzz/{name}", bad, counts["inputs"], details=details, seconds=seconds)
 
 
-def run_child(name: str, file: str, start: int, end: int, seed: int, engine: str, findings: Path) -> dict:
-    """What a process says that reads the inputs from ``start`` on; if it dies, the input that killed it is kept."""
+def run_child(name: str, reader: Reader, numbers: range, way: Way) -> tuple[dict[str, int], dict[str, str]]:
+    """The counts and faults of a process that reads these inputs; if it dies, the input that ended it is kept."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable, __file__, "--child", name, str(start), "--inputs", str(end), "--seed", str(seed),
-            "--engine", engine, "--findings", str(findings.resolve()),
-        ]  # fmt: skip
-        environment = {**os.environ, "FUZZ_FOLDER": folder, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, errors="replace", check=False
-        )
-        place = Path(folder) / "counts"
-        told = {"counts": read_counts(place), "faults": read_faults(Path(folder) / "faults.jsonl")}
-        if done.returncode == 0 or not place.exists():
-            if done.returncode:
-                told["faults"]["start"] = done.stderr[-500:]
-            return told
-        hung = done.returncode in (-signal.SIGALRM, -signal.SIGPROF)
-        counts = Counter(told["counts"])
-        counts.update({"inputs": 1, "hangs" if hung else "crashes": 1})
-        content = (Path(folder) / "work" / file).read_bytes()
-        last = [line.strip() for line in done.stderr.splitlines() if "counterpart" in line][:1]
-        words = (
-            f"{'hang' if hung else f'died with {done.returncode}'}: {' '.join(last) or done.stderr[-200:]}"
-        )
-        told["faults"][keep_input(findings, name, content)] = words
-        return {"counts": dict(counts), "faults": told["faults"]}
+        place = Path(folder)
+        sys.stdout.flush()
+        child = os.fork()
+        if child == 0:
+            code = 1
+            with contextlib.suppress(
+                BaseException
+            ):  # what is left of this process must not go on as its parent
+                read_many(name, reader, numbers, way, place)
+                code = 0
+            os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        counts, faults = read_counts(place / "counts"), read_faults(place / "faults.jsonl")
+        if code == 0 or "inputs" not in counts:
+            return counts, faults | ({"start": said(place)} if code else {})
+        kind = "hangs" if code in (-signal.SIGALRM, -signal.SIGPROF) else "crashes"
+        counts["inputs"] += 1
+        counts[kind] += 1
+        content = (place / "work" / reader.file).read_bytes()
+        return counts, faults | {
+            keep_input(way.findings, name, content): f"{kind}: ended with {code}: {said(place)}"
+        }
+
+
+def said(folder: Path) -> str:
+    """Where in the project a process was when it ended, as far as it could say."""
+    lines = (
+        (folder / "errors").read_text(errors="replace").splitlines() if (folder / "errors").exists() else []
+    )
+    ours = [line.strip() for line in lines if "counterpart" in line]
+    return " ".join(ours[:1] or lines[-1:])[:300]
 
 
 def read_counts(path: Path) -> dict[str, int]:
@@ -259,28 +242,23 @@ def out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
-def read_many(name: str, start: int, end: int, seed: int, engine: str, findings: Path) -> None:
-    """Read the inputs of a reader from ``start`` to ``end``, in this process."""
-    folder = Path(os.environ["FUZZ_FOLDER"])
-    be_strict()
-    for number in (signal.SIGALRM, signal.SIGPROF):
-        faulthandler.register(number, chain=True)
-    reader = readers()[name]
-    trial = Trial(name, reader, folder, findings)
-    trial.read_sound()
-    limit_memory()
-    if engine == "atheris":
-        read_by_coverage(trial, end - start, folder)
-        return
-    for number in range(start, end):
-        trial.read(make_input(reader, random.Random(f"{seed} {name} {number}")))
-
-
-def be_strict() -> None:
-    """Compute on one thread, and allow fewer pixels: an image at the limit takes seconds of a machine that is busy."""
-    torch.set_num_threads(1)
+def read_many(name: str, reader: Reader, numbers: range, way: Way, folder: Path) -> None:
+    """Read the inputs of these numbers, in this process, which ends when it takes too long."""
+    errors = (folder / "errors").open("w")
+    os.dup2(errors.fileno(), sys.stderr.fileno())
     warnings.simplefilter("ignore")
     os.environ["COUNTERPART_MOST_PIXELS"] = str(PIXELS)
+    for number in (signal.SIGALRM, signal.SIGPROF):
+        faulthandler.register(number, file=errors, chain=True)
+    faulthandler.enable(errors)
+    trial = Trial(name, reader, folder, way.findings)
+    trial.read_sound()
+    limit_memory()
+    if way.engine == "atheris":
+        read_by_coverage(trial, len(numbers), folder)
+        return
+    for number in numbers:
+        trial.read(make_input(reader, random.Random(f"{way.seed} {name} {number}")))
 
 
 def limit_memory() -> None:

@@ -5,8 +5,11 @@ counts are in ``results/fuzz_readers.jsonl``, take more of the same. ``tests/cor
 """
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -32,7 +35,7 @@ def fuzzing():
 
 
 def run_together(tmp_path, inputs, seed):
-    command = [sys.executable, str(BENCHMARKS / "fuzz_readers.py"), "--together", "--inputs", str(inputs)]
+    command = [sys.executable, str(BENCHMARKS / "fuzz_readers.py"), "--inputs", str(inputs)]
     command += ["--seed", str(seed), "--findings", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
@@ -110,32 +113,47 @@ def test_a_memory_error_that_became_a_sentence_is_seen(fuzzing, tmp_path):
     assert judged(fuzzing, tmp_path, read)[0] == "memory"
 
 
+def wait(_path):
+    time.sleep(60)
+
+
+def die(_path):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
 @pytest.mark.parametrize(
-    ("code", "kind"),
-    [
-        ("import time; time.sleep(60)", "hangs"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashes"),
-    ],
+    ("end", "kind"), [(wait, "hangs"), (die, "crashes"), (lambda _path: os._exit(0), None)]
 )
 def test_a_process_that_dies_or_hangs_is_counted_and_its_input_kept(
-    fuzzing, tmp_path, monkeypatch, code, kind
+    fuzzing, tmp_path, monkeypatch, end, kind
 ):
-    """A copy of the harness whose one reader does that on the second input."""
-    (tmp_path / "timing.py").write_text("")
-    (tmp_path / "fuzz_corpus.py").write_text(
-        "from typing import Any, NamedTuple\nclass Inner(NamedTuple):\n    content: bytes\n    pack: Any\n"
-        "class Reader(NamedTuple):\n    file: str\n    read: Any\n    seeds: Any\n    inner: Any = ()\n"
-        "    share: float = 1\n"
-        "calls = []\ndef read(path):\n    calls.append(path)\n    if len(calls) == 3:\n"
-        f"        {code}\n"
-        "def readers():\n    return {'x': Reader('x', read, [b'abc'])}\n"
-    )
-    source = (BENCHMARKS / "fuzz_readers.py").read_text().replace("WAITING = 30", "WAITING = 1")
-    (tmp_path / "fuzz_readers.py").write_text(source)
-    monkeypatch.setattr(fuzzing[1], "__file__", str(tmp_path / "fuzz_readers.py"))
-    told = fuzzing[1].run_child("x", "x", 0, 5, 0, "own", tmp_path / "found")
-    assert told["counts"]["inputs"] == 2
-    assert told["counts"]["read"] == 1
-    assert told["counts"][kind] == 1
-    (name,) = told["faults"]
+    corpus, harness = fuzzing
+    monkeypatch.setattr(harness, "WAITING", 0.5)
+    monkeypatch.setattr(sys, "stderr", sys.__stderr__)
+    calls = []
+
+    def read(path):
+        calls.append(path)
+        if len(calls) == 3:  # after the sound file and an input
+            end(path)
+
+    reader = corpus.Reader("x", read, [b"abc"])
+    counts, faults = harness.run_child("x", reader, range(5), harness.Way(0, "own", tmp_path / "found"))
+    assert counts["read"] == 1
+    if kind is None:
+        assert counts["inputs"] == 1
+        return
+    assert (counts["inputs"], counts[kind]) == (2, 1)
+    (name,) = faults
     assert (tmp_path / "found" / name).is_file()
+
+
+def test_an_allocation_beyond_the_limit_is_seen(fuzzing, tmp_path, monkeypatch):
+    corpus, harness = fuzzing
+    monkeypatch.setattr(sys, "stderr", sys.__stderr__)
+    reader = corpus.Reader(
+        "x", lambda path: bytes(3 * 2**30) if path.read_bytes() != b"abc" else None, [b"abc"]
+    )
+    counts, faults = harness.run_child("x", reader, range(3), harness.Way(0, "own", tmp_path / "found"))
+    assert counts["memory"] == 3
+    assert len(faults) == 1

@@ -16,6 +16,7 @@ from .. import devices, distributed
 from ..config import EvaluateSettings
 from ..data.image_sets import ImageSet
 from ..evaluation.accuracy import read_batch
+from ..parsing import read_json
 
 
 class Sizes(NamedTuple):
@@ -74,7 +75,7 @@ def _earlier_sizes(folder: Path | None, identity: Mapping[str, Any], open_sizes:
     ours = _comparable(identity, open_sizes)
     for file in sorted(folder.glob("*/identity.json")):
         try:
-            theirs = json.loads(file.read_text(encoding="utf-8"))
+            theirs = read_json(file)
         except ValueError:  # the ledger itself says what is wrong with it
             continue
         if isinstance(theirs, dict) and _comparable(theirs, open_sizes) == ours:
