@@ -19,7 +19,7 @@ from counterpart.evaluation.corruption import _read as read_counts
 from counterpart.evaluation.ledger import Ledger
 from counterpart.jobs.stored_models import load_checkpoint
 from counterpart.jobs.verification import _settings as read_settings
-from counterpart.jobs.views import _settled as read_form
+from counterpart.jobs.views import _read_form as read_form
 from counterpart.models import create
 from counterpart.models.hub import read_weights
 from counterpart.rundir import RunDir
@@ -259,7 +259,7 @@ def test_weights_and_arrays_larger_than_their_limit(tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", [b"[\n", b"5\n", DEEP.encode() + b"\n", b"\xff\n"])
 def test_the_journal_of_a_preparation(tmp_path, content):
     (tmp_path / "journal.jsonl").write_bytes(content)
-    with pytest.raises(UserError, match=r"journal\.jsonl is damaged: "):
+    with pytest.raises(UserError, match=r"journal\.jsonl, line 1 is damaged: "):
         read_lines(tmp_path / "journal.jsonl")
     (tmp_path / "journal.jsonl").write_bytes(b'{"unit": 1}\n{"torn')
     assert read_lines(tmp_path / "journal.jsonl") == [{"unit": 1}]
@@ -273,7 +273,7 @@ def test_the_options_of_a_preparation(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    "content", ["5", "{}", '{"form": "quick", "reason": null}', '{"form": [], "reason": 3}', DEEP]
+    "content", ["5", "{}", '{"form": "quick", "reason": null}', '{"form": [], "reason": null}', DEEP]
 )
 def test_the_form_of_a_view(tmp_path, content):
     (tmp_path / "view.json").write_text(content)

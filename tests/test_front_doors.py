@@ -20,6 +20,7 @@ DOORS = {
         "parsing/__init__.py": "the door of JSON",
         "evaluation/ledger.py": "reads what it wrote itself, to compare it as JSON has it",
         "jobs/sizes.py": "the same",
+        "locks.py": "who holds a lock: a few bytes",
     },
     r"yaml\.(safe_|full_|unsafe_)?load\(": {"parsing/__init__.py": "the door of YAML"},
     r"\.read_text\(": {
@@ -27,7 +28,6 @@ DOORS = {
         "devices.py": "what the system says of memory",
         "report/page.py": "a file of the package",
         "data/benchmarks.py": "a file of the package",
-        "rundir.py": "its own log, whose records were read before",
     },
     r"\.read_bytes\(": {
         "parsing/limits.py": "the door of all else",
@@ -35,7 +35,7 @@ DOORS = {
         "hosts.py": "what this run wrote, for other hosts",
         "jobs/pseudo_labels.py": "copies images and masks that were decoded before",
         "data/preparation.py": "copies images that were decoded before",
-        "data/staging.py": "its own journal, which was read before",
+        "rundir.py": "its own log, whose records were read before",
         "data/folder.py": "hashes images up to a sum of their sizes",
         "data/benchmarks.py": "hashes a file that was read before",
         "catalogue/user_code.py": "hashes code that runs in any case",
