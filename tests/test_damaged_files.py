@@ -1,6 +1,7 @@
 """Files of a run folder that are damaged: every reader says which file, in one line, and ends with code 2."""
 
 import json
+import resource
 import zipfile
 
 import numpy as np
@@ -301,3 +302,16 @@ def test_a_setting_that_repeats_a_file(tmp_path):
         with pytest.raises(UserError) as refusal:
             resolve(settings)
         assert len(str(refusal.value)) < 10_000
+
+
+def test_an_old_file_of_weights_that_states_gigabytes(tmp_path):
+    """torch reserves what the file states and reads what there is; memory that is not written costs nothing."""
+    path = tmp_path / "k.pth"
+    torch.save({"a": torch.zeros(3)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    place = content.rindex((3).to_bytes(8, "little"))
+    path.write_bytes(content[:place] + (2**32).to_bytes(8, "little") + content[place + 8 :])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=r"k\.pth cannot be read as plain tensors: it is damaged"):
+        read_weights(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 500_000  # kilobytes

@@ -54,10 +54,12 @@ def test_a_flipped_bit_in_the_last_checkpoint(run, capsys):
 def test_a_record_that_was_changed(run, capsys):
     text = run.records_file.read_text()
     run.records_file.write_text(text.replace('"epoch": 1', '"epoch": 9', 1))
-    for words in (["report", run.path], ["verify", run.path]):
-        line = line_of(capsys, *words)
-        assert "records.jsonl" in line
-        assert "line 2 is not a record: it does not fit its checksum" in line
+    line = line_of(capsys, "verify", run.path)
+    assert "records.jsonl" in line
+    assert "line 2 is not a record: it does not fit its checksum" in line
+    assert main(["report", str(run.path)]) == 0  # which shows what is right, and says what it leaves out
+    page = (run.path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "records.jsonl, line 2 (no record): it does not fit its checksum; it is left out." in page
 
 
 def test_verify_looks_at_a_run_without_evaluations(run, capsys):
