@@ -236,7 +236,10 @@ class Trial:
             self.seen.add(words)
             kept = keep_input(self.findings, self.name, content)
             with (self.folder / "faults.jsonl").open("a") as file:
-                file.write(json.dumps({kept: f"{words}: {str(error)[:100]}"}) + "\n")
+                file.write(
+                    json.dumps({kept: f"{words}: {str(error).replace(f'{self.path.parent}/', '')[:100]}"})
+                    + "\n"
+                )
         return kind
 
 
