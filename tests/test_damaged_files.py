@@ -1,6 +1,8 @@
 """Files of a run folder that are damaged: every reader says which file, in one line, and ends with code 2."""
 
 import json
+import resource
+import zipfile
 
 import numpy as np
 import pytest
@@ -10,12 +12,15 @@ from safetensors.torch import save_file
 from counterpart import records
 from counterpart.cli import main
 from counterpart.config import resolve
+from counterpart.data.cifar import read_batch
 from counterpart.data.corruptions import files
+from counterpart.data.staging import prepared_with, read_lines
 from counterpart.errors import UserError
 from counterpart.evaluation.corruption import _read as read_counts
 from counterpart.evaluation.ledger import Ledger
 from counterpart.jobs.stored_models import load_checkpoint
 from counterpart.jobs.verification import _settings as read_settings
+from counterpart.jobs.views import _read_form as read_form
 from counterpart.models import create
 from counterpart.models.hub import read_weights
 from counterpart.rundir import RunDir
@@ -209,3 +214,104 @@ def test_a_name_stays_in_the_folder_of_runs(name):
 def test_names_of_groups_are_names(tmp_path):
     assert resolve({"name": "group/seed-0"}).name == "group/seed-0"
     assert resolve({"name": "a..b"}).name == "a..b"
+
+
+@pytest.mark.parametrize(
+    "place", [b"r\xff\xff\xff\x7f", b"q\xfe", b"p2147483647\n"], ids=["LONG_BINPUT", "BINPUT", "PUT"]
+)
+def test_a_pickle_that_asks_for_places_without_end(tmp_path, place):
+    """Eleven bytes would make Python's reader take gigabytes."""
+    path = tmp_path / "data_batch_1"
+    with pytest.raises(UserError, match=r"data_batch_1 is damaged or cut off \(ValueError\)"):
+        read_batch(b"\x80\x02}" + place + b".", path)
+
+
+def test_an_archive_of_weights_that_is_compressed(tmp_path):
+    torch.save({"a": torch.zeros(100_000)}, tmp_path / "k.pt")
+    assert read_weights(tmp_path / "k.pt")[0]["a"].shape == (100_000,)
+    bomb = zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(tmp_path / "k.pt") as read, bomb as written:
+        for name in read.namelist():
+            written.writestr(name, read.read(name))
+    assert (tmp_path / "bomb.pt").stat().st_size < 5000
+    with pytest.raises(UserError, match=r"bomb\.pt is a compressed archive, which torch\.save never writes"):
+        read_weights(tmp_path / "bomb.pt")
+
+
+def test_a_tensor_of_one_number_without_end(tmp_path):
+    torch.save({"a": torch.zeros(1).as_strided((2**36,), (0,))}, tmp_path / "k.pt")
+    with pytest.raises(UserError, match=r"k\.pt holds a of shape \(68719476736,\), which no memory can hold"):
+        read_weights(tmp_path / "k.pt")
+
+
+def test_weights_and_arrays_larger_than_their_limit(tmp_path, monkeypatch):
+    save_file({"a": torch.ones(100)}, tmp_path / "k.safetensors")
+    np.save(tmp_path / "fog.npy", np.zeros(200, np.uint8))
+    monkeypatch.setenv("COUNTERPART_MOST_WEIGHTS", "100")
+    monkeypatch.setenv("COUNTERPART_MOST_UNPACKED", "100")
+    with pytest.raises(UserError, match=r"k\.safetensors: .* COUNTERPART_MOST_WEIGHTS"):
+        read_weights(tmp_path / "k.safetensors")
+    with pytest.raises(
+        UserError, match=r"fog\.npy is damaged or no \.npy file: .* COUNTERPART_MOST_UNPACKED"
+    ):
+        files._open(tmp_path / "fog.npy")
+
+
+@pytest.mark.parametrize("content", [b"[\n", b"5\n", DEEP.encode() + b"\n", b"\xff\n"])
+def test_the_journal_of_a_preparation(tmp_path, content):
+    (tmp_path / "journal.jsonl").write_bytes(content)
+    with pytest.raises(UserError, match=r"journal\.jsonl, line 1 is damaged: "):
+        read_lines(tmp_path / "journal.jsonl")
+    (tmp_path / "journal.jsonl").write_bytes(b'{"unit": 1}\n{"torn')
+    assert read_lines(tmp_path / "journal.jsonl") == [{"unit": 1}]
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"prepared": 5}', DEEP.encode()])
+def test_the_options_of_a_preparation(tmp_path, content):
+    (tmp_path / "parts.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"parts\.json is damaged: "):
+        prepared_with(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", ["5", "{}", '{"form": "quick", "reason": null}', '{"form": [], "reason": null}', DEEP]
+)
+def test_the_form_of_a_view(tmp_path, content):
+    (tmp_path / "view.json").write_text(content)
+    with pytest.raises(UserError, match=r"view\.json is damaged"):
+        read_form(tmp_path / "view.json")
+    (tmp_path / "view.json").write_text('{"form": "contiguous", "reason": "r"}')
+    assert read_form(tmp_path / "view.json") == ("contiguous", "r")
+
+
+@pytest.mark.parametrize(
+    "positions", [torch.tensor(1), torch.tensor([0.5]), torch.tensor([0, 1]), torch.tensor([[0]])]
+)
+def test_the_images_of_a_ledger(tmp_path, positions):
+    (tmp_path / "images").mkdir()
+    save_file(
+        {"images": torch.zeros(1, 3, 4, 4), "positions": positions},
+        tmp_path / "images" / "pgd-00000.safetensors",
+    )
+    with pytest.raises(UserError, match=r"pgd-00000\.safetensors is damaged"):
+        Ledger(tmp_path, 1).images("pgd", 0)
+
+
+def test_a_setting_that_repeats_a_file(tmp_path):
+    for settings in ({"x" * 10**6: 1}, {"mask": {"map": "(" * 10**6}}):
+        with pytest.raises(UserError) as refusal:
+            resolve(settings)
+        assert len(str(refusal.value)) < 10_000
+
+
+def test_an_old_file_of_weights_that_states_gigabytes(tmp_path):
+    """torch reserves what the file states and reads what there is; memory that is not written costs nothing."""
+    path = tmp_path / "k.pth"
+    torch.save({"a": torch.zeros(3)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    place = content.rindex((3).to_bytes(8, "little"))
+    path.write_bytes(content[:place] + (2**32).to_bytes(8, "little") + content[place + 8 :])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=r"k\.pth cannot be read as plain tensors: it is damaged"):
+        read_weights(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 500_000  # kilobytes

@@ -23,5 +23,5 @@ class NotFinite(ValueError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that names the closest known name, or all of them where none is close."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name[:100], known, n=1, cutoff=0.5)
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int16
 from .checksums import check_tensors, save_tensors
 from .errors import UserError
 from .parsing import parse_json
+from .parsing.limits import refuse_large
 from .rundir import write_atomically
 
 
@@ -79,6 +80,7 @@ class Pictures:
         names = [field.name for field in fields(cls)]
         entries: dict[str, Any] = {}
         try:
+            refuse_large(path, "WEIGHTS")
             check_tensors(path)
             with safe_open(path, framework="numpy") as file:
                 present, header = set(file.keys()), file.metadata() or {}

@@ -23,6 +23,7 @@ from . import checksums, records
 from .errors import UserError
 from .locks import is_lock_file, while_written
 from .parsing import parse_json, parse_yaml
+from .parsing.limits import read_bytes
 from .records import Record
 from .renamed_settings import in_current_words
 
@@ -63,7 +64,7 @@ def read_json(path: Path) -> Any:
         OSError: the file cannot be read.
         ValueError: it is no JSON, or does not fit its checksum.
     """
-    content = path.read_bytes()
+    content = read_bytes(path, "TEXT")
     value = parse_json(content.decode("utf-8-sig"))
     if not checksums.is_sealed_json(value, content):
         checksums.note_absence(path)
@@ -190,7 +191,7 @@ class RunDir:
         if not self.config_file.exists():
             raise UserError(f"{self.path} is no run folder: it has no config.yaml.")
         try:
-            content = self.config_file.read_bytes()
+            content = read_bytes(self.config_file, "TEXT")
             if not checksums.is_sealed_comment(content):
                 checksums.note_absence(self.config_file)
             loaded = parse_yaml(content.decode("utf-8-sig"))

@@ -88,10 +88,21 @@ def test_nesting_without_end_is_refused(save):
 
 
 def test_a_small_file_that_unpacks_to_gigabytes_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("counterpart.data.mat_files.MOST_BYTES", 10_000)
+    monkeypatch.setenv("COUNTERPART_MOST_UNPACKED", "10000")
     scipy.io.savemat(tmp_path / "x.mat", {"x": np.zeros((200, 200))}, do_compression=True)
-    with pytest.raises(ValueError, match="cut off or too large"):
+    with pytest.raises(ValueError, match=r"bytes are more than 10,000: .* COUNTERPART_MOST_UNPACKED"):
         read_variables((tmp_path / "x.mat").read_bytes())
+
+
+def test_the_limit_is_of_all_elements_together(tmp_path, monkeypatch):
+    many = {f"x{number}": np.zeros((10, 10)) for number in range(9)}
+    scipy.io.savemat(tmp_path / "x.mat", many, do_compression=True)
+    content = (tmp_path / "x.mat").read_bytes()
+    monkeypatch.setenv("COUNTERPART_MOST_UNPACKED", "9000")
+    assert len(read_variables(content)) == 9
+    monkeypatch.setenv("COUNTERPART_MOST_UNPACKED", "5000")
+    with pytest.raises(ValueError, match=r"bytes are more than 5,000"):
+        read_variables(content)
 
 
 def test_damage_anywhere_is_an_error_or_another_value(save):

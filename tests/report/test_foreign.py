@@ -198,6 +198,20 @@ def test_a_configuration_of_another_form(run):
     )
 
 
+def _unsealed(run):
+    """A configuration without the comment that holds its checksum."""
+    text = run.config_file.read_text()
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("# checksum"))
+
+
+def test_a_report_imports_nothing_that_a_configuration_names(run, tmp_path, monkeypatch):
+    (tmp_path / "hostile_module.py").write_text("raise SystemExit('it ran')")
+    monkeypatch.chdir(tmp_path)
+    run.config_file.write_text(_unsealed(run) + "model: {name: 'hostile_module:net'}\n")
+    page(run)
+    assert "hostile_module" not in sys.modules
+
+
 def test_sound_records_have_no_fault(records):
     sound = [
         *records.metrics("AT", RIGHT), *records.epochs(3),

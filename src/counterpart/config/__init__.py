@@ -33,6 +33,7 @@ from .training import OptimizerSettings, TrainSettings
 from .values import Duration, Location, Section, setting
 
 LONGEST_NAME = 200  # bytes of a folder's name; file systems allow 255, and temporary names are longer
+LONGEST_CLAUSE = 4000  # characters; one may list all settings, and repeat what a file holds
 LONGEST_VALUE = 200  # characters of a value that a message repeats
 
 
@@ -321,11 +322,14 @@ def explain(error: ValidationError) -> str:
         where = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            clauses.append(f"unknown setting {where!r}. {nearest_key(where)}")
+            clauses.append(f"unknown setting {_shortened(where)!r}. {nearest_key(where)}")
         elif problem["type"] == "value_error":
             clauses.append(message)
         else:
             clauses.append(f"{where} = {_shortened(problem['input'])}: {message[0].lower()}{message[1:]}")
+    clauses = [
+        clause if len(clause) <= LONGEST_CLAUSE else f"{clause[:LONGEST_CLAUSE]}..." for clause in clauses
+    ]
     text = "; ".join(clauses)
     return text if text.endswith(("?", ".")) else f"{text}."
 

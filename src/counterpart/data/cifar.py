@@ -7,6 +7,7 @@ import hashlib
 import io
 import logging
 import pickle
+import pickletools
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from torch.nn import functional as F
 
 from .. import distributed
 from ..errors import UserError
+from ..parsing.limits import read_bytes
 from ..rundir import write_atomically
 from .image_sets import ImageSet, Splits, content_fingerprint, hold_out, numbered, provide
 
@@ -116,7 +118,7 @@ def _load(
     for split, names in official.files.items():
         read = []
         for name in names:
-            content = (folder / name).read_bytes()
+            content = _content(folder / name)
             if hashlib.md5(content, usedforsecurity=False).hexdigest() != checksums[name]:
                 changed.append(name)
             read.append(read_batch(content, folder / name, official))
@@ -205,7 +207,7 @@ def read_batch(
 
 def _class_names(path: Path, official: PickledSet) -> tuple[str, ...]:
     """The names of the fine classes, from the file "meta"."""
-    listed = _entries(path.read_bytes(), path, official).get("fine_label_names")
+    listed = _entries(_content(path), path, official).get("fine_label_names")
     names = [name.decode("latin1") if isinstance(name, bytes) else name for name in _as_list(listed)]
     if len(set(names)) != official.count or not all(isinstance(name, str) for name in names):
         _refuse(path, f"it does not name {official.count} classes", official)
@@ -219,6 +221,7 @@ def _as_list(value: object) -> list[Any]:
 def _entries(content: bytes, path: Path, official: PickledSet) -> dict[object, Any]:
     """What a pickle of plain values and arrays holds, by name."""
     try:
+        _check_memo(content)
         batch = _ArrayReader(io.BytesIO(content), path, official).load()
     except UserError:
         raise
@@ -229,6 +232,24 @@ def _entries(content: bytes, path: Path, official: PickledSet) -> dict[object, A
     if not isinstance(batch, dict):
         _refuse(path, f"it holds a {type(batch).__name__}", official)
     return {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in batch.items()}
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_bytes(path, "UNPACKED")
+    except ValueError as error:
+        raise UserError(f"Cannot read {path}: {error}.") from None
+
+
+def _check_memo(content: bytes) -> None:
+    """Refuse places of the memo that lie beyond what was put there: the reader makes room for all before them.
+
+    Raises:
+        ValueError: there is such a place, or something else than a pickle.
+    """
+    for count, (operation, place, _) in enumerate(pickletools.genops(content)):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(place or 0) > count:
+            raise ValueError(f"place {place} of its memo comes before {count + 1}")
 
 
 class _Inert:

@@ -43,7 +43,7 @@ def read(
         UserError: if the file is missing, damaged, or names an id twice or one that is not there.
     """
     try:
-        loaded = read_json(path)
+        loaded = read_json(path, limit="ANNOTATIONS")
     except (OSError, ValueError) as error:
         raise UserError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
     tables: dict[str, list[dict[str, Any]]] = {}

@@ -1,7 +1,6 @@
 """Cross-validation over photographs: in each of N folds other photographs are judged, and every image once in all."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +11,8 @@ import torch
 from ..checksums import is_sealed_json, note_absence
 from ..errors import UserError
 from ..numerals import read_fold
+from ..parsing import parse_json
+from ..parsing.limits import read_bytes
 from .image_sets import ImageSet, Splits, content_fingerprint
 
 MANIFEST = "manifest.jsonl"  # what a preparation writes beside the images
@@ -52,8 +53,8 @@ def _sources(manifest: Path) -> dict[str, str]:
         return {}
     sources = {}
     try:
-        for line in manifest.read_bytes().splitlines():
-            row = json.loads(line)
+        for line in read_bytes(manifest, "TEXT").splitlines():
+            row = parse_json(line.decode())
             if not is_sealed_json(row, line):
                 note_absence(manifest)
             if isinstance(row.get("path"), str) and isinstance(row.get("source"), str):

@@ -10,6 +10,7 @@ Source: Russakovsky et al. 2015, "ImageNet large scale visual recognition challe
 """
 
 import csv
+import io
 import logging
 import re
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from typing import Any
 
 from .. import distributed
 from ..errors import UserError
+from ..parsing.limits import read_bytes, read_text
 from .decoding import Prepare
 from .folder import files_fingerprint, set_of_files
 from .folder_layout import class_folders, files_by_class, image_files
@@ -174,9 +176,8 @@ def read_solution(path: Path) -> dict[str, str]:
         UserError: if the file is no such table.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.reader(io.StringIO(read_text(path), newline="")))
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"Cannot read {path}: {error}.") from None
     wnid_of = {}
     for number, row in enumerate(rows, start=1):
@@ -203,7 +204,10 @@ def read_kit(folder: Path) -> dict[str, str]:
             raise UserError(f"{folder / name} is missing: unpack the development kit again.")
     wnid_of_id = read_meta(folder / META)
     wnid_of = {}
-    lines = (folder / TRUTH).read_text(encoding="utf-8-sig", errors="replace").split()
+    try:
+        lines = read_bytes(folder / TRUTH, "TEXT").decode("utf-8-sig", errors="replace").split()
+    except (OSError, ValueError) as error:
+        raise UserError(f"Cannot read {folder / TRUTH}: {error}.") from None
     for number, line in enumerate(lines, start=1):
         if not re.fullmatch(r"[0-9]{1,9}", line) or int(line) not in wnid_of_id:
             raise UserError(
@@ -221,7 +225,7 @@ def read_meta(path: Path) -> dict[int, str]:
         UserError: if the file is damaged or no such table.
     """
     try:
-        rows = read_variables(path.read_bytes())["synsets"]
+        rows = read_variables(read_bytes(path, "UNPACKED"))["synsets"]
         leaves = [row for row in rows if int(row["num_children"].item()) == 0]
         table = {int(row["ILSVRC2012_ID"].item()): row["WNID"] for row in leaves}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:

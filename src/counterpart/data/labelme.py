@@ -66,7 +66,7 @@ def _read(file: Path, images: SourceImages, refused: list[str]) -> Picture:
         UserError: if the file is damaged or no LabelMe annotation.
     """
     try:
-        loaded = read_json(file)
+        loaded = read_json(file, limit="ANNOTATIONS")
     except (OSError, ValueError) as error:
         raise UserError(f"Cannot read {file}: {getattr(error, 'strerror', None) or error}.") from None
     shapes = loaded.get("shapes") if isinstance(loaded, dict) else None

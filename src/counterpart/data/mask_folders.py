@@ -191,12 +191,12 @@ def read_values(path: Path, table: NameTable) -> Int[np.ndarray, "h w"]:
     except (OSError, ValueError) as error:
         raise UserError(f"Cannot read the mask {path}: {error}. Replace or remove it.") from None
     pixels[pixels[..., 3] == 0] = 0
-    red, green, blue = (pixels[..., k].astype(np.int32) for k in range(3))
+    red, green, blue = (pixels[..., k] for k in range(3))
     if table.colours:
-        return np.asarray(packed(red, green, blue))
+        return np.asarray(packed(*(channel.astype(np.int32) for channel in (red, green, blue))))
     if not (np.array_equal(red, green) and np.array_equal(red, blue)):
         raise UserError(f"The mask {path} is in colours, and {table.path} names numbers: name colours there.")
-    return np.asarray(red)
+    return red.astype(np.int32)
 
 
 def _values(masks: Sequence[Path], table: NameTable) -> list[frozenset[PixelValue]]:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-MOST_BYTES = 2**30  # the most that a compressed element may grow to
+from ..parsing.limits import most, refuse_more
+
 MOST_DEPTH = 20  # levels of cells and structures within each other
 HEADER_BYTES = 128
 MATRIX, COMPRESSED = 14, 15
@@ -45,23 +46,29 @@ def read_variables(content: bytes) -> dict[str, Any]:
         raise ValueError("it is no level-5 MAT-file")
     order = "<" if content[126:128] == b"IM" else ">"
     variables = {}
+    room = most("UNPACKED")
     for element in _elements(memoryview(content)[HEADER_BYTES:], order):
         if element.kind == COMPRESSED:
-            (element,) = _elements(memoryview(_decompressed(element.content)), order)
+            plain = _decompressed(element.content, room)
+            room -= len(plain)
+            (element,) = _elements(memoryview(plain), order)
         if element.kind == MATRIX:
             name, value = _matrix(element.content, order, depth=0)
             variables[name] = value
     return variables
 
 
-def _decompressed(content: memoryview) -> bytes:
+def _decompressed(content: memoryview, room: int) -> bytes:
+    """The bytes of a compressed element, if they fit into the room that is left for all of them."""
     stream = zlib.decompressobj()
     try:
-        plain = stream.decompress(content, MOST_BYTES)
+        plain = stream.decompress(content, room + 1)
     except zlib.error as error:
         raise ValueError(f"a compressed element is damaged: {error}") from None
+    if len(plain) > room:
+        refuse_more("UNPACKED", most("UNPACKED") - room + len(plain), "bytes")
     if not stream.eof:
-        raise ValueError("a compressed element is cut off or too large")
+        raise ValueError("a compressed element is cut off")
     return plain
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .. import distributed
 from ..errors import UserError
+from ..parsing.limits import read_bytes
 from .cifar import resized
 from .image_sets import ImageSet, Splits, content_fingerprint, hold_out, numbered, provide
 
@@ -90,7 +91,7 @@ def _load(official: IdxSet, root: Path | None, validation: float, size: int | No
     sets, changed = {}, []
     for split, names in FILES.items():
         files = [_file(folder, name) for name in names]
-        contents = [path.read_bytes() for path in files]
+        contents = [_content(path, official) for path in files]
         for path, content in zip(files, contents, strict=True):
             digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
             if path.suffix == ".gz" and checksums[path.name] != digest:
@@ -179,6 +180,13 @@ def read_idx(content: bytes, path: Path, official: IdxSet = MNIST) -> UInt8[np.n
     if len(values) != int(np.prod(shape, dtype=object)):
         _refuse(path, f"it states the shape {tuple(shape)} and holds {len(values):,} bytes", official)
     return values.reshape(shape)
+
+
+def _content(path: Path, official: IdxSet) -> bytes:
+    try:
+        return read_bytes(path, "UNPACKED")
+    except ValueError as error:
+        _refuse(path, str(error), official)
 
 
 def _unpacked(content: bytes, path: Path, official: IdxSet) -> bytes:

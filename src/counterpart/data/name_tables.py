@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ..errors import UserError
 from ..parsing import read_json
+from ..parsing.limits import read_text
 from .marks import BACKGROUND
 
 PixelValue: TypeAlias = int  # of a pixel: a number, or a colour as red * 65536 + green * 256 + blue
@@ -99,7 +100,7 @@ def _key(value: object) -> int | Colour | None:
 def _text_entries(path: Path) -> list[tuple[int | Colour, str]]:
     """The lines of a table: numbers before a name, or after it; a head and comments are passed over."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, ValueError) as error:
         raise UserError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
     lines = [line.strip() for line in text.splitlines()]
@@ -118,6 +119,8 @@ def _text_entries(path: Path) -> list[tuple[int | Colour, str]]:
 
 def _entry(words: Sequence[str]) -> tuple[int | Colour, str] | None:
     """The value and the name on a line; None if it has no such form."""
+    if not words:
+        return None
     keys = [_key(word) for word in words]
     leading = next((k for k, key in enumerate(keys) if not isinstance(key, int)), len(keys))
     trailing = next((k for k, key in enumerate(reversed(keys)) if not isinstance(key, int)), len(keys))

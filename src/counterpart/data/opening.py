@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..parsing import read_json
 from ..parsing.limits import LIMITS, most, refuse_large, refuse_more
@@ -33,7 +33,7 @@ def open_image(path: Path, *, header_only: bool = False) -> Iterator[Image.Image
     _raise_pillows_limit()
     try:
         image = Image.open(source, formats=FORMATS)
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         subject = "it" if source is path else "its imageData"
         raise ValueError(f"{subject} is no image of the formats {', '.join(FORMATS)}") from None
     except Exception as error:  # Pillow raises whatever the first odd byte leads to
@@ -61,7 +61,7 @@ def orientation(image: Image.Image) -> int:
         stated = image.getexif().get(ORIENTATION)
     except Exception as error:  # as above
         raise _damaged(error) from None
-    return stated if stated in range(UPRIGHT, 9) else UPRIGHT
+    return stated if isinstance(stated, int) and stated in range(UPRIGHT, 9) else UPRIGHT
 
 
 def _embedded(path: Path) -> BytesIO:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ..errors import UserError
+from ..parsing.limits import read_bytes
 from .decoding import decode
 from .mat_files import read_variables
 from .plans import Extracted, Options, Plan, Sample
@@ -169,7 +170,7 @@ def read_mat(path: Path) -> list[Thing]:
         UserError: if the file is damaged or no PASCAL-Part annotation.
     """
     try:
-        (annotation,) = read_variables(path.read_bytes())["anno"]
+        (annotation,) = read_variables(read_bytes(path, "UNPACKED"))["anno"]
         things = [_thing(entry) for entry in _structures(annotation["objects"])]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(

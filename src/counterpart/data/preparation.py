@@ -26,6 +26,7 @@ import numpy as np
 from .. import locks, progress
 from ..checksums import to_json
 from ..errors import UserError
+from ..parsing.limits import read_text
 from ..rundir import write_atomically
 from .drawn_splits import SPLITS, assign
 from .parts import PartNames, largest
@@ -81,7 +82,7 @@ def prepare(
     before = prepared_with(target)
     refuse_other(target, about, before)
     shutil.rmtree(target / STAGE, ignore_errors=True)  # a kill may have come between the manifest and this
-    refused = (target / REFUSED).read_text(encoding="utf-8").splitlines() if before.get("refused") else []
+    refused = read_text(target / REFUSED).splitlines() if before.get("refused") else []
     return _summary(plan, target, read_lines(target / MANIFEST), before["left_out"], refused)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..errors import UserError
+from ..parsing.limits import read_text
 from .decoding import SUFFIXES
 from .folder_layout import class_folders, image_files, split_of, visible_files
 from .plans import Options
@@ -165,7 +166,7 @@ def read_classes(path: Path) -> dict[str, str]:
 def read_rows(path: Path) -> list[list[str]]:
     """The rows of a text table that are not empty, cut at commas, semicolons or tabs, whichever its first line has."""
     try:
-        text = path.expanduser().read_text(encoding="utf-8-sig")
+        text = read_text(path.expanduser())
     except (OSError, ValueError) as error:
         raise UserError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
     lines = [line for line in text.splitlines() if line.strip()]

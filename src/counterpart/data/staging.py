@@ -1,6 +1,5 @@
 """Folders in the making: a stage for unfinished files, a journal of what is done, files that are whole or absent."""
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from io import BytesIO
@@ -13,6 +12,7 @@ from PIL import Image
 from ..checksums import to_json
 from ..errors import UserError
 from ..locks import is_lock_file
+from ..parsing import read_json
 from ..records import cut_unfinished_line, read_rows
 from ..rundir import write_atomically
 from .parts_folder import TABLE
@@ -70,8 +70,14 @@ def refuse_other(target: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any
 
 def prepared_with(target: Path) -> dict[str, Any]:
     """The options by which a complete folder was prepared."""
-    options = json.loads((target / TABLE).read_text(encoding="utf-8")).get("prepared", {})
-    assert isinstance(options, dict)
+    try:
+        options = read_json(target / TABLE).get("prepared", {})
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{target / TABLE} is damaged: {error}. Remove the folder, and prepare again."
+        ) from None
+    if not isinstance(options, dict):
+        raise UserError(f"{target / TABLE} is damaged: prepared is no table of options.")
     return options
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .. import distributed
 from ..errors import UserError
+from ..parsing.limits import read_bytes
 from .cifar import resized
 from .image_sets import ImageSet, Splits, content_fingerprint, hold_out, numbered, provide
 from .mat_files import read_variables
@@ -51,7 +52,10 @@ def load_svhn(
 
     sets, changed = {}, []
     for split, name in FILES.items():
-        content = (folder / name).read_bytes()
+        try:
+            content = read_bytes(folder / name, "UNPACKED")
+        except ValueError as error:
+            raise UserError(f"Cannot read {folder / name}: {error}.") from None
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != _official(split)[2]:
             changed.append(name)
         sets[split] = read_mat(content, folder / name)

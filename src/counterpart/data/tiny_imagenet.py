@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .. import distributed
 from ..errors import UserError
+from ..parsing.limits import read_text
 from .decoding import common_size
 from .folder import files_fingerprint, set_of_files
 from .folder_layout import image_files
@@ -164,8 +165,8 @@ def _names(path: Path, wnids: list[str]) -> tuple[str, ...]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
+        lines = read_text(path).splitlines()
+    except ValueError as error:
         raise UserError(f"{path} is damaged: {error}. {_how_to_get(path.parent)}") from None
     return [line.strip() for line in lines if line.strip()]
 

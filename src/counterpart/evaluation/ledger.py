@@ -275,12 +275,13 @@ class Ledger:
             return None
         try:
             tensors = load_tensors(file)
-            images, positions = tensors["images"], tensors["positions"].tolist()
+            images, positions = tensors["images"], tensors["positions"]
         except (SafetensorError, KeyError, ValueError):
             raise _damaged(file) from None
-        if len(images) != len(positions):
+        whole = not positions.is_floating_point() and not positions.is_complex()
+        if not whole or positions.ndim != 1 or images.ndim != 4 or len(images) != len(positions):
             raise _damaged(file)
-        return images, positions
+        return images, positions.tolist()
 
     def gather(self) -> None:
         """Give every process the units of all, and wait for them. Hosts that share no disk are sent files."""
@@ -329,7 +330,7 @@ def _seconds(file: Path) -> float:
     """The compute time that the file of a unit states."""
     try:
         return float(_parse(file)["seconds"])
-    except (LookupError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, OverflowError):
         raise _damaged(file) from None
 
 

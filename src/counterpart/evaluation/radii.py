@@ -22,6 +22,7 @@ from ..contracts import Rule, View
 from ..data.image_sets import ImageSet
 from ..errors import UserError
 from ..importance.rules import Masked
+from ..parsing.limits import refuse_large
 from ..rundir import write_atomically
 from ..seeding import Keys
 from .accuracy import BudgetOf, read_batch
@@ -75,6 +76,7 @@ def budgets_from(path: Path) -> BudgetOf:
         UserError: the file is missing or damaged.
     """
     try:
+        refuse_large(path, "WEIGHTS")
         tensors = load_tensors(path)
         radii, index = tensors["radii"], tensors["index"]
     except (OSError, SafetensorError, KeyError, ValueError):

@@ -44,6 +44,7 @@ from ..evaluation.survivors import take_turns
 from ..evaluation.where_profile import AreaBetween, RegionOutcome, WhereRow, areas_between, region_rows
 from ..importance.rules import explain
 from ..models.inference import InferenceView
+from ..parsing.limits import refuse_large
 from ..progress import Bar, track
 from ..records import Record
 from ..rundir import write_atomically
@@ -249,6 +250,7 @@ def _maps_of(case: Case, family: Path, options: WhereOptions) -> tuple[str, Tens
         write_atomically(file, partial(save_tensors, {"maps": _draw_maps(case, options)}))
     hosts.complete(file.parent, [file.name])
     try:
+        refuse_large(file, "WEIGHTS")
         return words, load_tensors(file)["maps"]
     except (OSError, SafetensorError, KeyError, ValueError):
         raise UserError(f"{file} is damaged: remove its folder, and run the same command again.") from None

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from ..checksums import load_tensors, save_tensors
 from ..errors import UserError
+from ..parsing.limits import refuse_large
 from ..rundir import write_atomically
 from .target import Target
 
@@ -32,8 +33,9 @@ def recognise_model(folder: Path, target: Target) -> None:
         write_atomically(file, partial(save_tensors, {"logits": target.first_logits.contiguous()}))
         return
     try:
+        refuse_large(file, "WEIGHTS")
         before = load_tensors(file)["logits"]
-    except (SafetensorError, KeyError, ValueError):
+    except (OSError, SafetensorError, KeyError, ValueError):
         raise UserError(f"{file} is damaged. Remove {folder}, and evaluate again.") from None
     now = target.first_logits
     if before.shape == now.shape and torch.allclose(

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from .. import checksums
 from ..errors import UserError
 from ..parsing import parse_json, parse_yaml
+from ..parsing.limits import read_bytes, refuse_large
 from ..records import read_lines, read_rows
 from ..report.runs import Run
 from ..rundir import RunDir
@@ -56,14 +57,14 @@ def _changed_artifacts(run: RunDir) -> list[str]:
 
 
 def _is_sealed_config(path: Path) -> bool:
-    content = path.read_bytes()
+    content = read_bytes(path, "TEXT")
     there = checksums.is_sealed_comment(content)
     parse_yaml(content.decode("utf-8-sig"))
     return there
 
 
 def _is_sealed_json(path: Path) -> bool:
-    content = path.read_bytes()
+    content = read_bytes(path, "TEXT")
     return checksums.is_sealed_json(parse_json(content.decode("utf-8-sig")), content)
 
 
@@ -76,6 +77,7 @@ def _are_sealed_rows(path: Path) -> bool:
 
 
 def _is_sealed_tensors(path: Path) -> bool:
+    refuse_large(path, "WEIGHTS")
     if checksums.is_sealed_file(path):
         return True
     with safe_open(path, framework="pt"):  # refuses a file that was cut

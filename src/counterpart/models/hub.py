@@ -4,7 +4,7 @@ import argparse
 import logging
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..checksums import check_tensors, note_absence
 from ..errors import UserError
+from ..parsing.limits import most, refuse_large
 from .normalize import ImageClassifier
 
 _log = logging.getLogger(__name__)
@@ -53,12 +54,22 @@ def read_file(path: Path) -> tuple[Any, dict[str, str]]:
         raise UserError(f"no weights at {path}: there is no such file.")
     if path.suffix not in (".safetensors", *PICKLES):
         raise UserError(f"{path} is no weights file: expected .safetensors, {', '.join(PICKLES)}.")
+    try:
+        refuse_large(path, "WEIGHTS")
+    except ValueError as error:
+        raise UserError(f"Cannot read {path}: {error}.") from None
     with path.open("rb") as file:
         start = file.read(512)
     _refuse_foreign(path, start)
     if path.suffix == ".safetensors" or start[8:10] == b'{"':  # its header follows eight bytes of length
         return _read_safetensors(path)
     note_absence(path)
+    members = _members(path)
+    compressed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+    if compressed and not _is_program(members):  # a program is refused below
+        raise UserError(
+            f"{path} is a compressed archive, which torch.save never writes: unpack it, or save it again."
+        )
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True), {}
@@ -90,6 +101,11 @@ def unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
         raise UserError(
             f"{path} holds no state dict: {odd[0]!r} is no tensor. Save the model's state dict alone."
         )
+    for key, value in content.items():
+        if value.numel() * value.element_size() > most("WEIGHTS"):  # a few numbers, repeated without end
+            raise UserError(
+                f"{path} holds {key:.100} of shape {tuple(value.shape)}, which no memory can hold."
+            )
     return dict(content), notes
 
 
@@ -185,7 +201,7 @@ def _refuse_foreign(path: Path, start: bytes) -> None:
 
 def _why_unreadable(path: Path, reason: str) -> str:
     """Say in one line why torch refuses a file, and what to do."""
-    if any(name.endswith("/constants.pkl") for name in _names_in_archive(path)):
+    if _is_program(_members(path)):
         return (
             f"{path} is a TorchScript program, which is code. If you trust it, save its weights once: "
             f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pt')."
@@ -200,11 +216,16 @@ def _why_unreadable(path: Path, reason: str) -> str:
     return f"{path} cannot be read as plain tensors: it is damaged, or no PyTorch file."
 
 
-def _names_in_archive(path: Path) -> list[str]:
-    """The names in a zip archive; none where the file is no archive, or its table is damaged."""
+def _is_program(members: Sequence[zipfile.ZipInfo]) -> bool:
+    """Whether an archive is a TorchScript program."""
+    return any(member.filename.endswith("/constants.pkl") for member in members)
+
+
+def _members(path: Path) -> list[zipfile.ZipInfo]:
+    """The members of a zip archive; none where the file is no archive, or its table is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
+            return archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         _log.debug("%s is no archive that can be listed: %s", path, error)
         return []  # whoever asks refuses the file in any case, and says that it is damaged

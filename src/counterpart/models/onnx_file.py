@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..parsing.limits import read_bytes
 
 NOTE = "an ONNX file gives answers and no gradients: only attacks without gradients, such as square and rays, can run."
 
@@ -34,7 +35,10 @@ class OnnxModel(nn.Module):
             raise UserError(
                 f"{path} needs onnxruntime, which is not installed: pip install onnxruntime."
             ) from None
-        content = path.read_bytes()
+        try:
+            content = read_bytes(path, "WEIGHTS")
+        except ValueError as error:
+            raise UserError(f"Cannot read {path}: {error}.") from None
         try:
             self.session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
             (entrance,) = self.session.get_inputs()

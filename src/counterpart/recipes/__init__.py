@@ -77,7 +77,7 @@ def _on_base(path: Path) -> dict[str, Any]:
     if path.is_relative_to(_PARTS):
         return merge(_on_base(path.with_name(f"{base}.yaml")), in_file)
     if base not in names():
-        raise UserError(f"{path}: base {base!r} is no built-in recipe. {nearest(str(base), names())}")
+        raise UserError(f"{path}: base {base!r:.60} is no built-in recipe. {nearest(str(base), names())}")
     return merge(_built_in(base), in_file)
 
 

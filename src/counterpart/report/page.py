@@ -53,9 +53,11 @@ def write_report(runs: Sequence[Path], output: Path | None = None, margin: float
             )
     if output.is_dir():
         raise UserError(f"{output} is a folder; name the file to write, such as {output / 'index.html'}.")
+    from jinja2 import TemplateError
+
     try:
         html = _render(read, output, margin)
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, TemplateError) as error:
         raise UserError(
             f"The records of {', '.join(str(run.folder.path) for run in read)} do not fit together, so that no page "
             f"can show them ({type(error).__name__}: {' '.join(str(error).split()):.200})."

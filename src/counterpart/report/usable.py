@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,8 @@ def fault(record: Record) -> str | None:
         return "has an interval that is not finite"
     if record.seconds is not None and not _is_number(record.seconds):
         return f"has {record.seconds} seconds"
+    if record.name.startswith(("corruption/", "where/")) and None in (record.value, record.interval):
+        return "lacks its value or its interval"
     for name in _needed(record):
         if name not in record.details:
             return f"lacks {name!r}"
@@ -120,7 +121,7 @@ def _needed(record: Record) -> tuple[str, ...]:
     if record.name == "where/everything":
         return ("title", "region", "pixels", "clean", "where")
     if record.name.startswith("where/area "):
-        return ("title", "where")
+        return ("title", "where", "area")
     if of == "accuracy" and record.details.get("radii"):
         return ("eps",)
     return {
@@ -133,7 +134,7 @@ def _needed(record: Record) -> tuple[str, ...]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value) and abs(value) < LARGEST
+    return isinstance(value, int | float) and abs(value) < LARGEST
 
 
 def _is_count(value: object) -> bool:
@@ -218,8 +219,8 @@ FORMS: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(
         (
             "data", "split", "norm", "method", "model", "weights", "evaluation", "fold", "phase", "corruptions_key",
-            "source", "protocol", "region", "control", "kind", "title", "where", "audit", "verdict", "file", "sha256",
-            "caption", "engine", "precision", "labels", "fingerprint",
+            "source", "protocol", "area", "region", "control", "kind", "title", "where", "audit", "verdict", "file",
+            "sha256", "caption", "engine", "precision", "labels", "fingerprint",
         ),
         _is_text,
     ),

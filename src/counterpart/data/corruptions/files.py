@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import UserError
+from ...parsing.limits import refuse_large
 from . import CORRUPTIONS, SEVERITIES
 from .checksums import MD5
 
@@ -58,6 +59,10 @@ class CorruptedFiles:
             path = self.folder / f"{name}.npy"
             if not path.is_file():
                 raise UserError(f"{path} is missing. docs/datasets.md says where the official files are.")
+            try:
+                refuse_large(path, "UNPACKED")
+            except ValueError as error:
+                raise UserError(f"Cannot read {path}: {error}.") from None
             with path.open("rb") as file:
                 md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
             if md5 != MD5[data][name]:
@@ -132,13 +137,28 @@ def check_index(index: Int[Tensor, " b"]) -> None:
         )
 
 
+# What numpy raises for a header that is no header of an array.
+DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    SyntaxError,
+    MemoryError,
+    RecursionError,
+    OverflowError,
+    TypeError,
+    TokenError,
+)
+
+
 def _open(path: Path) -> NDArray[Any]:
     """Map an array in its file into memory. Pickled objects are refused."""
     try:
+        refuse_large(path, "UNPACKED")
         opened = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"{path} is missing. docs/datasets.md says where the official files are.") from None
-    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, RecursionError, TokenError) as error:
+    except DAMAGED as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is damaged or no .npy file: {reason}") from None
     if not isinstance(opened, np.ndarray):
