@@ -37,6 +37,7 @@ ROWS = [
         "dotted_names",
         "locks",
         "sentences",
+        "spreadsheets",
     },
     {"batch", "budget", "rundir", "progress", "estimates"},
     {"pictures", "contracts", "hosts"},

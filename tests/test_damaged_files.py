@@ -204,7 +204,7 @@ def test_the_header_of_an_array(tmp_path):
 )
 def test_a_name_stays_in_the_folder_of_runs(name):
     with pytest.raises(
-        UserError, match=r"leads out of the folder of runs|use at most 200|cannot be seen"
+        UserError, match=r"no folder within the folder of runs|use at most 200|cannot be seen"
     ) as refusal:
         resolve({"name": name})
     assert "\n" not in str(refusal.value)

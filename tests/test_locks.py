@@ -215,3 +215,19 @@ def test_whether_locks_work_in_a_folder(tmp_path, monkeypatch):
     assert locks.why_not_in(tmp_path) == "its file system has no locks (No locks available)"
     monkeypatch.setattr(locks.fcntl, "flock", lambda *_: None)
     assert locks.why_not_in(tmp_path) == "its file system grants a lock twice"
+
+
+def test_a_file_that_was_replaced_meanwhile_is_not_the_lock(file, monkeypatch):
+    """Its holder has removed it, and the next one has made another, between our opening it and locking it."""
+    original, replaced = locks.fcntl.flock, []
+
+    def flock(descriptor, how):
+        if not replaced:
+            file.unlink()
+            file.touch()
+            replaced.append(descriptor)
+        return original(descriptor, how)
+
+    monkeypatch.setattr(locks.fcntl, "flock", flock)
+    with locks.hold(file, "the thing", wait=5):
+        assert json.loads(file.read_text())["process"] == os.getpid()

@@ -32,7 +32,12 @@ def resolve(name: str, threads: int | None = None) -> torch.device:
             raise UserError(
                 "device cuda was asked for, but torch sees none. Use --device cpu, or run: counterpart doctor"
             )
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        number = os.environ.get("LOCAL_RANK", "0")
+        if not number.isdecimal():
+            raise UserError(
+                f"LOCAL_RANK {number!r} in the environment: expected a whole number, or unset it."
+            )
+        return torch.device("cuda", int(number))
     if name == "mps" and not torch.backends.mps.is_available():
         raise UserError("device mps was asked for, but torch sees none. Use --device cpu.")
     return torch.device(name)

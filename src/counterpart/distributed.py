@@ -19,6 +19,8 @@ from .errors import UserError
 
 T = TypeVar("T")
 PIECE = 2**26  # bytes in one message, of files that are sent
+MOST_PROCESSES = 1_000_000
+HINT = "torchrun sets these variables; without it, unset WORLD_SIZE to use one process."
 MEETING = timedelta(minutes=10)  # for all processes to start
 FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.5  # seconds between two looks at a barrier
 
@@ -56,20 +58,55 @@ def start() -> None:
     A process that gives no sign of life for ``COUNTERPART_SILENCE`` seconds (60) counts as dead, and the others end.
     Then ``torchrun --max-restarts`` starts all of them again, or the job ends.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    if dist.is_initialized() or started_together() == 1:
         return
     backend = "gloo"
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(_number_of("LOCAL_RANK", 0, torch.cuda.device_count() - 1))
         backend = "cpu:gloo,cuda:nccl"
-    store, number, size = next(rendezvous("env://"))
-    store = PrefixStore("counterpart", store)
-    of_this_start = PrefixStore(heartbeat.meet(store, number, size, MEETING), store)
+    silence()  # refuses what is no number before the processes meet
+    try:
+        store, number, size = next(rendezvous("env://", timeout=MEETING))
+        store = PrefixStore("counterpart", store)
+        of_this_start = PrefixStore(heartbeat.meet(store, number, size, MEETING), store)
+    except (RuntimeError, TimeoutError, OSError) as error:
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"the processes could not meet at {place}: {reason}. {HINT}") from error
     dist.init_process_group(backend, store=of_this_start, rank=number, world_size=size)
     _joined.store, _joined.barriers = of_this_start, 0
     apart = of_this_start.clone()
     apart.set_timeout(timedelta(seconds=silence()))
     _joined.leave = heartbeat.watch(apart, number, size, silence())
+
+
+def started_together() -> int:
+    """How many processes were started together, by the variables that ``torchrun`` sets.
+
+    Raises:
+        UserError: one of the variables makes no sense, or is missing.
+    """
+    size = _number_of("WORLD_SIZE", 1, MOST_PROCESSES) if "WORLD_SIZE" in os.environ else 1
+    if size > 1:
+        _number_of("RANK", 0, size - 1)
+        if "LOCAL_RANK" in os.environ:
+            _number_of("LOCAL_RANK", 0, size - 1)
+        _number_of("MASTER_PORT", 1, 65535)
+        if not os.environ.get("MASTER_ADDR"):
+            raise UserError(f"WORLD_SIZE is {size}, and MASTER_ADDR is missing. {HINT}")
+    return size
+
+
+def _number_of(variable: str, least: int, most: int) -> int:
+    """The whole number that a variable of the environment holds."""
+    text = os.environ.get(variable)
+    if text is None:
+        raise UserError(f"WORLD_SIZE is {os.environ.get('WORLD_SIZE')}, and {variable} is missing. {HINT}")
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
+        raise UserError(
+            f"{variable} {text[:100]!r} in the environment: expected a whole number from {least} to {most}. {HINT}"
+        )
+    return int(text)
 
 
 def silence() -> float:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from types import FrameType
 from typing import Any
 
 
@@ -13,6 +14,7 @@ class _Heard:
 
 
 _heard = _Heard()
+SHOW_CURSOR = b"\x1b[?25h"
 CODE = 130  # of a command that was stopped
 
 
@@ -34,12 +36,21 @@ def end_silently() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _stop(number: int, frame: object) -> None:
+def _stop(number: int, frame: FrameType | None) -> None:
     """End what is under way in good order the first time, and the process at once the second time."""
-    if _heard.ctrl_c:
+    if _heard.ctrl_c or _is_importing(frame):
         end_now()
     _heard.ctrl_c = True
     raise KeyboardInterrupt
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether modules are being imported. Some of torch's end by an abort where an exception comes in between."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _hear_of_what_was_swallowed(failure: Any) -> None:
@@ -51,5 +62,7 @@ def _hear_of_what_was_swallowed(failure: Any) -> None:
 
 def end_now() -> None:
     """Say that it was stopped, and end the process."""
+    if os.isatty(1):
+        os.write(1, SHOW_CURSOR)  # which a progress bar hides
     os.write(2, b"Stopped.\n")
     os._exit(CODE)

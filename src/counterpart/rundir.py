@@ -195,7 +195,9 @@ class RunDir:
             if not checksums.is_sealed_comment(content):
                 checksums.note_absence(self.config_file)
             loaded = parse_yaml(content.decode("utf-8-sig"))
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise UserError(f"Cannot read {self.config_file}: {error.strerror}.") from None
+        except ValueError as error:
             raise UserError(
                 f"{self.config_file} is damaged: {error}. Restore it, or remove the run; if you edited it on purpose, "
                 "delete its last line."

@@ -1,6 +1,5 @@
 """The results of evaluations and audits as objects, which print as tables in a terminal and in a notebook."""
 
-import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from ..records import Record
 from ..report import write_report
 from ..report.setting import OF_THESE_IMAGES, interval_title, random_in_words, sample_in_words
 from ..rundir import RunDir
+from ..spreadsheets import CsvWriter
 
 PREFIX = "accuracy/"
 
@@ -323,7 +323,7 @@ class Judgement:
     def to_csv(self, path: str | Path | None = None) -> str:
         """The table as CSV, with numbers in full. Where a ``path`` is given, it is written there as well."""
         text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
+        table = CsvWriter(text, lineterminator="\n")
         more = ["low of these images", "high of these images"] if self._estimates else []
         table.writerow(["attack", "accuracy", "low", "high", "n", *more])
         for line in self.values():

@@ -1,6 +1,7 @@
 """The command line: one thin file per command. Torch is imported by the command that needs it, not before."""
 
 import argparse
+import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
@@ -96,6 +97,7 @@ def _run(words: Sequence[str]) -> int:
     if not words:
         parser.print_help()
         return 2
+    _refuse_homes_of_nobody(words)
     name = words[0]
     if not name.startswith("-") and name not in COMMANDS:
         raise UserError(f"unknown command {name!r}. {nearest(name, COMMANDS)}")
@@ -108,6 +110,17 @@ def _run(words: Sequence[str]) -> int:
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}. See: counterpart {parsed.command} --help")
     return COMMANDS[parsed.command].run(parsed, settings)
+
+
+def _refuse_homes_of_nobody(words: Sequence[str]) -> None:
+    """Refuse a path in the home of a user that does not exist, wherever it stands on the command line."""
+    for word in words:
+        path = word.partition("=")[2] if word.startswith("--") else word
+        if path.startswith("~") and os.path.expanduser(path) == path:  # noqa: PTH111
+            user = path.partition("/")[0]
+            raise UserError(
+                f"{path}: there is no user {user[1:]}. For a folder of that name here, write ./{user}"
+            )
 
 
 def _parser(named: str = "") -> _Parser:

@@ -1,13 +1,13 @@
 """Predict the class of image files with a trained model."""
 
 import argparse
-import csv
 from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..rundir import write_atomically
+from ..spreadsheets import CsvWriter
 from ..terminal import show
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
 
 def _write_csv(path: Path, predictions: list["Prediction"]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+        writer = CsvWriter(file)
         writer.writerow(("file", "label", "probability"))
         for prediction in predictions:
             writer.writerow((prediction.file, prediction.label, prediction.probability))

@@ -73,8 +73,10 @@ class Config(Section):
     @classmethod
     def _stays_in_the_folder_of_runs(cls, name: str | None) -> str | None:
         parts = [] if name is None else re.split(r"[/\\]", name)
-        if ".." in parts or parts[:1] == [""] or (name is not None and Path(name).is_absolute()):
-            raise ValueError(f"name {name} leads out of the folder of runs: use --runs for another folder")
+        if {".", ".."} & set(parts) or parts[:1] == [""] or (name is not None and Path(name).is_absolute()):
+            raise ValueError(
+                f"name {name} names no folder within the folder of runs: use --runs for another one"
+            )
         if any(len(part.encode()) > LONGEST_NAME for part in parts):
             raise ValueError(f"name has {max(map(len, parts))} characters: use at most {LONGEST_NAME}")
         if name is not None and not name.isprintable():

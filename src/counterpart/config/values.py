@@ -98,13 +98,22 @@ def _count_or_auto(value: object) -> object:
     return int(text)
 
 
+def _expand_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise PydanticCustomError(
+            "no_user", "There is no user of that name, whose home it would be in"
+        ) from None
+
+
 Number = Annotated[float, BeforeValidator(_fraction)]
 CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)]
 RadiusOrAuto = Annotated[float | Literal["auto"], BeforeValidator(_number_or_auto)]
 Radii = Annotated[float | tuple[float, ...], BeforeValidator(_radii)]
 Norms = Annotated[str | tuple[str, ...], BeforeValidator(_norms)]
 Duration = Annotated[float, BeforeValidator(_seconds)]
-Location = Annotated[Path, AfterValidator(Path.expanduser)]
+Location = Annotated[Path, AfterValidator(_expand_home)]
 
 
 def setting(description: str, **limits: Any) -> Any:

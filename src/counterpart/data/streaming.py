@@ -38,7 +38,12 @@ Ring = Sequence[Tensor]
 def default_workers() -> int:
     """One worker for each processor that this process may use; none where there is one only."""
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = there // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    here = os.environ.get("LOCAL_WORLD_SIZE", "1")  # processes of this host, as torchrun says
+    if not here.isdecimal() or int(here) == 0:
+        raise UserError(
+            f"LOCAL_WORLD_SIZE {here!r} in the environment: expected a whole number, or unset it."
+        )
+    workers = there // int(here)
     return min(workers, MOST_WORKERS) if workers > 1 else 0
 
 

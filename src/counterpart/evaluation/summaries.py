@@ -1,6 +1,5 @@
 """What the rows of an evaluation come to: the table of all images, accuracies with intervals, and distances."""
 
-import csv
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from ..contracts import NamedAttack
 from ..numerals import readable
 from ..records import Record
 from ..rundir import write_atomically
+from ..spreadsheets import CsvWriter
 from ..statistics import mean_share, wilson
 from .accuracy import units_of
 from .drawn import chosen_share
@@ -34,7 +34,7 @@ def write_table(
 
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
+            table = CsvWriter(file)
             columns = ["index", "label", "clean", "first_fooled_by", "answer", "forwards", "backwards"]
             columns += ["radius"] if several else []
             columns += [] if shares is None else ["share"]

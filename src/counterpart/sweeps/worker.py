@@ -1,7 +1,6 @@
 """A worker of a sweep: it takes trials from the study, trains each in a run folder of its own, and tells the study."""
 
 import logging
-import os
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from .. import build, devices
+from .. import build, devices, distributed
 from ..config import Config, identity, plain
 from ..data.image_sets import Splits
 from ..errors import Diverged, OutOfMemory, UserError
@@ -82,7 +81,7 @@ def sweep(
         UserError: something is wrong that the user can mend. The trial under way waits for the next worker.
         KeyboardInterrupt: a stop was asked for. The trial under way has a checkpoint, and waits.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if distributed.started_together() > 1:
         raise UserError(
             "a sweep starts no processes together: leave torchrun out, and start several workers instead."
         )
