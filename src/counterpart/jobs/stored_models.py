@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .. import build
-from ..catalogue import OBJECT, refuse_object
+from ..catalogue import OBJECT, is_users_code, refuse_object
 from ..errors import UserError
 from ..models.hub import load_weights, read_weights
 from ..rundir import RunDir
@@ -49,16 +49,28 @@ def load_run(run: RunDir, which: str) -> tuple[nn.Module, dict[str, Any]]:
     return load_checkpoint(path, averaged=which != UNAVERAGED)
 
 
-def load_checkpoint(path: Path, *, averaged: bool = True) -> tuple[nn.Module, dict[str, Any]]:
+def load_checkpoint(
+    path: Path, *, averaged: bool = True, of_run: bool = True
+) -> tuple[nn.Module, dict[str, Any]]:
     """The model of a checkpoint, rebuilt from its header, with averaged weights where it has some and they are wanted.
 
     A file of the best weights holds only those that were judged.
+
+    Args:
+        path: the file.
+        averaged: whether averaged weights are wanted.
+        of_run: whether the file lies in its run folder. One that lies alone runs no code that its header names.
+
+    Raises:
+        UserError: the file is damaged, or lies alone and names code.
     """
     tensors, about = checkpoint.read(path)
     if "state" in about:
         tensors = _judged_weights(tensors, averaged=averaged)
     if lacking := [name for name in DESCRIBED if name not in about]:
         raise UserError(f"{path} is damaged: its header does not say {lacking[0]!r}.")
+    if not of_run:
+        _refuse_code(path, about["model"])
     try:
         model = build.build_model(about["model"], seed=0)
     except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
@@ -66,3 +78,13 @@ def load_checkpoint(path: Path, *, averaged: bool = True) -> tuple[nn.Module, di
         raise UserError(f"{path} is damaged: its header describes no network ({reason}).") from error
     load_weights(model, tensors, str(path))
     return model, about
+
+
+def _refuse_code(path: Path, described: Any) -> None:
+    """Refuse a network that is named as code: a file of weights from anywhere shall run nothing by itself."""
+    name = described.get("name") if isinstance(described, Mapping) else None
+    if isinstance(name, str) and is_users_code(name):
+        raise UserError(
+            f"{path} says that its network is the code {name}, which a file alone may not run. Judge the run folder "
+            "that it comes from, or a module:function of your own that returns the network with these weights."
+        )

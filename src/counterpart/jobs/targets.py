@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .. import build, devices, distributed, hosts
-from ..catalogue import OBJECT, refuse_object
+from ..catalogue import OBJECT, is_users_code, refuse_object
 from ..config import Config, plain, resolve
 from ..data.class_map import mapped
 from ..data.image_sets import ImageSet
@@ -198,7 +198,9 @@ def _checkpoint(file: Path, text: str, changes: Mapping[str, Any]) -> Target:
     home = RunDir(file.resolve().parent.parent)
     if home.config_file.exists():
         return _run(home, text, file, changes)
-    model, about = load_checkpoint(file)
-    settings = {"data": {"name": about["data"]}, "model": {"name": about["model"]["name"]}}
+    model, about = load_checkpoint(file, of_run=False)
+    # Data that are code are for the user to name: a file of weights from anywhere shall run nothing by itself.
+    data = {} if is_users_code(str(about["data"])) else {"name": about["data"]}
+    settings = {"data": data, "model": {"name": about["model"]["name"]}}
     known = {"classes": about["classes"], "trained_on": about["fingerprint"]}
     return outside_models.outside_target(text, file.stem, settings, changes, lambda _: (model, ()), **known)
