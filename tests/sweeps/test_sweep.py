@@ -300,7 +300,13 @@ def test_no_trial_is_pruned_before_its_attack_is_whole(configure):
 
 def test_torchrun_and_a_missing_optuna_are_refused_in_a_sentence(swept, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setenv("WORLD_SIZE", "2")
+        for name, value in {
+            "WORLD_SIZE": "2",
+            "RANK": "0",
+            "MASTER_ADDR": "localhost",
+            "MASTER_PORT": "1",
+        }.items():
+            patched.setenv(name, value)
         with pytest.raises(UserError, match="start several workers instead"):
             swept(RATES)
     monkeypatch.setitem(sys.modules, "optuna", None)
