@@ -131,14 +131,15 @@ def test_whoever_ignores_it_goes_on_ignoring_it(tmp_path):
 def test_at_random_moments(words, tmp_path):
     command, drawn = [sys.executable, "-m", "counterpart", *words], random.Random(0)
     began = time.monotonic()
-    whole = start(command, tmp_path)
-    whole.communicate()
+    start(command, tmp_path).communicate()
     seconds = time.monotonic() - began
     for _ in range(10):
         process = start(command, tmp_path)
         # Python itself has no handler of ours yet before it runs a line of ours.
         time.sleep(drawn.uniform(min(0.5, seconds / 4), seconds))
-        if process.poll() is None:
+        if process.poll() is not None:
+            process.communicate()
+        else:
             output, error = stop(process)
             assert process.returncode in (0, 2, 130, -signal.SIGINT), (words, error)
             assert "Traceback" not in output + error, (words, error)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from counterpart.data.decoding import decode, header_size
-from counterpart.data.opening import FORMATS, open_image, orientation
+from counterpart.data.opening import FORMATS, BoundedFile, open_image, orientation
 from counterpart.errors import UserError
 from counterpart.parsing.limits import LIMITS
 
@@ -119,3 +120,17 @@ def test_a_pipe_does_not_hang(tmp_path):
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert "it is no regular file" in done.stderr.splitlines()[-1]
+
+
+def test_a_chunk_that_states_gigabytes_asks_for_no_memory(tmp_path):
+    """Python sets aside what a read asks for, before it looks how much there is."""
+    file = tmp_path / "file"
+    file.write_bytes(bytes(range(250)) * 5000)
+    with BoundedFile(file.open("rb", buffering=0)) as opened:
+        assert opened.read(10) == bytes(range(10))
+        tracemalloc.start()
+        rest = opened.read(2**40)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert rest == file.read_bytes()[10:]
+    assert peak < 2**23

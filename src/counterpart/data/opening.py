@@ -1,19 +1,34 @@
 """The front door of image files: what is opened at all, how large it may be, and one kind of error for all damage."""
 
 import base64
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ..parsing import read_json
 from ..parsing.limits import LIMITS, most, refuse_large, refuse_more
 
+BLOCK = 2**20  # bytes; less is read without a look at the size of the file
 ORIENTATION, UPRIGHT = 0x0112, 1  # of EXIF
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 """Of the formats that Pillow knows. For others, such as EPS, it starts programs, or decodes before it knows a size."""
+
+
+class BoundedFile(BufferedReader):
+    """A file that is never asked for more bytes than it has: a damaged chunk of a PNG states gigabytes.
+
+    Python sets the memory aside that is asked for, before it looks how much there is.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """So many bytes, or all that are there."""
+        if size is not None and size > BLOCK:
+            size = min(size, max(os.fstat(self.fileno()).st_size - self.tell(), 0))
+        return super().read(size)
 
 
 @contextmanager
@@ -29,15 +44,20 @@ def open_image(path: Path, *, header_only: bool = False) -> Iterator[Image.Image
         ValueError: it is damaged, of another format, or has more pixels or bytes than ``parsing.limits`` allow.
     """
     refuse_large(path, "UNPACKED")
-    source = _embedded(path) if path.suffix.lower() == ".json" else path
+    embedded = path.suffix.lower() == ".json"
     _raise_pillows_limit()
-    try:
-        image = Image.open(source, formats=FORMATS)
-    except UnidentifiedImageError:
-        subject = "it" if source is path else "its imageData"
-        raise ValueError(f"{subject} is no image of the formats {', '.join(FORMATS)}") from None
-    except Exception as error:  # Pillow raises whatever the first odd byte leads to
-        raise _damaged(error) from None
+    with _embedded(path) if embedded else BoundedFile(path.open("rb", buffering=0)) as file:
+        try:
+            image = Image.open(file, formats=FORMATS)
+        except UnidentifiedImageError:
+            subject = "its imageData" if embedded else "it"
+            raise ValueError(f"{subject} is no image of the formats {', '.join(FORMATS)}") from None
+        except Exception as error:  # Pillow raises whatever the first odd byte leads to
+            raise _damaged(error) from None
+        yield from _decoded(image, header_only)
+
+
+def _decoded(image: ImageFile.ImageFile, header_only: bool) -> Iterator[Image.Image]:
     with image:
         refuse_more("PIXELS", image.width * image.height, "pixels")
         if any(tile[0] == "bmp_rle" for tile in image.tile):
