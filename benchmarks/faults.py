@@ -1,6 +1,7 @@
 """Campaigns of faults: how many were tried, how many were noticed, how many went through in silence.
 
     python benchmarks/faults.py --part bits              (a quarter of an hour)
+    python benchmarks/faults.py --part kills             (five minutes; on Linux)
 
 Each part is a module of its own, ``fault_NAME.py``, whose ``measure`` takes the command line and returns records. The
 short forms run in the default tests, the long ones in ``tests/faults``.
@@ -10,12 +11,14 @@ import argparse
 from collections.abc import Callable, Mapping
 
 import fault_bits
+import fault_kills
 from timing import keep
 
 from counterpart.records import Record
 
 PARTS: Mapping[str, Callable[[argparse.Namespace], list[Record]]] = {
     "bits": fault_bits.measure,
+    "kills": fault_kills.measure,
 }
 
 

@@ -115,9 +115,13 @@ def test_what_killed_trainings_left_is_swept_and_nothing_else(tmp_path):
     run, dead = RunDir(tmp_path), dead_pid()
     kept = [
         f".config.yaml.{os.getpid()}", "checkpoints/last.safetensors", f"checkpoints/.last.safetensors.{os.getppid()}",
-        "checkpoints/.gitignore", f".{dead}", f"config.yaml.{dead}", f"evaluations/k/.panel.safetensors.{dead}",
+        "checkpoints/.gitignore", "checkpoints/.tmp", f".{dead}", f"config.yaml.{dead}",
+        f"evaluations/k/.panel.safetensors.{dead}",
     ]  # fmt: skip
-    swept = [f"checkpoints/.last.safetensors.{dead}", f".records.jsonl.{dead}", ".config.yaml.1"]
+    swept = [
+        f"checkpoints/.last.safetensors.{dead}", f".records.jsonl.{dead}", ".config.yaml.1",
+        "checkpoints/.tmpKf14gj",  # as safetensors names a file while it writes it
+    ]  # fmt: skip
     for name in (*kept, *swept):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
