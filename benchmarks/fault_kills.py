@@ -171,13 +171,13 @@ def complete(words: Sequence[str], folder: Path) -> tuple[float, float]:
     """Run a command to its end.
 
     Returns:
-        The seconds of the processor that it had used when the first file or folder was there, and in the end.
+        The seconds of the processor that it had used when the first file was there, and in the end.
     """
-    before, first, used, started = names_in(folder), 0.0, 0.0, time.monotonic()
+    before, first, used, started = files_in(folder), 0.0, 0.0, time.monotonic()
     process = start(words, folder)
     while process.is_alive():
         used = seconds_used(process) or used
-        if first == 0.0 and names_in(folder) != before:
+        if first == 0.0 and files_in(folder) != before:
             first = used
         if time.monotonic() - started > TOO_LONG:
             process.kill()
@@ -188,9 +188,12 @@ def complete(words: Sequence[str], folder: Path) -> tuple[float, float]:
     return first, used
 
 
-def names_in(folder: Path) -> set[Path]:
-    """What lies in a folder and its folders, locks left out: they are taken before anything is done."""
-    return {path for path in folder.rglob("*") if path.suffix != ".lock"}
+def files_in(folder: Path) -> set[str]:
+    """The files of a folder that may change meanwhile, locks left out: they are taken before anything is done."""
+    files = set()
+    for place, _, names in os.walk(folder):
+        files.update(os.path.join(place, name) for name in names if not name.endswith(".lock"))
+    return files
 
 
 def is_killed_at(moment: float, words: Sequence[str], folder: Path) -> bool:
@@ -297,7 +300,7 @@ def stage_of_training(run: Path) -> str:
         return "before the first checkpoint"
     file = run / "records.jsonl"
     rows = [row for _, _, row in read_rows(file, "is damaged")] if file.exists() else []
-    return f"after {sum(row['kind'] == 'epoch' for row in rows)} epochs"
+    return f"after a checkpoint, {sum(row['kind'] == 'epoch' for row in rows)} epochs recorded"
 
 
 def stage_of_evaluation(run: Path) -> str:
