@@ -152,11 +152,16 @@ def start(words: Sequence[str], folder: Path) -> BaseProcess:
 
 def act(words: list[str], folder: str) -> None:
     """Be the command."""
+    become(folder)
+    sys.exit(counterpart(words))
+
+
+def become(folder: str) -> None:
+    """Let this process work in a folder, and write what it says into a file beside the folder."""
     output = os.open(f"{folder}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.chdir(folder)
-    sys.exit(counterpart(words))
 
 
 def seconds_used(process: BaseProcess) -> float | None:
@@ -192,7 +197,7 @@ def files_in(folder: Path) -> set[str]:
     """The files of a folder that may change meanwhile, locks left out: they are taken before anything is done."""
     files = set()
     for place, _, names in os.walk(folder):
-        files.update(os.path.join(place, name) for name in names if not name.endswith(".lock"))
+        files.update(f"{place}/{name}" for name in names if not name.endswith(".lock"))
     return files
 
 
