@@ -177,9 +177,13 @@ class RunDir:
                 f"{self.path} holds a run with another configuration ({'; '.join(changed[:3])}). "
                 "Give this run a name of its own with --name, or another folder with --runs, or remove the old one."
             )
+        # The configuration came first, because it makes the folder a run: a kill may have come before this.
+        if not (self.path / "environment.json").exists():
+            text = checksums.to_json(records.environment(), indent=1)
+            write_atomically(self.path / "environment.json", lambda p: p.write_text(text))
 
     def _make(self, config: Mapping[str, Any]) -> None:
-        """Write the first files, unless another process has done so meanwhile."""
+        """Write the configuration, unless another process has done so meanwhile."""
         if self.config_file.exists():
             return
         sweep(self.path)
@@ -187,11 +191,8 @@ class RunDir:
             raise UserError(
                 f"{self.path} exists, is not empty and is no run folder. Choose another --name or --runs."
             )
-        environment = checksums.to_json(records.environment(), indent=1)
         text = checksums.to_commented(yaml.safe_dump(dict(config), sort_keys=False))
-        # Written first, because its presence makes the folder a run.
         write_atomically(self.config_file, lambda p: p.write_text(text))
-        write_atomically(self.path / "environment.json", lambda p: p.write_text(environment))
 
     def config(self) -> dict[str, Any]:
         """The resolved configuration, in today's words whenever it was written."""
