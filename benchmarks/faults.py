@@ -1,6 +1,8 @@
 """Campaigns of faults: how many were tried, how many were noticed, how many went through in silence.
 
     python benchmarks/faults.py --part bits              (a quarter of an hour)
+    python benchmarks/faults.py --part kills             (five minutes; on Linux)
+    python benchmarks/faults.py --part disk              (ten minutes; on Linux, with a C compiler)
 
 Each part is a module of its own, ``fault_NAME.py``, whose ``measure`` takes the command line and returns records. The
 short forms run in the default tests, the long ones in ``tests/faults``.
@@ -10,12 +12,16 @@ import argparse
 from collections.abc import Callable, Mapping
 
 import fault_bits
+import fault_disk
+import fault_kills
 from timing import keep
 
 from counterpart.records import Record
 
 PARTS: Mapping[str, Callable[[argparse.Namespace], list[Record]]] = {
     "bits": fault_bits.measure,
+    "kills": fault_kills.measure,
+    "disk": fault_disk.measure,
 }
 
 
@@ -26,6 +32,9 @@ def main() -> None:
     )
     parser.add_argument("--part", choices=PARTS, action="append", help="by default all of them")
     parser.add_argument("--bits", type=int, default=10_000, help="flips in the data of each binary file")
+    parser.add_argument(
+        "--writes", type=int, default=50, help="the most writes at which a disk is full, of each command"
+    )
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     for name in given.part or PARTS:

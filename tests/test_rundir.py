@@ -9,7 +9,7 @@ import pytest
 from counterpart import records
 from counterpart.errors import UserError
 from counterpart.records import Record
-from counterpart.rundir import RunDir, members, write_atomically
+from counterpart.rundir import RunDir, members, read_json, write_atomically
 
 
 def everything(config):
@@ -111,13 +111,28 @@ def dead_pid():
     return process.pid
 
 
+def test_a_kill_between_the_first_two_files_loses_neither(tmp_path):
+    run, config = RunDir(tmp_path / "run"), {"train": {"epochs": 1}}
+    run.create(config, dict)
+    (run.path / "environment.json").unlink()
+    run.create(config, dict)
+    assert read_json(run.path / "environment.json")["python"]
+    written = (run.path / "environment.json").stat().st_mtime_ns
+    run.create(config, dict)
+    assert (run.path / "environment.json").stat().st_mtime_ns == written
+
+
 def test_what_killed_trainings_left_is_swept_and_nothing_else(tmp_path):
     run, dead = RunDir(tmp_path), dead_pid()
     kept = [
         f".config.yaml.{os.getpid()}", "checkpoints/last.safetensors", f"checkpoints/.last.safetensors.{os.getppid()}",
-        "checkpoints/.gitignore", f".{dead}", f"config.yaml.{dead}", f"evaluations/k/.panel.safetensors.{dead}",
+        "checkpoints/.gitignore", "checkpoints/.tmp", f".{dead}", f"config.yaml.{dead}",
+        f"evaluations/k/.panel.safetensors.{dead}",
     ]  # fmt: skip
-    swept = [f"checkpoints/.last.safetensors.{dead}", f".records.jsonl.{dead}", ".config.yaml.1"]
+    swept = [
+        f"checkpoints/.last.safetensors.{dead}", f".records.jsonl.{dead}", ".config.yaml.1",
+        "checkpoints/.tmpKf14gj",  # as safetensors names a file while it writes it
+    ]  # fmt: skip
     for name in (*kept, *swept):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

@@ -34,6 +34,7 @@ NOT_IDENTITY = (
 )  # fmt: skip
 
 OLD = 24 * 3600.0  # seconds; no file takes this long to write
+HALF_WRITTEN_TENSORS = re.compile(r"\.tmp[A-Za-z0-9]{6}")  # what safetensors itself writes into, and renames
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -75,16 +76,22 @@ def sweep(folder: Path) -> None:
     """Remove the temporary files of ``write_atomically`` that killed processes left in a folder.
 
     That is ``.NAME.PID`` where no process of that number runs on this machine, or where the file is older than a
-    day. Only for files that one process at a time writes: a writer on another machine is not seen by its number.
+    day; and what safetensors had begun. Only for files that one process at a time writes: a writer on another machine
+    is not seen by its number, and one of safetensors has none.
     """
     for file in folder.glob(".*"):
-        pid = re.fullmatch(r"\..+\.(\d+)", file.name)
-        if (
-            pid
-            and file.is_file()
-            and (not is_running(int(pid[1])) or time.time() - file.stat().st_mtime > OLD)
-        ):
+        if file.is_file() and _is_left_behind(file):
             file.unlink(missing_ok=True)
+
+
+def _is_left_behind(file: Path) -> bool:
+    """Whether a file was being written by a process that is no more."""
+    if HALF_WRITTEN_TENSORS.fullmatch(file.name):
+        return True
+    pid = re.fullmatch(r"\..+\.(\d+)", file.name)
+    if pid is None:
+        return False
+    return not is_running(int(pid[1])) or time.time() - file.stat().st_mtime > OLD
 
 
 def is_running(pid: int) -> bool:
@@ -170,9 +177,13 @@ class RunDir:
                 f"{self.path} holds a run with another configuration ({'; '.join(changed[:3])}). "
                 "Give this run a name of its own with --name, or another folder with --runs, or remove the old one."
             )
+        # The configuration came first, because it makes the folder a run: a kill may have come before this.
+        if not (self.path / "environment.json").exists():
+            text = checksums.to_json(records.environment(), indent=1)
+            write_atomically(self.path / "environment.json", lambda p: p.write_text(text))
 
     def _make(self, config: Mapping[str, Any]) -> None:
-        """Write the first files, unless another process has done so meanwhile."""
+        """Write the configuration, unless another process has done so meanwhile."""
         if self.config_file.exists():
             return
         sweep(self.path)
@@ -180,11 +191,8 @@ class RunDir:
             raise UserError(
                 f"{self.path} exists, is not empty and is no run folder. Choose another --name or --runs."
             )
-        environment = checksums.to_json(records.environment(), indent=1)
         text = checksums.to_commented(yaml.safe_dump(dict(config), sort_keys=False))
-        # Written first, because its presence makes the folder a run.
         write_atomically(self.config_file, lambda p: p.write_text(text))
-        write_atomically(self.path / "environment.json", lambda p: p.write_text(environment))
 
     def config(self) -> dict[str, Any]:
         """The resolved configuration, in today's words whenever it was written."""
