@@ -226,6 +226,20 @@ def test_a_pickle_that_asks_for_places_without_end(tmp_path, place):
         read_batch(b"\x80\x02}" + place + b".", path)
 
 
+def test_an_archive_of_weights_that_only_torch_can_list(tmp_path):
+    """What its members are would not be looked at, and torch would unpack them all the same."""
+    file = tmp_path / "odd.pt"
+    torch.save({"weight": torch.zeros(3)}, file)
+    content = file.read_bytes()
+    entry = content.index(b"PK\x01\x02")
+    file.write_bytes(
+        content[: entry + 6] + (99).to_bytes(2, "little") + content[entry + 8 :]
+    )  # the version it needs
+    assert torch.load(file, weights_only=True)["weight"].tolist() == [0, 0, 0]
+    with pytest.raises(UserError, match=r"odd\.pt cannot be read as plain tensors: it is damaged"):
+        read_weights(file)
+
+
 def test_an_archive_of_weights_that_is_compressed(tmp_path):
     torch.save({"a": torch.zeros(100_000)}, tmp_path / "k.pt")
     assert read_weights(tmp_path / "k.pt")[0]["a"].shape == (100_000,)

@@ -82,7 +82,7 @@ def hold(file: Path, guarded: str, wait: float = 0.0, start: str | None = None) 
         Held: another process holds it, or this one in another place.
         UserError: the file cannot be written.
     """
-    made = _make_folder(file.parent)
+    new_folders = _make_folder(file.parent)
     try:
         descriptor = _wait_for(file, guarded, wait)
         process = os.getpid()
@@ -93,7 +93,7 @@ def hold(file: Path, guarded: str, wait: float = 0.0, start: str | None = None) 
             if os.getpid() == process:  # a forked process has let go already
                 _let_go(file, descriptor)
     finally:
-        for folder in reversed(made):
+        for folder in reversed(new_folders):
             with suppress(OSError):  # it is not empty, or gone
                 folder.rmdir()
 
@@ -149,7 +149,7 @@ def _make_folder(folder: Path) -> list[Path]:
 
 def _wait_for(file: Path, guarded: str, wait: float) -> int:
     """The descriptor of the locked file."""
-    began, told, pause = time.monotonic(), False, PAUSE
+    began, has_spoken, pause = time.monotonic(), False, PAUSE
     while True:
         descriptor = _take(file)
         if descriptor is not None:
@@ -157,8 +157,8 @@ def _wait_for(file: Path, guarded: str, wait: float) -> int:
         waited = time.monotonic() - began
         if waited >= wait:
             raise _held(file, guarded, wait)
-        if waited > SOON and not told:
-            told = True
+        if waited > SOON and not has_spoken:
+            has_spoken = True
             _log.warning(
                 "Waiting up to %s for %s: %s.", _in_words(wait), guarded, _holder(file) or "it is in use"
             )
@@ -243,9 +243,10 @@ def _holder(file: Path) -> Holder | None:
     while True:
         try:
             with file.open("rb") as opened:
-                told = json.loads(opened.read(MOST_BYTES))
+                entries = json.loads(opened.read(MOST_BYTES))
             return Holder(
-                int(told["process"]), *(str(told[name]) for name in ("host", "command", "since", "start"))
+                int(entries["process"]),
+                *(str(entries[name]) for name in ("host", "command", "since", "start")),
             )
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             if time.monotonic() > until:

@@ -31,11 +31,11 @@ def _is_number(cell: object) -> bool:
 
 def as_text(cell: str) -> str:
     """A cell that stays text in a spreadsheet. A number in text, such as "-0.5", stays as it is."""
-    shown = visible(cell)
-    if not shown.lstrip(" ").startswith(OF_FORMULAS):
-        return shown
+    text = visible(cell)
+    if not text.lstrip(" ").startswith(OF_FORMULAS):
+        return text
     try:
-        float(shown)
+        float(text)
     except ValueError:
-        return f"'{shown}"
-    return shown
+        return f"'{text}"
+    return text

@@ -13,13 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-UNSEEN = {
-    "Cc",
-    "Cf",
-    "Cs",
-    "Zl",
-    "Zp",
-}  # categories: controls, formats, halves of pairs, ends of lines and paragraphs
+# Categories of Unicode: controls, formats, halves of pairs, ends of lines and of paragraphs.
+UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def visible(text: str, keep: str = "\n\t") -> str:

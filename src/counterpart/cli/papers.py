@@ -140,8 +140,8 @@ def _print(experiment: Any, dataset: str, scale: str, home: Path, console: Any) 
                 in papers.seed_differences(experiment, measured).items()}  # fmt: skip
     _print_tests(IMAGE_BY_IMAGE, experiment, stated_on, of_images, console)
     _print_tests(SEED_BY_SEED, experiment, stated_on, of_seeds, console)
-    for (row, other, column), (told, extra) in papers.overheads(experiment, dataset, measured).items():
-        paper = "not in the paper" if told is None else f"paper {told:+.1%}"
+    for (row, other, column), (published, extra) in papers.overheads(experiment, dataset, measured).items():
+        paper = "not in the paper" if published is None else f"paper {published:+.1%}"
         say(f"{row} over {other}, {column}: {extra:+.1%} ({paper})")
     for note in (*experiment.notes, *([FROST] if experiment.corruptions else [])):
         say(note)
@@ -176,8 +176,8 @@ def _table(
     cells = {}
     for row in experiment.rows:
         for column in across:
-            told = [_published(row, stated_on, column)] if stated_on else []
-            cells[row.name, column] = "\n".join([*told, _cell(measured.get((row.name, column)))])
+            published = [_published(row, stated_on, column)] if stated_on else []
+            cells[row.name, column] = "\n".join([*published, _cell(measured.get((row.name, column)))])
         for column in known:
             key, main = (row.name, column), (row.name, papers.plain(column))
             if column not in across and (key in measured or key in absent):
@@ -209,8 +209,8 @@ def _published(row: Any, dataset: str, column: str) -> str:
     """What the paper prints for a cell, with its +- where there is one; a dash: nothing."""
     value = row.published.get(dataset, {}).get(column)
     spread = row.plus_minus.get(dataset, {}).get(column)
-    told = "—" if value is None else f"{value:.2f}"
-    return told if spread is None else f"{told} ± {spread:.2f}"
+    mean = "—" if value is None else f"{value:.2f}"
+    return mean if spread is None else f"{mean} ± {spread:.2f}"
 
 
 def _counts(measured: Mapping[Any, Any], columns: Collection[str]) -> str:

@@ -24,7 +24,7 @@ from .attack import AttackSettings
 from .corruptions import CorruptionsSettings
 from .data import DataSettings
 from .evaluation import EvaluateSettings as EvaluateSettings
-from .evaluation import EvaluationAttack as EvaluationAttack
+from .evaluation_attacks import EvaluationAttack as EvaluationAttack
 from .mask import MaskSettings as MaskSettings
 from .model import ModelSettings
 from .protocols import departures

@@ -1,18 +1,20 @@
-"""The settings of an evaluation: attacks with their options, and suites of them."""
+"""The settings of an evaluation."""
 
-from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, field_validator, model_validator
 
-from ..catalogue import ATTACKS, SUITES, is_users_code, known_names
-from ..catalogue.attacks import FREE_PIXELS, AttackFacts
-from ..catalogue.entries import Entry
+from ..catalogue.attacks import FREE_PIXELS
 from ..errors import nearest
 from ..numerals import readable
-from ..renamed_settings import RENAMED_SUITES
 from .corruptions import SETS
+from .evaluation_attacks import (
+    EvaluationAttack,
+    attacks_named,
+    refuse_attacks_without_averages,
+    single_attacks,
+)
 from .values import (
     CountOrAuto,
     Norms,
@@ -20,111 +22,9 @@ from .values import (
     OfKind,
     Radii,
     Section,
-    check_options,
     entry_of,
-    named,
     setting,
 )
-
-
-class EvaluationAttack(Section):
-    """An attack of an evaluation, with its options beside its name. Options that it does not have are refused."""
-
-    model_config = ConfigDict(extra="allow")
-
-    attack: named("attacks") = setting("The attack.", default="pgd")  # type: ignore[valid-type]
-    surrogate: str | None = setting(
-        "Search on this model instead, which makes it a transfer attack: any TARGET of counterpart evaluate.",
-        default=None,
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _options_of_this_attack(cls, row: object) -> object:
-        if not isinstance(row, Mapping):
-            return row
-        values = {name: value for name, value in row.items() if value is not None}
-        name = str(values.get("attack", "pgd"))
-        entry: Entry[AttackFacts] = entry_of("attacks", name)
-        options = {key: value for key, value in values.items() if key not in ("attack", "surrogate")}
-        if "surrogate" in values and not entry.facts.transferable and entry.inside:
-            able = ", ".join(key for key, known in ATTACKS.items() if known.facts.transferable)
-            raise ValueError(f"attack {name} cannot search on a surrogate. These can: {able}")
-        return {**values, **check_options(f"attack {name}", entry, options)}
-
-    @property
-    def entry(self) -> Entry[AttackFacts]:
-        """Its row of the catalogue."""
-        return entry_of("attacks", self.attack)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Its options, as given or by default."""
-        return {**self.entry.defaults, **(self.model_extra or {})}
-
-    @property
-    def passes(self) -> int:
-        """The passes that each of its gradients is averaged over."""
-        return 20 if self.options.get("version") == "rand" else int(self.options.get("eot", 1))
-
-    def averaged(self, passes: int) -> "EvaluationAttack":
-        """The attack with gradients averaged over so many passes, if it has that option and was not given it."""
-        if passes == 1 or "eot" not in self.entry.defaults or "eot" in (self.model_extra or {}):
-            return self
-        return EvaluationAttack.model_validate({**self.model_dump(exclude_none=True), "eot": passes})
-
-
-def refuse_attacks_without_averages(why: str, attacks: Sequence[EvaluationAttack]) -> None:
-    """Refuse attacks that take the answer of a single pass for the model's, and so stop at a wrong one.
-
-    Raises:
-        ValueError: there is one; ``why`` is the setting that says that answers are random.
-    """
-    able = [key for key, known in ATTACKS.items() if "eot" in known.defaults]
-    for asked in attacks:
-        entry = asked.entry
-        if not entry.inside or not entry.facts.by_gradient or asked.surrogate is not None:
-            continue
-        if "eot" not in entry.defaults and asked.options.get("version") != "rand":
-            raise ValueError(
-                f"{why} is for models with random answers, whose gradients attack {asked.attack} does not average: "
-                f"take {', '.join(able)} or autoattack-rand"
-            )
-
-
-def attacks_named(names: str) -> list[Mapping[str, object]]:
-    """The attacks that names with commas between them ask for; a name may be that of a suite.
-
-    Raises:
-        ValueError: one is unknown.
-    """
-    asked: list[Mapping[str, object]] = []
-    for name in (part.strip() for part in names.split(",")):
-        if name in RENAMED_SUITES:
-            raise ValueError(f"evaluate.attacks {name!r} is called {RENAMED_SUITES[name]!r} now")
-        if name in SUITES:
-            asked += SUITES[name]
-        elif name in known_names("attacks") or is_users_code(name):
-            asked.append({"attack": name})
-        else:
-            raise ValueError(f"evaluate.attacks {name!r} is unknown. {nearest(name, known_names('attacks'))}")
-    return asked
-
-
-DEAR_ATTACKS = ("fab", "square")
-"""Those of AutoAttack that cost most and, on most robust networks, find least."""
-
-
-def _attack_names(value: object) -> object:
-    """Names of single attacks with commas between them, or a list of them."""
-    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
-    if not isinstance(names, list | tuple):
-        return value
-    single = [key for key, entry in ATTACKS.items() if not entry.facts.suite]
-    for name in map(str, names):
-        if name not in single and not is_users_code(name):
-            raise ValueError(f"evaluate.dear_attacks {name!r} is no single attack. {nearest(name, single)}")
-    return tuple(names)
 
 
 def _known_protocol(name: str | None) -> str | None:
@@ -199,7 +99,7 @@ class EvaluateSettings(Section):
         "interval is as narrow as evaluate.sampled_width. By default every attack meets all that still stand.",
         default=None,
     )
-    dear_attacks: Annotated[tuple[str, ...], BeforeValidator(_attack_names)] | None = setting(
+    dear_attacks: Annotated[tuple[str, ...], BeforeValidator(single_attacks)] | None = setting(
         "The attacks that evaluate.sampled tries on a sample, by their names in counterpart list attacks, with commas "
         "between them. They run last. The default is fab,square, which stand for all their targets.",
         default=None,

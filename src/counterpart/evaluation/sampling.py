@@ -175,9 +175,9 @@ def tell_untried(
         untried: (N,) whether each image stands before the dear attacks and was not drawn for them.
         units: a mapping from the name of each unit to its attack.
     """
-    told = []
+    stated = []
     for row, was_not_tried in zip(rows, untried.tolist(), strict=True):
         fooled = tuple(units[unit].name for unit in row.fooled)
         distances = {units[unit].name: distance for unit, distance in row.distances.items()}
-        told.append(replace(row, fooled=fooled, distances=distances, untried=was_not_tried))
-    return told
+        stated.append(replace(row, fooled=fooled, distances=distances, untried=was_not_tried))
+    return stated

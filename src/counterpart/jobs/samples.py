@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..config import EvaluateSettings
-from ..config.evaluation import DEAR_ATTACKS
+from ..config.evaluation_attacks import DEAR_ATTACKS
 from ..contracts import NamedAttack
 from ..errors import UserError
 from ..evaluation.model_checks import Doubt

@@ -19,6 +19,7 @@ from ..parsing.limits import most, refuse_large
 from .normalize import ImageClassifier
 
 _log = logging.getLogger(__name__)
+ARCHIVE = b"PK\x03\x04"  # by these bytes torch takes a file for an archive
 
 # Names under which training code keeps a state dict. The first one that a file has is what its authors evaluate.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "last", "best", "ema", "ema_state_dict")
@@ -65,6 +66,9 @@ def read_file(path: Path) -> tuple[Any, dict[str, str]]:
         return _read_safetensors(path)
     note_absence(path)
     members = _members(path)
+    if not members and start.startswith(ARCHIVE):
+        # torch reads some archives that cannot be listed, and what they hold would not be looked at.
+        raise UserError(_why_unreadable(path, ""))
     compressed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
     if compressed and not _is_program(members):  # a program is refused below
         raise UserError(
@@ -228,7 +232,7 @@ def _members(path: Path) -> list[zipfile.ZipInfo]:
             return archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         _log.debug("%s is no archive that can be listed: %s", path, error)
-        return []  # whoever asks refuses the file in any case, and says that it is damaged
+        return []
 
 
 def head_names(model: nn.Module) -> set[str]:

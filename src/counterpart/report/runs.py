@@ -1,7 +1,7 @@
 """Run folders as the report sees them: configuration, epochs, evaluations and artifacts."""
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +9,10 @@ from typing import Any
 
 from ..errors import UserError
 from ..numerals import readable
-from ..parsing.limits import refuse_more
-from ..records import Record, file_hash, read_sound
+from ..records import Record, read_sound
 from ..rundir import RunDir, members
-from .usable import fault, read_pictures, read_png, read_standing, sound_fold, sound_seed
+from .artifacts import Artifact, lies_within
+from .usable import fault, sound_fold, sound_seed
 
 ACCURACY, PARTS = "accuracy", "parts"
 CORRUPTION = "corruption/"
@@ -172,7 +172,7 @@ class Run:
         return f"counterpart evaluate {shlex.quote(str(self.folder.path))}"
 
     @cached_property
-    def artifacts(self) -> list["Artifact"]:
+    def artifacts(self) -> list[Artifact]:
         """Every file that the records name; where a file is named twice, its last record."""
         named = {str(r.details.get("file")): r for r in self.records if r.kind == "artifact"}
         checked: list[Artifact] = []
@@ -233,7 +233,7 @@ class Run:
         ]
         return verifications[-1] if verifications else None
 
-    def panel(self) -> "Artifact | None":
+    def panel(self) -> Artifact | None:
         """The image panel of the shown evaluation."""
         key = self.shown.key if self.shown else None
         panels = [a for a in self.artifacts if a.record.name == "panel" and a.file.parent.name == key]
@@ -289,70 +289,6 @@ class Corrupted:
         """A mapping from each corruption that is missing to the reason."""
         there = {name for mean in self.means for name in mean.details["corruptions"]}
         return {k: v for mean in self.means for k, v in mean.details["left_out"].items() if k not in there}
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A file that a record names.
-
-    Attributes:
-        record: the record.
-        file: where the file should be.
-        problem: why it cannot be trusted, or None.
-        size: how many bytes of it were hashed.
-    """
-
-    record: Record
-    file: Path
-    problem: str | None
-    size: int = 0
-
-    @classmethod
-    def check(cls, folder: Path, record: Record, hashed: int = 0) -> "Artifact":
-        """Compare the file with the hash in its record, if it lies in the folder and is not too large for that.
-
-        Args:
-            folder: the run folder.
-            record: the record.
-            hashed: how many bytes of the folder's other files were hashed before.
-        """
-        name = str(record.details.get("file"))
-        file = folder / name
-        size = 0
-        if not lies_within(folder, file):
-            return cls(
-                record, folder, f"{name:.200} lies outside of the run folder, so that it was not opened"
-            )
-        if not file.is_file():
-            return cls(record, file, f"{file} is missing")
-        try:
-            refuse_more("SHOWN", hashed + file.stat().st_size, "bytes to hash")
-            size = file.stat().st_size
-            if file_hash(file) != record.details.get("sha256"):
-                return cls(record, file, f"{file} has changed since it was recorded (its hash differs)", size)
-            _READERS.get(record.name, _pass_over)(file)
-        except (OSError, ValueError, UserError) as error:
-            reason = getattr(error, "strerror", None) or error
-            return cls(record, file, f"{file} was not used: {reason}", size)
-        return cls(record, file, None, size)
-
-
-def _pass_over(file: Path) -> None:
-    """The page shows nothing of this file but its name."""
-
-
-_READERS: Mapping[str, Callable[[Path], object]] = {
-    "images": read_standing, "panel": read_pictures, "where regions": read_png,
-}  # fmt: skip
-
-
-def lies_within(folder: Path, file: Path) -> bool:
-    """Whether a file lies in a folder, wherever links lead."""
-    try:
-        file.is_file()  # raises for a name that no file can have
-        return file.resolve().is_relative_to(folder.resolve())
-    except (OSError, ValueError, RuntimeError):  # a loop of links, or a name that no file can have
-        return False
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:

@@ -75,9 +75,8 @@ class LoopOptions:
     augmentation: Augment | None
     precision: str = "float32"  # never TF32; "bf16" is for the attack's view and the training pass
     compile: bool = False
-    read_every: int = (
-        1  # the steps between two readings of what they measured; more than 1 needs a fused optimiser
-    )
+    # The steps between two readings of what they measured; more than 1 needs a fused optimiser.
+    read_every: int = 1
     clip_norm: float | None = None
     ema: float | None = None
     awp: float = 0.0  # the share of each layer's norm that its weights are perturbed by; 0 turns it off

@@ -1,0 +1,93 @@
+"""The sentences of the page: its title, what was judged on what, and notes on what must not be taken for granted."""
+
+from collections.abc import Sequence
+
+from .runs import WORST, Run
+from .tables import TableRow, listed
+
+MANY_LINES = 20  # of records that are left out, each with a note of its own
+
+
+def headline(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> str:
+    """The title of the page."""
+    data = {str(row.setting.data) for row in evaluated} or {
+        str(run.config.get("data", {}).get("name", "unknown data")) for run in runs
+    }
+    return f"{'Robust accuracy' if evaluated else 'Training'} on {listed(sorted(data))}"
+
+
+def summary(rows: Sequence[TableRow], evaluated: Sequence[TableRow]) -> str:
+    """The sentence below the title: which methods with which models were judged on what."""
+    if not evaluated:
+        return f"{_count(len(rows), 'run')} trained, none evaluated yet."
+    what = (
+        _count(len(evaluated), "method") if len({row.label for row in evaluated}) > 1 else evaluated[0].label
+    )
+    models = listed(sorted({str(row.shown[0].details.get("model", "unknown model")) for row in evaluated}))
+    settings = listed([_judged_on(row) for row in {(row.setting, row.n): row for row in evaluated}.values()])
+    return f"{what} with {models}, judged on {settings}."
+
+
+def _judged_on(row: TableRow) -> str:
+    """The images and the budget of a row, in words."""
+    s = row.setting
+    folds = f" in {s.folds}" if s.folds else ""
+    return f"{row.n:,} {s.split} images of {s.data}{folds}{s.size}, attacked within {s.budget}{s.search}"
+
+
+def notes_on(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> list[tuple[str, str]]:
+    """Notes on whatever is missing or must not be compared: each a sentence, and a command or ""."""
+    notes = [  # doubts first: they say whether the numbers below mean anything
+        (f"“{r.label}”, {name}: {text}", "")
+        for r in evaluated
+        for name, text in (r.shown[0].details.get("doubts") or {}).items()
+    ]
+    notes += [(text, "") for run in runs for text in _left_out(run)]
+    notes += [(f"{run.name} is not evaluated yet:", run.evaluate_command) for run in runs if not run.shown]
+    if len({row.setting for row in evaluated}) > 1:
+        notes.append(("The methods were judged in different settings: compare only rows of one setting.", ""))
+    notes += [(text, "") for row in evaluated if (text := on_estimates(row))]
+    if len({row.n for row in evaluated}) > 1:
+        notes.append(("The methods were judged on different numbers of images.", ""))
+    if len({str(row.shown[0].details.get("weights")) for row in evaluated}) > 1:
+        notes.append(("Some rows show the best weights of a run, others the last ones (see Provenance).", ""))
+    notes += [
+        (f"“{r.label}” was judged on clean images only.", "") for r in evaluated if not r.accuracy(WORST)
+    ]
+    notes += [
+        (f"{run.name}: {a.problem}; it is left out.", "") for run in runs for a in run.artifacts if a.problem
+    ]
+    return notes
+
+
+def _left_out(run: Run) -> list[str]:
+    """What the page cannot use of a run's records: the first lines by name, and how many more there are."""
+    said = [f"{run.name}, records.jsonl, {text}; it is left out." for text in run.left_out[:MANY_LINES]]
+    more = len(run.left_out) - MANY_LINES
+    return [*said, f"{run.name}, records.jsonl: {_count(more, 'more line')} left out."] if more > 0 else said
+
+
+def on_estimates(row: TableRow) -> str:
+    """A sentence on the samples that some accuracies of a row are estimated from; "" where all are exact."""
+    metrics = [
+        record
+        for evaluation in row.shown
+        for record in evaluation.metrics.values()
+        if "estimate" in record.details
+    ]
+    if not metrics:
+        return ""
+    details = metrics[0].details
+    counts = details["estimate"]
+    whom = "some survivors of each run"
+    if len(row.shown) == 1:
+        whom = f"{counts['tried']:,} of {counts['survivors']:,} survivors"
+    return (
+        f"“{row.label}”: {whom}, drawn at random, met {listed(details['sampled']['dear'])}. Accuracies that rest on "
+        "these attacks are estimates, and are not compared image by image."
+    )
+
+
+def _count(n: int, noun: str) -> str:
+    """A number with its noun, such as "1 run" or "2 runs"."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
