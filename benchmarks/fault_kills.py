@@ -93,7 +93,9 @@ def measure(given: argparse.Namespace) -> list[Record]:
     records = []
     for name, command in COMMANDS.items():
         with tempfile.TemporaryDirectory() as home:
-            kills = kill_again_and_again(command, Path(home), random.Random(given.seed), command.kills)
+            kills = kill_again_and_again(
+                command, Path(home), random.Random(f"{given.seed} {name}"), command.kills
+            )
             records.append(as_record(name, kills, given.seed))
             print(name, dict(kills.stages), kills.differing)
     return records
@@ -127,8 +129,11 @@ def kill_again_and_again(command: Command, home: Path, drawn: random.Random, cou
     shutil.copytree(before, whole)
     kills = Kills(span=complete(command.words, whole))
     wanted = content(whole)
-    while len(kills.moments) < count:
-        folder, moment = home / "killed", drawn.uniform(*kills.span)
+    began, ended = kills.span
+    while (number := len(kills.moments)) < count:
+        # One moment in each of as many equal pieces of the span, so that none is left out by chance.
+        share = (number + drawn.random()) / count
+        folder, moment = home / "killed", began + share * (ended - began)
         shutil.copytree(before, folder)
         if is_killed_at(moment, command.words, folder):
             kills.moments.append(moment)

@@ -43,7 +43,8 @@ from counterpart.models.hub import read_weights
 from counterpart.parsing import read_json, read_yaml
 from counterpart.pictures import Pictures
 from counterpart.recipes import load, show
-from counterpart.report.page import _notes, _render
+from counterpart.report.notes import notes_on
+from counterpart.report.page import _render
 from counterpart.report.runs import read_runs
 from counterpart.report.usable import read_standing
 from counterpart.rundir import RunDir
@@ -251,7 +252,7 @@ def _read_for_page(path: Path) -> object:
     runs = read_runs([path.parent])
     rows = group(runs)
     return [
-        _notes(runs, [row for row in rows if row.shown]), [provenance(run) for run in runs],
+        notes_on(runs, [row for row in rows if row.shown]), [provenance(run) for run in runs],
         [evaluated.lines for run in runs for evaluated in run.corruptions],
     ]  # fmt: skip
 

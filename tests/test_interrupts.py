@@ -141,7 +141,8 @@ def test_at_random_moments(words, tmp_path):
             process.communicate()
         else:
             output, error = stop(process)
-            assert process.returncode in (0, 2, 130, -signal.SIGINT), (words, error)
+            # Without torch's weights on this machine the last command may have refused already.
+            assert process.returncode in (0, 130, *([2] if words[0] == "evaluate" else [])), (words, error)
             assert "Traceback" not in output + error, (words, error)
 
 

@@ -231,3 +231,13 @@ def test_a_file_that_was_replaced_meanwhile_is_not_the_lock(file, monkeypatch):
     monkeypatch.setattr(locks.fcntl, "flock", flock)
     with locks.hold(file, "the thing", wait=5):
         assert json.loads(file.read_text())["process"] == os.getpid()
+
+
+def test_a_process_of_the_same_start_is_not_waited_for(tmp_path):
+    """The processes of a torchrun, of which the first one holds the folder."""
+    began = time.monotonic()
+    with locks.hold(tmp_path / ".x.lock", "x", start="one"):
+        with pytest.raises(locks.Held) as refused, locks.hold(tmp_path / ".x.lock", "x", 20, start="one"):
+            pass
+        assert refused.value.holder.start == "one"
+    assert time.monotonic() - began < 10

@@ -91,19 +91,28 @@ def test_names_of_files_and_classes_are_shown_and_never_obeyed(images, tmp_path,
         assert not any(cell.startswith("=") or "\x1b" in cell for cell in cells)
 
 
-def test_a_group_of_annotations_makes_no_folder_elsewhere(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("path_of_image", "said"),
+    [(None, "'../../x/head'"), ("../../../etc/passwd", "passwd")],
+)
+def test_a_group_of_annotations_makes_no_folder_elsewhere(tmp_path, capsys, path_of_image, said):
     for number in range(3):
         path = tmp_path / "source" / "in" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (20, 20)).save(path)
-        shape = {"label": "../../x/head", "points": [[1, 1], [9, 9]], "shape_type": "rectangle"}
-        about = {"shapes": [shape], "imagePath": "../../../etc/passwd", "imageHeight": 20, "imageWidth": 20}
+        shapes = [
+            {"label": "../../x/head", "points": [[1, 1], [18, 18]], "shape_type": "rectangle"},
+            {"label": "ear", "points": [[4, 4], [12, 12]], "shape_type": "rectangle"},
+        ]
+        about = {
+            "shapes": shapes, "imagePath": path_of_image or path.name, "imageHeight": 20, "imageWidth": 20,
+        }  # fmt: skip
         path.with_suffix(".json").write_text(json.dumps(about))
     before = {path for path in tmp_path.rglob("*")}
     target = tmp_path / "made" / "target"
     words = ["data", "prepare", "labelme", "--source", str(tmp_path / "source"), "--target", str(target)]
     code = main([*words, "--workers", "1", "--classes", "object", "--objects", "../../x/head"])
-    assert code == 2
+    printed = "".join(capsys.readouterr())
+    assert (code, said in printed) == (2, True), printed
     made = {path for path in tmp_path.rglob("*") if not path.is_relative_to(tmp_path / "made")}
     assert made == before
-    capsys.readouterr()

@@ -225,3 +225,14 @@ def test_no_record_holds_the_password_of_a_database(monkeypatch, word, shown):
     records.environment.cache_clear()
     assert records.environment()["command"] == f"counterpart sweep {shown}"
     records.environment.cache_clear()
+
+
+def test_a_record_of_which_only_the_end_of_its_line_is_missing_stays(tmp_path):
+    """Readers take it for a record, so the next writer must not cut it off."""
+    run = RunDir(tmp_path / "run")
+    run.path.mkdir()
+    run.add([Record("metric", "a", 0.5, 4), Record("metric", "b", 0.5, 4)])
+    run.records_file.write_bytes(run.records_file.read_bytes()[:-1])
+    assert [record.name for record in run.records()] == ["a", "b"]
+    run.add([Record("metric", "c", 0.5, 4)])
+    assert [record.name for record in run.records()] == ["a", "b", "c"]

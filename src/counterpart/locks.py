@@ -84,10 +84,11 @@ def hold(file: Path, guarded: str, wait: float = 0.0, start: str | None = None) 
     """
     new_folders = _make_folder(file.parent)
     try:
-        descriptor = _wait_for(file, guarded, wait)
+        start = start or uuid.uuid4().hex
+        descriptor = _wait_for(file, guarded, wait, start)
         process = os.getpid()
         try:
-            _write_holder(descriptor, start or uuid.uuid4().hex)
+            _write_holder(descriptor, start)
             yield
         finally:
             if os.getpid() == process:  # a forked process has let go already
@@ -147,8 +148,8 @@ def _make_folder(folder: Path) -> list[Path]:
     return missing[::-1]
 
 
-def _wait_for(file: Path, guarded: str, wait: float) -> int:
-    """The descriptor of the locked file."""
+def _wait_for(file: Path, guarded: str, wait: float, start: str) -> int:
+    """The descriptor of the locked file. A process of the same start is not waited for."""
     began, has_spoken, pause = time.monotonic(), False, PAUSE
     while True:
         descriptor = _take(file)
@@ -157,11 +158,12 @@ def _wait_for(file: Path, guarded: str, wait: float) -> int:
         waited = time.monotonic() - began
         if waited >= wait:
             raise _held(file, guarded, wait)
+        holder = _holder(file) if file.exists() else None
+        if holder is not None and holder.start == start:
+            raise _held(file, guarded, wait)
         if waited > SOON and not has_spoken:
             has_spoken = True
-            _log.warning(
-                "Waiting up to %s for %s: %s.", _in_words(wait), guarded, _holder(file) or "it is in use"
-            )
+            _log.warning("Waiting up to %s for %s: %s.", _in_words(wait), guarded, holder or "it is in use")
         time.sleep(min(pause, wait - waited))
         pause = min(2 * pause, LONGEST_PAUSE)
 

@@ -147,6 +147,8 @@ def append(path: Path, lines: Iterable[str], flush: bool = True) -> None:
 def cut_unfinished_line(path: Path) -> int:
     """Cut off a line that a killed writer left unfinished, which would make the next record unreadable.
 
+    A line of which only the end is missing gets it.
+
     Returns:
         The length of the file after that.
 
@@ -158,6 +160,10 @@ def cut_unfinished_line(path: Path) -> int:
     rest = content[length:]
     if checksums.is_whole_line(rest) and not rest.endswith(b"}"):
         raise UserError(f"{path} is damaged: the end of its last line is not what was written.")
+    if checksums.is_whole_line(rest):  # only its end is missing, and readers know it already
+        with path.open("ab") as file:
+            file.write(b"\n")
+        return len(content) + 1
     if rest:
         os.truncate(path, length)
     return length

@@ -134,3 +134,14 @@ def test_a_chunk_that_states_gigabytes_asks_for_no_memory(tmp_path):
         tracemalloc.stop()
     assert rest == file.read_bytes()[10:]
     assert peak < 2**23
+
+
+def test_an_image_beyond_pillows_own_limit_is_no_damaged_one(tmp_path):
+    path = tmp_path / "large.png"
+    path.write_bytes(bomb(14_000, 14_000))
+    with (
+        pytest.raises(ValueError, match="set COUNTERPART_MOST_PIXELS to a larger number") as refused,
+        open_image(path),
+    ):
+        pass
+    assert "damaged" not in str(refused.value)

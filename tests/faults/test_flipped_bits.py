@@ -4,27 +4,19 @@ import contextlib
 import io
 import random
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
 
 from counterpart import checksums
 from counterpart.rundir import RunDir
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 KINDS = {"headers", "data of binary files", "records", "configuration", "JSON files"}
 
 
 @pytest.fixture(scope="module")
-def bits():
-    """The campaign, which ``benchmarks/faults.py`` runs as well."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import fault_bits
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return fault_bits
+def bits(benchmark_module):
+    """The campaign."""
+    return benchmark_module("fault_bits")
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NAMES = ("train", "evaluate", "data prepare")
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which("cc") is None,
@@ -31,14 +29,9 @@ print(library.counterpart_calls())
 
 
 @pytest.fixture(scope="module")
-def campaign():
-    """The campaign, which ``benchmarks/faults.py`` runs as well."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import fault_disk
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return fault_disk
+def campaign(benchmark_module):
+    """The campaign."""
+    return benchmark_module("fault_disk")
 
 
 def test_the_library_fills_the_disk_under_one_folder_from_a_call_on(campaign, tmp_path):

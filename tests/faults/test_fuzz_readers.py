@@ -22,16 +22,9 @@ FOUND = sorted(path for path in CORPUS.glob("*/*") if path.is_file())
 
 
 @pytest.fixture(scope="module")
-def fuzzing():
+def fuzzing(benchmark_module):
     """The modules of the harness."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import fuzz_corpus
-        import fuzz_readers
-
-        yield fuzz_corpus, fuzz_readers
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+    return benchmark_module("fuzz_corpus"), benchmark_module("fuzz_readers")
 
 
 def run_together(tmp_path, inputs, seed):

@@ -3,27 +3,19 @@
 import json
 import random
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from counterpart import checksums
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NAMES = ("train", "evaluate", "data prepare", "papers run")
 
 
 @pytest.fixture(scope="module")
-def campaign():
-    """The campaign, which ``benchmarks/faults.py`` runs as well. Its processes import it, too."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import fault_kills
-
-        yield fault_kills
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+def campaign(benchmark_module):
+    """The campaign, whose processes import it, too."""
+    return benchmark_module("fault_kills")
 
 
 def test_every_command_has_its_kills(campaign):

@@ -102,3 +102,18 @@ def test_a_count_of_corruptions_has_batches_alone(tmp_path):
     assert (
         settle_sizes(tmp_path, IDENTITY, wanted, model, images, CPU, entries=["batch_size"]).batch_size == 64
     )
+
+
+class WithoutGradients(nn.Module):
+    """As an ONNX file answers."""
+
+    def forward(self, images):
+        return images.flatten(1).detach()
+
+
+@pytest.mark.parametrize("model", [nn.Flatten(), WithoutGradients()])
+def test_passes_are_measured_with_gradients_or_without(model, monkeypatch):
+    measured = []
+    monkeypatch.setattr(devices, "memory_of", lambda work, device: measured.append(work()) or 16 * 2**20)
+    assert sizes._bytes_of_one_image(model, load_digits().test, CPU) == 2**20
+    assert len(measured) == 1

@@ -91,7 +91,7 @@ def test_l1_takes_the_same_way_from_the_same_start(robust_digits, monkeypatch, l
 @pytest.mark.filterwarnings("ignore::Warning")
 @pytest.mark.parametrize("loss", ["ce", "dlr"])
 def test_l1_leaves_no_more_images(robust_digits, loss):
-    """As it is called, with starts of its own: what chance decides of ten seeds is a tenth at most."""
+    """As it is called, with starts of its own: what chance decides of ten seeds is a twentieth at most."""
     model, images, labels = robust_digits
     images, labels = images[:256], labels[:256]
     theirs, ours = 0, 0
@@ -99,8 +99,9 @@ def test_l1_leaves_no_more_images(robust_digits, loss):
         theirs += int(survivors(model, images, labels, "L1", 2.0, loss, seed).sum())
         keys = Keys(seed, "apgd", torch.arange(len(labels)))
         attacked = apgd(model, images, labels, budget=L1(2.0), keys=keys, loss=LOSSES[loss], steps=50)
+        assert L1(2.0).contains(attacked.images, images).all()
         ours += int((model(attacked.images).argmax(dim=1) == labels).sum())
-    assert ours <= 1.12 * theirs
+    assert ours <= 1.05 * theirs
 
 
 def survivors(model, images, labels, norm, eps, loss, seed):

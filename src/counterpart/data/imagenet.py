@@ -230,8 +230,8 @@ def read_meta(path: Path) -> dict[int, str]:
         table = {int(row["ILSVRC2012_ID"].item()): row["WNID"] for row in leaves}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(
-            f"{path} is damaged or no table of ImageNet's classes ({type(error).__name__}). Unpack the development kit "
-            "again."
+            f"{path} is damaged or no table of ImageNet's classes ({type(error).__name__}: {error}). Unpack the "
+            "development kit again."
         ) from error
     wnids: list[Any] = list(table.values())
     if not wnids or any(not isinstance(wnid, str) or not WNID.fullmatch(wnid) for wnid in wnids):

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ..parsing import read_json
-from ..parsing.limits import LIMITS, most, refuse_large, refuse_more
+from ..parsing.limits import LIMITS, PREFIX, most, refuse_large, refuse_more
 
 BLOCK = 2**20  # bytes; less is read without a look at the size of the file
 ORIENTATION, UPRIGHT = 0x0112, 1  # of EXIF
@@ -52,6 +52,8 @@ def open_image(path: Path, *, header_only: bool = False) -> Iterator[Image.Image
         except UnidentifiedImageError:
             subject = "its imageData" if embedded else "it"
             raise ValueError(f"{subject} is no image of the formats {', '.join(FORMATS)}") from None
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise ValueError(f"{error} If it is meant, set {PREFIX}PIXELS to a larger number") from None
         except Exception as error:  # Pillow raises whatever the first odd byte leads to
             raise _damaged(error) from None
         yield from _decoded(image, header_only)
@@ -86,8 +88,9 @@ def orientation(image: Image.Image) -> int:
 
 def _embedded(path: Path) -> BytesIO:
     """The bytes of the image in a LabelMe file."""
+    labelled = read_json(path, limit="ANNOTATIONS")
     try:
-        return BytesIO(base64.b64decode(read_json(path, limit="ANNOTATIONS")["imageData"]))
+        return BytesIO(base64.b64decode(labelled["imageData"]))
     except (TypeError, KeyError, ValueError):
         raise ValueError("its imageData is no image") from None
 

@@ -153,8 +153,8 @@ def _changed(root: Path, images: Sequence[tuple[str, Path]]) -> Iterator[str]:
         return
     expected = {}
     for row in read_lines(root / MANIFEST):
-        expected[row.get("path")] = row.get("sha256")
-        expected[row.get("mask")] = row.get("mask_sha256")
+        expected[str(row.get("path"))] = row.get("sha256")
+        expected[str(row.get("mask"))] = row.get("mask_sha256")
     for _, image in images:
         for file in (image, mask_of(root, image)):
             known = expected.get(file.relative_to(root).as_posix())

@@ -174,7 +174,7 @@ def read_mat(path: Path) -> list[Thing]:
         things = [_thing(entry) for entry in _structures(annotation["objects"])]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(
-            f"{path} is damaged, cut off or no PASCAL-Part annotation ({type(error).__name__}). Replace it."
+            f"{path} is damaged, cut off or no PASCAL-Part annotation ({type(error).__name__}: {error}). Replace it."
         ) from error
     shapes = {mask.shape for thing in things for mask in (thing.mask, *(part for _, part in thing.parts))}
     if len(shapes) > 1 or any(len(shape) != 2 for shape in shapes):

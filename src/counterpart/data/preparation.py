@@ -75,15 +75,22 @@ def prepare(
     }
     if not (target / MANIFEST).exists():
         with locks.hold(target / LOCK, f"the preparation of {target}", wait):
-            if not (
-                target / MANIFEST
-            ).exists():  # which another process may have written while this one waited
+            # Another process may have written it while this one waited.
+            if not (target / MANIFEST).exists():
                 return _prepare(plan, target, options, workers, about)
     before = prepared_with(target)
     refuse_other(target, about, before)
     shutil.rmtree(target / STAGE, ignore_errors=True)  # a kill may have come between the manifest and this
-    refused = read_text(target / REFUSED).splitlines() if before.get("refused") else []
+    refused = _refused_before(target / REFUSED) if before.get("refused") else []
     return _summary(plan, target, read_lines(target / MANIFEST), before["left_out"], refused)
+
+
+def _refused_before(file: Path) -> list[str]:
+    """The lines on what an earlier preparation refused."""
+    try:
+        return read_text(file).splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} is damaged: {error}. Remove the folder, and prepare again.") from None
 
 
 def _prepare(

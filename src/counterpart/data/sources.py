@@ -167,7 +167,7 @@ def read_rows(path: Path) -> list[list[str]]:
     """The rows of a text table that are not empty, cut at commas, semicolons or tabs, whichever its first line has."""
     try:
         text = read_text(path.expanduser())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the home of nobody
         raise UserError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
     lines = [line for line in text.splitlines() if line.strip()]
     delimiter = next((mark for mark in ("\t", ";", ",") if lines and mark in lines[0]), ",")

@@ -77,7 +77,10 @@ def prepared_with(target: Path) -> dict[str, Any]:
             f"{target / TABLE} is damaged: {error}. Remove the folder, and prepare again."
         ) from None
     if not isinstance(options, dict):
-        raise UserError(f"{target / TABLE} is damaged: prepared is no table of options.")
+        raise UserError(
+            f"{target / TABLE} is damaged: prepared is no table of options. Remove the folder, and "
+            "prepare again."
+        )
     return options
 
 

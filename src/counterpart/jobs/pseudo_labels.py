@@ -129,9 +129,8 @@ def pseudo_label(
     predict = partial(_predict, model.to(device).eval(), owners, about["model"]["image_size"], device)
     if not (target / MANIFEST).exists():
         with locks.hold(target / LOCK, f"the preparation of {target}", config.wait):
-            if not (
-                target / MANIFEST
-            ).exists():  # which another process may have written while this one waited
+            # Another process may have written it while this one waited.
+            if not (target / MANIFEST).exists():
                 return _predict_all(data, root, target, preparation, predict, confidence)
     refuse_other(target, preparation, prepared_with(target))
     shutil.rmtree(target / STAGE, ignore_errors=True)
@@ -257,7 +256,7 @@ def _finish(root: Path, target: Path, preparation: Mapping[str, Any], journal: P
     write_atomically(target / TABLE, partial(Path.write_text, data=text, encoding="utf-8"))
     text = "".join(to_json(line, ensure_ascii=False) + "\n" for line in lines)
     write_atomically(target / MANIFEST, partial(Path.write_text, data=text, encoding="utf-8"))
-    shutil.rmtree(target / STAGE)
+    shutil.rmtree(target / STAGE, ignore_errors=True)  # another process may be at it
     return _summary(target)
 
 

@@ -112,7 +112,9 @@ def _bytes_of_one_image(model: nn.Module, images: ImageSet, device: torch.device
 
     def passes() -> None:
         with torch.enable_grad():
-            torch.autograd.grad(model(inputs).float().square().sum(), inputs)
+            total = model(inputs).float().square().sum()
+            if total.requires_grad:  # an ONNX file, for one, has no gradients
+                torch.autograd.grad(total, inputs)
 
     return max(devices.memory_of(passes, device) / len(positions), 1.0)
 

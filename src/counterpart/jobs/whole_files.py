@@ -10,8 +10,8 @@ from .. import checksums
 from ..errors import UserError
 from ..parsing import parse_json, parse_yaml
 from ..parsing.limits import read_bytes, refuse_large
-from ..records import read_lines, read_rows
-from ..report.runs import Run
+from ..records import file_hash, read_lines, read_rows
+from ..report.artifacts import lies_within
 from ..rundir import RunDir
 
 
@@ -52,8 +52,17 @@ def check_files(run: RunDir) -> Files:
 
 def _changed_artifacts(run: RunDir) -> list[str]:
     """A clause for each file that is another one than when it was recorded. What was removed is not missed."""
-    artifacts = Run(run, run.config(), run.records()).artifacts
-    return [artifact.problem for artifact in artifacts if artifact.problem and artifact.file.is_file()]
+    recorded = {
+        str(r.details.get("file")): r.details.get("sha256") for r in run.records() if r.kind == "artifact"
+    }
+    changed = []
+    for name, digest in recorded.items():
+        file = run.path / name
+        if not lies_within(run.path, file):
+            changed.append(f"{name:.200} lies outside of the run folder, so that it was not opened")
+        elif file.is_file() and file_hash(file) != digest:
+            changed.append(f"{file} has changed since it was recorded (its hash differs)")
+    return changed
 
 
 def _is_sealed_config(path: Path) -> bool:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..parsing.limits import refuse_more
+from ..pictures import Pictures
 from ..records import Record, file_hash
-from .usable import read_pictures, read_png, read_standing
+from .usable import read_png, read_standing
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def _pass_over(file: Path) -> None:
 
 
 _READERS: Mapping[str, Callable[[Path], object]] = {
-    "images": read_standing, "panel": read_pictures, "where regions": read_png,
+    "images": read_standing, "panel": Pictures.read, "where regions": read_png,
 }  # fmt: skip
 
 

@@ -176,9 +176,10 @@ class Run:
         """Every file that the records name; where a file is named twice, its last record."""
         named = {str(r.details.get("file")): r for r in self.records if r.kind == "artifact"}
         checked: list[Artifact] = []
+        hashed = 0
         for record in named.values():
-            hashed = sum(artifact.size for artifact in checked)
             checked.append(Artifact.check(self.folder.path, record, hashed))
+            hashed += checked[-1].size
         return checked
 
     @cached_property

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..numerals import read_fold
-from ..parsing.limits import read_bytes, read_text, refuse_large
-from ..pictures import Pictures
+from ..parsing.limits import read_bytes, read_text
 from ..records import Record
 
 LARGEST = 1e15  # of counts and radii that are shown as whole numbers
@@ -74,12 +73,6 @@ def read_standing(path: Path) -> dict[str, float] | None:
     if not all(0 <= share <= 1 for share in standing.values()):
         raise ValueError("it is no table of images (a share is not within 0 and 1)")
     return standing
-
-
-def read_pictures(path: Path) -> Pictures:
-    """The panel of an evaluation, as ``Pictures.read``, if it is not too large to be shown."""
-    refuse_large(path, "SHOWN")
-    return Pictures.read(path)
 
 
 def read_png(path: Path) -> bytes:

@@ -235,8 +235,9 @@ def _check_combinations(source: str, dimensions: Sequence[Dimension], config: Co
 
 def refuse_given(space: Space, settings: Mapping[str, Any]) -> None:
     """Refuse a setting that varies and was given a value as well."""
+    given_names = dict(settings_in(settings))
     for name in space.describe():
-        if name in dict(settings_in(settings)):
+        if name in given_names:
             raise UserError(
                 f"{name} varies in the space {space.name}: leave it out, or take it out of the space."
             )
