@@ -128,6 +128,16 @@ def test_a_kill_while_files_move_is_survived(source, tmp_path, monkeypatch):
     assert content(target) == content(tmp_path / "whole")
 
 
+def test_what_a_kill_behind_the_manifest_left_goes(source, tmp_path):
+    root, target = source("pascal-part"), tmp_path / "target"
+    prepare_named("pascal-part", root, target, Options(), workers=1)
+    before = {path.name for path in target.iterdir()}
+    (target / preparation.LOCK).touch()
+    (target / preparation.STAGE).mkdir()
+    prepare_named("pascal-part", root, target, Options(), workers=1)
+    assert {path.name for path in target.iterdir()} == before
+
+
 def test_processes_change_nothing_and_name_what_is_damaged(source, tmp_path):
     root, target = source("pascal-part"), tmp_path / "target"
     prepare_named("pascal-part", root, tmp_path / "whole", Options(), workers=1)

@@ -229,8 +229,10 @@ def read_meta(path: Path) -> dict[int, str]:
         leaves = [row for row in rows if int(row["num_children"].item()) == 0]
         table = {int(row["ILSVRC2012_ID"].item()): row["WNID"] for row in leaves}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        # What a limit or the reader of the format says names what to do.
+        reason = error if isinstance(error, ValueError) else type(error).__name__
         raise UserError(
-            f"{path} is damaged or no table of ImageNet's classes ({type(error).__name__}: {error}). Unpack the "
+            f"{path} is damaged or no table of ImageNet's classes ({reason}). Unpack the "
             "development kit again."
         ) from error
     wnids: list[Any] = list(table.values())

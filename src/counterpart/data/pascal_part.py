@@ -173,8 +173,10 @@ def read_mat(path: Path) -> list[Thing]:
         (annotation,) = read_variables(read_bytes(path, "UNPACKED"))["anno"]
         things = [_thing(entry) for entry in _structures(annotation["objects"])]
     except (OSError, ValueError, LookupError, TypeError) as error:
+        # What a limit or the reader of the format says names what to do.
+        reason = error if isinstance(error, ValueError) else type(error).__name__
         raise UserError(
-            f"{path} is damaged, cut off or no PASCAL-Part annotation ({type(error).__name__}: {error}). Replace it."
+            f"{path} is damaged, cut off or no PASCAL-Part annotation ({reason}). Replace it."
         ) from error
     shapes = {mask.shape for thing in things for mask in (thing.mask, *(part for _, part in thing.parts))}
     if len(shapes) > 1 or any(len(shape) != 2 for shape in shapes):

@@ -80,7 +80,9 @@ def prepare(
                 return _prepare(plan, target, options, workers, about)
     before = prepared_with(target)
     refuse_other(target, about, before)
-    shutil.rmtree(target / STAGE, ignore_errors=True)  # a kill may have come between the manifest and this
+    # A kill may have come between the manifest and the end. Nothing is left to do under the lock.
+    shutil.rmtree(target / STAGE, ignore_errors=True)
+    (target / LOCK).unlink(missing_ok=True)
     refused = _refused_before(target / REFUSED) if before.get("refused") else []
     return _summary(plan, target, read_lines(target / MANIFEST), before["left_out"], refused)
 

@@ -134,6 +134,7 @@ def pseudo_label(
                 return _predict_all(data, root, target, preparation, predict, confidence)
     refuse_other(target, preparation, prepared_with(target))
     shutil.rmtree(target / STAGE, ignore_errors=True)
+    (target / LOCK).unlink(missing_ok=True)
     return _summary(target)
 
 
