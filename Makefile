@@ -13,10 +13,10 @@ demo: environment
 
 # ARGS="-k budget": any option of pytest.
 test: environment-test
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow and not reference" $(ARGS)
 
 test-slow: environment-test
-	$(PYTEST) -m slow $(ARGS)
+	$(PYTEST) -m "slow and not reference" $(ARGS)
 
 # Beside the implementations that others published. Each must be there: a test that skips compares nothing. torchattacks
 # comes without what it asks for, which is a version of requests of 2021.
