@@ -124,8 +124,10 @@ def test_a_kill_while_files_move_is_survived(source, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         prepare_named("pascal-part", root, target, Options(), workers=1)
     monkeypatch.setattr(preparation, "_moved", moved)
+    (target / ".manifest.jsonl.99999999").touch()  # which a killed process was writing
     prepare_named("pascal-part", root, target, Options(), workers=1)
     assert content(target) == content(tmp_path / "whole")
+    assert not (target / ".manifest.jsonl.99999999").exists()
 
 
 def test_what_a_kill_behind_the_manifest_left_goes(source, tmp_path):

@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..locks import is_lock_file
 from ..parsing import read_json
 from ..records import cut_unfinished_line, read_rows
-from ..rundir import write_atomically
+from ..rundir import sweep, write_atomically
 from .parts_folder import TABLE
 
 MANIFEST = "manifest.jsonl"
@@ -51,6 +51,7 @@ def open_journal(target: Path, about: Mapping[str, Any]) -> Path:
         lines = read_lines(journal)
         refuse_other(target, about, lines[0] if lines else {})
         cut_unfinished_line(journal)
+        sweep(target)
         return journal
     if target.exists() and any(path.name != STAGE and not is_lock_file(path) for path in target.iterdir()):
         raise UserError(f"{target} is not empty: --target must name a new or empty folder.")
