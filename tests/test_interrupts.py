@@ -133,7 +133,7 @@ def test_at_random_moments(words, tmp_path):
     began = time.monotonic()
     start(command, tmp_path).communicate()
     seconds = time.monotonic() - began
-    for _ in range(10):
+    for _ in range(5):
         process = start(command, tmp_path)
         # Python itself has no handler of ours yet before it runs a line of ours.
         time.sleep(drawn.uniform(min(0.5, seconds / 4), seconds))
@@ -141,8 +141,10 @@ def test_at_random_moments(words, tmp_path):
             process.communicate()
         else:
             output, error = stop(process)
-            # Without torch's weights on this machine the last command may have refused already.
-            assert process.returncode in (0, 130, *([2] if words[0] == "evaluate" else [])), (words, error)
+            # Before Python has a handler and when all is written, the system ends the process without a word, which
+            # a shell calls 130 as well. Without torch's weights the last command may have refused already.
+            codes = (0, 130, -signal.SIGINT, *([2] if words[0] == "evaluate" else []))
+            assert process.returncode in codes, (words, error)
             assert "Traceback" not in output + error, (words, error)
 
 
