@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python -m
-PYTEST = $(RUN) pytest -q -n auto --maxprocesses 4 --dist worksteal
+PYTEST = $(RUN) pytest -q -n auto --maxprocesses 4 --dist worksteal --durations 15
 
 .PHONY: demo test test-slow test-reference lint types audit environment environment-test environment-dev environment-audit environment-bench
 .NOTPARALLEL:
