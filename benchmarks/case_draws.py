@@ -27,11 +27,12 @@ MADE_OF_OTHERS = {"transfer": counterpart.transfer, "worst-case": counterpart.wo
 COUNTS = {
     "queries": (1, 5, 20, 60),
     "draws": (1, 3),
-    "search_steps": (1, 2),
+    "search_steps": (1, 2, 5),
     "candidates": (2, 4, 10),
     "eot": (1, 1, 2),
+    "steps": (1, 2, 3, 10),
 }
-FLOATS = (1e-3, 0.02, 0.3, 0.9, 1.0)
+FLOATS = (1e-3, 0.02, 0.3, 0.9, 1.0, 30.0)
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def draw_images(shape: tuple[int, ...], draws: random.Random, generator: torch.G
 def draw_radius(norm: str, draws: random.Random) -> float:
     """A radius: of ordinary size, none at all, next to none, or everything."""
     largest = 1.0 if norm == "linf" else draws.choice((3.0, 100.0))
-    return draws.choice((0.0, 1e-8, 1e-3, 8 / 255, 0.3, 0.5, largest))
+    return draws.choice((0.0, 1e-8, 1e-3, 8 / 255, 0.3, 0.5, 0.8, largest, largest))
 
 
 def draw_budget(
@@ -185,7 +186,7 @@ def draw_network(shape: tuple[int, ...], draws: random.Random, generator: torch.
 
 def filled(layer: nn.Module, draws: random.Random, generator: torch.Generator) -> nn.Module:
     """The layer with weights of a size that is drawn."""
-    size = draws.choice((1.0, 1.0, 1.0, 3.0, 0.0, 1e-6, 1e4, 1e-25))
+    size = draws.choice((1.0, 1.0, 1.0, 3.0, 3.0, 10.0, 0.0, 1e-6, 1e4, 1e-25))
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.copy_(size * torch.randn(parameter.shape, generator=generator))
@@ -229,8 +230,10 @@ def draw_option(option: Option, draws: random.Random) -> Any:
     if option.name in ("target", "windows", "stride", "step_size") and draws.random() < 0.5:
         return None  # the code decides
     if option.type is float:
-        return draws.choice([value for value in FLOATS if option.below is None or value < option.below])
-    return draws.randint(1, CLASSES - 1)  # steps, restarts, targets
+        below = 31.0 if option.below is None else option.below
+        highest = 30.0 if option.high is None else option.high
+        return draws.choice([value for value in FLOATS if value < below and value <= highest])
+    return draws.randint(1, CLASSES - 1)  # restarts, targets
 
 
 def draw_parts(case: Case, strategy: str | None, generator: torch.Generator) -> dict[str, Any]:
