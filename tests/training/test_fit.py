@@ -283,7 +283,7 @@ def test_maps_are_drawn_again_by_absolute_epochs_of_their_phase(train, monkeypat
         drawn.append(len(epoch_of))
         return torch.full((31, 2, 2), float(len(drawn)), dtype=torch.float16)
 
-    monkeypatch.setattr(loop, "_draw_maps", draw)
+    monkeypatch.setattr(loop, "draw_maps", draw)
     phases = [Phase("burn-in", 1, recording([])), Phase("part", 5, recording(seen), refresh_epochs=2)]
     train(phases, validate=lambda model, view: (epoch_of.append(1), (0.5, 0.5))[1])
     assert drawn == [1, 3, 5]

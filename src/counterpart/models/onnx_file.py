@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..errors import UserError, unreadable
 from ..parsing.limits import PREFIX, most, read_bytes
 from . import onnx_trial
 
@@ -39,7 +39,7 @@ class OnnxModel(nn.Module):
         try:
             content = read_bytes(path, "WEIGHTS")
         except (OSError, ValueError) as error:
-            raise UserError(f"Cannot read {path}: {error}.") from None
+            raise unreadable(path, error) from None
         try:
             try_apart(content)
             self.session = onnx_trial.open_session(content)
