@@ -109,7 +109,7 @@ def test_damage_to_the_key_itself_is_refused(tmp_path):
 
 def test_what_ends_in_64_digits_of_somebody_else_is_read():
     digits = "a" * 64
-    for content in (f'{{"sha256": "{digits}"}}', f'{{"a": ["{digits}"], "of_this": "{digits}"}}\n'):
+    for content in (f'{{"sha256": "{digits}"}}', f'{{"a": ["{digits}"], "pictures": "{digits}"}}\n'):
         value = json.loads(content)
         assert not checksums.is_sealed_json(value, content.encode())
         assert value == json.loads(content)
