@@ -31,8 +31,8 @@ from counterpart.contracts import NamedAttack
 from counterpart.data.image_sets import ImageSet, balanced_subset
 from counterpart.errors import UserError
 from counterpart.evaluation import accuracy
-from counterpart.evaluation.accuracy import read_batch
 from counterpart.evaluation.answers import logits_of
+from counterpart.evaluation.batches import read_batch
 from counterpart.evaluation.ledger import Ledger
 from counterpart.jobs.targets import open_targets
 from counterpart.models.inference import InferenceView

@@ -18,8 +18,8 @@ from counterpart import devices
 from counterpart.attacks.auto_attack import suite
 from counterpart.budget import Linf
 from counterpart.data.image_sets import balanced_subset
-from counterpart.evaluation.accuracy import read_batch
 from counterpart.evaluation.answers import judge, logits_of
+from counterpart.evaluation.batches import read_batch
 from counterpart.jobs.targets import open_targets
 from counterpart.models.inference import InferenceView
 from counterpart.seeding import Keys

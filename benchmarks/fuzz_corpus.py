@@ -12,9 +12,11 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+import fuzz_onnx
 import numpy as np
 import torch
 from PIL import Image
@@ -38,8 +40,9 @@ from counterpart.evaluation.ledger import Ledger
 from counterpart.evaluation.radii import budgets_from
 from counterpart.jobs.stored_models import load_checkpoint
 from counterpart.jobs.verification import _settings as read_asked
-from counterpart.models import create
+from counterpart.models import create, onnx_trial
 from counterpart.models.hub import read_weights
+from counterpart.models.onnx_file import OnnxModel
 from counterpart.parsing import read_json, read_yaml
 from counterpart.pictures import Pictures
 from counterpart.recipes import load, show
@@ -83,7 +86,15 @@ class Reader(NamedTuple):
 
 def readers() -> dict[str, Reader]:
     """Every reader by name."""
-    return {**_texts(), **_annotations(), **_run_files(), **_images(), **_arrays(), **_weights()}
+    return {
+        **_texts(),
+        **_annotations(),
+        **_run_files(),
+        **_images(),
+        **_arrays(),
+        **_weights(),
+        **_networks(),
+    }
 
 
 def _text(value: object) -> bytes:
@@ -489,3 +500,20 @@ def _weights() -> dict[str, Reader]:
         "radii": Reader("radii.safetensors", budgets_from, [save(planes)]),
         "pictures": Reader("panel.safetensors", Pictures.read, [panel]),
     }  # fmt: skip
+
+
+def _networks() -> dict[str, Reader]:
+    """ONNX files, where onnxruntime is installed: as the process apart reads them, and as a command does."""
+    if find_spec("onnxruntime") is None:
+        return {}
+    pixels = np.full((2, 1, 2, 2), 0.5, np.float32)
+
+    def read(path: Path) -> object:
+        return onnx_trial.ask(onnx_trial.open_session(path.read_bytes(), threads=1), pixels)
+
+    return {
+        "ONNX": Reader("x.onnx", read, fuzz_onnx.seeds()),
+        "ONNX after a trial": Reader(
+            "x.onnx", lambda path: OnnxModel(path)(torch.from_numpy(pixels)), fuzz_onnx.seeds(), share=0.01
+        ),
+    }

@@ -27,8 +27,8 @@ from counterpart.batch import Batch
 from counterpart.budget import NORMS, Linf
 from counterpart.budget.balls import Ball
 from counterpart.data.image_sets import balanced_subset
-from counterpart.evaluation.accuracy import read_batch
 from counterpart.evaluation.answers import judge, logits_of
+from counterpart.evaluation.batches import read_batch
 from counterpart.jobs.targets import open_targets
 from counterpart.models.inference import InferenceView
 from counterpart.rundir import write_atomically

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import logging
+import os
 import re
+import stat
 
 import numpy as np
 import pytest
@@ -103,6 +105,31 @@ def test_damage_to_the_key_itself_is_refused(tmp_path):
             checksums.load_tensors(path)
     path.write_bytes(content.replace(b"counterpart checksum", b"hash of the pictures"))  # somebody else's key
     assert checksums.load_tensors(path).keys() == TENSORS.keys()
+
+
+def test_what_ends_in_64_digits_of_somebody_else_is_read():
+    digits = "a" * 64
+    for content in (f'{{"sha256": "{digits}"}}', f'{{"a": ["{digits}"], "pictures": "{digits}"}}\n'):
+        value = json.loads(content)
+        assert not checksums.is_sealed_json(value, content.encode())
+        assert value == json.loads(content)
+    assert not checksums.is_sealed_comment(f"a: 1\n# made by {digits}\n".encode())
+    for content in (f'{{"checksum": "{digits}"}}', f'{{"a": 1, "chacksum" :"{digits}"\n}}'):
+        with pytest.raises(ValueError, match=UNFIT):
+            checksums.is_sealed_json(json.loads(content), content.encode())
+    with pytest.raises(ValueError, match=UNFIT):
+        checksums.is_sealed_comment(f"a: 1\n# chacksum: {digits}\n".encode())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files have no modes of this kind")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_of_tensors_are_readable_as_any_new_file(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        checksums.save_tensors(TENSORS, tmp_path / "t.safetensors")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "t.safetensors").stat().st_mode) == mode
 
 
 @pytest.mark.parametrize("length", [0, 3, 8, 50, 150, -1, -20])

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from counterpart import distributed, hosts
 from counterpart.errors import UserError
 from counterpart.evaluation.ledger import Ledger
-from counterpart.rundir import RunDir, read_json
+from counterpart.rundir import RunDir, read_json, write_atomically
 
 SOURCE = str(Path(__file__).parents[1] / "src")
 TRAIN = [
@@ -235,3 +235,14 @@ def test_one_process_copies_nothing(tmp_path):
     assert hosts.main_has_folder(tmp_path)
     assert not hosts.main_has_folder(tmp_path / "missing")
     assert texts(tmp_path) == {"units/a.json": "alone"}
+
+
+def test_a_file_is_hashed_once_for_each_of_its_states(tmp_path, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(hosts.records, "file_hash", lambda path: hashed.append(path) or path.read_text())
+    file = tmp_path / "best.safetensors"
+    assert hosts._digest(file) is None
+    for content in ("a", "b, longer"):
+        write_atomically(file, lambda temporary, content=content: temporary.write_text(content))
+        assert [hosts._digest(file) for _ in range(3)] == [content] * 3
+    assert len(hashed) == 2

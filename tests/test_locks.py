@@ -135,7 +135,7 @@ def test_waiting_gets_it(file, hold_elsewhere, caplog):
 
 def test_waiting_in_vain_says_how_long_it_waited(file, hold_elsewhere):
     wait_until_held(hold_elsewhere())
-    said = r"in use by process \d+ .* also after 1 s of waiting\."
+    said = r"in use by process \d+ .* also after 1 s of waiting\. Stop that process, or"
     with pytest.raises(locks.Held, match=said), locks.hold(file, "the thing", wait=1):
         pass
 

@@ -14,7 +14,6 @@ from counterpart.parsing import (
     parse_json,
     parse_yaml,
     read_json,
-    read_json_lines,
     read_yaml,
 )
 
@@ -154,7 +153,7 @@ def test_json_of_more_than_its_limit_is_refused(tmp_path, monkeypatch):
 def test_what_has_no_end_is_not_read(tmp_path, name, words):
     with (tmp_path / "sparse").open("wb") as file:
         file.truncate(2 * 10**11)
-    for read in (read_json, read_yaml, read_json_lines):
+    for read in (read_json, read_yaml):
         with pytest.raises(ValueError, match=words):
             read(tmp_path / name)
 
@@ -176,11 +175,3 @@ def test_half_a_character_is_refused():
     for text in ('{"a": "\\ud800"}', '{"\\uDFFF": 1}'):
         with pytest.raises(ValueError, match="half a character"):
             parse_json(text)
-
-
-def test_lines_of_json(tmp_path):
-    (tmp_path / "x").write_text('1\n{"a": 2}\n{"torn": ')
-    assert read_json_lines(tmp_path / "x") == [1, {"a": 2}]
-    (tmp_path / "x").write_text("1\n[\n3\n")
-    with pytest.raises(ValueError, match="line 2: Expecting value"):
-        read_json_lines(tmp_path / "x")

@@ -24,8 +24,8 @@ KEY_OF_TENSORS = "counterpart checksum"  # other people's files may well have a 
 BLANK = "0" * 64
 MOST_HEADER = 100_000_000  # bytes; safetensors itself reads no longer one
 
-_END_OF_JSON = re.compile(rb'([0-9a-f]{64})"\s*\}\s*\Z')
-_END_OF_COMMENT = re.compile(rb"([0-9a-f]{64})\n\Z")
+_END_OF_JSON = re.compile(rb'"([^"]{%d})"\s*:\s*"([0-9a-f]{64})"\s*\}\s*\Z' % len(KEY))
+_END_OF_COMMENT = re.compile(rb"(.{%d})([0-9a-f]{64})\n\Z" % len(f"# {KEY}: "))
 _WHOLE_LINE = re.compile(rb'"checksum": "[0-9a-f]{64}"\}')
 _MARK_IN_COMMENT = f"# {KEY}: "
 _MARK_IN_TENSORS = f'"{KEY_OF_TENSORS}":"'.encode()
@@ -58,8 +58,7 @@ def is_sealed_json(value: object, content: bytes) -> bool:
     """
     if not isinstance(value, dict):
         return False
-    # The digits are looked for by their place, so that damage to the key before them is noticed as well.
-    there = _is_sealed(content, _END_OF_JSON)
+    there = _is_sealed(content, _END_OF_JSON, KEY)
     if not there and KEY in value:
         raise ValueError(_UNFIT)
     value.pop(KEY, None)
@@ -72,7 +71,7 @@ def is_sealed_comment(content: bytes) -> bool:
     Raises:
         ValueError: the content does not fit its checksum.
     """
-    there = _is_sealed(content, _END_OF_COMMENT)
+    there = _is_sealed(content, _END_OF_COMMENT, _MARK_IN_COMMENT)
     if not there and _MARK_IN_COMMENT.encode() in content:
         raise ValueError(_UNFIT)
     return there
@@ -98,7 +97,10 @@ def save_tensors(
         framework: the module of safetensors that writes.
     """
     save_file = import_module(f"safetensors.{framework}").save_file
+    path.touch()
+    mode = path.stat().st_mode  # that of any new file here; safetensors makes its own, for this user alone
     save_file(dict(tensors), path, {**(metadata or {}), KEY_OF_TENSORS: BLANK})
+    path.chmod(mode)
     seal_file(path)
 
 
@@ -172,11 +174,12 @@ def _fill(text: str) -> str:
     return (content[:place] + _digest(content, place) + content[place + len(BLANK) :]).decode()
 
 
-def _is_sealed(content: bytes, end: re.Pattern[bytes]) -> bool:
+def _is_sealed(content: bytes, end: re.Pattern[bytes], mark: str) -> bool:
+    """Whether a content ends in 64 digits behind our mark, or behind what one byte of damage makes of it."""
     match = end.search(content, max(0, len(content) - 200))
-    if match is None:
+    if match is None or sum(map(ne, match[1], mark.encode())) > 1:
         return False
-    if match[1] != _digest(content, match.start(1)):
+    if match[2] != _digest(content, match.start(2)):
         raise ValueError(_UNFIT)
     return True
 

@@ -20,6 +20,11 @@ class NotFinite(ValueError):
     """A loss, gradient or logit is NaN or infinite: a model that diverged. Training turns it into a UserError."""
 
 
+def unreadable(path: object, error: Exception) -> UserError:
+    """The error of a file that cannot be read."""
+    return UserError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that names the closest known name, or all of them where none is close."""
     known = sorted(known)

@@ -6,6 +6,7 @@ On a shared disk, or with one process, nothing is copied.
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
 from . import distributed, locks, records
@@ -145,4 +146,13 @@ def _copy(path: Path, *, source: int, replace: bool) -> None:
 
 
 def _digest(path: Path) -> str | None:
-    return records.file_hash(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    status = path.stat()
+    return _digest_of_state(path, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _digest_of_state(path: Path, inode: int, size: int, changed: int) -> str:
+    """The hash of a file, once for each of its states: a start evaluates a run many times."""
+    return records.file_hash(path)

@@ -260,7 +260,8 @@ def _held(file: Path, guarded: str, wait: float) -> Held:
     holder = _holder(file)
     who = "another process" if holder is None else str(holder)
     if wait > 0:
-        return Held(f"{guarded} is in use by {who}, also after {_in_words(wait)} of waiting.", holder)
+        waited = f"also after {_in_words(wait)} of waiting. Stop that process, or run the same command later."
+        return Held(f"{guarded} is in use by {who}, {waited}", holder)
     return Held(f"{guarded} is in use by {who}. Wait for it with --wait 10m, or stop that process.", holder)
 
 

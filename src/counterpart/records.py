@@ -18,7 +18,7 @@ from typing import Any
 
 from . import checksums
 from .command_line import command
-from .errors import UserError
+from .errors import UserError, unreadable
 from .parsing import parse_json
 from .parsing.limits import read_bytes
 
@@ -53,6 +53,7 @@ class Record:
 
 
 FIELDS = {field.name for field in fields(Record)}
+MEND_LINE = "Put back a copy of the file, or remove that line."
 LARGEST = 2**63  # whole numbers from here on are damage; JSON may hold some that no float can
 
 
@@ -159,7 +160,7 @@ def cut_unfinished_line(path: Path) -> int:
     length = content.rfind(b"\n") + 1
     rest = content[length:]
     if checksums.is_whole_line(rest) and not rest.endswith(b"}"):
-        raise UserError(f"{path} is damaged: the end of its last line is not what was written.")
+        raise UserError(f"{path} is damaged: the end of its last line is not what was written. {MEND_LINE}")
     if checksums.is_whole_line(rest):  # only its end is missing, and readers know it already
         with path.open("ab") as file:
             file.write(b"\n")
@@ -198,7 +199,7 @@ def read_lines(path: Path) -> Iterator[tuple[bytes, Record]]:
         try:
             yield line, _record(row)
         except (ValueError, TypeError) as error:
-            raise UserError(f"{path}, line {number} is not a record: {error}.") from None
+            raise UserError(f"{path}, line {number} is not a record: {error}. {MEND_LINE}") from None
 
 
 def read_rows(path: Path, fault: str) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
@@ -215,7 +216,7 @@ def read_rows(path: Path, fault: str) -> Iterator[tuple[int, bytes, dict[str, An
     """
     for number, line, row in _rows(path):
         if isinstance(row, str):
-            raise UserError(f"{path}, line {number} {fault}: {row}.")
+            raise UserError(f"{path}, line {number} {fault}: {row}. {MEND_LINE}")
         yield number, line, row
 
 
@@ -224,7 +225,7 @@ def _rows(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any] | str]]:
     try:
         lines = read_bytes(path, "TEXT").split(b"\n")
     except (OSError, ValueError) as error:
-        raise UserError(f"Cannot read {path}: {error}.") from None
+        raise unreadable(path, error) from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

@@ -20,7 +20,7 @@ import yaml
 from safetensors import SafetensorError
 
 from . import checksums, records
-from .errors import UserError
+from .errors import UserError, unreadable
 from .locks import is_lock_file, while_written
 from .parsing import parse_json, parse_yaml
 from .parsing.limits import read_bytes
@@ -56,6 +56,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Mapping[str, Any], indent: int | None = 1) -> None:
+    """Write an object as a JSON file with its checksum, as ``write_atomically`` does."""
+    text = checksums.to_json(value, indent=indent)
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def read_json(path: Path) -> Any:
@@ -179,8 +185,7 @@ class RunDir:
             )
         # The configuration came first, because it makes the folder a run: a kill may have come before this.
         if not (self.path / "environment.json").exists():
-            text = checksums.to_json(records.environment(), indent=1)
-            write_atomically(self.path / "environment.json", lambda p: p.write_text(text))
+            write_json(self.path / "environment.json", records.environment())
 
     def _make(self, config: Mapping[str, Any]) -> None:
         """Write the configuration, unless another process has done so meanwhile."""
@@ -204,7 +209,7 @@ class RunDir:
                 checksums.note_absence(self.config_file)
             loaded = parse_yaml(content.decode("utf-8-sig"))
         except OSError as error:
-            raise UserError(f"Cannot read {self.config_file}: {error.strerror}.") from None
+            raise unreadable(self.config_file, error) from None
         except ValueError as error:
             raise UserError(
                 f"{self.config_file} is damaged: {error}. Restore it, or remove the run; if you edited it on purpose, "

@@ -158,9 +158,11 @@ def test_a_damaged_manifest_is_refused(tmp_path):
     for i in range(6):
         paint(tmp_path / "train" / "cat" / f"{i}.png")
     manifest = tmp_path / "manifest.jsonl"
-    for content in ('{"path": "x", "source": "y"}\n{"pat', "[1]\n"):
+    for content in ('{"path": "x", "source": "y"}\n{"pat\n', "[1]\n"):
         manifest.write_text(content)
-        with pytest.raises(UserError, match=r"manifest\.jsonl cannot be read as lines of JSON"):
+        with pytest.raises(
+            UserError, match=r"manifest\.jsonl, line [12] is damaged.*counterpart data prepare"
+        ):
             load_folder(tmp_path, fold="1/2")
     manifest.write_text(json.dumps({"path": "train/cat/0.png", "source": "y", "other": None}) + "\n")
     assert "and, where that is silent, names" in load_folder(tmp_path, fold="1/2").notes[0]

@@ -6,7 +6,7 @@ import torch
 from counterpart.budget import Linf
 from counterpart.data.image_sets import ImageSet
 from counterpart.errors import UserError
-from counterpart.evaluation.accuracy import read_batch
+from counterpart.evaluation.batches import read_batch
 from counterpart.evaluation.radii import budgets_from, draw_radii, keep_radii
 from counterpart.importance import rules
 from counterpart.models import create

@@ -122,6 +122,21 @@ def test_what_made_a_checkpoint_is_in_it(run):
     assert "made_by" not in checkpoint.read(run.checkpoint("best"))[1]
 
 
+def test_what_a_checkpoint_says_is_read_without_its_tensors(run, tmp_path, monkeypatch):
+    file = run.checkpoint("last")
+    about = checkpoint.read(file)[1]
+
+    def read(path):
+        raise AssertionError("read in whole")
+
+    monkeypatch.setattr(checkpoint, "read_weights", read)
+    assert checkpoint.read_about(file) == about
+    assert {"state", "model", "fingerprint"} <= about.keys()
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"last\.safetensors is damaged .* Put back a copy"):
+        checkpoint.read_about(file)
+
+
 def test_a_training_that_goes_on_with_other_code_says_what_differs(tmp_path, caplog):
     now = checkpoint.made_by()
     caplog.set_level(logging.WARNING)

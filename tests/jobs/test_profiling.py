@@ -19,6 +19,7 @@ from counterpart.cli import main
 from counterpart.cli.where import read_shares
 from counterpart.config import resolve
 from counterpart.errors import UserError
+from counterpart.jobs import sizes
 from counterpart.papers import cells
 from counterpart.rundir import RunDir, read_json
 
@@ -69,7 +70,12 @@ def test_a_profile_that_is_stopped_goes_on_and_ends_as_in_one_go(run, tmp_path, 
         130, "Stopped. The same command continues from the last checkpoint.",
     )  # fmt: skip
     before = units_of(stopped)
+    [family] = (stopped.path / "where").iterdir()
+    half_written = family / "grad-cam" / f".maps.safetensors.{2**22 + 1}"  # no process has a number so high
+    half_written.parent.mkdir(exist_ok=True)
+    half_written.write_bytes(b"half")
     assert main(words_of(whole)) == main(words_of(stopped)) == 0
+    assert not half_written.exists()
     assert 5 <= len(before) < len(units_of(whole))
     assert before.items() <= units_of(stopped).items()
     assert units_of(stopped) == units_of(whole)
@@ -82,6 +88,9 @@ def test_other_maps_lie_beside_each_other_and_share_the_plain_attack(run):
     first = ["--regions", "top", "--map", "layer-cam", "--map-class", "margin"]
     assert main(words_of(run)) == main(words_of(run, *first)) == 0
     [family] = (run.path / "where").iterdir()
+    # On a larger device, the next start goes on in the batches of this one.
+    asked = {name: size for name, size in read_json(family / "identity.json").items() if name != "batch_size"}
+    assert sizes._earlier_sizes(run.path / "where", asked, ["batch_size"]) == {"batch_size": 256}
     assert {folder.name for folder in family.iterdir() if folder.is_dir()} == {
         "everything", "grad-cam", "layer-cam-of-margin",
     }  # fmt: skip

@@ -117,3 +117,23 @@ def test_passes_are_measured_with_gradients_or_without(model, monkeypatch):
     monkeypatch.setattr(devices, "memory_of", lambda work, device: measured.append(work()) or 16 * 2**20)
     assert sizes._bytes_of_one_image(model, load_digits().test, CPU) == 2**20
     assert len(measured) == 1
+
+
+def test_nothing_is_measured_where_earlier_sizes_decide(tmp_path, monkeypatch):
+    def measure(model, images, device):
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(sizes, "_bytes_of_one_image", measure)
+    keep(tmp_path, **IDENTITY, batch_size=64, chunk_size=128)
+    device = torch.device("cuda", 0)
+    assert settled(tmp_path, device=device) == Sizes(64, 128)
+    assert settled(tmp_path, device=device, batch_size=64) == Sizes(64, 128)
+    with pytest.raises(AssertionError, match="measured"):
+        settled(tmp_path, device=device, identity={**IDENTITY, "eps": 0.2})
+
+
+def test_what_is_drawn_while_passes_are_measured_is_nobody_elses(monkeypatch):
+    monkeypatch.setattr(devices, "memory_of", lambda work, device: work() or 16)
+    before = torch.get_rng_state()
+    sizes._bytes_of_one_image(nn.Sequential(nn.Dropout(), nn.Flatten()), load_digits().test, CPU)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -21,7 +21,7 @@ from counterpart.errors import NotFinite, UserError
 from counterpart.models.inference import InferenceView
 from counterpart.objectives import standard
 from counterpart.rundir import RunDir
-from counterpart.training import checkpoint, failures, loop, step
+from counterpart.training import checkpoint, failures, loop, step, stored_maps
 from counterpart.training.loop import fit
 from counterpart.training.optimizers import adamw, sgd
 from counterpart.training.step import LoopOptions, Phase
@@ -283,7 +283,7 @@ def test_maps_are_drawn_again_by_absolute_epochs_of_their_phase(train, monkeypat
         drawn.append(len(epoch_of))
         return torch.full((31, 2, 2), float(len(drawn)), dtype=torch.float16)
 
-    monkeypatch.setattr(loop, "_draw_maps", draw)
+    monkeypatch.setattr(loop, "draw_maps", draw)
     phases = [Phase("burn-in", 1, recording([])), Phase("part", 5, recording(seen), refresh_epochs=2)]
     train(phases, validate=lambda model, view: (epoch_of.append(1), (0.5, 0.5))[1])
     assert drawn == [1, 3, 5]
@@ -299,7 +299,7 @@ def test_stored_maps_are_of_the_phases_kind_and_class_in_batches_of_a_step(train
         sizes.extend(map(len, batches))
         return torch.ones(length, 2, 2, dtype=torch.float16)
 
-    monkeypatch.setattr(loop.store, "fill", fill)
+    monkeypatch.setattr(stored_maps.store, "fill", fill)
     train([Phase("part", 1, recording([]), 1, "margin", "layer-cam")])
     assert [one[1:] for one in asked] == [("margin", "layer-cam")]
     assert sizes == [8, 8, 8]  # a probe keeps its graph: larger ones would need more memory than training

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from .. import parsing
 from ..catalogue import METHODS
-from ..errors import UserError, nearest
+from ..errors import UserError, nearest, unreadable
 from ..numerals import readable as readable
 from ..renamed_settings import current_name, in_first_words, old_words_in
 from ..rundir import NOT_IDENTITY as NOT_IDENTITY
@@ -299,7 +299,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         loaded = parsing.read_yaml(path)
     except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}.") from None
+        raise unreadable(path, error) from None
     except ValueError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(loaded, dict):

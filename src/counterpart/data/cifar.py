@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import distributed
-from ..errors import UserError
+from ..errors import UserError, unreadable
 from ..parsing.limits import read_bytes
 from ..rundir import write_atomically
 from .image_sets import ImageSet, Splits, content_fingerprint, hold_out, numbered, provide
@@ -238,7 +238,7 @@ def _content(path: Path) -> bytes:
     try:
         return read_bytes(path, "UNPACKED")
     except ValueError as error:
-        raise UserError(f"Cannot read {path}: {error}.") from None
+        raise unreadable(path, error) from None
 
 
 def _check_memo(content: bytes) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 from numpy.typing import NDArray
 
-from ..errors import UserError
+from ..errors import UserError, unreadable
 from ..parsing import read_json
 
 KINDS: dict[str, type] = {  # the types of the fields that are looked up or opened
@@ -45,7 +45,7 @@ def read(
     try:
         loaded = read_json(path, limit="ANNOTATIONS")
     except (OSError, ValueError) as error:
-        raise UserError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
+        raise unreadable(path, error) from None
     tables: dict[str, list[dict[str, Any]]] = {}
     for name in TABLES:
         rows = loaded.get(name) if isinstance(loaded, dict) else None

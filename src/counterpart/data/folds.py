@@ -8,11 +8,9 @@ from pathlib import Path
 
 import torch
 
-from ..checksums import is_sealed_json, note_absence
 from ..errors import UserError
 from ..numerals import read_fold
-from ..parsing import parse_json
-from ..parsing.limits import read_bytes
+from ..records import read_rows
 from .image_sets import ImageSet, Splits, content_fingerprint
 
 MANIFEST = "manifest.jsonl"  # what a preparation writes beside the images
@@ -51,20 +49,15 @@ def _sources(manifest: Path) -> dict[str, str]:
     """A mapping from the path of an image to its photograph, as far as a manifest says; empty without one."""
     if not manifest.is_file():
         return {}
-    sources = {}
     try:
-        for line in read_bytes(manifest, "TEXT").splitlines():
-            row = parse_json(line.decode())
-            if not is_sealed_json(row, line):
-                note_absence(manifest)
-            if isinstance(row.get("path"), str) and isinstance(row.get("source"), str):
-                sources[row["path"]] = row["source"]
-    except (OSError, ValueError, AttributeError) as error:
+        rows = [row for _, _, row in read_rows(manifest, "is damaged")]
+    except UserError as error:
         raise UserError(
-            f"{manifest} cannot be read as lines of JSON ({error}): make it again with counterpart data prepare, or "
-            "remove it to tell photographs by the names of files."
+            f"{error} Or make it again with counterpart data prepare; without it, photographs are told by the names of "
+            "files."
         ) from error
-    return sources
+    told = [(row.get("path"), row.get("source")) for row in rows]
+    return {path: source for path, source in told if isinstance(path, str) and isinstance(source, str)}
 
 
 def deal(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import distributed
-from ..errors import UserError
+from ..errors import UserError, unreadable
 from ..parsing.limits import read_bytes, read_text
 from .decoding import Prepare
 from .folder import files_fingerprint, set_of_files
@@ -178,7 +178,7 @@ def read_solution(path: Path) -> dict[str, str]:
     try:
         rows = list(csv.reader(io.StringIO(read_text(path), newline="")))
     except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"Cannot read {path}: {error}.") from None
+        raise unreadable(path, error) from None
     wnid_of = {}
     for number, row in enumerate(rows, start=1):
         if not row or (number == 1 and row[0] == "ImageId"):

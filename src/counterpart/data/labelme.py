@@ -6,7 +6,7 @@ from math import hypot, isfinite
 from pathlib import Path, PurePosixPath
 
 from .. import progress
-from ..errors import UserError
+from ..errors import UserError, unreadable
 from ..parsing import read_json
 from .marked import plan_pictures
 from .marks import Mark, Picture
@@ -68,7 +68,7 @@ def _read(file: Path, images: SourceImages, refused: list[str]) -> Picture:
     try:
         loaded = read_json(file, limit="ANNOTATIONS")
     except (OSError, ValueError) as error:
-        raise UserError(f"Cannot read {file}: {getattr(error, 'strerror', None) or error}.") from None
+        raise unreadable(file, error) from None
     shapes = loaded.get("shapes") if isinstance(loaded, dict) else None
     name = loaded.get("imagePath") if isinstance(loaded, dict) else None
     if not isinstance(shapes, list) or not isinstance(name, str | None):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from ..errors import UserError
+from ..errors import UserError, unreadable
 from ..parsing import read_json
 from ..parsing.limits import read_text
 from .marks import BACKGROUND
@@ -62,7 +62,7 @@ def _json_entries(path: Path) -> list[tuple[int | Colour, str]]:
     try:
         loaded = read_json(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
+        raise unreadable(path, error) from None
     pairs: list[tuple[Any, Any]] = []
     if isinstance(loaded, dict):
         pairs = list(loaded.items())
@@ -102,7 +102,7 @@ def _text_entries(path: Path) -> list[tuple[int | Colour, str]]:
     try:
         text = read_text(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
+        raise unreadable(path, error) from None
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not re.match(r"(#(?![0-9a-fA-F]{6}\b)|//)", line)]
     entries = []

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +66,7 @@ class _Looked:
     ids: frozenset[int] | None = None
     covered: float = 0.0
     problem: str | None = None
+    changed: tuple[str, ...] = ()
 
     def parts_of_class(self, names: PartNames) -> list[str]:
         """Which parts of the image's own class the mask shows."""
@@ -83,12 +84,13 @@ def check(root: Path) -> Findings:
     listed = {split: files_by_class(folder) for split, folder in split_folders(root / IMAGES).items()}
     count = max(number for parts in names.values() for number in parts.values())
     images = [(label, path) for files in listed.values() for label, paths in files.items() for path in paths]
-    looks: list[_Looked] = []
+    hashes, looks = _hashes(root), list[_Looked]()
     with ThreadPoolExecutor(WORKERS) as pool, progress.track("checking", len(images)) as bar:
-        for look in pool.map(lambda image: _look(root, image[0], image[1], count), images):
+        for look in pool.map(lambda image: _look(root, image, count, hashes), images):
             bar.advance(1)
             looks.append(look)
-    problems = [*_classes(root, names, listed), *_problems(looks), *_changed(root, images)]
+    problems = [*_classes(root, names, listed), *_problems(looks)]
+    problems += [words for look in looks for words in look.changed]
     if (misplaced := misplaced_masks(root, [path for _, path in images])) is not None:
         problems.append(misplaced)
     sound = [look for look in looks if look.problem is None]
@@ -123,8 +125,15 @@ def _examples(root: Path, annotated: Sequence[_Looked], names: PartNames) -> dic
     return examples
 
 
-def _look(root: Path, label: str, image: Path, count: int) -> _Looked:
+def _look(root: Path, labelled: tuple[str, Path], count: int, hashes: Mapping[str, object]) -> _Looked:
+    """What an image and its mask show, and whether they are those that were prepared."""
+    label, image = labelled
     mask = mask_of(root, image)
+    changed = tuple(_changed(root, (image, mask), hashes))
+    return replace(_decoded(label, image, mask, count), changed=changed)
+
+
+def _decoded(label: str, image: Path, mask: Path, count: int) -> _Looked:
     try:
         _, height, width = decode(image).shape
         if not mask.is_file():
@@ -147,19 +156,21 @@ def _problems(looks: Sequence[_Looked]) -> Iterator[str]:
             yield look.problem
 
 
-def _changed(root: Path, images: Sequence[tuple[str, Path]]) -> Iterator[str]:
-    """Images and masks that are others than when they were prepared, where a manifest has their hashes."""
-    if not (root / MANIFEST).is_file():
-        return
-    expected = {}
-    for row in read_lines(root / MANIFEST):
-        expected[str(row.get("path"))] = row.get("sha256")
-        expected[str(row.get("mask"))] = row.get("mask_sha256")
-    for _, image in images:
-        for file in (image, mask_of(root, image)):
-            known = expected.get(file.relative_to(root).as_posix())
-            if known is not None and file.is_file() and file_hash(file) != known:
-                yield f"{file} has changed since it was prepared (its hash is not that of {MANIFEST})."
+def _hashes(root: Path) -> dict[str, object]:
+    """The hashes of images and masks as they were prepared; none without a manifest."""
+    hashes: dict[str, object] = {}
+    for row in read_lines(root / MANIFEST) if (root / MANIFEST).is_file() else ():
+        hashes[str(row.get("path"))] = row.get("sha256")
+        hashes[str(row.get("mask"))] = row.get("mask_sha256")
+    return hashes
+
+
+def _changed(root: Path, files: Sequence[Path], hashes: Mapping[str, object]) -> Iterator[str]:
+    """Those of some files that are others than when they were prepared."""
+    for file in files:
+        known = hashes.get(file.relative_to(root).as_posix())
+        if known is not None and file.is_file() and file_hash(file) != known:
+            yield f"{file} has changed since it was prepared (its hash is not that of {MANIFEST})."
 
 
 def _foreign(annotated: Sequence[_Looked], names: PartNames) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import UserError, nearest
+from ..errors import UserError, nearest, unreadable
 from ..parsing import read_json
 from .cropping import Region, square_around_parts
 from .decoding import SUFFIXES, Prepare
@@ -101,7 +101,7 @@ def read_table(root: Path) -> PartNames:
     except FileNotFoundError:
         raise UserError(f"{path} is missing. It names the parts of each class: {form}.") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
+        raise unreadable(path, error) from None
     if not isinstance(table, dict) or not isinstance(table.get("parts"), dict):
         raise UserError(f"{path} must hold {form}.")
     parts, classes = table["parts"], table.get("classes", sorted(table["parts"]))

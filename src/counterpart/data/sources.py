@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ..errors import UserError
+from ..errors import UserError, unreadable
 from ..parsing.limits import read_text
 from .decoding import SUFFIXES
 from .folder_layout import class_folders, image_files, split_of, visible_files
@@ -168,7 +168,7 @@ def read_rows(path: Path) -> list[list[str]]:
     try:
         text = read_text(path.expanduser())
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the home of nobody
-        raise UserError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
+        raise unreadable(path, error) from None
     lines = [line for line in text.splitlines() if line.strip()]
     delimiter = next((mark for mark in ("\t", ";", ",") if lines and mark in lines[0]), ",")
     try:

@@ -23,13 +23,13 @@ from ..budget import Budget
 from ..checks import check_labels, check_unit_range
 from ..contracts import Attacked, Classifier, NamedAttack
 from ..data.image_sets import ImageSet, content_fingerprint
-from ..data.transforms import as_floats
 from ..errors import UserError
 from ..models.random_passes import seeded_passes
 from ..progress import Bar, track
 from ..seeding import Keys, derive
 from .answers import as_judged, logits_of, predictions
 from .batch_results import BatchResult, kept_images, read_columns, unit_of
+from .batches import read_batch
 from .drawn import DrawPlan, count_right
 from .ledger import Ledger, LedgerRow, Unit
 from .sampling import SamplePlan, tell_untried
@@ -381,22 +381,3 @@ def _distances(model: nn.Module, nearest: Tensor, batch: Batch, budget: Budget) 
     """
     length = budget.distance(nearest, batch.images) * budget.size(batch.images)
     return torch.where(predictions(model, nearest) != batch.labels, length, torch.inf)
-
-
-def read_batch(
-    images: ImageSet, positions: Tensor, device: torch.device, *, with_parts: bool = False
-) -> Batch:
-    """The images at some positions as a batch that an attack can meet.
-
-    ``with_parts`` adds the part ids of those images that are annotated.
-    """
-    chosen = images.subset(positions)
-    everything = torch.arange(len(chosen))
-    pixels = as_floats(chosen.read(everything).to(device))
-    users_masks = images.read_masks(positions)
-    importance = None if users_masks is None else users_masks.to(device)
-    batch = Batch(pixels, chosen.labels.to(device), chosen.index.to(device), importance=importance)
-    if chosen.parts is None or not with_parts:
-        return batch
-    parts, there = chosen.read_parts(everything).to(device), chosen.parts.there.to(device)
-    return replace(batch, parts=parts, has_parts=there)

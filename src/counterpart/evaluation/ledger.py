@@ -21,9 +21,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .. import hosts
-from ..checksums import load_tensors, save_tensors, to_json
+from ..checksums import load_tensors, save_tensors
 from ..errors import UserError
-from ..rundir import read_json, sweep, write_atomically
+from ..rundir import read_json, sweep, write_atomically, write_json
 
 FILES = ("*", "units/*", "images/*")  # of an evaluation
 CLEAN = "clean"  # the unit that holds the answers on clean images
@@ -223,7 +223,7 @@ class Ledger:
                     "Remove it, or evaluate into another run folder."
                 )
         else:
-            write_atomically(file, partial(_write_text, text=to_json(new, indent=1)))
+            write_json(file, new)
         for folder in (self.folder, self.folder / "units", self.folder / "images"):
             sweep(folder)
 
@@ -261,8 +261,8 @@ class Ledger:
             write_atomically(
                 self._file("images", name, chunk, ".safetensors"), partial(save_tensors, tensors)
             )
-        text = to_json({name: value for name, value in vars(unit).items() if value is not None})
-        write_atomically(self._file("units", name, chunk, ".json"), partial(_write_text, text=text))
+        filled = {name: value for name, value in vars(unit).items() if value is not None}
+        write_json(self._file("units", name, chunk, ".json"), filled, indent=None)
 
     def images(self, name: str, chunk: int) -> tuple[Tensor, list[int]] | None:
         """The images (F, C, H, W) that fooled the model and their positions, or None if they are not kept.
@@ -356,7 +356,3 @@ def _is_sound(unit: Unit) -> bool:
 def _damaged(file: Path) -> UserError:
     """The error for a file of the ledger that cannot be read."""
     return UserError(f"{file} is damaged. Remove it, and evaluate again: what is missing is made anew.")
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

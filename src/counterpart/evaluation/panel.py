@@ -17,8 +17,8 @@ from ..part_maps import predicted_parts
 from ..pictures import Pictures
 from ..saliency import ATTENTION_MAPS
 from ..seeding import Keys
-from .accuracy import read_batch
 from .answers import as_judged
+from .batches import read_batch
 from .ledger import LedgerRow
 
 IMAGES = 8

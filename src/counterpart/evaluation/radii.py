@@ -25,7 +25,8 @@ from ..importance.rules import Masked
 from ..parsing.limits import refuse_large
 from ..rundir import write_atomically
 from ..seeding import Keys
-from .accuracy import BudgetOf, read_batch
+from .accuracy import BudgetOf
+from .batches import read_batch
 
 
 def draw_radii(

@@ -17,8 +17,9 @@ from ..losses.classification import margin
 from ..models.random_passes import seeded_passes
 from ..progress import track
 from ..seeding import derive
-from .accuracy import BudgetOf, Budgets, by_radius, name_batch, read_batch
+from .accuracy import BudgetOf, Budgets, by_radius, name_batch
 from .answers import logits_of
+from .batches import read_batch
 from .drawn import DrawPlan, count_right
 from .ledger import CLEAN, Ledger, Unit
 from .sampling import SamplePlan

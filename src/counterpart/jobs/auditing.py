@@ -13,8 +13,8 @@ from ..config import merge
 from ..contracts import Classifier, NamedAttack
 from ..errors import UserError
 from ..evaluation import accuracy
-from ..evaluation.accuracy import read_batch
 from ..evaluation.attack_traces import has_graph
+from ..evaluation.batches import read_batch
 from ..evaluation.further_checks import NECESSARY, Effort, Reachable, check, retry
 from ..evaluation.ledger import Ledger, LedgerRow
 from ..evaluation.masking_checks import Behaviour, audit, pgd_of, with_its_basis
@@ -95,6 +95,7 @@ def audit_target(
         if target.has_folder and distributed.is_main():
             recognise_model(folder, target)
             keep_form(folder, target.model, case.view.form, case.why)
+            Ledger(folder, 0).open(case.identity)  # tells the next start its sizes
         searched = _Searched(case, {"steps": steps, "queries": queries, "draws": draws})
         behaviours = audit(searched, case.norm, case.eps, steps=steps, queries=queries, draws=draws)
         if behaviours:

@@ -29,6 +29,7 @@ from ..seeding import Keys
 from ..terminal import open_console
 from .holding import hold_results
 from .judging import Judged
+from .notes import say
 from .seeds import aggregate
 from .sizes import settle_sizes
 from .target import Target
@@ -93,8 +94,7 @@ def _judge(target: Target) -> list[Record]:
     )
     identity["batch_size"] = sizes.batch_size
     folder = home / fingerprint(identity)
-    for note in (*target.notes, *([f"Left out: {_reasons(left_out)}."] if left_out else [])):
-        _say(note)
+    say([*target.notes, *([f"Left out: {_reasons(left_out)}."] if left_out else [])])
     with hold_results(target, folder):
         if distributed.is_main():
             Ledger(folder, 0).open(identity)
@@ -204,11 +204,6 @@ def _corrupted(
         return as_floats(files.read(name, severity, batch.index).to(batch.images.device))
     keys = Keys(seed, "corruption", batch.index)
     return corrupt(batch.images, name, severity, keys, constants=constants, frost=textures)
-
-
-def _say(sentence: str) -> None:
-    if distributed.is_main():
-        open_console(error=True).print(f"Note: {sentence}", highlight=False, soft_wrap=True)
 
 
 def _print(

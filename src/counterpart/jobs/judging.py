@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from .. import build, devices, distributed
-from ..checksums import to_json
 from ..config import plain, readable, under_protocol
 from ..errors import UserError
 from ..evaluation import accuracy, part_quality, summaries
 from ..evaluation.accuracy import widest
+from ..evaluation.batches import read_batch
 from ..evaluation.ledger import LedgerRow
 from ..evaluation.memory_ledger import MemoryLedger
 from ..evaluation.model_checks import Doubt, classifier_doubts, model_doubts, result_doubts
@@ -20,7 +20,7 @@ from ..evaluation.radii import draw_radii, keep_radii
 from ..evaluation.sampling import read_sample, weigh_rows
 from ..models.random_passes import seeded_passes
 from ..records import Record, fingerprint
-from ..rundir import RunDir, write_atomically
+from ..rundir import RunDir, write_json
 from ..seeding import derive
 from .accuracy_table import DISTANCE, print_accuracies
 from .case import RADII, Case, budgets_of, case_of, details_of, of_random_answers
@@ -132,7 +132,7 @@ def _judge_case(case: Case) -> Judged:
     wanted, ledger = target.config.evaluate, case.ledger
     if wanted.parts:
         part_quality.refuse_without_parts(target.config.model.name, target.model, case.images)
-    first = accuracy.read_batch(case.images, torch.arange(min(CHECKED, len(case.images))), target.device)
+    first = read_batch(case.images, torch.arange(min(CHECKED, len(case.images))), target.device)
     try:
         settings = {"by_draws": wanted.by_draws, "averaged": wanted.averages}
         doubts = [*target.doubts, *model_doubts(case.model, case.view, first, **settings)]
@@ -226,8 +226,7 @@ def _draw_radii(case: Case) -> None:
 
 def _keep_settings(folder: Path, target: Target) -> None:
     """Write how the evaluation was asked for, so that it can be verified. This is no part of its identity."""
-    text = to_json({"target": target.text, "config": plain(target.config)}, indent=1)
-    write_atomically(folder / "settings.json", lambda path: path.write_text(text, encoding="utf-8"))
+    write_json(folder / "settings.json", {"target": target.text, "config": plain(target.config)})
 
 
 def _details(case: Case, doubts: Sequence[Doubt]) -> dict[str, Any]:

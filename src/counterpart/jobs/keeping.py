@@ -9,7 +9,6 @@ from torch import Tensor
 
 from .. import build
 from ..catalogue import find
-from ..checksums import to_json
 from ..config import EvaluateSettings
 from ..contracts import Rule
 from ..evaluation import summaries
@@ -17,7 +16,7 @@ from ..evaluation.ledger import LedgerRow
 from ..evaluation.panel import PanelAttack, PanelRule, draw_pictures
 from ..importance.rules import constant
 from ..records import Record
-from ..rundir import write_atomically
+from ..rundir import write_json
 from .accuracy_table import DISTANCE, accuracy_by_radius
 from .case import Case
 
@@ -36,8 +35,7 @@ def keep(case: Case, rows: Sequence[LedgerRow], records: Sequence[Record]) -> No
     if not {"images", "panel", "result"} <= known:
         summaries.write_table(table, rows, case.images.classes, case.draws)
         _write_panel(case, panel, rows)
-        text = to_json(_summary(case, records), indent=1)
-        write_atomically(summary, lambda path: path.write_text(text, encoding="utf-8"))
+        write_json(summary, _summary(case, records))
     condition = f"under {case.attacks[0].name}" if case.attacks else "without attack"
     lacking = _lacking(case)
     why = ""

@@ -18,8 +18,8 @@ from ..data.objects import is_data, read_objects
 from ..data.samples import pixels_of
 from ..data.transforms import as_floats
 from ..errors import UserError
-from ..evaluation.accuracy import read_batch
 from ..evaluation.answers import logits_of
+from ..evaluation.batches import read_batch
 from ..evaluation.weights import weights_hash
 from ..models.adapters import Normalise, as_classifier
 from ..models.hub import load_weights

@@ -16,8 +16,8 @@ from ..data.decoding import Prepare, fit
 from ..data.image_sets import ImageSet
 from ..data.resizing import prepared_as
 from ..errors import UserError
-from ..evaluation.accuracy import read_batch
 from ..evaluation.answers import logits_of
+from ..evaluation.batches import read_batch
 from ..evaluation.weights import weights_hash
 from ..models.adapters import as_classifier
 from ..models.hub import classes_in, start_from

@@ -11,7 +11,7 @@ from rich.table import Table
 from .. import distributed
 from ..config import readable
 from ..data.image_sets import balanced_subset
-from ..evaluation.accuracy import read_batch
+from ..evaluation.batches import read_batch
 from ..evaluation.regions import EVERYTHING, RegionSource, draw_regions
 from ..evaluation.where_profile import AreaBetween, RandomRegions, WhereRow
 from ..records import Record, fingerprint

@@ -27,6 +27,7 @@ from ..data.mask_files import masks_of
 from ..data.parts import part_names
 from ..errors import UserError, nearest
 from ..evaluation import accuracy
+from ..evaluation.batches import read_batch
 from ..evaluation.ledger import Ledger
 from ..evaluation.memory_ledger import MemoryLedger
 from ..evaluation.region_budgets import NORMS, budgets_of_region
@@ -47,7 +48,7 @@ from ..models.inference import InferenceView
 from ..parsing.limits import refuse_large
 from ..progress import Bar, track
 from ..records import Record
-from ..rundir import write_atomically
+from ..rundir import sweep, write_atomically
 from ..seeding import Keys
 from .case import Case, case_of, refuse_random_answers
 from .holding import hold_results
@@ -214,6 +215,7 @@ def _open_family(case: Case) -> Path:
     if target.has_folder and distributed.is_main():
         recognise_model(folder, target)
         keep_form(folder, target.model, case.view.form, case.why)
+        Ledger(folder, 0).open(case.identity)  # tells the next start its sizes
     distributed.barrier()
     return folder
 
@@ -246,6 +248,8 @@ def _maps_of(case: Case, family: Path, options: WhereOptions) -> tuple[str, Tens
     if not case.target.has_folder:
         return words, _draw_maps(case, options)
     file = family / words.replace(" ", "-") / "maps.safetensors"
+    if distributed.is_main():
+        sweep(file.parent)
     if distributed.is_main() and not file.exists():
         write_atomically(file, partial(save_tensors, {"maps": _draw_maps(case, options)}))
     hosts.complete(file.parent, [file.name])
@@ -304,7 +308,7 @@ def _draw_maps(case: Case, options: WhereOptions) -> Tensor:
             case.target.model, form=case.view.form, layer=layer, attention=MAPS[kind].facts.of_attention
         )
         for positions in torch.split(torch.arange(len(case.images)), case.sizes.batch_size):
-            batch = accuracy.read_batch(case.images, positions, device)
+            batch = read_batch(case.images, positions, device)
             drawn = explain(view.probe(batch.images), batch.labels, chosen, kind)
             maps.append(drawn.detach().float().cpu())
     except ValueError as error:  # the model shows no such map

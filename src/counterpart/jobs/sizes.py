@@ -15,7 +15,8 @@ from torch import nn
 from .. import devices, distributed
 from ..config import EvaluateSettings
 from ..data.image_sets import ImageSet
-from ..evaluation.accuracy import read_batch
+from ..evaluation.batches import read_batch
+from ..models.random_passes import seeded_passes
 from ..rundir import read_json
 
 
@@ -63,7 +64,9 @@ def settle_sizes(
     if open_sizes and distributed.is_main():
         sought = {**identity, **{name: asked[name] for name in entries}}
         earlier = _earlier_sizes(folder, sought, [name for name in open_sizes if name in entries])
-        chosen = {**_suitable_sizes(model, images, device)._asdict(), **earlier}
+        chosen: dict[str, int] = earlier
+        if any(name not in earlier for name in open_sizes):
+            chosen = {**_suitable_sizes(model, images, device)._asdict(), **earlier}
         sizes = sizes._replace(**{name: chosen[name] for name in open_sizes})
     return distributed.gather(sizes)[0]
 
@@ -116,7 +119,8 @@ def _bytes_of_one_image(model: nn.Module, images: ImageSet, device: torch.device
             if total.requires_grad:  # an ONNX file, for one, has no gradients
                 torch.autograd.grad(total, inputs)
 
-    return max(devices.memory_of(passes, device) / len(positions), 1.0)
+    with seeded_passes(model, 0, device):  # what it draws is nobody else's
+        return max(devices.memory_of(passes, device) / len(positions), 1.0)
 
 
 def largest_power_of_two(most: float) -> int:

@@ -15,7 +15,7 @@ from ..data.image_sets import ImageSet, Splits
 from ..errors import UserError
 from ..evaluation.model_checks import Doubt, data_doubts
 from ..rundir import RunDir
-from .stored_models import load_run
+from ..training import checkpoint
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,10 @@ def images_to_judge(
 
 def _check_same_files(path: Path, data: Splits) -> None:
     """Refuse images that differ from those that a run learned from and is judged on."""
-    known = load_run(RunDir(path), "best")[1]["fingerprint"]
+    best = RunDir(path).checkpoint("best")
+    if not best.exists():
+        raise UserError(f"data.split_of: {best} is missing: {path} has not finished an epoch yet.")
+    known = checkpoint.read_about(best).get("fingerprint")
     if data.test.fingerprint != known:
         raise UserError(
             f"data.split_of: the images ({data.test.fingerprint}) are not those of {path} ({known}): they were "

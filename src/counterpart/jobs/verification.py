@@ -63,7 +63,7 @@ def _check_files(run: RunDir) -> list[str]:
     if files.faults:
         named = "; ".join(files.faults[:SHOWN])
         more = "" if len(files.faults) <= SHOWN else f"; and {len(files.faults) - SHOWN} more"
-        return [f"{run.path} is damaged: {named}{more}."]
+        return [f"{run.path} is damaged: {named}{more}. Put back a copy of each, or make the run anew."]
     if distributed.is_main():
         words = f"{run.path}: {files.sealed:,} files fit their checksums"
         if files.bare:

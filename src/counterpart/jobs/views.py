@@ -4,7 +4,6 @@ A run or an evaluation that goes on must search on the form that it began with.
 """
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,13 @@ import torch
 from torch import nn
 
 from .. import distributed
-from ..checksums import to_json
 from ..data.image_sets import ImageSet
 from ..errors import UserError
-from ..evaluation.accuracy import read_batch
+from ..evaluation.batches import read_batch
 from ..models.forms import FORMS, SOME, Form, is_own
 from ..models.inference import decide_form
 from ..records import fingerprint
-from ..rundir import RunDir, read_json, write_atomically
+from ..rundir import RunDir, read_json, write_json
 from ..training import checkpoint
 
 FILE = "view.json"
@@ -75,7 +73,7 @@ def training_form(
     reason: str | None = None
     if distributed.is_main():
         if run.checkpoint("last").exists():
-            form = checkpoint.read(run.checkpoint("last"))[1].get("view", "fast")
+            form = checkpoint.read_about(run.checkpoint("last")).get("view", "fast")
         else:
             form, reason = _decided(model, images, device)
     return _from_main(form, device), reason
@@ -115,9 +113,4 @@ def keep_form(folder: Path, model: nn.Module, form: Form, reason: str | None) ->
     Networks of this project need no such file.
     """
     if not is_own(model) and not (folder / FILE).exists():
-        text = to_json({"form": form, "reason": reason}, indent=1)
-        write_atomically(folder / FILE, partial(_write, text=text))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+        write_json(folder / FILE, {"form": form, "reason": reason})

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..checksums import check_tensors, note_absence
-from ..errors import UserError
+from ..errors import UserError, unreadable
 from ..parsing.limits import most, refuse_large
 from .normalize import ImageClassifier
 
@@ -58,7 +58,7 @@ def read_file(path: Path) -> tuple[Any, dict[str, str]]:
     try:
         refuse_large(path, "WEIGHTS")
     except ValueError as error:
-        raise UserError(f"Cannot read {path}: {error}.") from None
+        raise unreadable(path, error) from None
     with path.open("rb") as file:
         start = file.read(512)
     _refuse_foreign(path, start)
@@ -186,7 +186,20 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged or no safetensors file: {error}.") from error
+        raise UserError(_damaged_tensors(path, error)) from error
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file, without its tensors and its checksum."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(_damaged_tensors(path, error)) from error
+
+
+def _damaged_tensors(path: Path, error: Exception) -> str:
+    return f"{path} is damaged or no safetensors file: {error}. Put back a copy of it, or make it anew."
 
 
 def _refuse_foreign(path: Path, start: bytes) -> None:

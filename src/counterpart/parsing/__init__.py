@@ -94,23 +94,6 @@ def read_json(path: Path, *, limit: str = "TEXT", **options: Any) -> Any:
     return parse_json(read_text(path, limit), limit=limit, **options)
 
 
-def read_json_lines(path: Path) -> list[Any]:
-    """The values of the whole lines of a file; a last line that a killed writer left unfinished is passed over.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: as ``parse_json``; it names the line.
-    """
-    text = read_text(path)
-    values = []
-    for number, line in enumerate(text[: text.rfind("\n") + 1].split("\n")[:-1], 1):
-        try:
-            values.append(parse_json(line))
-        except ValueError as error:
-            raise ValueError(f"line {number}: {error}") from None
-    return values
-
-
 def _shortened(error: Exception) -> str:
     """What an error says, in one short line."""
     words = " ".join(str(error).split())

@@ -15,6 +15,8 @@ LIMITS = {
     "ANNOTATIONS": 2**29,  # bytes of a JSON file of annotations; the largest of COCO's has 470 million
     "UNPACKED": 2**31,  # bytes of a packed or binary file of data, and of what it unpacks to
     "WEIGHTS": 2**34,  # bytes of a file of weights, of pictures or of adversarial images
+    "ONNX_BYTES": 2**32,  # bytes that an ONNX file takes to be read and to answer, beside four times its size
+    "ONNX_SECONDS": 60,  # of the processor, for the same
     "SHOWN": 2**30,  # bytes of a run's files that a report hashes, to see whether they are what was recorded
 }
 

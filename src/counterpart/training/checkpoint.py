@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 from .. import records
 from ..checksums import save_tensors
 from ..errors import UserError
-from ..models.hub import read_weights
+from ..models.hub import read_metadata, read_weights
 from ..parsing import parse_json
 from ..rundir import write_atomically
 
@@ -124,6 +124,18 @@ def restore(
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the JSON header of a file that this project wrote."""
     tensors, header = read_weights(path)
+    return tensors, _about(path, header)
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """The JSON header of a file that this project wrote, without its tensors.
+
+    Its checksum is of the whole file, and is not looked at: for what is compared, or read in whole, afterwards.
+    """
+    return _about(path, read_metadata(path))
+
+
+def _about(path: Path, header: Mapping[str, str]) -> dict[str, Any]:
     if "counterpart" not in header:
         raise UserError(f"{path} holds weights, but no counterpart header: use it with --model.init instead.")
     try:
@@ -132,7 +144,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"{path} is damaged: its header is no JSON ({error}).") from None
     if not isinstance(about, dict):
         raise UserError(f"{path} is damaged: its header does not say what it holds.")
-    return tensors, about
+    return about
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:

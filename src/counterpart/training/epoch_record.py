@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .. import devices
+from .. import devices, distributed
 from ..rundir import RunDir
 from .checkpoint import State
 from .step import Phase
@@ -89,3 +89,14 @@ def epoch_line(details: Mapping[str, Any], epochs: int) -> str:
     line += "" if low is None else f"  eps_low {low:.4g}"
     what = "without a mask" if "masks" in details else "flat maps"
     return line + (f"  {flat} {what}: full budget" if flat else "")
+
+
+def share_totals(state: State, device: torch.device) -> None:
+    """Add the totals of all processes up on the main one. The others start again at zero."""
+    if distributed.world_size() == 1:
+        return
+    names = sorted(state.totals)
+    sums = torch.tensor([state.totals[n] for n in names], dtype=torch.float64, device=device)
+    distributed.sum_([sums])
+    keep = float(distributed.is_main())
+    state.totals = dict(zip(names, (sums * keep).tolist(), strict=True))

@@ -20,7 +20,6 @@ from ..batch import Batch
 from ..data.image_sets import ImageSet
 from ..data.loaders import batches, epoch_order
 from ..errors import NotFinite
-from ..importance import store
 from ..models.forms import Form
 from ..models.inference import InferenceView
 from ..progress import Bar, track
@@ -28,7 +27,7 @@ from ..records import Record
 from ..rundir import RunDir
 from . import checkpoint
 from .checkpoint import State
-from .epoch_record import epoch_details, epoch_line, epochs_of
+from .epoch_record import epoch_details, epoch_line, epochs_of, share_totals
 from .epochs import images_used, phase_at, refuse_small_batches, steps_of_epoch
 from .failures import diverged, out_of_memory
 from .meter import BrokenStep, Meter
@@ -37,6 +36,7 @@ from .overfitting import OVERFITTED, catastrophic_overfitting
 from .resuming import resume
 from .signals import Requests, stop_requests
 from .step import LoopOptions, Phase, Running, train_step
+from .stored_maps import draw_maps
 from .weight_average import averaged
 from .whole_step import WholeStep, why_not
 
@@ -194,7 +194,7 @@ class _Training:
         if phase.refresh_epochs is None:
             self.maps = None
         elif self.state.step == 0 and (self.state.epoch - first) % phase.refresh_epochs == 0:
-            self.maps = _draw_maps(self.view, self.images, phase, self.options)
+            self.maps = draw_maps(self.view, self.images, phase, self.options)
 
     def take_steps(self, phase: Phase, bar: Bar, stop_asked: Callable[[], bool]) -> Requests:
         """Take the steps of the epoch that are left, and return what ended them early, if anything did."""
@@ -219,7 +219,7 @@ class _Training:
             requests = self.hear_requests(stop_asked)
             if state.step < self.steps and any(requests):
                 self.read_measured()
-                _share_totals(state, options.device)
+                share_totals(state, options.device)
                 self.save(phase)
                 if requests.end:
                     return requests
@@ -278,7 +278,7 @@ class _Training:
 
     def validate_epoch(self, phase: Phase) -> list[float]:
         """The accuracies after an epoch: clean, robust, and under the phase's rule where it has one."""
-        _share_totals(self.state, self.options.device)
+        share_totals(self.state, self.options.device)
         self.judged_view.refresh()
         rule = () if phase.masked is None else (phase.masked,)
         if self.options.part_quality is not None:
@@ -384,26 +384,6 @@ def _make_views(
 
 def _is_past(deadline: float | None) -> bool:
     return deadline is not None and time.monotonic() > deadline
-
-
-def _draw_maps(view: InferenceView, images: ImageSet, phase: Phase, options: LoopOptions) -> Tensor:
-    """The maps of all samples, from one clean pass on each. Every process draws its share."""
-    # The batches are those of a step, because a probe keeps its graph, and memory holds that of a step.
-    loader = batches(images, batch_size=options.batch_size, device=options.device)
-    maps = store.fill(view, loader, int(images.index.max()) + 1, phase.map_class, phase.map_kind)
-    distributed.sum_([maps])
-    return maps
-
-
-def _share_totals(state: State, device: torch.device) -> None:
-    """Add the totals of all processes up on the main one. The others start again at zero."""
-    if distributed.world_size() == 1:
-        return
-    names = sorted(state.totals)
-    sums = torch.tensor([state.totals[n] for n in names], dtype=torch.float64, device=device)
-    distributed.sum_([sums])
-    keep = float(distributed.is_main())
-    state.totals = dict(zip(names, (sums * keep).tolist(), strict=True))
 
 
 def _ended(bar: Bar, requests: Requests, where: str) -> bool:

@@ -83,7 +83,7 @@ def _refuse_a_later_start(last: Path) -> None:
         return
     reached = (-1, -1)
     if last.exists():
-        state = checkpoint.read(last)[1]["state"]
+        state = checkpoint.read_about(last)["state"]
         reached = (state["epoch"], state["step"])
     everywhere = distributed.gather(reached)
     rank = everywhere.index(max(everywhere))
