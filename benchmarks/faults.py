@@ -3,6 +3,7 @@
     python benchmarks/faults.py --part bits              (a quarter of an hour)
     python benchmarks/faults.py --part kills             (five minutes; on Linux)
     python benchmarks/faults.py --part disk              (ten minutes; on Linux, with a C compiler)
+    python benchmarks/faults.py --part power             (ten minutes; likewise)
 
 Each part is a module of its own, ``fault_NAME.py``, whose ``measure`` takes the command line and returns records. The
 short forms run in the default tests, the long ones in ``tests/faults``.
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping
 import fault_bits
 import fault_disk
 import fault_kills
+import fault_power
 from timing import keep
 
 from counterpart.records import Record
@@ -22,6 +24,7 @@ PARTS: Mapping[str, Callable[[argparse.Namespace], list[Record]]] = {
     "bits": fault_bits.measure,
     "kills": fault_kills.measure,
     "disk": fault_disk.measure,
+    "power": fault_power.measure,
 }
 
 
@@ -35,6 +38,7 @@ def main() -> None:
     parser.add_argument(
         "--writes", type=int, default=50, help="the most writes at which a disk is full, of each command"
     )
+    parser.add_argument("--cuts", type=int, default=20, help="how often the power is cut, of each command")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     for name in given.part or PARTS:

@@ -3,7 +3,8 @@
     runs/<name>/config.yaml  environment.json  records.jsonl  progress.log
                 checkpoints/{last,best}.safetensors  evaluations/<key>/  report/index.html
 
-Files are written to a temporary name, flushed, and renamed: a kill leaves the old file or the new one. Three
+Files are written to a temporary name, flushed, and renamed: a kill or a loss of power leaves the old file or the new
+one, and no file without those that were written before it. Three
 grow instead: records.jsonl and the counts of corruptions, whose readers pass over a last line that a kill tore, and
 progress.log, which nothing reads.
 """
@@ -20,6 +21,7 @@ import yaml
 from safetensors import SafetensorError
 
 from . import checksums, records
+from .durability import flush_names, make_folder
 from .errors import UserError
 from .locks import is_lock_file, while_written
 from .parsing import parse_json, parse_yaml
@@ -38,17 +40,18 @@ HALF_WRITTEN_TENSORS = re.compile(r"\.tmp[A-Za-z0-9]{6}")  # what safetensors it
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, and rename it.
+    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, rename it, and flush the name.
 
-    A full disk leaves nothing behind but the old file, and says so.
+    Whatever was written before it is there after a loss of power, too, if this file is. A full disk leaves nothing behind but the old file, and says so.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        flush_names(path.parent)
     except (OSError, SafetensorError) as error:  # the latter is how safetensors reports a full disk
         raise UserError(
             f"Could not write {path}: {getattr(error, 'strerror', None) or error}. The previous file is untouched; "
