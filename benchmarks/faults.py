@@ -3,7 +3,9 @@
     python benchmarks/faults.py --part bits              (a quarter of an hour)
     python benchmarks/faults.py --part kills             (five minutes; on Linux)
     python benchmarks/faults.py --part disk              (ten minutes; on Linux, with a C compiler)
-    python benchmarks/faults.py --part power             (ten minutes; likewise)
+    python benchmarks/faults.py --part power             (five minutes; likewise)
+    python benchmarks/faults.py --part stops             (three minutes; on Linux)
+    python benchmarks/faults.py --part ranks             (five minutes; on Linux)
 
 Each part is a module of its own, ``fault_NAME.py``, whose ``measure`` takes the command line and returns records. The
 short forms run in the default tests, the long ones in ``tests/faults``.
@@ -16,6 +18,8 @@ import fault_bits
 import fault_disk
 import fault_kills
 import fault_power
+import fault_ranks
+import fault_stops
 from timing import keep
 
 from counterpart.records import Record
@@ -25,6 +29,8 @@ PARTS: Mapping[str, Callable[[argparse.Namespace], list[Record]]] = {
     "kills": fault_kills.measure,
     "disk": fault_disk.measure,
     "power": fault_power.measure,
+    "stops": fault_stops.measure,
+    "ranks": fault_ranks.measure,
 }
 
 
