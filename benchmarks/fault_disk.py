@@ -38,8 +38,10 @@ COMMANDS: Mapping[str, Command] = {
 
 def measure(given: argparse.Namespace) -> list[Record]:
     """Fill the disk at writes of every command, each in a process that has the library loaded."""
-    counts = {name: in_a_process(__file__, name, given.writes, given.seed) for name in COMMANDS}
-    return [as_record(name, counts[name], given.seed) for name in COMMANDS]
+    counts = {
+        name: in_a_process(__file__, name, given.writes, given.seed) for name in given.command or COMMANDS
+    }
+    return [as_record(name, count, given.seed) for name, count in counts.items()]
 
 
 def as_record(name: str, counts: Mapping[str, Any], seed: int) -> Record:

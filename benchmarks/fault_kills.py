@@ -93,7 +93,8 @@ class Kills:
 def measure(given: argparse.Namespace) -> list[Record]:
     """Kill every command at its number of moments."""
     records = []
-    for name, command in COMMANDS.items():
+    for name in given.command or COMMANDS:
+        command = COMMANDS[name]
         with tempfile.TemporaryDirectory() as home:
             kills = kill_again_and_again(
                 command, Path(home), random.Random(f"{given.seed} {name}"), command.kills

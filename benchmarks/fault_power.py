@@ -56,7 +56,7 @@ class Act:
 def measure(given: argparse.Namespace) -> list[Record]:
     """Cut the power at calls of every command, each in a process that has the library loaded."""
     records = []
-    for name in COMMANDS:
+    for name in given.command or COMMANDS:
         counts = fault_disk.in_a_process(__file__, name, given.cuts, given.seed)
         details = {"unit": "faults", "target": "0", **counts}
         records.append(

@@ -44,7 +44,8 @@ class Stops:
 def measure(given: argparse.Namespace) -> list[Record]:
     """Stop every command at some moments."""
     records = []
-    for name, command in fault_kills.COMMANDS.items():
+    for name in given.command or fault_kills.COMMANDS:
+        command = fault_kills.COMMANDS[name]
         with tempfile.TemporaryDirectory() as home:
             drawn = random.Random(f"{given.seed} {name}")
             stops = stop_again_and_again(command, Path(home), drawn, COUNT)

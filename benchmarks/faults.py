@@ -45,6 +45,7 @@ def main() -> None:
         "--writes", type=int, default=50, help="the most writes at which a disk is full, of each command"
     )
     parser.add_argument("--cuts", type=int, default=20, help="how often the power is cut, of each command")
+    parser.add_argument("--command", action="append", help="by default every command that a part has")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     for name in given.part or PARTS:

@@ -7,7 +7,12 @@ import errno
 import os
 from pathlib import Path
 
-NOT_FLUSHED = (errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP, errno.EACCES)  # file systems where folders are not
+NOT_FLUSHED = (
+    errno.EINVAL,
+    errno.EBADF,
+    errno.EOPNOTSUPP,
+    errno.EACCES,
+)  # file systems where folders are not
 
 
 def flush_names(folder: Path) -> None:
