@@ -1,8 +1,8 @@
 """A loss of power at a drawn call of a command: what was not flushed is gone, and the command, given again, goes on.
 
 A small library (``failing_disk.c``), loaded before the C library, notes which files a command makes, renames, removes
-and flushes, keeps a copy of whatever is flushed, and kills the command at the drawn call. Then its folder becomes what a
-disk may hold:
+and flushes, keeps a copy of whatever is flushed, and kills the command at the drawn call. Then its folder becomes what
+a disk may hold:
 
 * A file holds what it held when it was last flushed, by ``fsync``, ``fdatasync`` or ``sync``; nothing, if it never was.
 * A name that was made, renamed or removed is so on the disk once its folder was flushed. A rename is one act, of the
@@ -29,6 +29,7 @@ import fault_disk
 import fault_kills
 from fault_kills import Command
 
+from counterpart.locks import is_lock_file
 from counterpart.records import Record
 
 MODELS = ("lost", "names", "drawn")
@@ -84,7 +85,8 @@ def cut_again_and_again(command: Command, home: Path, drawn: random.Random, coun
     """
     copies = home / "copies"
     copies.mkdir()
-    before, wanted, calls = fault_disk.undisturbed(command, home, str(copies))
+    before, whole, calls = fault_disk.undisturbed(command, home, str(copies))
+    wanted = without_locks(whole)
     counts: dict[str, Any] = {"calls": calls, "cuts": count, "as undisturbed": 0, "refused": [], "faults": []}
     stages: Counter[str] = Counter()
     for number in range(count):
@@ -97,15 +99,20 @@ def cut_again_and_again(command: Command, home: Path, drawn: random.Random, coun
         lose_power(before, folder, copies, model, drawn)
         stages[command.stage(folder)] += 1
         code, said, _ = fault_disk.run(command.words, folder)
-        differing = fault_kills.differences(wanted, fault_kills.content(folder)) if code == 0 else []
+        differing = fault_kills.differences(wanted, without_locks(fault_kills.content(folder)))
         if code == 2 and "Traceback" not in said:
             counts["refused"].append((place, model, said[-300:]))
         elif code != 0 or differing:
-            counts["faults"].append((place, model, code, differing[:1] or said[-300:]))
+            counts["faults"].append((place, model, code, said[-300:] if code != 0 else differing[0]))
         else:
             counts["as undisturbed"] += 1
         shutil.rmtree(folder)
     return {**counts, "stages": dict(stages)}
+
+
+def without_locks(content: dict[str, Any]) -> dict[str, Any]:
+    """The files of a folder that are no lock files. The removal of one may be lost; nobody is kept out by it."""
+    return {name: value for name, value in content.items() if not is_lock_file(Path(name))}
 
 
 def lose_power(before: Path, folder: Path, copies: Path, model: str, drawn: random.Random) -> None:

@@ -1,4 +1,4 @@
-"""SIGKILL of one process of two that torchrun started: the others end soon, and the same command ends as if undisturbed."""
+"""SIGKILL of one process of two of torchrun: the other ends soon, and the same command ends as an undisturbed one."""
 
 import argparse
 import os

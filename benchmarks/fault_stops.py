@@ -1,7 +1,7 @@
 """SIGSTOP at random moments of a command, and SIGCONT: nobody gets in meanwhile, and the end is that of any other.
 
-Whoever gives the same command while it is stopped is refused, because the locks are held, or finds that there is nothing
-left to do; either way nothing is written.
+Whoever gives the same command while it is stopped is refused, because the locks are held, or finds that there is
+nothing left to do; either way nothing is written.
 """
 
 import argparse

@@ -42,7 +42,8 @@ HALF_WRITTEN_TENSORS = re.compile(r"\.tmp[A-Za-z0-9]{6}")  # what safetensors it
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, flush it to disk, rename it, and flush the name.
 
-    Whatever was written before it is there after a loss of power, too, if this file is. A full disk leaves nothing behind but the old file, and says so.
+    If it is there after a loss of power, so is whatever was written so before it. A full disk leaves nothing behind but
+    the old file, and says so.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -51,7 +52,6 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-        flush_names(path.parent)
     except (OSError, SafetensorError) as error:  # the latter is how safetensors reports a full disk
         raise UserError(
             f"Could not write {path}: {getattr(error, 'strerror', None) or error}. The previous file is untouched; "
@@ -59,6 +59,13 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+    try:
+        flush_names(path.parent)
+    except OSError as error:
+        raise UserError(
+            f"{path} is written, but may not outlast a loss of power: {error.strerror}. Free some space and run the "
+            "same command again."
+        ) from error
 
 
 def read_json(path: Path) -> Any:

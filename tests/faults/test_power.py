@@ -1,4 +1,4 @@
-"""A loss of power at a call of a command: what was not flushed is gone, and given again it ends as an undisturbed one."""
+"""A loss of power: what was not flushed is gone, and the command, given again, ends as an undisturbed one."""
 
 import random
 import shutil

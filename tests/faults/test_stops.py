@@ -1,4 +1,4 @@
-"""A command that is stopped keeps its locks, and ends as any other when it goes on; so does one of which a process dies."""
+"""A command that is stopped keeps its locks and goes on; one of two processes dies, and the command goes on."""
 
 import random
 import sys
