@@ -4,6 +4,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -157,9 +158,10 @@ def seconds_to_end(words: Sequence[str], folder: Path, moment: float, rank: int)
         ranks = ranks_of(job)
         used = fault_kills.seconds_used(ranks[rank]) if len(ranks) == 2 else None
         if used is not None and used >= moment:
-            os.kill(ranks[rank], 9)
             killed = time.monotonic()
-            job.wait(TOO_LONG)
-            return time.monotonic() - killed
+            with suppress(ProcessLookupError):
+                os.kill(ranks[rank], signal.SIGKILL)
+            was_killed = job.wait(TOO_LONG) != 0
+            return time.monotonic() - killed if was_killed else None
         time.sleep(fault_kills.PAUSE)
     return None

@@ -11,8 +11,10 @@ import shutil
 import signal
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeGuard
 
 import fault_kills
 from fault_kills import Command
@@ -83,10 +85,8 @@ def stop_again_and_again(command: Command, home: Path, drawn: random.Random, cou
         folder, moment = home / "stopped", began + (number + drawn.random()) / count * (ended - began)
         shutil.copytree(before, folder)
         process = fault_kills.start(command.words, folder)
-        if fault_kills.reaches(process, moment):
+        if fault_kills.reaches(process, moment) and is_stopped(process.pid):
             stops.moments.append(moment)
-            assert process.pid is not None
-            os.kill(process.pid, signal.SIGSTOP)
             try:
                 fault = try_meanwhile(command, folder, stops)
             finally:
@@ -101,6 +101,18 @@ def stop_again_and_again(command: Command, home: Path, drawn: random.Random, cou
         process.join()
         shutil.rmtree(folder)
     return stops
+
+
+def is_stopped(number: int | None) -> TypeGuard[int]:
+    """Stop a process; False where it has ended meanwhile."""
+    assert number is not None
+    with suppress(OSError):
+        os.kill(number, signal.SIGSTOP)
+        while (state := Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]) not in "ZX":
+            if state == "T":
+                return True
+            time.sleep(fault_kills.PAUSE)
+    return False
 
 
 def try_meanwhile(command: Command, folder: Path, stops: Stops) -> str | None:
