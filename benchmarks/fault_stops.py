@@ -73,7 +73,7 @@ def stop_again_and_again(command: Command, home: Path, drawn: random.Random, cou
         command: the command.
         home: an empty folder.
         drawn: draws the moments.
-        count: how often. A command that ended before its moment is not counted.
+        count: how often. A command that ended before its moment, or had not begun, is not counted.
     """
     before, whole = home / "before", home / "whole"
     before.mkdir()
@@ -86,9 +86,11 @@ def stop_again_and_again(command: Command, home: Path, drawn: random.Random, cou
         shutil.copytree(before, folder)
         process = fault_kills.start(command.words, folder)
         if fault_kills.reaches(process, moment) and is_stopped(process.pid):
-            stops.moments.append(moment)
+            fault = None
             try:
-                fault = try_meanwhile(command, folder, stops)
+                if len(state_of(folder)) > len(state_of(before)):  # else it holds no lock yet
+                    stops.moments.append(moment)
+                    fault = try_meanwhile(command, folder, stops)
             finally:
                 os.kill(process.pid, signal.SIGCONT)
             process.join(TOO_LONG)
