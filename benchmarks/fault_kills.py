@@ -31,7 +31,9 @@ from counterpart.cli import main as counterpart
 from counterpart.records import Record, file_hash, read_rows
 from counterpart.rundir import read_json
 
-PRELOADED = ("fault_kills", "counterpart.papers", "counterpart.data.preparations", "sklearn.datasets")
+PRELOADED = (
+    "fault_kills", "counterpart.papers", "counterpart.data.preparations", "sklearn.datasets", "torch._dynamo",
+)  # fmt: skip
 PAUSE = 0.001  # seconds between two looks at the time that a process has used
 TOO_LONG = 300.0  # seconds after which a command hangs
 UNREPEATABLE = ("seconds", "images_per_second", "peak_memory", "time", "command", "checksum")
@@ -91,7 +93,8 @@ class Kills:
 def measure(given: argparse.Namespace) -> list[Record]:
     """Kill every command at its number of moments."""
     records = []
-    for name, command in COMMANDS.items():
+    for name in given.command or COMMANDS:
+        command = COMMANDS[name]
         with tempfile.TemporaryDirectory() as home:
             kills = kill_again_and_again(
                 command, Path(home), random.Random(f"{given.seed} {name}"), command.kills
@@ -169,11 +172,11 @@ def become(folder: str) -> None:
     os.chdir(folder)
 
 
-def seconds_used(process: BaseProcess) -> float | None:
-    """Seconds of the processor that a process has used; None where it has ended."""
-    assert process.pid is not None
+def seconds_used(number: int | None) -> float | None:
+    """Seconds of the processor that the process of a number has used; None where it has ended."""
+    assert number is not None
     with suppress(OSError):
-        return time.clock_gettime((~process.pid << 3) | 2)  # the clock of a process, as Linux numbers it
+        return time.clock_gettime((~number << 3) | 2)  # the clock of a process, as Linux numbers it
     return None
 
 
@@ -186,7 +189,7 @@ def complete(words: Sequence[str], folder: Path) -> tuple[float, float]:
     before, first, used, started = files_in(folder), 0.0, 0.0, time.monotonic()
     process = start(words, folder)
     while process.is_alive():
-        used = seconds_used(process) or used
+        used = seconds_used(process.pid) or used
         if first == 0.0 and files_in(folder) != before:
             first = used
         if time.monotonic() - started > TOO_LONG:
@@ -209,14 +212,20 @@ def files_in(folder: Path) -> set[str]:
 def is_killed_at(moment: float, words: Sequence[str], folder: Path) -> bool:
     """Kill a command once it has used some seconds of the processor; False where it ended before."""
     process = start(words, folder)
-    while process.is_alive():
-        used = seconds_used(process)
-        if used is not None and used >= moment:
-            process.kill()
-            break
-        time.sleep(PAUSE)
+    if reaches(process, moment):
+        process.kill()
     process.join()
     return process.exitcode == -signal.SIGKILL
+
+
+def reaches(process: BaseProcess, moment: float) -> bool:
+    """Wait until a process has used some seconds of the processor; False where it ends before."""
+    while process.is_alive():
+        used = seconds_used(process.pid)
+        if used is not None and used >= moment:
+            return True
+        time.sleep(PAUSE)
+    return False
 
 
 def is_half_written(file: Path) -> bool:

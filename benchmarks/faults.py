@@ -3,6 +3,9 @@
     python benchmarks/faults.py --part bits              (a quarter of an hour)
     python benchmarks/faults.py --part kills             (five minutes; on Linux)
     python benchmarks/faults.py --part disk              (ten minutes; on Linux, with a C compiler)
+    python benchmarks/faults.py --part power             (five minutes; likewise)
+    python benchmarks/faults.py --part stops             (three minutes; on Linux)
+    python benchmarks/faults.py --part ranks             (five minutes; on Linux)
 
 Each part is a module of its own, ``fault_NAME.py``, whose ``measure`` takes the command line and returns records. The
 short forms run in the default tests, the long ones in ``tests/faults``.
@@ -14,6 +17,9 @@ from collections.abc import Callable, Mapping
 import fault_bits
 import fault_disk
 import fault_kills
+import fault_power
+import fault_ranks
+import fault_stops
 from timing import keep
 
 from counterpart.records import Record
@@ -22,6 +28,9 @@ PARTS: Mapping[str, Callable[[argparse.Namespace], list[Record]]] = {
     "bits": fault_bits.measure,
     "kills": fault_kills.measure,
     "disk": fault_disk.measure,
+    "power": fault_power.measure,
+    "stops": fault_stops.measure,
+    "ranks": fault_ranks.measure,
 }
 
 
@@ -35,6 +44,8 @@ def main() -> None:
     parser.add_argument(
         "--writes", type=int, default=50, help="the most writes at which a disk is full, of each command"
     )
+    parser.add_argument("--cuts", type=int, default=20, help="how often the power is cut, of each command")
+    parser.add_argument("--command", action="append", help="by default every command that a part has")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     for name in given.part or PARTS:

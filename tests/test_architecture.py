@@ -19,6 +19,7 @@ ROWS = [
         "parsing",
         "heartbeat",
         "checksums",
+        "durability",
         "command_line",
         "interrupts",
         "terminal",

@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .command_line import command
+from .durability import make_folder
 from .errors import UserError
 
 PAUSE, LONGEST_PAUSE = 0.01, 0.5  # seconds between two attempts
@@ -136,16 +137,10 @@ def why_not_in(folder: Path) -> str | None:
 
 def _make_folder(folder: Path) -> list[Path]:
     """Make a folder, and return the folders that were missing, the outermost first."""
-    missing = []
-    for candidate in (folder, *folder.parents):
-        if candidate.exists():
-            break
-        missing.append(candidate)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        return make_folder(folder)
     except OSError as error:
         raise _cannot_write(folder, error) from error
-    return missing[::-1]
 
 
 def _wait_for(file: Path, guarded: str, wait: float, start: str) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 
 from . import checksums
 from .command_line import command
+from .durability import flush_names, make_folder
 from .errors import UserError, unreadable
 from .parsing import parse_json
 from .parsing.limits import read_bytes
@@ -129,13 +130,14 @@ def append(path: Path, lines: Iterable[str], flush: bool = True) -> None:
     """
     before = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         before = cut_unfinished_line(path)
         with path.open("a", encoding="utf-8") as file:
             file.write("".join(line + "\n" for line in lines))
             file.flush()
             if flush:
                 os.fsync(file.fileno())
+                flush_names(path.parent)
     except OSError as error:
         if before is not None and path.exists():
             os.truncate(path, before)

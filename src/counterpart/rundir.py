@@ -3,7 +3,8 @@
     runs/<name>/config.yaml  environment.json  records.jsonl  progress.log
                 checkpoints/{last,best}.safetensors  evaluations/<key>/  report/index.html
 
-Files are written to a temporary name, flushed, and renamed: a kill leaves the old file or the new one. Three
+Files are written to a temporary name, flushed, and renamed: a kill or a loss of power leaves the old file or the new
+one, and no file without those that were written before it. Three
 grow instead: records.jsonl and the counts of corruptions, whose readers pass over a last line that a kill tore, and
 progress.log, which nothing reads.
 """
@@ -20,6 +21,7 @@ import yaml
 from safetensors import SafetensorError
 
 from . import checksums, records
+from .durability import flush_names, make_folder
 from .errors import UserError, unreadable
 from .locks import is_lock_file, while_written
 from .parsing import parse_json, parse_yaml
@@ -38,13 +40,14 @@ HALF_WRITTEN_TENSORS = re.compile(r"\.tmp[A-Za-z0-9]{6}")  # what safetensors it
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, and rename it.
+    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, rename it, and flush the name.
 
-    A full disk leaves nothing behind but the old file, and says so.
+    If it is there after a loss of power, so is whatever was written so before it. A full disk leaves nothing behind but
+    the old file, and says so.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -56,6 +59,13 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+    try:
+        flush_names(path.parent)
+    except OSError as error:
+        raise UserError(
+            f"{path} is written, but may not outlast a loss of power: {error.strerror}. Free some space and run the "
+            "same command again."
+        ) from error
 
 
 def write_json(path: Path, value: Mapping[str, Any], indent: int | None = 1) -> None:

@@ -130,6 +130,44 @@ def test_a_kill_while_files_move_is_survived(source, tmp_path, monkeypatch):
     assert not (target / ".manifest.jsonl.99999999").exists()
 
 
+@pytest.mark.parametrize("damage", ["cut", "zeros", "gone"])
+def test_what_a_loss_of_power_took_is_done_again(source, tmp_path, damage):
+    """The journal may outlast the files that it names: these are not flushed one by one."""
+    root, target = source("pascal-part"), tmp_path / "target"
+    plan = find("pascal-part").plan(root, Options())
+    preparation.prepare(plan, tmp_path / "whole", Options(), workers=1)
+    calls = []
+
+    def stops(unit):
+        calls.append(unit)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return plan.extract(unit)
+
+    with pytest.raises(KeyboardInterrupt):
+        preparation.prepare(replace(plan, extract=stops), target, Options(), workers=1)
+    files = [
+        path for path in sorted((target / preparation.STAGE).rglob("*")) if path.parent.name in plan.names
+    ]
+    if damage == "gone":
+        files[0].unlink()
+    else:
+        files[0].write_bytes(b"" if damage == "cut" else bytes(files[0].stat().st_size))
+    preparation.prepare(
+        replace(plan, extract=lambda unit: calls.append(unit) or plan.extract(unit)), target, Options(), 1
+    )
+    assert len(calls) == len(plan.units) + 2  # the one that was interrupted, and the one that was lost
+    assert content(target) == content(tmp_path / "whole")
+
+
+def test_all_files_are_on_the_disk_before_the_manifest(source, tmp_path, monkeypatch):
+    target, there = tmp_path / "target", []
+    monkeypatch.setattr(preparation.os, "sync", lambda: there.append((target / "manifest.jsonl").exists()))
+    prepare_named("pascal-part", source("pascal-part"), target, Options(), workers=1)
+    assert there == [False]
+    assert (target / "manifest.jsonl").exists()
+
+
 def test_what_a_kill_behind_the_manifest_left_goes(source, tmp_path):
     root, target = source("pascal-part"), tmp_path / "target"
     prepare_named("pascal-part", root, target, Options(), workers=1)

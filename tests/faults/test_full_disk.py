@@ -14,11 +14,21 @@ pytestmark = pytest.mark.skipif(
 )
 WRITER = """
 import ctypes, os, sys
+inside, beside = sys.argv[1:]
 library = ctypes.CDLL(None)
-library.counterpart_fill_disk(os.fsencode(sys.argv[1]), ctypes.c_long(3))
-for name in ("inside", "../beside"):
-    file = os.open(f"{sys.argv[1]}/{name}", os.O_WRONLY | os.O_CREAT)
-    for work in (lambda: os.write(file, b"x"), lambda: os.fsync(file), lambda: os.write(file, b"y")):
+library.counterpart_fail(os.fsencode(inside), ctypes.c_long(4), ctypes.c_long(0), b"")
+for folder in (inside, beside):
+    file = os.open(f"{folder}/file", os.O_WRONLY | os.O_CREAT)
+    for work in (
+        lambda: os.write(file, b"x"),
+        lambda: os.fsync(file),
+        lambda: os.write(file, b"y"),
+        lambda: os.mkdir(f"{folder}/new"),
+        lambda: os.rename(f"{folder}/file", f"{folder}/moved"),
+        lambda: open(f"{folder}/other", "w"),
+        lambda: open(f"{folder}/other"),
+        lambda: os.rmdir(f"{folder}/new"),
+    ):
         try:
             work()
             print("done")
@@ -35,25 +45,29 @@ def campaign(benchmark_module):
 
 
 def test_the_library_fills_the_disk_under_one_folder_from_a_call_on(campaign, tmp_path):
-    library, folder = campaign.build_library(tmp_path), tmp_path / "folder"
-    folder.mkdir()
+    library = campaign.build_library(tmp_path)
+    inside, beside = tmp_path / "inside", tmp_path / "beside"
+    inside.mkdir()
+    beside.mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", WRITER, str(folder.resolve())],
+        [sys.executable, "-c", WRITER, str(inside.resolve()), str(beside.resolve())],
         env={**os.environ, "LD_PRELOAD": str(library)},
         check=True,
         stdout=subprocess.PIPE,
         text=True,
     )
-    full = "No space left on device"
-    assert done.stdout.splitlines() == ["done", "done", full, "done", "done", "done", "3"]
-    assert (folder / "inside").read_bytes() == b"x"
-    assert (tmp_path / "beside").read_bytes() == b"xy"
+    full, absent = "No space left on device", "No such file or directory"
+    said = done.stdout.splitlines()
+    assert said[:8] == ["done", "done", full, full, full, full, absent, absent]
+    assert said[8:] == ["done"] * 8 + ["7"]  # making, writing, flushing; and four calls that failed
+    assert (inside / "file").read_bytes() == b"x"
+    assert (beside / "moved").read_bytes() == b"xy"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_full_disk_is_one_sentence_and_loses_nothing(campaign, name):
-    counts = campaign.in_a_process(name, 4, seed=1)
+    counts = campaign.in_a_process(campaign.__file__, name, 4, seed=1)
     assert counts["faults"] == []
     assert counts["filled"] == counts["refused"] + counts["ended well"] == 4
     assert counts["refused"] > 0

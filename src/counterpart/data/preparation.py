@@ -27,6 +27,7 @@ from .. import locks, progress
 from ..checksums import to_json
 from ..errors import UserError
 from ..parsing.limits import read_text
+from ..records import file_hash
 from ..rundir import write_atomically
 from .drawn_splits import SPLITS, assign
 from .parts import PartNames, largest
@@ -101,7 +102,7 @@ def _prepare(
     """Do the units that the journal lacks, and finish the folder."""
     stage, journal = target / STAGE, open_journal(target, about)
     with journal.open("a", encoding="utf-8") as file:
-        done = _done(journal)
+        done = [line["unit"] for line in _done(journal) if _is_there(line, stage, target)]
         todo = {name: unit for name, unit in plan.units.items() if name not in done}
         work = partial(_write_unit, extract=plan.extract, stage=stage, names=plan.names)
         workers = min(workers or os.cpu_count() or 1, max(1, len(todo)))
@@ -177,14 +178,28 @@ def _write_sample(sample: Sample, stage: Path, names: PartNames) -> dict[str, An
     }
 
 
-def _done(journal: Path) -> set[str]:
-    return {line["unit"] for line in read_lines(journal)[1:]}
+def _done(journal: Path) -> Rows:
+    """The last line of each unit in the journal."""
+    return list({line["unit"]: line for line in read_lines(journal)[1:]}.values())
+
+
+def _is_there(line: Mapping[str, Any], stage: Path, target: Path) -> bool:
+    """Whether all that a unit wrote is there. Files are not flushed one by one: a loss of power may have taken some."""
+    for row in line["samples"]:
+        image = Path(row["image"])
+        for folder, file, wanted in zip(
+            (IMAGES, MASKS), (image, image.with_suffix(".png")), row["sha256"], strict=True
+        ):
+            places = [stage / folder / file, *(target / folder / split / file for split in SPLITS)]
+            if wanted not in [file_hash(place) for place in places if place.is_file()][:1]:
+                return False
+    return True
 
 
 def _finish(plan: Plan, target: Path, options: Options, about: Mapping[str, Any]) -> Prepared:
     """Draw the splits, move the files, write the table and, last, the manifest."""
     stage = target / STAGE
-    by_unit = {line["unit"]: line for line in read_lines(stage / JOURNAL)[1:]}
+    by_unit = {line["unit"]: line for line in _done(stage / JOURNAL)}
     lines = [by_unit[name] for name in plan.units]
     rows = [row for line in lines for row in line["samples"]]
     _no_twins(rows, target)
@@ -212,6 +227,7 @@ def _finish(plan: Plan, target: Path, options: Options, about: Mapping[str, Any]
     if refused:
         text = "".join(f"{line}\n" for line in refused)
         write_atomically(target / REFUSED, partial(Path.write_text, data=text, encoding="utf-8"))
+    os.sync()  # once for all images and masks: the manifest must not outlast them
     text = json.dumps(table, indent=1, ensure_ascii=False) + "\n"
     write_atomically(target / TABLE, partial(Path.write_text, data=text, encoding="utf-8"))
     text = "".join(to_json(line, ensure_ascii=False) + "\n" for line in manifest)

@@ -27,7 +27,8 @@ Rows: TypeAlias = list[dict[str, Any]]
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all. Not flushed to disk, which would take longer than all else together."""
+    """Write a file whole or not at all. Not flushed to disk, which would take longer than all else together:
+    the manifest waits for all of them."""
     half = path.with_name(f".{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

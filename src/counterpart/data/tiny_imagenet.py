@@ -7,6 +7,7 @@ Source: Wu 2017, "Tiny ImageNet challenge" (Stanford CS231n).
 """
 
 import logging
+import os
 import shutil
 import zipfile
 from collections import Counter
@@ -108,6 +109,7 @@ def fetch(folder: Path) -> None:
         with zipfile.ZipFile(folder.parent / ARCHIVE) as archive:
             labelled = [name for name in archive.namelist() if not name.startswith(f"{FOLDER}/test/")]
             archive.extractall(unpacked, labelled)
+        os.sync()  # its name says that it is complete, also after a loss of power
         (unpacked / FOLDER).rename(folder)
         unpacked.rmdir()
     except (OSError, RuntimeError, EOFError, zipfile.BadZipFile) as error:

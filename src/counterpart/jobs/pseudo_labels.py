@@ -4,6 +4,7 @@ Sitawarin et al. 2023, section 5.3 and appendix D.6.
 """
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -158,6 +159,7 @@ def _predict_all(
         for first in range(0, len(waiting), BATCH):
             some = waiting[first : first + BATCH]
             lines = _write(some, root, target, predict, confidence)
+            os.sync()  # the journal must not outlast what it names
             file.write("".join(to_json(line, ensure_ascii=False) + "\n" for line in lines))
             file.flush()
             bar.advance(len(some))
@@ -253,6 +255,7 @@ def _finish(root: Path, target: Path, preparation: Mapping[str, Any], journal: P
     """Write the table, without which the folder is incomplete, and at last the manifest."""
     lines = sorted(read_lines(journal)[1:], key=lambda line: str(line["path"]))
     table = read_json(root / TABLE) | {"prepared": dict(preparation)}
+    os.sync()  # once for all images and masks: the manifest must not outlast them
     text = json.dumps(table, indent=1, ensure_ascii=False) + "\n"
     write_atomically(target / TABLE, partial(Path.write_text, data=text, encoding="utf-8"))
     text = "".join(to_json(line, ensure_ascii=False) + "\n" for line in lines)
