@@ -284,3 +284,16 @@ def test_a_clock_that_goes_back(trained, tmp_path, monkeypatch, capsys):
     seconds = [record.seconds for record in run.records() if record.seconds is not None]
     assert seconds
     assert all(value >= 0 for value in seconds)
+
+
+def test_a_current_folder_that_is_gone_is_one_line(tmp_path):
+    """torch would end the process where it looks for its libraries."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    words = [sys.executable, "-m", "counterpart", "list", "attacks"]
+    answer = subprocess.run(
+        ["bash", "-c", 'rmdir "$PWD"; exec "$@"', "-", *words],
+        cwd=folder, env={**os.environ, "PYTHONPATH": SOURCE}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert answer.returncode == 2
+    assert answer.stderr == "counterpart: error: the current folder no longer exists: change into another one.\n"

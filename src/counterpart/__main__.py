@@ -3,6 +3,7 @@
 ``torchrun --nproc-per-node 2 -m counterpart train ...`` comes in here as well.
 """
 
+import os
 import sys
 
 from . import interrupts
@@ -14,6 +15,11 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # a locale without some letters is no reason to fail
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # which ends the process within torch, where it looks for its libraries
+        sys.stderr.write("counterpart: error: the current folder no longer exists: change into another one.\n")
+        return 2
     try:
         from .cli import main as run
     except BaseException:
