@@ -35,3 +35,7 @@ def test_phases_are_not_compared_and_validation_may_be_absent():
     clean = epochs((0.40, 0.50), phase="burn-in")
     assert catastrophic_overfitting([*clean, *epochs((0.05, 0.60))]) is None
     assert catastrophic_overfitting([{"epoch": 0, "phase": "adversarial", "accuracy": 0.9}]) is None
+
+
+def test_clean_training_has_no_attack_to_learn():
+    assert catastrophic_overfitting(epochs((0.24, 0.57), (0.12, 0.71), phase="clean")) is None

@@ -22,6 +22,8 @@ def catastrophic_overfitting(epochs: Sequence[Mapping[str, Any]]) -> str | None:
     if not epochs or "validation_robust" not in epochs[-1]:
         return None
     last = epochs[-1]
+    if last["phase"] == "clean":  # which has no attack to learn, and no robustness to lose
+        return None
     phase = [epoch for epoch in epochs if epoch["phase"] == last["phase"] and "validation_robust" in epoch]
     best = max(phase, key=lambda epoch: epoch["validation_robust"])
     before, now = best["validation_robust"], last["validation_robust"]
