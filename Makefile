@@ -1,10 +1,10 @@
-# make demo: the main job, from nothing to a report. make test: the test suite without its slow tests, make test-slow: those, make test-reference: comparisons with published implementations. Each makes .venv first.
+# make demo: the main job, from nothing to a report. make test: the test suite without its slow tests, make test-slow: those, make test-reference: comparisons with published implementations. make docs: the site. Each makes .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python -m
 PYTEST = $(RUN) pytest -q -n auto --maxprocesses 4 --dist worksteal --durations 15
 
-.PHONY: demo test test-slow test-reference lint types audit environment environment-test environment-dev environment-audit environment-bench
+.PHONY: demo test test-slow test-reference lint types docs audit environment environment-test environment-dev environment-docs environment-audit environment-bench
 .NOTPARALLEL:
 
 # FULL=1: three seeds and the long suite of attacks. ARGS="--train.epochs 2": any other setting.
@@ -32,10 +32,16 @@ lint: environment-dev
 types: environment-dev
 	$(RUN) mypy
 
+# The site, in docs/_build/html. A warning is a failure, a broken link among them. A notebook runs again where its cells changed:
+# remove docs/_build to run them all.
+docs: environment-docs
+	$(RUN) sphinx --quiet --fail-on-warning --keep-going --conf-dir docs . docs/_build/html $(ARGS)
+	@echo "docs/_build/html/docs/index.html"
+
 # Known vulnerabilities of what constraints.txt pins, and licences of what is installed. Needs a network, so it is no test.
 audit: environment-dev environment-audit
 	$(VENV)/bin/python tools/licences
 	$(RUN) pip_audit --strict --no-deps --disable-pip --requirement constraints.txt
 
-environment environment-test environment-dev environment-audit environment-bench:
+environment environment-test environment-dev environment-docs environment-audit environment-bench:
 	@tools/environment $(VENV) $(PYTHON) $(word 2,$(subst -, ,$@))

@@ -20,7 +20,6 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 
 autodoc_member_order = "bysource"
-autodoc_preserve_defaults = True
 autodoc_typehints = "none"  # the docstrings give shapes and units
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

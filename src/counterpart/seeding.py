@@ -101,18 +101,18 @@ class Keys:
         return _GOLDEN
 
     def bits(self, step: int, shape: tuple[int, ...], stream: int = 0) -> Int[Tensor, "b ..."]:
-        """(B, *shape) int64 with 64 random bits each."""
+        """``(B, *shape)`` int64 with 64 random bits each."""
         rows = _mix(self.index.long() * self._golden + self._derived(step, stream))
         size = torch.Size(shape).numel()
         cells = torch.arange(1, size + 1, device=self.index.device) * self._golden
         return _mix(rows[:, None] + cells).view(len(self.index), *shape)
 
     def uniform(self, step: int, shape: tuple[int, ...], stream: int = 0) -> Float[Tensor, "b ..."]:
-        """(B, *shape) float32, uniform on [0, 1): multiples of 2^-24."""
+        """``(B, *shape)`` float32, uniform on [0, 1): multiples of 2^-24."""
         return (self.bits(step, shape, stream) >> 40 & 0xFFFFFF).float() * 2.0**-24
 
     def normal(self, step: int, shape: tuple[int, ...]) -> Float[Tensor, "b ..."]:
-        """(B, *shape) float32, standard normal (Box and Muller 1958)."""
+        """``(B, *shape)`` float32, standard normal (Box and Muller 1958)."""
         radius = (-2 * torch.log1p(-self.uniform(step, shape))).sqrt()
         return radius * (2 * torch.pi * self.uniform(step, shape, stream=1)).cos()
 

@@ -55,7 +55,7 @@ def evaluate(
 
     Args:
         model: any ``torch.nn.Module`` from images in [0, 1] to logits, or what ``counterpart evaluate``
-            takes: a run folder, a checkpoint, timm/NAME, ARCHITECTURE@WEIGHTS or module:function.
+            takes: a run folder, a checkpoint, timm/NAME, ``ARCHITECTURE@WEIGHTS`` or module:function.
         data: (images, labels) as tensors or arrays, a torch or Hugging Face data set, a folder of images, or
             the name of a data set. By default these are the images that a run is judged on.
         attacks: the names of the attacks with commas between them, or a list such as
