@@ -296,4 +296,6 @@ def test_a_current_folder_that_is_gone_is_one_line(tmp_path):
         cwd=folder, env={**os.environ, "PYTHONPATH": SOURCE}, capture_output=True, text=True,
     )  # fmt: skip
     assert answer.returncode == 2
-    assert answer.stderr == "counterpart: error: the current folder no longer exists: change into another one.\n"
+    assert (
+        answer.stderr == "counterpart: error: the current folder no longer exists: change into another one.\n"
+    )

@@ -174,4 +174,8 @@ def test_the_commands_of_a_page_run(page, home, capsys):
     for command in commands(page):
         if not reason_not_to_run(command):
             capsys.readouterr()
-            assert run(command, home) == 0, (command, in_small(command, home), capsys.readouterr().err[-2000:])
+            assert run(command, home) == 0, (
+                command,
+                in_small(command, home),
+                capsys.readouterr().err[-2000:],
+            )
