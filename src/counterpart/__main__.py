@@ -18,7 +18,9 @@ def main() -> int:
     try:
         os.getcwd()
     except FileNotFoundError:  # which ends the process within torch, where it looks for its libraries
-        sys.stderr.write("counterpart: error: the current folder no longer exists: change into another one.\n")
+        sys.stderr.write(
+            "counterpart: error: the current folder no longer exists: change into another one.\n"
+        )
         return 2
     try:
         from .cli import main as run

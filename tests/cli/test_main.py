@@ -173,11 +173,19 @@ def test_a_shown_recipe_trains(calls, capsys, tmp_path):
     assert (config.name, config.train.epochs, config.mask.eps_low) == ("my", 5, 7 / 255)
 
 
-def test_recipes_list_names_all(capsys):
+def test_recipes_list_names_all_in_groups(capsys):
     assert main(["recipes", "list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == cli.recipes.recipes.names()
-    assert all(len(line.split()) > 5 for line in lines)
+    lines = capsys.readouterr().out.splitlines()[:-1]
+    assert len(lines) < 50
+    named = set()
+    for line in lines:
+        words = line.replace(",", " ").split()
+        if line.startswith(" "):
+            named |= {f"{data}/{name}" for data in sets for name in words}
+        else:
+            sets = words
+    assert named == set(cli.recipes.recipes.names())
+    assert "  at, at-mma" in lines
 
 
 def test_recipes_list_names_those_of_one_data_set(capsys):

@@ -1,6 +1,7 @@
 """List the built-in recipes, or show one with every setting."""
 
 import argparse
+import textwrap
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -30,7 +31,10 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     if arguments.action == "show":
         show(*recipes.show(arguments.recipe).splitlines())
         return 0
-    names = [name for name in recipes.names() if arguments.data in (None, name.partition("/")[0])]
+    if arguments.data is None:
+        _show_groups()
+        return 0
+    names = [name for name in recipes.names() if name.partition("/")[0] == arguments.data]
     if not names:
         known = {name.partition("/")[0] for name in recipes.names()}
         raise UserError(f"no recipes are for {arguments.data!r}. {nearest(arguments.data, known)}")
@@ -38,3 +42,34 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     for name in names:
         show(f"{name:{width}}  {recipes.headline(name)}")
     return 0
+
+
+def _show_groups() -> None:
+    """A paragraph for each group of data sets that have the same recipes, and in it a line for each kind of them."""
+    of_data: dict[str, list[str]] = {}
+    for name in recipes.names():
+        data, _, rest = name.partition("/")
+        of_data.setdefault(data, []).append(rest)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for data, names in of_data.items():
+        alike.setdefault(tuple(names), []).append(data)
+    for group, sets in alike.items():
+        show(", ".join(sets))
+        kinds: dict[str, list[str]] = {}
+        for name in group:
+            kinds.setdefault(_kind(name, group), []).append(name)
+        for names in kinds.values():
+            text = ", ".join(names)
+            show(
+                *textwrap.wrap(
+                    text, 110, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+                )
+            )
+    show("A recipe is DATA/NAME, such as cifar10/part. What each one is: counterpart recipes list cifar10")
+
+
+def _kind(name: str, group: Collection[str]) -> str:
+    """The shortest name of the group that this one goes on from: at of at-mma."""
+    pieces = name.split("-")
+    shorter = ("-".join(pieces[:count]) for count in range(1, len(pieces) + 1))
+    return next(start for start in shorter if start in group)

@@ -1,0 +1,69 @@
+"""What ``pip install counterpart`` would install: the source archive and the wheel, and the demo from the wheel alone."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import counterpart
+
+ROOT = Path(__file__).parents[1]
+BUILD = "from setuptools import build_meta as b; b.build_sdist({0!r}); b.build_wheel({0!r})"
+SHORT = ["--train.epochs", "1", "--data.limit", "100", "--model.width", "2", "--attack.steps", "1",
+         "--train.validation-n", "10", "--evaluate.attacks", "fgsm", "--evaluate.n", "20", "--threads", "1"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory):
+    """Both archives, made from a copy of what git knows."""
+    source, dist = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in names.splitlines():
+        if (ROOT / name).is_file() and name.startswith(("src/", "pyproject", "README", "LICENSE")):
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run(
+        [sys.executable, "-c", BUILD.format(str(dist))], cwd=source, capture_output=True, check=True
+    )
+    return dist
+
+
+@pytest.mark.slow
+def test_the_archives_hold_the_package_with_its_data_and_nothing_else(dist):
+    (wheel,), (archive,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
+    assert counterpart.__version__ in wheel.name
+    names = zipfile.ZipFile(wheel).namelist()
+    packed = {name for name in names if name.startswith("counterpart/")}
+    here = {
+        path.relative_to(ROOT / "src").as_posix()
+        for path in (ROOT / "src" / "counterpart").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert packed == here
+    assert all(name.startswith(("counterpart/", "counterpart-")) for name in names)
+    assert {name.split("/", 1)[1] for name in tarfile.open(archive).getnames() if "/" in name} >= {
+        "README.md",
+        "LICENSE",
+    }
+
+
+@pytest.mark.slow
+def test_the_demo_runs_from_the_wheel(dist, tmp_path):
+    (wheel,) = dist.glob("*.whl")
+    place, empty = tmp_path / "place", tmp_path / "empty"
+    empty.mkdir()
+    zipfile.ZipFile(wheel).extractall(place)
+    environment = {**os.environ, "PYTHONPATH": str(place)}
+    asked = [sys.executable, "-c", "import counterpart; print(counterpart.__file__)"]
+    where = subprocess.run(
+        asked, cwd=empty, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert where.startswith(str(place))
+    demo = [sys.executable, "-m", "counterpart", "demo", *SHORT]
+    done = subprocess.run(demo, cwd=empty, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert list(empty.rglob("*.html"))
