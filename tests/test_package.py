@@ -13,8 +13,24 @@ import counterpart
 
 ROOT = Path(__file__).parents[1]
 BUILD = "from setuptools import build_meta as b; b.build_sdist({0!r}); b.build_wheel({0!r})"
-SHORT = """--train.epochs 1 --data.limit 100 --model.width 2 --attack.steps 1 --train.validation-n 10
-    --evaluate.attacks fgsm --evaluate.n 20 --threads 1""".split()
+SHORT = [
+    "--train.epochs",
+    "1",
+    "--data.limit",
+    "100",
+    "--model.width",
+    "2",
+    "--attack.steps",
+    "1",
+    "--train.validation-n",
+    "10",
+    "--evaluate.attacks",
+    "fgsm",
+    "--evaluate.n",
+    "20",
+    "--threads",
+    "1",
+]
 
 
 @pytest.fixture(scope="module")

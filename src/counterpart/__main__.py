@@ -3,8 +3,8 @@
 ``torchrun --nproc-per-node 2 -m counterpart train ...`` comes in here as well.
 """
 
-import os
 import sys
+from pathlib import Path
 
 from . import interrupts
 
@@ -16,7 +16,7 @@ def main() -> int:
         if stream is not None:  # a locale without some letters is no reason to fail
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        os.getcwd()
+        Path.cwd()
     except FileNotFoundError:  # which ends the process within torch, where it looks for its libraries
         sys.stderr.write(
             "counterpart: error: the current folder no longer exists: change into another one.\n"

@@ -177,7 +177,7 @@ def test_recipes_list_names_all_in_groups(capsys):
     assert main(["recipes", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()[:-1]
     assert len(lines) < 50
-    named = set()
+    named, sets = set(), []
     for line in lines:
         words = line.replace(",", " ").split()
         if line.startswith(" "):
