@@ -13,19 +13,23 @@ def headline(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> str:
     data = {str(row.setting.data) for row in evaluated} or {
         str(run.config.get("data", {}).get("name", "unknown data")) for run in runs
     }
-    return f"{'Robust accuracy' if evaluated else 'Training'} on {listed(sorted(data))}"
+    on = listed(sorted(data))
+    if not evaluated:
+        return f"Training on {on}"
+    if len(evaluated) == 1:
+        return f"How robust is {evaluated[0].name} on {on}?"
+    return f"How robust are these {len(evaluated)} models on {on}?"
 
 
 def summary(rows: Sequence[TableRow], evaluated: Sequence[TableRow]) -> str:
-    """The sentence below the title: which methods with which models were judged on what."""
+    """The sentence below the title: which models, trained how, were judged on what."""
     if not evaluated:
         return f"{_count(len(rows), 'run')} trained, none evaluated yet."
-    what = (
-        _count(len(evaluated), "method") if len({row.label for row in evaluated}) > 1 else evaluated[0].label
-    )
     models = listed(sorted({str(row.shown[0].details.get("model", "unknown model")) for row in evaluated}))
+    methods = listed(list(dict.fromkeys(row.method for row in evaluated)))
+    trained = "" if methods in (models, evaluated[0].name) else f", trained with {methods}"
     settings = listed([_judged_on(row) for row in {(row.setting, row.n): row for row in evaluated}.values()])
-    return f"{what} with {models}, judged on {settings}."
+    return f"{models}{trained}, judged on {settings}."
 
 
 def _judged_on(row: TableRow) -> str:

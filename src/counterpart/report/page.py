@@ -11,7 +11,7 @@ from urllib.parse import quote
 from ..errors import UserError
 from ..records import Record
 from ..rundir import write_atomically
-from . import comparisons, figures, tables
+from . import comparisons, figures, glance, tables
 from .artifacts import Artifact, lies_within
 from .grouping import differences, group
 from .notes import headline, notes_on, on_estimates, summary
@@ -23,7 +23,7 @@ from .tables import TableAccuracy, TableRow
 from .usable import read_png, read_standing
 from .where import WhereSection, where_section
 
-MANY_CLASSES, MANY_PARTS = 20, 10
+MANY_CLASSES, MANY_PARTS, MANY_VERDICTS = 20, 10, 4
 LONGEST_NAME = 100  # characters of the names in the name of a page's file; file systems allow 255 bytes
 
 
@@ -86,31 +86,56 @@ def _page_of(folders: Sequence[Path]) -> Path:
 
 def _render(runs: Sequence[Run], output: Path, margin: float | None) -> str:
     """The page as HTML text."""
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     rows = group(runs)
     evaluated = [row for row in rows if row.shown]
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(percent=_percent, seconds=_seconds, text=text_of)
-    template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
-    return template.render(
+    images = _images(evaluated)
+    return environment.get_template("page.html").render(
         title=headline(runs, evaluated),
         summary=summary(rows, evaluated),
         notes=notes_on(runs, evaluated),
+        glance=_glance(evaluated, images["panels"]),
         accuracy=_accuracy(evaluated, margin),
         unions=_unions(runs),
         parts=_parts([row for row in evaluated if row.of_parts]),
         plots=[p for p in (figures.tradeoff(rows), figures.validation(rows), figures.losses(rows)) if p],
         curves=_curves(evaluated),
-        images=_images(evaluated),
+        images=images,
         classes=_classes(evaluated),
         corruptions=_corruptions(runs),
         audits=[(run, [_behaviour(record) for record in run.audit]) for run in runs if run.audit],
         profiles=_profiles(runs),
         behind=_behind(runs, rows, output),
     )
+
+
+def _glance(
+    evaluated: Sequence[TableRow], panels: Sequence[tuple[TableRow, Panel | None, str]]
+) -> dict[str, Any]:
+    """What stands above everything: verdicts, a bar for each row, and what the radius means."""
+    settings = {row.setting.budget: row for row in evaluated}
+    radius, pair = "", []
+    if len(settings) == 1:
+        details = evaluated[0].shown[0].details
+        radius = glance.radius_in_words(details.get("norm"), details.get("eps"), details.get("shape"))
+        pairs = [pair for _, panel, _ in panels if (pair := glance.pair_of(panel))]
+        pair = pairs[0] if pairs else []
+    return {
+        "verdicts": [(row, glance.verdict_on(row)) for row in evaluated[:MANY_VERDICTS]],
+        "over_all": glance.over_all(evaluated),
+        "bars": glance.bars_of(evaluated),
+        "radius": radius,
+        "pair": pair,
+    }
 
 
 def _accuracy(evaluated: Sequence[TableRow], margin: float | None) -> dict[str, Any]:

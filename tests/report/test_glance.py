@@ -1,0 +1,138 @@
+"""The first glance: the verdict follows from the numbers, bars show them, and the radius is said in words."""
+
+import pytest
+
+from counterpart.records import Record
+from counterpart.report import glance, write_report
+from counterpart.report.grouping import group
+from counterpart.report.notes import headline, summary
+from counterpart.report.runs import read_runs
+
+
+@pytest.fixture
+def row_of(make_run, records):
+    """A row of a table whose one run has the given accuracies on a number of images."""
+
+    def make(accuracies, n=1000, counts=None, **details):
+        run = make_run("mine")
+        metrics = records.metrics("AT", accuracies, n=n, **details)
+        if counts:
+            per_class = {"per_class": {cls: [0, count] for cls, count in counts.items()}}
+            metrics = [Record(**{**vars(r), "details": {**r.details, **per_class}}) for r in metrics]
+        run.add(metrics)
+        (row,) = group(read_runs([run.path]))
+        return row
+
+    return make
+
+
+TEN = {f"class {i}": 100 for i in range(10)}
+
+
+def test_the_verdict_says_what_survives_how_sure_that_is_and_what_was_tried(row_of):
+    verdict = glance.verdict_on(row_of({"clean": 0.83, "PGD-20": 0.5, "worst case": 0.47}, counts=TEN))
+    assert verdict.holds
+    assert verdict.word == "Robust in part: 57 % of its right answers survive these attacks"
+    assert " ".join(verdict.sentences).replace("\xa0", " ") == (
+        "Of 1,000 images 47.0 % survive every attack within ℓ∞ ≤ 8/255 (95 % interval 43.9 to 50.1 %). "
+        "Chance is 10.0 %. The model was right on 83.0 % before. Tried: PGD-20. A stronger attack can only lower this."
+    )
+
+
+@pytest.mark.parametrize(
+    ("clean", "worst", "details", "word"),
+    [
+        (0.1, 0.1, {}, "No robustness is shown"),  # a collapsed model
+        (0.12, 0.0, {}, "No robustness is shown"),  # the interval reaches chance
+        (0.9, 0.05, {}, "Not robust: what survives is no more than chance"),
+        (0.9, 0.11, {}, "Not shown to be robust"),
+        (0.95, 0.8, {"doubts": {"probabilities": "It returns probabilities."}}, "In doubt"),
+        (0.95, 0.93, {}, "Robust against these attacks: 98 %"),
+        (0.95, 0.6, {}, "Robust in part: 63 %"),
+    ],
+)
+def test_each_kind_of_result_has_its_word(row_of, clean, worst, details, word):
+    row = row_of({"clean": clean, "PGD-20": worst, "worst case": worst}, counts=TEN, **details)
+    verdict = glance.verdict_on(row)
+    assert verdict.word.startswith(word)
+    assert verdict.holds == word.startswith("Robust")
+
+
+def test_what_falls_by_more_than_nine_tenths_is_not_robust(row_of):
+    counts = {f"class {i}": 10 for i in range(100)}
+    word = glance.verdict_on(row_of({"clean": 0.8, "worst case": 0.05}, counts=counts)).word
+    assert word == "Not robust: 94 % of its right answers fall"
+
+
+def test_chance_is_the_share_of_the_most_frequent_class(row_of):
+    assert glance.chance_of(row_of({"clean": 0.8, "worst case": 0.4}, counts={"a": 600, "b": 400})) == 0.6
+
+
+def test_where_classes_are_not_known_nothing_is_said_of_chance(row_of):
+    row = row_of({"clean": 0.8, "worst case": 0.4}, counts={"a": 600})
+    assert glance.chance_of(row) is None
+    assert "Chance" not in " ".join(glance.verdict_on(row).sentences)
+
+
+def test_a_model_that_was_not_attacked_is_called_so(row_of):
+    verdict = glance.verdict_on(row_of({"clean": 0.8}, counts=TEN))
+    assert (verdict.word, verdict.holds) == ("Not attacked yet", False)
+    (bar,) = glance.bars_of([row_of({"clean": 0.8}, counts=TEN)])
+    assert bar.words.replace("\xa0", " ") == "right on 80.0 %, no attack tried"
+
+
+def test_several_models_are_told_by_their_span(study):
+    text = glance.over_all(group(read_runs(study))).replace("\xa0", " ")
+    assert text.startswith("3 models were attacked within ℓ∞ ≤ 8/255: 39.0 % to 50.0 % of the images survive")
+
+
+@pytest.mark.parametrize(
+    ("norm", "eps", "words"),
+    [
+        ("linf", 8 / 255, "Within 8/255 every value of every pixel may change by up to 8 levels of 255, 3.1 % of"),
+        ("l2", 0.5, "add up to at most 0.5²; spread over the whole image, 2.3 levels of 255 each."),
+        ("l1", 12.0, "Within 12 all changes add up to what turns 12 values from black to white."),
+        ("l0", 10.0, "Within 10 the attacker chooses 10 pixels and gives them any value."),
+        ("patch", 5.0, "Within 5 the attacker places a window of 5 by 5 pixels and fills it at will."),
+    ],
+)  # fmt: skip
+def test_what_a_radius_means(norm, eps, words):
+    assert words in glance.radius_in_words(norm, eps, [3, 32, 32]).replace("\xa0", " ")
+
+
+def test_an_unknown_budget_is_not_explained():
+    assert glance.radius_in_words("linf", None, None) == ""
+    assert glance.radius_in_words("another", 1.0, None) == ""
+
+
+def test_the_page_begins_with_verdict_doubts_bars_and_a_pair(make_run, records):
+    run = make_run("mine")
+    run.add(
+        records.metrics(
+            "AT", {"clean": 0.83, "PGD-20": 0.5, "worst case": 0.47}, doubts={"gap": "Look & see."}
+        )
+    )
+    records.panel(run)
+    page = write_report([run.path]).read_text(encoding="utf-8")
+    places = [
+        page.index(text)
+        for text in ("In doubt", "Look &amp; see.", 'class="bars"', 'class="meaning"', 'id="accuracy"')
+    ]
+    assert places == sorted(places)
+    assert 'class="after" style="width:47.00%"' in page
+    assert 'class="before" style="width:83.00%"' in page
+    assert 'class="span low" style="left:43.91%;width:6.19%"' in page
+    assert "attacked: answered &lt;b&gt;one&lt;/b&gt; (wrong)" in page  # the image that fooled is chosen
+
+
+def test_titles_are_such_as_a_person_would_write(make_run, records, study):
+    run = make_run("resnet50")
+    run.add(records.metrics("resnet50", {"clean": 0.8, "worst case": 0.4}, model="resnet50"))
+    (row,) = group(read_runs([run.path]))
+    assert headline(row.runs, [row]) == "How robust is resnet50 on digits?"
+    assert summary([row], [row]).startswith("resnet50, judged on 1,000 test images of digits")
+    rows = group(read_runs(study))
+    assert headline([], rows) == "How robust are these 3 models on digits?"
+    assert summary(rows, rows).startswith(
+        "resnet18, trained with AT, PART and PART, uniform control, judged on 1,000"
+    )
