@@ -40,7 +40,7 @@ ROWS = [
         "sentences",
         "spreadsheets",
     },
-    {"batch", "budget", "rundir", "progress", "estimates"},
+    {"batch", "budget", "rundir", "progress", "claims", "estimates"},
     {"pictures", "contracts", "hosts"},
     {"losses", "models", "data", "report"},
     {"attacks", "saliency"},

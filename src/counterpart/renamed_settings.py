@@ -48,6 +48,7 @@ YOUNGER = {
     "evaluate.dear_attacks": None,
     "evaluate.sampled_width": 0.01,
     "evaluate.sampled_looks": 4,
+    "evaluate.claim": None,
     "optimizer.name": "sgd",
     "optimizer.encoder_scale": 1.0,
     "optimizer.warmup_steps": 0,

@@ -136,3 +136,20 @@ def test_titles_are_such_as_a_person_would_write(make_run, records, study):
     assert summary(rows, rows).startswith(
         "resnet18, trained with AT, PART and PART, uniform control, judged on 1,000"
     )
+
+
+def test_the_verdict_rules_on_claims_whatever_they_are_called(make_run, records):
+    run = make_run("mine")
+    metrics = records.metrics("AT", {"clean": 0.83, "worst case": 0.47})
+    run.add(metrics)
+    details = {**metrics[0].details, "claim": "<i>60 %</i>", "verdict": "undecided", "needed": 9000}
+    claim = Record("metric", "claim/60 %", 0.47, 1000, (0.439, 0.501), details=details)
+    other = Record(
+        "metric", "claim/9 %", 0.47, 1000, (0.4, 0.5), details={**details, "evaluation": "another"}
+    )
+    broken = Record("metric", "claim/8 %", 0.47, 1000, (0.4, 0.5), details={**details, "needed": "many"})
+    run.add([claim, other, broken])
+    page = write_report([run.path]).read_text(encoding="utf-8")
+    assert page.count('class="claim"') == 1
+    assert "Claim of &lt;i&gt;60 %&lt;/i&gt;: undecided at n = 1,000" in page
+    assert "About 9,000 images would decide it" in page

@@ -39,6 +39,7 @@ def evaluate(
     eot: int | None = None,
     fixed_noise: bool | None = None,
     sampled: int | str | None = None,
+    claim: str | None = None,
     folder: str | Path | None = None,
     root: str | Path | None = None,
     mean: Sequence[float] | None = None,
@@ -74,6 +75,7 @@ def evaluate(
         eot: how many passes each gradient of an attack is averaged over. The default is 1.
         fixed_noise: whether every pass and every image meet the same noise, which makes the model deterministic.
         sampled: how many survivors of the other attacks meet FAB and Square, or "auto"; the result is an estimate.
+        claim: a claim to judge, such as "60 % at 8/255": ``judgement.claim`` says whether these attacks refute it.
         folder: the folder that keeps everything; a call with the same folder goes on where an earlier one
             stopped. By default nothing is written.
         root: the folder that holds the data set, where ``data`` is a name.
@@ -95,7 +97,7 @@ def evaluate(
         "evaluate.attacks": attacks, "evaluate.eps": eps, "evaluate.norm": norm, "evaluate.n": n, "seed": seed,
         "device": device, "evaluate.protocol": protocol,
         "evaluate.draws": draws, "evaluate.votes": votes, "evaluate.eot": eot,
-        "evaluate.fixed_noise": fixed_noise, "evaluate.sampled": sampled,
+        "evaluate.fixed_noise": fixed_noise, "evaluate.sampled": sampled, "evaluate.claim": claim,
     }  # fmt: skip
     settings = merge(nest({key: value for key, value in asked.items() if value is not None}), nest(changes))
     if attacks is None and protocol is None:

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from ..claims import Ruling
 from ..errors import UserError, nearest
 from ..evaluation.accuracy import units_of
 from ..evaluation.ledger import CLEAN, LedgerRow
@@ -18,6 +19,7 @@ from ..evaluation.summaries import UNION
 from ..evaluation.verify import Verified, verify
 from ..jobs import judging
 from ..jobs.case import Case, budgets_of, draw_plan_of
+from ..jobs.claims import claims_of
 from ..jobs.holding import hold_results
 from ..jobs.keeping import keep
 from ..numerals import readable
@@ -71,6 +73,13 @@ class Judgement:
     def doubts(self) -> Sequence[Doubt]:
         """The signs that a number says less than it seems to. Each has a name and a text."""
         return self._judged.doubts
+
+    @property
+    def claim(self) -> Ruling | None:
+        """What the evaluation says of the claim that it was asked about; None where it was asked about none."""
+        for record in claims_of(self.records):
+            return Ruling(record.details["verdict"], record.details.get("needed"))
+        return None
 
     @property
     def notes(self) -> Sequence[str]:

@@ -9,7 +9,7 @@ from .settings import count
 
 SETTINGS: Collection[str] = evaluate.settings_without(
     "evaluate.attacks", "evaluate.individual", "evaluate.engine", "evaluate.save_images", "evaluate.precision",
-    "evaluate.protocol", *evaluate.RANDOM_ANSWERS, *evaluate.SAMPLE,
+    "evaluate.protocol", "evaluate.claim", *evaluate.RANDOM_ANSWERS, *evaluate.SAMPLE,
 )  # fmt: skip
 SECTIONS = ("evaluate",)
 

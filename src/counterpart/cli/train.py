@@ -13,7 +13,7 @@ from ..recipes import load
 from ..terminal import show
 
 SETTINGS: Collection[str] = tuple(
-    key for key, _ in settings() if key not in ("model.normalisation", "evaluate.protocol")
+    key for key, _ in settings() if key not in ("model.normalisation", "evaluate.protocol", "evaluate.claim")
 )
 
 

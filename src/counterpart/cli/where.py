@@ -16,7 +16,7 @@ from .settings import count
 
 SETTINGS: Collection[str] = evaluate.settings_without(
     "mask.files", "evaluate.eps_low", "evaluate.individual", "evaluate.engine", "evaluate.save_images",
-    "evaluate.parts", *evaluate.RANDOM_ANSWERS, *evaluate.SAMPLE,
+    "evaluate.parts", "evaluate.claim", *evaluate.RANDOM_ANSWERS, *evaluate.SAMPLE,
 )  # fmt: skip
 SECTIONS = ("evaluate",)
 

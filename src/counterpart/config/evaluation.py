@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, field_validator, model_validator
 
 from ..catalogue.attacks import FREE_PIXELS
+from ..claims import read_claim
 from ..errors import nearest
 from ..numerals import readable
 from .corruptions import SETS
@@ -31,6 +32,10 @@ def _known_protocol(name: str | None) -> str | None:
     if name is not None:
         entry_of("protocols", name)
     return name
+
+
+def _known_claim(text: str | None) -> str | None:
+    return None if text is None else str(read_claim(text))
 
 
 class EvaluateSettings(Section):
@@ -162,6 +167,12 @@ class EvaluateSettings(Section):
         "what is given to a process. Left out: 500 on a CPU, 10,000 on a GPU.",
         default=None,
         ge=1,
+    )
+    claim: Annotated[str | None, AfterValidator(_known_claim)] = setting(
+        "A claim to judge, such as '60 % at 8/255': that so many images survive every attack within that radius. It is "
+        "refuted where the interval's upper end lies below it, consistent where the lower end reaches it, and else "
+        "undecided. It changes nothing that is evaluated.",
+        default=None,
     )
     save_images: bool = setting(
         "Save the images that fool the model, so that counterpart verify can check them.", default=True

@@ -20,7 +20,7 @@ SECTIONS: Mapping[str, type[Section]] = {
 # Where things lie, which weights are judged, and how the same numbers are computed.
 FREE = {
     "data.root", "data.download", "evaluate.protocol", "evaluate.weights", "evaluate.engine", "evaluate.batch_size",
-    "evaluate.chunk_size", "evaluate.save_images", "corruptions.source",
+    "evaluate.chunk_size", "evaluate.save_images", "evaluate.claim", "corruptions.source",
 }  # fmt: skip
 # What shapes training and its validation, and no test image.
 OF_TRAINING = {

@@ -11,6 +11,7 @@ from ..records import Record
 from ..report.setting import OF_THESE_IMAGES, interval_title, random_in_words, sample_in_words
 from ..rundir import RunDir
 from ..terminal import open_console
+from .claims import claims_of, sentences_on_claims
 
 DISTANCE = "median distance/"  # the names of the records of distances begin with this
 
@@ -27,7 +28,9 @@ def accuracy_by_radius(radii: Sequence[float], records: Sequence[Record]) -> dic
 
 
 def print_accuracies(run: RunDir, records: Sequence[Record]) -> None:
-    """Print the accuracies with their intervals, and then the median distances that attacks measured."""
+    """Print the accuracies with their intervals, then the median distances that attacks measured, then a claim."""
+    claims = claims_of(records)
+    records = [record for record in records if record not in claims]
     d, n = records[0].details, records[0].n
     masked = f" and {d['eps_low']:.4g} by its mask" if "eps_low" in d else ""
     radii = d["eps"] if isinstance(d["eps"], list) else [d["eps"]]
@@ -43,6 +46,8 @@ def print_accuracies(run: RunDir, records: Sequence[Record]) -> None:
     for record in records:
         if record.name.startswith(DISTANCE):
             open_console().print(_distance_in_words(record), highlight=False, soft_wrap=True)
+    for sentence in sentences_on_claims(claims):
+        open_console().print(sentence, highlight=False, soft_wrap=True)
 
 
 def _table_of_lines(title: str, records: Sequence[Record]) -> Table:

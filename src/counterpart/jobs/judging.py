@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from .. import build, devices, distributed
+from ..claims import PREFIX as CLAIM
 from ..config import plain, readable, under_protocol
 from ..errors import UserError
 from ..evaluation import accuracy, part_quality, summaries
@@ -24,6 +25,7 @@ from ..rundir import RunDir, write_json
 from ..seeding import derive
 from .accuracy_table import DISTANCE, print_accuracies
 from .case import RADII, Case, budgets_of, case_of, details_of, of_random_answers
+from .claims import refuse_claim, with_claim
 from .holding import hold_results
 from .keeping import keep
 from .notes import say
@@ -80,14 +82,18 @@ def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
 
 def _shares(records: Sequence[Record]) -> list[Record]:
     """Those records that are shares of images, and not distances."""
-    return [record for record in records if not record.name.startswith(DISTANCE)]
+    return [record for record in records if not record.name.startswith((DISTANCE, CLAIM))]
 
 
 def judge(target: Target) -> Judged:
     """The result of evaluating a target, in one norm or against the union of the budgets of several."""
     norms, config = target.config.evaluate.norms, target.config
     with seeded_passes(target.model, derive(config.seed, "evaluation"), target.device):
-        return _judge_union(target) if len(norms) > 1 else _judge_case(case_of(target))
+        if len(norms) > 1:
+            return _judge_union(target)
+        case = case_of(target)
+        refuse_claim(config.evaluate, case.radii)
+        return _judge_case(case)
 
 
 def _judge_union(target: Target) -> Judged:
@@ -96,9 +102,10 @@ def _judge_union(target: Target) -> Judged:
     Every norm has the ledger that an evaluation in this norm alone has, so that either goes on where the other stopped.
     """
     config = target.config
+    refuse_claim(config.evaluate, None)
     cases = {}
     for norm, radius in config.evaluate.budgets(config.attack.norm):
-        wanted = config.evaluate.model_copy(update={"norm": norm, "eps": radius})
+        wanted = config.evaluate.model_copy(update={"norm": norm, "eps": radius, "claim": None})
         alone = replace(target, config=config.model_copy(update={"evaluate": wanted}))
         # All are made before the first runs, so that what does not fit is refused now.
         cases[norm] = case_of(alone)
@@ -117,6 +124,7 @@ def _judge_union(target: Target) -> Judged:
         replace(metric, seed=config.seed, config=target.who["config"])
         for metric in summaries.union_metrics(rows, first.images.classes, details, seconds, first.draws)
     ]
+    records = with_claim(config.evaluate, records)
     if distributed.is_main() and target.has_folder:
         target.run.add_once(records)
     doubts = {doubt.name: doubt for member in members.values() for doubt in member.doubts}
@@ -176,6 +184,7 @@ def _judge_held(case: Case, doubts: Sequence[Doubt]) -> Judged:
     say([f"{doubt.name}: {doubt.text}" for doubt in (*first_of_all, *later)])
     details = _details(case, [*first_of_all, *doubts, *later])
     records = [*_metrics(case, rows, details), *(_part_metrics(case, details) if wanted.parts else ())]
+    records = with_claim(wanted, records)
     if distributed.is_main() and target.has_folder:
         keep(case, rows, records)
     distributed.barrier()

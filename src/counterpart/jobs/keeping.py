@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import build
 from ..catalogue import find
+from ..claims import PREFIX as CLAIM
 from ..config import EvaluateSettings
 from ..contracts import Rule
 from ..evaluation import summaries
@@ -19,23 +20,29 @@ from ..records import Record
 from ..rundir import write_json
 from .accuracy_table import DISTANCE, accuracy_by_radius
 from .case import Case
+from .claims import claims_of, summary_of
 
 FEWEST_CLASSES = 4  # of a model on which standard AutoAttack is defined
 # Settings of an evaluation that leave standard AutoAttack what it is; of any other, the default alone does.
 CHOSEN = {
     "protocol", "attacks", "norm", "eps", "n", "weights", "parts", "engine", "batch_size", "chunk_size", "save_images",
+    "claim",
 }  # fmt: skip
 
 
 def keep(case: Case, rows: Sequence[LedgerRow], records: Sequence[Record]) -> None:
     """Write those of table, panel, summary and records that are not there yet."""
     run, folder = case.target.run, case.ledger.folder
-    known = {r.name for r in run.records() if r.details.get("evaluation") == case.key}
+    earlier = [r for r in run.records() if r.details.get("evaluation") == case.key]
+    known = {r.name for r in earlier}
+    new_claims = [record for record in claims_of(records) if record.name not in known]
     table, panel, summary = folder / "images.csv", folder / "panel.safetensors", folder / "result.json"
-    if not {"images", "panel", "result"} <= known:
+    if not {"images", "panel"} <= known:
         summaries.write_table(table, rows, case.images.classes, case.draws)
         _write_panel(case, panel, rows)
-        write_json(summary, _summary(case, records))
+    if "result" not in known or new_claims:
+        known.discard("result")
+        write_json(summary, _summary(case, records, [*claims_of(earlier), *new_claims]))
     condition = f"under {case.attacks[0].name}" if case.attacks else "without attack"
     lacking = _lacking(case)
     why = ""
@@ -94,9 +101,10 @@ def _lacking(case: Case) -> str | None:
     return None
 
 
-def _summary(case: Case, records: Sequence[Record]) -> dict[str, Any]:
+def _summary(case: Case, records: Sequence[Record], claims: Sequence[Record]) -> dict[str, Any]:
     """The result under RobustBench's field names (percentages as text), followed by fields of our own."""
-    values = {r.name.removeprefix("accuracy/"): r for r in records if not r.name.startswith(DISTANCE)}
+    shares = [record for record in records if not record.name.startswith((DISTANCE, CLAIM))]
+    values = {r.name.removeprefix("accuracy/"): r for r in shares}
     target, wanted = case.target, case.target.config.evaluate
     exact = _is_standard_autoattack(case)
     eps = case.eps * 255
@@ -119,6 +127,7 @@ def _summary(case: Case, records: Sequence[Record]) -> dict[str, Any]:
                 name: [r.value, r.interval] for name, r in values.items() if "estimate" not in r.details
             },
             "doubts": records[0].details["doubts"],
+            **({"claims": [summary_of(claim) for claim in claims]} if claims else {}),
             "identity": case.identity,
         },
     }

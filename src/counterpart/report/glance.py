@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..claims import claim_in_words
 from .panel import Panel, Tile
 from .runs import CLEAN, WORST
 from .setting import radius_text
@@ -14,7 +15,7 @@ FALLS, STANDS = 0.1, 0.9
 
 
 @dataclass(frozen=True)
-class Bar:
+class AccuracyBar:
     """The bar of a row, from its clean accuracy to its worst case.
 
     Attributes:
@@ -39,7 +40,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RowVerdict:
     """What the page says of a row before everything else.
 
     Attributes:
@@ -53,9 +54,9 @@ class Verdict:
     sentences: Sequence[str]
 
 
-def bars_of(rows: Sequence[TableRow]) -> list[Bar]:
+def bars_of(rows: Sequence[TableRow]) -> list[AccuracyBar]:
     """The bar of each row."""
-    return [Bar(row.label, row.accuracy(CLEAN), row.accuracy(WORST), chance_of(row)) for row in rows]
+    return [AccuracyBar(row.label, row.accuracy(CLEAN), row.accuracy(WORST), chance_of(row)) for row in rows]
 
 
 def chance_of(row: TableRow) -> float | None:
@@ -66,13 +67,13 @@ def chance_of(row: TableRow) -> float | None:
     return max(counts) / sum(counts)
 
 
-def verdict_on(row: TableRow) -> Verdict:
+def verdict_on(row: TableRow) -> RowVerdict:
     """The verdict on a row: what survives, how sure that is, what chance reaches and what was tried."""
     clean, worst, chance = row.accuracy(CLEAN), row.accuracy(WORST), chance_of(row)
     guessing = [] if chance is None else [f"Chance is {share_in_percent(chance)}."]
     if worst is None:
         right = f"The model is right on {in_percent(clean)} of {row.n:,} images{_interval(clean)}."
-        return Verdict("Not attacked yet", False, [right, *guessing])
+        return RowVerdict("Not attacked yet", False, [right, *guessing])
     about = "about " if worst.estimated else ""
     seeds = f", on average over {row.seed_count} trainings," if row.seed_count > 1 else ""
     survivors = (
@@ -83,7 +84,18 @@ def verdict_on(row: TableRow) -> Verdict:
     attacks = [name for name in metric_names([row]) if name not in (CLEAN, WORST)]
     tried = [f"Tried: {listed(attacks)}. A stronger attack can only lower this."] if attacks else []
     word, holds = _word(row, clean, worst, chance)
-    return Verdict(word, holds, [survivors, *guessing, *before, *tried])
+    return RowVerdict(word, holds, [survivors, *guessing, *before, *tried])
+
+
+def claims_in_words(row: TableRow) -> list[str]:
+    """A sentence on each claim that an evaluation of the row was asked about."""
+    several = len(row.runs) > 1
+    return [
+        (f"{run.name}: " if several else "")
+        + claim_in_words(r.details["claim"], r.value or 0.0, r.n or 0, r.interval or (0.0, 1.0), r.details)
+        for run in row.runs
+        for r in run.claims
+    ]
 
 
 def _word(

@@ -130,7 +130,9 @@ def _glance(
         pairs = [pair for _, panel, _ in panels if (pair := glance.pair_of(panel))]
         pair = pairs[0] if pairs else []
     return {
-        "verdicts": [(row, glance.verdict_on(row)) for row in evaluated[:MANY_VERDICTS]],
+        "verdicts": [
+            (row, glance.verdict_on(row), glance.claims_in_words(row)) for row in evaluated[:MANY_VERDICTS]
+        ],
         "over_all": glance.over_all(evaluated),
         "bars": glance.bars_of(evaluated),
         "radius": radius,

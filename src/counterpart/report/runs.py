@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..claims import PREFIX as CLAIM
 from ..errors import UserError
 from ..numerals import readable
 from ..records import Record, read_sound
@@ -224,6 +225,13 @@ class Run:
                 key = str(record.details.get("evaluation", ""))
                 by_key.setdefault(key, {})[record.name.removeprefix(UNION)] = record
         return list(by_key.values())
+
+    @property
+    def claims(self) -> list[Record]:
+        """The claims that the shown evaluation was asked about; of each, the record that was written last."""
+        key = self.shown.key if self.shown else None
+        claims = [r for r in self.records if r.name.startswith(CLAIM) and r.details.get("evaluation") == key]
+        return list({record.name: record for record in claims}.values())
 
     @property
     def verified(self) -> Record | None:

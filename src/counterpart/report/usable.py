@@ -27,7 +27,10 @@ def fault(record: Record) -> str | None:
         return "has an interval that is not finite"
     if record.seconds is not None and not _is_number(record.seconds):
         return f"has {record.seconds} seconds"
-    if record.name.startswith(("corruption/", "where/")) and None in (record.value, record.interval):
+    if record.name.startswith(("corruption/", "where/", "claim/")) and None in (
+        record.value,
+        record.interval,
+    ):
         return "lacks its value or its interval"
     for name in _needed(record):
         if name not in record.details:
@@ -121,6 +124,7 @@ def _needed(record: Record) -> tuple[str, ...]:
         "corruption": ("corruptions_key",),
         "where": ("title", "region", "pixels", "where"),
         "audit": ("numbers", "verdict"),
+        "claim": ("claim", "verdict"),
         "union": ("norm", "eps"),
         "verified": ("marginal",),
     }.get(of, ())
@@ -202,6 +206,7 @@ FORMS: dict[str, Callable[[object], bool]] = {
     "per_part": _table_of(_is_part),
     "sampled": _is_sample,
     "estimate": _is_estimate,
+    "needed": _is_count,
     **dict.fromkeys(
         (
             "epoch", "loss", "accuracy", "validation_clean", "validation_robust", "mean_radius", "flat_maps", "eps_low",
@@ -213,7 +218,7 @@ FORMS: dict[str, Callable[[object], bool]] = {
         (
             "data", "split", "norm", "method", "model", "weights", "evaluation", "fold", "phase", "corruptions_key",
             "source", "protocol", "area", "region", "control", "kind", "title", "where", "audit", "verdict", "file",
-            "sha256", "caption", "engine", "precision", "labels", "fingerprint",
+            "sha256", "caption", "engine", "precision", "labels", "fingerprint", "claim",
         ),
         _is_text,
     ),
