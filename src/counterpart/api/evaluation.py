@@ -75,9 +75,8 @@ def evaluate(
         eot: how many passes each gradient of an attack is averaged over. The default is 1.
         fixed_noise: whether every pass and every image meet the same noise, which makes the model deterministic.
         sampled: how many survivors of the other attacks meet FAB and Square, or "auto"; the result is an estimate.
-        claim: a claim to judge, such as "60 % at 8/255": ``judgement.claim`` says whether these attacks refute it.
-        folder: the folder that keeps everything; a call with the same folder goes on where an earlier one
-            stopped. By default nothing is written.
+        claim: a claim to judge, such as "60 % at 8/255"; the result's ``claim`` says whether it is refuted.
+        folder: the folder that keeps everything, where a later call goes on. By default nothing is written.
         root: the folder that holds the data set, where ``data`` is a name.
         mean: the value of each channel to subtract from the images, for a model that wants normalised ones.
         std: the value of each channel to divide by after that, for a model that wants normalised images.
@@ -95,9 +94,8 @@ def evaluate(
     """
     asked = {
         "evaluate.attacks": attacks, "evaluate.eps": eps, "evaluate.norm": norm, "evaluate.n": n, "seed": seed,
-        "device": device, "evaluate.protocol": protocol,
-        "evaluate.draws": draws, "evaluate.votes": votes, "evaluate.eot": eot,
-        "evaluate.fixed_noise": fixed_noise, "evaluate.sampled": sampled, "evaluate.claim": claim,
+        "device": device, "evaluate.protocol": protocol, "evaluate.draws": draws, "evaluate.votes": votes,
+        "evaluate.eot": eot, "evaluate.fixed_noise": fixed_noise, "evaluate.sampled": sampled, "evaluate.claim": claim,
     }  # fmt: skip
     settings = merge(nest({key: value for key, value in asked.items() if value is not None}), nest(changes))
     if attacks is None and protocol is None:
