@@ -90,7 +90,12 @@ def test_evaluate_writes_records_table_and_panel(digits, capsys):
     assert sum(r["clean"] == r["label"] for r in rows) / 60 == clean.value
     assert sum(r["first_fooled_by"] == "" for r in rows) / 60 == worst.value
     panel = load_file(folder / "panel.safetensors")
-    assert panel["clean"].shape == (8, 1, 16, 16)
+    shown = sum(
+        min(4, count)
+        for count in (worst.value * 60, (clean.value - worst.value) * 60, (1 - clean.value) * 60)
+    )
+    assert panel["clean"].shape == (round(shown), 1, 16, 16)
+    assert panel["importance_adversarial"].shape == panel["importance"].shape
     assert panel["radius"].unique().tolist() == pytest.approx([0.03, 0.05])
     assert panel["importance"].shape[1:] == (4, 4)
     assert ((panel["adversarial"] - panel["clean"]).abs() <= 0.05 + 1e-6).all()

@@ -36,11 +36,14 @@ class Pictures:
         classes: the names of all classes.
         eps: the radius of the attack's budget on the first image.
         importance: the importance maps (M, u, v) that the rule draws its masks from, or None if it uses none.
+        importance_adversarial: the same maps of the attacked images.
         parts, parts_adversarial: the part ids (M, H, W) that a part model finds in clean and in attacked
             images, or None for other models.
         parts_true: the annotated part ids (M, H, W), or None if there are none.
         part_names: the names of the parts, the background first.
         annotated: whether each image has annotated parts.
+        fooled_by: the name of the attack that fooled the model first on each image; "" where it stood, or was wrong
+            from the start. None in older files.
     """
 
     clean: Float[np.ndarray, "m c h w"]
@@ -60,6 +63,8 @@ class Pictures:
     parts_true: Int16[np.ndarray, "m h w"] | None = None
     part_names: Sequence[str] | None = None
     annotated: Sequence[bool] | None = None
+    importance_adversarial: Float[np.ndarray, "m u v"] | None = None
+    fooled_by: Sequence[str] | None = None
 
     def write(self, path: Path) -> None:
         """Write the file. Where that fails, an earlier file stays as it was."""
@@ -99,11 +104,14 @@ class Pictures:
         return cls(**entries)
 
 
-TENSORS = ("clean", "adversarial", "radius", "importance", "parts", "parts_adversarial", "parts_true")
+TENSORS = (
+    "clean", "adversarial", "radius", "importance", "importance_adversarial", "parts", "parts_adversarial",
+    "parts_true",
+)  # fmt: skip
 _OF_PARTS = ("parts", "parts_adversarial", "parts_true")
 _CLASSES_OF_IMAGES = ("labels", "clean_predictions", "adversarial_predictions")
 _CONFIDENCES = ("confidences_clean", "confidences_adversarial")
-_LISTS = (*_CLASSES_OF_IMAGES, *_CONFIDENCES, "index", "annotated")
+_LISTS = (*_CLASSES_OF_IMAGES, *_CONFIDENCES, "index", "annotated", "fooled_by")
 
 
 def _check(entries: Mapping[str, Any]) -> None:
@@ -147,12 +155,13 @@ def _check_shapes(entries: Mapping[str, Any]) -> None:
     for name, shape in wanted.items():
         if name in entries and entries[name].shape != shape:
             raise ValueError(f"{name} has shape {entries[name].shape} instead of {shape}")
-    for name in ("clean", "adversarial", "radius", "importance"):
+    for name in ("clean", "adversarial", "radius", "importance", "importance_adversarial"):
         if name in entries and not (entries[name].dtype.kind == "f" and np.isfinite(entries[name]).all()):
             raise ValueError(f"{name} holds something else than finite numbers")
-    importance = entries.get("importance", entries["radius"])
-    if (importance.ndim, len(importance)) != (3, count):
-        raise ValueError(f"importance has shape {importance.shape}, and there are {count} images")
+    for name in ("importance", "importance_adversarial"):
+        maps = entries.get(name, entries["radius"])
+        if (maps.ndim, len(maps)) != (3, count):
+            raise ValueError(f"{name} has shape {maps.shape}, and there are {count} images")
 
 
 def _check_ids(what: str, ids: Sequence[object], names: Sequence[str]) -> None:

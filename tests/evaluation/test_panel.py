@@ -14,7 +14,7 @@ from counterpart.contracts import Attacked, NamedAttack, PartOutput, Probe
 from counterpart.data.image_sets import ImageSet
 from counterpart.data.parts import Parts
 from counterpart.evaluation.ledger import LedgerRow
-from counterpart.evaluation.panel import PanelAttack, PanelRule, draw_pictures
+from counterpart.evaluation.panel import PanelAttack, PanelRule, draw_groups, draw_pictures
 from counterpart.importance.rules import constant
 
 EPS = 0.1
@@ -65,9 +65,9 @@ def darker(view, images, labels, *, budget, keys):
     return Attacked(budget.project(images - 1, images), none, none)
 
 
-def panel_of(tmp_path, model, images):
+def panel_of(tmp_path, model, images, rows=None):
     """The tensors and the header of a panel of all images."""
-    rows = [
+    rows = rows or [
         LedgerRow(index, label, label, (), label, 0, 0) for index, label in enumerate(images.labels.tolist())
     ]
     budget, file = Linf(EPS), tmp_path / "panel.safetensors"
@@ -90,8 +90,8 @@ def test_parts_are_those_of_the_model_clean_and_attacked(tmp_path, images):
         expected = torch.where((red > 0) & (9 * red > blue), 1, torch.where(blue > 0, 2, 0))
         assert torch.equal(tensors[name].long(), expected)
     assert (tensors["parts"] == 0).sum() < (tensors["parts_adversarial"] == 0).sum()
-    assert torch.equal(tensors["parts_true"].long(), images.parts.masks.long())
-    assert header["annotated"] == images.parts.there.tolist()
+    assert torch.equal(tensors["parts_true"].long(), images.parts.masks[header["index"]].long())
+    assert header["annotated"] == images.parts.there[header["index"]].tolist()
     assert header["part_names"] == ["background", "cat head", "dog tail"]
 
 
@@ -106,3 +106,29 @@ def test_a_model_without_parts_has_no_maps_of_them(tmp_path, images):
     tensors, header = panel_of(tmp_path, Plain(), images)
     assert tensors.keys() == {"clean", "adversarial", "radius"}
     assert not {"part_names", "annotated"} & header.keys()
+
+
+def test_images_of_each_outcome_are_drawn_from_the_seed():
+    answers = {"fooled": (1, ("pgd",)), "held": (1, ()), "wrong": (0, ())}
+    rows = [
+        LedgerRow(index, 1, clean, fooled, 0, 0, 0)
+        for index, (clean, fooled) in enumerate(list(answers.values()) * 30)
+    ]
+    drawn = draw_groups(rows, 0)
+    assert list(drawn) == ["fooled", "held", "wrong"]
+    assert all(len(group) == 4 and group == sorted(group) for group in drawn.values())
+    assert all(position % 3 == place for place, group in enumerate(drawn.values()) for position in group)
+    assert draw_groups(rows, 0) == drawn
+    assert draw_groups(rows, 1) != drawn
+    assert max(max(group) for group in drawn.values()) > 12  # not simply the first
+
+
+def test_an_image_that_was_wrong_from_the_start_is_not_attacked(tmp_path, images):
+    wrong = replace(images, labels=(images.labels + 1) % 2)
+    rows = [
+        LedgerRow(index, label, 1 - label, (), label, 0, 0)
+        for index, label in enumerate(wrong.labels.tolist())
+    ]
+    tensors, header = panel_of(tmp_path, Plain(), wrong, rows)
+    assert torch.equal(tensors["clean"], tensors["adversarial"])
+    assert header["fooled_by"] == [""] * len(header["labels"])

@@ -19,7 +19,7 @@ from counterpart.evaluation.accuracy import Procedure, chunks_of, evaluate
 from counterpart.evaluation.ledger import Ledger
 from counterpart.evaluation.memory_ledger import MemoryLedger
 from counterpart.evaluation.model_checks import result_doubts
-from counterpart.evaluation.panel import _choose_positions
+from counterpart.evaluation.panel import draw_groups, groups_of
 from counterpart.evaluation.sampling import SamplePlan, cheap_first, read_sample, weigh_rows
 from counterpart.evaluation.survivors import Standing, rounds_of, take_turns
 from counterpart.evaluation.verify import verify
@@ -268,9 +268,10 @@ def test_verify_refuses_another_sample(images, survivors, tmp_path):
 
 def test_a_survivor_that_was_not_tried_is_not_shown_as_robust(images, survivors):
     rows = run(images, MemoryLedger(chunks=8))
-    chosen = _choose_positions(rows)
+    chosen = [position for group in groups_of(rows).values() for position in group]
     assert chosen
     assert not any(rows[position].untried for position in chosen)
+    assert {position for group in draw_groups(rows, 0).values() for position in group} <= set(chosen)
 
 
 def test_doubts_weigh_a_sample_for_all_survivors(images, survivors, full):

@@ -16,12 +16,13 @@ from ..importance.rules import explain
 from ..part_maps import predicted_parts
 from ..pictures import Pictures
 from ..saliency import ATTENTION_MAPS
-from ..seeding import Keys
+from ..seeding import Keys, derive
 from .answers import as_judged
 from .batches import read_batch
 from .ledger import LedgerRow
 
-IMAGES = 8
+OF_EACH = 4
+"""How many images are shown that fooled, that held and that were wrong from the start, at most."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,9 @@ def draw_pictures(
     device: torch.device,
     seed: int,
 ) -> Pictures:
-    """The pictures of some images that fell and some that held, at most ``IMAGES`` in all.
+    """The pictures of some images that fell, some that held and some that were wrong from the start, drawn at random.
+
+    Those that were wrong from the start are shown clean in both places: nothing had to attack them.
 
     Args:
         model: the original model.
@@ -78,9 +81,9 @@ def draw_pictures(
         fooling: a function from the position of an image to the attacked image (C, H, W) that fooled the
             model first, or None where none was kept.
         device: the device that computes.
-        seed: the seed of the evaluation.
+        seed: the seed of the evaluation, from which the images are drawn.
     """
-    positions = torch.tensor(_choose_positions(rows))
+    positions = torch.tensor([position for group in draw_groups(rows, seed).values() for position in group])
     batch = read_batch(images, positions, device, with_parts=True)
     adversarial = clean = batch.images
     for named in attack.attacks:
@@ -93,10 +96,16 @@ def draw_pictures(
             for tried, image in zip(adversarial, saved, strict=True)
         ]
     )
+    wrong = torch.tensor([not rows[position].right for position in positions.tolist()], device=device)
+    adversarial = torch.where(wrong.view(-1, 1, 1, 1), clean, adversarial)
     probe = training.view.probe(clean)
     allowed = training.rule(probe, batch, Keys(seed, "panel", batch.index), training.full)
     has_map = (probe.attention if training.kind in ATTENTION_MAPS else probe.features) is not None
-    maps = {"importance": explain(probe, batch.labels, "true", training.kind)} if has_map else {}
+    maps = {}
+    if has_map:
+        attacked = training.view.probe(adversarial)
+        maps["importance"] = explain(probe, batch.labels, "true", training.kind)
+        maps["importance_adversarial"] = explain(attacked, batch.labels, "true", training.kind)
     with torch.no_grad():
         before, after = model(clean).softmax(dim=1), model(adversarial).softmax(dim=1)
     about: dict[str, Any] = {}
@@ -115,19 +124,40 @@ def draw_pictures(
         confidences_adversarial=after.amax(dim=1).tolist(),
         classes=list(images.classes),
         eps=float(attack.budget.size(clean)[0]),
+        fooled_by=[_fooled_by(rows[position]) for position in positions.tolist()],
         **about,
     )
 
 
-def _choose_positions(rows: Sequence[LedgerRow]) -> list[int]:
-    """The positions of some images that fell and some that held.
+def _fooled_by(row: LedgerRow) -> str:
+    """The name of the attack that fooled the model first; "" where the image held, or was wrong from the start."""
+    return row.fooled_by if row.right else ""
 
-    They are chosen among the images that the model gets right, or among all where it gets none right.
+
+def groups_of(rows: Sequence[LedgerRow]) -> dict[str, list[int]]:
+    """The positions of the images that fooled, that held and that were wrong from the start.
+
+    A survivor on whom not all attacks were tried is in none of them.
     """
-    right = [i for i, row in enumerate(rows) if row.clean == row.label] or list(range(len(rows)))
-    fell = [i for i in right if rows[i].fooled_by and not rows[i].untried][: IMAGES // 2]
-    held = [i for i in right if not rows[i].fooled_by][: IMAGES - len(fell)]
-    return sorted(fell + held)
+    groups: dict[str, list[int]] = {"fooled": [], "held": [], "wrong": []}
+    for position, row in enumerate(rows):
+        if not row.right:
+            groups["wrong"].append(position)
+        elif row.fooled_by and not row.untried:
+            groups["fooled"].append(position)
+        elif not row.fooled_by:
+            groups["held"].append(position)
+    return groups
+
+
+def draw_groups(rows: Sequence[LedgerRow], seed: int) -> dict[str, list[int]]:
+    """Some positions of each group, at most ``OF_EACH``, drawn at random from a seed, in the order of the images."""
+    generator = torch.Generator().manual_seed(derive(seed, "pictures"))
+    drawn = {}
+    for name, positions in groups_of(rows).items():
+        order = torch.randperm(len(positions), generator=generator)[:OF_EACH]
+        drawn[name] = sorted(positions[place] for place in order.tolist())
+    return drawn
 
 
 def _parts(

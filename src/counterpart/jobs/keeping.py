@@ -14,7 +14,7 @@ from ..config import EvaluateSettings
 from ..contracts import Rule
 from ..evaluation import summaries
 from ..evaluation.ledger import LedgerRow
-from ..evaluation.panel import PanelAttack, PanelRule, draw_pictures
+from ..evaluation.panel import PanelAttack, PanelRule, draw_groups, draw_pictures, groups_of
 from ..importance.rules import constant
 from ..records import Record
 from ..rundir import write_json
@@ -50,13 +50,31 @@ def keep(case: Case, rows: Sequence[LedgerRow], records: Sequence[Record]) -> No
         why = f" Training's mask is {lacking}, which these images lack: their full radius is shown."
     files = [
         (table, "images", f"Per-image results of {run.name}."),
-        (panel, "panel", f"Images of {run.name} {condition}, or what fooled them first.{why}"),
+        (
+            panel,
+            "panel",
+            f"Images of {run.name} {condition}, or what fooled them first: {_drawn(case, rows)}.{why}",
+        ),
         (summary, "result", f"Result of {run.name} under the field names of RobustBench."),
     ]
     artifacts = [run.artifact(file, name, caption) for file, name, caption in files]
     more = {"evaluation": case.key, "fingerprint": case.images.fingerprint}
     artifacts = [replace(record, details={**record.details, **more}) for record in artifacts]
     run.add([record for record in [*records, *artifacts] if record.name not in known])
+
+
+def _drawn(case: Case, rows: Sequence[LedgerRow]) -> str:
+    """How the images of the panel were drawn, in words."""
+    drawn = draw_groups(rows, case.target.config.seed)
+    words = {
+        "fooled": "that fooled the model",
+        "held": "that held",
+        "wrong": "that were wrong from the start",
+    }
+    counts = [
+        f"{len(drawn[name])} of {len(all_of):,} {words[name]}" for name, all_of in groups_of(rows).items()
+    ]
+    return f"{', '.join(counts)}; drawn at random with seed {case.target.config.seed}"
 
 
 def _write_panel(case: Case, path: Path, rows: Sequence[LedgerRow]) -> None:

@@ -15,6 +15,8 @@ from .setting import radius_text
 
 # From the name of each tile of parts to the field of ``Pictures`` that it shows.
 PART_MAPS = {"true parts": "parts_true", "parts": "parts", "parts attacked": "parts_adversarial"}
+OF_ATTACK = ("attacked", "map attacked", "change")
+"""Tiles that say nothing of an image that no attack touched."""
 Planes = Float[np.ndarray, "m h w"]
 
 
@@ -61,6 +63,7 @@ class PanelSample:
         attacked: the answer for the attacked image.
         tiles: the pictures of the image.
         parts: the pictures of its parts; empty if the model finds none.
+        attack: the name of the attack that fooled the model; "" where none did, or where an older file does not say.
     """
 
     true: str
@@ -68,6 +71,14 @@ class PanelSample:
     attacked: Verdict
     tiles: list[Tile]
     parts: list[Tile]
+    attack: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """What became of the image: wrong from the start, fooled or held."""
+        if not self.clean.correct:
+            return "wrong from the start"
+        return "held" if self.attacked.correct else "fooled"
 
 
 @dataclass(frozen=True)
@@ -78,11 +89,13 @@ class Panel:
         samples: the images.
         factor: how many times the change of pixels is magnified.
         legend: a mapping from the name of each part that is shown to its colour.
+        drawn: whether the images were drawn at random, as those of older files were not.
     """
 
     samples: list[PanelSample]
     factor: float
     legend: Mapping[str, str]
+    drawn: bool = False
 
 
 def radius_range(files: Iterable[Path]) -> tuple[float, float]:
@@ -109,21 +122,26 @@ def read_panel(file: Path, norm: str | None, low: float, high: float) -> Panel:
     legend = {}
     if maps:
         legend = part_legend(np.concatenate(list(maps.values())), pictures.part_names or ())
-    return Panel(samples, factor, legend)
+    return Panel(samples, factor, legend, pictures.fooled_by is not None)
 
 
 def _columns(
     pictures: Pictures, difference: Float[np.ndarray, "m c h w"], low: float, high: float
 ) -> dict[str, UInt8[np.ndarray, "..."]]:
-    """A mapping from the name of each column to the pictures of all images in it."""
-    radius, importance = pictures.radius, pictures.importance
-    return {
-        "clean": as_bytes(pictures.clean),
-        **({} if importance is None else {"map": coloured(stretched(importance))}),
-        "radius": coloured((radius - low) / (high - low) if high > low else np.ones_like(radius)),
-        "attacked": as_bytes(pictures.adversarial),
-        "change": as_bytes(difference),
-    }
+    """A mapping from the name of each column to the pictures of all images in it.
+
+    A radius that is the same in every pixel of all panels is no column: the page says it in words.
+    """
+    columns = {"clean": as_bytes(pictures.clean)}
+    if pictures.importance is not None:
+        columns["map"] = coloured(stretched(pictures.importance))
+    if high > low:
+        columns["radius"] = coloured((pictures.radius - low) / (high - low))
+    columns["attacked"] = as_bytes(pictures.adversarial)
+    if pictures.importance_adversarial is not None:
+        columns["map attacked"] = coloured(stretched(pictures.importance_adversarial))
+    columns["change"] = as_bytes(difference)
+    return columns
 
 
 def _part_maps(pictures: Pictures) -> dict[str, Integer[np.ndarray, "m h w"]]:
@@ -148,17 +166,20 @@ def _sample(
 
     clean = verdict(pictures.clean_predictions[i], pictures.confidences_clean[i])
     attacked = verdict(pictures.adversarial_predictions[i], pictures.confidences_adversarial[i])
-    tiles = [
-        Tile(column, _png(images[i]), f"{name}: {_alt(column, pictures.radius[i], norm)}")
-        for column, images in columns.items()
-    ]
+    tiles = []
+    for column, images in columns.items():
+        untouched = column in OF_ATTACK and np.array_equal(pictures.clean[i], pictures.adversarial[i])
+        if not untouched:
+            alt = f"{name}: {_alt(column, pictures.radius[i], norm)}"
+            tiles.append(Tile(column, _png(images[i]), alt))
     correct = {"parts": clean.correct, "parts attacked": attacked.correct}
     parts = []
     for column, ids in maps.items():
         if column in correct or (pictures.annotated or ())[i]:
             alt = _parts_alt(column, ids[i], pictures.part_names or ())
             parts.append(Tile(column, _png(coloured_parts(ids[i])), f"{name}: {alt}", correct.get(column)))
-    return PanelSample(name, clean, attacked, tiles, parts)
+    fooled_by = "" if pictures.fooled_by is None else str(pictures.fooled_by[i])
+    return PanelSample(name, clean, attacked, tiles, parts, fooled_by)
 
 
 def ramp() -> str:
@@ -172,6 +193,7 @@ def _alt(column: str, radius: Float[np.ndarray, "h w"], norm: str | None) -> str
     return {
         "clean": "clean image",
         "map": "importance map",
+        "map attacked": "importance map of the attacked image",
         "radius": f"radius {low} everywhere" if low == high else f"radius of each pixel, {low} to {high}",
         "attacked": "attacked image",
         "change": "what the attack changed",
