@@ -1,6 +1,7 @@
 """The page in headless Chromium: everything loads, nothing runs wrong, nothing overflows."""
 
 import html
+import importlib.resources
 import json
 import re
 import shutil
@@ -34,19 +35,23 @@ window.addEventListener("load", () => {
 """
 
 
-def look(page, width, tmp_path):
+def look(page, width, tmp_path, probe=PROBE, scheme="light"):
     """Open a copy of the page with a probe inside, in a frame of the wanted width, and return its findings.
 
-    Headless windows are at least 500 pixels wide, so that a phone's width needs a frame.
+    Headless windows are at least 500 pixels wide, so that a phone's width needs a frame. What a probe finds later than
+    its page is loaded, it waits for in ``window.later``.
     """
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("needs chromium on PATH to render the page")
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-    head = f'<meta http-equiv="Content-Security-Policy" content="{policy}">{PROBE}'
+    head = f'<meta http-equiv="Content-Security-Policy" content="{policy}">{probe}'
     probed = page.read_text(encoding="utf-8").replace("<head>", f"<head>{head}", 1)
     frame = tmp_path / "frame.html"
-    copy = "document.body.textContent = 'FINDINGS' + f.contentDocument.getElementById('findings').textContent + 'END'"
+    copy = (
+        "Promise.resolve(f.contentWindow.later).then(() => { document.body.textContent = "
+        "'FINDINGS' + f.contentDocument.getElementById('findings').textContent + 'END' })"
+    )
     frame.write_text(
         f'<!doctype html><body><iframe id="f" style="border:0;width:{width}px;height:900px" '
         f'onload="{copy}" srcdoc="{html.escape(probed)}"></iframe>'
@@ -55,6 +60,7 @@ def look(page, width, tmp_path):
         chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
         "--disable-background-networking", "--disable-component-update", "--disable-sync",
         f"--user-data-dir={tmp_path / 'browser'}", f"--window-size={max(width, 500)},900",
+        f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}", "--virtual-time-budget=60000",
         "--dump-dom", frame.as_uri(),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
@@ -67,7 +73,7 @@ def look(page, width, tmp_path):
 @pytest.mark.parametrize("width", [390, 1280])
 def test_page_renders_cleanly(study, tmp_path, width):
     findings = look(write_report(study), width, tmp_path)
-    assert findings.pop("images") == 3 + 1 + (5 + 5 + 4) * 4  # plots, radius scale, panels of four images
+    assert findings.pop("images") == 3 + 1 + 2 + (5 + 5 + 4) * 4  # plots, radius scale, pair, panels of four
     nothing = dict.fromkeys(("broken", "tiny", "without_alt", "overflow", "outside"), 0)
     assert findings == {"errors": [], "width": width, **nothing}
 
@@ -86,7 +92,9 @@ def test_parts_fit_the_page(make_run, records, tmp_path, width):
         records.panel(run, size=48, parts=["background", *names])
         runs.append(run.path)
     findings = look(write_report(runs), width, tmp_path)
-    assert findings.pop("images") == 1 + 1 + 2 * (5 * 4 + 3 * 3 + 2)  # a plot, the radius scale, two panels
+    assert findings.pop("images") == 1 + 1 + 2 + 2 * (
+        5 * 4 + 3 * 3 + 2
+    )  # a plot, the scale, the pair, two panels
     nothing = dict.fromkeys(("broken", "tiny", "without_alt", "overflow", "outside"), 0)
     assert findings == {"errors": [], "width": width, **nothing}
 
@@ -103,3 +111,111 @@ def test_long_names_do_not_widen_a_phone_page(make_run, records, tmp_path):
         runs.append(run.path)
     findings = look(write_report(runs), 390, tmp_path)
     assert (findings["errors"], findings["overflow"], findings["outside"]) == ([], 0, 0)
+
+
+AXE = """
+<script>
+window.later = new Promise(resolve => window.addEventListener("load", async () => {
+  document.querySelectorAll("details").forEach(d => d.open = true);
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const found = await axe.run(document, {resultTypes: ["violations"]});
+  const out = document.createElement("pre");
+  out.id = "findings";
+  out.textContent = JSON.stringify({dark, rules: found.passes.length, violations: found.violations.map(
+    v => [v.id, v.nodes.length, v.nodes[0].html.slice(0, 200), v.nodes[0].failureSummary.slice(0, 300)])});
+  document.body.append(out);
+  resolve();
+}));
+</script>
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light"), (1920, "dark")])
+def test_axe_finds_no_violation(study, make_run, records, tmp_path, width, scheme):
+    """axe-core, which looks for what keeps people from reading a page: contrast, names, roles, order."""
+    axe_core = pytest.importorskip("axe_core_python")
+    axe = (importlib.resources.files(axe_core) / "axe.min.js").read_text(encoding="utf-8")
+    part_model = make_run("parts", "at", eps_low=3)
+    part_model.add(records.metrics("AT", {"clean": 0.5, "worst case": 0.4}, doubts={"gap": "Look."}))
+    part_model.add(records.part_metrics({"mIoU clean": 0.5}, per_part={"head": (0.4, 20)}))
+    records.panel(part_model, size=48, parts=["background", "head", "tail"])
+    page = write_report([*study, part_model.path])
+    found = look(page, width, tmp_path, f"<script>{axe}</script>{AXE}", scheme)
+    assert found["violations"] == []
+    assert found["dark"] == (scheme == "dark")
+    assert found["rules"] > 15  # it did look
+
+
+ACT = """
+<script>
+window.later = new Promise(resolve => window.addEventListener("load", () => {
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const found = {};
+  const press = words => all("button").find(button => button.textContent === words).click();
+  let copied = "";
+  document.execCommand = () => { copied = document.activeElement.value; };
+  Object.defineProperty(navigator, "clipboard", {value: {writeText: () => Promise.reject()}});
+  const names = () => all("#headline tbody th").map(th => th.firstChild.textContent);
+  found.before = names();
+  const heading = all("#headline thead th").find(th => th.textContent.includes("worst case"));
+  heading.querySelector("button").click();
+  found.falling = [names(), heading.getAttribute("aria-sort")];
+  heading.querySelector("button").click();
+  found.rising = [names(), heading.getAttribute("aria-sort")];
+  const box = all(".tools input[type=checkbox]")[0];
+  box.click();
+  found.hidden = all("#headline tbody tr").every(row => row.cells[heading.cellIndex - 1].hidden || row.cells[2].hidden);
+  const label = all("#filters label").find(label => label.textContent.startsWith("outcome"));
+  const outcome = label.querySelector("select");
+  outcome.value = "fooled";
+  outcome.dispatchEvent(new Event("change"));
+  found.fooled = all(".sample").filter(sample => !sample.hidden).length;
+  found.outcomes = [...outcome.options].map(option => option.value);
+  outcome.value = "";
+  outcome.dispatchEvent(new Event("change"));
+  press("Look closely");
+  const dialog = document.querySelector("dialog[open]");
+  const over = dialog.querySelector("select");
+  over.value = "map";
+  over.dispatchEvent(new Event("change"));
+  const range = dialog.querySelector("input[type=range]");
+  range.value = 30;
+  range.dispatchEvent(new Event("input"));
+  found.closely = [all(".stage img", dialog).length, dialog.querySelector(".stage").style.getPropertyValue("--cut")];
+  found.scripts = all("script").length;
+  all("button", dialog).find(button => button.textContent === "Close").click();
+  press("Copy as LaTeX");
+  setTimeout(() => {
+    found.latex = copied;
+    press("Copy as CSV");
+    setTimeout(() => {
+      found.csv = copied;
+      found.open = all("dialog").length;
+      const out = document.createElement("pre");
+      out.id = "findings"; out.textContent = JSON.stringify(found); document.body.append(out);
+      resolve();
+    }, 200);
+  }, 200);
+}));
+</script>
+"""
+
+
+@pytest.mark.slow
+def test_a_reader_sorts_hides_filters_looks_closely_and_copies(study, tmp_path):
+    found = look(write_report(study), 1280, tmp_path, ACT)
+    assert found["before"] == ["AT", "PART", "PART, uniform control"]
+    assert found["falling"] == [["PART", "AT", "PART, uniform control"], "descending"]
+    assert found["rising"] == [["PART, uniform control", "AT", "PART"], "ascending"]
+    assert found["hidden"]
+    assert found["fooled"] == 3  # of each of the three panels the first image
+    assert found["outcomes"] == ["", "fooled", "held"]
+    assert found["closely"] == [4, "30%"]  # clean, attacked, and the map over both
+    assert found["open"] == 0
+    head, *_ = latex = found["latex"].splitlines()
+    assert head.startswith(r"\begin{tabular}{lrr")
+    assert latex[1] == r"\toprule"
+    assert r"48.70 (45.6--51.8)" in found["latex"]
+    assert "PGD-20" not in found["latex"]  # a column that is hidden is not copied
+    assert '"PART, uniform control (uniform)",75.00' in found["csv"]

@@ -65,12 +65,12 @@ def test_what_falls_by_more_than_nine_tenths_is_not_robust(row_of):
 
 
 def test_chance_is_the_share_of_the_most_frequent_class(row_of):
-    assert glance.chance_of(row_of({"clean": 0.8, "worst case": 0.4}, counts={"a": 600, "b": 400})) == 0.6
+    assert row_of({"clean": 0.8, "worst case": 0.4}, counts={"a": 600, "b": 400}).chance == 0.6
 
 
 def test_where_classes_are_not_known_nothing_is_said_of_chance(row_of):
     row = row_of({"clean": 0.8, "worst case": 0.4}, counts={"a": 600})
-    assert glance.chance_of(row) is None
+    assert row.chance is None
     assert "Chance" not in " ".join(glance.verdict_on(row).sentences)
 
 

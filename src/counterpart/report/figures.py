@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..records import Record
 from .runs import CLEAN, WORST
 from .setting import NORMS, radius_text
@@ -14,10 +16,13 @@ from .tables import TableRow, listed
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # Okabe and Ito 2008, without the yellow that is too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#333333")
 MANY_NAMES = 4
+MOST_AT_ENDS, LONGEST_AT_END = 6, 18
+"""So many names of so many characters find room at the ends of lines; more of them stand below."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STYLE: dict[Any, Any] = {
     "font.size": 11,
@@ -47,10 +52,10 @@ class Plot:
 
 
 def tradeoff(rows: Sequence[TableRow]) -> Plot | None:
-    """Plot clean against worst-case accuracy, a point with its interval for each row. None if no row has both."""
+    """Plot clean against worst-case accuracy, a point with its interval for each row. None for less than two points."""
     points = [(i, row, row.accuracy(CLEAN), row.accuracy(WORST)) for i, row in enumerate(rows) if row.shown]
     both = [(i, row, clean, worst) for i, row, clean, worst in points if clean and worst]
-    if not both:
+    if len(both) < 2:
         return None
 
     def draw(figure: "Figure") -> None:
@@ -68,6 +73,8 @@ def tradeoff(rows: Sequence[TableRow]) -> Plot | None:
                 **mark(i),
             )
         axes.margins(0.12)
+        axes.set_xlim(left=0)
+        _draw_chance(axes, [row for _, row, _, _ in both])
         axes.set_xlabel("clean accuracy, %")
         axes.set_ylabel("worst-case accuracy, %")
         _legend(figure, axes)
@@ -117,10 +124,10 @@ def _radius_curve(norm: str | None, rows: Sequence[TableRow]) -> Plot:
                 low, high = ([100 * (end or 0) for end in ends] for ends in (lows, highs))
                 axes.fill_between(xs, low, high, color=style["color"], alpha=0.15, linewidth=0)
         axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
+        _draw_chance(axes, rows)
         axes.set_xlabel(f"radius ({NORMS.get(str(norm), norm)}{unit})")
         axes.set_ylabel("accuracy, %")
-        _legend(figure, axes)
+        _name_lines(figure, axes)
 
     what = "Accuracy" if len(rows) == 1 else "Worst-case accuracy"
     caption = (
@@ -160,7 +167,7 @@ def _curves(
     logged = [
         (i, row)
         for i, row in enumerate(rows)
-        if any(_series(r.epochs, k)[0] for r in row.runs for k in styles)
+        if any(len(_series(r.epochs, k)[0]) > 1 for r in row.runs for k in styles)
     ]
     if not logged:
         return None
@@ -201,7 +208,9 @@ def _curves(
         axes.set_xlim(left=0.5)
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
-        _legend(figure, axes)
+        if scale == 100:
+            _draw_chance(axes, [row for _, row in logged])
+        _name_lines(figure, axes)
 
     if burnt:
         caption += f" Shaded: burn-in ({'; '.join(_lengths(burnt))})."
@@ -241,6 +250,52 @@ def bars(value: float, low: float | None, high: float | None) -> list[list[float
     if low is None or high is None:
         return None
     return [[100 * max(value - low, 0)], [100 * max(high - value, 0)]]
+
+
+def _draw_chance(axes: "Axes", rows: Sequence[TableRow]) -> None:
+    """Let an axis of accuracies begin at 0, and draw what chance reaches."""
+    axes.set_ylim(bottom=0)
+    for chance in {row.chance for row in rows if row.chance is not None}:
+        axes.axhline(100 * chance, color="#a8320a", linestyle=(0, (2, 2)), linewidth=1.2, zorder=1)
+        place = (0.99, 100 * chance)
+        axes.annotate(
+            "chance",
+            place,
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=9,
+            color="#a8320a",
+        )
+
+
+def _name_lines(figure: "Figure", axes: "Axes") -> None:
+    """Write the name of each line at its end; below the axes where names are many or long."""
+    named = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
+    names = [str(line.get_label()) for line in named]
+    if len(names) > MOST_AT_ENDS or max(map(len, names)) > LONGEST_AT_END:
+        _legend(figure, axes)
+        return
+    low, high = axes.get_ylim()
+    least = 0.075 * (high - low)
+    ends = sorted(((_last_of(line), line) for line in named), key=lambda end: end[0])
+    height = low
+    for value, line in ends:
+        height = max(height + least, value) if line is not ends[0][1] else max(low, value)
+        axes.annotate(
+            str(line.get_label()),
+            (1.02, height),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=10,
+            color=line.get_color(),
+            annotation_clip=False,
+        )
+
+
+def _last_of(line: "Line2D") -> float:
+    """The height at which a line ends."""
+    return float(np.asarray(line.get_ydata(), dtype=float)[-1])
 
 
 def _short(label: str) -> str:

@@ -56,20 +56,12 @@ class RowVerdict:
 
 def bars_of(rows: Sequence[TableRow]) -> list[AccuracyBar]:
     """The bar of each row."""
-    return [AccuracyBar(row.label, row.accuracy(CLEAN), row.accuracy(WORST), chance_of(row)) for row in rows]
-
-
-def chance_of(row: TableRow) -> float | None:
-    """The share of images that are right where every answer is the most frequent class; None where it is not known."""
-    counts = [n for _, n in row.per_class(row.shown[0].first.name.partition("/")[2]).values()]
-    if len(counts) < 2 or not sum(counts):
-        return None
-    return max(counts) / sum(counts)
+    return [AccuracyBar(row.label, row.accuracy(CLEAN), row.accuracy(WORST), row.chance) for row in rows]
 
 
 def verdict_on(row: TableRow) -> RowVerdict:
     """The verdict on a row: what survives, how sure that is, what chance reaches and what was tried."""
-    clean, worst, chance = row.accuracy(CLEAN), row.accuracy(WORST), chance_of(row)
+    clean, worst, chance = row.accuracy(CLEAN), row.accuracy(WORST), row.chance
     guessing = [] if chance is None else [f"Chance is {share_in_percent(chance)}."]
     if worst is None:
         right = f"The model is right on {in_percent(clean)} of {row.n:,} images{_interval(clean)}."
@@ -159,11 +151,11 @@ def radius_in_words(norm: str | None, eps: float | None, shape: Sequence[int] | 
     return ""
 
 
-def pair_of(panel: Panel | None) -> list[tuple[Tile, str]]:
+def pair_of(panels: Sequence[Panel]) -> list[tuple[Tile, str]]:
     """A clean image beside the same image under attack, with the answers: one that fooled where there is one."""
-    if panel is None or not panel.samples:
+    right_before = [sample for panel in panels for sample in panel.samples if sample.clean.correct]
+    if not right_before:
         return []
-    right_before = [sample for sample in panel.samples if sample.clean.correct] or panel.samples
     fooled = [sample for sample in right_before if not sample.attacked.correct]
     sample = (fooled or right_before)[0]
     tiles = {tile.name: tile for tile in sample.tiles}

@@ -189,8 +189,9 @@
         const pair = there.find(([name]) => name === select.value);
         if (!pair) return;
         const [first, second] = pair;
-        layer(tile(first), "over below");
-        if (second && above) layer(tile(second) || tile(first), "over above");
+        const both = second && above;
+        layer(tile(first), both ? "over below" : "over");
+        if (both) layer(tile(second) || tile(first), "over above");
       });
       controls.append(slider("strength", 50, share => stage.style.setProperty("--strength", share / 100)));
     }

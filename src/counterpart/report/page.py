@@ -127,8 +127,7 @@ def _glance(
     if len(settings) == 1:
         details = evaluated[0].shown[0].details
         radius = glance.radius_in_words(details.get("norm"), details.get("eps"), details.get("shape"))
-        pairs = [pair for _, panel, _ in panels if (pair := glance.pair_of(panel))]
-        pair = pairs[0] if pairs else []
+        pair = glance.pair_of([panel for _, panel, _ in panels if panel is not None])
     return {
         "verdicts": [
             (row, glance.verdict_on(row), glance.claims_in_words(row)) for row in evaluated[:MANY_VERDICTS]

@@ -239,6 +239,18 @@ class TableRow:
                 shares[part] = (share, row.images_of([record.n or 0 for _, record in showing]))
         return shares
 
+    @property
+    def chance(self) -> float | None:
+        """What always answering the most frequent class reaches, in [0, 1]; None where classes are not known."""
+        counts = (
+            [n for _, n in self.per_class(self.shown[0].first.name.partition("/")[2]).values()]
+            if self.shown
+            else []
+        )
+        if len(counts) < 2 or not sum(counts):
+            return None
+        return max(counts) / sum(counts)
+
     def per_class(self, name: str) -> dict[str, tuple[float, int]]:
         """A mapping from each class to its number of correct images and of all images, summed over seeds."""
         total: dict[str, tuple[float, int]] = {}
