@@ -25,6 +25,7 @@ from ..jobs.keeping import keep
 from ..numerals import readable
 from ..records import Record
 from ..report import write_report
+from ..report.export import escape_latex
 from ..report.setting import OF_THESE_IMAGES, interval_title, random_in_words, sample_in_words
 from ..rundir import RunDir
 from ..spreadsheets import CsvWriter
@@ -260,7 +261,7 @@ class Judgement:
             rf"{' & '.join(['attack', 'accuracy', *intervals, 'n'])} \\",
             r"\midrule",
         ]
-        body = [" & ".join(map(_escape_latex, cells)) + r" \\" for cells in self._cells()]
+        body = [" & ".join(map(escape_latex, cells)) + r" \\" for cells in self._cells()]
         return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}"])
 
     def to_csv(self, path: str | Path | None = None) -> str:
@@ -340,9 +341,3 @@ class Judgement:
             f"<table><caption>{escape(self.title)}</caption><thead><tr><th></th><th>accuracy</th>"
             f"<th>{'</th><th>'.join(self._interval_titles)}</th></tr></thead><tbody>{rows}</tbody></table>{doubts}"
         )
-
-
-def _escape_latex(text: str) -> str:
-    for sign in "&%_#$":
-        text = text.replace(sign, f"\\{sign}")
-    return text

@@ -30,6 +30,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="The difference in points that would matter: the page then says of each tested pair whether it is the "
         "same within this margin, by two one-sided tests. State it before you look.",
     )
+    parser.add_argument(
+        "--table",
+        metavar="FORM",
+        choices=("markdown", "latex", "csv"),
+        help="Print the table of accuracies instead of a page, or write it to --output: markdown, latex (for the "
+        "package booktabs) or csv (numbers in full).",
+    )
 
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
@@ -40,8 +47,26 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     if margin is not None and not 0 < margin < 100:
         raise UserError(f"--margin {margin:g}: expected points between 0 and 100, such as 0.5.")
     output = arguments.output and arguments.output.expanduser()
+    if arguments.table is not None:
+        return _write_table(arguments, output)
     page = write_report(
         [path.expanduser() for path in arguments.runs], output, None if margin is None else margin / 100
     )
     show(page.resolve().as_uri())
+    return 0
+
+
+def _write_table(arguments: argparse.Namespace, output: Path | None) -> int:
+    """Print the table of accuracies, or write it into a file."""
+    from ..report.export import export_table
+    from ..rundir import write_atomically
+
+    if arguments.margin is not None:
+        raise UserError("--margin is for the tests of a page, and --table has none.")
+    text = export_table([path.expanduser() for path in arguments.runs], arguments.table)
+    if output is None:
+        show(*text.splitlines())
+        return 0
+    write_atomically(output, lambda path: path.write_text(text, encoding="utf-8"))
+    show(str(output))
     return 0

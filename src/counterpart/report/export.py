@@ -1,0 +1,117 @@
+"""The table of accuracies without a page: Markdown, LaTeX for the package booktabs, or CSV with numbers in full."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ..errors import UserError
+from ..spreadsheets import CsvWriter
+from .grouping import group
+from .runs import read_runs
+from .tables import TableAccuracy, TableRow, metric_names
+
+IN_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "—": "---",
+    "±": r"$\pm$", "ℓ": r"$\ell$", "∞": r"$\infty$", "≤": r"$\leq$",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}  # fmt: skip
+
+
+def export_table(runs: Sequence[Path], form: str) -> str:
+    """The table at the head of a report about some runs, as text that papers and spreadsheets take.
+
+    Args:
+        runs: run folders, or group folders that hold run folders ``seed-*``.
+        form: one of ``FORMS``: "markdown", "latex" or "csv".
+
+    Returns:
+        The table. Shares are in per cent with two digits and their 95 % interval in brackets, but in CSV, where they
+        are numbers in [0, 1] with columns for the ends of the interval.
+
+    Raises:
+        UserError: a path is no run folder, or none of the runs is evaluated.
+    """
+    rows = [row for row in group(read_runs(runs)) if row.shown]
+    if not rows:
+        raise UserError(f"none of {', '.join(map(str, runs))} is evaluated: there is no table to write.")
+    return FORMS[form](rows)
+
+
+def escape_latex(text: str) -> str:
+    """A text in which LaTeX sees no commands."""
+    return "".join(IN_LATEX.get(sign, sign) for sign in text)
+
+
+def _markdown(rows: Sequence[TableRow]) -> str:
+    head, *body = _cells(rows)
+    lines = []
+    for cells in (head, *body):
+        escaped = " | ".join(cell.replace("|", "\\|") for cell in cells)
+        lines.append(f"| {escaped} |")
+    return "\n".join([lines[0], f"|---{'|--:' * (len(head) - 1)}|", *lines[1:]]) + "\n"
+
+
+def _latex(rows: Sequence[TableRow]) -> str:
+    head, *body = [" & ".join(map(escape_latex, cells)) + r" \\" for cells in _cells(rows)]
+    columns = "l" + "r" * (len(_cells(rows)[0]) - 1)
+    lines = [
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        head,
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _csv(rows: Sequence[TableRow]) -> str:
+    text = io.StringIO()
+    table = CsvWriter(text, lineterminator="\n")
+    names = metric_names(rows)
+    columns = [f"{name}{end}" for name in names for end in ("", " low", " high", " sd")]
+    table.writerow(["method", "run", "judged on", "n", "seeds", *columns])
+    for row in rows:
+        shares: list[object] = []
+        for name in names:
+            accuracy = row.accuracy(name)
+            shares += (
+                [""] * 4 if accuracy is None else [accuracy.value, accuracy.low, accuracy.high, accuracy.sd]
+            )
+        table.writerow([row.method, row.name, str(row.setting), row.n, row.seed_count, *shares])
+    return text.getvalue()
+
+
+def _cells(rows: Sequence[TableRow]) -> list[list[str]]:
+    """The head and the rows of the table as texts."""
+    names = metric_names(rows)
+    several = len({row.setting for row in rows}) > 1
+    judged = ["judged on"] if several else []
+    table = [["method", *(f"{name}, %" for name in names), "n", "seeds", *judged]]
+    for row in rows:
+        shares = [_in_words(row.accuracy(name)) for name in names]
+        table.append(
+            [row.label, *shares, f"{row.n:,}", str(row.seed_count), *([str(row.setting)] if several else [])]
+        )
+    return table
+
+
+def _in_words(accuracy: TableAccuracy | None) -> str:
+    if accuracy is None:
+        return "—"
+    value = f"{100 * accuracy.value:.2f}"
+    if accuracy.estimated:
+        value = f"about {value}"
+    if accuracy.sd is not None and not accuracy.points:
+        value += f" ± {100 * accuracy.sd:.2f}"
+    if accuracy.low is None or accuracy.high is None:
+        return value
+    return f"{value} ({100 * accuracy.low:.1f}–{100 * accuracy.high:.1f})"
+
+
+FORMS: Mapping[str, Callable[[Sequence[TableRow]], str]] = {
+    "markdown": _markdown,
+    "latex": _latex,
+    "csv": _csv,
+}
