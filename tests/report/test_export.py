@@ -1,12 +1,15 @@
 """Tables that are taken along: right values, and names that neither LaTeX nor a spreadsheet nor Markdown obeys."""
 
+import base64
 import csv
 import io
+import re
 
 import pytest
 
 from counterpart.cli import main
 from counterpart.errors import UserError
+from counterpart.report import write_report
 from counterpart.report.export import export_table
 
 
@@ -71,3 +74,13 @@ def test_the_command_prints_the_table_and_writes_no_page(study, capsys):
 def test_the_command_writes_the_table_into_a_file(study, tmp_path, capsys):
     assert main(["report", *map(str, study), "--table", "csv", "--output", str(tmp_path / "t.csv")]) == 0
     assert (tmp_path / "t.csv").read_text(encoding="utf-8") == export_table(study, "csv")
+
+
+def test_figures_are_taken_along_as_svg_and_pdf(study):
+    page = write_report(study).read_text(encoding="utf-8")
+    links = dict(re.findall(r'<a download="([\w.-]+)" href="data:[\w/+]+;base64,([^"]+)">', page))
+    names = ("trade-off", "validation-accuracy", "training-loss")
+    assert list(links) == [f"{name}.{form}" for name in names for form in ("svg", "pdf")]
+    for name in names:
+        assert b"<svg" in base64.b64decode(links[f"{name}.svg"])
+        assert base64.b64decode(links[f"{name}.pdf"]).startswith(b"%PDF")

@@ -6,12 +6,13 @@ from statistics import stdev
 import pytest
 
 from counterpart.config import NOT_IDENTITY
+from counterpart.report import write_report
 from counterpart.report.comparisons import PairTest, paired, ranked_in_words, seed_tests, verdicts
 from counterpart.report.grouping import NOT_METHOD, differences, group
 from counterpart.report.runs import read_runs
 from counterpart.report.setting import radius_text
 from counterpart.report.tables import metric_names
-from counterpart.statistics import Difference, wilson
+from counterpart.statistics import Difference, holm, wilson
 
 
 def rows_of(*runs):
@@ -132,7 +133,7 @@ def test_a_difference_on_a_page_survives_the_family_that_the_page_shows():
         "Welch p = 0.5, by Holm 0.5: not decided",
     ]
     assert family == "Holm's correction is over the 3 tests on this page (Welch's)"
-    ((*_, last),), _ = verdicts([tests])
+    (_, (*_, last)), _ = verdicts([tests[:2], tests[2:]])
     assert last == "d (Welch p = 0.001, by Holm 0.004: a difference)"
     ([alone],), _ = verdicts([tests[:1]])
     assert alone.endswith("a difference)")
@@ -168,24 +169,47 @@ def test_seeds_judged_otherwise_are_not_tested(make_run, records, change):
     assert seed_tests(rows_of(*one, *other), "clean") == []
 
 
-@pytest.mark.parametrize(("count", "left_out"), [(4, None), (5, "4 of 10")])
-def test_of_many_pairs_the_first_are_told_and_the_others_counted(make_run, records, count, left_out):
+def test_many_pairs_are_a_matrix_and_all_of_them_are_the_family(make_run, records):
     def row(i, seeds):
         runs = [make_run(f"m{i}/seed-{seed}", f"m{i}", seed) for seed in range(seeds)]
         for seed, run in enumerate(runs):
             run.add(records.metrics(f"m{i}", {"clean": 0.5 + 0.01 * seed, "worst case": 0.5}))
         return runs
 
-    singles = rows_of(*(run for i in range(count) for run in row(i, 1)))
-    several = rows_of(*(run for i in range(10, 10 + count) for run in row(i, 3)))
-    tests = [paired(singles, lambda row: {"0": 1, "1": 0}), seed_tests(several, "clean")]
-    told, family = verdicts(tests)
-    assert "over the 12 tests" in family
-    for texts, first in zip(told, ("m0", "m10"), strict=True):
-        assert sum(" against " in text for text in texts) == 6
-        assert sum(text.startswith(f"“{first}”") for text in texts) == count - 1
-        more = [text for text in texts if " against " not in text]
-        assert more == ([f"{left_out} pairs left out; name fewer runs to see them"] if left_out else [])
+    singles = rows_of(*(run for i in range(4) for run in row(i, 1)))
+    several = rows_of(*(run for i in range(10, 12) for run in row(i, 3)))
+    stands = {
+        row.label: {str(i): float(i < 10 * number) for i in range(40)} for number, row in enumerate(singles)
+    }
+    tests = [paired(singles, lambda row: stands[row.label]), seed_tests(several, "clean")]
+    (matrix, sentences), family = verdicts(tests)
+    assert "over the 7 tests" in family
+    assert len(sentences) == 1
+    assert matrix.labels == ["m0", "m1", "m2", "m3"]
+    assert len(matrix.cells) == 12
+    assert matrix.cells["m3", "m0"].points == "+75.0"
+    assert matrix.cells["m0", "m3"].points == "-75.0"
+    assert matrix.cells["m0", "m3"].decided
+    # 10 images stand in one alone: McNemar p = 2 / 2^10, times at least 3 by Holm
+    p = holm([test.p for group in tests for test in group])[0]
+    assert matrix.cells["m0", "m1"].decided == (p < 0.05)
+    assert f"McNemar p = 0.002, by Holm {p:.2g}" in matrix.cells["m1", "m0"].words
+
+
+def test_a_matrix_stands_on_the_page_with_every_pair_in_words(make_run, records):
+    paths = []
+    for name, value in (("a", 0.2), ("b", 0.5), ("c", 0.8)):
+        runs = [make_run(f"{name}/seed-{seed}", name, seed) for seed in range(3)]
+        for seed, run in enumerate(runs):
+            run.add(records.metrics(f"<{name}>", {"clean": value + 0.01 * seed, "worst case": value}))
+        paths.append(runs[0].path.parent)
+    page = write_report(paths).read_text(encoding="utf-8")
+    assert page.count('class="matrix"') == 2  # of clean accuracies, and of the worst case
+    assert (
+        page.count("“&lt;a&gt;” against “&lt;c&gt;” over 3 and 3 trainings") == 2 * 3
+    )  # two titles and a sentence
+    assert "-60.0 ≠" in page
+    assert "+60.0 ≠" in page
 
 
 def test_differing_settings_are_listed_without_seed_and_place(make_run, records):

@@ -15,6 +15,8 @@ from ..statistics import (
 from .tables import TableAccuracy, TableRow, listed
 
 MANY_PAIRS = 6
+FEW_PAIRS = 2
+"""So many pairs have a sentence each; more of them are a matrix."""
 
 
 def ranked_in_words(rows: Sequence[TableRow], name: str) -> list[str]:
@@ -38,12 +40,36 @@ class PairTest(NamedTuple):
         name: the test, such as "McNemar".
         p: its p-value, by itself.
         difference: the difference and how far the data leave it open.
+        first, second: the labels of the rows; the difference is the first minus the second.
     """
 
     words: str
     name: str
     p: float
     difference: Difference
+    first: str = ""
+    second: str = ""
+
+
+class Cell(NamedTuple):
+    """A pair of rows in a matrix of tests.
+
+    Attributes:
+        points: the row's accuracy minus the column's, in points, with its sign.
+        decided: whether there is a difference, after correction.
+        words: the test in words, for a title and for those who do not see the table.
+    """
+
+    points: str
+    decided: bool
+    words: str
+
+
+class Matrix(NamedTuple):
+    """The tests of many pairs as a table: the labels of its rows and columns, and a cell for each pair both ways."""
+
+    labels: Sequence[str]
+    cells: Mapping[tuple[str, str], Cell]
 
 
 def paired(
@@ -71,13 +97,14 @@ def paired(
         if not {*first_stands, *second_stands} <= {0, 1}:
             low, high = (100 * end for end in difference.interval)
             words = f"{who}: {100 * difference.mean:+.2f} points, {low:+.2f} to {high:+.2f}"
-            tests.append(PairTest(words, "Wald", difference.p, difference))
+            tests.append(PairTest(words, "Wald", difference.p, difference, first_row.label, second_row.label))
             continue
         both_stand = sum(map(min, first_stands, second_stands))
         only_first = int(sum(first_stands) - both_stand)
         only_second = int(sum(second_stands) - both_stand)
         words = f"{who}: {only_first} stand only in the first, {only_second} only in the second"
-        tests.append(PairTest(words, "McNemar", mcnemar(only_first, only_second), difference))
+        p = mcnemar(only_first, only_second)
+        tests.append(PairTest(words, "McNemar", p, difference, first_row.label, second_row.label))
     return tests
 
 
@@ -95,41 +122,52 @@ def seed_tests(rows: Sequence[TableRow], name: str) -> list[PairTest]:
             f"“{first_row.label}” against “{second_row.label}” over {len(first)} and {len(second)} {trainings}: "
             f"{100 * difference.mean:+.2f} points, {low:+.2f} to {high:+.2f}"
         )
-        tests.append(PairTest(words, "Welch", difference.p, difference))
+        tests.append(PairTest(words, "Welch", difference.p, difference, first_row.label, second_row.label))
     return tests
 
 
 def verdicts(
     groups: Sequence[Sequence[PairTest]], margin: float | None = None
-) -> tuple[list[list[str]], str]:
-    """Sentences that judge the tests of a page, corrected for how many it shows.
+) -> tuple[list[list[str] | Matrix], str]:
+    """What a page says of the tests that it shows, corrected for how many these are.
 
     Args:
-        groups: the tests by the place where they are shown. Of each group the first few are; the order of the rows
-            chooses them, not the results.
+        groups: the tests by the place where they are shown.
         margin: the difference that would matter, in (0, 1), for tests that there is none; None: none was stated.
 
     Returns:
-        The sentences of each group, with one that says how many pairs are left out, and a sentence that names the
-        family of tests; "" where nothing is tested.
+        For each group a sentence per pair, or a matrix where pairs are more than ``FEW_PAIRS``; and a sentence that
+        names the family of tests, "" where nothing is tested.
     """
-    groups_on_page = [list(group[:MANY_PAIRS]) for group in groups]
-    tests = [test for group in groups_on_page for test in group]
+    tests = [test for group in groups for test in group]
     family = holm([test.p for test in tests])
     equivalences: Sequence[float | None] = [None] * len(tests)
     if margin is not None:
         equivalences = holm([test.difference.p_equivalent(margin) for test in tests])
     corrected = iter(zip(family, equivalences, strict=True))
-    sentences = []
-    for group, together in zip(groups, groups_on_page, strict=True):
-        lines = [f"{test.words} ({_verdict(test, *next(corrected), margin)})" for test in together]
-        left_out = len(group) - len(together)
-        more = f"{left_out} of {len(group)} pairs left out; name fewer runs to see them"
-        sentences.append([*lines, *([more] if left_out else [])])
+    shown: list[list[str] | Matrix] = []
+    for group in groups:
+        judged = [(test, *next(corrected)) for test in group]
+        sentences = [f"{test.words} ({_verdict(test, p, same, margin)})" for test, p, same in judged]
+        if len(group) > FEW_PAIRS:
+            shown.append(_matrix([(test, p) for test, p, _ in judged], sentences))
+        else:
+            shown.append(sentences)
     kinds = listed([f"{name}'s" for name in dict.fromkeys(test.name for test in tests)])
     many = f"the {len(family)} tests" if len(family) > 1 else "the one test"
     beside = "" if margin is None else ", and over as many of no difference"
-    return sentences, f"Holm's correction is over {many} on this page ({kinds}){beside}" if family else ""
+    return shown, f"Holm's correction is over {many} on this page ({kinds}){beside}" if family else ""
+
+
+def _matrix(judged: Sequence[tuple[PairTest, float]], sentences: Sequence[str]) -> Matrix:
+    """The matrix of some tests with their corrected p-values and their sentences."""
+    labels = dict.fromkeys(label for test, _ in judged for label in (test.first, test.second))
+    cells = {}
+    for (test, p), words in zip(judged, sentences, strict=True):
+        points = 100 * test.difference.mean
+        cells[test.first, test.second] = Cell(f"{points:+.1f}", p < 0.05, words)
+        cells[test.second, test.first] = Cell(f"{-points:+.1f}", p < 0.05, words)
+    return Matrix(list(labels), cells)
 
 
 def _verdict(test: PairTest, corrected: float, equivalent: float | None, margin: float | None) -> str:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Okabe and Ito 2008, without the yellow that is too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#333333")
+FORMATS = (("svg", "image/svg+xml", "Date"), ("pdf", "application/pdf", "CreationDate"))
+"""The formats of a picture: its name, its kind as a data URI, and the metadata that hold its date."""
 MANY_NAMES = 4
 MOST_AT_ENDS, LONGEST_AT_END = 6, 18
 """So many names of so many characters find room at the ends of lines; more of them stand below."""
@@ -44,9 +46,18 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture, its caption, and the words for those who cannot see it."""
+    """A picture for the page and for papers.
 
+    Attributes:
+        name: the name of its files when they are taken along, without an ending.
+        uri, pdf: the picture as data URIs of an SVG and of a PDF file.
+        caption: the words below it.
+        alt: the words for those who cannot see it.
+    """
+
+    name: str
     uri: str
+    pdf: str
     caption: str
     alt: str
 
@@ -87,7 +98,7 @@ def tradeoff(rows: Sequence[TableRow]) -> Plot | None:
     estimated = [f"“{row.label}”" for _, row, _, worst in both if worst.estimated]
     if estimated:
         caption += f" Estimates of the worst case: {', '.join(estimated)}."
-    return Plot(svg(draw), caption, f"Trade-off plot. {'; '.join(words)}.")
+    return plot("trade-off", draw, caption, f"Trade-off plot. {'; '.join(words)}.")
 
 
 def radius_curves(rows: Sequence[TableRow]) -> list[tuple[list[TableRow], Plot]]:
@@ -138,7 +149,7 @@ def _radius_curve(norm: str | None, rows: Sequence[TableRow]) -> Plot:
         f"{name}: {listed([f'{p.value:.1%} at {radius_text(r, norm)}' for r, p in curve.items()])}"
         for name, curve in curves.items()
     ]
-    return Plot(svg(draw), caption, f"{what} against radius. {'; '.join(words)}.")
+    return plot("accuracy-against-radius", draw, caption, f"{what} against radius. {'; '.join(words)}.")
 
 
 def losses(rows: Sequence[TableRow]) -> Plot | None:
@@ -215,7 +226,12 @@ def _curves(
     if burnt:
         caption += f" Shaded: burn-in ({'; '.join(_lengths(burnt))})."
     ends = [f"{row.label}: {listed(_ends(row, styles))}" for _, row in logged]
-    return Plot(svg(draw), caption, f"{label} over epochs. Last epoch of {'; of '.join(ends)}.")
+    return plot(
+        label.partition(",")[0].replace(" ", "-"),
+        draw,
+        caption,
+        f"{label} over epochs. Last epoch of {'; of '.join(ends)}.",
+    )
 
 
 def _series(epochs: Sequence[Record], name: str) -> tuple[list[int], list[float]]:
@@ -312,14 +328,20 @@ def _legend(figure: "Figure", axes: "Axes") -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
-def svg(draw: "Callable[[Figure], None]") -> str:
-    """What a function draws into a figure, as the data URI of a picture."""
+def plot(name: str, draw: "Callable[[Figure], None]", caption: str, alt: str) -> Plot:
+    """What a function draws into a figure, as a picture with its words."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(STYLE):
         figure = Figure(figsize=(4.3, 3.7), layout="constrained")
         draw(figure)
-        file = io.BytesIO()
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
+        svg, pdf = [_data_uri(figure, *form) for form in FORMATS]
+    return Plot(name, svg, pdf, caption, alt)
+
+
+def _data_uri(figure: "Figure", form: str, kind: str, undated: str) -> str:
+    """The data URI of a figure in a format, without the date that would make each page another."""
+    file = io.BytesIO()
+    figure.savefig(file, format=form, metadata={undated: None})
+    return f"data:{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

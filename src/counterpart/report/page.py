@@ -143,7 +143,9 @@ def _accuracy(evaluated: Sequence[TableRow], margin: float | None) -> dict[str, 
     """The table at the head of the page, and the sentences that compare its rows."""
     over_seeds = [(name, comparisons.seed_tests(evaluated, name)) for name in (CLEAN, WORST)]
     tests = [*(tested for _, tested in over_seeds), comparisons.paired(evaluated, _standing)]
-    (*of_seeds, of_images), family = comparisons.verdicts(tests, margin)
+    shown, family = comparisons.verdicts(tests, margin)
+    places = [*(f"{name}, other trainings" for name, _ in over_seeds), "image by image"]
+    told = list(zip(places, shown, strict=True))
     return {
         "rows": evaluated,
         "names": tables.metric_names(evaluated),
@@ -153,10 +155,8 @@ def _accuracy(evaluated: Sequence[TableRow], margin: float | None) -> dict[str, 
         "comparisons": [
             (n, text) for n in (CLEAN, WORST) for text in comparisons.ranked_in_words(evaluated, n)
         ],
-        "paired": of_images,
-        "seed_tests": [
-            (name, text) for (name, _), texts in zip(over_seeds, of_seeds, strict=True) for text in texts
-        ],
+        "tests": [(place, text) for place, group in told if isinstance(group, list) for text in group],
+        "matrices": [(place, group) for place, group in told if isinstance(group, comparisons.Matrix)],
         "family": family,
     }
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from ..records import Record
 from ..statistics import wilson
-from .figures import STYLE, Plot, mark, svg
+from .figures import STYLE, Plot, mark, plot
 from .panel import as_bytes
 from .runs import WHERE
 
@@ -75,15 +75,20 @@ def where_section(latest: Sequence[Record]) -> WhereSection | None:
     ]
     areas = [record for record in latest if record.name.startswith(AREA)]
     curves = curves_of(latest)
-    plot = None
+    drawn = None
     if curves:
         words = [f"{name}: {_in_words(points)}" for name, points in curves.items()]
         caption = (
             "Accuracy if the attacker may move this share of the pixels alone: none is clean accuracy, all the plain "
             "attack. Bands are 95 % intervals over images, and of random regions over draws too."
         )
-        plot = Plot(svg(lambda figure: _draw(figure, curves)), caption, f"Where-profile. {'; '.join(words)}.")
-    return WhereSection(str(latest[0].details["title"]), lines_of_table, areas, plot)
+        drawn = plot(
+            "where-profile",
+            lambda figure: _draw(figure, curves),
+            caption,
+            f"Where-profile. {'; '.join(words)}.",
+        )
+    return WhereSection(str(latest[0].details["title"]), lines_of_table, areas, drawn)
 
 
 Curve = Sequence[tuple[float, float, float, float]]
