@@ -153,3 +153,15 @@ def test_the_verdict_rules_on_claims_whatever_they_are_called(make_run, records)
     assert page.count('class="claim"') == 1
     assert "Claim of &lt;i&gt;60 %&lt;/i&gt;: undecided at n = 1,000" in page
     assert "About 9,000 images would decide it" in page
+
+
+def test_of_many_models_each_bar_has_its_word_and_no_box(make_run, records):
+    paths = []
+    for i in range(5):
+        run = make_run(f"m{i}", f"m{i}")
+        run.add(records.metrics(f"method {i}", {"clean": 0.9, "PGD-20": 0.6, "worst case": 0.6}))
+        paths.append(run.path)
+    page = write_report(paths).read_text(encoding="utf-8")
+    assert 'class="verdict-box' not in page
+    assert page.count("Robust in part: 67 % of its right answers survive these attacks; right on") == 5
+    assert "resnet18, trained with 5 methods, judged on" in page

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -15,6 +16,7 @@ from counterpart.cli import main
 from counterpart.errors import UserError
 from counterpart.evaluation.corruption import Count
 from counterpart.evaluation.corruption import metrics as corruption_records
+from counterpart.pictures import Pictures
 from counterpart.records import Record
 from counterpart.report import write_report
 from counterpart.report.panel import radius_range, read_panel
@@ -534,3 +536,33 @@ def test_a_margin_that_was_stated_is_decided_on_the_page(make_run, records):
     assert "within ±" not in Page(write_report(folders)).text
     assert main(["report", *map(str, folders), "--margin", "2"]) == 0
     assert main(["report", *map(str, folders), "--margin", "0"]) == 2
+
+
+def test_of_an_image_that_no_attack_touched_nothing_attacked_is_shown(make_run, records):
+    run = make_run("at")
+    run.add(records.metrics("AT", {"clean": 0.5, "worst case": 0.2}))
+    file = records.panel(run, parts=["background", "head"])
+    pictures = Pictures.read(file)
+    adversarial = pictures.adversarial.copy()
+    adversarial[1] = pictures.clean[1]
+    fooled_by = ["PGD-20", "", "", ""]
+    wrong = [pictures.labels[0], (pictures.labels[1] + 1) % 3, *pictures.labels[2:]]
+    replace(pictures, adversarial=adversarial, fooled_by=fooled_by, clean_predictions=wrong).write(file)
+    panel = read_panel(file, "linf", 0.0, 8 / 255)
+    assert [sample.outcome for sample in panel.samples] == ["fooled", "wrong from the start", "held", "held"]
+    assert [tile.name for tile in panel.samples[1].tiles] == ["clean", "map", "radius"]
+    assert [tile.name for tile in panel.samples[1].parts] == ["true parts", "parts"]
+    assert panel.samples[0].attack == "PGD-20"
+    assert panel.drawn
+
+
+def test_a_radius_that_is_the_same_everywhere_is_no_tile(make_run, records):
+    file = records.panel(make_run("at"))
+    panel = read_panel(file, "linf", 8 / 255, 8 / 255)
+    assert {tile.name for sample in panel.samples for tile in sample.tiles} == {
+        "clean",
+        "map",
+        "attacked",
+        "change",
+    }
+    assert not panel.drawn

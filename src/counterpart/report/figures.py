@@ -85,7 +85,7 @@ def tradeoff(rows: Sequence[TableRow]) -> Plot | None:
             )
         axes.margins(0.12)
         axes.set_xlim(left=0)
-        _draw_chance(axes, [row for _, row, _, _ in both])
+        _draw_chance(axes, [row for _, row, _, _ in both], "left")
         axes.set_xlabel("clean accuracy, %")
         axes.set_ylabel("worst-case accuracy, %")
         _legend(figure, axes)
@@ -268,17 +268,17 @@ def bars(value: float, low: float | None, high: float | None) -> list[list[float
     return [[100 * max(value - low, 0)], [100 * max(high - value, 0)]]
 
 
-def _draw_chance(axes: "Axes", rows: Sequence[TableRow]) -> None:
+def _draw_chance(axes: "Axes", rows: Sequence[TableRow], side: str = "right") -> None:
     """Let an axis of accuracies begin at 0, and draw what chance reaches."""
     axes.set_ylim(bottom=0)
     for chance in {row.chance for row in rows if row.chance is not None}:
         axes.axhline(100 * chance, color="#a8320a", linestyle=(0, (2, 2)), linewidth=1.2, zorder=1)
-        place = (0.99, 100 * chance)
+        place = (0.99 if side == "right" else 0.01, 100 * chance)
         axes.annotate(
             "chance",
             place,
             xycoords=("axes fraction", "data"),
-            ha="right",
+            ha=side,
             va="bottom",
             fontsize=9,
             color="#a8320a",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from .runs import WORST, Run
 from .tables import TableRow, listed
 
+MANY_METHODS = 4  # named one by one below the title
 MANY_LINES = 20  # of records that are left out, each with a note of its own
 
 
@@ -26,7 +27,8 @@ def summary(rows: Sequence[TableRow], evaluated: Sequence[TableRow]) -> str:
     if not evaluated:
         return f"{_count(len(rows), 'run')} trained, none evaluated yet."
     models = listed(sorted({str(row.shown[0].details.get("model", "unknown model")) for row in evaluated}))
-    methods = listed(list(dict.fromkeys(row.method for row in evaluated)))
+    names = list(dict.fromkeys(row.method for row in evaluated))
+    methods = listed(names) if len(names) <= MANY_METHODS else f"{len(names)} methods"
     trained = "" if methods in (models, evaluated[0].name) else f", trained with {methods}"
     settings = listed([_judged_on(row) for row in {(row.setting, row.n): row for row in evaluated}.values()])
     return f"{models}{trained}, judged on {settings}."

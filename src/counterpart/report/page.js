@@ -93,7 +93,7 @@
     for (const [form, write] of Object.entries(forms)) {
       bar.append(button(`Copy as ${form}`, () => copy(write(even(grid(table))), `Table copied as ${form}`)));
     }
-    if (isPlain(table) && table.tBodies[0].rows.length > 1) {
+    if (isPlain(table) && table.className !== "matrix" && table.tBodies[0].rows.length > 1) {
       [...table.tHead.rows[0].cells].forEach((heading, place) => {
         const label = make("span", "", { class: "label" });
         label.append(...heading.childNodes);

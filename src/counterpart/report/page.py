@@ -129,9 +129,8 @@ def _glance(
         radius = glance.radius_in_words(details.get("norm"), details.get("eps"), details.get("shape"))
         pair = glance.pair_of([panel for _, panel, _ in panels if panel is not None])
     return {
-        "verdicts": [
-            (row, glance.verdict_on(row), glance.claims_in_words(row)) for row in evaluated[:MANY_VERDICTS]
-        ],
+        "verdicts": [(row, glance.verdict_on(row), glance.claims_in_words(row)) for row in evaluated],
+        "many": len(evaluated) > MANY_VERDICTS,
         "over_all": glance.over_all(evaluated),
         "bars": glance.bars_of(evaluated),
         "radius": radius,

@@ -15,7 +15,7 @@ from .setting import radius_text
 
 # From the name of each tile of parts to the field of ``Pictures`` that it shows.
 PART_MAPS = {"true parts": "parts_true", "parts": "parts", "parts attacked": "parts_adversarial"}
-OF_ATTACK = ("attacked", "map attacked", "change")
+OF_ATTACK = ("attacked", "map attacked", "change", "parts attacked")
 """Tiles that say nothing of an image that no attack touched."""
 Planes = Float[np.ndarray, "m h w"]
 
@@ -167,14 +167,17 @@ def _sample(
     clean = verdict(pictures.clean_predictions[i], pictures.confidences_clean[i])
     attacked = verdict(pictures.adversarial_predictions[i], pictures.confidences_adversarial[i])
     tiles = []
+    untouched = np.array_equal(pictures.clean[i], pictures.adversarial[i])
+    left_out = OF_ATTACK if untouched else ()
     for column, images in columns.items():
-        untouched = column in OF_ATTACK and np.array_equal(pictures.clean[i], pictures.adversarial[i])
-        if not untouched:
+        if column not in left_out:
             alt = f"{name}: {_alt(column, pictures.radius[i], norm)}"
             tiles.append(Tile(column, _png(images[i]), alt))
     correct = {"parts": clean.correct, "parts attacked": attacked.correct}
     parts = []
     for column, ids in maps.items():
+        if column in left_out:
+            continue
         if column in correct or (pictures.annotated or ())[i]:
             alt = _parts_alt(column, ids[i], pictures.part_names or ())
             parts.append(Tile(column, _png(coloured_parts(ids[i])), f"{name}: {alt}", correct.get(column)))
