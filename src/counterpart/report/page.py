@@ -13,6 +13,7 @@ from ..records import Record
 from ..rundir import write_atomically
 from . import comparisons, figures, glance, tables
 from .artifacts import Artifact, lies_within
+from .class_names import called
 from .grouping import differences, group
 from .notes import headline, notes_on, on_estimates, summary
 from .panel import Panel, png_uri, radius_range, ramp, read_panel
@@ -97,7 +98,7 @@ def _render(runs: Sequence[Run], output: Path, margin: float | None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=_percent, seconds=_seconds, text=text_of)
+    environment.filters.update(percent=_percent, seconds=_seconds, text=text_of, called=called)
     images = _images(evaluated)
     return environment.get_template("page.html").render(
         title=headline(runs, evaluated),

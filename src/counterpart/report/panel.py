@@ -11,6 +11,7 @@ from jaxtyping import Float, Integer, UInt8
 
 from ..part_colours import coloured_parts, part_legend
 from ..pictures import Pictures
+from .class_names import called
 from .setting import radius_text
 
 # From the name of each tile of parts to the field of ``Pictures`` that it shows.
@@ -159,10 +160,10 @@ def _sample(
 ) -> PanelSample:
     """The image at place ``i``, with everything that is shown of it."""
     label = pictures.labels[i]
-    name = str(pictures.classes[label])
+    name = called(str(pictures.classes[label]))
 
     def verdict(predicted: int, confidence: float) -> Verdict:
-        return Verdict(str(pictures.classes[predicted]), predicted == label, float(confidence))
+        return Verdict(called(str(pictures.classes[predicted])), predicted == label, float(confidence))
 
     clean = verdict(pictures.clean_predictions[i], pictures.confidences_clean[i])
     attacked = verdict(pictures.adversarial_predictions[i], pictures.confidences_adversarial[i])
