@@ -119,6 +119,9 @@ window.later = new Promise(resolve => window.addEventListener("load", async () =
   document.querySelectorAll("details").forEach(d => d.open = true);
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
   const found = await axe.run(document, {resultTypes: ["violations"]});
+  document.querySelector(".open").click();
+  const opened = await axe.run(document.querySelector("dialog"), {resultTypes: ["violations"]});
+  found.violations.push(...opened.violations);
   const out = document.createElement("pre");
   out.id = "findings";
   out.textContent = JSON.stringify({dark, rules: found.passes.length, violations: found.violations.map(
