@@ -5,8 +5,11 @@ import json
 import pytest
 
 import counterpart
+from counterpart.config import EvaluateSettings
 from counterpart.errors import UserError
 from counterpart.jobs.accuracy_table import print_accuracies
+from counterpart.jobs.claims import with_claim
+from counterpart.records import Record
 from counterpart.report.glance import claims_in_words
 from counterpart.report.grouping import group
 from counterpart.report.runs import read_runs
@@ -81,3 +84,12 @@ def test_the_terminal_says_the_ruling(net, images, labels, tmp_path, capsys):
     told = capsys.readouterr().out
     assert f"Claim of 100 %: {judged.claim.verdict}" in told
     assert "claim/" not in told  # it is no line of the table
+
+
+@pytest.mark.parametrize("details", [{}, {"sampled": {"count": 5}}, {"draws": 20}, {"votes": 3}])
+def test_only_counted_images_say_how_many_would_decide(details):
+    shared = {"eps": 0.1, **details}
+    worst = Record("metric", "accuracy/worst case", 0.48, 100, (0.38, 0.58), details=shared)
+    *_, claim = with_claim(EvaluateSettings(claim="50 %"), [worst])
+    assert claim.details["verdict"] == "undecided"
+    assert ("needed" in claim.details) == (details == {})
