@@ -74,10 +74,13 @@ def test_where_classes_are_not_known_nothing_is_said_of_chance(row_of):
     assert "Chance" not in " ".join(glance.verdict_on(row).sentences)
 
 
-def test_a_model_that_was_not_attacked_is_called_so(row_of):
-    verdict = glance.verdict_on(row_of({"clean": 0.8}, counts=TEN))
+@pytest.mark.parametrize("accuracies", [{"clean": 0.8}, {"clean": 0.8, "worst case": 0.8}])
+def test_a_model_that_was_not_attacked_is_called_so(row_of, accuracies):
+    """An evaluation without attacks records a worst case as well, which is no robustness."""
+    row = row_of(accuracies, counts=TEN, backwards=0)
+    verdict = glance.verdict_on(row)
     assert (verdict.word, verdict.holds) == ("Not attacked yet", False)
-    (bar,) = glance.bars_of([row_of({"clean": 0.8}, counts=TEN)])
+    (bar,) = glance.bars_of([row])
     assert bar.words.replace("\xa0", " ") == "right on 80.0 %, no attack tried"
 
 

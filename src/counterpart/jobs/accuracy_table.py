@@ -51,7 +51,12 @@ def print_accuracies(run: RunDir, records: Sequence[Record]) -> None:
 
 
 def _table_of_lines(title: str, records: Sequence[Record]) -> Table:
-    """A table with a row for each line of attacks; those on a sample are called estimates, and have two intervals."""
+    """A table with a row for each line of attacks; those on a sample are called estimates, and have two intervals.
+
+    Where no attack was tried there is no worst case to show.
+    """
+    if [record.name for record in records] == ["accuracy/clean", "accuracy/worst case"]:
+        records = records[:1]
     estimated = any("estimate" in record.details for record in records)
     table = Table(title=title, title_justify="left")
     columns = ["", "accuracy", interval_title(records[0].details)]

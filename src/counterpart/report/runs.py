@@ -76,6 +76,8 @@ def _read_evaluation(key: str, accuracies: Mapping[str, Record], parts: Mapping[
         else:
             radius = float(record.details["eps"])
             smaller.setdefault(radius, {})[name.removesuffix(f" at {readable(radius)}")] = record
+    if metrics.keys() == {CLEAN, WORST} and metrics[WORST].details.get("backwards") == 0:
+        metrics.pop(WORST)  # no attack was tried, and what survives none says nothing
     return Evaluation(key, metrics, parts, {radius: smaller[radius] for radius in sorted(smaller)})
 
 
