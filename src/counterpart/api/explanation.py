@@ -20,7 +20,8 @@ from ..errors import UserError
 from ..evaluation.answers import logits_of
 from ..importance.rules import Masked
 from ..importance.rules import explain as draw_maps
-from ..jobs.objects import open_model, understand_images
+from ..jobs.named_models import open_model
+from ..jobs.objects import understand_images
 from ..models.inference import InferenceView, decide_form
 from ..seeding import Keys
 from .state import left_as_found

@@ -10,7 +10,8 @@ from torch import nn
 from ..errors import UserError
 from ..evaluation.answers import logits_of
 from ..jobs import prediction
-from ..jobs.objects import open_model, understand_images
+from ..jobs.named_models import open_model
+from ..jobs.objects import understand_images
 from .state import left_as_found
 
 BATCH = 256

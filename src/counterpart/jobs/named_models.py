@@ -1,0 +1,141 @@
+"""Models by name, ready to be asked: of run folders, files of every form, timm, the hub, and a user's own code."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from .. import build, records
+from ..catalogue import is_users_code
+from ..errors import UserError
+from ..models.hub import load_weights, read_weights
+from ..models.onnx_file import OnnxModel
+from ..models.published import load_published
+from ..models.user_code import load_user
+from ..rundir import RunDir, read_json
+from .hub_folders import HUB, downloaded
+from .published_models import check_architecture, row_of
+from .stored_models import load_checkpoint, load_run
+
+FORMS = (
+    "a run folder, a checkpoint or exported file (.safetensors, .pt, .onnx), timm/NAME, ARCHITECTURE@WEIGHTS.pt, "
+    "hf://OWNER/NAME, or module:function of your own"
+)
+Opened = tuple[nn.Module, Sequence[str] | None]
+
+
+def open_model(text: str) -> Opened:
+    """The model that a text names, in eval mode, and the names of its classes where they are known.
+
+    Args:
+        text: one of ``FORMS``. ``module:function`` runs the user's own code.
+
+    Raises:
+        UserError: the text is none of these.
+    """
+    if text.startswith(HUB):
+        model, about = load_checkpoint(RunDir(downloaded(text)).checkpoint("best"), of_run=False)
+        return model.eval(), about["classes"]
+    path = Path(text).expanduser()
+    if path.is_dir():
+        model, about = load_run(RunDir(path), "best")
+        return model.eval(), about["classes"]
+    if path.exists():
+        return _READERS.get(path.suffix, _checkpoint)(path)
+    if "@" in text:
+        return _published(text)
+    if text.startswith("timm/"):
+        return _of_timm(text)
+    if is_users_code(text):
+        return load_user(text), None
+    raise UserError(f"{text} does not exist: expected {FORMS}; or, in Python, a module.")
+
+
+def _checkpoint(path: Path) -> Opened:
+    """The model of a checkpoint. One that lies in no run folder runs no code that it names."""
+    of_run = RunDir(path.resolve().parent.parent).config_file.exists()
+    model, about = load_checkpoint(path, of_run=of_run)
+    return model.eval(), about["classes"]
+
+
+def _state_dict(path: Path) -> Opened:
+    """The model of a state dict that ``counterpart export`` wrote, which the file beside it describes."""
+    about = _described(path)
+    network = about.get("network")
+    if not isinstance(network, dict):
+        raise UserError(
+            f"{path} is a state dict, and no {path.name}.json beside it says of which network: name it, as "
+            f"ARCHITECTURE@{path}."
+        )
+    if is_users_code(str(network.get("name"))):
+        raise UserError(f"{path} is of the network {network['name']}, which a file alone may not run.")
+    if about.get("sha256") != records.file_hash(path):
+        raise UserError(
+            f"{path} is not the file that {path.name}.json describes: it has changed. Export it again."
+        )
+    try:
+        model = build.build_model(network, seed=0)
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}.json describes no network ({reason}).") from error
+    load_weights(model, read_weights(path, ours=True)[0], str(path))  # it fits the hash beside it
+    return model.eval(), about.get("classes")
+
+
+def _onnx(path: Path) -> Opened:
+    """The network of an ONNX file, which gives answers and no gradients."""
+    return OnnxModel(path).eval(), _described(path).get("classes")
+
+
+def _graph(path: Path) -> Opened:
+    """No model: what torch.export writes may hold programs, so that the user opens it or nobody."""
+    raise UserError(
+        f"{path} is a program of torch.export, which may run code when it is opened. If you trust it, give the module: "
+        f"torch.export.load({str(path)!r}).module()."
+    )
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """What stands beside an exported file; nothing where there is no such file."""
+    beside = path.with_name(f"{path.name}.json")
+    if not beside.is_file():
+        return {}
+    try:
+        about = read_json(beside)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{beside} is damaged: {error}.") from None
+    return about if isinstance(about, dict) else {}
+
+
+def _published(text: str) -> Opened:
+    """The network of a state dict that others published, written as ARCHITECTURE@FILE or NAME@FILE."""
+    architecture, _, name = text.partition("@")
+    file = Path(name).expanduser()
+    if not file.is_file():
+        raise UserError(f"{text}: there is no file {file}. The form is ARCHITECTURE@FILE.")
+    row = row_of(architecture, {})
+    if row is not None:
+        architecture = row.network
+    check_architecture(architecture)
+    return load_published(architecture, file, row=row)[0], None
+
+
+def _of_timm(text: str) -> Opened:
+    """A network of timm with its published weights."""
+    from ..models import backbones  # timm takes long to import
+
+    about = {
+        "name": text,
+        "num_classes": backbones.outputs(text),
+        "image_size": backbones.preprocessing(text).crop,
+    }
+    return build.build_model(about, seed=0, pretrained=True).eval(), backbones.imagenet_names(text)
+
+
+_READERS: dict[str, Callable[[Path], Opened]] = {
+    ".onnx": _onnx,
+    ".pt2": _graph,
+    ".pt": _state_dict,
+    ".pth": _state_dict,
+}
