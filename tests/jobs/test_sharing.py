@@ -1,7 +1,9 @@
 """Shared folders: what is in them, that they verify alone, and what verification notices."""
 
+import importlib
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -293,3 +295,57 @@ def test_a_model_of_the_hub_is_loaded_and_judged(folder, here, monkeypatch, caps
     assert target.run.path == here / "runs" / "theirs"
     assert target.classes == 10
     assert sorted(folder.rglob("*")) == before  # nothing is written into the client's cache
+
+
+@pytest.fixture
+def bundle(here, capsys):
+    """An evaluation of a network of the user's own, whose code loads a module beside it, as a folder by itself."""
+    (here / "beside_usernets.py").write_text("SCALE = 3.0\n")
+    text = (here / "usernets.py").read_text()
+    (here / "usernets.py").write_text(
+        f"import beside_usernets\n{text}\ndef scaled():\n    return Answers(lambda z: z * beside_usernets.SCALE)\n"
+    )
+    assert (
+        main(["evaluate", "usernets:scaled", "--data.name", "digits", "--attacks", "fgsm", "--n", "30"]) == 0
+    )
+    assert main(["verify", "runs/usernets-scaled", "--bundle", "bundled"]) == 0
+    assert "bundled: it verifies alone" in capsys.readouterr().out
+    shutil.rmtree(here / "runs")
+    for name in ("usernets", "beside_usernets"):
+        (here / f"{name}.py").unlink()
+        sys.modules.pop(name)
+    yield here / "bundled"
+    for name in ("usernets", "beside_usernets"):
+        sys.modules.pop(name, None)
+
+
+def test_a_bundle_holds_the_code_that_a_judgement_needs(bundle, no_data, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(bundle.parent)])
+    assert sorted(path.name for path in (bundle / "code").iterdir()) == ["beside_usernets.py", "usernets.py"]
+    assert main(["verify", str(bundle)]) != 0  # it would run code
+    assert "Read it, and then add --trust" in capsys.readouterr().err
+    assert "usernets" not in sys.modules
+    assert main(["verify", str(bundle), "--trust"]) == 0
+    assert "on the folder's own copy of the images" in capsys.readouterr().out
+    for place in (bundle, bundle / "checkpoints" / "best.safetensors"):
+        with pytest.raises(UserError, match="which a file alone may not run"):
+            cp.load(place)
+
+
+def test_the_weights_of_a_bundle_are_those_that_were_judged(bundle, capsys, monkeypatch):
+    """Code that begins with other weights gets those of the folder."""
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(bundle.parent)])
+    source = bundle / "code" / "usernets.py"
+    source.write_text(source.read_text().replace("manual_seed(0)", "manual_seed(1)"))
+    assert main(["verify", str(bundle), "--trust"]) != 0
+    told = capsys.readouterr().err
+    assert "code/usernets.py changed since it was shared" in told
+    assert "of its claims fail" not in told
+
+
+def test_other_code_under_the_same_name_does_not_run(bundle, capsys):
+    (bundle.parent / "usernets.py").write_text("def scaled():\n    raise AssertionError('the wrong code')\n")
+    importlib.invalidate_caches()
+    importlib.import_module("usernets")
+    assert main(["verify", str(bundle), "--trust"]) != 0
+    assert "another module usernets is loaded already" in capsys.readouterr().err

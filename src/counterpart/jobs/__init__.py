@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .pseudo_labels import PseudoLabelled as PseudoLabelled
     from .pseudo_labels import pseudo_label as pseudo_label
     from .sharing import Shared as Shared
+    from .sharing import bundle_run as bundle_run
     from .sharing import share_named as share_named
     from .targets import open_targets as open_targets
     from .training import Trained as Trained
@@ -35,6 +36,7 @@ else:
         "Trained": "training",
         "WhereOptions": "profiling",
         "audit_named": "auditing",
+        "bundle_run": "sharing",
         "evaluate": "judging",
         "evaluate_corruptions": "corruptions",
         "export_named": "exporting",

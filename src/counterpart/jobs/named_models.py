@@ -54,7 +54,8 @@ def open_model(text: str) -> Opened:
 
 def _checkpoint(path: Path) -> Opened:
     """The model of a checkpoint. One that lies in no run folder runs no code that it names."""
-    of_run = RunDir(path.resolve().parent.parent).config_file.exists()
+    home = RunDir(path.resolve().parent.parent)
+    of_run = home.config_file.exists() and not home.manifest.exists()
     model, about = load_checkpoint(path, of_run=of_run)
     return model.eval(), about["classes"]
 

@@ -11,6 +11,7 @@ import yaml
 from torch import nn
 
 from .. import records
+from ..catalogue import is_users_code
 from ..checksums import to_commented, to_json
 from ..config import plain
 from ..errors import UserError
@@ -24,6 +25,7 @@ from .exporting import header_of
 from .hub_folders import HUB, repository, uploaded
 from .model_card import lines_of, write_card
 from .notes import say
+from .packed_code import CODE, pack_code
 from .preprocessing import how_images_are_read
 from .stored_evaluations import (
     LEDGER,
@@ -36,7 +38,6 @@ from .stored_evaluations import (
 from .target import Target
 from .targets import open_single_target
 
-MANIFEST = "shared.json"
 CARD = "README.md"
 BESIDE = ("result.json", "images.csv", "panel.safetensors")  # what a report shows of it
 
@@ -56,12 +57,42 @@ class Shared:
     left_out: Sequence[str]
 
 
-def share_named(text: str, changes: Mapping[str, Any], to: str, licence: str | None = None) -> Shared:
+def share_named(
+    text: str, changes: Mapping[str, Any], to: str, licence: str | None = None, *, with_code: bool = False
+) -> Shared:
     """Share what a text names, as ``share_target`` does; ``changes`` are nested settings."""
-    return share_target(open_single_target(text, changes), to, changes, licence)
+    return share_target(open_single_target(text, changes), to, changes, licence, with_code=with_code)
 
 
-def share_target(target: Target, to: str, changes: Mapping[str, Any], licence: str | None = None) -> Shared:
+def bundle_run(path: Path, changes: Mapping[str, Any], to: str) -> Shared:
+    """Write the model and the evaluations of a run folder into a folder that verifies alone, outside code included.
+
+    Args:
+        path: a run folder, of a training or of evaluations of a model from elsewhere.
+        changes: nested settings that say where data lie.
+        to: a folder that does not exist yet.
+
+    Raises:
+        UserError: as of ``share_target``; or the folder holds no evaluation of a model from elsewhere.
+    """
+    run = RunDir(path)
+    if run.checkpoint("best").exists():
+        return share_named(str(path), changes, to, with_code=True)
+    folders = sorted(file.parent for file in path.glob("evaluations/*/identity.json"))
+    if not folders:
+        raise UserError(f"{path} holds no evaluation to bundle. Make one: counterpart evaluate {path}")
+    target = open_evaluation(run, folders[0], changes).target
+    return share_target(target, to, changes, with_code=True)
+
+
+def share_target(
+    target: Target,
+    to: str,
+    changes: Mapping[str, Any],
+    licence: str | None = None,
+    *,
+    with_code: bool = False,
+) -> Shared:
     """Write a model with its evaluations into a folder of its own, or send it to the hub.
 
     Every evaluation of these weights is verified before it goes in. The folder is complete or not there.
@@ -71,6 +102,7 @@ def share_target(target: Target, to: str, changes: Mapping[str, Any], licence: s
         to: a folder that does not exist yet, or hf://OWNER/NAME.
         changes: nested settings that say where data lie.
         licence: the licence of the weights.
+        with_code: whether a network of the user's own code goes in together with that code.
 
     Raises:
         UserError: the model cannot be rebuilt from a description, the folder exists, or a claim does not hold.
@@ -80,12 +112,7 @@ def share_target(target: Target, to: str, changes: Mapping[str, Any], licence: s
         repository(to)  # a wrong address is refused before anything is verified
     elif folder.exists():
         raise UserError(f"{folder} exists: name a folder that does not, or remove it.")
-    header = header_of(target, target.model)
-    if not header:
-        raise UserError(
-            f"{target.text} cannot be shared: its network is no network of Counterpart or timm alone, so that nobody "
-            "could rebuild it from a folder. Export it: counterpart export."
-        )
+    header = _header(target, with_code)
     evaluations, left_out = _verified(target, changes)
     say(left_out)
     parent = None if folder is None else folder.parent
@@ -105,19 +132,44 @@ def share_target(target: Target, to: str, changes: Mapping[str, Any], licence: s
     return Shared(where, [evaluation.folder.name for evaluation in evaluations], left_out)
 
 
+def _header(target: Target, with_code: bool) -> dict[str, Any]:
+    """What the header of the weights says.
+
+    Raises:
+        UserError: nobody could rebuild the network by it.
+    """
+    header = header_of(target, target.model)
+    if header:
+        return header
+    advice = "Export it: counterpart export."
+    if is_users_code(target.text) and target.config.data.class_map is None:
+        if with_code:
+            about = {
+                "classes": list(target.images.classes),
+                "data": target.config.data.name,
+                "fingerprint": "",
+            }
+            return {**about, "config": target.who["config"], "model": {"name": target.text}}
+        advice = "Evaluate it, and pack it with its code: counterpart verify RUN --bundle DIR."
+    raise UserError(
+        f"{target.text} cannot be shared: its network is no network of Counterpart or timm alone, so that nobody could "
+        f"rebuild it from a folder. {advice}"
+    )
+
+
 def check_card(run: RunDir, evaluations: Sequence[StoredEvaluation]) -> list[str]:
     """Hold the card and the list of files of a shared folder against what is there, and give a sentence for each fault.
 
     A folder that nobody shared has neither, and no faults.
     """
-    if not (run.path / MANIFEST).exists():
+    if not run.manifest.exists():
         return []
     try:
-        manifest = read_json(run.path / MANIFEST)
+        manifest = read_json(run.manifest)
         card = read_text(run.path / CARD, "TEXT").splitlines()
         hashes, shared = dict(manifest["files"]), list(manifest["evaluations"])
     except (OSError, ValueError, LookupError, TypeError) as error:
-        return [f"{run.path} is damaged: its {MANIFEST} or {CARD} cannot be read ({error})."]
+        return [f"{run.path} is damaged: its {run.manifest.name} or {CARD} cannot be read ({error})."]
     there = _hashes(run.path)
     changed = [name for name, digest in hashes.items() if there.get(name) != digest]
     faults = []
@@ -174,6 +226,8 @@ def _fill(
     draft.mkdir()
     model: nn.Module = target.model
     save_weights(copy.checkpoint("best"), model, {**header, "data": str(header["data"])})
+    if is_users_code(str(header["model"]["name"])):
+        pack_code(header["model"]["name"], draft / CODE)
     settings = without_places(plain(target.config))
     _write(copy.config_file, to_commented(yaml.safe_dump(settings, sort_keys=False)))
     _write(draft / "environment.json", to_json({**records.environment(), "command": None}, indent=1))
@@ -192,7 +246,7 @@ def _fill(
         for evaluation in evaluations
     ]
     _write(draft / CARD, write_card(target, moved, doubts, address, licence))
-    _write(draft / MANIFEST, to_json({"evaluations": sorted(names), "files": _hashes(draft)}, indent=1))
+    _write(copy.manifest, to_json({"evaluations": sorted(names), "files": _hashes(draft)}, indent=1))
 
 
 def _copy_evaluation(evaluation: StoredEvaluation, folder: Path) -> None:
@@ -239,7 +293,11 @@ def _hashes(folder: Path) -> dict[str, str]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
-        if path.is_file() and not hidden and name not in (CARD, MANIFEST, "records.jsonl"):
+        if (
+            path.is_file()
+            and not hidden
+            and name not in (CARD, RunDir(folder).manifest.name, "records.jsonl")
+        ):
             hashes[name] = records.file_hash(path)
     return hashes
 

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from .. import devices
+from ..catalogue import is_users_code
 from ..checksums import load_tensors, save_tensors
-from ..config import resolve
+from ..config import Config, resolve
 from ..contracts import NamedAttack
 from ..data.image_sets import ImageSet, balanced_subset
 from ..errors import UserError
@@ -27,7 +29,9 @@ from ..parsing.limits import refuse_large
 from ..records import Record, file_hash, fingerprint
 from ..renamed_settings import in_current_words
 from ..rundir import RunDir, read_json, write_atomically
+from ..training import checkpoint
 from .case import budgets_of, draw_plan_of, judged_model, on_corrupted
+from .packed_code import run_packed_code
 from .samples import plan_of_identity
 from .stored_models import UNAVERAGED, load_checkpoint
 from .target import Target
@@ -82,10 +86,13 @@ class StoredEvaluation:
         ]
 
 
-def open_evaluation(run: RunDir, folder: Path, changes: Mapping[str, Any]) -> StoredEvaluation:
+def open_evaluation(
+    run: RunDir, folder: Path, changes: Mapping[str, Any], *, trust: bool = False
+) -> StoredEvaluation:
     """A stored evaluation of a run folder, with the model and the images that it is of.
 
-    Where its folder holds the images that were judged, they are taken, unless ``changes`` say where the data lie.
+    Where its folder holds the images that were judged, they are taken, unless ``changes`` say where the data lie. Code
+    that was packed into the folder runs where the user said ``trust``.
 
     Raises:
         UserError: its images were not saved, or the weights or data are not those of the ledger.
@@ -98,7 +105,9 @@ def open_evaluation(run: RunDir, folder: Path, changes: Mapping[str, Any]) -> St
         )
     packed = (folder / PACKED).exists() and (changes.get("data") or {}).get("root") is None
     if packed:
-        target = _packed_target(run, folder, identity, asked, changes)
+        target = _packed_target(
+            run, folder, identity, resolve(asked["config"], changes, source=str(folder)), trust
+        )
     else:
         target = _target_on_its_data(run, identity, asked, changes)
     images = target.images
@@ -211,17 +220,19 @@ def _packed_images(folder: Path) -> ImageSet:
 
 
 def _packed_target(
-    run: RunDir,
-    folder: Path,
-    identity: Mapping[str, Any],
-    asked: Mapping[str, Any],
-    changes: Mapping[str, Any],
+    run: RunDir, folder: Path, identity: Mapping[str, Any], config: Config, trust: bool
 ) -> Target:
     """The model that a folder holds and the images that were judged, from this folder alone."""
-    model, about = load_checkpoint(run.checkpoint("best"), of_run=False)
-    images = _packed_images(folder)
-    config = resolve(asked["config"], changes, source=str(folder / SETTINGS))
     device = devices.resolve(config.device, config.threads)
+    file, images = run.checkpoint("best"), _packed_images(folder)
+    weights, about = checkpoint.read(file)
+    described = about.get("model")
+    name = described.get("name") if isinstance(described, Mapping) else None
+    model: nn.Module
+    if isinstance(name, str) and is_users_code(name):
+        model = run_packed_code(run.path, name, weights, images, device, trust)
+    else:
+        model, about = load_checkpoint(file, of_run=False)
     return Target(
         str(run.path), run, config, model.to(device).eval(), len(about["classes"]), images.to(device), device,
         identity["who"], header=about,

@@ -18,7 +18,9 @@ from .whole_files import check_files
 SHOWN = 5  # the number of mismatches of an evaluation that are named
 
 
-def verify_run(path: Path, changes: Mapping[str, Any], *, eight_bits: bool = False) -> list[Verified]:
+def verify_run(
+    path: Path, changes: Mapping[str, Any], *, eight_bits: bool = False, trust: bool = False
+) -> list[Verified]:
     """The outcome of verifying every evaluation of a run folder, or of the runs of a group folder.
 
     Before that, the files of each run are looked at: whether they are what was written.
@@ -28,6 +30,7 @@ def verify_run(path: Path, changes: Mapping[str, Any], *, eight_bits: bool = Fal
         changes: the settings that say where data lie now, such as {"data": {"root": DIR}}.
         eight_bits: whether to count as well how many images still fool the model once they are rounded to 8
             bits.
+        trust: whether code that was packed into a shared folder may run.
 
     Raises:
         UserError: a file is damaged, a claim does not hold, or the weights or the data are not those of the ledger.
@@ -42,7 +45,7 @@ def verify_run(path: Path, changes: Mapping[str, Any], *, eight_bits: bool = Fal
         opened = []
         for folder in folders:
             try:
-                opened.append(open_evaluation(run, folder, changes))
+                opened.append(open_evaluation(run, folder, changes, trust=trust))
                 results.append(_verify(run, opened[-1], eight_bits))
             except UserError as fault:
                 faults.append(str(fault))
