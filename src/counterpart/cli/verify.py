@@ -23,6 +23,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "image.",
     )
     parser.add_argument(
+        "--published",
+        metavar="FILE",
+        type=Path,
+        help="Then say how the numbers lie to a published result: a JSON file in RobustBench's form, as its model_info "
+        "has them.",
+    )
+    parser.add_argument(
         "--bundle",
         metavar="DIR",
         help="Then write the run as a folder that verifies alone, elsewhere: weights, images, ledgers, a model card, "
@@ -35,10 +42,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     """Verify."""
-    from ..jobs import bundle_run, verify_run
+    from ..jobs import bundle_run, compare_with_published, verify_run
 
     path = arguments.target.expanduser()
     verify_run(path, settings, eight_bits=arguments.eight_bits, trust=arguments.trust)
+    if arguments.published is not None:
+        compare_with_published(path, settings, arguments.published.expanduser(), trust=arguments.trust)
     if arguments.bundle is not None:
         show(
             f"{bundle_run(path, settings, arguments.bundle).place}: it verifies alone. Its card is README.md."

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .profiling import profile_named as profile_named
     from .pseudo_labels import PseudoLabelled as PseudoLabelled
     from .pseudo_labels import pseudo_label as pseudo_label
+    from .published_results import compare_with_published as compare_with_published
     from .sharing import Shared as Shared
     from .sharing import bundle_run as bundle_run
     from .sharing import share_named as share_named
@@ -37,6 +38,7 @@ else:
         "WhereOptions": "profiling",
         "audit_named": "auditing",
         "bundle_run": "sharing",
+        "compare_with_published": "published_results",
         "evaluate": "judging",
         "evaluate_corruptions": "corruptions",
         "export_named": "exporting",
