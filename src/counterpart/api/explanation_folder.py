@@ -183,7 +183,9 @@ def _write_pictures(seen: Explanation, number: int, folder: Path) -> dict[str, s
     image, attacked = seen.images[number], seen.attacked[number]
     largest = float(seen.radius[number].max()) or 1.0
     moved = 0.5 + (attacked - image) / (2 * largest)
-    radius = (seen.radius[number] / largest).amax(dim=0)
+    radius = seen.radius[number].amax(dim=0)
+    low = float(radius.min())
+    radius = (radius - low) / (largest - low) if low < largest else torch.ones_like(radius)
     pictures = {"image": _photograph(image)}
     if seen.maps is not None:
         pictures["map"] = overlay(image, seen.maps[number])
