@@ -187,7 +187,7 @@ def _explain(
     form, _ = decide_form(model, images[:4])
     view = InferenceView(model, form=form, **build.choose_view_options(config))
     low = float(config.mask.eps_low)
-    work = _Work(model, view, config, build.build_mask_rule(config, low), steps, seed)
+    work = _Explaining(model, view, config, build.build_mask_rule(config, low), steps, seed)
     index = torch.arange(len(images), device=images.device)
     portions = zip(*(torch.split(each, PORTION) for each in (images, labels, clean, index)), strict=True)
     explained = [_explain_portion(work, *portion) for portion in portions]
@@ -199,7 +199,7 @@ def _explain(
 
 
 @dataclass(frozen=True)
-class _Work:
+class _Explaining:
     """What every portion of the images is explained with."""
 
     model: nn.Module
@@ -229,7 +229,7 @@ class _Work:
 
 
 def _explain_portion(
-    work: _Work, images: Tensor, labels: Tensor, clean: Tensor, index: Tensor
+    work: _Explaining, images: Tensor, labels: Tensor, clean: Tensor, index: Tensor
 ) -> Explanation:
     batch, keys = Batch(images, labels, index), Keys(work.seed, "explain", index)
     maps, budget = work.look(batch, keys)

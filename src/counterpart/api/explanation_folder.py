@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..jobs.named_models import open_named
 from ..jobs.prediction import files_of, read_file
 from ..part_colours import coloured_parts
-from ..report.explanation_page import Shown, render_page
+from ..report.explanation_page import ExplainedImage, render_page
 from ..report.panel import as_bytes, coloured, stretched
 from ..saliency.agreement import area
 from ..spreadsheets import CsvWriter
@@ -88,7 +88,9 @@ def write_explanation(
         with TemporaryDirectory(dir=folder.parent, prefix=".explain-") as place:
             draft = Path(place) / "folder"
             (draft / "pictures").mkdir(parents=True)
-            shown = [Shown(row, _write_pictures(seen, number, draft)) for number, row in enumerate(rows)]
+            shown = [
+                ExplainedImage(row, _write_pictures(seen, number, draft)) for number, row in enumerate(rows)
+            ]
             arrays = {name: getattr(seen, name) for name in ARRAYS}
             there = {name: value.cpu().numpy() for name, value in arrays.items() if value is not None}
             np.savez_compressed(draft / "arrays.npz", **there)

@@ -11,7 +11,7 @@ WIDTH, HEIGHT, MARGIN = 320, 160, 28  # of the figure of curves, in its own unit
 
 
 @dataclass(frozen=True)
-class Shown:
+class ExplainedImage:
     """An image on the page.
 
     Attributes:
@@ -24,7 +24,7 @@ class Shown:
 
 
 def render_page(
-    images: Sequence[Shown],
+    images: Sequence[ExplainedImage],
     classes: Sequence[Mapping[str, Any]],
     deletion: Sequence[float],
     insertion: Sequence[float],
