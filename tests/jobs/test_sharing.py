@@ -1,11 +1,13 @@
 """Shared folders: what is in them, that they verify alone, and what verification notices."""
 
 import importlib
+import inspect
 import json
 import shutil
 import sys
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 
@@ -236,19 +238,21 @@ class Recorder:
     """The hub's client, which keeps what it is asked and sends nothing."""
 
     calls: list
+    real = huggingface_hub.HfApi
 
     def create_repo(self, name, **options):
+        inspect.signature(self.real.create_repo).bind(self, name, **options)
         self.calls.append(("create", name, options))
 
-    def upload_folder(self, *, repo_id, folder_path, revision, commit_message):
+    def upload_folder(self, **given):
+        inspect.signature(self.real.upload_folder).bind(self, **given)
+        folder_path, repo_id, revision = given["folder_path"], given["repo_id"], given["revision"]
         files = sorted(path.relative_to(folder_path).as_posix() for path in Path(folder_path).rglob("*"))
         self.calls.append(("upload", repo_id, files, revision))
         return "https://hub.invalid/commit/1"
 
 
 def test_a_model_is_sent_to_the_hub(original, monkeypatch, capsys):
-    import huggingface_hub
-
     monkeypatch.setattr(Recorder, "calls", [], raising=False)
     monkeypatch.setattr(huggingface_hub, "HfApi", Recorder)
     assert main(["share", str(original), "--to", "hf://somebody/digits@trial"]) == 0
@@ -261,8 +265,6 @@ def test_a_model_is_sent_to_the_hub(original, monkeypatch, capsys):
 
 
 def test_a_hub_that_refuses_is_told_in_one_line(original, monkeypatch):
-    import huggingface_hub
-
     class Refusing(Recorder):
         def upload_folder(self, **given):
             raise RuntimeError("401 Unauthorized.\nmany lines")
@@ -277,11 +279,10 @@ def test_a_hub_that_refuses_is_told_in_one_line(original, monkeypatch):
 
 
 def test_a_model_of_the_hub_is_loaded_and_judged(folder, here, monkeypatch, capsys):
-    import huggingface_hub
-
-    asked = []
+    asked, real = [], huggingface_hub.snapshot_download
 
     def fetched(name, **options):
+        inspect.signature(real).bind(name, **options)
         asked.append((name, options))
         return str(folder)
 
