@@ -15,8 +15,8 @@ from .. import records
 from ..catalogue import export_format
 from ..checksums import to_json
 from ..errors import UserError
-from ..evaluation.accuracy import read_batch
 from ..evaluation.answers import logits_of
+from ..evaluation.batches import read_batch
 from ..evaluation.verify import MARGINAL
 from ..losses.classification import margin
 from ..models.adapters import Adapted
