@@ -11,17 +11,14 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from .. import devices
-from ..data.transforms import as_floats, resize_maps
+from ..data.transforms import resize_maps
 from ..errors import UserError
-from ..jobs.named_models import open_named
-from ..jobs.prediction import files_of, read_file
 from ..part_colours import coloured_parts
 from ..report.explanation_page import ExplainedImage, render_page
 from ..report.panel import as_bytes, coloured, stretched
 from ..saliency.agreement import area
 from ..spreadsheets import CsvWriter
-from .explanation import Explanation, explain
+from .explanation_tensors import ExplanationTensors
 
 SHARE = 0.5  # of a map in a picture where it lies over the photograph
 ARRAYS = (
@@ -34,38 +31,8 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def explain_files(
-    target: str,
-    images: Sequence[Path],
-    *,
-    device: str = "auto",
-    size: int | None = None,
-    steps: int = 20,
-    changes: Mapping[str, Any] | None = None,
-) -> tuple[Explanation, list[str], Sequence[str] | None]:
-    """The explanation of image files, what each file is called, and the names of the model's classes.
-
-    Args:
-        target: the name of a model, as ``load`` takes it.
-        images: image files, and folders of them.
-        device: the device to compute on.
-        size: the side in pixels to which images are resized and cropped, for models that do not say theirs.
-        steps: the number of gradient steps that PGD takes.
-        changes: settings of the attack, the mask and the map, such as {"attack.eps": "4/255"}.
-    """
-    files = files_of(images)
-    named, place = open_named(target), devices.resolve(device)
-    pixels = torch.stack([read_file(named, file, size) for file in files])
-    settings = dict(changes or {})
-    given = {"eps": settings.pop("attack.eps", 8 / 255), "eps_low": settings.pop("mask.eps_low", None)}
-    seed = int(settings.pop("seed", 0))
-    model = named.model.to(place)
-    seen = explain(model, as_floats(pixels), **given, steps=steps, seed=seed, changes=settings)
-    return seen, [file.name for file in files], named.classes
-
-
 def write_explanation(
-    seen: Explanation, folder: Path, names: list[str], classes: Sequence[str] | None
+    seen: ExplanationTensors, folder: Path, names: list[str], classes: Sequence[str] | None
 ) -> Path:
     """Write everything that an explanation holds; the folder is complete or not there.
 
@@ -82,7 +49,7 @@ def write_explanation(
             f"{len(names)} names and {len(classes)} classes were given for {count} images and {seen.clean.shape[1]} "
             "classes."
         )
-    rows = [_row(seen, number, names[number], classes) for number in range(count)]
+    rows = [row_of_table(seen, number, names[number], classes) for number in range(count)]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder.parent, prefix=".explain-") as place:
@@ -103,37 +70,7 @@ def write_explanation(
     return folder
 
 
-def lines_of_explanation(seen: Explanation, names: Sequence[str], classes: Sequence[str] | None) -> list[str]:
-    """A line for each image: what the model answers, also under attack, and how far its explanation moves."""
-    lines = []
-    labels = [str(number) for number in range(seen.clean.shape[1])] if classes is None else classes
-    for number, name in enumerate(names):
-        row = _row(seen, number, name, labels)
-        moved = f"overlap of masks {row['overlap of masks']:.2f}"
-        if row["rank correlation of maps"] is not None:
-            moved += f", rank correlation of maps {row['rank correlation of maps']:.2f}"
-        lines.append(
-            f"{name}: {row['prediction']} ({row['confidence']:.1%}), under attack {row['prediction under attack']} "
-            f"({row['confidence under attack']:.1%}); {moved}"
-        )
-    return lines
-
-
-def write_maps(
-    target: str, images: Sequence[Path], folder: Path, device: str, size: int | None, layer: str | None
-) -> None:
-    """Write a picture of each image with the map of the predicted class over it, named as the image file is."""
-    changes = {} if layer is None else {"mask.layer": layer}
-    seen, names, _ = explain_files(target, images, device=device, size=size, steps=1, changes=changes)
-    if seen.maps is None:
-        raise UserError(f"{target} shows no map.")
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, name in enumerate(names):
-        picture = overlay(seen.images[number], seen.maps[number])
-        Image.fromarray(picture).save(folder / f"{number + 1:04d}-{Path(name).stem}.png")
-
-
-def summarise(seen: Explanation, classes: Sequence[str]) -> list[dict[str, Any]]:
+def summarise(seen: ExplanationTensors, classes: Sequence[str]) -> list[dict[str, Any]]:
     """Means over the images of each class that was explained, and over all: a mapping for each, in that order."""
     groups = [(classes[k], seen.labels == k) for k in sorted(set(seen.labels.tolist()))]
     if len(groups) > 1:
@@ -166,7 +103,7 @@ def overlay(image: Tensor, values: Tensor) -> UInt8[np.ndarray, "h w 3"]:
     return mixed
 
 
-def _row(seen: Explanation, number: int, name: str, classes: Sequence[str]) -> dict[str, Any]:
+def row_of_table(seen: ExplanationTensors, number: int, name: str, classes: Sequence[str]) -> dict[str, Any]:
     """The line of the table for one image."""
     clean, fooled = seen.clean[number], seen.fooled[number]
     correlation = seen.correlation
@@ -180,7 +117,7 @@ def _row(seen: Explanation, number: int, name: str, classes: Sequence[str]) -> d
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def _write_pictures(seen: Explanation, number: int, folder: Path) -> dict[str, str]:
+def _write_pictures(seen: ExplanationTensors, number: int, folder: Path) -> dict[str, str]:
     """Write the pictures of one image, and give for each what it shows and its path within the folder."""
     image, attacked = seen.images[number], seen.attacked[number]
     largest = float(seen.radius[number].max()) or 1.0

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     out = None if arguments.out is None else arguments.out.expanduser()
     if out is not None and out.exists():  # refused before anything is computed
         raise UserError(f"{out} exists: name a folder that does not, or remove it.")
-    from ..api.explanation_folder import explain_files, lines_of_explanation
+    from ..api.explained_files import explain_files, lines_of_explanation
 
     images = [path.expanduser() for path in arguments.images]
     seen, names, classes = explain_files(

@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     if arguments.csv:
         write_atomically(arguments.csv.expanduser(), partial(_write_csv, predictions=predictions))
     if arguments.maps:
-        from ..api.explanation_folder import write_maps
+        from ..api.explained_files import write_maps
 
         folder = arguments.maps.expanduser()
         write_maps(arguments.target, images, folder, arguments.device, arguments.size, arguments.layer)
