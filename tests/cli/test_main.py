@@ -36,7 +36,6 @@ def calls(monkeypatch):
 
     def predict(target, images, device, *, size=None):
         made.predict.append((target, images, device, size))
-
         return [Prediction(images[0], "cat, tabby", 0.75)]
 
     for function in (train, train_seeds, evaluate, predict):
