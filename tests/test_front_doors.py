@@ -27,7 +27,6 @@ DOORS = {
         "records.py": "what the system says of the processor",
         "devices.py": "what the system says of memory",
         "models/onnx_trial.py": "the same",
-        "report/page.py": "a file of the package",
         "report/explanation_page.py": "a file of the package",
         "data/benchmarks.py": "a file of the package",
     },
