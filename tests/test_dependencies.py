@@ -52,7 +52,7 @@ def test_the_page_has_a_row_for_each_dependency_and_no_other():
 def test_every_dependency_is_imported():
     """A dependency that nothing imports is none."""
     imported = {"segmentation-models-pytorch": "segmentation_models_pytorch", "scikit-learn": "sklearn"}
-    imported |= {"pillow": "PIL", "pyyaml": "yaml"}
+    imported |= {"pillow": "PIL", "pyyaml": "yaml", "huggingface-hub": "huggingface_hub"}
     source = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "src").rglob("*.py"))
     for package in [package for package, extra in asked_for().items() if extra == ""]:
         module = imported.get(package, package)

@@ -43,6 +43,8 @@ def test_the_page_about_python(names, tmp_path):
     assert names["kept"].folder == Path("runs/mine")
     assert len(names["audit"]) == 13
     assert names["seen"].attacked.shape == names["images"].shape
+    assert names["exported"].checked.difference < 1e-5
+    assert not names["again"].training
     assert names["hardened"] is names["run"].model
     assert {trial.settings["train.beta"] for trial in names["swept"].trials} == {"1", "6"}
     assert names["swept"].plot == Path("runs/betas/tradeoff.png")

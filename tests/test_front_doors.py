@@ -27,7 +27,7 @@ DOORS = {
         "records.py": "what the system says of the processor",
         "devices.py": "what the system says of memory",
         "models/onnx_trial.py": "the same",
-        "report/page.py": "a file of the package",
+        "report/explanation_page.py": "a file of the package",
         "data/benchmarks.py": "a file of the package",
     },
     r"\.read_bytes\(": {
@@ -43,7 +43,14 @@ DOORS = {
     },
     r"pickle\.(load|loads)\(": {},
     r"Unpickler\b": {"data/cifar.py": "finds no name but inert stand-ins"},
-    r"torch\.load\(": {"models/hub.py": "weights alone"},
+    r"torch\.load\(": {
+        "models/hub.py": "weights alone",
+        "models/loading_code.py": "a line for the user, of weights alone",
+    },
+    r"torch\.export\.load\(": {
+        "models/exported.py": "reads what it wrote itself",
+        "jobs/named_models.py": "a sentence for the user",
+    },
     r"torch\.jit\.load\(": {"models/hub.py": "a sentence for the user"},
     r"scipy\.io|loadmat": {},
     r"np\.load\(": {"data/corruptions/files.py": "maps a file, and refuses objects"},

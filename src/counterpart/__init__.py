@@ -10,7 +10,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .api.evaluation import audit, evaluate
     from .api.explanation import explain
+    from .api.exporting import export
     from .api.prediction import predict
+    from .api.sharing import share
     from .api.sweeping import sweep
     from .api.training import load, train
     from .api.where import where
@@ -65,8 +67,10 @@ else:
         "audit": "api.evaluation",
         "evaluate": "api.evaluation",
         "explain": "api.explanation",
+        "export": "api.exporting",
         "load": "api.training",
         "predict": "api.prediction",
+        "share": "api.sharing",
         "sweep": "api.sweeping",
         "published_models": "catalogue.published",
         "train": "api.training",
@@ -126,6 +130,7 @@ __all__ = [
     "deepfool",
     "evaluate",
     "explain",
+    "export",
     "fab",
     "fgsm",
     "fmn",
@@ -140,6 +145,7 @@ __all__ = [
     "published_models",
     "random_search",
     "rays",
+    "share",
     "sparse_pgd",
     "square",
     "straight_through",

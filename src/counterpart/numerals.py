@@ -22,3 +22,11 @@ def read_fold(text: str) -> tuple[int, int]:
     if count < 2 or not 1 <= number <= count:
         raise ValueError(f"a fold is K/N, such as 1/5 for the first of five, and not {text}")
     return number, count
+
+
+def as_fraction(value: object) -> object:
+    """8/255 -> 0.0314; anything else is returned as it is."""
+    match = re.fullmatch(r"\s*([\d.]+)\s*/\s*([\d.]+)\s*", value) if isinstance(value, str) else None
+    if match and float(match[2]) > 0:
+        return float(match[1]) / float(match[2])
+    return value

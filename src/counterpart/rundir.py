@@ -166,6 +166,11 @@ class RunDir:
         return self.path / ".training.lock"
 
     @property
+    def manifest(self) -> Path:
+        """The list of files of a folder that was shared; other run folders have none."""
+        return self.path / "shared.json"
+
+    @property
     def config_file(self) -> Path:
         """The file of the resolved configuration."""
         return self.path / "config.yaml"

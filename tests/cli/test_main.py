@@ -34,8 +34,8 @@ def calls(monkeypatch):
         made.evaluate.append((target, changes))
         return [Judged(RunDir(Path(target)), [])]
 
-    def predict(target, images, device):
-        made.predict.append((target, images, device))
+    def predict(target, images, device, *, size=None):
+        made.predict.append((target, images, device, size))
         return [Prediction(images[0], "cat, tabby", 0.75)]
 
     for function in (train, train_seeds, evaluate, predict):
@@ -218,7 +218,7 @@ def test_evaluate_of_timm_takes_its_data(calls):
 def test_predict_prints_and_writes_a_table(calls, capsys, tmp_path):
     table = tmp_path / "out" / "p.csv"
     assert main(["predict", "runs/a", "i.png", "j.png", "--csv", str(table), "--device", "cpu"]) == 0
-    assert calls.predict == [("runs/a", [Path("i.png"), Path("j.png")], "cpu")]
+    assert calls.predict == [("runs/a", [Path("i.png"), Path("j.png")], "cpu", None)]
     assert capsys.readouterr().out == " 75.00%  cat, tabby  i.png\n"
     assert table.read_text() == 'file,label,probability\ni.png,"cat, tabby",0.75\n'
 

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 NOT_RUN = (
     (r"--data\.download true", "downloads"),
     (r"timm/|resnet101", "weights of the hub"),
+    (r"hf://", "the hub"),
     (r"wrn-34-10@|Rebuffi2021|Carmon2019", "a file of weights of other people"),
     (r"--protocol ", "a whole benchmark"),
     (r"--source (DIR|\S+-C)\b", "the official files of corruptions"),

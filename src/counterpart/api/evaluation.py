@@ -15,9 +15,10 @@ from ..data.objects import is_data
 from ..dotted_names import nest
 from ..errors import UserError
 from ..jobs import auditing, judging
-from ..jobs.objects import open_model, target_of_objects
+from ..jobs.named_models import open_model
+from ..jobs.objects import target_of_objects
 from ..jobs.target import Target
-from ..jobs.targets import open_targets
+from ..jobs.targets import open_single_target
 from .audit_result import Audit
 from .results import Judgement
 from .state import left_as_found
@@ -201,10 +202,7 @@ def target_of(
     for option in ("mean", "std", "classes"):
         if of_objects.get(option) is not None:
             raise UserError(f"{option} is for a model or images that are objects; {model} has its own.")
-    targets = list(open_targets(str(model), settings))
-    if len(targets) > 1:
-        raise UserError(f"{model} holds {len(targets)} runs: name one of them.")
-    return targets[0]
+    return open_single_target(str(model), settings)
 
 
 def _root_of_benchmark(data: Any, root: str | Path | None) -> str | Path | None:

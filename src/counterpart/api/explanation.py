@@ -1,12 +1,12 @@
 """What a model looks at, and where an attacker may move: maps, radii and attacked images as tensors."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .. import build
@@ -14,45 +14,41 @@ from ..attacks import pgd
 from ..batch import Batch
 from ..budget import Linf
 from ..checks import check_labels, class_indices
-from ..config import merge, resolve
+from ..config import Config, merge, resolve
+from ..contracts import PartModel, Rule
+from ..data.transforms import resize_maps
 from ..dotted_names import nest
 from ..errors import UserError
-from ..evaluation.answers import logits_of
+from ..evaluation.answers import as_judged, logits_of
 from ..importance.rules import Masked
 from ..importance.rules import explain as draw_maps
-from ..jobs.objects import open_model, understand_images
+from ..jobs.named_models import open_model
+from ..jobs.objects import understand_images
 from ..models.inference import InferenceView, decide_form
+from ..part_maps import predicted_parts
+from ..saliency.agreement import deletion_and_insertion
 from ..seeding import Keys
+from .explanation_folder import write_explanation
+from .explanation_tensors import ExplanationTensors
 from .state import left_as_found
 
+PORTION = 32  # images that are explained at once
 
-@dataclass(frozen=True, repr=False, eq=False)
-class Explanation:
-    """What ``counterpart.explain`` shows of each image.
 
-    Attributes:
-        maps: (B, h, w) how much each place counts for the class, at the map's own resolution. It is None for
-            a mask rule that looks at no map.
-        radius: (B, 1 or C, H, W) how far an attacker may move each pixel, in units of the images.
-        flat: (B,) whether the map tells no pixel from another, so that the full radius holds everywhere.
-        attacked: (B, C, H, W) the images that PGD makes within these radii, in [0, 1].
-        labels: (B,) the classes that were explained.
-        clean: (B, K) the model's probabilities for the clean images.
-        fooled: (B, K) the model's probabilities for the attacked images.
-    """
+class Explanation(ExplanationTensors):
+    """What ``counterpart.explain`` shows of each image: tensors, and a folder of pictures of them."""
 
-    maps: Float[Tensor, "b u v"] | None
-    radius: Float[Tensor, "b p h w"]
-    flat: Tensor
-    attacked: Float[Tensor, "b c h w"]
-    labels: Int[Tensor, " b"]
-    clean: Float[Tensor, "b k"]
-    fooled: Float[Tensor, "b k"]
+    def save(
+        self, folder: str | Path, *, names: Sequence[str] = (), classes: Sequence[str] | None = None
+    ) -> Path:
+        """Write pictures, arrays, a table and a page that shows them into a folder that does not exist yet.
 
-    @property
-    def mask(self) -> Tensor:
-        """(B, 1 or C, H, W): whether a pixel has the largest radius of its image."""
-        return self.radius >= self.radius.amax(dim=(1, 2, 3), keepdim=True)
+        Args:
+            folder: the folder.
+            names: what each image is called, such as the name of its file.
+            classes: the name of each class.
+        """
+        return write_explanation(self, Path(folder).expanduser(), list(names), classes)
 
     def __repr__(self) -> str:
         low, high = self.radius.aminmax()
@@ -80,7 +76,7 @@ def explain(
     """The maps of what a model looks at, the radii that a mask draws from them, and images attacked so.
 
     Args:
-        model: any module from images in [0, 1] to logits, or a run folder.
+        model: any module from images in [0, 1] to logits, or what ``load`` takes, such as a run folder.
         images: a tensor or array (B, C, H, W) of 8-bit integers or of floats in [0, 1].
         labels: (B,) the classes to explain. The default is what the model answers.
         eps: the full radius, for the pixels that matter, such as "8/255".
@@ -93,18 +89,21 @@ def explain(
         changes: settings of the mask and the map, such as {"mask.rule": "quantile", "mask.layer": "layer3"}.
 
     Returns:
-        The maps, radii and attacked images, with the model's probabilities before and after the attack.
+        The maps, radii and attacked images, with the model's probabilities before and after the attack, and how far
+        the attack moved the explanation. ``save`` writes all of it into a folder.
 
     Raises:
         UserError: no such map can be drawn from the model, or an argument is not understood.
     """
-    full = {"train": {"method": "part"}, "attack": {"eps": eps}}
+    network = model if isinstance(model, nn.Module) else open_model(str(model))[0]
+    full: dict[str, Any] = {"train": {"method": "part"}, "attack": {"eps": eps}}
+    if isinstance(network, PartModel):  # so that masks may be drawn from the parts that it sees
+        full["model"] = {"name": "parts/downsampled"}
     config = resolve(full, source="counterpart.explain")
     low = config.attack.eps * 7 / 8 if eps_low is None else eps_low
     config = resolve(merge(full, {"mask": {"eps_low": low}}, nest(changes)), source="counterpart.explain")
     if config.mask.eps_low == "auto":
         raise UserError("mask.eps_low auto is found in training: give a number.")
-    network = model if isinstance(model, nn.Module) else open_model(str(model))[0]
     with left_as_found(network):
         classifier, pixels = understand_images(network, images, mean=mean, std=std)
         try:
@@ -121,20 +120,66 @@ def explain(
 def _explain(
     model: nn.Module, images: Tensor, labels: Tensor, clean: Tensor, config: Any, steps: int, seed: int
 ) -> Explanation:
+    """The explanation of all images, a portion at a time: each is explained as it would be alone."""
     form, _ = decide_form(model, images[:4])
     view = InferenceView(model, form=form, **build.choose_view_options(config))
-    batch = Batch(images, labels, torch.arange(len(images), device=images.device))
-    probe = view.probe(images)
-    maps = None
-    if build.mask_needs_map(config):
-        maps = draw_maps(probe, labels, config.mask.map_class, config.mask.map).detach()
-    keys = Keys(seed, "explain", batch.index)
-    full = Linf(config.attack.eps)
-    budget = build.build_mask_rule(config, float(config.mask.eps_low))(probe, batch, keys, full)
-    assert isinstance(budget, Masked)
-    attacked = pgd(view, images, labels, budget=budget, keys=keys, steps=steps).images
-    radius = budget.radius(images).detach()
-    answers = logits_of(model, attacked)
+    low = float(config.mask.eps_low)
+    work = _Explaining(model, view, config, build.build_mask_rule(config, low), steps, seed)
+    index = torch.arange(len(images), device=images.device)
+    portions = zip(*(torch.split(each, PORTION) for each in (images, labels, clean, index)), strict=True)
+    explained = [_explain_portion(work, *portion) for portion in portions]
+    joined: dict[str, Any] = {}
+    for field in fields(Explanation):
+        values = [getattr(portion, field.name) for portion in explained]
+        joined[field.name] = None if values[0] is None else torch.cat(values)
+    return Explanation(**joined)
+
+
+@dataclass(frozen=True)
+class _Explaining:
+    """What every portion of the images is explained with."""
+
+    model: nn.Module
+    view: InferenceView
+    config: Config
+    rule: Rule
+    steps: int
+    seed: int
+
+    def look(self, batch: Batch, keys: Keys) -> tuple[Tensor | None, Masked]:
+        """The maps of a batch, where the rule draws on one, and its budget."""
+        probe, mask = self.view.probe(batch.images), self.config.mask
+        maps = None
+        if build.mask_needs_map(self.config):
+            maps = draw_maps(probe, batch.labels, mask.map_class, mask.map).detach()
+        budget = self.rule(probe, batch, keys, Linf(self.config.attack.eps))
+        assert isinstance(budget, Masked)
+        return maps, budget
+
+    def see_parts(self, images: Tensor) -> Tensor | None:
+        """The parts that a part model sees; None of another model."""
+        if not isinstance(self.model, PartModel):
+            return None
+        with torch.no_grad(), as_judged(self.model, images.device):
+            part_logits = self.model.forward_parts(images).part_logits
+        return predicted_parts(part_logits, (images.shape[2], images.shape[3]))
+
+
+def _explain_portion(
+    work: _Explaining, images: Tensor, labels: Tensor, clean: Tensor, index: Tensor
+) -> Explanation:
+    batch, keys = Batch(images, labels, index), Keys(work.seed, "explain", index)
+    maps, budget = work.look(batch, keys)
+    attacked = pgd(work.view, images, labels, budget=budget, keys=keys, steps=work.steps).images.detach()
+    attacked_maps, attacked_budget = work.look(replace(batch, images=attacked), keys)
+    deletion, insertion = None, None
+    if maps is not None:
+        enlarged = resize_maps(maps, (images.shape[2], images.shape[3]))
+        ask = partial(logits_of, work.model)
+        deletion, insertion = deletion_and_insertion(ask, images, labels, enlarged)
     return Explanation(
-        maps, radius, budget.flat, attacked.detach(), labels, clean.softmax(dim=1), answers.softmax(dim=1)
-    )
+        maps, budget.radius(images).detach(), budget.flat, attacked, labels, clean.softmax(dim=1),
+        logits_of(work.model, attacked).softmax(dim=1), images, attacked_maps,
+        attacked_budget.radius(attacked).detach(), deletion, insertion, work.see_parts(images),
+        work.see_parts(attacked),
+    )  # fmt: skip

@@ -10,7 +10,8 @@ from torch import nn
 from ..errors import UserError
 from ..evaluation.answers import logits_of
 from ..jobs import prediction
-from ..jobs.objects import open_model, understand_images
+from ..jobs.named_models import open_model
+from ..jobs.objects import understand_images
 from .state import left_as_found
 
 BATCH = 256
@@ -27,8 +28,8 @@ def predict(
     """The most probable class of each image.
 
     Args:
-        model: any module from images in [0, 1] to logits, or a run folder.
-        images: a tensor or array (N, C, H, W) of 8-bit integers or of floats in [0, 1]. For a run folder also
+        model: any module from images in [0, 1] to logits, or what ``load`` takes, such as a run folder.
+        images: a tensor or array (N, C, H, W) of 8-bit integers or of floats in [0, 1]. For a model with a name also
             image files, and folders of them.
         classes: the name of each class. A run has names of its own.
         mean: the value of each channel to subtract from the images, for a model that wants normalised ones.
@@ -44,7 +45,7 @@ def predict(
     if isinstance(files, Sequence) and all(isinstance(file, str | Path) for file in files):
         if isinstance(model, nn.Module):
             raise UserError(
-                "image files are read as a run was trained to: give a run folder, or images as a tensor."
+                "image files are read as a model with a name wants them: give a run folder, or images as a tensor."
             )
         return prediction.predict(str(model), [Path(file).expanduser() for file in files])
     network, known = (model, None) if isinstance(model, nn.Module) else open_model(str(model))

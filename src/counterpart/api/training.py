@@ -14,7 +14,8 @@ from ..data.objects import is_data, read_splits
 from ..dotted_names import nest
 from ..errors import UserError
 from ..jobs import training
-from ..jobs.objects import name_object, open_model, weights_into
+from ..jobs.named_models import open_model
+from ..jobs.objects import name_object, weights_into
 from ..records import Record
 from ..report import write_report
 from ..rundir import RunDir
@@ -144,9 +145,12 @@ def read_images(data: Any, config: Config) -> Splits | None:
 
 
 def load(run: str | Path) -> nn.Module:
-    """The model of a run folder, of a checkpoint file or of module:function, in eval mode.
+    """A model in eval mode, from images in [0, 1] to logits.
 
-    A run folder gives the model with its best weights.
+    Args:
+        run: a run folder, which gives the model with its best weights; a checkpoint, or a file that ``export`` wrote
+            (.safetensors, .pt with its .json, .onnx); timm/NAME with its published weights; ARCHITECTURE@WEIGHTS.pt;
+            hf://OWNER/NAME, a shared model that the hub's client fetches; or module:function of your own.
 
     Raises:
         UserError: there is no such model, or the run trained an object of a program, which no folder can

@@ -14,6 +14,8 @@ from .data import DataFacts as DataFacts
 from .entries import Entry as Entry
 from .entries import Option as Option
 from .entries import load_code as load_code
+from .export_formats import EXPORT_FORMATS as EXPORT_FORMATS
+from .export_formats import export_format as export_format
 from .find import KINDS as KINDS
 from .find import OBJECT as OBJECT
 from .find import comes_from_outside as comes_from_outside

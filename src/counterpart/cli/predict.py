@@ -1,4 +1,4 @@
-"""Predict the class of image files with a trained model."""
+"""Predict the class of image files, and show what the model looks at."""
 
 import argparse
 from collections.abc import Collection, Mapping
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..rundir import write_atomically
 from ..spreadsheets import CsvWriter
 from ..terminal import show
+from .settings import count
 
 if TYPE_CHECKING:
     from ..jobs import Prediction
@@ -18,7 +19,7 @@ SETTINGS: Collection[str] = ()
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("target", metavar="RUN", help="The run folder of the model.")
+    parser.add_argument("target", metavar="TARGET", help="A model, as counterpart evaluate takes it.")
     parser.add_argument(
         "images", metavar="IMAGE", nargs="+", type=Path, help="Image files, or folders of them."
     )
@@ -27,6 +28,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=Path,
         help="A file to write the names, labels and probabilities into as well.",
+    )
+    parser.add_argument(
+        "--size",
+        type=count,
+        metavar="PIXELS",
+        help="The side to which images are resized and cropped, for a model that does not say its own.",
+    )
+    parser.add_argument(
+        "--maps",
+        metavar="DIR",
+        type=Path,
+        help="A folder to write a picture of each image into, with the map of what the model looks at laid over it.",
+    )
+    parser.add_argument(
+        "--layer", metavar="NAME", help="The module at whose output --maps are drawn, such as layer3."
     )
     parser.add_argument(
         "--device",
@@ -41,11 +57,17 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     from ..jobs import predict
 
     images = [path.expanduser() for path in arguments.images]
-    predictions = predict(arguments.target, images, arguments.device)
+    predictions = predict(arguments.target, images, arguments.device, size=arguments.size)
     for prediction in predictions:
         show(f"{prediction.probability:7.2%}  {prediction.label}  {prediction.file}")
     if arguments.csv:
         write_atomically(arguments.csv.expanduser(), partial(_write_csv, predictions=predictions))
+    if arguments.maps:
+        from ..api.explained_files import write_maps
+
+        folder = arguments.maps.expanduser()
+        write_maps(arguments.target, images, folder, arguments.device, arguments.size, arguments.layer)
+        show(f"Maps: {folder}")
     return 0
 
 

@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..terminal import show
+
 SETTINGS: Collection[str] = ("data.root", "device")
 
 
@@ -20,11 +22,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="Count as well how many images still fool the model when they are rounded to 8 bits, towards the clean "
         "image.",
     )
+    parser.add_argument(
+        "--published",
+        metavar="FILE",
+        type=Path,
+        help="Then say how the numbers lie to a published result: a JSON file in RobustBench's form, as its model_info "
+        "has them.",
+    )
+    parser.add_argument(
+        "--bundle",
+        metavar="DIR",
+        help="Then write the run as a folder that verifies alone, elsewhere: weights, images, ledgers, a model card, "
+        "and the outside code of a network of your own.",
+    )
+    parser.add_argument(
+        "--trust", action="store_true", help="Run the code of a network that such a folder holds."
+    )
 
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     """Verify."""
-    from ..jobs import verify_run
+    from ..jobs import bundle_run, compare_with_published, verify_run
 
-    verify_run(arguments.target.expanduser(), settings, eight_bits=arguments.eight_bits)
+    path = arguments.target.expanduser()
+    verify_run(path, settings, eight_bits=arguments.eight_bits, trust=arguments.trust)
+    if arguments.published is not None:
+        compare_with_published(path, settings, arguments.published.expanduser(), trust=arguments.trust)
+    if arguments.bundle is not None:
+        show(
+            f"{bundle_run(path, settings, arguments.bundle).place}: it verifies alone. Its card is README.md."
+        )
     return 0

@@ -21,15 +21,7 @@ from pydantic_core import PydanticCustomError
 from ..catalogue import Entry, Option, find
 from ..catalogue.attacks import EVERY_NORM, FREE_PIXELS
 from ..errors import UserError, nearest
-from ..numerals import readable
-
-
-def _fraction(value: object) -> object:
-    """8/255 -> 0.0314; anything else is left to the type check."""
-    match = re.fullmatch(r"\s*([\d.]+)\s*/\s*([\d.]+)\s*", value) if isinstance(value, str) else None
-    if match and float(match[2]) > 0:
-        return float(match[1]) / float(match[2])
-    return value
+from ..numerals import as_fraction, readable
 
 
 def _radii(value: object) -> object:
@@ -42,7 +34,7 @@ def _radii(value: object) -> object:
 
 
 def _read_radius(value: object) -> float:
-    read = _fraction(value)
+    read = as_fraction(value)
     try:
         number = math.nan if isinstance(read, bool) else float(read)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -76,7 +68,7 @@ def _seconds(value: object) -> object:
 
 def _number_or_auto(value: object) -> object:
     """ "auto", or a number of at least 0: one check, so that one problem is one sentence."""
-    read = _fraction(value)
+    read = as_fraction(value)
     if read == "auto":
         return read
     try:
@@ -107,7 +99,7 @@ def _expand_home(path: Path) -> Path:
         ) from None
 
 
-Number = Annotated[float, BeforeValidator(_fraction)]
+Number = Annotated[float, BeforeValidator(as_fraction)]
 CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)]
 RadiusOrAuto = Annotated[float | Literal["auto"], BeforeValidator(_number_or_auto)]
 Radii = Annotated[float | tuple[float, ...], BeforeValidator(_radii)]

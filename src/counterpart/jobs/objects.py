@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import build, devices
-from ..catalogue import OBJECT, is_users_code
+from ..catalogue import OBJECT
 from ..checks import check_unit_range
 from ..config import Config, merge, resolve
 from ..data.image_sets import ImageSet
@@ -25,12 +25,11 @@ from ..models.adapters import Normalise, as_classifier
 from ..models.hub import load_weights
 from ..models.modes import eval_mode
 from ..models.random_passes import seeded_passes
-from ..models.user_code import load_user
 from ..records import fingerprint
 from ..rundir import RunDir
 from ..seeding import derive
 from .outside_models import understand
-from .stored_models import load_checkpoint, load_run, weights_of
+from .stored_models import weights_of
 from .target import Target, refuse_other_classes
 
 FEW = 64  # the number of images whose logits tell whether a model may go on with an evaluation
@@ -85,25 +84,6 @@ def target_of_objects(
         f"{OBJECT}{kind}", run, config, classifier, answers, images, device, who, notes,
         has_folder=folder is not None, about=about, first_logits=_first_logits(classifier, images, device),
     )  # fmt: skip
-
-
-def open_model(text: str) -> tuple[nn.Module, Sequence[str] | None]:
-    """The model that a text names, and the names of its classes where they are known.
-
-    The text is a run folder, a checkpoint or module:function.
-
-    Raises:
-        UserError: the text is none of these.
-    """
-    path = Path(text).expanduser()
-    if not path.exists() and is_users_code(text):
-        return load_user(text), None
-    if not path.exists():
-        raise UserError(
-            f"{text} does not exist: expected a run folder, a checkpoint, module:function, or a module."
-        )
-    model, about = load_run(RunDir(path), "best") if path.is_dir() else load_checkpoint(path)
-    return model.eval(), about["classes"]
 
 
 def understand_images(

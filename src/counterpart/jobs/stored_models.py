@@ -46,7 +46,7 @@ def load_run(run: RunDir, which: str) -> tuple[nn.Module, dict[str, Any]]:
         raise UserError(
             f"{path} is missing: {run.path} has not finished an epoch yet. Continue its training first."
         )
-    return load_checkpoint(path, averaged=which != UNAVERAGED)
+    return load_checkpoint(path, averaged=which != UNAVERAGED, of_run=not run.manifest.exists())
 
 
 def load_checkpoint(
@@ -59,7 +59,8 @@ def load_checkpoint(
     Args:
         path: the file.
         averaged: whether averaged weights are wanted.
-        of_run: whether the file lies in its run folder. One that lies alone runs no code that its header names.
+        of_run: whether the file lies in its run folder. One that lies alone, or in a folder that somebody shared, runs
+            no code that its header names.
 
     Raises:
         UserError: the file is damaged, or lies alone and names code.

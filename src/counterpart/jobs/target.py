@@ -36,6 +36,7 @@ class Target:
         has_folder: whether results go into the run's folder; otherwise nothing is written.
         about: what identifies a model that is an object of a program, beside its weights.
         first_logits: (F, K) the logits of the first images, by which such a model is recognised.
+        header: what the header of the model's checkpoint says of it; None where it comes from elsewhere.
     """
 
     text: str
@@ -51,6 +52,7 @@ class Target:
     has_folder: bool = True
     about: Mapping[str, Any] | None = None
     first_logits: Tensor | None = None
+    header: Mapping[str, Any] | None = None
 
     @property
     def data(self) -> str:

@@ -1,6 +1,7 @@
 """The targets of commands: a run, a checkpoint, a network by name, published weights, or a user's code."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..errors import UserError
 from ..models.merged import merged
 from ..rundir import RunDir, members
 from . import outside_models
+from .hub_folders import HUB, downloaded, repository
 from .run_doubts import doubts_of_fold, doubts_of_training
 from .stored_models import load_checkpoint, load_run
 from .target import Target, images_to_judge, refuse_other_classes
@@ -41,9 +43,21 @@ OF_IMAGES = (
     "crop_to_parts",
 )
 FORMS = (
-    "a run folder, a checkpoint (.safetensors), timm/NAME, ARCHITECTURE@WEIGHTS.pt, FILE.onnx, or module:function of "
-    "your own"
+    "a run folder, a checkpoint (.safetensors), timm/NAME, ARCHITECTURE@WEIGHTS.pt, FILE.onnx, hf://OWNER/NAME, or "
+    "module:function of your own"
 )
+
+
+def open_single_target(text: str, changes: Mapping[str, Any]) -> Target:
+    """The target that a text names, where it has to be one model and no group of them.
+
+    Raises:
+        UserError: as of ``open_targets``; or the text names a folder of several runs.
+    """
+    targets = list(open_targets(text, changes))
+    if len(targets) > 1:
+        raise UserError(f"{text} holds {len(targets)} runs: name one of them.")
+    return targets[0]
 
 
 def open_targets(text: str, changes: Mapping[str, Any]) -> Iterator[Target]:
@@ -59,7 +73,9 @@ def open_targets(text: str, changes: Mapping[str, Any]) -> Iterator[Target]:
     path, changes = Path(text).expanduser(), _on_the_images_of_a_run(changes)
     if text.startswith(OBJECT):
         refuse_object()
-    if hosts.main_has_folder(path):
+    if text.startswith(HUB):
+        yield _of_hub(text, changes)
+    elif hosts.main_has_folder(path):
         for run in _members(path):
             yield _run(run, text, None, changes)
     elif path.is_file() and path.suffix == ".onnx":
@@ -173,7 +189,9 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
     who = {"config": about["config"], "weights": which, "method": build.name_method(config)}
     if "eps_low" in about:  # the radius that mask.eps_low auto had reached
         who["trained_eps_low"] = about["eps_low"]
-    return Target(text, run, config, judged.to(device).eval(), classes, images, device, who, notes, doubts)
+    return Target(
+        text, run, config, judged.to(device).eval(), classes, images, device, who, notes, doubts, header=about
+    )
 
 
 def _shape_of(model: Mapping[str, Any], config: Config) -> dict[str, int]:
@@ -198,9 +216,21 @@ def _checkpoint(file: Path, text: str, changes: Mapping[str, Any]) -> Target:
     home = RunDir(file.resolve().parent.parent)
     if home.config_file.exists():
         return _run(home, text, file, changes)
+    return _lone_checkpoint(file, text, file.stem, changes)
+
+
+def _of_hub(text: str, changes: Mapping[str, Any]) -> Target:
+    """The target of a shared model on the hub. Its results go into a folder of its own, and not to what was fetched."""
+    file = RunDir(downloaded(text)).checkpoint("best")
+    return _lone_checkpoint(file, text, repository(text)[0].partition("/")[2], changes)
+
+
+def _lone_checkpoint(file: Path, text: str, name: str, changes: Mapping[str, Any]) -> Target:
+    """The target of a checkpoint from anywhere, which runs no code that it names."""
     model, about = load_checkpoint(file, of_run=False)
     # Data that are code are for the user to name: a file of weights from anywhere shall run nothing by itself.
     data = {} if is_users_code(str(about["data"])) else {"name": about["data"]}
     settings = {"data": data, "model": {"name": about["model"]["name"]}}
     known = {"classes": about["classes"], "trained_on": about["fingerprint"]}
-    return outside_models.outside_target(text, file.stem, settings, changes, lambda _: (model, ()), **known)
+    target = outside_models.outside_target(text, name, settings, changes, lambda _: (model, ()), **known)
+    return replace(target, header=about)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ..catalogue import MODELS, find
+from ..catalogue import MODELS, find, is_users_code
 from ..errors import UserError
 from .normalize import Backbone, ImageClassifier
 from .user_code import create_users_model
@@ -37,8 +37,30 @@ def create(
         patch_size: side of the patches in pixels, for timm's transformers.
         pretrained: start from pretrained weights; timm's networks and the encoders of part models only.
         parts: what else makes a part model: see ``part_model.PartOptions``.
-        options: what the user's own network takes besides.
+        options: what the user's own network, or the builder of one of ours, takes besides.
     """
+    given: dict[str, Any] = {
+        "name": name, "num_classes": num_classes, "width": width, "in_channels": in_channels, "image_size": image_size,
+        "patch_size": patch_size, "parts": parts, "options": options,
+    }  # fmt: skip
+    model = _network(**given, pretrained=pretrained)
+    if isinstance(model, ImageClassifier) and not is_users_code(name):
+        model.described = {option: value for option, value in given.items() if value is not None}
+    return model
+
+
+def _network(
+    name: str,
+    num_classes: int,
+    width: int | None,
+    in_channels: int,
+    image_size: int,
+    patch_size: int | None,
+    pretrained: bool,
+    parts: Mapping[str, Any] | None,
+    options: Mapping[str, Any] | None,
+) -> nn.Module:
+    """What ``create`` makes, by the family that a name belongs to."""
     if name.startswith(("timm/", "parts/")) and width is not None:
         raise UserError(f"width {width} does not apply to {name}: timm's networks have fixed widths.")
     if name.startswith("timm/"):
@@ -65,7 +87,7 @@ def create(
     sizes = {"in_channels": in_channels, **({} if width is None else {"width": width})}
     if name in MODELS and MODELS[name].facts.one_size:
         sizes["image_size"] = image_size
-    return ImageClassifier(builder(name)(num_classes, **sizes), num_classes, in_channels)
+    return ImageClassifier(builder(name)(num_classes, **sizes, **(options or {})), num_classes, in_channels)
 
 
 def builder(name: str) -> Callable[..., Backbone]:

@@ -25,18 +25,9 @@ def create(
 ) -> ImageClassifier:
     """Create the network ``timm/NAME``, which normalises with its own mean and standard deviation."""
     config = pretrained_config(name)
-    # Only networks that are built for one image size know the option.
-    size = {"img_size": image_size} if config.get("fixed_input_size") else {}
-    if patch_size is not None:
-        if not size:
-            raise UserError(f"patch_size {patch_size} does not apply to {name}: it is for transformers.")
-        if patch_size > image_size:
-            raise UserError(f"patch_size {patch_size} exceeds the images' side of {image_size} pixels.")
-        size["patch_size"] = patch_size
+    arguments = creation(name, num_classes, in_channels, image_size, patch_size)
     try:
-        backbone = timm.create_model(
-            _timm_name(name), pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **size
-        )
+        backbone = timm.create_model(**arguments, pretrained=pretrained)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].removesuffix(".")
         what = f"cannot load the pretrained weights of {name}" if pretrained else f"cannot build {name}"
@@ -51,6 +42,32 @@ def create(
         mean = [sum(mean) / len(mean)] * in_channels
         std = [sum(std) / len(std)] * in_channels
     return ImageClassifier(backbone, num_classes, in_channels, mean, std)
+
+
+def creation(
+    name: str,
+    num_classes: int,
+    in_channels: int,
+    image_size: int,
+    patch_size: int | None = None,
+) -> dict[str, Any]:
+    """The arguments with which ``timm.create_model`` makes the bare network of ``timm/NAME``, without its weights."""
+    arguments: dict[str, Any] = {
+        "model_name": _timm_name(name),
+        "num_classes": num_classes,
+        "in_chans": in_channels,
+    }
+    # Only networks that are built for one image size know the option.
+    fixed = pretrained_config(name).get("fixed_input_size")
+    if fixed:
+        arguments["img_size"] = image_size
+    if patch_size is None:
+        return arguments
+    if not fixed:
+        raise UserError(f"patch_size {patch_size} does not apply to {name}: it is for transformers.")
+    if patch_size > image_size:
+        raise UserError(f"patch_size {patch_size} exceeds the images' side of {image_size} pixels.")
+    return {**arguments, "patch_size": patch_size}
 
 
 @dataclass(frozen=True)

@@ -36,21 +36,25 @@ _HARMLESS: list[Any] = [
 ]
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_weights(path: Path, *, ours: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the tensors of a weights file by name, on the CPU, and its metadata.
 
     Args:
         path: ``.safetensors``, whose metadata is returned; or a state dict ``.pt``, ``.pth``, ``.bin``, ``.ckpt``
             or ``.tar``, bare or under one of ``WRAPPERS``. A prefix ``module.`` that every name has is removed.
+        ours: whether this process has written the file, so that nobody need be told that it carries no checksum.
     """
-    content, metadata = read_file(path)
+    content, metadata = read_file(path, ours=ours)
     weights = unwrap(content, path)[0]
     prefix = "module." if all(name.startswith("module.") for name in weights) else ""
     return {name.removeprefix(prefix): tensor for name, tensor in weights.items()}, metadata
 
 
-def read_file(path: Path) -> tuple[Any, dict[str, str]]:
-    """Read what a weights file holds, on the CPU, and its metadata. Nothing in it is executed."""
+def read_file(path: Path, *, ours: bool = False) -> tuple[Any, dict[str, str]]:
+    """Read what a weights file holds, on the CPU, and its metadata. Nothing in it is executed.
+
+    A missing checksum is no matter for a note where the file is ``ours``.
+    """
     if not path.is_file():
         raise UserError(f"no weights at {path}: there is no such file.")
     if path.suffix not in (".safetensors", *PICKLES):
@@ -64,7 +68,8 @@ def read_file(path: Path) -> tuple[Any, dict[str, str]]:
     _refuse_foreign(path, start)
     if path.suffix == ".safetensors" or start[8:10] == b'{"':  # its header follows eight bytes of length
         return _read_safetensors(path)
-    note_absence(path)
+    if not ours:
+        note_absence(path)
     members = _members(path)
     if not members and start.startswith(ARCHIVE):
         # torch reads some archives that cannot be listed, and what they hold would not be looked at.

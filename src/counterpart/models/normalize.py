@@ -1,6 +1,6 @@
 """A classifier of images in [0, 1]: normalisation, backbone and head in one module."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -39,6 +39,9 @@ class ImageClassifier(nn.Module):
     backbone: Backbone
     mean: Tensor
     std: Tensor
+    described: Mapping[str, Any] | None = (
+        None  # the arguments of ``models.create`` that make it, where these are known
+    )
 
     def __init__(
         self,

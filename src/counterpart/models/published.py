@@ -7,6 +7,7 @@ PyTorch, fast adversarial training, and MadryLab's robustness library. What is n
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,11 +16,14 @@ from ..catalogue import PublishedModel, rows_named
 from ..catalogue.models import NAMES
 from ..errors import UserError
 from ..seeding import seeded
-from . import builder
+from . import builder, create
 from .hub import load_weights, read_file, unwrap
 from .normalisations import check_name, set_normalisation
 from .normalize import ImageClassifier
 from .recognition import Shape, recognise
+
+# What ``create`` takes for every network. Whatever else a file says of its network are options of this network alone.
+SIZES = ("width", "in_channels", "image_size")
 
 # Prefixes that are removed, repeatedly, where all names have them. They come from DataParallel, torch.compile, a
 # wrapper's attribute, and nn.Sequential(network) or nn.Sequential(normalisation, network).
@@ -239,17 +243,13 @@ def _timm_shape(architecture: str, weights: Mapping[str, Tensor], file: Path) ->
 
 
 def _build(architecture: str, shape: Shape) -> ImageClassifier:
+    about: dict[str, Any] = {"name": architecture, "num_classes": shape.num_classes}
+    more: dict[str, Any] = {}
+    for name, value in shape.options.items():
+        (about if name in SIZES else more)[name] = value
+    if more:
+        about["options"] = more
     with seeded(0):  # every weight is replaced; torch's generator stays as it was
-        if architecture.startswith("timm/"):
-            from . import backbones
-
-            options = shape.options
-            return backbones.create(
-                architecture,
-                shape.num_classes,
-                options["in_channels"],
-                options["image_size"],
-                pretrained=False,
-            )
-        backbone = builder(architecture)(shape.num_classes, **shape.options)
-        return ImageClassifier(backbone, shape.num_classes, shape.options["in_channels"])
+        model = create(**about)
+    assert isinstance(model, ImageClassifier)
+    return model

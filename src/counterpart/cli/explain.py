@@ -1,0 +1,63 @@
+"""Show what a model looks at in image files, where a mask lets an attacker move, and how far an attack moves that.
+
+It prints a line for each image. With --out it writes pictures, arrays, a table and a page of them.
+"""
+
+import argparse
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..dotted_names import flatten
+from ..errors import UserError
+from ..terminal import show
+from .settings import count
+
+SETTINGS: Collection[str] = (
+    "attack.eps", "mask.eps_low", "mask.rule", "mask.quantile", "mask.map", "mask.layer",
+    "mask.map_class", "seed",
+)  # fmt: skip
+SECTIONS = ("mask", "attack")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("target", metavar="TARGET", help="A model, as counterpart evaluate takes it.")
+    parser.add_argument(
+        "images", metavar="IMAGES", nargs="+", type=Path, help="Image files, or folders of them."
+    )
+    parser.add_argument("--out", metavar="FOLDER", type=Path, help="A folder to make of everything.")
+    parser.add_argument(
+        "--size",
+        type=count,
+        metavar="PIXELS",
+        help="The side to which images are resized and cropped, for a model that does not say its own.",
+    )
+    parser.add_argument(
+        "--steps", type=count, default=20, help="The number of steps of the attack (default: 20)."
+    )
+    parser.add_argument(
+        "--device",
+        default="auto",
+        choices=("auto", "cpu", "cuda", "mps"),
+        help="The device to compute on (default: auto, which takes a CUDA device if there is one).",
+    )
+
+
+def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
+    """Explain."""
+    out = None if arguments.out is None else arguments.out.expanduser()
+    if out is not None and out.exists():  # refused before anything is computed
+        raise UserError(f"{out} exists: name a folder that does not, or remove it.")
+    from ..api.explained_files import explain_files, lines_of_explanation
+
+    images = [path.expanduser() for path in arguments.images]
+    seen, names, classes = explain_files(
+        arguments.target, images, device=arguments.device, size=arguments.size, steps=arguments.steps,
+        changes=flatten(settings),
+    )  # fmt: skip
+    show(*lines_of_explanation(seen, names, classes))
+    if out is not None:
+        seen.save(out, names=names, classes=classes)
+        show(f"{out / 'index.html'} shows the images; arrays.npz and explanation.csv hold the numbers.")
+    return 0

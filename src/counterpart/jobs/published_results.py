@@ -1,0 +1,133 @@
+"""What a leaderboard says of a model, read from RobustBench's result JSON and held beside what was measured."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..numerals import as_fraction
+from ..parsing import read_json
+from ..records import Record
+from ..rundir import members
+from ..terminal import show
+from .model_card import PREFIX, WORST
+from .stored_evaluations import StoredEvaluation, accuracies_of, open_evaluation
+
+FIELDS = (
+    "dataset",
+    "eps",
+    "clean_acc",
+    "autoattack_acc",
+)  # of RobustBench, without which there is nothing to compare
+SAME = 1e-6  # how far two radii may differ
+
+
+@dataclass(frozen=True)
+class PublishedResult:
+    """A line of a leaderboard.
+
+    Attributes:
+        name: the name of the model there.
+        dataset: the data set.
+        eps: the radius.
+        clean: the accuracy on clean images, in [0, 1].
+        robust: the accuracy under AutoAttack, in [0, 1].
+        unreliable: whether the leaderboard itself doubts the robust accuracy.
+    """
+
+    name: str
+    dataset: str
+    eps: float
+    clean: float
+    robust: float
+    unreliable: bool = False
+
+
+def read_published_result(file: Path) -> PublishedResult:
+    """The result in a JSON file of RobustBench's form, as ``model_info`` has them and as evaluations write them.
+
+    Raises:
+        UserError: the file cannot be read, or lacks a field or a number.
+    """
+    try:
+        content = read_json(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"Cannot read {file}: {error}.") from None
+    if not isinstance(content, Mapping):
+        raise UserError(f"{file} holds no result: expected an object with {', '.join(FIELDS)}.")
+    missing = [name for name in FIELDS if content.get(name) is None]
+    if missing:
+        raise UserError(
+            f"{file} says nothing of {missing[0]}: expected {', '.join(FIELDS)}, as RobustBench has them."
+        )
+    try:
+        eps = float(str(as_fraction(content["eps"])))
+        clean, robust = (float(content[name]) / 100 for name in ("clean_acc", "autoattack_acc"))
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{file} holds text where numbers belong: eps such as 8/255, accuracies in percent."
+        ) from None
+    if not 0 <= robust <= 1 or not 0 <= clean <= 1:
+        raise UserError(f"{file}: accuracies are percentages from 0 to 100.")
+    name = str(content.get("name") or file.stem)
+    return PublishedResult(name, str(content["dataset"]), eps, clean, robust, bool(content.get("unreliable")))
+
+
+def compare_with_published(
+    path: Path, changes: Mapping[str, Any], file: Path, *, trust: bool = False
+) -> None:
+    """Say how what a run's evaluations measured lies to a published result.
+
+    Raises:
+        UserError: no evaluation of the run is on this data set within this radius.
+    """
+    published = read_published_result(file)
+    sentences: list[str] = []
+    for run in members(path):
+        for folder in sorted(identity.parent for identity in run.path.glob("evaluations/*/identity.json")):
+            evaluation = open_evaluation(run, folder, changes, trust=trust)
+            if fits(evaluation, published):
+                sentences += compared(accuracies_of(evaluation), published, evaluation)
+    if not sentences:
+        raise UserError(
+            f"{path} holds no evaluation on {published.dataset} within {published.eps:.4g}, which {file} is about."
+        )
+    doubt = " The leaderboard itself calls the robust accuracy unreliable." if published.unreliable else ""
+    show(
+        f"{published.name}, as published: {published.clean:.2%} clean, {published.robust:.2%} robust.{doubt}"
+    )
+    show(*sentences)
+
+
+def fits(evaluation: StoredEvaluation, published: PublishedResult) -> bool:
+    """Whether an evaluation has the data set and the radius of a published result."""
+    eps = evaluation.identity["eps"]
+    same_data = evaluation.identity["data"][0] == published.dataset
+    return same_data and isinstance(eps, float) and abs(eps - published.eps) <= SAME
+
+
+def compared(
+    accuracies: Sequence[Record], published: PublishedResult, evaluation: StoredEvaluation
+) -> list[str]:
+    """A sentence for the clean accuracy and one for the worst case, each beside the published number."""
+    names = ", ".join(dict.fromkeys(line for _, line in evaluation.identity["attacks"]))
+    by_name = {record.name: record for record in accuracies}
+    pairs = (
+        ("clean", f"{PREFIX}clean", published.clean),
+        (f"worst case of {names}", WORST, published.robust),
+    )
+    sentences = []
+    for title, key, value in pairs:
+        record = by_name.get(key)
+        if record is None or record.value is None or record.interval is None:
+            continue
+        low, high = record.interval
+        where = "above" if value > high else "below"
+        if low <= value <= high:
+            where = "within"
+        sentences.append(
+            f"{evaluation.folder.name}, {title}: {record.value:.2%} ({low:.2%} to {high:.2%}, n = {record.n:,}); the "
+            f"published {value:.2%} lies {where} the interval."
+        )
+    return sentences

@@ -1,0 +1,48 @@
+"""The adversarial images that the evaluations of a target have saved, with the classes that they should have."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..checksums import load_tensors
+from ..data.image_sets import balanced_subset
+from ..evaluation.ledger import Ledger
+from ..evaluation.weights import weights_hash
+from .target import Target
+
+
+def saved_images(target: Target) -> Iterator[tuple[Tensor, Tensor]]:
+    """The images (F, C, H, W) of each file that evaluations of this model on these images saved, and their labels (F,).
+
+    Evaluations of other weights, or on other images than the target's, are passed over.
+    """
+    if not target.has_folder:
+        return
+    now = weights_hash(target.model)
+    images = target.images
+    for file in sorted(target.run.path.glob("evaluations/*/identity.json")):
+        identity = Ledger(file.parent, 0).identity()
+        if identity.get("model") != now:
+            continue
+        if identity.get("data") != [images.name, images.split, images.fingerprint]:
+            continue
+        judged = images
+        if identity["n"] < len(images):
+            judged = balanced_subset(images, identity["n"], seed=0)
+        labels = judged.labels.cpu()
+        for saved in sorted(file.parent.glob("images/*.safetensors")):
+            tensors = load_tensors(saved)
+            yield tensors["images"], labels[tensors["positions"]]
+
+
+def first_saved_images(target: Target, most: int) -> tuple[Tensor, Tensor]:
+    """At most so many of the saved images, and their labels; none where nothing was saved."""
+    pictures, labels, count = [torch.zeros(0, *target.images.shape)], [torch.zeros(0, dtype=torch.int64)], 0
+    for here, theirs in saved_images(target):
+        pictures.append(here[: most - count])
+        labels.append(theirs[: most - count])
+        count += len(pictures[-1])
+        if count >= most:
+            break
+    return torch.cat(pictures), torch.cat(labels)

@@ -1,0 +1,306 @@
+"""A model as a folder that others load, judge on and verify: weights, settings, ledgers and a card."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+from torch import nn
+
+from .. import records
+from ..catalogue import is_users_code
+from ..checksums import to_commented, to_json
+from ..config import plain
+from ..errors import UserError
+from ..evaluation.ledger import Ledger
+from ..evaluation.weights import weights_hash
+from ..parsing.limits import read_text
+from ..records import Record
+from ..rundir import RunDir, read_json
+from ..training.checkpoint import save_weights
+from .exporting import header_of
+from .hub_folders import HUB, repository, uploaded
+from .model_card import lines_of, write_card
+from .notes import say
+from .packed_code import CODE, pack_code
+from .preprocessing import how_images_are_read
+from .stored_evaluations import (
+    LEDGER,
+    SETTINGS,
+    StoredEvaluation,
+    open_evaluation,
+    pack_images,
+    verify_stored,
+)
+from .target import Target
+from .targets import open_single_target
+
+CARD = "README.md"
+BESIDE = ("result.json", "images.csv", "panel.safetensors")  # what a report shows of it
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A shared model.
+
+    Attributes:
+        place: the folder, or the address of the commit on the hub.
+        evaluations: the names of the evaluations that it holds, each verified.
+        left_out: why other evaluations are not in it, a sentence for each.
+    """
+
+    place: str
+    evaluations: Sequence[str]
+    left_out: Sequence[str]
+
+
+def share_named(
+    text: str, changes: Mapping[str, Any], to: str, licence: str | None = None, *, with_code: bool = False
+) -> Shared:
+    """Share what a text names, as ``share_target`` does; ``changes`` are nested settings."""
+    return share_target(open_single_target(text, changes), to, changes, licence, with_code=with_code)
+
+
+def bundle_run(path: Path, changes: Mapping[str, Any], to: str) -> Shared:
+    """Write the model and the evaluations of a run folder into a folder that verifies alone, outside code included.
+
+    Args:
+        path: a run folder, of a training or of evaluations of a model from elsewhere.
+        changes: nested settings that say where data lie.
+        to: a folder that does not exist yet.
+
+    Raises:
+        UserError: as of ``share_target``; or the folder holds no evaluation of a model from elsewhere.
+    """
+    run = RunDir(path)
+    if run.checkpoint("best").exists():
+        return share_named(str(path), changes, to, with_code=True)
+    folders = sorted(file.parent for file in path.glob("evaluations/*/identity.json"))
+    if not folders:
+        raise UserError(f"{path} holds no evaluation to bundle. Make one: counterpart evaluate {path}")
+    target = open_evaluation(run, folders[0], changes).target
+    return share_target(target, to, changes, with_code=True)
+
+
+def share_target(
+    target: Target,
+    to: str,
+    changes: Mapping[str, Any],
+    licence: str | None = None,
+    *,
+    with_code: bool = False,
+) -> Shared:
+    """Write a model with its evaluations into a folder of its own, or send it to the hub.
+
+    Every evaluation of these weights is verified before it goes in. The folder is complete or not there.
+
+    Args:
+        target: the model.
+        to: a folder that does not exist yet, or hf://OWNER/NAME.
+        changes: nested settings that say where data lie.
+        licence: the licence of the weights.
+        with_code: whether a network of the user's own code goes in together with that code.
+
+    Raises:
+        UserError: the model cannot be rebuilt from a description, the folder exists, or a claim does not hold.
+    """
+    folder = None if to.startswith(HUB) else Path(to).expanduser()
+    if folder is None:
+        repository(to)  # a wrong address is refused before anything is verified
+    elif folder.exists():
+        raise UserError(f"{folder} exists: name a folder that does not, or remove it.")
+    header = _header(target, with_code)
+    evaluations, left_out = _verified(target, changes)
+    say(left_out)
+    parent = None if folder is None else folder.parent
+    try:
+        if parent is not None:
+            parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=parent, prefix=".share-") as place:
+            draft = Path(place) / "folder"
+            _fill(draft, target, header, evaluations, to, licence)
+            if folder is None:
+                where = uploaded(draft, to)
+            else:
+                draft.rename(folder)
+                where = str(folder)
+    except OSError as error:
+        raise UserError(f"Could not write {to}: {error.strerror or error}.") from error
+    return Shared(where, [evaluation.folder.name for evaluation in evaluations], left_out)
+
+
+def _header(target: Target, with_code: bool) -> dict[str, Any]:
+    """What the header of the weights says.
+
+    Raises:
+        UserError: nobody could rebuild the network by it.
+    """
+    header = header_of(target, target.model)
+    if header:
+        return header
+    advice = "Export it: counterpart export."
+    if is_users_code(target.text) and target.config.data.class_map is None:
+        if with_code:
+            about = {
+                "classes": list(target.images.classes),
+                "data": target.config.data.name,
+                "fingerprint": "",
+            }
+            return {**about, "config": target.who["config"], "model": {"name": target.text}}
+        advice = "Evaluate it, and pack it with its code: counterpart verify RUN --bundle DIR."
+    raise UserError(
+        f"{target.text} cannot be shared: its network is no network of Counterpart or timm alone, so that nobody could "
+        f"rebuild it from a folder. {advice}"
+    )
+
+
+def check_card(run: RunDir, evaluations: Sequence[StoredEvaluation]) -> list[str]:
+    """Hold the card and the list of files of a shared folder against what is there, and give a sentence for each fault.
+
+    A folder that nobody shared has neither, and no faults.
+    """
+    if not run.manifest.exists():
+        return []
+    try:
+        manifest = read_json(run.manifest)
+        card = read_text(run.path / CARD, "TEXT").splitlines()
+        hashes, shared = dict(manifest["files"]), list(manifest["evaluations"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        return [f"{run.path} is damaged: its {run.manifest.name} or {CARD} cannot be read ({error})."]
+    there = _hashes(run.path)
+    changed = [name for name, digest in hashes.items() if there.get(name) != digest]
+    faults = []
+    if changed:
+        faults.append(f"{run.path}: {', '.join(changed[:5])} changed since it was shared.")
+    for evaluation in evaluations:
+        if evaluation.folder.name not in shared:  # whoever has the folder may judge the model anew
+            continue
+        missing = [line for line in lines_of(evaluation) if line and line not in card]
+        if missing:
+            name = evaluation.folder.name
+            faults.append(
+                f"{run.path / CARD} does not say what the ledger {name} says: it lacks {missing[0]!r}."
+            )
+    return faults
+
+
+def _verified(target: Target, changes: Mapping[str, Any]) -> tuple[list[StoredEvaluation], list[str]]:
+    """The evaluations of a target's weights, each verified, and why others are left out."""
+    evaluations, left_out = [], []
+    if not target.has_folder:
+        return [], []
+    now = weights_hash(target.model)
+    for file in sorted(target.run.path.glob("evaluations/*/identity.json")):
+        name = file.parent.name
+        if Ledger(file.parent, 0).identity().get("model") != now:
+            left_out.append(f"the evaluation {name} is of other weights, and is left out.")
+            continue
+        elsewhere = {section: changes[section] for section in ("data", "device") if section in changes}
+        try:
+            stored = open_evaluation(target.run, file.parent, elsewhere)
+        except UserError as error:
+            left_out.append(f"the evaluation {name} is left out: {error}")
+            continue
+        result = verify_stored(stored)
+        if result.mismatches:
+            raise UserError(
+                f"{file.parent} does not hold: {len(result.mismatches)} of its claims fail ({result.mismatches[0]})."
+            )
+        evaluations.append(stored)
+    return evaluations, left_out
+
+
+def _fill(
+    draft: Path,
+    target: Target,
+    header: Mapping[str, Any],
+    evaluations: Sequence[StoredEvaluation],
+    to: str,
+    licence: str | None,
+) -> None:
+    """Write all files of a shared folder."""
+    copy = RunDir(draft)
+    draft.mkdir()
+    model: nn.Module = target.model
+    save_weights(copy.checkpoint("best"), model, {**header, "data": str(header["data"])})
+    if is_users_code(str(header["model"]["name"])):
+        pack_code(header["model"]["name"], draft / CODE)
+    settings = without_places(plain(target.config))
+    _write(copy.config_file, to_commented(yaml.safe_dump(settings, sort_keys=False)))
+    _write(draft / "environment.json", to_json({**records.environment(), "command": None}, indent=1))
+    _write(draft / "preprocessing.json", to_json(how_images_are_read(target), indent=1))
+    for evaluation in evaluations:
+        _copy_evaluation(evaluation, draft / "evaluations" / evaluation.folder.name)
+    names = {evaluation.folder.name for evaluation in evaluations}
+    told = [record for record in target.run.records() if record.details.get("evaluation") in names]
+    records.write(copy.records_file, [replace(record, provenance=_anonymous(record)) for record in told])
+    doubts: dict[str, str] = {}
+    for record in told:
+        doubts |= record.details.get("doubts") or {}
+    address = to if to.startswith(HUB) else Path(to).name
+    moved = [
+        replace(evaluation, folder=draft / "evaluations" / evaluation.folder.name)
+        for evaluation in evaluations
+    ]
+    _write(draft / CARD, write_card(target, moved, doubts, address, licence))
+    _write(copy.manifest, to_json({"evaluations": sorted(names), "files": _hashes(draft)}, indent=1))
+
+
+def _copy_evaluation(evaluation: StoredEvaluation, folder: Path) -> None:
+    """Copy the ledger of an evaluation, what a report shows of it, and the images that were judged."""
+    folder.mkdir(parents=True)
+    for name in (*LEDGER, *BESIDE):
+        source = evaluation.folder / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns(".*"))
+        elif source.exists():
+            shutil.copyfile(source, folder / name)
+    asked = {"target": evaluation.settings["target"], "config": dict(evaluation.settings["config"])}
+    _write(folder / SETTINGS, to_json(without_places(asked), indent=1))
+    pack_images(evaluation, folder)
+
+
+def without_places(value: Any) -> Any:
+    """Settings in which a path of this machine is the last name of it."""
+    if isinstance(value, Mapping):
+        return {name: without_places(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [without_places(inner) for inner in value]
+    if isinstance(value, str) and value.startswith(("/", "~", "..")):
+        return PurePosixPath(value).name
+    return value
+
+
+def _anonymous(record: Record) -> dict[str, Any]:
+    """Where a record comes from, without the paths of this machine in its command."""
+    words = str(record.provenance.get("command") or "").split(" ")
+    command = []
+    for word in words:
+        option, equals, value = word.partition("=")
+        command.append(f"{option}={without_places(value)}" if equals else without_places(word))
+    return {**record.provenance, "command": " ".join(command)}
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file that a shared folder consists of; its card is its owner's to edit.
+
+    Records grow where a folder is verified or judged, and what these write besides is not the sharer's.
+    """
+    hashes = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
+        if (
+            path.is_file()
+            and not hidden
+            and name not in (CARD, RunDir(folder).manifest.name, "records.jsonl")
+        ):
+            hashes[name] = records.file_hash(path)
+    return hashes
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,70 @@
+"""The page of an explanation: each image with its map, radii and attacked form, and how far the explanation moved."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+WIDTH, HEIGHT, MARGIN = 320, 160, 28  # of the figure of curves, in its own units
+
+
+@dataclass(frozen=True)
+class ExplainedImage:
+    """An image on the page.
+
+    Attributes:
+        row: its line of the table.
+        pictures: what each picture shows, and its path beside the page.
+    """
+
+    row: Mapping[str, Any]
+    pictures: Mapping[str, str]
+
+
+def render_page(
+    images: Sequence[ExplainedImage],
+    classes: Sequence[Mapping[str, Any]],
+    deletion: Sequence[float],
+    insertion: Sequence[float],
+) -> str:
+    """The HTML of the page, which shows the pictures beside it and needs no script and no network.
+
+    Args:
+        images: the images, in order.
+        classes: means for each class, and over all at the end.
+        deletion: the mean probability while pixels vanish; empty without maps.
+        insertion: the same while they come back.
+    """
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(percent=_percent, number=_number)
+    template = environment.from_string(
+        Path(__file__).with_name("explanation.html").read_text(encoding="utf-8")
+    )
+    changed = sum(shown.row["prediction"] != shown.row["prediction under attack"] for shown in images)
+    return template.render(
+        images=images, classes=classes, changed=changed, deletion=points_of(deletion), insertion=points_of(insertion),
+        width=WIDTH, height=HEIGHT, margin=MARGIN,
+    )  # fmt: skip
+
+
+def points_of(curve: Sequence[float]) -> str:
+    """The points of a curve of probabilities in the figure, as SVG writes them."""
+    last = max(1, len(curve) - 1)
+    points = []
+    for place, value in enumerate(curve):
+        x = MARGIN + (WIDTH - 2 * MARGIN) * place / last
+        y = HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * value
+        points.append(f"{x:.1f},{y:.1f}")
+    return " ".join(points)
+
+
+def _percent(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None or value != value else f"{value:.2f}"
