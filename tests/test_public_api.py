@@ -1,5 +1,6 @@
 """The public names: a change here is a change for everyone who uses the package."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -35,9 +36,11 @@ def test_unknown_names_are_refused():
         _ = counterpart.Lint
 
 
-def test_version_is_the_packages():
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    assert counterpart.__version__ == project["version"]
+def test_the_version_stands_in_one_place():
+    table = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    assert "version" not in table["project"]
+    assert table["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "counterpart.__version__"}
+    assert re.fullmatch(r"\d+\.\d+\.\d+", counterpart.__version__)
 
 
 def test_import_costs_nothing():

@@ -3,9 +3,9 @@
 import json
 import shutil
 import sys
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import yaml
@@ -242,23 +242,24 @@ def test_a_model_with_one_logit_is_judged_on_two_classes(here, photos, capsys):
 
 
 def test_an_onnx_file_is_judged_by_attacks_without_gradients(here, capsys, monkeypatch):
-    class Session:
-        def __init__(self, content, providers):
-            self.weight = np.random.default_rng(0).normal(size=(256, 10)).astype("float32")
-
-        def get_inputs(self):
-            return [SimpleNamespace(name="pixels", shape=["batch", 1, 16, 16], type="tensor(float)")]
-
-        def run(self, outputs, given):
-            return [given["pixels"].reshape(-1, 256) @ self.weight]
-
-    (here / "net.onnx").write_bytes(b"")
+    helper, weight = onnx.helper, np.random.default_rng(0).normal(size=(256, 10)).astype("float32")
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["pixels"], ["rows"]),
+            helper.make_node("MatMul", ["rows", "w"], ["logits"]),
+        ],
+        "net",
+        [helper.make_tensor_value_info("pixels", onnx.TensorProto.FLOAT, ["batch", 1, 16, 16])],
+        [helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", 10])],
+        [onnx.numpy_helper.from_array(weight, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    (here / "net.onnx").write_bytes(model.SerializeToString())
     words = ["evaluate", "net.onnx", "--data.name", "digits", *CHEAP]
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert "net.onnx needs onnxruntime, which is not installed" in told(words, capsys)
-    runtime = ModuleType("onnxruntime")
-    runtime.InferenceSession = Session
-    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "onnxruntime", None)
+        patch.setattr("counterpart.models.onnx_file.find_spec", lambda name: None)
+        assert "net.onnx needs onnxruntime, which is not installed" in told(words, capsys)
     assert "PGD-1: the model's answers have no gradient" in told(words, capsys)
     assert main([*words, "--attacks", "[{attack: square, queries: 5}]"]) == 0
     assert "an ONNX file gives answers and no gradients" in capsys.readouterr().err

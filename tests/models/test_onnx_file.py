@@ -1,4 +1,4 @@
-"""Answers of an ONNX file, by a stand-in for onnxruntime, which is no dependency; hostile files by itself."""
+"""Answers of an ONNX file, by a stand-in for onnxruntime; hostile files by itself."""
 
 import copy
 import hashlib
