@@ -38,8 +38,8 @@ from counterpart.data.upright import read_upright, upright_size
 from counterpart.evaluation.corruption import _read as read_counts
 from counterpart.evaluation.ledger import Ledger
 from counterpart.evaluation.radii import budgets_from
+from counterpart.jobs.stored_evaluations import _settings as read_asked
 from counterpart.jobs.stored_models import load_checkpoint
-from counterpart.jobs.verification import _settings as read_asked
 from counterpart.models import create, onnx_trial
 from counterpart.models.hub import read_weights
 from counterpart.models.onnx_file import OnnxModel

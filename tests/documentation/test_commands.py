@@ -39,6 +39,7 @@ INSTEAD = (
     (r"\bMASKS\b", "{home}/masks"),
     (r"\bWEIGHTS\b", "runs/cifar10-part"),
     (r"\bFILE\b", "{home}/encoder.safetensors"),
+    (r"--optimizer\.warmup-steps \d+", "--optimizer.warmup-steps 1"),
     (r"--attacks patch", "--attacks '[{{attack: patch, steps: 1}}]'"),
     (r"\bTARGET\b", "runs/cifar10-part"),
     (r"\bIMAGES\b", "{home}/photographs/test/cat"),
@@ -139,6 +140,7 @@ def home(tmp_path_factory):
         "        return self.layer((images + 0.1 * torch.randn_like(images)).flatten(1))\n\n\n"
         "def noisy():\n    return Noisy()\n"
     )
+    (home / "shared").mkdir()
     (home / "radius.yaml").write_text("mask.eps_low: [0, 0.05]\n")
     encoder = timm.create_model("tf_efficientnet_lite0").state_dict()
     safetensors.torch.save_file(encoder, home / "encoder.safetensors")

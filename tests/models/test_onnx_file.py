@@ -42,7 +42,7 @@ def runtime(monkeypatch, weight):
     """What the module offers that is used here: a session of one linear layer; its file says how many images fit."""
 
     class InferenceSession:
-        def __init__(self, content, options, providers):
+        def __init__(self, content, options, providers, enable_fallback):
             assert options.log_severity_level == 4
             if content == b"damaged":
                 raise RuntimeError("no protobuf\nsecond line")

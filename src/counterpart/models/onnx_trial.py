@@ -34,7 +34,10 @@ def open_session(content: bytes, threads: int = 0) -> Any:
     with tempfile.TemporaryDirectory() as empty:  # or a file could name any other as its weights
         options.add_session_config_entry(FOLDER_OF_WEIGHTS, empty)
         try:
-            session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            # Its fallback prints the error, which may quote the file, and tries the same again.
+            session = onnxruntime.InferenceSession(
+                content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
             (_,) = session.get_inputs()
         except Exception as error:  # onnxruntime raises errors of any kind for a damaged file
             raise ValueError(_first_line(error)) from error
