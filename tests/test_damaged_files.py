@@ -18,8 +18,8 @@ from counterpart.data.staging import prepared_with, read_lines
 from counterpart.errors import UserError
 from counterpart.evaluation.corruption import _read as read_counts
 from counterpart.evaluation.ledger import Ledger
-from counterpart.jobs.stored_models import load_checkpoint
 from counterpart.jobs.stored_evaluations import _settings as read_settings
+from counterpart.jobs.stored_models import load_checkpoint
 from counterpart.jobs.views import _read_form as read_form
 from counterpart.models import create
 from counterpart.models.hub import read_weights
