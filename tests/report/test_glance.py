@@ -1,9 +1,10 @@
 """The first glance: the verdict follows from the numbers, bars show them, and the radius is said in words."""
 
 import pytest
+from matplotlib.figure import Figure
 
 from counterpart.records import Record
-from counterpart.report import glance, write_report
+from counterpart.report import figures, glance, write_report
 from counterpart.report.grouping import group
 from counterpart.report.notes import headline, summary
 from counterpart.report.runs import read_runs
@@ -168,3 +169,13 @@ def test_of_many_models_each_bar_has_its_word_and_no_box(make_run, records):
     assert 'class="verdict-box' not in page
     assert page.count("Robust in part: 67 % of its right answers survive these attacks; right on") == 5
     assert "resnet18, trained with 5 methods, judged on" in page
+
+
+def test_an_axis_shows_chance_where_all_accuracies_lie_far_below_it(row_of):
+    """Or else its word stood outside, and matplotlib had no place left for the axis."""
+    axes = Figure().subplots()
+    axes.plot([1, 2], [0, 0.01])
+    figures._draw_chance(axes, [row_of({"clean": 0.0, "PGD-20": 0.0, "worst case": 0.0}, counts=TEN)])
+    low, high = axes.get_ylim()
+    assert low == 0
+    assert high > 10

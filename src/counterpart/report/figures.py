@@ -270,7 +270,6 @@ def bars(value: float, low: float | None, high: float | None) -> list[list[float
 
 def _draw_chance(axes: "Axes", rows: Sequence[TableRow], side: str = "right") -> None:
     """Let an axis of accuracies begin at 0, and draw what chance reaches."""
-    axes.set_ylim(bottom=0)
     for chance in {row.chance for row in rows if row.chance is not None}:
         axes.axhline(100 * chance, color="#a8320a", linestyle=(0, (2, 2)), linewidth=1.2, zorder=1)
         place = (0.99 if side == "right" else 0.01, 100 * chance)
@@ -283,6 +282,7 @@ def _draw_chance(axes: "Axes", rows: Sequence[TableRow], side: str = "right") ->
             fontsize=9,
             color="#a8320a",
         )
+    axes.set_ylim(bottom=0)  # at last: from here on the axis no longer grows with what is drawn
 
 
 def _name_lines(figure: "Figure", axes: "Axes") -> None:
