@@ -50,6 +50,15 @@ def test_the_page_about_python(names, tmp_path):
     assert names["swept"].plot == Path("runs/betas/tradeoff.png")
 
 
+@pytest.mark.slow
+def test_calls_beside_those_of_other_libraries(names):
+    names |= {"images": names["images"][:2], "labels": names["labels"][:2]}
+    for block in blocks("docs/coming-from.md"):
+        exec(block, names)
+    assert names["judged"].n == 2
+    assert names["nearest"].distances.shape == (2,)
+
+
 def test_models_whose_answers_are_random(names):
     names["cp"] = counterpart
     (block,) = [block for block in blocks("docs/evaluation.md") if "class Noisy" in block]
