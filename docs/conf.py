@@ -16,6 +16,7 @@ myst_heading_anchors = 4  # links such as evaluation.md#losses
 myst_enable_extensions = ["dollarmath"]
 nb_execution_mode = "cache"
 nb_execution_cache_path = "docs/_build/notebooks"
+nb_execution_in_temp = True  # where their runs lie
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 
