@@ -55,7 +55,7 @@ def test_rows_of_several_settings_say_what_they_were_judged_on(make_run, records
         paths.append(run.path)
     text = export_table(paths, "markdown")
     assert "judged on" in text
-    assert "51/255" in text
+    assert "0.2" in text
 
 
 def test_runs_without_evaluation_have_no_table(make_run, records):

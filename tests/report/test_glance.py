@@ -8,6 +8,7 @@ from counterpart.report import figures, glance, write_report
 from counterpart.report.grouping import group
 from counterpart.report.notes import headline, summary
 from counterpart.report.runs import read_runs
+from counterpart.report.setting import radius_text
 
 
 @pytest.fixture
@@ -179,3 +180,11 @@ def test_an_axis_shows_chance_where_all_accuracies_lie_far_below_it(row_of):
     low, high = axes.get_ylim()
     assert low == 0
     assert high > 10
+
+
+@pytest.mark.parametrize(
+    ("eps", "text"),
+    [(8 / 255, "8/255"), (0.1, "0.1"), (0.3, "0.3"), (7.5 / 255, "7.5/255"), (0.0313725, "8/255")],
+)
+def test_a_radius_is_written_as_people_write_it(eps, text):
+    assert radius_text(eps) == text

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..numerals import readable
 from ..records import Record
 from .runs import WORST, Evaluation, size_text
 
@@ -129,5 +130,7 @@ def _precision(details: Mapping[str, Any]) -> str:
 
 
 def radius_text(eps: float, norm: str | None = "linf") -> str:
-    """A radius as people write it: "8/255" for ℓ∞, and a plain number for other norms."""
-    return f"{eps * 255:.3g}/255" if norm == "linf" else f"{eps:.4g}"
+    """A radius as people write it: "8/255" or "0.1" for ℓ∞, and a plain number for other norms."""
+    if norm != "linf":
+        return f"{eps:.4g}"
+    return readable(eps) if len(readable(eps)) < 8 else f"{eps * 255:.3g}/255"
