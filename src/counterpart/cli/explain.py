@@ -11,7 +11,7 @@ from typing import Any
 from ..dotted_names import flatten
 from ..errors import UserError
 from ..terminal import show
-from .settings import count
+from .settings import count, declare_model_and_images
 
 SETTINGS: Collection[str] = (
     "attack.eps", "mask.eps_low", "mask.rule", "mask.quantile", "mask.map", "mask.layer",
@@ -22,25 +22,10 @@ SECTIONS = ("mask", "attack")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("target", metavar="TARGET", help="A model, as counterpart evaluate takes it.")
-    parser.add_argument(
-        "images", metavar="IMAGES", nargs="+", type=Path, help="Image files, or folders of them."
-    )
+    declare_model_and_images(parser)
     parser.add_argument("--out", metavar="FOLDER", type=Path, help="A folder to make of everything.")
     parser.add_argument(
-        "--size",
-        type=count,
-        metavar="PIXELS",
-        help="The side to which images are resized and cropped, for a model that does not say its own.",
-    )
-    parser.add_argument(
         "--steps", type=count, default=20, help="The number of steps of the attack (default: 20)."
-    )
-    parser.add_argument(
-        "--device",
-        default="auto",
-        choices=("auto", "cpu", "cuda", "mps"),
-        help="The device to compute on (default: auto, which takes a CUDA device if there is one).",
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..rundir import write_atomically
 from ..spreadsheets import CsvWriter
 from ..terminal import show
-from .settings import count
+from .settings import declare_model_and_images
 
 if TYPE_CHECKING:
     from ..jobs import Prediction
@@ -19,21 +19,12 @@ SETTINGS: Collection[str] = ()
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("target", metavar="TARGET", help="A model, as counterpart evaluate takes it.")
-    parser.add_argument(
-        "images", metavar="IMAGE", nargs="+", type=Path, help="Image files, or folders of them."
-    )
+    declare_model_and_images(parser)
     parser.add_argument(
         "--csv",
         metavar="FILE",
         type=Path,
         help="A file to write the names, labels and probabilities into as well.",
-    )
-    parser.add_argument(
-        "--size",
-        type=count,
-        metavar="PIXELS",
-        help="The side to which images are resized and cropped, for a model that does not say its own.",
     )
     parser.add_argument(
         "--maps",
@@ -43,12 +34,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--layer", metavar="NAME", help="The module at whose output --maps are drawn, such as layer3."
-    )
-    parser.add_argument(
-        "--device",
-        default="auto",
-        choices=("auto", "cpu", "cuda", "mps"),
-        help="The device to compute on (default: auto, which takes a CUDA device if there is one).",
     )
 
 

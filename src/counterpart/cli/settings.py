@@ -1,7 +1,9 @@
 """Settings on the command line: ``--train.epochs 5``, wherever it stands, and their help."""
 
+import argparse
 import textwrap
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from ..catalogue import KINDS
@@ -124,3 +126,23 @@ def count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise UserError(f"{text!r} must be a whole number of at least 1.")
     return int(text)
+
+
+def declare_model_and_images(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of a command that asks a model about image files."""
+    parser.add_argument("target", metavar="TARGET", help="A model, as counterpart evaluate takes it.")
+    parser.add_argument(
+        "images", metavar="IMAGES", nargs="+", type=Path, help="Image files, or folders of them."
+    )
+    parser.add_argument(
+        "--size",
+        type=count,
+        metavar="PIXELS",
+        help="The side to which images are resized and cropped, for a model that does not say its own.",
+    )
+    parser.add_argument(
+        "--device",
+        default="auto",
+        choices=("auto", "cpu", "cuda", "mps"),
+        help="The device to compute on (default: auto, which takes a CUDA device if there is one).",
+    )
