@@ -179,6 +179,11 @@ class RunDir:
         """The file of a checkpoint: ``last``, to continue from, or ``best``, by robust validation accuracy."""
         return self.path / "checkpoints" / f"{name}.safetensors"
 
+    @property
+    def evaluation_folders(self) -> list[Path]:
+        """The folders of the evaluations that have begun, by name."""
+        return sorted(file.parent for file in self.path.glob("evaluations/*/identity.json"))
+
     def create(
         self, config: Mapping[str, Any], identity: Callable[[Mapping[str, Any]], dict[str, Any]]
     ) -> None:

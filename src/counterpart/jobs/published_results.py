@@ -85,7 +85,7 @@ def compare_with_published(
     published = read_published_result(file)
     sentences: list[str] = []
     for run in members(path):
-        for folder in sorted(identity.parent for identity in run.path.glob("evaluations/*/identity.json")):
+        for folder in run.evaluation_folders:
             evaluation = open_evaluation(run, folder, changes, trust=trust)
             if fits(evaluation, published):
                 sentences += compared(accuracies_of(evaluation), published, evaluation)

@@ -21,8 +21,8 @@ def saved_images(target: Target) -> Iterator[tuple[Tensor, Tensor]]:
         return
     now = weights_hash(target.model)
     images = target.images
-    for file in sorted(target.run.path.glob("evaluations/*/identity.json")):
-        identity = Ledger(file.parent, 0).identity()
+    for folder in target.run.evaluation_folders:
+        identity = Ledger(folder, 0).identity()
         if identity.get("model") != now:
             continue
         if identity.get("data") != [images.name, images.split, images.fingerprint]:
@@ -31,7 +31,7 @@ def saved_images(target: Target) -> Iterator[tuple[Tensor, Tensor]]:
         if identity["n"] < len(images):
             judged = balanced_subset(images, identity["n"], seed=0)
         labels = judged.labels.cpu()
-        for saved in sorted(file.parent.glob("images/*.safetensors")):
+        for saved in sorted(folder.glob("images/*.safetensors")):
             tensors = load_tensors(saved)
             yield tensors["images"], labels[tensors["positions"]]
 

@@ -39,7 +39,7 @@ def verify_run(
     results, faults = [], []
     for run in members(path):
         faults += _check_files(run)
-        folders = sorted(file.parent for file in run.path.glob("evaluations/*/identity.json"))
+        folders = run.evaluation_folders
         if not folders:
             say([f"{run.path} holds no evaluation. Make one: counterpart evaluate {run.path}"])
         opened = []
