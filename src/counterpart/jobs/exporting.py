@@ -1,6 +1,5 @@
 """The export of a target into one file that others read, which is checked against the target before it is there."""
 
-import os
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from ..losses.classification import margin
 from ..models.adapters import Adapted
 from ..models.exported import reopen, write_export
 from ..models.loading_code import code_to_load
-from ..models.normalize import ImageClassifier
+from ..models.normalize import ImageClassifier, description_of
 from ..rundir import write_atomically
 from .preprocessing import how_images_are_read
 from .saved_images import first_saved_images
@@ -115,9 +114,8 @@ def export_target(target: Target, path: Path, asked: str | None = None) -> Expor
             checked = _compare(target, model, images, expected, reopen(name, model, draft))
             code = code_to_load(name, model, path.name)
             text = to_json(_describe(target, model, name, draft, checked, code), indent=1)
-            _flush(draft)
             write_atomically(beside, lambda file: file.write_text(text, encoding="utf-8"))
-            draft.replace(path)
+            write_atomically(path, draft.replace)
     except OSError as error:
         raise UserError(f"Could not write {path}: {error.strerror or error}.") from error
     return Exported(path, beside, name, code_to_load(name, model, str(path)), checked)
@@ -130,7 +128,7 @@ def export_named(text: str, changes: Mapping[str, Any], path: Path, asked: str |
 
 def header_of(target: Target, model: nn.Module) -> dict[str, Any]:
     """What a checkpoint says of the model; nothing where it cannot be rebuilt from its description."""
-    described = model.described if isinstance(model, ImageClassifier) else None
+    described = description_of(model)
     if described is None:
         return {}
     about = {
@@ -196,7 +194,7 @@ def _describe(
     target: Target, model: nn.Module, name: str, file: Path, checked: Compared, code: str
 ) -> dict[str, Any]:
     """What stands beside an exported model."""
-    described = model.described if isinstance(model, ImageClassifier) else None
+    described = description_of(model)
     return {
         "format": name,
         "file": file.name,
@@ -218,9 +216,3 @@ def _naming(model: nn.Module) -> str:
     if isinstance(model, Adapted):
         return "normalise. holds the normalisation, if any; model. stands before the names of the network"
     return "those of the network"
-
-
-def _flush(file: Path) -> None:
-    """Wait until a file is on the disk."""
-    with file.open("rb+") as opened:
-        os.fsync(opened.fileno())

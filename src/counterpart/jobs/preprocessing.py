@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from ..models.normalize import ImageClassifier
+from ..models.normalize import description_of
 from .target import Target
 
 COLOURS = {1: "grey", 3: "red, green, blue"}
@@ -43,6 +43,6 @@ def _resize(target: Target) -> Any:
 
 def _timm_name(model: nn.Module) -> str | None:
     """The name of a network of timm; None for any other."""
-    described = model.described if isinstance(model, ImageClassifier) else None
+    described = description_of(model)
     name = "" if described is None else str(described["name"])
     return name if name.startswith("timm/") else None

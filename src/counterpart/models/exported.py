@@ -16,7 +16,7 @@ from ..checksums import save_tensors
 from ..errors import UserError
 from . import create
 from .hub import read_weights
-from .normalize import ImageClassifier
+from .normalize import ImageClassifier, description_of
 from .onnx_file import OnnxModel
 
 BATCH = "batch"  # what graphs call the number of images, which may be any
@@ -51,15 +51,14 @@ class TimmClassifier(nn.Module):
 
 def timm_arguments(model: nn.Module) -> dict[str, Any] | None:
     """The arguments with which ``timm.create_model`` makes the network of a classifier; None where it is not timm's."""
-    described = model.described if isinstance(model, ImageClassifier) else None
+    described = description_of(model)
     if described is None or not str(described["name"]).startswith("timm/"):
         return None
     from . import backbones
 
-    given = ("name", "num_classes", "in_channels", "image_size", "patch_size")
-    return backbones.creation(
-        **{"in_channels": 3, **{name: described[name] for name in given if name in described}}
-    )
+    names = ("name", "num_classes", "in_channels", "image_size", "patch_size")
+    arguments = {name: described[name] for name in names if name in described}
+    return backbones.creation(**{"in_channels": 3, **arguments})
 
 
 def write_export(
@@ -101,13 +100,13 @@ def reopen(format_name: str, model: nn.Module, path: Path) -> Callable[[Tensor],
         return answers
     if format_name == "onnx":
         return OnnxModel(path)
-    arguments = timm_arguments(model)
+    arguments, described = timm_arguments(model), description_of(model)
     network: nn.Module
     if arguments is not None:
         assert isinstance(model, ImageClassifier)
         network = TimmClassifier(arguments, model.in_channels)
-    elif isinstance(model, ImageClassifier) and model.described is not None:
-        network = create(**model.described)
+    elif described is not None:
+        network = create(**described)
     else:
         network = deepcopy(model)
     network.load_state_dict(read_weights(path, ours=True)[0])

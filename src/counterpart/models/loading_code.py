@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from .exported import INPUT, timm_arguments
-from .normalize import ImageClassifier
+from .normalize import ImageClassifier, description_of
 
 _TIMM = '''\
 import timm
@@ -89,7 +89,7 @@ def code_to_load(format_name: str, model: nn.Module, file: str) -> str:
             arguments=_listed(arguments),
             tensors=tensors,
         )
-    if isinstance(model, ImageClassifier) and model.described is not None:
+    if description_of(model) is not None:
         return _OURS.format(file=name)
     return _THEIRS.format(imports=SAFETENSORS if safe else "import torch\n", tensors=tensors)
 

@@ -107,6 +107,11 @@ class ImageClassifier(nn.Module):
         return [parameter for name, parameter in self.named_parameters() if name in inside]
 
 
+def description_of(model: nn.Module) -> Mapping[str, Any] | None:
+    """The arguments of ``models.create`` that make a model; None where they are not known."""
+    return model.described if isinstance(model, ImageClassifier) else None
+
+
 def _per_channel(values: Sequence[float] | None, channels: int, default: float) -> Tensor:
     values = [default] * channels if values is None else list(values)
     if len(values) != channels:
