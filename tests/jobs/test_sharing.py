@@ -147,6 +147,10 @@ def test_a_number_on_the_card_that_no_ledger_holds_is_noticed(folder, capsys):
     card.write_text(text.replace(row, row.replace("| worst case | ", "| worst case | 9")))
     assert main(["verify", str(folder)]) != 0
     assert "does not say what the ledger" in capsys.readouterr().err
+    added = "| AutoAttack | 99.00% | 98.00% to 100.00% | 40 |"
+    card.write_text(text.replace(row, f"{row}\n{added}"))
+    assert main(["verify", str(folder)]) != 0
+    assert f"README.md says what no ledger says: '{added}'" in capsys.readouterr().err
 
 
 def test_a_ledger_that_was_changed_after_it_was_shared_is_noticed(folder, capsys):
@@ -206,12 +210,13 @@ def test_claims_that_fail_are_not_shared(original, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["forged"]
 
 
-def test_evaluations_of_other_weights_are_left_out(original, tmp_path, capsys):
-    shared = cp.share(original, tmp_path / "model", changes={"evaluate.weights": "last"})
-    if shared.left_out:  # the last weights may be the best
-        assert shared.evaluations == []
-        assert "is of other weights" in capsys.readouterr().err
-        assert "It was not evaluated" in (tmp_path / "model" / "README.md").read_text()
+def test_evaluations_of_other_weights_are_left_out(original, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sharing, "weights_hash", lambda model: "other weights")
+    shared = cp.share(original, tmp_path / "model")
+    assert shared.evaluations == []
+    assert len(shared.left_out) == 2
+    assert "is of other weights" in capsys.readouterr().err
+    assert "It was not evaluated" in (tmp_path / "model" / "README.md").read_text()
 
 
 def test_ctrl_c_leaves_nothing(original, tmp_path, monkeypatch):
@@ -331,6 +336,12 @@ def test_a_bundle_holds_the_code_that_a_judgement_needs(bundle, no_data, capsys,
     for place in (bundle, bundle / "checkpoints" / "best.safetensors"):
         with pytest.raises(UserError, match="which a file alone may not run"):
             cp.load(place)
+
+
+def test_a_bundle_without_its_code_is_refused(bundle, capsys):
+    shutil.rmtree(bundle / "code")
+    assert main(["verify", str(bundle), "--trust"]) != 0
+    assert "has no folder code, which should hold usernets:scaled" in capsys.readouterr().err
 
 
 def test_the_weights_of_a_bundle_are_those_that_were_judged(bundle, capsys, monkeypatch):

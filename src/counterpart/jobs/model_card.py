@@ -9,6 +9,7 @@ from ..records import Record
 from .stored_evaluations import StoredEvaluation, accuracies_of
 from .target import Target
 
+NUMBERS = "## Numbers"
 PREFIX = "accuracy/"
 WORST = f"{PREFIX}worst case"
 KNOWS = {
@@ -47,7 +48,7 @@ def write_card(
         _data(target),
         _recipe(target),
         _threat_model(evaluations),
-        "## Numbers",
+        NUMBERS,
         *("\n".join(lines_of(evaluation)) for evaluation in evaluations),
         _doubts(doubts),
         "\n".join(["## Limits", "", *(f"- {sentence}" for sentence in LIMITS)]),
@@ -69,6 +70,19 @@ def lines_of(evaluation: StoredEvaluation) -> list[str]:
         for record in accuracies_of(evaluation)
     ]
     return [head, "", "| attack | accuracy | 95 % interval | images |", "|---|---|---|---|", *rows]
+
+
+def rows_of_numbers(card: Sequence[str]) -> list[str]:
+    """The rows of the tables that stand under the heading of the numbers, of a card's lines."""
+    if NUMBERS not in card:
+        return []
+    rows = []
+    for line in card[card.index(NUMBERS) + 1 :]:
+        if line.startswith("## "):
+            break
+        if line.startswith("|"):
+            rows.append(line)
+    return rows
 
 
 def _line(record: Record) -> str:

@@ -73,7 +73,7 @@ def run_packed_code(
         trust: whether the user said that this code may run.
 
     Raises:
-        UserError: the user did not say so, the code fails, or another module of its name is loaded.
+        UserError: the user did not say so, the code is missing or fails, or another module of its name is loaded.
     """
     place = (run / CODE).resolve()
     if not trust:
@@ -81,6 +81,8 @@ def run_packed_code(
             f"the network of {run} is the code {name} in {place}, which verification would run. Read it, and then add "
             "--trust."
         )
+    if not place.is_dir():
+        raise UserError(f"{run} has no folder {CODE}, which should hold {name}. Get the whole folder again.")
     module = name.partition(":")[0]
     with chdir(place):
         load_users_object(name)

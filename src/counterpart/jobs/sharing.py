@@ -23,7 +23,7 @@ from ..rundir import RunDir, read_json
 from ..training.checkpoint import save_weights
 from .exporting import header_of
 from .hub_folders import HUB, repository, uploaded
-from .model_card import lines_of, write_card
+from .model_card import lines_of, rows_of_numbers, write_card
 from .notes import say
 from .packed_code import CODE, pack_code
 from .preprocessing import how_images_are_read
@@ -78,7 +78,7 @@ def bundle_run(path: Path, changes: Mapping[str, Any], to: str) -> Shared:
     run = RunDir(path)
     if run.checkpoint("best").exists():
         return share_named(str(path), changes, to, with_code=True)
-    folders = sorted(file.parent for file in path.glob("evaluations/*/identity.json"))
+    folders = run.evaluation_folders
     if not folders:
         raise UserError(f"{path} holds no evaluation to bundle. Make one: counterpart evaluate {path}")
     target = open_evaluation(run, folders[0], changes).target
@@ -167,7 +167,7 @@ def check_card(run: RunDir, evaluations: Sequence[StoredEvaluation]) -> list[str
     try:
         manifest = read_json(run.manifest)
         card = read_text(run.path / CARD, "TEXT").splitlines()
-        hashes, shared = dict(manifest["files"]), list(manifest["evaluations"])
+        hashes, shared = dict(manifest["files"]), set(manifest["evaluations"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         return [f"{run.path} is damaged: its {run.manifest.name} or {CARD} cannot be read ({error})."]
     there = _hashes(run.path)
@@ -175,15 +175,22 @@ def check_card(run: RunDir, evaluations: Sequence[StoredEvaluation]) -> list[str
     faults = []
     if changed:
         faults.append(f"{run.path}: {', '.join(changed[:5])} changed since it was shared.")
+    opened = {evaluation.folder.name for evaluation in evaluations}
+    borne_out: set[str] = set()
     for evaluation in evaluations:
         if evaluation.folder.name not in shared:  # whoever has the folder may judge the model anew
             continue
-        missing = [line for line in lines_of(evaluation) if line and line not in card]
+        lines = lines_of(evaluation)
+        borne_out.update(lines)
+        missing = [line for line in lines if line and line not in card]
         if missing:
             name = evaluation.folder.name
             faults.append(
                 f"{run.path / CARD} does not say what the ledger {name} says: it lacks {missing[0]!r}."
             )
+    invented = [line for line in rows_of_numbers(card) if line not in borne_out]
+    if invented and shared <= opened:  # an evaluation that cannot be opened is a fault already
+        faults.append(f"{run.path / CARD} says what no ledger says: {invented[0]!r}.")
     return faults
 
 
@@ -193,21 +200,21 @@ def _verified(target: Target, changes: Mapping[str, Any]) -> tuple[list[StoredEv
     if not target.has_folder:
         return [], []
     now = weights_hash(target.model)
-    for file in sorted(target.run.path.glob("evaluations/*/identity.json")):
-        name = file.parent.name
-        if Ledger(file.parent, 0).identity().get("model") != now:
+    for folder in target.run.evaluation_folders:
+        name = folder.name
+        if Ledger(folder, 0).identity().get("model") != now:
             left_out.append(f"the evaluation {name} is of other weights, and is left out.")
             continue
         elsewhere = {section: changes[section] for section in ("data", "device") if section in changes}
         try:
-            stored = open_evaluation(target.run, file.parent, elsewhere)
+            stored = open_evaluation(target.run, folder, elsewhere)
         except UserError as error:
             left_out.append(f"the evaluation {name} is left out: {error}")
             continue
         result = verify_stored(stored)
         if result.mismatches:
             raise UserError(
-                f"{file.parent} does not hold: {len(result.mismatches)} of its claims fail ({result.mismatches[0]})."
+                f"{folder} does not hold: {len(result.mismatches)} of its claims fail ({result.mismatches[0]})."
             )
         evaluations.append(stored)
     return evaluations, left_out
