@@ -39,19 +39,21 @@ def explain_files(
     named, place = open_named(target), devices.resolve(device)
     pixels = torch.stack([read_file(named, file, size) for file in files])
     settings = dict(changes or {})
-    given = {"eps": settings.pop("attack.eps", 8 / 255), "eps_low": settings.pop("mask.eps_low", None)}
+    radii = {"eps": settings.pop("attack.eps", 8 / 255), "eps_low": settings.pop("mask.eps_low", None)}
     seed = int(settings.pop("seed", 0))
     model = named.model.to(place)
-    seen = explain(model, as_floats(pixels), **given, steps=steps, seed=seed, changes=settings)
-    return seen, [file.name for file in files], named.classes
+    explanation = explain(model, as_floats(pixels), **radii, steps=steps, seed=seed, changes=settings)
+    return explanation, [file.name for file in files], named.classes
 
 
-def lines_of_explanation(seen: Explanation, names: Sequence[str], classes: Sequence[str] | None) -> list[str]:
+def lines_of_explanation(
+    explanation: Explanation, names: Sequence[str], classes: Sequence[str] | None
+) -> list[str]:
     """A line for each image: what the model answers, also under attack, and how far its explanation moves."""
     lines = []
-    labels = [str(number) for number in range(seen.clean.shape[1])] if classes is None else classes
+    labels = [str(number) for number in range(explanation.clean.shape[1])] if classes is None else classes
     for number, name in enumerate(names):
-        row = row_of_table(seen, number, name, labels)
+        row = row_of_table(explanation, number, name, labels)
         moved = f"overlap of masks {row['overlap of masks']:.2f}"
         if row["rank correlation of maps"] is not None:
             moved += f", rank correlation of maps {row['rank correlation of maps']:.2f}"
@@ -67,10 +69,10 @@ def write_maps(
 ) -> None:
     """Write a picture of each image with the map of the predicted class over it, named as the image file is."""
     changes = {} if layer is None else {"mask.layer": layer}
-    seen, names, _ = explain_files(target, images, device=device, size=size, steps=1, changes=changes)
-    if seen.maps is None:
+    explanation, names, _ = explain_files(target, images, device=device, size=size, steps=1, changes=changes)
+    if explanation.maps is None:
         raise UserError(f"{target} shows no map.")
     folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(names):
-        picture = overlay(seen.images[number], seen.maps[number])
+        picture = overlay(explanation.images[number], explanation.maps[number])
         Image.fromarray(picture).save(folder / f"{number + 1:04d}-{Path(name).stem}.png")

@@ -118,12 +118,12 @@ def explain(
 
 
 def _explain(
-    model: nn.Module, images: Tensor, labels: Tensor, clean: Tensor, config: Any, steps: int, seed: int
+    model: nn.Module, images: Tensor, labels: Tensor, clean: Tensor, config: Config, steps: int, seed: int
 ) -> Explanation:
     """The explanation of all images, a portion at a time: each is explained as it would be alone."""
     form, _ = decide_form(model, images[:4])
     view = InferenceView(model, form=form, **build.choose_view_options(config))
-    low = float(config.mask.eps_low)
+    low = float(config.mask.eps_low)  # a number: auto is refused before
     work = _Explaining(model, view, config, build.build_mask_rule(config, low), steps, seed)
     index = torch.arange(len(images), device=images.device)
     portions = zip(*(torch.split(each, PORTION) for each in (images, labels, clean, index)), strict=True)

@@ -32,7 +32,7 @@ COLUMNS = (
 
 
 def write_explanation(
-    seen: ExplanationTensors, folder: Path, names: list[str], classes: Sequence[str] | None
+    explanation: ExplanationTensors, folder: Path, names: list[str], classes: Sequence[str] | None
 ) -> Path:
     """Write everything that an explanation holds; the folder is complete or not there.
 
@@ -41,28 +41,36 @@ def write_explanation(
     """
     if folder.exists():
         raise UserError(f"{folder} exists: name a folder that does not, or remove it.")
-    count = len(seen.labels)
+    count = len(explanation.labels)
     names = names or [f"image {number + 1}" for number in range(count)]
-    classes = [str(number) for number in range(seen.clean.shape[1])] if classes is None else list(classes)
-    if len(names) != count or len(classes) != seen.clean.shape[1]:
+    classes = (
+        [str(number) for number in range(explanation.clean.shape[1])] if classes is None else list(classes)
+    )
+    if len(names) != count or len(classes) != explanation.clean.shape[1]:
         raise UserError(
-            f"{len(names)} names and {len(classes)} classes were given for {count} images and {seen.clean.shape[1]} "
+            f"{len(names)} names and {len(classes)} classes were given for {count} images and {explanation.clean.shape[1]} "
             "classes."
         )
-    rows = [row_of_table(seen, number, names[number], classes) for number in range(count)]
+    rows = [row_of_table(explanation, number, names[number], classes) for number in range(count)]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder.parent, prefix=".explain-") as place:
             draft = Path(place) / "folder"
             (draft / "pictures").mkdir(parents=True)
-            shown = [
-                ExplainedImage(row, _write_pictures(seen, number, draft)) for number, row in enumerate(rows)
+            explained = [
+                ExplainedImage(row, _write_pictures(explanation, number, draft))
+                for number, row in enumerate(rows)
             ]
-            arrays = {name: getattr(seen, name) for name in ARRAYS}
+            arrays = {name: getattr(explanation, name) for name in ARRAYS}
             there = {name: value.cpu().numpy() for name, value in arrays.items() if value is not None}
             np.savez_compressed(draft / "arrays.npz", **there)
             _write_table(draft / "explanation.csv", rows)
-            page = render_page(shown, summarise(seen, classes), _mean(seen.deletion), _mean(seen.insertion))
+            page = render_page(
+                explained,
+                summarise(explanation, classes),
+                _mean(explanation.deletion),
+                _mean(explanation.insertion),
+            )
             (draft / "index.html").write_text(page, encoding="utf-8")
             draft.rename(folder)
     except OSError as error:
@@ -70,18 +78,18 @@ def write_explanation(
     return folder
 
 
-def summarise(seen: ExplanationTensors, classes: Sequence[str]) -> list[dict[str, Any]]:
+def summarise(explanation: ExplanationTensors, classes: Sequence[str]) -> list[dict[str, Any]]:
     """Means over the images of each class that was explained, and over all: a mapping for each, in that order."""
-    groups = [(classes[k], seen.labels == k) for k in sorted(set(seen.labels.tolist()))]
+    groups = [(classes[k], explanation.labels == k) for k in sorted(set(explanation.labels.tolist()))]
     if len(groups) > 1:
-        groups.append(("all", torch.ones_like(seen.labels, dtype=torch.bool)))
-    changed = (seen.clean.argmax(dim=1) != seen.fooled.argmax(dim=1)).float()
+        groups.append(("all", torch.ones_like(explanation.labels, dtype=torch.bool)))
+    changed = (explanation.clean.argmax(dim=1) != explanation.fooled.argmax(dim=1)).float()
     columns = {
         "answers that change": changed,
-        "overlap of masks": seen.overlap,
-        "rank correlation of maps": seen.correlation,
-        "deletion": None if seen.deletion is None else area(seen.deletion),
-        "insertion": None if seen.insertion is None else area(seen.insertion),
+        "overlap of masks": explanation.overlap,
+        "rank correlation of maps": explanation.correlation,
+        "deletion": None if explanation.deletion is None else area(explanation.deletion),
+        "insertion": None if explanation.insertion is None else area(explanation.insertion),
     }
     return [
         {
@@ -103,37 +111,39 @@ def overlay(image: Tensor, values: Tensor) -> UInt8[np.ndarray, "h w 3"]:
     return mixed
 
 
-def row_of_table(seen: ExplanationTensors, number: int, name: str, classes: Sequence[str]) -> dict[str, Any]:
+def row_of_table(
+    explanation: ExplanationTensors, number: int, name: str, classes: Sequence[str]
+) -> dict[str, Any]:
     """The line of the table for one image."""
-    clean, fooled = seen.clean[number], seen.fooled[number]
-    correlation = seen.correlation
-    curves = (seen.deletion, seen.insertion)
+    clean, fooled = explanation.clean[number], explanation.fooled[number]
+    correlation = explanation.correlation
+    curves = (explanation.deletion, explanation.insertion)
     areas = [None if curve is None else float(area(curve[number : number + 1])) for curve in curves]
     values = (
-        name, classes[int(seen.labels[number])], classes[int(clean.argmax())], float(clean.max()),
-        classes[int(fooled.argmax())], float(fooled.max()), float(seen.overlap[number]),
+        name, classes[int(explanation.labels[number])], classes[int(clean.argmax())], float(clean.max()),
+        classes[int(fooled.argmax())], float(fooled.max()), float(explanation.overlap[number]),
         None if correlation is None else float(correlation[number]), *areas,
     )  # fmt: skip
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def _write_pictures(seen: ExplanationTensors, number: int, folder: Path) -> dict[str, str]:
+def _write_pictures(explanation: ExplanationTensors, number: int, folder: Path) -> dict[str, str]:
     """Write the pictures of one image, and give for each what it shows and its path within the folder."""
-    image, attacked = seen.images[number], seen.attacked[number]
-    largest = float(seen.radius[number].max()) or 1.0
+    image, attacked = explanation.images[number], explanation.attacked[number]
+    largest = float(explanation.radius[number].max()) or 1.0
     moved = 0.5 + (attacked - image) / (2 * largest)
-    radius = seen.radius[number].amax(dim=0)
+    radius = explanation.radius[number].amax(dim=0)
     low = float(radius.min())
     radius = (radius - low) / (largest - low) if low < largest else torch.ones_like(radius)
     pictures = {"image": _photograph(image)}
-    if seen.maps is not None:
-        pictures["map"] = overlay(image, seen.maps[number])
+    if explanation.maps is not None:
+        pictures["map"] = overlay(image, explanation.maps[number])
     pictures["radius"] = coloured(radius.cpu().numpy())
     pictures["attacked"] = _photograph(attacked)
-    if seen.attacked_maps is not None:
-        pictures["map under attack"] = overlay(attacked, seen.attacked_maps[number])
+    if explanation.attacked_maps is not None:
+        pictures["map under attack"] = overlay(attacked, explanation.attacked_maps[number])
     pictures["perturbation"] = _photograph(moved)
-    for title, parts in (("parts", seen.parts), ("parts under attack", seen.attacked_parts)):
+    for title, parts in (("parts", explanation.parts), ("parts under attack", explanation.attacked_parts)):
         if parts is not None:
             pictures[title] = coloured_parts(parts[number].cpu().numpy())
     paths = {}

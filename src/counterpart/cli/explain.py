@@ -37,12 +37,12 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     from ..api.explained_files import explain_files, lines_of_explanation
 
     images = [path.expanduser() for path in arguments.images]
-    seen, names, classes = explain_files(
+    explanation, names, classes = explain_files(
         arguments.target, images, device=arguments.device, size=arguments.size, steps=arguments.steps,
         changes=flatten(settings),
     )  # fmt: skip
-    show(*lines_of_explanation(seen, names, classes))
+    show(*lines_of_explanation(explanation, names, classes))
     if out is not None:
-        seen.save(out, names=names, classes=classes)
+        explanation.save(out, names=names, classes=classes)
         show(f"{out / 'index.html'} shows the images; arrays.npz and explanation.csv hold the numbers.")
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import nn
 
 from .. import devices
@@ -24,6 +24,7 @@ from ..evaluation.accuracy import units_of
 from ..evaluation.ledger import Ledger
 from ..evaluation.verify import Verified, verify
 from ..evaluation.weights import weights_hash
+from ..models.hub import read_metadata
 from ..parsing import parse_json
 from ..parsing.limits import refuse_large
 from ..records import Record, file_hash, fingerprint
@@ -196,8 +197,7 @@ def _packed_images(folder: Path) -> ImageSet:
     file = folder / PACKED
     try:
         refuse_large(file, "WEIGHTS")
-        with safe_open(file, framework="pt") as opened:
-            about = parse_json((opened.metadata() or {})["judged"])
+        about = parse_json(read_metadata(file)["judged"])
         tensors = load_tensors(file)
         pixels, labels = tensors["images"], tensors["labels"]
         channels, height, width = pixels.shape[1:]
@@ -276,10 +276,7 @@ def _changes(config: Mapping[str, Any], outside: RunDir | None, changes: Mapping
         if config.get(name) is not None
     }
     # No masks are needed, because the planes of radii were kept.
-    evaluated["evaluate"] = {
-        **evaluated["evaluate"],
-        "eps_low": None,
-    }
+    evaluated["evaluate"] = {**evaluated["evaluate"], "eps_low": None}
     if outside is not None:
         evaluated |= {"model": config["model"], "name": outside.name, "runs": str(outside.path.parent)}
     for section, value in changes.items():
