@@ -242,10 +242,10 @@ def _fill(
     for evaluation in evaluations:
         _copy_evaluation(evaluation, draft / "evaluations" / evaluation.folder.name)
     names = {evaluation.folder.name for evaluation in evaluations}
-    told = [record for record in target.run.records() if record.details.get("evaluation") in names]
-    records.write(copy.records_file, [replace(record, provenance=_anonymous(record)) for record in told])
+    of_these = [record for record in target.run.records() if record.details.get("evaluation") in names]
+    records.write(copy.records_file, [replace(record, provenance=_anonymous(record)) for record in of_these])
     doubts: dict[str, str] = {}
-    for record in told:
+    for record in of_these:
         doubts |= record.details.get("doubts") or {}
     address = to if to.startswith(HUB) else Path(to).name
     moved = [
