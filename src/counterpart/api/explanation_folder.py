@@ -48,8 +48,8 @@ def write_explanation(
     )
     if len(names) != count or len(classes) != explanation.clean.shape[1]:
         raise UserError(
-            f"{len(names)} names and {len(classes)} classes were given for {count} images and {explanation.clean.shape[1]} "
-            "classes."
+            f"{len(names)} names and {len(classes)} classes were given for {count} images and "
+            f"{explanation.clean.shape[1]} classes."
         )
     rows = [row_of_table(explanation, number, names[number], classes) for number in range(count)]
     try:
