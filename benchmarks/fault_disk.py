@@ -38,23 +38,12 @@ COMMANDS: Mapping[str, Command] = {
 
 def measure(given: argparse.Namespace) -> list[Record]:
     """Fill the disk at writes of every command, each in a process that has the library loaded."""
-    counts = {
-        name: in_a_process(__file__, name, given.writes, given.seed) for name in given.command or COMMANDS
-    }
-    return [as_record(name, count, given.seed) for name, count in counts.items()]
-
-
-def as_record(name: str, counts: Mapping[str, Any], seed: int) -> Record:
-    """The record of the writes at which a full disk did harm."""
-    details = {"unit": "faults", "target": "0", **counts}
-    return Record(
-        "metric",
-        f"faults/full disk/{name}",
-        len(counts["faults"]),
-        counts["filled"],
-        seed=seed,
-        details=details,
-    )
+    records = []
+    for name in fault_kills.asked_for(COMMANDS, given):
+        counts = in_a_process(__file__, name, given.writes, given.seed)
+        faults, tried = len(counts["faults"]), counts["filled"]
+        records.append(fault_kills.record_of(f"full disk/{name}", faults, tried, given.seed, counts))
+    return records
 
 
 def in_a_process(script: str, name: str, count: int, seed: int) -> dict[str, Any]:

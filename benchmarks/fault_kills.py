@@ -92,28 +92,53 @@ class Kills:
 
 def measure(given: argparse.Namespace) -> list[Record]:
     """Kill every command at its number of moments."""
+    return measure_each("kills", COMMANDS, given, count_kills)
+
+
+def measure_each(
+    part: str,
+    commands: Mapping[str, Command],
+    given: argparse.Namespace,
+    count: Callable[[Command, Path, random.Random], tuple[int, int, dict[str, Any]]],
+) -> list[Record]:
+    """Try the faults of one part of the campaign with each command that is asked for.
+
+    Args:
+        part: its name in the records.
+        commands: the commands that it has.
+        given: the command line, with the seed and the names of commands.
+        count: tries them with one command, in an empty folder, as is drawn. Returns how many did harm, how many were
+            tried, and details.
+    """
     records = []
-    for name in given.command or COMMANDS:
-        command = COMMANDS[name]
+    for name in asked_for(commands, given):
         with tempfile.TemporaryDirectory() as home:
-            kills = kill_again_and_again(
-                command, Path(home), random.Random(f"{given.seed} {name}"), command.kills
-            )
-            records.append(as_record(name, kills, given.seed))
-            print(name, dict(kills.stages), kills.differing)
+            faults, tried, details = count(commands[name], Path(home), random.Random(f"{given.seed} {name}"))
+        records.append(record_of(f"{part}/{name}", faults, tried, given.seed, details))
     return records
 
 
-def as_record(name: str, kills: Kills, seed: int) -> Record:
-    """The record of how many ends differed."""
+def asked_for(commands: Mapping[str, Command], given: argparse.Namespace) -> list[str]:
+    """The commands of a part that are asked for: all of them where none is named."""
+    return [name for name in commands if name in (given.command or commands)]
+
+
+def record_of(title: str, faults: int, tried: int, seed: int, details: Mapping[str, Any]) -> Record:
+    """The record of how many of the faults that were tried did harm, which is printed as well."""
+    print(title, faults, "of", tried, details, flush=True)
+    details = {"unit": "faults", "target": "0", **details}
+    return Record("metric", f"faults/{title}", faults, tried, seed=seed, details=details)
+
+
+def count_kills(command: Command, home: Path, drawn: random.Random) -> tuple[int, int, dict[str, Any]]:
+    """Kill a command, and count the ends that differed."""
+    kills = kill_again_and_again(command, home, drawn, command.kills)
     details = {
-        "unit": "differences", "target": "0", "span": [round(end, 3) for end in kills.span],
+        "unit": "differences", "span": [round(end, 3) for end in kills.span],
         "moments": [round(moment, 3) for moment in kills.moments], "stages": dict(kills.stages),
         "left a half-written file": kills.half_written, "differing": kills.differing[:5],
     }  # fmt: skip
-    return Record(
-        "metric", f"faults/kills/{name}", len(kills.differing), len(kills.moments), seed=seed, details=details
-    )
+    return len(kills.differing), len(kills.moments), details
 
 
 def kill_again_and_again(command: Command, home: Path, drawn: random.Random, count: int) -> Kills:

@@ -57,16 +57,10 @@ class Act:
 def measure(given: argparse.Namespace) -> list[Record]:
     """Cut the power at calls of every command, each in a process that has the library loaded."""
     records = []
-    for name in given.command or COMMANDS:
+    for name in fault_kills.asked_for(COMMANDS, given):
         counts = fault_disk.in_a_process(__file__, name, given.cuts, given.seed)
-        details = {"unit": "faults", "target": "0", **counts}
-        records.append(
-            Record(
-                "metric", f"faults/power/{name}", len(counts["faults"]), counts["cuts"], seed=given.seed,
-                details=details,
-            )
-        )  # fmt: skip
-        print(name, counts)
+        faults, tried = len(counts["faults"]), counts["cuts"]
+        records.append(fault_kills.record_of(f"power/{name}", faults, tried, given.seed, counts))
     return records
 
 

@@ -7,12 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import fault_kills
 from fault_kills import Command
@@ -54,25 +54,18 @@ class Deaths:
 
 def measure(given: argparse.Namespace) -> list[Record]:
     """Kill one process of every command at some moments."""
-    records = []
-    for name in given.command or COMMANDS:
-        command = COMMANDS[name]
-        with tempfile.TemporaryDirectory() as home:
-            deaths = kill_ranks(command, Path(home), random.Random(f"{given.seed} {name}"), COUNT)
-        details = {
-            "unit": "faults", "target": "0", "stated seconds": SOON,
-            "moments": [[round(moment, 3), rank] for moment, rank in deaths.moments],
-            "seconds until the others had ended": [round(seconds, 2) for seconds in deaths.seconds],
-            "faults": deaths.faults[:5],
-        }  # fmt: skip
-        records.append(
-            Record(
-                "metric", f"faults/ranks/{name}", len(deaths.faults), len(deaths.moments), seed=given.seed,
-                details=details,
-            )
-        )  # fmt: skip
-        print(name, deaths)
-    return records
+    return fault_kills.measure_each("ranks", COMMANDS, given, count_deaths)
+
+
+def count_deaths(command: Command, home: Path, drawn: random.Random) -> tuple[int, int, dict[str, Any]]:
+    """Kill processes of a command, and count the kills that did harm."""
+    deaths = kill_ranks(command, home, drawn, COUNT)
+    details = {
+        "stated seconds": SOON, "moments": [[round(moment, 3), rank] for moment, rank in deaths.moments],
+        "seconds until the others had ended": [round(seconds, 2) for seconds in deaths.seconds],
+        "faults": deaths.faults[:5],
+    }  # fmt: skip
+    return len(deaths.faults), len(deaths.moments), details
 
 
 def kill_ranks(command: Command, home: Path, drawn: random.Random, count: int) -> Deaths:

@@ -9,12 +9,11 @@ import os
 import random
 import shutil
 import signal
-import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import fault_kills
 from fault_kills import Command
@@ -45,25 +44,18 @@ class Stops:
 
 def measure(given: argparse.Namespace) -> list[Record]:
     """Stop every command at some moments."""
-    records = []
-    for name in given.command or fault_kills.COMMANDS:
-        command = fault_kills.COMMANDS[name]
-        with tempfile.TemporaryDirectory() as home:
-            drawn = random.Random(f"{given.seed} {name}")
-            stops = stop_again_and_again(command, Path(home), drawn, COUNT)
-        details = {
-            "unit": "faults", "target": "0", "moments": [round(moment, 3) for moment in stops.moments],
-            "same command refused": stops.refused, "nothing left to do": stops.nothing_to_do,
-            "faults": stops.faults[:5],
-        }  # fmt: skip
-        records.append(
-            Record(
-                "metric", f"faults/stops/{name}", len(stops.faults), len(stops.moments), seed=given.seed,
-                details=details,
-            )
-        )  # fmt: skip
-        print(name, stops)
-    return records
+    return fault_kills.measure_each("stops", fault_kills.COMMANDS, given, count_stops)
+
+
+def count_stops(command: Command, home: Path, drawn: random.Random) -> tuple[int, int, dict[str, Any]]:
+    """Stop a command, and count the stops that did harm."""
+    stops = stop_again_and_again(command, home, drawn, COUNT)
+    details = {
+        "moments": [round(moment, 3) for moment in stops.moments],
+        "same command refused": stops.refused, "nothing left to do": stops.nothing_to_do,
+        "faults": stops.faults[:5],
+    }  # fmt: skip
+    return len(stops.faults), len(stops.moments), details
 
 
 def stop_again_and_again(command: Command, home: Path, drawn: random.Random, count: int) -> Stops:

@@ -7,8 +7,8 @@
     python benchmarks/faults.py --part stops             (three minutes; on Linux)
     python benchmarks/faults.py --part ranks             (five minutes; on Linux)
 
-Each part is a module of its own, ``fault_NAME.py``, whose ``measure`` takes the command line and returns records. The
-short forms run in the default tests, the long ones in ``tests/faults``.
+Each part is a module of its own, ``fault_NAME.py``, whose ``measure`` takes the command line and returns records. Short
+forms are in ``tests/faults``: some bits are flipped in the default tests, all else is tried in the slow ones.
 """
 
 import argparse
@@ -45,7 +45,12 @@ def main() -> None:
         "--writes", type=int, default=50, help="the most writes at which a disk is full, of each command"
     )
     parser.add_argument("--cuts", type=int, default=20, help="how often the power is cut, of each command")
-    parser.add_argument("--command", action="append", help="by default every command that a part has")
+    parser.add_argument(
+        "--command",
+        choices=fault_kills.COMMANDS,
+        action="append",
+        help="by default every command that a part has",
+    )
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     for name in given.part or PARTS:

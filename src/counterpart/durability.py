@@ -7,12 +7,8 @@ import errno
 import os
 from pathlib import Path
 
-NOT_FLUSHED = (
-    errno.EINVAL,
-    errno.EBADF,
-    errno.EOPNOTSUPP,
-    errno.EACCES,
-)  # file systems where folders are not
+# What file systems say where folders are not flushed.
+NOT_FLUSHED = (errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP, errno.EACCES)
 
 
 def flush_names(folder: Path) -> None:

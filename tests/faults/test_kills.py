@@ -1,5 +1,6 @@
 """SIGKILL at random moments of a command: given again, it ends as if nothing had happened."""
 
+import argparse
 import json
 import random
 import sys
@@ -22,6 +23,23 @@ def test_every_command_has_its_kills(campaign):
     assert {name: command.kills for name, command in campaign.COMMANDS.items()} == dict(
         zip(NAMES, (20, 20, 10, 10), strict=True)
     )
+
+
+def test_a_part_of_the_campaign_makes_a_record_of_each_command_that_is_asked_for(campaign):
+    def count(command, home, drawn):
+        assert list(home.iterdir()) == []
+        return command, 3, {"share": drawn.random()}
+
+    commands = {"train": 0, "evaluate": 2, "papers run": 1}
+    asked = argparse.Namespace(command=["evaluate", "papers run", "data prepare"], seed=5)
+    rows = campaign.measure_each("stops", commands, asked, count)
+    assert [(row.name, row.value, row.n, row.seed) for row in rows] == [
+        ("faults/stops/evaluate", 2, 3, 5), ("faults/stops/papers run", 1, 3, 5),
+    ]  # fmt: skip
+    share = random.Random("5 evaluate").random()
+    assert rows[0].details == {"unit": "faults", "target": "0", "share": share}
+    asked.command = None
+    assert len(campaign.measure_each("stops", commands, asked, count)) == 3
 
 
 @pytest.mark.slow

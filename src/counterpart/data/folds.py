@@ -56,8 +56,8 @@ def _sources(manifest: Path) -> dict[str, str]:
             f"{error} Or make it again with counterpart data prepare; without it, photographs are told by the names of "
             "files."
         ) from error
-    told = [(row.get("path"), row.get("source")) for row in rows]
-    return {path: source for path, source in told if isinstance(path, str) and isinstance(source, str)}
+    pairs = [(row.get("path"), row.get("source")) for row in rows]
+    return {path: source for path, source in pairs if isinstance(path, str) and isinstance(source, str)}
 
 
 def deal(

@@ -102,7 +102,7 @@ def _prepare(
     """Do the units that the journal lacks, and finish the folder."""
     stage, journal = target / STAGE, open_journal(target, about)
     with journal.open("a", encoding="utf-8") as file:
-        done = [line["unit"] for line in _done(journal) if _is_there(line, stage, target)]
+        done = {name for name, line in _done(journal).items() if _is_there(line, stage, target)}
         todo = {name: unit for name, unit in plan.units.items() if name not in done}
         work = partial(_write_unit, extract=plan.extract, stage=stage, names=plan.names)
         workers = min(workers or os.cpu_count() or 1, max(1, len(todo)))
@@ -178,20 +178,20 @@ def _write_sample(sample: Sample, stage: Path, names: PartNames) -> dict[str, An
     }
 
 
-def _done(journal: Path) -> Rows:
-    """The last line of each unit in the journal."""
-    return list({line["unit"]: line for line in read_lines(journal)[1:]}.values())
+def _done(journal: Path) -> dict[str, dict[str, Any]]:
+    """The last line of each unit in the journal, by its name."""
+    return {line["unit"]: line for line in read_lines(journal)[1:]}
 
 
 def _is_there(line: Mapping[str, Any], stage: Path, target: Path) -> bool:
     """Whether all that a unit wrote is there. Files are not flushed one by one: a loss of power may have taken some."""
     for row in line["samples"]:
         image = Path(row["image"])
-        for folder, file, wanted in zip(
-            (IMAGES, MASKS), (image, image.with_suffix(".png")), row["sha256"], strict=True
-        ):
+        files = (IMAGES, image), (MASKS, image.with_suffix(".png"))
+        for (folder, file), wanted in zip(files, row["sha256"], strict=True):
             places = [stage / folder / file, *(target / folder / split / file for split in SPLITS)]
-            if wanted not in [file_hash(place) for place in places if place.is_file()][:1]:
+            place = next(filter(Path.is_file, places), None)
+            if place is None or file_hash(place) != wanted:
                 return False
     return True
 
@@ -199,7 +199,7 @@ def _is_there(line: Mapping[str, Any], stage: Path, target: Path) -> bool:
 def _finish(plan: Plan, target: Path, options: Options, about: Mapping[str, Any]) -> Prepared:
     """Draw the splits, move the files, write the table and, last, the manifest."""
     stage = target / STAGE
-    by_unit = {line["unit"]: line for line in _done(stage / JOURNAL)}
+    by_unit = _done(stage / JOURNAL)
     lines = [by_unit[name] for name in plan.units]
     rows = [row for line in lines for row in line["samples"]]
     _no_twins(rows, target)

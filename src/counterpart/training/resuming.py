@@ -83,8 +83,13 @@ def _refuse_a_later_start(last: Path) -> None:
         return
     reached = (-1, -1)
     if last.exists():
-        state = checkpoint.read_about(last)["state"]
-        reached = (state["epoch"], state["step"])
+        header = checkpoint.read_about(last)
+        try:
+            reached = (header["state"]["epoch"], header["state"]["step"])
+        except (LookupError, TypeError):  # its checksum has not been looked at yet
+            raise UserError(
+                f"{last} is damaged: its header does not say how far the training came. Put back a copy, or remove it."
+            ) from None
     everywhere = distributed.gather(reached)
     rank = everywhere.index(max(everywhere))
     if everywhere[rank] > everywhere[0]:
