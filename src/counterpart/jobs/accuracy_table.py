@@ -8,6 +8,7 @@ from ..config import readable
 from ..evaluation.ledger import CLEAN
 from ..evaluation.summaries import UNION
 from ..records import Record
+from ..report.runs import without_untried
 from ..report.setting import OF_THESE_IMAGES, interval_title, random_in_words, sample_in_words
 from ..rundir import RunDir
 from ..terminal import open_console
@@ -30,7 +31,7 @@ def accuracy_by_radius(radii: Sequence[float], records: Sequence[Record]) -> dic
 def print_accuracies(run: RunDir, records: Sequence[Record]) -> None:
     """Print the accuracies with their intervals, then the median distances that attacks measured, then a claim."""
     claims = claims_of(records)
-    records = [record for record in records if record not in claims]
+    records = without_untried([record for record in records if record not in claims])
     d, n = records[0].details, records[0].n
     masked = f" and {d['eps_low']:.4g} by its mask" if "eps_low" in d else ""
     radii = d["eps"] if isinstance(d["eps"], list) else [d["eps"]]
@@ -51,12 +52,7 @@ def print_accuracies(run: RunDir, records: Sequence[Record]) -> None:
 
 
 def _table_of_lines(title: str, records: Sequence[Record]) -> Table:
-    """A table with a row for each line of attacks; those on a sample are called estimates, and have two intervals.
-
-    Where no attack was tried there is no worst case to show.
-    """
-    if [record.name for record in records] == ["accuracy/clean", "accuracy/worst case"]:
-        records = records[:1]
+    """A table with a row for each line of attacks; those on a sample are called estimates, and have two intervals."""
     estimated = any("estimate" in record.details for record in records)
     table = Table(title=title, title_justify="left")
     columns = ["", "accuracy", interval_title(records[0].details)]
