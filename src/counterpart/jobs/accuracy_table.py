@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from ..claims import PREFIX as CLAIM
+from ..claims import claim_in_words
 from ..config import readable
 from ..evaluation.ledger import CLEAN
 from ..evaluation.summaries import UNION
@@ -12,9 +14,14 @@ from ..report.runs import without_untried
 from ..report.setting import OF_THESE_IMAGES, interval_title, random_in_words, sample_in_words
 from ..rundir import RunDir
 from ..terminal import open_console
-from .claims import claims_of, sentences_on_claims
+from .claims import claims_of
 
 DISTANCE = "median distance/"  # the names of the records of distances begin with this
+
+
+def shares_of(records: Sequence[Record]) -> list[Record]:
+    """Those records that are shares of images, and no distances or claims."""
+    return [record for record in records if not record.name.startswith((DISTANCE, CLAIM))]
 
 
 def accuracy_by_radius(radii: Sequence[float], records: Sequence[Record]) -> dict[float, dict[str, Record]]:
@@ -47,8 +54,8 @@ def print_accuracies(run: RunDir, records: Sequence[Record]) -> None:
     for record in records:
         if record.name.startswith(DISTANCE):
             open_console().print(_distance_in_words(record), highlight=False, soft_wrap=True)
-    for sentence in sentences_on_claims(claims):
-        open_console().print(sentence, highlight=False, soft_wrap=True)
+    for claim in claims:
+        open_console().print(claim_in_words(claim), highlight=False, soft_wrap=True)
 
 
 def _table_of_lines(title: str, records: Sequence[Record]) -> Table:

@@ -82,12 +82,11 @@ def verdict_on(row: TableRow) -> RowVerdict:
 def claims_in_words(row: TableRow) -> list[str]:
     """A sentence on each claim that an evaluation of the row was asked about."""
     several = len(row.runs) > 1
-    return [
-        (f"{run.name}: " if several else "")
-        + claim_in_words(r.details["claim"], r.value or 0.0, r.n or 0, r.interval or (0.0, 1.0), r.details)
-        for run in row.runs
-        for r in run.claims
-    ]
+    sentences = []
+    for run in row.runs:
+        whose = f"{run.name}: " if several else ""
+        sentences += [whose + claim_in_words(record) for record in run.claims]
+    return sentences
 
 
 def _word(
