@@ -12,6 +12,7 @@ from counterpart.claims import (
     read_claim,
     rule_on,
 )
+from counterpart.records import Record
 from counterpart.statistics import _score_interval, wilson
 
 
@@ -65,7 +66,9 @@ def test_no_number_decides_a_claim_that_was_met_exactly_or_an_interval_of_anothe
 
 def test_sentences_say_the_rule_and_that_nothing_is_confirmed():
     def words(**details):
-        return claim_in_words("60 % at 8/255", 0.47, 1000, (0.439, 0.501), details).replace("\xa0", " ")
+        details["claim"] = "60 % at 8/255"
+        record = Record("metric", "claim/60 % at 8/255", 0.47, 1000, (0.439, 0.501), details=details)
+        return claim_in_words(record).replace("\xa0", " ")
 
     assert words(verdict=REFUTED) == (
         "Claim of 60 % at 8/255: refuted. At most 50.1 % survive these attacks "

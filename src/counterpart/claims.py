@@ -2,11 +2,10 @@
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from .numerals import readable
+from .records import Record
 from .statistics import NORMAL_QUANTILE
 
 FORM = "a share and the radius that it is claimed at, such as '60 % at 8/255'"
@@ -89,21 +88,15 @@ def rule_on(claim: Claim, value: float, interval: tuple[float, float], counted: 
     return Ruling(UNDECIDED, math.floor(spread / distance) + 1)
 
 
-def claim_in_words(
-    text: str, value: float, n: int, interval: tuple[float, float], details: Mapping[str, Any]
-) -> str:
+def claim_in_words(record: Record) -> str:
     """A sentence on a claim, from its record.
 
-    Args:
-        text: the claim, such as "60 % at 8/255".
-        value: the share that survived.
-        n: the number of images.
-        interval: the 95 % interval of the share.
-        details: those of the record: "verdict", and "needed" where a number of images would decide.
+    Its details hold the "claim" and the "verdict", and "needed" where a number of images would decide.
     """
-    low, high = (f"{100 * end:.1f} %" for end in interval)
+    details, n = record.details, record.n or 0
+    low, high = (f"{100 * end:.1f} %" for end in record.interval or (0.0, 1.0))
     verdict = details["verdict"]
-    head = f"Claim of {text}: {verdict}"
+    head = f"Claim of {details['claim']}: {verdict}"
     if verdict == REFUTED:
         return f"{head}. At most {high} survive these attacks (upper end of the 95 % interval, n = {n:,})."
     if verdict == CONSISTENT:
@@ -114,7 +107,7 @@ def claim_in_words(
         )
     needed = details.get("needed")
     more = (
-        f" About {needed:,.0f} images would decide it if the share stays at {100 * value:.1f} %."
+        f" About {needed:,.0f} images would decide it if the share stays at {100 * (record.value or 0):.1f} %."
         if needed
         else ""
     )

@@ -3,12 +3,14 @@
 import pytest
 from matplotlib.figure import Figure
 
+from counterpart.jobs.accuracy_table import print_accuracies
 from counterpart.records import Record
 from counterpart.report import figures, glance, write_report
 from counterpart.report.grouping import group
 from counterpart.report.notes import headline, summary
-from counterpart.report.runs import read_runs
+from counterpart.report.runs import read_runs, without_untried
 from counterpart.report.setting import radius_text
+from counterpart.rundir import RunDir
 
 
 @pytest.fixture
@@ -188,3 +190,36 @@ def test_an_axis_shows_chance_where_all_accuracies_lie_far_below_it(row_of):
 )
 def test_a_radius_is_written_as_people_write_it(eps, text):
     assert radius_text(eps) == text
+
+
+def test_a_page_without_attacks_claims_none(make_run, records, tmp_path):
+    """Neither its summary nor its first glance speaks of a budget, for nobody searched within it."""
+    run = make_run("mine")
+    run.add(records.metrics("clean", {"clean": 0.8, "worst case": 0.8}, backwards=0))
+    text = write_report([run.path], tmp_path / "page.html").read_text()
+    assert "1,000 test images of digits at 16x16 pixels, not attacked." in text
+    assert "attacked within" not in text
+    assert "levels of 255" not in text
+
+
+def test_the_worst_cases_of_no_attack_are_left_out_and_no_others(records):
+    several = {"clean": 0.8, "worst case at 4/255": 0.8, "worst case": 0.8}
+
+    def names_of(accuracies, **details):
+        return [
+            r.name.removeprefix("accuracy/")
+            for r in without_untried(records.metrics("AT", accuracies, **details))
+        ]
+
+    assert names_of(several, backwards=0) == ["clean"]
+    assert names_of({"clean": 0.8, "worst case": 0.8}, backwards=20) == ["clean", "worst case"]
+    by_queries = {"clean": 0.8, "Square": 0.5, "worst case": 0.5}
+    assert names_of(by_queries, backwards=0) == [*by_queries]
+
+
+def test_the_table_in_the_terminal_has_no_worst_case_of_no_attack(records, tmp_path, capsys):
+    accuracies = records.metrics("AT", {"clean": 0.8, "worst case": 0.8}, backwards=0)
+    print_accuracies(RunDir(tmp_path / "mine"), [*accuracies, *records.part_metrics({"mIoU clean": 0.5})])
+    printed = capsys.readouterr().out
+    assert "mIoU clean" in printed
+    assert "worst case" not in printed

@@ -4,16 +4,24 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from ..claims import PREFIX as CLAIM
+from ..claims import claim_in_words
 from ..config import readable
 from ..evaluation.ledger import CLEAN
 from ..evaluation.summaries import UNION
 from ..records import Record
+from ..report.runs import without_untried
 from ..report.setting import OF_THESE_IMAGES, interval_title, random_in_words, sample_in_words
 from ..rundir import RunDir
 from ..terminal import open_console
-from .claims import claims_of, sentences_on_claims
+from .claims import claims_of
 
 DISTANCE = "median distance/"  # the names of the records of distances begin with this
+
+
+def shares_of(records: Sequence[Record]) -> list[Record]:
+    """Those records that are shares of images, and no distances or claims."""
+    return [record for record in records if not record.name.startswith((DISTANCE, CLAIM))]
 
 
 def accuracy_by_radius(radii: Sequence[float], records: Sequence[Record]) -> dict[float, dict[str, Record]]:
@@ -30,7 +38,7 @@ def accuracy_by_radius(radii: Sequence[float], records: Sequence[Record]) -> dic
 def print_accuracies(run: RunDir, records: Sequence[Record]) -> None:
     """Print the accuracies with their intervals, then the median distances that attacks measured, then a claim."""
     claims = claims_of(records)
-    records = [record for record in records if record not in claims]
+    records = without_untried([record for record in records if record not in claims])
     d, n = records[0].details, records[0].n
     masked = f" and {d['eps_low']:.4g} by its mask" if "eps_low" in d else ""
     radii = d["eps"] if isinstance(d["eps"], list) else [d["eps"]]
@@ -46,17 +54,12 @@ def print_accuracies(run: RunDir, records: Sequence[Record]) -> None:
     for record in records:
         if record.name.startswith(DISTANCE):
             open_console().print(_distance_in_words(record), highlight=False, soft_wrap=True)
-    for sentence in sentences_on_claims(claims):
-        open_console().print(sentence, highlight=False, soft_wrap=True)
+    for claim in claims:
+        open_console().print(claim_in_words(claim), highlight=False, soft_wrap=True)
 
 
 def _table_of_lines(title: str, records: Sequence[Record]) -> Table:
-    """A table with a row for each line of attacks; those on a sample are called estimates, and have two intervals.
-
-    Where no attack was tried there is no worst case to show.
-    """
-    if [record.name for record in records] == ["accuracy/clean", "accuracy/worst case"]:
-        records = records[:1]
+    """A table with a row for each line of attacks; those on a sample are called estimates, and have two intervals."""
     estimated = any("estimate" in record.details for record in records)
     table = Table(title=title, title_justify="left")
     columns = ["", "accuracy", interval_title(records[0].details)]

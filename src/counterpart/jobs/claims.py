@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..claims import PREFIX, claim_in_words, read_claim, rule_on
+from ..claims import PREFIX, read_claim, rule_on
 from ..config import EvaluateSettings, readable
 from ..errors import UserError
 from ..evaluation.summaries import UNION
@@ -53,7 +53,7 @@ def with_claim(wanted: EvaluateSettings, records: Sequence[Record]) -> list[Reco
     worst = [record for record in records if _is_worst(record.name)]
     judged = worst[-1]
     if claim.eps is not None:
-        (judged,) = [r for r in worst if math.isclose(r.details["eps"], claim.eps, rel_tol=1e-6)][:1]
+        judged = next(r for r in worst if math.isclose(r.details["eps"], claim.eps, rel_tol=1e-6))
     assert judged.value is not None
     assert judged.interval is not None
     counted = not NOT_COUNTED & judged.details.keys()
@@ -71,14 +71,6 @@ def _is_worst(name: str) -> bool:
 def claims_of(records: Sequence[Record]) -> list[Record]:
     """Those records that are of claims."""
     return [record for record in records if record.name.startswith(PREFIX)]
-
-
-def sentences_on_claims(records: Sequence[Record]) -> list[str]:
-    """A sentence on each claim among some records."""
-    return [
-        claim_in_words(r.details["claim"], r.value or 0.0, r.n or 0, r.interval or (0.0, 1.0), r.details)
-        for r in claims_of(records)
-    ]
 
 
 def summary_of(record: Record) -> Mapping[str, Any]:

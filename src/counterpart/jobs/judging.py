@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from .. import build, devices, distributed
-from ..claims import PREFIX as CLAIM
 from ..config import plain, readable, under_protocol
 from ..errors import UserError
 from ..evaluation import accuracy, part_quality, summaries
@@ -23,7 +22,7 @@ from ..models.random_passes import seeded_passes
 from ..records import Record, fingerprint
 from ..rundir import RunDir, write_json
 from ..seeding import derive
-from .accuracy_table import DISTANCE, print_accuracies
+from .accuracy_table import print_accuracies, shares_of
 from .case import RADII, Case, budgets_of, case_of, details_of, of_random_answers
 from .claims import refuse_claim, with_claim
 from .holding import hold_results
@@ -76,13 +75,8 @@ def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
             print_accuracies(target.run, judged[-1].records)
     if len(judged) > 1 and distributed.is_main():
         seeds = [int(outcome.run.config()["seed"]) for outcome in judged]
-        aggregate(RunDir(Path(text).expanduser()), [_shares(outcome.records) for outcome in judged], seeds)
+        aggregate(RunDir(Path(text).expanduser()), [shares_of(outcome.records) for outcome in judged], seeds)
     return judged
-
-
-def _shares(records: Sequence[Record]) -> list[Record]:
-    """Those records that are shares of images, and not distances."""
-    return [record for record in records if not record.name.startswith((DISTANCE, CLAIM))]
 
 
 def judge(target: Target) -> Judged:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from .. import build
 from ..catalogue import find
-from ..claims import PREFIX as CLAIM
 from ..config import EvaluateSettings
 from ..contracts import Rule
 from ..evaluation import summaries
@@ -18,7 +17,7 @@ from ..evaluation.panel import PanelAttack, PanelRule, draw_groups, draw_picture
 from ..importance.rules import constant
 from ..records import Record
 from ..rundir import write_json
-from .accuracy_table import DISTANCE, accuracy_by_radius
+from .accuracy_table import accuracy_by_radius, shares_of
 from .case import Case
 from .claims import claims_of, summary_of
 
@@ -121,8 +120,7 @@ def _lacking(case: Case) -> str | None:
 
 def _summary(case: Case, records: Sequence[Record], claims: Sequence[Record]) -> dict[str, Any]:
     """The result under RobustBench's field names (percentages as text), followed by fields of our own."""
-    shares = [record for record in records if not record.name.startswith((DISTANCE, CLAIM))]
-    values = {r.name.removeprefix("accuracy/"): r for r in shares}
+    values = {r.name.removeprefix("accuracy/"): r for r in shares_of(records)}
     target, wanted = case.target, case.target.config.evaluate
     exact = _is_standard_autoattack(case)
     eps = case.eps * 255

@@ -29,6 +29,7 @@ from ..parsing import parse_json
 from ..parsing.limits import refuse_large
 from ..records import Record, file_hash, fingerprint
 from ..renamed_settings import in_current_words
+from ..report.runs import without_untried
 from ..rundir import RunDir, read_json, write_atomically
 from ..training import checkpoint
 from .case import budgets_of, draw_plan_of, judged_model, on_corrupted
@@ -156,6 +157,7 @@ def accuracies_of(stored: StoredEvaluation) -> list[Record]:
     """The accuracies of a stored evaluation, derived from its ledger.
 
     Where dear attacks were tried on a sample, the ledger alone gives no estimate: they are read from the run's records.
+    Where no attack was tried, there is no worst case among them.
     """
     identity, images = stored.identity, stored.target.images
     if "sampled" in identity:
@@ -167,10 +169,11 @@ def accuracies_of(stored: StoredEvaluation) -> list[Record]:
     units = units_of(stored.attacks, tuple(radii) or (None,))
     rows = stored.ledger.rows(images.labels.tolist(), images.index.tolist(), list(units))
     draws = draw_plan_of(identity)
-    return summaries.metrics(
+    records = summaries.metrics(
         rows, images.classes, stored.attacks, {"eps": eps}, 0.0, identity["individual"], radii,
         None if draws is None else draws.draws,
     )  # fmt: skip
+    return without_untried(records)
 
 
 def pack_images(stored: StoredEvaluation, folder: Path) -> None:

@@ -52,8 +52,9 @@ def _markdown(rows: Sequence[TableRow]) -> str:
 
 
 def _latex(rows: Sequence[TableRow]) -> str:
-    head, *body = [" & ".join(map(escape_latex, cells)) + r" \\" for cells in _cells(rows)]
-    columns = "l" + "r" * (len(_cells(rows)[0]) - 1)
+    table = _cells(rows)
+    head, *body = [" & ".join(map(escape_latex, cells)) + r" \\" for cells in table]
+    columns = "l" + "r" * (len(table[0]) - 1)
     lines = [
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
@@ -87,14 +88,11 @@ def _cells(rows: Sequence[TableRow]) -> list[list[str]]:
     """The head and the rows of the table as texts."""
     names = metric_names(rows)
     several = len({row.setting for row in rows}) > 1
-    judged = ["judged on"] if several else []
-    table = [["method", *(f"{name}, %" for name in names), "n", "seeds", *judged]]
+    table = [["method", *(f"{name}, %" for name in names), "n", "seeds", "judged on"]]
     for row in rows:
         shares = [_in_words(row.accuracy(name)) for name in names]
-        table.append(
-            [row.label, *shares, f"{row.n:,}", str(row.seed_count), *([str(row.setting)] if several else [])]
-        )
-    return table
+        table.append([row.label, *shares, f"{row.n:,}", str(row.seed_count), str(row.setting)])
+    return table if several else [cells[:-1] for cells in table]
 
 
 def _in_words(accuracy: TableAccuracy | None) -> str:

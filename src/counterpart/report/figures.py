@@ -295,9 +295,9 @@ def _name_lines(figure: "Figure", axes: "Axes") -> None:
     low, high = axes.get_ylim()
     least = 0.075 * (high - low)
     ends = sorted(((_last_of(line), line) for line in named), key=lambda end: end[0])
-    height = low
+    height = low - least
     for value, line in ends:
-        height = max(height + least, value) if line is not ends[0][1] else max(low, value)
+        height = max(height + least, value)
         axes.annotate(
             str(line.get_label()),
             (1.02, height),

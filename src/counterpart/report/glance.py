@@ -82,12 +82,11 @@ def verdict_on(row: TableRow) -> RowVerdict:
 def claims_in_words(row: TableRow) -> list[str]:
     """A sentence on each claim that an evaluation of the row was asked about."""
     several = len(row.runs) > 1
-    return [
-        (f"{run.name}: " if several else "")
-        + claim_in_words(r.details["claim"], r.value or 0.0, r.n or 0, r.interval or (0.0, 1.0), r.details)
-        for run in row.runs
-        for r in run.claims
-    ]
+    sentences = []
+    for run in row.runs:
+        whose = f"{run.name}: " if several else ""
+        sentences += [whose + claim_in_words(record) for record in run.claims]
+    return sentences
 
 
 def _word(
@@ -113,7 +112,7 @@ def _word(
 def over_all(rows: Sequence[TableRow]) -> str:
     """The sentence on several rows together; "" where there are none that were attacked."""
     values = [accuracy.value for row in rows if (accuracy := row.accuracy(WORST))]
-    budgets = sorted({row.setting.budget for row in rows})
+    budgets = sorted({row.setting.budget for row in rows if row.accuracy(WORST)})
     if len(values) < 2:
         return ""
     low, high = share_in_percent(min(values)), share_in_percent(max(values))
@@ -152,18 +151,23 @@ def radius_in_words(norm: str | None, eps: float | None, shape: Sequence[int] | 
 
 
 def pair_of(panels: Sequence[Panel]) -> list[tuple[Tile, str]]:
-    """A clean image beside the same image under attack, with the answers: one that fooled where there is one."""
-    right_before = [sample for panel in panels for sample in panel.samples if sample.clean.correct]
-    if not right_before:
+    """A clean image beside the same image under attack, with the answers: one that fooled where there is one.
+
+    Nothing where no attack touched an image that was right before.
+    """
+    pairs = []
+    for sample in (sample for panel in panels for sample in panel.samples):
+        tiles = {tile.name: tile for tile in sample.tiles}
+        if sample.clean.correct and "attacked" in tiles:
+            pairs.append((sample, tiles))
+    if not pairs:
         return []
-    fooled = [sample for sample in right_before if not sample.attacked.correct]
-    sample = (fooled or right_before)[0]
-    tiles = {tile.name: tile for tile in sample.tiles}
+    fooled = [pair for pair in pairs if not pair[0].attacked.correct]
+    sample, tiles = (fooled or pairs)[0]
     answers = {"clean": sample.clean, "attacked": sample.attacked}
     return [
         (tiles[name], f"{name}: answered {answer.predicted} ({'right' if answer.correct else 'wrong'})")
         for name, answer in answers.items()
-        if name in tiles
     ]
 
 

@@ -30,7 +30,7 @@ def summary(rows: Sequence[TableRow], evaluated: Sequence[TableRow]) -> str:
     names = list(dict.fromkeys(row.method for row in evaluated))
     methods = listed(names) if len(names) <= MANY_METHODS else f"{len(names)} methods"
     trained = "" if methods in (models, evaluated[0].name) else f", trained with {methods}"
-    settings = listed([_judged_on(row) for row in {(row.setting, row.n): row for row in evaluated}.values()])
+    settings = listed(list(dict.fromkeys(map(_judged_on, evaluated))))
     return f"{models}{trained}, judged on {settings}."
 
 
@@ -38,7 +38,10 @@ def _judged_on(row: TableRow) -> str:
     """The images and the budget of a row, in words."""
     s = row.setting
     folds = f" in {s.folds}" if s.folds else ""
-    return f"{row.n:,} {s.split} images of {s.data}{folds}{s.size}, attacked within {s.budget}{s.search}"
+    images = f"{row.n:,} {s.split} images of {s.data}{folds}{s.size}"
+    if row.accuracy(WORST) is None:
+        return f"{images}, not attacked"
+    return f"{images}, attacked within {s.budget}{s.search}"
 
 
 def notes_on(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> list[tuple[str, str]]:

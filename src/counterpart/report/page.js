@@ -171,11 +171,7 @@
     const controls = make("div", "", { class: "controls" });
     layer(tile("clean"), "below");
     const above = tile("attacked") ? layer(tile("attacked"), "above") : null;
-    let over = null;
-    const reveal = share => {
-      stage.style.setProperty("--cut", `${share}%`);
-    };
-    if (above) controls.append(slider("clean ⟷ attacked", 50, reveal));
+    if (above) controls.append(slider("clean ⟷ attacked", 50, share => stage.style.setProperty("--cut", `${share}%`)));
     const pairs = [["map", "map attacked"], ["parts", "parts attacked"], ["true parts", ""], ["radius", ""], ["change", ""]];
     const there = pairs.filter(([name]) => tile(name));
     if (there.length) {

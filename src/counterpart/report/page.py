@@ -123,10 +123,10 @@ def _glance(
     evaluated: Sequence[TableRow], panels: Sequence[tuple[TableRow, Panel | None, str]]
 ) -> dict[str, Any]:
     """What stands above everything: verdicts, a bar for each row, and what the radius means."""
-    settings = {row.setting.budget: row for row in evaluated}
+    attacked = [row for row in evaluated if row.accuracy(WORST)]
     radius, pair = "", []
-    if len(settings) == 1:
-        details = evaluated[0].shown[0].details
+    if len({row.setting.budget for row in attacked}) == 1:
+        details = attacked[0].shown[0].details
         radius = glance.radius_in_words(details.get("norm"), details.get("eps"), details.get("shape"))
         pair = glance.pair_of([panel for _, panel, _ in panels if panel is not None])
     return {

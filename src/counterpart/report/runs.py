@@ -65,19 +65,30 @@ class Evaluation:
         return max((r.seconds for r in self.metrics.values() if r.seconds is not None), default=None)
 
 
+def without_untried(records: Sequence[Record]) -> list[Record]:
+    """The records of an evaluation, but of one that tried no attack without its worst case, which says nothing."""
+    accuracies = {record.name: record for record in records if record.name.startswith(f"{ACCURACY}/")}
+    worst = accuracies.pop(f"{ACCURACY}/{WORST}", None)
+    if worst is None or worst.details.get("backwards") != 0:
+        return list(records)
+    untried = {name for name in accuracies if name.startswith(f"{ACCURACY}/{WORST} at ")} | {worst.name}
+    if accuracies.keys() - untried != {f"{ACCURACY}/{CLEAN}"}:
+        return list(records)
+    return [record for record in records if record.name not in untried]
+
+
 def _read_evaluation(key: str, accuracies: Mapping[str, Record], parts: Mapping[str, Record]) -> Evaluation:
     """An evaluation from its records, those of smaller radii apart."""
     metrics: dict[str, Record] = {}
     smaller: dict[float, dict[str, Record]] = {}
-    for name, record in accuracies.items():
+    for record in without_untried(list(accuracies.values())):
+        name = record.name.removeprefix(f"{ACCURACY}/")
         radii = record.details.get("radii")
         if name == CLEAN or not radii or record.details["eps"] == radii[-1]:
             metrics[name] = record
         else:
             radius = float(record.details["eps"])
             smaller.setdefault(radius, {})[name.removesuffix(f" at {readable(radius)}")] = record
-    if metrics.keys() == {CLEAN, WORST} and metrics[WORST].details.get("backwards") == 0:
-        metrics.pop(WORST)  # no attack was tried, and what survives none says nothing
     return Evaluation(key, metrics, parts, {radius: smaller[radius] for radius in sorted(smaller)})
 
 
