@@ -1,5 +1,7 @@
 """The losses of TRADES and MART as functions of logits, by hand."""
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -16,9 +18,10 @@ def answers(generator):
 def test_trades(answers):
     clean, attacked, labels = answers
     p, q = clean.softmax(dim=1), attacked.softmax(dim=1)
-    expected = F.cross_entropy(clean, labels) + 3 * (p * (p / q).log()).sum(dim=1).mean()
-    assert trades_loss(clean, attacked, labels, beta=3.0).item() == pytest.approx(expected.item(), rel=1e-5)
-    assert trades_loss(clean, attacked, labels).item() != pytest.approx(expected.item(), rel=1e-3)  # beta 6
+    natural, robust = F.cross_entropy(clean, labels).item(), (p * (p / q).log()).sum(dim=1).mean().item()
+    loss = trades_loss(clean, attacked, labels, beta=3.0).item()
+    assert loss == pytest.approx(natural + 3 * robust, rel=1e-5)
+    assert trades_loss(clean, attacked, labels).item() == pytest.approx(natural + 6 * robust, rel=1e-5)
 
 
 def test_mart(answers):
@@ -30,6 +33,16 @@ def test_mart(answers):
     robust = ((p * (p / q).log()).sum(dim=1) * (1 - p[rows, labels])).mean()
     expected = (boosted + 3 * robust).item()
     assert mart_loss(clean, attacked, labels, beta=3.0).item() == pytest.approx(expected, rel=1e-3)
+    assert mart_loss(clean, attacked, labels).item() == pytest.approx((boosted + 6 * robust).item(), rel=1e-3)
+
+
+def test_mart_stays_finite_where_answers_are_certain():
+    """By the published code's small numbers: 1e-12 beside a probability of 0, 1.0001 less one of 1."""
+    clean, attacked = torch.tensor([[200.0, 0.0, 0.0]]), torch.tensor([[0.0, 200.0, 0.0]])
+    boosted = 200 - math.log(1.0001 - 1)
+    robust = -math.log(1e-12) * 2**-23  # which is 1.0000001 - 1 in float32
+    loss = mart_loss(clean, attacked, torch.tensor([0]), beta=1e9).item()
+    assert loss == pytest.approx(boosted + 1e9 * robust, rel=5e-3)
 
 
 @pytest.mark.parametrize("loss", [trades_loss, mart_loss])

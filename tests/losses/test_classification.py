@@ -26,6 +26,14 @@ def test_dlr_does_not_change_with_the_scale_of_logits():
         torch.testing.assert_close(dlr(1000 * LOGITS, LABELS, targets), dlr(LOGITS, LABELS, targets))
 
 
+def test_dlr_keeps_its_sign_where_the_largest_logits_are_equal():
+    """The published code's small number takes the place of a spread of 0."""
+    tied = torch.tensor([[1.0, 1.0, 1.0, 1.0, 0.0]])
+    true, target = torch.tensor([0]), torch.tensor([4])
+    torch.testing.assert_close(dlr(tied, true, target), torch.tensor([-1e12]))
+    torch.testing.assert_close(dlr(tied, target), torch.tensor([1e12]))
+
+
 @pytest.mark.parametrize(("classes", "targets"), [(2, None), (3, torch.tensor([1]))])
 def test_dlr_says_how_many_classes_it_needs(classes, targets):
     with pytest.raises(ValueError, match=f"got {classes}: use the margin loss"):

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from counterpart.batch import Batch
 from counterpart.contracts import PartOutput
 from counterpart.losses.segmentation import PART_LOSSES, centroid, segmentation
+from counterpart.part_maps import ROWS, centroids
 
 CLASSES = torch.tensor([0, 0, 1, 1])
 
@@ -112,6 +113,42 @@ def test_annotation_of_all_images_need_not_be_said(output, batch):
     assert (segmentation(output, everywhere, CLASSES, False) > 0).all()
     with pytest.raises(ValueError, match="needs a batch with annotated parts"):
         segmentation(output, Batch(batch.images, batch.labels, batch.index), CLASSES, False)
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_centroids_at_full_resolution_are_those_of_the_enlarged_logits(published, output, batch):
+    """Images of 12 x 8 pixels: neither side may stand for the other, and the coarse grid answers otherwise."""
+    found = centroid(output, batch, CLASSES, True, published=published)
+    large = PartOutput(output.logits, enlarged(output, "bilinear"))
+    torch.testing.assert_close(found, centroid(large, batch, CLASSES, False, published=published))
+    coarse = centroid(output, batch, CLASSES, False, published=published)
+    assert ((found - coarse).abs() > 1e-4).tolist() == batch.has_parts.tolist()
+
+
+def test_the_published_centroid_loss_is_a_mean_over_the_parts_of_the_batch(output, batch):
+    """So that an image's distances weigh less where others have more parts."""
+    published = PART_LOSSES["centroids-published"]
+    true = batch.parts.clone()
+    true[1] = torch.where(true[1] == 1, 1, 0)
+    sparse = Batch(batch.images, batch.labels, batch.index, true, batch.has_parts)
+    level = PartOutput(
+        output.logits, torch.zeros_like(output.part_logits)
+    )  # all centres are 0 and all masses alike
+    predicted = centroids(true, 4).nan_to_num().square().sum(dim=(1, 2))
+    present = 4 + 1 + 4  # of the three annotated images
+    found = published(level, sparse, CLASSES, False)
+    expected = predicted * 4 / present + math.log(2)
+    torch.testing.assert_close(found, torch.where(batch.has_parts, expected, 0.0))
+
+
+def test_strips_of_a_tall_image_add_up(generator):
+    """More rows than one strip has."""
+    part_logits = torch.randn(1, 3, 5, 2, generator=generator)
+    parts = torch.randint(0, 3, (1, 2 * ROWS + 3, 4), generator=generator)
+    tall = Batch(torch.zeros(1, 3, *parts.shape[1:]), torch.tensor([0]), torch.tensor([0]), parts=parts)
+    large = F.interpolate(part_logits, parts.shape[1:], mode="bilinear", align_corners=True)
+    found = segmentation(PartOutput(torch.zeros(1, 2), part_logits), tall, CLASSES, full_resolution=True)
+    torch.testing.assert_close(found, F.cross_entropy(large, parts, reduction="none").mean(dim=(1, 2)))
 
 
 def one_hot(parts, sharpness=60.0):
