@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from counterpart.batch import Batch
 from counterpart.contracts import PartOutput
-from counterpart.losses.segmentation import PART_LOSSES, centroid, segmentation
+from counterpart.losses.segmentation import PART_LOSSES, centroid, part_cross_entropy, segmentation
 from counterpart.part_maps import ROWS, centroids
 
 CLASSES = torch.tensor([0, 0, 1, 1])
@@ -50,6 +50,8 @@ def test_each_cell_answers_for_its_pixels(output, batch):
 
 def test_at_full_resolution_it_is_that_of_the_enlarged_logits(output, batch):
     found = segmentation(output, batch, CLASSES, full_resolution=True)
+    plain = part_cross_entropy(output.part_logits, batch.parts, batch.has_parts, True)
+    torch.testing.assert_close(plain, found)  # no pixel counts more than another
     expected = F.cross_entropy(enlarged(output, "bilinear"), batch.parts, reduction="none").mean(dim=(1, 2))
     torch.testing.assert_close(found, expected * batch.has_parts)
 
