@@ -130,6 +130,10 @@ def test_a_difference_outside_the_margin_is_hardly_within_it():
 def test_tiny_tails_are_exact():
     assert Difference(1.0, 0.0, 1e-6, 4).p == pytest.approx(2 * student_t.sf(1e6, 4), rel=1e-6, abs=0)
     assert Difference(0.1, 0.01).p == pytest.approx(2 * norm.sf(10), rel=1e-6, abs=0)
+    assert Difference(100.0, 0.01, 0.01, 100).p == pytest.approx(
+        2e-12, rel=1e-4, abs=0
+    )  # no smaller, for both
+    assert Difference(0.0, 0.01, 0.01, 4).p == pytest.approx(1.0)
     both = Difference(0.1, 0.01, 0.01, 2)
     assert both.half_width(both.p / 2) == pytest.approx(0.1, rel=1e-6)
     assert (both.over, Difference(0.1, 0.0, 0.01, 2).over, Difference(0.1, 0.01).over) == (
@@ -272,6 +276,8 @@ def test_the_part_model_papers_p_values_take_its_intervals_for_the_spread_of_sin
 def test_the_interval_of_shares_lies_between_wilsons_for_images_and_for_draws():
     assert mean_share([1.0] * 30 + [0.0] * 70, 5) == (0.3, wilson(30, 100))  # all draws of an image agree
     assert mean_share([0.5] * 100, 2) == (0.5, wilson(100, 200))  # draws tell nothing of each other
+    for share in (0.0, 1.0):  # here draws could tell nothing either way
+        assert mean_share([share] * 40, 5) == (share, wilson(int(40 * share), 40))
     assert mean_share([0.0] * 100, 20)[1] == wilson(0, 100)
     narrow, wide = mean_share([0.4, 0.6] * 50, 10)[1], mean_share([0.0, 1.0] * 50, 10)[1]
     assert narrow[1] - narrow[0] < wide[1] - wide[0]
