@@ -213,7 +213,10 @@ def test_welchs_test_by_hand():
 def test_seeds_without_any_spread_are_told_apart_or_equal():
     apart = welch([0.5] * 3, [0.25] * 3)
     assert (apart.mean, apart.interval, apart.p) == (0.25, (0.25, 0.25), 0.0)
+    assert apart.freedom == 4
     assert welch([0.5] * 3, [0.5] * 3).p == 1
+    alone = welch([0.25] * 3, [0.3, 0.4, 0.5])  # the spread of one is all there is
+    assert (alone.freedom, alone.trainings_error) == pytest.approx((2, 0.1 / math.sqrt(3)))
 
 
 def test_two_seeds_are_no_sample():
