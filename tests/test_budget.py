@@ -166,6 +166,31 @@ def test_a_sample_fills_the_ball(kind):
     assert abs(norms.mean() - 2 / 3) < 0.02
 
 
+@pytest.mark.parametrize(
+    ("ball", "first", "second"),
+    [
+        (Linf(8 / 255), [-0.0043605, -0.0062619, 0.0290982], [-0.0290691, 0.0184925, -0.0045558]),
+        (L2(0.5), [-0.0433624, 0.0442517, -0.1095797], [-0.0117906, -0.0630859, 0.0367622]),
+        (L1(5.0), [-0.0254401, -0.0230975, 0.1499004], [-0.0015331, -0.0649030, -0.0228540]),
+    ],
+)
+def test_a_seed_keeps_its_starts(ball, first, second):
+    """What earlier versions drew: ledgers that were begun with them go on."""
+    moved = (ball.sample(CLEAN, KEYS) - CLEAN).flatten(1)
+    torch.testing.assert_close(moved[:2, :3], torch.tensor([first, second]), rtol=0, atol=2e-7)
+
+
+def test_a_sparse_step_passes_over_pixels_that_have_no_room():
+    """Twenty values, of which one may move: the second largest gradient, where the largest points out of the box."""
+    clean, gradient = torch.full((2, 1, 4, 5), 0.5), torch.full((2, 1, 4, 5), 0.1)
+    clean[0, 0, 0, 0], clean[1, 0, 0, 0] = 1, 0
+    gradient[0, 0, 0, 0], gradient[1, 0, 0, 0] = 9, -9
+    gradient[:, 0, 2, 2] = 2
+    moved = L1(5.0).step(clean, gradient, 0.25) - clean
+    assert moved.nonzero().tolist() == [[0, 0, 2, 2], [1, 0, 2, 2]]
+    assert moved[:, 0, 2, 2].tolist() == [0.25, 0.25]
+
+
 def test_a_step_has_the_asked_length(budget):
     gradient = torch.randn(CLEAN.shape, generator=torch.Generator().manual_seed(5))
     moved = budget.step(CLEAN, gradient, 0.01) - CLEAN
@@ -265,6 +290,7 @@ def test_select_keeps_rows_together(budget):
         (lambda: Linf(8), "Did you mean 8/255"),
         (lambda: Linf(-0.1), "finite and >= 0"),
         (lambda: Linf(torch.tensor([0.1, float("nan")])), "finite and >= 0"),
+        (lambda: L2(torch.tensor([0.1, float("inf")])), "finite and >= 0"),
         (lambda: Linf(torch.ones(2, 3)), r"shape \(2, 3\); expected"),
         (lambda: Linf("8/0"), r"a number such as 8 / 255, or a text such as '8/255'; got '8/0'"),
         (lambda: L2("half"), "got 'half'"),
