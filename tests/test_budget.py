@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from scipy.optimize import minimize
@@ -139,6 +141,27 @@ def test_a_projection_is_a_copy_and_ends_whatever_it_is_given(ball):
     projected = ball.project(broken, CLEAN)
     assert not ball.contains(projected, CLEAN)[0]
     torch.testing.assert_close(projected[1:], ball.project(FAR, CLEAN)[1:], rtol=0, atol=0)
+
+
+def test_newtons_method_finds_the_l1_projection_in_a_few_turns(monkeypatch, generator):
+    """A sum that is linear in pieces: bisection alone would take some forty turns."""
+    turns: list[int] = []
+
+    def counted(first):
+        for turn in itertools.count(first):
+            turns.append(turn)
+            yield turn
+
+    monkeypatch.setattr("counterpart.budget.balls.count", counted)
+    clean = torch.rand(50, 3, 16, 16, generator=generator)
+    L1(12.0).project(clean + 0.3 * torch.randn(clean.shape, generator=generator), clean)
+    assert len(turns) <= 8
+
+
+def test_a_projection_ends_where_no_sum_comes_near_the_radius():
+    """Beside values of 1e12, floats of the threshold are too coarse for a radius of 1e-9."""
+    far = CLEAN + 1e12 * torch.randn(CLEAN.shape, generator=torch.Generator().manual_seed(6))
+    assert L1(1e-9).contains(L1(1e-9).project(far, CLEAN), CLEAN).all()
 
 
 def test_samples_are_allowed_spread_out_and_reproducible(budget):
