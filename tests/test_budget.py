@@ -203,15 +203,18 @@ def test_a_seed_keeps_its_starts(ball, first, second):
     torch.testing.assert_close(moved[:2, :3], torch.tensor([first, second]), rtol=0, atol=2e-7)
 
 
-def test_a_sparse_step_passes_over_pixels_that_have_no_room():
-    """Twenty values, of which one may move: the second largest gradient, where the largest points out of the box."""
-    clean, gradient = torch.full((2, 1, 4, 5), 0.5), torch.full((2, 1, 4, 5), 0.1)
-    clean[0, 0, 0, 0], clean[1, 0, 0, 0] = 1, 0
-    gradient[0, 0, 0, 0], gradient[1, 0, 0, 0] = 9, -9
-    gradient[:, 0, 2, 2] = 2
-    moved = L1(5.0).step(clean, gradient, 0.25) - clean
-    assert moved.nonzero().tolist() == [[0, 0, 2, 2], [1, 0, 2, 2]]
-    assert moved[:, 0, 2, 2].tolist() == [0.25, 0.25]
+@pytest.mark.parametrize(
+    ("value", "gradient", "moves"),
+    [(1.0, 0.9, False), (0.0, -0.9, False), (0.0, 0.9, True), (1.0, -0.9, True)],
+)
+def test_a_sparse_step_passes_over_pixels_that_have_no_room(value, gradient, moves):
+    """Of twenty values one moves: that of the largest gradient, but for one that points out of the box."""
+    clean, slope = torch.full((1, 1, 4, 5), 0.5), torch.full((1, 1, 4, 5), 0.1)
+    clean[0, 0, 0, 0], slope[0, 0, 0, 0], slope[0, 0, 2, 2] = value, gradient, -0.5
+    moved = L1(5.0).step(clean, slope, 0.25) - clean
+    place, sign = ((0, 0), gradient / 0.9) if moves else ((2, 2), -1)
+    assert [tuple(where) for where in moved[0, 0].nonzero().tolist()] == [place]
+    assert float(moved[0, 0][place]) == pytest.approx(0.25 * sign)
 
 
 def test_a_step_has_the_asked_length(budget):
@@ -311,6 +314,7 @@ def test_select_keeps_rows_together(budget):
     ("make", "message"),
     [
         (lambda: Linf(8), "Did you mean 8/255"),
+        (lambda: Linf(torch.tensor([0.1, 8.0])), "Did you mean 8/255"),
         (lambda: Linf(-0.1), "finite and >= 0"),
         (lambda: Linf(torch.tensor([0.1, float("nan")])), "finite and >= 0"),
         (lambda: L2(torch.tensor([0.1, float("inf")])), "finite and >= 0"),

@@ -137,3 +137,9 @@ def test_samples_use_the_whole_budget_and_follow_their_keys(budget):
 def test_numbers_of_pixels_are_whole_and_positive(kind, eps):
     with pytest.raises(ValueError, match="whole number of pixels, at least 1"):
         kind(eps)
+
+
+@pytest.mark.parametrize("budget", [L0(2), Patch(2)], ids=repr)
+def test_images_that_are_too_coarse_are_refused(budget):
+    with pytest.raises(ValueError, match=r"float32 or float64 images, got torch\.float16"):
+        budget.project(FAR.half(), CLEAN.half())
