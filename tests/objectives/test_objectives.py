@@ -179,6 +179,16 @@ def test_equal_radii_reproduce_at_bit_for_bit(model, batch):
     assert torch.equal(objective.perturb(view, batch, KEYS).images, both[0])
 
 
+@pytest.mark.parametrize(("share", "label"), [(1.0, 2), (0.0, 1)])
+def test_the_accuracy_is_the_share_of_images_that_are_right(batch, share, label):
+    class Always(torch.nn.Module):
+        def forward(self, images):
+            return torch.tensor([0.0, 0.5, 2.0, 1.0]).expand(len(images), 4)
+
+    told = replace(batch, labels=torch.full((6,), label))
+    assert standard().loss(Always(), told, Perturbed(batch.images)).terms["accuracy"] == share
+
+
 def test_the_loss_is_that_of_the_perturbed_images(model, batch):
     objective = at()
     perturbed = objective.perturb(InferenceView(model), batch, KEYS)
@@ -192,17 +202,16 @@ def test_the_loss_is_that_of_the_perturbed_images(model, batch):
 
 def test_the_default_step_is_that_of_the_full_budget_for_every_rule(model, batch, monkeypatch):
     """Otherwise PART and its control would differ in their steps as well."""
-    from counterpart.objectives.crafting import craft as module
-
     given, real = [], pgd
 
     def watch(*arguments, step_size, **options):
         given.append(step_size)
         return real(*arguments, step_size=step_size, **options)
 
-    monkeypatch.setitem(module.__globals__, "pgd", watch)
+    monkeypatch.setattr("counterpart.objectives.crafting.pgd", watch)
     for control in (controls.none, controls.uniform):
         objective = adversarial(budget=Linf(EPS), rule=part_rule(control=control), steps=5)
         objective.perturb(InferenceView(model), batch, KEYS)
+    assert len(given) == 2
     for step in given:
         torch.testing.assert_close(step, torch.full((6,), EPS / 2))

@@ -182,6 +182,22 @@ def test_no_pass_is_made_twice(model, batch, make, drawn_from, passes):
 
 
 @pytest.mark.parametrize("make", [trades, mart])
+def test_the_attack_begins_at_small_normal_noise(model, batch, make):
+    """The same noise as in earlier versions: trainings that were begun with them go on."""
+    view = Counting(InferenceView(model))
+    make(budget=Linf(EPS), rule=PART, steps=3, drawn_from="start").perturb(view, batch, KEYS)
+    begin = (batch.images + 0.001 * KEYS.fold("noise").normal(0, (3, 32, 32))).clamp(0, 1)
+    assert torch.equal(view.probes[-1], begin)
+
+
+@pytest.mark.parametrize(("make", "loss_of"), [(trades, loss_of_trades), (mart, loss_of_mart)])
+def test_the_robust_term_weighs_six_and_labels_are_not_smoothed(told, make, loss_of):
+    """As in the PART paper."""
+    usual = make(budget=Linf(EPS), rule=CONSTANT, steps=3).loss(*told).total
+    assert torch.equal(usual, loss_of(*told, beta=6.0, bn_batches="separate").total)
+
+
+@pytest.mark.parametrize("make", [trades, mart])
 def test_equal_radii_reproduce_the_base_method_bit_for_bit(model, batch, make):
     view = InferenceView(model)
     equal = partial(rules.draw_budget, eps_low=EPS)
