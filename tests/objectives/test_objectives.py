@@ -12,7 +12,8 @@ from counterpart.contracts import Perturbed
 from counterpart.importance import controls, rules
 from counterpart.models import create
 from counterpart.models.inference import InferenceView
-from counterpart.objectives import adversarial, standard
+from counterpart.objectives import adversarial, n_fgsm, standard
+from counterpart.objectives.standard import cross_entropy_loss
 from counterpart.seeding import Keys, seeded
 
 EPS, LOW = 8 / 255, 4 / 255
@@ -102,6 +103,20 @@ def test_smoothed_labels_lie_between_the_true_class_and_all_classes(model, batch
     labels[torch.arange(6), batch.labels] += 0.9
     loss = made(label_smoothing=0.1).loss(model, batch, Perturbed(batch.images))
     torch.testing.assert_close(loss.total, -(labels * logs).sum(dim=1).mean())
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        cross_entropy_loss,
+        n_fgsm(budget=Linf(EPS), rule=part_rule()).loss,
+        adversarial(budget=Linf(EPS), rule=part_rule(), steps=1).loss,
+    ],
+)
+def test_labels_are_not_smoothed_unless_asked(model, batch, loss):
+    model.eval()
+    plain = torch.nn.functional.cross_entropy(model(batch.images), batch.labels)
+    torch.testing.assert_close(loss(model, batch, Perturbed(batch.images)).total, plain)
 
 
 def test_the_attack_knows_nothing_of_smoothed_labels(model, batch):

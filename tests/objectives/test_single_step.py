@@ -38,6 +38,15 @@ def test_a_linear_model_is_attacked_as_equation_5_says(problem, options, noise, 
     torch.testing.assert_close(perturbed(problem, **options).images, by_hand(problem, noise, length))
 
 
+def test_a_pixel_that_the_model_does_not_see_moves_by_noise_alone(problem):
+    model, batch, keys = problem
+    model.weight[0] = 0
+    moved = (n_fgsm(budget=Linf(EPS), rule=rules.constant).perturb(model, batch, keys).images - batch.images)[
+        :, 0
+    ]
+    torch.testing.assert_close(moved, (2 * keys.uniform(0, (3, 8, 8)) - 1)[:, 0] * 2 * EPS)
+
+
 def test_nothing_but_the_image_range_ends_the_step(problem):
     model, batch, keys = problem
     moved = (perturbed(problem).images - batch.images).abs()
