@@ -5,6 +5,7 @@ import torch
 
 from counterpart.importance.masks import (
     centre_mask,
+    file_mask,
     jet,
     mean_preserving_mask,
     paper_mask,
@@ -201,3 +202,13 @@ def test_the_centre_is_the_middle_of_both_sides():
     share = centre_mask(torch.zeros(1, 1, 4, 6), 4 / 24).share[0, 0]
     assert share.nonzero().tolist() == [[1, 2], [1, 3], [2, 2], [2, 3]]
     assert centre_mask(torch.zeros(1, 1, 5, 3), 1 / 15).share[0, 0].nonzero().tolist() == [[2, 1]]
+
+
+def test_a_missing_mask_of_ones_own_is_the_full_budget(generator):
+    """So that a control that averages shares meets no number above 1."""
+    shares = torch.rand(6, 8, 8, generator=generator)
+    shares[2] = torch.nan
+    mask = file_mask(torch.rand(6, 3, 8, 8), shares)
+    assert mask.flat.tolist() == [row == 2 for row in range(6)]
+    assert (mask.share[2] == 1).all()
+    assert torch.equal(mask.share[:2, 0], shares[:2])

@@ -12,9 +12,11 @@ from counterpart.contracts import Probe
 from counterpart.data.image_sets import ImageSet
 from counterpart.data.loaders import batches, epoch_order
 from counterpart.data.transforms import Augmentation
+from counterpart.errors import UserError
 from counterpart.importance import store
 from counterpart.importance.masks import Mask
 from counterpart.importance.rules import MapSource, Quantile, Standardised, constant, draw_budget, explain
+from counterpart.importance.users_rules import call_users_rule
 from counterpart.seeding import Keys
 
 EPS, LOW = 8 / 255, 7 / 255
@@ -403,3 +405,25 @@ def test_parts_draw_the_budget_on_the_object(probe, batch, generator):
 def test_parts_that_nobody_knows_are_refused(probe, batch, mask):
     with pytest.raises(ValueError, match=r"part model|annotated parts"):
         part(probe, batch, KEYS, eps=EPS, eps_low=LOW, mask=mask)
+
+
+@pytest.mark.parametrize("mask", sorted(MASK_RULES))
+def test_images_need_not_be_squares(generator, mask):
+    images = torch.rand(8, 3, 16, 24, generator=generator)
+    part_logits = torch.randn(8, 3, 4, 6, generator=generator)
+    features, weights = (torch.rand(size, generator=generator) for size in ((8, 6, 4, 6), (3, 6)))
+    seen = Probe(images, torch.randn(8, 3), features, weights, part_logits=part_logits)
+    known = Batch(
+        images, torch.arange(8) % 3, torch.arange(8), parts=part_logits.argmax(dim=1).repeat(1, 4, 4)
+    )
+    known = replace(known, has_parts=torch.ones(8, dtype=torch.bool), importance=torch.rand(8, 16, 24))
+    budget = part(seen, known, KEYS, eps=EPS, eps_low=LOW, mask=mask)
+    assert budget.eps.shape[-2:] == (16, 24)
+
+
+def test_a_class_of_ones_own_that_takes_other_options_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "own_rules.py").write_text("class Ring:\n    def __init__(self, width): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = replace(MASK_RULES["quantile"], key="own_rules:Ring", code="own_rules:Ring", inside=False)
+    with pytest.raises(UserError, match=r"own_rules:Ring.*a class that takes mask\.options"):
+        call_users_rule(entry, {"length": 3})

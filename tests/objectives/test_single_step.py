@@ -65,6 +65,17 @@ def test_a_mask_multiplies_noise_and_step_together(problem):
     assert masked.counts["radius"] == pytest.approx(64 * EPS * 1.25 / 3)
 
 
+def test_a_mask_takes_its_share_of_a_step_that_the_image_range_has_ended(problem):
+    """Noise and step each end at 1, before the share is taken."""
+    model, batch, keys = problem
+    bright = Batch(0.97 + 0 * batch.images, batch.labels, batch.index)
+    half = perturbed((model, bright, keys), rule=lambda probe, batch, keys, full: Linf(full.eps / 2)).images
+    drawn = (2 * keys.uniform(0, (3, 8, 8)) - 1) * 2 * EPS
+    away = torch.where(batch.labels == 0, 1.0, -1.0).view(-1, 1, 1, 1) * model.weight.sign()
+    end = ((bright.images + drawn).clamp(0, 1) + EPS * away).clamp(0, 1)
+    torch.testing.assert_close(half, (bright.images + end) / 2)
+
+
 def test_the_mask_costs_no_pass_unless_it_is_drawn_on_the_clean_image(problem):
     clean = problem[1].images
     seen = []
