@@ -19,6 +19,7 @@ from counterpart.evaluation.unchanged import remember
 from counterpart.models import create
 from counterpart.models.inference import InferenceView
 from counterpart.seeding import Keys, seeded
+from counterpart.training import checkpoint
 from counterpart.training.meter import Meter
 from counterpart.training.step import LoopOptions, Running, train_step
 
@@ -114,6 +115,18 @@ def test_a_step_of_a_running_training_does_not_wait_until_its_meter_is_read(devi
         measured = step(2)
     assert counts.waits.total() == 1, counts.describe()
     assert measured["images"] == 3 * COUNT
+
+
+def test_that_gradients_are_finite_takes_a_few_launches(device, network):
+    """However many tensors there are. On CUDA the norms are one launch, or a few where there are very many."""
+    gradients = [torch.rand_like(parameter) for parameter in network.parameters()]
+    assert len(gradients) > 20
+    with device.counting() as counts:
+        healthy = checkpoint.finite(gradients)
+    assert counts.launches.total() <= 8, counts.launches
+    assert counts.waits.total() == 0
+    gradients[7].view(-1)[0] = torch.nan
+    assert (healthy.item(), checkpoint.finite(gradients).item()) == (True, False)
 
 
 def test_augmentation(device, batch):

@@ -195,7 +195,45 @@ def test_a_graph_is_given_radii_that_change(monkeypatch, kind):
     assert torch.equal(*weights)
     assert len({step["radius"] for step in whole}) == len(moments)  # it did change
     assert len(given) == len(moments)
-    assert all(isinstance(value, torch.Tensor) for radii in given for value in radii if value is not None)
+    assert all(radii.dtype == torch.float64 for radii in given)
+
+
+@pytest.mark.slow
+def test_compiled_the_random_start_and_each_projection_are_one_kernel():
+    """What is 61 and 28 launches as it is, with the same bits."""
+    script = """
+import torch
+from torch._inductor import metrics
+from counterpart.budget import Linf
+from counterpart.budget.arithmetic import without_checks
+from counterpart.seeding import Keys, ListedKeys, TensorKeys, seeds_of
+
+clean, gradient, radii = torch.rand(4, 3, 8, 8), torch.randn(4, 3, 8, 8), 0.1 * torch.rand(4, 1, 8, 8)
+index, budget = torch.arange(4), Linf(radii)
+listed = ListedKeys(0, "start", index, "start")
+budget.sample(clean, listed)
+places = {draw: place for place, draw in enumerate(listed.draws)}
+
+def advance(radii, images, gradient, clean):
+    return without_checks(Linf, eps=radii).advance(images, gradient, 0.01, clean)
+
+def sample(radii, clean, seeds, index):
+    return without_checks(Linf, eps=radii).sample(clean, TensorKeys(0, "", index, places, seeds))
+
+start = budget.sample(clean, Keys(0, "start", index))
+for function, given, expected in (
+    (sample, (radii, clean, seeds_of(0, "start", listed.draws), index), start),
+    (advance, (radii, start, gradient, clean), budget.advance(start, gradient, 0.01, clean)),
+):
+    metrics.reset()
+    assert torch.equal(torch.compile(function, fullgraph=True)(*given), expected), function
+    assert metrics.generated_kernel_count == 1, (function, metrics.generated_kernel_count)
+"""
+    environment = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])

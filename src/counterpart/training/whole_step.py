@@ -71,16 +71,16 @@ class WholeStep:
             parameter.grad = _laid_out_like(parameter, gradient)
         return Loss(total, terms), counts
 
-    def _on_device(self, radii: StepRadii | None) -> StepRadii | None:
-        """The radii as tensors beside the images. They are of float64, and round wherever numbers of Python would."""
+    def _on_device(self, radii: StepRadii | None) -> Tensor | None:
+        """The radii that are stated, beside the images; in float64, so that they round where Python's numbers would."""
         if radii is None:
             return None
         device = self._options.device
-        kind = torch.float32 if device.type == "mps" else torch.float64  # which has no float64
+        kind = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
         stated = torch.tensor([value for value in radii if value is not None], dtype=kind)
-        return StepRadii(*stated.to(device, non_blocking=True).unbind())
+        return stated.to(device, non_blocking=True)
 
-    def _passes(self, seeds: Tensor, radii: StepRadii | None, *fields: Any) -> Any:
+    def _passes(self, seeds: Tensor, radii: Tensor | None, *fields: Any) -> Any:
         """What is compiled: the attack, the loss, and the gradient of every parameter."""
         assert self._draws is not None
         batch, device = Batch(*fields), self._options.device.type
@@ -88,7 +88,7 @@ class WholeStep:
         objective = self._phase.objective
         if radii is not None:
             assert self._phase.at_radii is not None
-            objective = self._phase.at_radii(radii)
+            objective = self._phase.at_radii(StepRadii(*radii.unbind()))
         perturbed = objective.perturb(self._view, batch, keys)
         with torch.autocast(device, torch.bfloat16, enabled=self._options.precision == "bf16"):
             loss = objective.loss(self._model, batch, perturbed)
