@@ -130,6 +130,17 @@ def test_two_hosts_that_are_killed_end_with_the_undisturbed_losses_and_the_ledge
 
 
 @pytest.mark.slow
+def test_two_hosts_have_the_losses_of_one_process(tmp_path):
+    """To rounding, because floats are added up in another order; with small steps, which do not make much of that."""
+    words = [*TRAIN, "--optimizer.lr", "0.01", "--train.epochs", "2", "--mask.burn-in", "0.5"]
+    outputs(start_hosts([tmp_path / "a", tmp_path / "b"], lambda _: words))
+    run_alone(tmp_path / "alone", words)
+    together, alone = (losses_of(RunDir(tmp_path / folder / "runs" / "run")) for folder in ("a", "alone"))
+    assert [epoch[0] for epoch in together] == [epoch[0] for epoch in alone] == [0, 1]
+    assert [epoch[1] for epoch in together] == pytest.approx([epoch[1] for epoch in alone], rel=5e-4)
+
+
+@pytest.mark.slow
 def test_hosts_in_another_order_are_refused_and_nothing_is_trained_again(tmp_path):
     """The second host would go on from nothing, and the first one's epochs would be lost."""
     folders = [tmp_path / "a", tmp_path / "b"]

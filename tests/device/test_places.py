@@ -172,6 +172,9 @@ def test_every_attack(device, run, part_run, name, norm):
         pytest.param({"draws": 2, "votes": 2, "eot": 2}, id="draws"),
         pytest.param({"precision": "bf16"}, id="bf16"),
         pytest.param({"individual": True}, id="individual"),
+        pytest.param({"sampled": 2}, id="a sample"),
+        pytest.param({"sampled": "auto", "sampled_width": 0.2}, id="a sample in rounds"),
+        pytest.param({"norm": "linf,l2", "eps": "0.1,0.5"}, id="a union of norms"),
     ],
 )
 def test_every_kind_of_evaluation(device, run, changes):

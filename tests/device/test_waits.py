@@ -11,6 +11,7 @@ from counterpart.attacks.square_search import square
 from counterpart.batch import Batch
 from counterpart.budget import Linf
 from counterpart.catalogue import METHODS
+from counterpart.checks import after_the_door
 from counterpart.config import resolve
 from counterpart.data.transforms import Augmentation
 from counterpart.evaluation.batch_results import BatchResult, kept_images, read_columns, unit_of
@@ -19,8 +20,10 @@ from counterpart.evaluation.unchanged import remember
 from counterpart.models import create
 from counterpart.models.inference import InferenceView
 from counterpart.seeding import Keys, seeded
+from counterpart.training import checkpoint
 from counterpart.training.meter import Meter
 from counterpart.training.step import LoopOptions, Running, train_step
+from counterpart.training.whole_step import WholeStep
 
 CUDA = torch.device("cuda", 0)
 COUNT = 6
@@ -114,6 +117,52 @@ def test_a_step_of_a_running_training_does_not_wait_until_its_meter_is_read(devi
         measured = step(2)
     assert counts.waits.total() == 1, counts.describe()
     assert measured["images"] == 3 * COUNT
+
+
+@pytest.mark.parametrize("warmup", [0, 2])
+def test_the_passes_that_are_compiled_do_not_wait(device, network, batch, warmup, monkeypatch):
+    """Nor does anything lie elsewhere: neither seeds nor a radius that grows. No compiler stands between here."""
+    monkeypatch.setattr(
+        torch, "compile", lambda passes, **options: after_the_door()(passes)
+    )  # which checks nothing
+    config = resolve(
+        {
+            "train": {"method": "part", "compile": True}, "mask": {"eps_low": 0.02, "burn_in": 0},
+            "attack": {"steps": 3, "eps_warmup": warmup}, "device": "cuda",
+        }
+    )  # fmt: skip
+    phase = build.build_phases(config)[-1]
+    options = LoopOptions(
+        batch_size=COUNT, seed=0, device=CUDA, augmentation=None, compile=True, read_every=3
+    )
+    view = InferenceView(network, form="fast")
+    running = Running(Meter(every=3), WholeStep(phase, network, view, options))
+    optimizer = build.build_optimizer(config, network)
+
+    def step(number):
+        now = phase.at(number / 2)
+        measured = train_step(batch, COUNT, 0, number, network, view, now, optimizer, options, running)
+        view.refresh()
+        return measured
+
+    step(0)  # which lists the draws
+    with device.counting() as counts:
+        assert step(1) == {}
+    assert counts.waits.total() == 0, counts.describe()
+    assert running.whole.reason is None
+    assert step(2)["images"] == 3 * COUNT
+
+
+def test_that_gradients_are_finite_takes_a_few_launches(device, network):
+    """However many tensors there are. On CUDA the norms are one launch, or a few where there are very many."""
+    gradients = [torch.rand_like(parameter) for parameter in network.parameters()]
+    assert len(gradients) > 20
+    with device.counting() as counts:
+        healthy = checkpoint.finite(gradients)
+    assert counts.launches.total() <= 8, counts.launches
+    assert counts.waits.total() == 0
+    gradients[7].view(-1)[0] = torch.nan
+    assert (healthy.item(), checkpoint.finite(gradients).item()) == (True, False)
 
 
 def test_augmentation(device, batch):

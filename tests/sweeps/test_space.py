@@ -7,23 +7,32 @@ from counterpart.cli import main
 from counterpart.config import resolve
 from counterpart.errors import UserError
 from counterpart.papers.parts_figures import FIGURE_9
-from counterpart.papers.parts_tables import BETAS, RATES
-from counterpart.papers.pixel_tables import FIGURE_4
+from counterpart.papers.parts_tables import BETAS, RATES, TABLE_17
+from counterpart.papers.pixel_tables import FIGURE_1, FIGURE_4
 from counterpart.sweeps.space import _FOLDER, apply
 
 # Ready-made space -> a recipe that it fits.
 RECIPES = {
     "part-eps-low": "cifar10/part",
+    "part-eps-low-12": "cifar10/part",
     "part-models-beta": "part-imagenet/downsampled-trades",
     "part-models-c-seg": "part-imagenet/downsampled",
+    "part-models-pool": "part-imagenet/downsampled",
     "part-models-rate": "part-imagenet/downsampled",
+    "part-quadrant": "cifar10/part-quadrant",
+    "part-refresh": "cifar10/part",
     "rate-and-decay": "cifar10/at",
     "trades-beta": "cifar10/trades",
 }
 
 
+# What is given beside a space, where it needs something.
+GIVEN = {"part-eps-low-12": {"attack": {"eps": "12/255"}}}
+
+
 def read(space, recipe="digits/at"):
-    return sweeps.read_space(space, resolve(recipes.load(recipe)))
+    given = GIVEN.get(space, {}) if isinstance(space, str) else {}
+    return sweeps.read_space(space, resolve(recipes.load(recipe), given))
 
 
 def values(space, name):
@@ -58,13 +67,20 @@ def test_the_grids_of_the_papers_are_those_of_their_experiments():
     points = read("part-models-rate", "part-imagenet/downsampled").points
     pairs = {(float(p["optimizer.lr"]), float(p["optimizer.weight_decay"])) for p in points}
     assert pairs == set(RATES)
-    lows = {
-        row.changes["mask"]["eps_low"] for row in FIGURE_4.rows if row.changes["attack"]["eps"] == "8/255"
-    }
-    space = read("part-eps-low", "cifar10/part")
-    config = resolve(recipes.load("cifar10/part"))
-    radii = {apply(config, {"mask.eps_low": low}, "a test").mask.eps_low for low in lows}
-    assert set(values(space, "mask.eps_low")) == radii
+    for name, eps in (("part-eps-low", "8/255"), ("part-eps-low-12", "12/255")):
+        lows = {
+            row.changes["mask"]["eps_low"] for row in FIGURE_4.rows if row.changes["attack"]["eps"] == eps
+        }
+        config = resolve(recipes.load("cifar10/part"), {"attack": {"eps": eps}})
+        radii = {apply(config, {"mask.eps_low": low}, "a test").mask.eps_low for low in lows}
+        assert set(values(read(name, "cifar10/part"), "mask.eps_low")) == radii
+    grids = [row.changes["model"]["pool"] for row in TABLE_17.rows]
+    assert values(read("part-models-pool", "part-imagenet/downsampled"), "model.pool") == grids
+    quadrants = [row.changes["mask"]["quadrant"] for row in FIGURE_1.rows]
+    assert values(read("part-quadrant", "cifar10/part-quadrant"), "mask.quadrant") == quadrants
+    fresh, stored = (resolve(recipes.load(f"cifar10/{name}")).mask for name in ("part", "part-every-10"))
+    every = values(read("part-refresh", "cifar10/part"), "mask.refresh_epochs")
+    assert every == [fresh.refresh_epochs, stored.refresh_epochs]
 
 
 def test_values_are_read_as_the_schema_reads_them_and_written_as_people_do():

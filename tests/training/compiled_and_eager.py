@@ -1,6 +1,6 @@
 """Train a little, eagerly and compiled, in a process without checks of types, and print what both came to as JSON.
 
-python compiled_and_eager.py FOLDER BACKEND METHOD
+python compiled_and_eager.py FOLDER BACKEND SETTINGS_AS_JSON
 """
 
 import json
@@ -14,7 +14,7 @@ from counterpart import jobs
 from counterpart.config import resolve
 
 
-def main(folder: str, backend: str, method: str) -> None:
+def main(folder: str, backend: str, layer: str) -> None:
     torch.set_num_threads(1)
     compile_as_asked, calls = torch.compile, []
 
@@ -24,7 +24,7 @@ def main(folder: str, backend: str, method: str) -> None:
         )
 
         def counted(*arguments):
-            calls.append(len(arguments[1]))
+            calls.append(len(arguments[2]))
             return graph(*arguments)
 
         return counted
@@ -40,13 +40,10 @@ def main(folder: str, backend: str, method: str) -> None:
             "name": name, "runs": folder, "device": "cpu", "threads": 1,
             "data": {"name": "digits", "size": 8, "limit": 30, "validation": 0, "padding": 1},
             "model": {"name": "wrn-10-1", "width": 2}, "attack": {"eps": 0.1, "steps": 1},
-            "mask": {"eps_low": 0.05, "burn_in": 0} if method == "part" else {},
             "optimizer": {"lr": 0.1},
-            "train": {
-                "method": method, "epochs": 2, "batch_size": 12, "precision": "float32", "compile": name == "compiled",
-            },
+            "train": {"epochs": 2, "batch_size": 12, "precision": "float32", "compile": name == "compiled"},
         }  # fmt: skip
-        run = jobs.train(resolve(settings)).run
+        run = jobs.train(resolve(settings, json.loads(layer))).run
         weights.append(load_file(run.checkpoint("last")))
         losses.append([record.details["loss"] for record in run.records() if record.kind == "epoch"])
     names = [name for name, value in weights[0].items() if value.is_floating_point()]

@@ -24,7 +24,7 @@ from counterpart.rundir import RunDir
 from counterpart.training import checkpoint, failures, loop, step, stored_maps
 from counterpart.training.loop import fit
 from counterpart.training.optimizers import adamw, sgd
-from counterpart.training.step import LoopOptions, Phase
+from counterpart.training.step import LoopOptions, Phase, StepRadii
 from counterpart.training.weight_average import averaged
 
 CPU = torch.device("cpu")
@@ -708,7 +708,9 @@ def test_overfitting_to_training_s_own_attack_is_said_when_it_happens(train):
 
         return Objective(lambda view, batch, keys: Perturbed(batch.images), loss)
 
-    phase = Phase("p", 3, attacked(0.4), growing=lambda moment: attacked(0.3 + moment / 10))
+    phase = Phase(
+        "p", 3, attacked(0.4), growing=StepRadii, at_radii=lambda radii: attacked(0.3 + radii.eps / 10)
+    )  # the moment stands for a radius
     _, run = train([phase], validate=lambda model, view: (0.9, next(robust)))
     lines = (run.path / "progress.log").read_text().splitlines()
     said = [line for line in lines if line.startswith("Catastrophic")]
@@ -736,7 +738,7 @@ def test_each_phase_is_compiled_for_itself(train, monkeypatch):
             compiled.append(phase.name)
             super().__init__(phase, *given)
 
-        def takes(self, batch, objective):
+        def takes(self, batch):
             return False
 
     monkeypatch.setattr(loop, "WholeStep", Whole)

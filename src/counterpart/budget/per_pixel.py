@@ -42,12 +42,12 @@ class Linf:
 
     norm: ClassVar[str] = "linf"
     eps: Radius
-    multiplied_from: float | None = field(default=None, kw_only=True)
+    multiplied_from: float | Tensor | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "eps", as_number(self.eps))
-        if self.multiplied_from is not None and not 0 < self.multiplied_from <= 1:
-            raise ValueError(f"multiplied_from is a radius in (0, 1], got {self.multiplied_from!r}.")
+        if self.multiplied_from is not None and not 0 <= self.multiplied_from <= 1:
+            raise ValueError(f"multiplied_from is a radius in [0, 1], got {self.multiplied_from!r}.")
         check_radius(self.eps, shapes=("()", "(B,)", "(B, 1, H, W)", "(B, C, H, W)"), dims=(0, 1, 4))
         largest = float(torch.as_tensor(self.eps).max()) if numel(self.eps) else 0.0
         if largest > 1:
@@ -97,9 +97,10 @@ class Linf:
         This is ``project`` after ``step``, unless the budget multiplies.
         """
         stepped = self.step(images, gradient, length)
-        full = self.multiplied_from
-        if full is not None:
-            stepped = clean + (self.radius(clean) / full) * (stepped - clean).clamp(-full, full)
+        if self.multiplied_from is not None:
+            full = beside(self.multiplied_from, clean)
+            share = ratio(self.radius(clean), full)  # 0 also where a radius that grows is still 0
+            stepped = clean + share * (stepped - clean).clamp(-full, full)
         return self.project(stepped, clean)
 
     def distance(self, images: Images, clean: Images) -> Float[Tensor, " b"]:

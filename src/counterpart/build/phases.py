@@ -1,16 +1,17 @@
 """The parts of a configuration's training: its budget, mask rule, phases, schedule and loop options."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .. import devices, distributed
 from ..budget import NORMS, Budget
+from ..budget.arithmetic import without_checks
 from ..catalogue import CONTROLS, METHODS
 from ..config import Config
 from ..contracts import Objective, Rule
@@ -23,14 +24,16 @@ from ..objectives import n_fgsm, standard, with_parts
 from ..training.epochs import steps_of_epoch
 from ..training.eps_low import eps_low_after
 from ..training.optimizers import Schedule, adamw, schedule, sgd
-from ..training.step import LoopOptions, Phase
+from ..training.step import LoopOptions, Phase, StepRadii
 
 READ_EVERY = 20
 """The steps between two readings of what they measured, where the host would wait for a device to read it."""
 
 
-def build_budget(norm: str, eps: float) -> Budget:
-    """The budget with the same radius for every image and pixel."""
+def build_budget(norm: str, eps: float | Tensor) -> Budget:
+    """The budget with the same radius for every image and pixel: a number, or a tensor () that is known to be sound."""
+    if isinstance(eps, Tensor):
+        return without_checks(NORMS[norm], eps=eps)
     try:
         budget: Budget = NORMS[norm](eps)
     except ValueError as error:
@@ -38,9 +41,9 @@ def build_budget(norm: str, eps: float) -> Budget:
     return budget
 
 
-def build_training_budget(config: Config, share: float = 1.0) -> Budget:
-    """The full budget of the attack inside training, or one with this share of its radius."""
-    return build_budget(config.attack.norm, share * config.attack.eps)
+def build_training_budget(config: Config) -> Budget:
+    """The full budget of the attack inside training."""
+    return build_budget(config.attack.norm, config.attack.eps)
 
 
 def build_rule(config: Config, chosen: float | None = None) -> Rule:
@@ -100,7 +103,9 @@ def build_phases(config: Config, validation: int = 0) -> list[Phase]:
         validation: the number of validation images, which only ``mask.eps_low auto`` asks for.
     """
     train = config.train
-    clean = Phase("clean", train.clean_epochs, _with_parts(config, standard(**_smoothing(config))))
+    clean = Phase(
+        "clean", train.clean_epochs, with_parts(standard(**_smoothing(config)), **_options_of_parts(config))
+    )
     if not train.facts.attacked:
         return [replace(clean, epochs=train.epochs)]
     if not train.masked:
@@ -115,21 +120,32 @@ def build_phases(config: Config, validation: int = 0) -> list[Phase]:
 
 def _build_attacked_phase(config: Config, name: str, epochs: int, rule: Rule, **chosen: Any) -> Phase:
     """A phase of the method under a budget rule, whose radius may grow at the start of the run."""
-    phase = Phase(name, epochs, _build_objective(config, rule, **chosen))
-    if not config.attack.eps_warmup:
+    full, adapts = _full_radii(config), config.mask.eps_low == "auto"
+    make = _make_objectives(config, **chosen)
+    phase = Phase(name, epochs, make(rule, full))
+    if not config.attack.eps_warmup and not adapts:
         return phase
 
-    def grow(moment: float) -> Objective:
-        share = _grown_share(config, moment)
-        if share == 1:
-            return phase.objective
+    def at_radii(radii: StepRadii) -> Objective:
         narrowed: Any = rule
         if rule is not rules.constant:
-            low = min(config.mask.eps_low, share * config.attack.eps)  # "auto" is refused
-            narrowed = partial(narrowed, eps_low=low)
-        return _build_objective(config, narrowed, share, **chosen)
+            narrowed = partial(narrowed, eps_low=radii.eps_low)
+        return make(narrowed, radii)
 
-    return replace(phase, growing=grow)
+    def grow(moment: float) -> StepRadii:
+        share = _grown_share(config, moment)
+        eps = share * config.attack.eps
+        step_size = None if config.attack.step_size is None else share * config.attack.step_size
+        return StepRadii(eps, min(full.eps_low, eps), step_size)
+
+    growing = grow if config.attack.eps_warmup else None
+    return replace(phase, radii=full, at_radii=at_radii, growing=growing)
+
+
+def _full_radii(config: Config) -> StepRadii:
+    """The radii of training as the settings have them. ``mask.eps_low auto`` begins at eps."""
+    attack, low = config.attack, config.mask.eps_low
+    return StepRadii(attack.eps, attack.eps if low == "auto" else low, attack.step_size)
 
 
 def _grown_share(config: Config, moment: float) -> float:
@@ -144,7 +160,7 @@ def _grown_share(config: Config, moment: float) -> float:
 
 def _build_masked_phase(config: Config, epochs: int, validation: int) -> Phase:
     """The phase in which a mask narrows the budgets."""
-    mask, full = config.mask, config.attack.eps
+    mask, full = config.mask, _full_radii(config)
     chosen: dict[str, Any] = {} if mask.drawn_from is None else {"drawn_from": mask.drawn_from}
     phase = replace(
         _build_attacked_phase(config, config.train.method, epochs, build_rule(config), **chosen),
@@ -155,10 +171,9 @@ def _build_masked_phase(config: Config, epochs: int, validation: int) -> Phase:
 
     def adapt(validated: Sequence[Sequence[float]]) -> Phase:
         accuracies = [(robust, masked) for _, robust, masked in validated]
-        low = eps_low_after(accuracies, images=validation, eps=full)
-        rule = build_rule(config, low)
-        objective = _build_objective(config, rule, **chosen)
-        return replace(phase, objective=objective, chosen={"eps_low": low}, masked=rule)
+        low = eps_low_after(accuracies, images=validation, eps=config.attack.eps)
+        following = phase.within(full._replace(eps_low=low))
+        return replace(following, chosen={"eps_low": low}, masked=build_rule(config, low))
 
     return replace(phase, adapt=adapt) if mask.eps_low == "auto" else phase
 
@@ -172,8 +187,11 @@ def _count_burn_in(config: Config) -> int:
     return whole
 
 
-def _build_objective(config: Config, rule: Rule, share: float = 1.0, **chosen: Any) -> Objective:
-    """The objective of the method under a budget rule, with this share of the full radius and of the step."""
+def _make_objectives(config: Config, **chosen: Any) -> Callable[[Rule, StepRadii], Objective]:
+    """A function that gives the objective of the method under a budget rule, with its full radius and its step.
+
+    It looks at no settings and loads no code, because compiled code calls it.
+    """
     train, attack = config.train, config.attack
     options: dict[str, Any] = _smoothing(config)
     if train.facts.robust_term:
@@ -186,27 +204,22 @@ def _build_objective(config: Config, rule: Rule, share: float = 1.0, **chosen: A
         options["steps"] = attack.steps
     if attack.generation == "minimum-margin":
         options["targets"] = attack.targets
-    objective = make(
-        budget=build_training_budget(config, share),
-        rule=rule,
-        step_size=None if attack.step_size is None else share * attack.step_size,
-        **options,
-        **chosen,
-    )
-    return _with_parts(config, objective)
+    norm, part_options = attack.norm, _options_of_parts(config)
+
+    def at(rule: Rule, radii: StepRadii) -> Objective:
+        budget = build_budget(norm, radii.eps)
+        objective = make(budget=budget, rule=rule, step_size=radii.step_size, **options, **chosen)
+        return with_parts(objective, **part_options)
+
+    return at
 
 
-def _with_parts(config: Config, objective: Objective) -> Objective:
-    """The objective, with a loss of parts added where the run has one."""
+def _options_of_parts(config: Config) -> dict[str, Any]:
+    """The options of the loss of parts. Its weight is 0 where the run has none."""
     part_loss, weight = PART_LOSSES[config.train.part_loss], config.train.background_weight
     if weight != 1:  # which the loss "segmentation" alone has
         part_loss = partial(segmentation, background_weight=weight)
-    return with_parts(
-        objective,
-        c_seg=config.c_seg,
-        part_loss=part_loss,
-        **_smoothing(config),
-    )
+    return {"c_seg": config.c_seg, "part_loss": part_loss, **_smoothing(config)}
 
 
 def _smoothing(config: Config) -> dict[str, Any]:

@@ -27,8 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SPACE",
         required=True,
         help="The settings that vary: a .yaml file with lines such as 'train.beta: [1, 3, 6]' or 'optimizer.lr: {low: "
-        "0.01, high: 0.3, log: true}', or one that comes with the package: part-eps-low, part-models-beta, "
-        "part-models-c-seg, part-models-rate, rate-and-decay, trades-beta.",
+        "0.01, high: 0.3, log: true}', or one that comes with the package: part-eps-low, part-eps-low-12, "
+        "part-models-beta, part-models-c-seg, part-models-pool, part-models-rate, part-quadrant, part-refresh, "
+        "rate-and-decay, trades-beta.",
     )
     parser.add_argument(
         "--trials",

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..budget.arithmetic import beside
 from ..data.transforms import resize_maps
 from ..seeding import Keys
 
@@ -27,10 +28,10 @@ class Mask(NamedTuple):
     flat: Bool[Tensor, " b"]
 
 
-def radius_plane(mask: Mask, eps: float, eps_low: float) -> Float[Tensor, "b p h w"]:
+def radius_plane(mask: Mask, eps: float | Tensor, eps_low: float | Tensor) -> Float[Tensor, "b p h w"]:
     """The radius of each pixel; ``eps`` everywhere in images whose map was flat."""
     share = mask.share.masked_fill(mask.flat[:, None, None, None], 1.0)
-    low, high = (torch.full((), radius, device=share.device) for radius in (eps_low, eps))
+    low, high = beside(eps_low, share), beside(eps, share)
     # Exactly eps_low at 0 and eps at 1; beyond them, rounding may leave [0, 1] by the last bit.
     return torch.lerp(low, high, share).clamp(0, 1)
 

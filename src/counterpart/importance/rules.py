@@ -200,7 +200,7 @@ def draw_budget(
     keys: Keys,
     full: Budget,
     *,
-    eps_low: float,
+    eps_low: float | Tensor,
     mask: MaskRule | None = None,
     control: Control = controls.none,
     multiply: bool = False,
@@ -214,7 +214,7 @@ def draw_budget(
             probe's map.
         keys: the keys of the batch's samples, for rules and controls that draw at random.
         full: the full budget, an ``Linf`` with one radius for all pixels, which the important pixels keep.
-        eps_low: the radius of the other pixels, in units of the images.
+        eps_low: the radius of the other pixels, in units of the images: a number, or a tensor ().
         mask: the rule that draws the mask. The default is the paper's rule, ``Standardised()``.
         control: the change that is made to the mask, one of ``importance.controls``.
         multiply: a step of PGD multiplies by the mask, as section 3.2 of the paper prints it, in place of clamping
@@ -229,14 +229,14 @@ def draw_budget(
         ValueError: the full budget has no radius for each pixel, the mask has another form than the images,
             or there are no predicted or annotated parts where the rule needs them.
     """
-    if not isinstance(full, Linf) or isinstance(full.eps, Tensor):
+    if not isinstance(full, Linf) or (isinstance(full.eps, Tensor) and full.eps.ndim):
         raise ValueError(f"a mask narrows Linf(eps) with one radius for all pixels, got {full!r}.")
     rule = Standardised() if mask is None else mask
     drawn = rule(probe, batch, keys)
     _check_form(drawn, batch, rule)
     changed = control(drawn, keys, getattr(rule, "middle", masks.MIDDLE))
     radii = masks.radius_plane(changed, full.eps, eps_low)
-    multiplied_from = full.eps if multiply and full.eps else None  # a radius that grows begins at 0
+    multiplied_from = full.eps if multiply else None
     make = partial(without_checks, Masked) if _is_ours(rule) else Masked
     return make(eps=radii, flat=drawn.flat, multiplied_from=multiplied_from)
 

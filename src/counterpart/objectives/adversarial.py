@@ -2,6 +2,8 @@
 
 from functools import partial
 
+from torch import Tensor
+
 from ..budget import Budget
 from ..contracts import Objective, Rule
 from ..losses.classification import cross_entropy, margin
@@ -14,7 +16,7 @@ def adversarial(
     budget: Budget,
     rule: Rule,
     steps: int,
-    step_size: float | None = None,
+    step_size: float | Tensor | None = None,
     targets: int | None = None,
     drawn_from: str | None = None,
     label_smoothing: float = 0.0,

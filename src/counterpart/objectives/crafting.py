@@ -32,7 +32,7 @@ class Crafting:
     """
 
     steps: int
-    step_size: float | None
+    step_size: float | Tensor | None
     drawn_from: str
     start: str
     loss: AttackLoss

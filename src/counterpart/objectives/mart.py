@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..batch import Batch
 from ..budget import Budget
@@ -18,7 +18,7 @@ def mart(
     budget: Budget,
     rule: Rule,
     steps: int,
-    step_size: float | None = None,
+    step_size: float | Tensor | None = None,
     drawn_from: str = "start",
     beta: float = 6.0,
     bn_batches: str = "separate",

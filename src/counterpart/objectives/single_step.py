@@ -3,6 +3,7 @@
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from ..batch import Batch
 from ..budget import Linf
@@ -18,7 +19,7 @@ def n_fgsm(
     budget: Linf,
     rule: Rule,
     noise: float = 2.0,
-    step_size: float | None = None,
+    step_size: float | Tensor | None = None,
     drawn_from: str | None = None,
     label_smoothing: float = 0.0,
 ) -> Objective:
@@ -57,7 +58,7 @@ def _step_once(
     budget: Linf,
     rule: Rule,
     noise: float,
-    step_size: float | None,
+    step_size: float | Tensor | None,
     drawn_from: str | None,
 ) -> Perturbed:
     """Images after one step from a noisy start, all of it multiplied by what the rule leaves of the radius."""

@@ -18,7 +18,7 @@ def trades(
     budget: Budget,
     rule: Rule,
     steps: int,
-    step_size: float | None = None,
+    step_size: float | Tensor | None = None,
     drawn_from: str = "clean",
     beta: float = 6.0,
     bn_batches: str = "separate",

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,22 @@ It takes the (clean, robust, masked) validation accuracy after each epoch of the
 """
 
 
+class StepRadii(NamedTuple):
+    """What may change about the attack of a phase from step to step, in units of the images.
+
+    They are numbers, and tensors () in a compiled step, which is given them anew each time.
+
+    Attributes:
+        eps: the full radius.
+        eps_low: the radius that a mask leaves to other pixels, which only phases with a mask look at.
+        step_size: the length of a step. None: the attack's own share of ``eps``.
+    """
+
+    eps: float | Tensor
+    eps_low: float | Tensor = 0.0
+    step_size: float | Tensor | None = None
+
+
 @dataclass(frozen=True)
 class Phase:
     """Some epochs under one objective.
@@ -44,9 +60,10 @@ class Phase:
             stays the same.
         chosen: the values that ``adapt`` chose, for the epoch's record and the checkpoint.
         masked: the budget rule under which validation attacks a second time, for ``adapt``.
-        growing: a function that gives the objective at a moment, in epochs since the start of the run and
-            fractions of them, and ``objective`` itself once it no longer changes. With None, ``objective`` is that of
-            every moment.
+        radii: the radii of ``objective``, in phases in which they change.
+        at_radii: the objective at other radii, in such phases. It also takes tensors.
+        growing: a function that gives the radii at a moment, in epochs since the start of the run and fractions of
+            them. With None, they are those of every moment.
     """
 
     name: str
@@ -58,11 +75,20 @@ class Phase:
     adapt: Adapt | None = None
     chosen: Mapping[str, float] = field(default_factory=dict)
     masked: Rule | None = None
-    growing: Callable[[float], Objective] | None = None
+    radii: StepRadii | None = None
+    at_radii: Callable[[StepRadii], Objective] | None = None
+    growing: Callable[[float], StepRadii] | None = None
 
     def at(self, moment: float) -> "Phase":
         """The phase at a moment, in epochs since the start of the run."""
-        return self if self.growing is None else replace(self, objective=self.growing(moment))
+        return self if self.growing is None else self.within(self.growing(moment))
+
+    def within(self, radii: StepRadii) -> "Phase":
+        """The phase at these radii, and itself where they are its own."""
+        if radii == self.radii:
+            return self
+        assert self.at_radii is not None
+        return replace(self, objective=self.at_radii(radii), radii=radii)
 
 
 @dataclass(frozen=True)
@@ -94,11 +120,13 @@ class LoopOptions:
 class CompiledPasses(Protocol):
     """The passes of a phase's steps in compiled form, which is ``whole_step.WholeStep``."""
 
-    def takes(self, batch: Batch, objective: Objective) -> bool:
-        """Whether a batch is of the size, and the objective the one, that was compiled."""
+    def takes(self, batch: Batch) -> bool:
+        """Whether a batch is of the size that was compiled."""
         ...
 
-    def __call__(self, batch: Batch, epoch: int, step: int) -> tuple[Loss, Mapping[str, Tensor]] | None:
+    def __call__(
+        self, batch: Batch, epoch: int, step: int, radii: StepRadii | None
+    ) -> tuple[Loss, Mapping[str, Tensor]] | None:
         """The loss on the attacked batch and what the attack counted, with gradients at the parameters; or None."""
         ...
 
@@ -153,9 +181,9 @@ def train_step(
         torch.autograd.backward(loss.total * (len(batch) / size))
         return perturbed, loss
 
-    compiled = (
-        whole(batch, epoch, step) if whole is not None and whole.takes(batch, phase.objective) else None
-    )
+    compiled = None
+    if whole is not None and whole.takes(batch):
+        compiled = whole(batch, epoch, step, phase.radii)
     if compiled is not None:
         loss, counts = compiled
     elif options.awp and epoch >= options.awp_warmup:
