@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 from ..errors import UserError
 from ..records import Record
-from ..rundir import write_atomically
+from ..rundir import lies_within, write_atomically
 from . import comparisons, figures, glance, tables
-from .artifacts import Artifact, lies_within
+from .artifacts import Artifact
 from .class_names import called
 from .grouping import differences, group
 from .notes import headline, notes_on, on_estimates, summary

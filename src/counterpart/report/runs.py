@@ -11,8 +11,8 @@ from ..claims import PREFIX as CLAIM
 from ..errors import UserError
 from ..numerals import readable
 from ..records import Record, read_sound
-from ..rundir import RunDir, members
-from .artifacts import Artifact, lies_within
+from ..rundir import RunDir, lies_within, members
+from .artifacts import Artifact
 from .usable import fault, sound_fold, sound_seed
 
 ACCURACY, PARTS = "accuracy", "parts"
