@@ -88,8 +88,16 @@ def test_nothing_is_read_beside_the_doors(pattern):
 
 def test_tensors_are_read_up_to_a_limit():
     """A pipe has no end, and what is hashed before it is read takes time."""
-    users = [path for path in SOURCE.rglob("*.py") if re.search(r"\b(load|check)_tensors\(", path.read_text())]
-    assert {path.name for path in users} >= {"ledger.py", "radii.py", "recognition.py", "hub.py", "pictures.py"}
+    users = [
+        path for path in SOURCE.rglob("*.py") if re.search(r"\b(load|check)_tensors\(", path.read_text())
+    ]
+    assert {path.name for path in users} >= {
+        "ledger.py",
+        "radii.py",
+        "recognition.py",
+        "hub.py",
+        "pictures.py",
+    }
     for path in users:
         if path.name != "checksums.py":
             assert "refuse_large(" in path.read_text(), path

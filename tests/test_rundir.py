@@ -246,7 +246,9 @@ def test_nothing_is_written_where_a_link_leads_out_of_the_run(tmp_path):
     run.path.mkdir()
     run.records_file.symlink_to(ours)
     for write in (run.add, run.add_once):
-        with pytest.raises(UserError, match=r"records\.jsonl leads out of .*run by a link: nothing is written"):
+        with pytest.raises(
+            UserError, match=r"records\.jsonl leads out of .*run by a link: nothing is written"
+        ):
             write([epoch(0)])
     assert ours.read_text() == ""
     inner = run.path / "evaluations" / "key"

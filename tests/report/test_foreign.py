@@ -293,4 +293,6 @@ def test_a_table_in_a_file_holds_no_escape_sequence_and_no_further_line(run, tmp
     output = tmp_path / "table.txt"
     assert main(["report", str(run.path), "--table", form, "--output", str(output)]) == 0
     assert "\x1b" not in output.read_text()
-    assert form == "csv" or len(output.read_text().splitlines()) == lines  # in CSV a cell in quotes may have lines
+    assert (
+        form == "csv" or len(output.read_text().splitlines()) == lines
+    )  # in CSV a cell in quotes may have lines

@@ -79,7 +79,9 @@ class Config(Section):
             )
         if any(len(part.encode()) > LONGEST_NAME for part in parts):
             longest = max(len(part.encode()) for part in parts)
-            raise ValueError(f"name takes {longest} bytes, one for each plain letter: use at most {LONGEST_NAME}")
+            raise ValueError(
+                f"name takes {longest} bytes, one for each plain letter: use at most {LONGEST_NAME}"
+            )
         if name is not None and not name.isprintable():
             raise ValueError(f"name {name!r} holds characters that cannot be seen")
         return name

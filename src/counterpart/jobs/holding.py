@@ -20,7 +20,7 @@ def hold_results(target: Target, folder: Path) -> Iterator[None]:
         folder: the folder of the evaluation, audit, profile or counts, which need not exist yet.
 
     Raises:
-        UserError: another process writes there, or the run folder belongs to another model, or leads elsewhere by a link.
+        UserError: another process writes there, the run folder belongs to another model, or a link leads out of it.
     """
     if not target.has_folder:
         yield
