@@ -52,6 +52,15 @@ DOORS = {
         "jobs/named_models.py": "a sentence for the user",
     },
     r"torch\.jit\.load\(": {"models/hub.py": "a sentence for the user"},
+    r"\bload_file\b": {
+        "checksums.py": "the door of tensors, which looks at their checksum",
+        "models/loading_code.py": "a line for the user",
+    },
+    r"\bsafe_open\(": {
+        "models/hub.py": "weights, whose checksum it looks at, and what a header says",
+        "pictures.py": "pictures, whose checksum it looks at",
+        "jobs/whole_files.py": "asks whether a file is whole, after its checksum",
+    },
     r"scipy\.io|loadmat": {},
     r"np\.load\(": {"data/corruptions/files.py": "maps a file, and refuses objects"},
     r"ZipFile\(": {
@@ -75,6 +84,23 @@ def test_nothing_is_read_beside_the_doors(pattern):
         if re.search(pattern, code):
             users.add(path.relative_to(SOURCE).as_posix())
     assert users == set(DOORS[pattern])
+
+
+def test_tensors_are_read_up_to_a_limit():
+    """A pipe has no end, and what is hashed before it is read takes time."""
+    users = [
+        path for path in SOURCE.rglob("*.py") if re.search(r"\b(load|check)_tensors\(", path.read_text())
+    ]
+    assert {path.name for path in users} >= {
+        "ledger.py",
+        "radii.py",
+        "recognition.py",
+        "hub.py",
+        "pictures.py",
+    }
+    for path in users:
+        if path.name != "checksums.py":
+            assert "refuse_large(" in path.read_text(), path
 
 
 def test_weights_are_read_as_weights_alone():

@@ -26,6 +26,12 @@ def test_a_name_stays_within_the_folder_of_runs(name, tmp_path):
     assert "\n" not in str(refused.value)
 
 
+def test_the_length_of_a_name_is_that_in_bytes():
+    with pytest.raises(UserError, match="name takes 202 bytes, one for each plain letter: use at most 200"):
+        resolve({"name": "é" * 101})
+    assert resolve({"name": "é" * 100}).name == "é" * 100
+
+
 @pytest.mark.parametrize(
     "words", [["--name", "../../x"], ["--name", "/tmp/x", "--seeds", "0,1"], ["--name=."]]
 )

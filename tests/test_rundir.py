@@ -9,7 +9,7 @@ import pytest
 from counterpart import records
 from counterpart.errors import UserError
 from counterpart.records import Record
-from counterpart.rundir import RunDir, members, read_json, write_atomically
+from counterpart.rundir import RunDir, members, read_json, write_atomically, write_json
 
 
 def everything(config):
@@ -236,3 +236,38 @@ def test_a_record_of_which_only_the_end_of_its_line_is_missing_stays(tmp_path):
     assert [record.name for record in run.records()] == ["a", "b"]
     run.add([Record("metric", "c", 0.5, 4)])
     assert [record.name for record in run.records()] == ["a", "b", "c"]
+
+
+def test_nothing_is_written_where_a_link_leads_out_of_the_run(tmp_path):
+    """A run folder of somebody else may hold links to files of ours."""
+    run = RunDir(tmp_path / "run")
+    ours = tmp_path / "ours"
+    ours.write_text("")
+    run.path.mkdir()
+    run.records_file.symlink_to(ours)
+    for write in (run.add, run.add_once):
+        with pytest.raises(
+            UserError, match=r"records\.jsonl leads out of .*run by a link: nothing is written"
+        ):
+            write([epoch(0)])
+    assert ours.read_text() == ""
+    inner = run.path / "evaluations" / "key"
+    inner.mkdir(parents=True)
+    run.refuse_links_out(inner)
+    (inner / "units").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="units leads out of"):
+        run.refuse_links_out(inner)
+    linked = RunDir(tmp_path / "linked")  # a run folder that lies on another disk
+    linked.path.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    linked.add([epoch(0)])
+    assert len(linked.records()) == 1
+
+
+def test_a_link_in_place_of_a_temporary_file_is_not_followed(tmp_path):
+    ours = tmp_path / "ours"
+    ours.write_text("ours")
+    (tmp_path / f".x.json.{os.getpid()}").symlink_to(ours)
+    write_json(tmp_path / "x.json", {"a": 1})
+    assert ours.read_text() == "ours"
+    assert read_json(tmp_path / "x.json") == {"a": 1}

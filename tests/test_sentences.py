@@ -157,3 +157,15 @@ def test_a_locale_without_letters_is_no_error(locale, tmp_path):
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert line.startswith("counterpart: error: ")
+
+
+LETTERS = (
+    "import sys; from counterpart import cli, terminal; from counterpart.__main__ import main; "
+    "cli.main = lambda: terminal.show('na\\xefve \\u2014 \\u4e2d') or 0; sys.exit(main())"
+)
+
+
+def test_letters_that_a_locale_lacks_are_written_out():
+    done = shell(f'LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 {sys.executable} -c "{LETTERS}"')
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "na\\xefve \\u2014 \\u4e2d\n"

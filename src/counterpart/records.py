@@ -21,7 +21,7 @@ from .command_line import command
 from .durability import flush_names, make_folder
 from .errors import UserError, unreadable
 from .parsing import parse_json
-from .parsing.limits import read_bytes
+from .parsing.limits import read_bytes, refuse_irregular
 
 
 @dataclass(frozen=True)
@@ -276,6 +276,15 @@ def fingerprint(value: object) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """The SHA-256 of a file."""
+    """The SHA-256 of a file.
+
+    Raises:
+        OSError: it cannot be read.
+        UserError: it is a pipe, a device or a folder.
+    """
+    try:
+        refuse_irregular(path)
+    except ValueError as error:
+        raise unreadable(path, error) from None
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -48,6 +48,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         make_folder(path.parent)
+        temporary.unlink(
+            missing_ok=True
+        )  # a link there, in a folder of somebody else, would lead the content away
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -86,6 +89,15 @@ def read_json(path: Path) -> Any:
     if not checksums.is_sealed_json(value, content):
         checksums.note_absence(path)
     return value
+
+
+def lies_within(folder: Path, file: Path) -> bool:
+    """Whether a file lies in a folder, wherever links lead."""
+    try:
+        file.is_file()  # raises for a name that no file can have
+        return file.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # a loop of links, or a name that no file can have
+        return False
 
 
 def sweep(folder: Path) -> None:
@@ -159,6 +171,11 @@ class RunDir:
     def records_file(self) -> Path:
         """The file of records: JSON lines, which only grow."""
         return self.path / "records.jsonl"
+
+    @property
+    def progress_log(self) -> Path:
+        """The lines that a training shows, kept. It only grows."""
+        return self.path / "progress.log"
 
     @property
     def training_lock(self) -> Path:
@@ -245,13 +262,32 @@ class RunDir:
         """Every record so far."""
         return records.read(self.records_file)
 
+    def refuse_links_out(self, path: Path) -> None:
+        """Refuse to write into what lies elsewhere: a run folder of somebody else may hold links to files of ours.
+
+        Args:
+            path: a file of the run, or a folder with all that it holds. It need not exist.
+
+        Raises:
+            UserError: a link leads out of the run folder.
+        """
+        links = [file for file in path.rglob("*") if file.is_symlink()]
+        for file in (path, *links):
+            if not lies_within(self.path, file):
+                raise UserError(
+                    f"{file} leads out of {self.path} by a link: nothing is written there. Put what it leads to in "
+                    "its place; if the disk is too small, link the whole run folder."
+                )
+
     def add(self, rows: Iterable[Record]) -> None:
         """Append records."""
+        self.refuse_links_out(self.records_file)
         with while_written(self.records_file):
             records.write(self.records_file, rows)
 
     def add_once(self, rows: Iterable[Record]) -> None:
         """Append those records that are not in the file yet, wherever and whenever they were made."""
+        self.refuse_links_out(self.records_file)
         with while_written(self.records_file):
             known = [replace(record, provenance={}) for record in self.records()]
             records.write(self.records_file, [row for row in rows if row not in known])

@@ -11,6 +11,7 @@ from counterpart.cli import main
 from counterpart.errors import UserError
 from counterpart.records import Record
 from counterpart.report import write_report
+from counterpart.report.export import export_table
 from counterpart.report.usable import fault, read_standing, sound_fold, sound_seed
 
 RIGHT = {"clean": 0.9, "worst case": 0.5}
@@ -239,3 +240,59 @@ def test_numbers_of_any_size_do_not_stop_a_page(run):
             text = json.dumps({**row, name: value})
             run.records_file.write_text("\n".join([text, *lines[1:]]) + "\n")
             assert "50.00" in write_report([run.path]).read_text(encoding="utf-8")
+
+
+def changed(run, **details):
+    """The first record of the run, and all others, with other details."""
+    rows = [json.loads(line) for line in run.records_file.read_text().splitlines()]
+    for row in rows:
+        row.pop("checksum", None)
+        row["details"] |= details
+    run.records_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("form", ["markdown", "latex", "csv"])
+def test_a_table_of_foreign_records_ends_in_no_traceback(run, records, capsys, form):
+    run.add(records.epochs(1))
+    text = run.records_file.read_text()
+    for details, said in (
+        ({"eps": [0.1]}, "Nothing to report yet"),
+        ({"radii": [0.1], "eps": None}, "Nothing to report yet"),
+        ({"evaluation": None}, None),
+        ({"eot": 10**14}, None),
+    ):
+        run.records_file.write_text(text)
+        changed(run, epoch=None, **details)
+        code = main(["report", str(run.path), "--table", form])
+        told = capsys.readouterr().err
+        assert (code, "bug" in told) == (0 if said is None else 2, False)
+        assert said is None or said in told
+
+
+def test_an_epoch_without_its_number_is_left_out_and_the_rest_is_shown(run):
+    with run.records_file.open("a") as file:
+        file.write('{"kind": "epoch", "name": "epoch", "details": {"epoch": null}}\n')
+    assert "lacks &#39;epoch&#39;; it is left out." in page(run)
+
+
+def test_records_that_do_not_fit_together_are_said(run, monkeypatch, capsys):
+    """Whatever no check of a single record has foreseen."""
+
+    def fail(*_):
+        raise TypeError("unhashable type: 'list'")
+
+    monkeypatch.setattr("counterpart.report.export.metric_names", fail)
+    assert main(["report", str(run.path), "--table", "csv"]) == 2
+    assert "do not fit together, so that no page or table can show them (TypeError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["markdown", "latex", "csv"])
+def test_a_table_in_a_file_holds_no_escape_sequence_and_no_further_line(run, tmp_path, form):
+    lines = len(export_table([run.path], form).splitlines())
+    changed(run, method="a\x1b[2J\n| b")
+    output = tmp_path / "table.txt"
+    assert main(["report", str(run.path), "--table", form, "--output", str(output)]) == 0
+    assert "\x1b" not in output.read_text()
+    assert (
+        form == "csv" or len(output.read_text().splitlines()) == lines
+    )  # in CSV a cell in quotes may have lines

@@ -78,7 +78,10 @@ class Config(Section):
                 f"name {name} names no folder within the folder of runs: use --runs for another one"
             )
         if any(len(part.encode()) > LONGEST_NAME for part in parts):
-            raise ValueError(f"name has {max(map(len, parts))} characters: use at most {LONGEST_NAME}")
+            longest = max(len(part.encode()) for part in parts)
+            raise ValueError(
+                f"name takes {longest} bytes, one for each plain letter: use at most {LONGEST_NAME}"
+            )
         if name is not None and not name.isprintable():
             raise ValueError(f"name {name!r} holds characters that cannot be seen")
         return name

@@ -23,6 +23,7 @@ from torch import Tensor
 from .. import hosts
 from ..checksums import load_tensors, save_tensors
 from ..errors import UserError
+from ..parsing.limits import refuse_large
 from ..rundir import read_json, sweep, write_atomically, write_json
 
 FILES = ("*", "units/*", "images/*")  # of an evaluation
@@ -273,14 +274,7 @@ class Ledger:
         file = self._file("images", name, chunk, ".safetensors")
         if not file.exists():
             return None
-        try:
-            tensors = load_tensors(file)
-            images, positions = tensors["images"], tensors["positions"]
-        except (SafetensorError, KeyError, ValueError):
-            raise _damaged(file) from None
-        whole = not positions.is_floating_point() and not positions.is_complex()
-        if not whole or positions.ndim != 1 or images.ndim != 4 or len(images) != len(positions):
-            raise _damaged(file)
+        images, positions = read_images(file)
         return images, positions.tolist()
 
     def gather(self) -> None:
@@ -316,6 +310,24 @@ class Ledger:
     def _file(self, kind: str, name: str, chunk: int, suffix: str) -> Path:
         # The name of a transfer attack may hold the path of the model that it searches on.
         return self.folder / kind / f"{quote(name, safe=' ').replace(' ', '-')}-{chunk:05}{suffix}"
+
+
+def read_images(file: Path) -> tuple[Tensor, Tensor]:
+    """The images (F, C, H, W) that a file of a ledger holds, and their positions (F,) in the evaluated set.
+
+    Raises:
+        UserError: it is damaged, too large or no regular file.
+    """
+    try:
+        refuse_large(file, "WEIGHTS")
+        tensors = load_tensors(file)
+        images, positions = tensors["images"], tensors["positions"]
+    except (OSError, SafetensorError, KeyError, ValueError):
+        raise _damaged(file) from None
+    whole = not positions.is_floating_point() and not positions.is_complex()
+    if not whole or positions.ndim != 1 or images.ndim != 4 or len(images) != len(positions):
+        raise _damaged(file)
+    return images, positions
 
 
 def _parse(file: Path) -> Any:

@@ -20,11 +20,12 @@ def hold_results(target: Target, folder: Path) -> Iterator[None]:
         folder: the folder of the evaluation, audit, profile or counts, which need not exist yet.
 
     Raises:
-        UserError: another process writes there, or the run folder belongs to another model.
+        UserError: another process writes there, the run folder belongs to another model, or a link leads out of it.
     """
     if not target.has_folder:
         yield
         return
     claim(target)
+    target.run.refuse_links_out(folder)
     with hosts.hold(folder / LOCK, str(folder), target.config.wait):
         yield

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..checksums import load_tensors
 from ..data.image_sets import balanced_subset
-from ..evaluation.ledger import Ledger
+from ..errors import UserError
+from ..evaluation.ledger import Ledger, read_images
 from ..evaluation.weights import weights_hash
 from .target import Target
 
@@ -16,6 +16,9 @@ def saved_images(target: Target) -> Iterator[tuple[Tensor, Tensor]]:
     """The images (F, C, H, W) of each file that evaluations of this model on these images saved, and their labels (F,).
 
     Evaluations of other weights, or on other images than the target's, are passed over.
+
+    Raises:
+        UserError: a file is damaged.
     """
     if not target.has_folder:
         return
@@ -32,8 +35,10 @@ def saved_images(target: Target) -> Iterator[tuple[Tensor, Tensor]]:
             judged = balanced_subset(images, identity["n"], seed=0)
         labels = judged.labels.cpu()
         for saved in sorted(folder.glob("images/*.safetensors")):
-            tensors = load_tensors(saved)
-            yield tensors["images"], labels[tensors["positions"]]
+            pictures, positions = read_images(saved)
+            if not all(0 <= position < len(labels) for position in positions.tolist()):
+                raise UserError(f"{saved} holds images that are none of the {len(labels)} of its evaluation.")
+            yield pictures, labels[positions]
 
 
 def first_saved_images(target: Target, most: int) -> tuple[Tensor, Tensor]:

@@ -94,6 +94,8 @@ def _train(
     watch: Callable[[Mapping[str, Any]], None] | None,
 ) -> Trained:
     """The run of a configuration, while nobody else trains it."""
+    for file in (run.records_file, run.progress_log):
+        run.refuse_links_out(file)
     device = devices.resolve(config.device, config.threads)
     _refuse_settings_of_judging(config)
     if not distributed.from_main(run.config_file.exists()):  # a run that was begun with them goes on

@@ -11,8 +11,7 @@ from ..errors import UserError
 from ..parsing import parse_json, parse_yaml
 from ..parsing.limits import read_bytes, refuse_large
 from ..records import file_hash, read_lines, read_rows
-from ..report.artifacts import lies_within
-from ..rundir import RunDir
+from ..rundir import RunDir, lies_within
 
 
 @dataclass

@@ -58,16 +58,25 @@ def refuse_more(name: str, asked: int, what: str) -> None:
 
 
 def refuse_large(path: Path, name: str) -> None:
-    """Refuse a file that is larger than a limit, or no regular file: a pipe or a device may have no end.
+    """Refuse a file that is larger than a limit, or no regular file.
 
     Raises:
         OSError: there is no such file.
         ValueError: it is larger, or no regular file.
     """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
+    refuse_irregular(path)
+    refuse_more(name, path.stat().st_size, "bytes")
+
+
+def refuse_irregular(path: Path) -> None:
+    """Refuse what is no regular file, wherever a link leads: a pipe or a device may have no end.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: it is no regular file.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("it is no regular file")
-    refuse_more(name, status.st_size, "bytes")
 
 
 def read_bytes(path: Path, name: str) -> bytes:

@@ -8,6 +8,7 @@ from ..errors import UserError
 from ..parsing.limits import refuse_more
 from ..pictures import Pictures
 from ..records import Record, file_hash
+from ..rundir import lies_within
 from .usable import read_png, read_standing
 
 
@@ -64,12 +65,3 @@ def _pass_over(file: Path) -> None:
 _READERS: Mapping[str, Callable[[Path], object]] = {
     "images": read_standing, "panel": Pictures.read, "where regions": read_png,
 }  # fmt: skip
-
-
-def lies_within(folder: Path, file: Path) -> bool:
-    """Whether a file lies in a folder, wherever links lead."""
-    try:
-        file.is_file()  # raises for a name that no file can have
-        return file.resolve().is_relative_to(folder.resolve())
-    except (OSError, ValueError, RuntimeError):  # a loop of links, or a name that no file can have
-        return False

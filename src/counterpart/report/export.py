@@ -6,8 +6,9 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..spreadsheets import CsvWriter
+from ..terminal import visible
 from .grouping import group
-from .runs import read_runs
+from .runs import UNFIT, read_runs, unfit
 from .tables import TableAccuracy, TableRow, metric_names
 
 IN_LATEX = {
@@ -29,12 +30,17 @@ def export_table(runs: Sequence[Path], form: str) -> str:
         are numbers in [0, 1] with columns for the ends of the interval.
 
     Raises:
-        UserError: a path is no run folder, or none of the runs is evaluated.
+        UserError: a path is no run folder, none of the runs is evaluated, or its records do not fit together.
     """
-    rows = [row for row in group(read_runs(runs)) if row.shown]
+    read = read_runs(runs)
+    try:
+        rows = [row for row in group(read) if row.shown]
+        text = FORMS[form](rows) if rows else ""
+    except UNFIT as error:
+        raise unfit(read, error) from error
     if not rows:
         raise UserError(f"none of {', '.join(map(str, runs))} is evaluated: there is no table to write.")
-    return FORMS[form](rows)
+    return text
 
 
 def escape_latex(text: str) -> str:
@@ -92,7 +98,8 @@ def _cells(rows: Sequence[TableRow]) -> list[list[str]]:
     for row in rows:
         shares = [_in_words(row.accuracy(name)) for name in names]
         table.append([row.label, *shares, f"{row.n:,}", str(row.seed_count), str(row.setting)])
-    return table if several else [cells[:-1] for cells in table]
+    texts = [[visible(cell, keep="") for cell in cells] for cells in table]
+    return texts if several else [cells[:-1] for cells in texts]
 
 
 def _in_words(accuracy: TableAccuracy | None) -> str:

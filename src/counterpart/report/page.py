@@ -10,15 +10,15 @@ from urllib.parse import quote
 
 from ..errors import UserError
 from ..records import Record
-from ..rundir import write_atomically
+from ..rundir import lies_within, write_atomically
 from . import comparisons, figures, glance, tables
-from .artifacts import Artifact, lies_within
+from .artifacts import Artifact
 from .class_names import called
 from .grouping import differences, group
 from .notes import headline, notes_on, on_estimates, summary
 from .panel import Panel, png_uri, radius_range, ramp, read_panel
 from .provenance import provenance, text_of
-from .runs import CLEAN, WORST, Corrupted, Run, read_runs
+from .runs import CLEAN, UNFIT, WORST, Corrupted, Run, read_runs, unfit
 from .setting import Setting, radius_text, union_in_words
 from .tables import TableAccuracy, TableRow
 from .usable import read_png, read_standing
@@ -59,11 +59,8 @@ def write_report(runs: Sequence[Path], output: Path | None = None, margin: float
 
     try:
         html = _render(read, output, margin)
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, TemplateError) as error:
-        raise UserError(
-            f"The records of {', '.join(str(run.folder.path) for run in read)} do not fit together, so that no page "
-            f"can show them ({type(error).__name__}: {' '.join(str(error).split()):.200})."
-        ) from error
+    except (*UNFIT, TemplateError) as error:
+        raise unfit(read, error) from error
     write_atomically(output, lambda path: path.write_text(html, encoding="utf-8"))
     return output
 

@@ -11,8 +11,8 @@ from ..claims import PREFIX as CLAIM
 from ..errors import UserError
 from ..numerals import readable
 from ..records import Record, read_sound
-from ..rundir import RunDir, members
-from .artifacts import Artifact, lies_within
+from ..rundir import RunDir, lies_within, members
+from .artifacts import Artifact
 from .usable import fault, sound_fold, sound_seed
 
 ACCURACY, PARTS = "accuracy", "parts"
@@ -20,6 +20,7 @@ CORRUPTION = "corruption/"
 UNION = "union/"
 WHERE = "where/"
 CLEAN, WORST = "clean", "worst case"
+UNFIT = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)  # what such records end in
 
 
 @dataclass(frozen=True)
@@ -358,6 +359,14 @@ def _read_run(folder: RunDir) -> Run:
         data["fold"] = sound_fold(data["fold"])
     config |= {"seed": sound_seed(config.get("seed")), "data": data}
     return Run(folder, config, records, left_out)
+
+
+def unfit(runs: Sequence[Run], error: Exception) -> UserError:
+    """The error of records of which each can be used, and which do not fit together."""
+    return UserError(
+        f"The records of {', '.join(str(run.folder.path) for run in runs)} do not fit together, so that no page or "
+        f"table can show them ({type(error).__name__}: {' '.join(str(error).split()):.200})."
+    )
 
 
 def size_text(details: Mapping[str, Any]) -> str:

@@ -33,12 +33,14 @@ def fault(record: Record) -> str | None:
     ):
         return "lacks its value or its interval"
     for name in _needed(record):
-        if name not in record.details:
+        if record.details.get(name) is None:
             return f"lacks {name!r}"
     for name, value in record.details.items():
         of_this_form = FORMS.get(name)
         if of_this_form is not None and value is not None and not of_this_form(value):
             return f"has {name!r} of another form than a number, text or table that the page can show"
+    if record.name.startswith("accuracy/") and isinstance(record.details.get("eps"), list):
+        return "has several radii, which an evaluation of one budget has not"
     if record.name == UNION_WORST and not _has_radii(record.details):
         return "does not give a radius to each of its norms"
     return None

@@ -105,7 +105,7 @@ def fit(
         devices.exact_float32(),
         devices.repeatable_convolutions(),
         stop_requests() as stop_asked,
-        track("training", total, done, run.path / "progress.log") as bar,
+        track("training", total, done, run.progress_log) as bar,
     ):
         if done:
             bar.say(f"Continuing {run.name} at epoch {state.epoch + 1} of {epochs}, step {state.step}.")
