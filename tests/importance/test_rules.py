@@ -421,6 +421,23 @@ def test_images_need_not_be_squares(generator, mask):
     assert budget.eps.shape[-2:] == (16, 24)
 
 
+def test_what_is_no_rule_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "own_number.py").write_text("shares = 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = replace(MASK_RULES["quantile"], key="own_number:shares", code="own_number:shares", inside=False)
+    with pytest.raises(UserError, match="own_number:shares is int: expected a mask rule"):
+        call_users_rule(entry, {})
+
+
+@pytest.mark.parametrize("share", [-50.0, torch.nan])
+def test_shares_of_ones_own_that_give_no_radius_are_refused(probe, batch, share):
+    def rule(probe, batch, keys):
+        return Mask(torch.full((8, 1, 16, 16), share), torch.zeros(8, dtype=torch.bool))
+
+    with pytest.raises(ValueError, match="finite and >= 0"):
+        draw_budget(probe, batch, KEYS, Linf(EPS), eps_low=LOW, mask=rule)
+
+
 def test_a_class_of_ones_own_that_takes_other_options_is_refused(tmp_path, monkeypatch):
     (tmp_path / "own_rules.py").write_text("class Ring:\n    def __init__(self, width): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
