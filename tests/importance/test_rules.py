@@ -429,13 +429,21 @@ def test_what_is_no_rule_is_refused(tmp_path, monkeypatch):
         call_users_rule(entry, {})
 
 
-@pytest.mark.parametrize("share", [-50.0, torch.nan])
-def test_shares_of_ones_own_that_give_no_radius_are_refused(probe, batch, share):
-    def rule(probe, batch, keys):
-        return Mask(torch.full((8, 1, 16, 16), share), torch.zeros(8, dtype=torch.bool))
+@pytest.mark.parametrize(
+    ("share", "told"), [(-0.1, "from -0.1 to -0.1"), (1.01, "from 1.01 to 1.01"), (torch.nan, "from nan")]
+)
+def test_shares_of_ones_own_lie_between_none_and_all_of_the_radius(probe, batch, share, told):
+    """A larger one would be an attack beyond the budget. Flat images have the whole radius, whatever stands there."""
 
-    with pytest.raises(ValueError, match="finite and >= 0"):
-        draw_budget(probe, batch, KEYS, Linf(EPS), eps_low=LOW, mask=rule)
+    def ring(probe, batch, keys):
+        flat = torch.arange(8) < flat_images
+        return Mask(torch.full((8, 1, 16, 16), share), flat)
+
+    flat_images = 7
+    with pytest.raises(ValueError, match=rf"shares in \[0, 1\]; those of ring lie {told}"):
+        draw_budget(probe, batch, KEYS, Linf(EPS), eps_low=LOW, mask=ring)
+    flat_images = 8
+    assert (draw_budget(probe, batch, KEYS, Linf(EPS), eps_low=LOW, mask=ring).eps == torch.tensor(EPS)).all()
 
 
 def test_a_class_of_ones_own_that_takes_other_options_is_refused(tmp_path, monkeypatch):

@@ -8,7 +8,6 @@ own, such as ``Quantile(share=0.25)``, or any function of that form.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Bool
@@ -237,13 +236,17 @@ def draw_budget(
     changed = control(drawn, keys, getattr(rule, "middle", masks.MIDDLE))
     radii = masks.radius_plane(changed, full.eps, eps_low)
     multiplied_from = full.eps if multiply else None
-    make = partial(without_checks, Masked) if _is_ours(rule) else Masked
-    return make(eps=radii, flat=drawn.flat, multiplied_from=multiplied_from)
+    return without_checks(Masked, eps=radii, flat=drawn.flat, multiplied_from=multiplied_from)
 
 
 def _is_ours(rule: MaskRule) -> bool:
-    """Whether a rule is one of this module, whose radii are sound: to check them the host would wait for a device."""
+    """Whether a rule is one of this module, whose shares are sound: to check them the host would wait for a device."""
     return type(rule).__module__ == __name__
+
+
+def _name(rule: MaskRule) -> str:
+    """What a rule is called: a function by its name, an object by its class."""
+    return getattr(rule, "__name__", type(rule).__name__)
 
 
 def explain(probe: Probe, labels: Tensor, map_class: str, kind: str = "grad-cam") -> Tensor:
@@ -264,7 +267,15 @@ def _check_form(mask: Mask, batch: Batch, rule: MaskRule) -> None:
     if tuple(mask.share.shape) not in allowed or tuple(mask.flat.shape) != (len(batch),):
         raise ValueError(
             f"a mask rule must return Mask(share {allowed[0]}, flat ({len(batch)},)) for these images; "
-            f"{type(rule).__name__} returned shapes {tuple(mask.share.shape)} and {tuple(mask.flat.shape)}."
+            f"{_name(rule)} returned shapes {tuple(mask.share.shape)} and {tuple(mask.flat.shape)}."
+        )
+    if _is_ours(rule):
+        return
+    shares = mask.share[~mask.flat]
+    if not bool(((shares >= 0) & (shares <= 1)).all()):
+        raise ValueError(
+            f"a mask rule must return shares in [0, 1]; those of {_name(rule)} lie from {float(shares.min()):.4g} to "
+            f"{float(shares.max()):.4g}."
         )
 
 
