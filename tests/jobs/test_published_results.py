@@ -80,3 +80,20 @@ def test_a_result_of_another_budget_is_not_compared(run, tmp_path, capsys):
     assert main(["evaluate", str(run.path), "--attacks", "fgsm", "--n", "20"]) == 0
     assert main(["verify", str(run.path), "--published", str(written(tmp_path, eps="0.06"))]) != 0
     assert "holds no evaluation on digits within 0.06" in capsys.readouterr().err
+
+
+def test_a_radius_of_another_norm_is_not_compared(run, tmp_path, capsys):
+    """RobustBench's files name no norm: they lie in a folder of its name. Ours say it themselves."""
+    assert main(["evaluate", str(run.path), "--attacks", "fgsm", "--n", "20"]) == 0
+    [ours] = list(run.path.glob("evaluations/*/result.json"))
+    numbers = {"eps": "0.05", "clean_acc": "80", "autoattack_acc": "50"}
+    for norm, code in (("Linf", 0), ("L2", 1)):
+        (tmp_path / norm).mkdir()
+        file = written(tmp_path / norm, **numbers)
+        assert read_published_result(file).norm == norm.lower()
+        assert (main(["verify", str(run.path), "--published", str(file)]) == 0) == (code == 0)
+    assert "holds no evaluation on digits within l2 0.05" in capsys.readouterr().err
+    assert read_published_result(written(tmp_path, counterpart={"norm": "l1"})).norm == "l1"
+    assert json.loads(ours.read_text())["counterpart"]["norm"] == "linf"
+    assert main(["verify", str(run.path), "--published", str(written(tmp_path, **numbers))]) == 0
+    assert "does not say in which norm" in capsys.readouterr().out

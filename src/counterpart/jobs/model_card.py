@@ -66,7 +66,7 @@ def lines_of(evaluation: StoredEvaluation) -> list[str]:
         f"`{evaluation.digest}`:"
     )
     rows = [
-        f"| {_line(record)} | {record.value or 0:.2%} | {_interval(record)} | {record.n:,} |"
+        f"| {_line(record)} | {_share(record, 2)} | {_interval(record)} | {record.n:,} |"
         for record in accuracies_of(evaluation)
     ]
     return [head, "", "| attack | accuracy | 95 % interval | images |", "|---|---|---|---|", *rows]
@@ -88,6 +88,11 @@ def rows_of_numbers(card: Sequence[str]) -> list[str]:
 def _line(record: Record) -> str:
     """The name of a line of the table."""
     return record.name.removeprefix(PREFIX) + (" (estimate)" if "estimate" in record.details else "")
+
+
+def _share(record: Record, digits: int) -> str:
+    """An accuracy in percent."""
+    return "none" if record.value is None else f"{record.value:.{digits}%}"
 
 
 def _interval(record: Record) -> str:
@@ -122,14 +127,16 @@ def _verdict(target: Target, evaluations: Sequence[StoredEvaluation]) -> str:
     sentences = []
     for evaluation in evaluations:
         by_name = {record.name: record for record in accuracies_of(evaluation)}
-        clean, worst = by_name[f"{PREFIX}clean"], by_name.get(WORST)
+        clean, worst = by_name.get(f"{PREFIX}clean"), by_name.get(WORST)
+        if clean is None or clean.value is None:
+            continue
         images = evaluation.target.images
         whom = f"{len(images):,} {images.split} images of {images.name}"
-        sentence = f"Of {whom} it gets {clean.value or 0:.1%} right"
-        if worst is not None and worst.interval is not None:
+        sentence = f"Of {whom} it gets {_share(clean, 1)} right"
+        if worst is not None and worst.value is not None and worst.interval is not None:
             radius = _radii(evaluation.identity["eps"])
             sentence += (
-                f", and {worst.value or 0:.1%} ({worst.interval[0]:.1%} to {worst.interval[1]:.1%}) under every attack "
+                f", and {_share(worst, 1)} ({worst.interval[0]:.1%} to {worst.interval[1]:.1%}) under every attack "
                 f"that was tried within {evaluation.identity['norm']} {radius}"
             )
         sentences.append(f"{sentence}.")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..budget import NORMS
 from ..errors import UserError
 from ..numerals import as_fraction
 from ..parsing import read_json
@@ -34,6 +35,7 @@ class PublishedResult:
         clean: the accuracy on clean images, in [0, 1].
         robust: the accuracy under AutoAttack, in [0, 1].
         unreliable: whether the leaderboard itself doubts the robust accuracy.
+        norm: the norm of the radius, in lower case; None where nothing says it.
     """
 
     name: str
@@ -42,6 +44,12 @@ class PublishedResult:
     clean: float
     robust: float
     unreliable: bool = False
+    norm: str | None = None
+
+    @property
+    def budget(self) -> str:
+        """The radius and its norm in words."""
+        return f"{self.eps:.4g}" if self.norm is None else f"{self.norm} {self.eps:.4g}"
 
 
 def read_published_result(file: Path) -> PublishedResult:
@@ -71,7 +79,21 @@ def read_published_result(file: Path) -> PublishedResult:
     if not 0 <= robust <= 1 or not 0 <= clean <= 1:
         raise UserError(f"{file}: accuracies are percentages from 0 to 100.")
     name = str(content.get("name") or file.stem)
-    return PublishedResult(name, str(content["dataset"]), eps, clean, robust, bool(content.get("unreliable")))
+    unreliable = bool(content.get("unreliable"))
+    return PublishedResult(name, str(content["dataset"]), eps, clean, robust, unreliable, _norm(content, file))
+
+
+def _norm(content: Mapping[str, Any], file: Path) -> str | None:
+    """The norm of a published radius: what a result of this package says, or the folder that RobustBench sorts it into.
+
+    RobustBench's own files do not name it; they lie in model_info/DATASET/Linf and model_info/DATASET/L2.
+    """
+    ours = content.get("counterpart")
+    named = ours.get("norm") if isinstance(ours, Mapping) else None
+    for text in (named, content.get("norm"), file.resolve().parent.name):
+        if str(text).lower() in NORMS:
+            return str(text).lower()
+    return None
 
 
 def compare_with_published(
@@ -91,18 +113,26 @@ def compare_with_published(
                 sentences += compared(accuracies_of(evaluation), published, evaluation)
     if not sentences:
         raise UserError(
-            f"{path} holds no evaluation on {published.dataset} within {published.eps:.4g}, which {file} is about."
+            f"{path} holds no evaluation on {published.dataset} within {published.budget}, which {file} is about."
         )
     doubt = " The leaderboard itself calls the robust accuracy unreliable." if published.unreliable else ""
     show(
-        f"{published.name}, as published: {published.clean:.2%} clean, {published.robust:.2%} robust.{doubt}"
+        f"{published.name}, as published: {published.clean:.2%} clean, {published.robust:.2%} robust within "
+        f"{published.budget}.{doubt}"
     )
+    if published.norm is None:
+        show(
+            f"{file} does not say in which norm: evaluations of any norm with that radius are compared. Put it into a "
+            "folder Linf, L2 or L1, as RobustBench does."
+        )
     show(*sentences)
 
 
 def fits(evaluation: StoredEvaluation, published: PublishedResult) -> bool:
-    """Whether an evaluation has the data set and the radius of a published result."""
+    """Whether an evaluation has the data set, the radius and, where the result says one, the norm of a published one."""
     eps = evaluation.identity["eps"]
+    if published.norm not in (None, evaluation.identity["norm"]):
+        return False
     same_data = evaluation.identity["data"][0] == published.dataset
     return same_data and isinstance(eps, float) and abs(eps - published.eps) <= SAME
 

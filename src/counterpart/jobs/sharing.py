@@ -31,6 +31,7 @@ from .stored_evaluations import (
     LEDGER,
     SETTINGS,
     StoredEvaluation,
+    accuracies_of,
     open_evaluation,
     pack_images,
     verify_stored,
@@ -216,6 +217,11 @@ def _verified(target: Target, changes: Mapping[str, Any]) -> tuple[list[StoredEv
             raise UserError(
                 f"{folder} does not hold: {len(result.mismatches)} of its claims fail ({result.mismatches[0]})."
             )
+        if not accuracies_of(stored):
+            left_out.append(
+                f"the evaluation {name} is left out: its records are missing, which alone hold the estimates from a sample."
+            )
+            continue
         evaluations.append(stored)
     return evaluations, left_out
 
