@@ -1,6 +1,7 @@
 """Explanations of image files: the folder and its page, how far an attack moves them, and predictions of any target."""
 
 import csv
+import math
 import re
 
 import numpy as np
@@ -10,10 +11,12 @@ from PIL import Image
 
 import counterpart as cp
 from counterpart import models
-from counterpart.api.explanation_folder import overlay, summarise
+from counterpart.api.explanation_folder import overlay
+from counterpart.api.explanation_summary import pointing_table
 from counterpart.cli import main
 from counterpart.errors import UserError
 from counterpart.saliency.agreement import area, deletion_and_insertion, mask_overlap, rank_correlation
+from counterpart.statistics import wilson
 
 CHANGES = {"mask.layer": "conv", "mask.rule": "quantile"}
 
@@ -52,6 +55,23 @@ def test_deletion_and_insertion_follow_the_map():
     assert deletion[0].round().tolist() == [1] * 10 + [0]
     assert insertion[0].round().tolist() == [0] * 10 + [1]
     assert float(area(torch.tensor([[0.0, 1.0, 1.0]]))) == pytest.approx(0.75)
+
+
+def test_curves_of_a_linear_model_are_those_of_the_formula():
+    """Of ten pixels five are 1 and count, each by 2 ln 3, and the mean is 1/2: every step moves the logit by ln 3."""
+    weight = torch.zeros(1, 1, 2, 5)
+    weight[..., 0, :] = 2 * math.log(3)
+
+    def ask(images):
+        score = (images * weight).flatten(1).sum(dim=1) - 5 * math.log(3)
+        return torch.stack([torch.zeros_like(score), score], dim=1)
+
+    images = (weight > 0).float()
+    deletion, insertion = deletion_and_insertion(ask, images, torch.tensor([1]), images[:, 0])
+    share = [3**k / (3**k + 1) for k in range(6)]
+    assert deletion[0].tolist() == pytest.approx([*share[::-1], *[0.5] * 5])
+    assert insertion[0].tolist() == pytest.approx([*share, *[share[5]] * 5])
+    assert float(area(deletion)) == pytest.approx(0.1 * (sum(share[:5]) + 0.5 * share[5] + 4.5 * 0.5))
 
 
 def test_an_explanation_says_how_far_the_attack_moves_it(net, images, labels):
@@ -94,10 +114,40 @@ def test_the_parts_that_a_part_model_sees_are_shown():
 
 def test_means_are_by_class_and_over_all(net, images, labels):
     seen = cp.explain(net, images[:8], torch.tensor([0, 0, 0, 1, 1, 1, 1, 1]), changes=CHANGES)
-    rows = summarise(seen, ["a", "b", "c", "d"])
+    rows = seen.summary(["a", "b", "c", "d"])
     assert [(row["class"], row["images"]) for row in rows] == [("a", 3), ("b", 5), ("all", 8)]
     assert rows[0]["overlap of masks"] == pytest.approx(float(seen.overlap[:3].mean()))
     assert rows[2]["insertion"] == pytest.approx(float(area(seen.insertion).mean()))
+
+
+def test_pointing_is_counted_by_class_where_masks_show_an_object(net, images):
+    labels = torch.tensor([0, 0, 0, 1, 1, 2])
+    plain = cp.explain(net, images[:6], labels, changes=CHANGES)
+    assert (plain.objects, plain.pointing, plain.object_share) == (None, None, None)
+    assert pointing_table(plain, ["a", "b", "c", "d"]) == []
+    points = [int(values.argmax()) for values in plain.maps.flatten(1)]  # maps have the size of the images
+    masks = torch.zeros(6, 64, dtype=torch.uint8)
+    for number in (0, 1, 3):
+        masks[number, points[number]] = 7  # a part, whatever its number
+    masks[2, (points[2] + 1) % 64] = 1  # beside it
+    masks[4] = 1
+    masks = masks.view(6, 8, 8)  # the last image is not annotated
+    seen = cp.explain(net, images[:6], labels, masks=masks, changes=CHANGES)
+    torch.testing.assert_close(seen.attacked, plain.attacked)
+    assert seen.pointing[:5].tolist() == [1, 1, 0, 1, 1]
+    assert seen.pointing[5].isnan()
+    assert seen.object_share[:5].tolist() == pytest.approx([1 / 64] * 4 + [1])
+    first, second, everything = pointing_table(seen, ["a", "b", "c", "d"])
+    assert (first["class"], first["images"], first["pointing"]) == ("a", 3, pytest.approx(2 / 3))
+    assert first["pointing, interval"] == pytest.approx(wilson(2, 3))
+    assert (second["class"], second["images"], second["pointing"]) == ("b", 2, 1)
+    assert second["chance"] == pytest.approx((1 / 64 + 1) / 2)
+    assert (everything["class"], everything["images"], everything["pointing"]) == ("all", 5, 0.8)
+    attacked = cp.explain(net, seen.attacked, labels, masks=masks, changes=CHANGES)
+    torch.testing.assert_close(seen.attacked_pointing, attacked.pointing, equal_nan=True)
+    assert everything["pointing under attack"] == pytest.approx(float(attacked.pointing[:5].mean()))
+    with pytest.raises(UserError, match=r"masks have the shape \(6, 4, 4\), and the images want \(6, 8, 8\)"):
+        cp.explain(net, images[:6], masks=masks[:, :4, :4], changes=CHANGES)
 
 
 def test_a_map_lies_over_the_photograph():
@@ -162,6 +212,37 @@ def test_a_folder_of_images_becomes_a_folder_of_explanations(photographs, export
     assert "exists: name a folder that does not" in capsys.readouterr().err
 
 
+def test_masks_beside_images_say_where_the_map_points(images, exported, tmp_path, capsys):
+    root = tmp_path / "annotated"
+    for number in range(3):
+        for folder, pixels in (
+            ("images", (images[number].permute(1, 2, 0).numpy() * 255).round()),
+            ("parts", np.full((8, 8), 1 if number < 2 else 0)),
+        ):
+            path = root / folder / "test" / "ant" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(path)
+    (root / "parts.json").write_text('{"parts": {"ant": {"body": 1}}}')
+    out = tmp_path / "explained"
+    assert main(["explain", str(exported), str(root), "--steps", "1", "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert "lies in the object in 100.0% (34.2% to 100.0%) of 2 images with masks" in told
+    assert "the object takes 100.0% of them, which is chance" in told
+    with (out / "explanation.csv").open() as file:
+        assert [row["pointing"] for row in csv.DictReader(file)] == ["1.0", "1.0", ""]
+    with (out / "classes.csv").open() as file:
+        *_, everything = csv.DictReader(file)
+    assert (everything["images"], everything["images with an object"], everything["chance"]) == (
+        "3",
+        "2",
+        "1.0",
+    )
+    assert float(everything["pointing, low"]) == pytest.approx(wilson(2, 2)[0])
+    page = (out / "index.html").read_text()
+    assert "Pointing at the object" in page
+    assert page.count('alt="object of') == 3
+
+
 def test_nothing_is_left_of_a_folder_that_failed(net, images, tmp_path, monkeypatch):
     seen = cp.explain(net, images[:2], steps=1, changes=CHANGES)
 
@@ -172,8 +253,10 @@ def test_nothing_is_left_of_a_folder_that_failed(net, images, tmp_path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         seen.save(tmp_path / "explained")
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(UserError, match="1 names and 4 classes were given for 2 images and 4 classes"):
+    with pytest.raises(UserError, match="1 names were given for 2 images"):
         seen.save(tmp_path / "explained", names=["one"])
+    with pytest.raises(UserError, match="2 names of classes were given for 4 classes"):
+        seen.save(tmp_path / "explained", classes=["a", "b"])
 
 
 def test_any_target_predicts_and_shows_its_maps(photographs, exported, tmp_path, capsys):

@@ -18,16 +18,20 @@ from ..report.explanation_page import ExplainedImage, render_page
 from ..report.panel import as_bytes, coloured, stretched
 from ..saliency.agreement import area
 from ..spreadsheets import CsvWriter
+from .explanation_summary import names_of_classes, pointing_table, summarise
 from .explanation_tensors import ExplanationTensors
 
 SHARE = 0.5  # of a map in a picture where it lies over the photograph
+FEW_PIXELS = 100  # pictures of a shorter side are enlarged without being blurred
 ARRAYS = (
     "maps", "radius", "mask", "attacked", "perturbation", "labels", "clean", "fooled", "overlap", "correlation",
-    "deletion", "insertion", "attacked_maps", "attacked_radius", "parts", "attacked_parts",
+    "deletion", "insertion", "attacked_maps", "attacked_radius", "parts", "attacked_parts", "objects", "pointing",
+    "attacked_pointing",
 )  # fmt: skip
 COLUMNS = (
     "image", "class explained", "prediction", "confidence", "prediction under attack", "confidence under attack",
-    "overlap of masks", "rank correlation of maps", "deletion", "insertion",
+    "overlap of masks", "rank correlation of maps", "deletion", "insertion", "pointing", "pointing under attack",
+    "share of the object",
 )  # fmt: skip
 
 
@@ -43,62 +47,33 @@ def write_explanation(
         raise UserError(f"{folder} exists: name a folder that does not, or remove it.")
     count = len(explanation.labels)
     names = names or [f"image {number + 1}" for number in range(count)]
-    classes = (
-        [str(number) for number in range(explanation.clean.shape[1])] if classes is None else list(classes)
-    )
-    if len(names) != count or len(classes) != explanation.clean.shape[1]:
-        raise UserError(
-            f"{len(names)} names and {len(classes)} classes were given for {count} images and "
-            f"{explanation.clean.shape[1]} classes."
-        )
+    classes = names_of_classes(explanation, classes)
+    if len(names) != count:
+        raise UserError(f"{len(names)} names were given for {count} images.")
     rows = [row_of_table(explanation, number, names[number], classes) for number in range(count)]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder.parent, prefix=".explain-") as place:
             draft = Path(place) / "folder"
             (draft / "pictures").mkdir(parents=True)
+            small = max(explanation.images.shape[2:]) < FEW_PIXELS
             explained = [
-                ExplainedImage(row, _write_pictures(explanation, number, draft))
+                ExplainedImage(row, _write_pictures(explanation, number, draft), small)
                 for number, row in enumerate(rows)
             ]
             arrays = {name: getattr(explanation, name) for name in ARRAYS}
             there = {name: value.cpu().numpy() for name, value in arrays.items() if value is not None}
             np.savez_compressed(draft / "arrays.npz", **there)
             _write_table(draft / "explanation.csv", rows)
-            page = render_page(
-                explained,
-                summarise(explanation, classes),
-                _mean(explanation.deletion),
-                _mean(explanation.insertion),
-            )
+            means, pointing = summarise(explanation, classes), pointing_table(explanation, classes)
+            _write_table(draft / "classes.csv", _joined(means, pointing))
+            curves = (_mean(explanation.deletion), _mean(explanation.insertion))
+            page = render_page(explained, means, pointing, curves)
             (draft / "index.html").write_text(page, encoding="utf-8")
             draft.rename(folder)
     except OSError as error:
         raise UserError(f"Could not write {folder}: {error.strerror or error}.") from error
     return folder
-
-
-def summarise(explanation: ExplanationTensors, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Means over the images of each class that was explained, and over all: a mapping for each, in that order."""
-    groups = [(classes[k], explanation.labels == k) for k in sorted(set(explanation.labels.tolist()))]
-    if len(groups) > 1:
-        groups.append(("all", torch.ones_like(explanation.labels, dtype=torch.bool)))
-    changed = (explanation.clean.argmax(dim=1) != explanation.fooled.argmax(dim=1)).float()
-    columns = {
-        "answers that change": changed,
-        "overlap of masks": explanation.overlap,
-        "rank correlation of maps": explanation.correlation,
-        "deletion": None if explanation.deletion is None else area(explanation.deletion),
-        "insertion": None if explanation.insertion is None else area(explanation.insertion),
-    }
-    return [
-        {
-            "class": name,
-            "images": int(here.sum()),
-            **{title: _mean_where(values, here) for title, values in columns.items()},
-        }
-        for name, here in groups
-    ]
 
 
 def overlay(image: Tensor, values: Tensor) -> UInt8[np.ndarray, "h w 3"]:
@@ -116,13 +91,14 @@ def row_of_table(
 ) -> dict[str, Any]:
     """The line of the table for one image."""
     clean, fooled = explanation.clean[number], explanation.fooled[number]
-    correlation = explanation.correlation
-    curves = (explanation.deletion, explanation.insertion)
-    areas = [None if curve is None else float(area(curve[number : number + 1])) for curve in curves]
+    by_image = (
+        explanation.correlation, _area(explanation.deletion), _area(explanation.insertion), explanation.pointing,
+        explanation.attacked_pointing, explanation.object_share,
+    )  # fmt: skip
     values = (
         name, classes[int(explanation.labels[number])], classes[int(clean.argmax())], float(clean.max()),
         classes[int(fooled.argmax())], float(fooled.max()), float(explanation.overlap[number]),
-        None if correlation is None else float(correlation[number]), *areas,
+        *(_finite(values, number) for values in by_image),
     )  # fmt: skip
     return dict(zip(COLUMNS, values, strict=True))
 
@@ -143,6 +119,8 @@ def _write_pictures(explanation: ExplanationTensors, number: int, folder: Path) 
     if explanation.attacked_maps is not None:
         pictures["map under attack"] = overlay(attacked, explanation.attacked_maps[number])
     pictures["perturbation"] = _photograph(moved)
+    if explanation.objects is not None:
+        pictures["object"] = _photograph(image * (1 + 3 * explanation.objects[number]) / 4)
     for title, parts in (("parts", explanation.parts), ("parts under attack", explanation.attacked_parts)):
         if parts is not None:
             pictures[title] = coloured_parts(parts[number].cpu().numpy())
@@ -162,20 +140,45 @@ def _photograph(image: Tensor) -> UInt8[np.ndarray, "h w 3"]:
 def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         table = CsvWriter(file)
-        table.writerow(COLUMNS)
+        table.writerow(rows[0])
         for row in rows:
             table.writerow(["" if value is None else value for value in row.values()])
+
+
+def _joined(
+    means: Sequence[Mapping[str, Any]], pointing: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The lines of a table by class: means, and what is known of pointing, with the ends of an interval apart."""
+    by_class = {row["class"]: row for row in pointing}
+    rows = []
+    for row in means:
+        joined = dict(row)
+        for title, value in (
+            by_class.get(row["class"]) or dict.fromkeys(pointing[0] if pointing else ())
+        ).items():
+            if title == "images":
+                joined["images with an object"] = value or 0
+            elif title.endswith("interval"):
+                what = title.removesuffix(", interval")
+                joined[f"{what}, low"], joined[f"{what}, high"] = value or (None, None)
+            elif title != "class":
+                joined[title] = value
+        rows.append(joined)
+    return rows
+
+
+def _area(curve: Tensor | None) -> Tensor | None:
+    """The area under each curve."""
+    return None if curve is None else area(curve)
+
+
+def _finite(values: Tensor | None, number: int) -> float | None:
+    """The value of one image; None where there is none."""
+    if values is None or not bool(values[number].isfinite()):
+        return None
+    return float(values[number])
 
 
 def _mean(curve: Tensor | None) -> list[float]:
     """The mean of the curves of all images; empty without a curve."""
     return [] if curve is None else curve.mean(dim=0).tolist()
-
-
-def _mean_where(values: Tensor | None, here: Tensor) -> float | None:
-    """The mean of some values, NaN passed over; None where there is none."""
-    if values is None:
-        return None
-    some = values.cpu()[here.cpu()]
-    some = some[some.isfinite()]
-    return float(some.mean()) if len(some) else None

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..saliency.agreement import mask_overlap, rank_correlation
+from ..saliency.pointing import pointing_hits
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -29,6 +31,8 @@ class ExplanationTensors:
         insertion: (B, S) the same while they come back into an image of that colour.
         parts: (B, H, W) the part that a part model sees at each pixel, 0 for background; None for other models.
         attacked_parts: the same of the attacked images.
+        objects: (B, H, W) whether a pixel belongs to the object, by masks that were given; no pixel of an image that
+            nobody annotated. None where no masks were given.
     """
 
     maps: Float[Tensor, "b u v"] | None
@@ -45,6 +49,7 @@ class ExplanationTensors:
     insertion: Float[Tensor, "b s"] | None
     parts: Int[Tensor, "b h w"] | None
     attacked_parts: Int[Tensor, "b h w"] | None
+    objects: Bool[Tensor, "b h w"] | None
 
     @property
     def mask(self) -> Tensor:
@@ -72,6 +77,32 @@ class ExplanationTensors:
         if self.maps is None or self.attacked_maps is None:
             return None
         return rank_correlation(self.maps, self.attacked_maps)
+
+    @property
+    def pointing(self) -> Tensor | None:
+        """(B,): 1 where the map points into the object, else 0; NaN without an object, None without maps or masks."""
+        return _pointing(self.maps, self.objects)
+
+    @property
+    def attacked_pointing(self) -> Tensor | None:
+        """As ``pointing``, of the attacked images: the objects are where they were."""
+        return _pointing(self.attacked_maps, self.objects)
+
+    @property
+    def object_share(self) -> Tensor | None:
+        """(B,): the share of the image that is the object, which a point at random would hit; NaN where it has none."""
+        if self.objects is None:
+            return None
+        share = self.objects.flatten(1).float().mean(dim=1)
+        return torch.where(share > 0, share, torch.nan)
+
+
+def _pointing(maps: Tensor | None, objects: Tensor | None) -> Tensor | None:
+    """1 for a hit, 0 for a miss, NaN where there is nothing to point at."""
+    if maps is None or objects is None:
+        return None
+    hits, there = pointing_hits(maps, objects)
+    return torch.where(there, hits.float(), torch.nan)
 
 
 def largest(radius: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     out = None if arguments.out is None else arguments.out.expanduser()
     if out is not None and out.exists():  # refused before anything is computed
         raise UserError(f"{out} exists: name a folder that does not, or remove it.")
-    from ..api.explained_files import explain_files, lines_of_explanation
+    from ..api.explained_files import explain_files, lines_of_explanation, lines_of_summary
 
     images = [path.expanduser() for path in arguments.images]
     explanation, names, classes = explain_files(
@@ -42,7 +42,11 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
         changes=flatten(settings),
     )  # fmt: skip
     show(*lines_of_explanation(explanation, names, classes))
+    if len(names) > 1:
+        show(*lines_of_summary(explanation, classes))
     if out is not None:
         explanation.save(out, names=names, classes=classes)
-        show(f"{out / 'index.html'} shows the images; arrays.npz and explanation.csv hold the numbers.")
+        show(
+            f"{out / 'index.html'} shows the images; arrays.npz, explanation.csv and classes.csv hold the numbers."
+        )
     return 0

@@ -39,26 +39,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     """Predict."""
-    from ..jobs import predict
+    from ..api.explained_files import predict_and_draw
 
     images = [path.expanduser() for path in arguments.images]
-    predictions = predict(arguments.target, images, arguments.device, size=arguments.size)
+    folder = None if arguments.maps is None else arguments.maps.expanduser()
+    predictions = predict_and_draw(
+        arguments.target,
+        images,
+        device=arguments.device,
+        size=arguments.size,
+        folder=folder,
+        layer=arguments.layer,
+    )
     for prediction in predictions:
-        show(f"{prediction.probability:7.2%}  {prediction.label}  {prediction.file}")
+        who = "" if prediction.run is None else f"  ({prediction.run})"
+        show(f"{prediction.probability:7.2%}  {prediction.label}  {prediction.file}{who}")
     if arguments.csv:
         write_atomically(arguments.csv.expanduser(), partial(_write_csv, predictions=predictions))
-    if arguments.maps:
-        from ..api.explained_files import write_maps
-
-        folder = arguments.maps.expanduser()
-        write_maps(arguments.target, images, folder, arguments.device, arguments.size, arguments.layer)
+    if folder is not None:
         show(f"Maps: {folder}")
     return 0
 
 
 def _write_csv(path: Path, predictions: list["Prediction"]) -> None:
+    several = any(prediction.run is not None for prediction in predictions)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = CsvWriter(file)
-        writer.writerow(("file", "label", "probability"))
+        writer.writerow(("file", "label", "probability", *(("run",) if several else ())))
         for prediction in predictions:
-            writer.writerow((prediction.file, prediction.label, prediction.probability))
+            row = (prediction.file, prediction.label, prediction.probability)
+            writer.writerow((*row, prediction.run) if several else row)

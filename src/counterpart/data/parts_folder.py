@@ -145,6 +145,16 @@ def mask_of(root: Path, image: Path) -> Path:
     return root / MASKS / image.relative_to(root / IMAGES).with_suffix(".png")
 
 
+def mask_beside(image: Path) -> Path | None:
+    """The mask of an image file that lies in a folder of parts; None where it lies elsewhere, or has no mask."""
+    image = image.absolute()
+    for folder in image.parents:
+        if folder.name == IMAGES and (folder.parent / TABLE).is_file():
+            mask = mask_of(folder.parent, image)
+            return mask if mask.is_file() else None
+    return None
+
+
 def misplaced_masks(root: Path, images: Sequence[Path]) -> str | None:
     """What is wrong with the names of the masks, in a sentence: there is none, or some belong to no image."""
     folder = root / MASKS

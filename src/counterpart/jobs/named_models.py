@@ -1,7 +1,7 @@
 """Models by name, ready to be asked: of run folders, files of every form, timm, the hub, and a user's own code."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class NamedModel:
         size: the side in pixels of the images that it takes, where it is known.
         channels: the number of their channels, where it is known.
         prepare: its own way of resizing and cropping an image file; None for the ordinary way.
+        run: the name of its run, where the text names a folder of several.
     """
 
     model: nn.Module
@@ -43,6 +44,26 @@ class NamedModel:
     size: int | None = None
     channels: int | None = None
     prepare: Prepare | None = None
+    run: str | None = None
+
+
+def open_each(text: str) -> list[NamedModel]:
+    """The model that a text names, or those of a folder of seed-* runs, which answer with the same classes.
+
+    Raises:
+        UserError: as of ``open_named``; or the runs of a folder have other classes than each other.
+    """
+    path = Path(text).expanduser()
+    runs = members(path) if path.is_dir() else []
+    if len(runs) < 2:
+        return [open_named(text)]
+    models = [replace(_rebuilt(*load_run(run, "best")), run=run.path.name) for run in runs]
+    for named in models:
+        if named.classes != models[0].classes or named.size != models[0].size:
+            raise UserError(
+                f"{path} holds runs of other classes or sizes ({models[0].run}, {named.run}): name one of them."
+            )
+    return models
 
 
 def open_model(text: str) -> tuple[nn.Module, Sequence[str] | None]:

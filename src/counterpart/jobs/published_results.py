@@ -80,7 +80,9 @@ def read_published_result(file: Path) -> PublishedResult:
         raise UserError(f"{file}: accuracies are percentages from 0 to 100.")
     name = str(content.get("name") or file.stem)
     unreliable = bool(content.get("unreliable"))
-    return PublishedResult(name, str(content["dataset"]), eps, clean, robust, unreliable, _norm(content, file))
+    return PublishedResult(
+        name, str(content["dataset"]), eps, clean, robust, unreliable, _norm(content, file)
+    )
 
 
 def _norm(content: Mapping[str, Any], file: Path) -> str | None:
@@ -129,7 +131,7 @@ def compare_with_published(
 
 
 def fits(evaluation: StoredEvaluation, published: PublishedResult) -> bool:
-    """Whether an evaluation has the data set, the radius and, where the result says one, the norm of a published one."""
+    """Whether an evaluation has the data set and the radius of a published result, and its norm where it says one."""
     eps = evaluation.identity["eps"]
     if published.norm not in (None, evaluation.identity["norm"]):
         return False

@@ -219,7 +219,8 @@ def _verified(target: Target, changes: Mapping[str, Any]) -> tuple[list[StoredEv
             )
         if not accuracies_of(stored):
             left_out.append(
-                f"the evaluation {name} is left out: its records are missing, which alone hold the estimates from a sample."
+                f"the evaluation {name} is left out: its records are missing, which alone hold the estimates from a "
+                "sample."
             )
             continue
         evaluations.append(stored)

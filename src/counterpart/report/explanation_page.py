@@ -17,37 +17,39 @@ class ExplainedImage:
     Attributes:
         row: its line of the table.
         pictures: what each picture shows, and its path beside the page.
+        small: whether the pictures have so few pixels that each is to be seen as a square.
     """
 
     row: Mapping[str, Any]
     pictures: Mapping[str, str]
+    small: bool = False
 
 
 def render_page(
     images: Sequence[ExplainedImage],
     classes: Sequence[Mapping[str, Any]],
-    deletion: Sequence[float],
-    insertion: Sequence[float],
+    pointing: Sequence[Mapping[str, Any]],
+    curves: tuple[Sequence[float], Sequence[float]],
 ) -> str:
     """The HTML of the page, which shows the pictures beside it and needs no script and no network.
 
     Args:
         images: the images, in order.
         classes: means for each class, and over all at the end.
-        deletion: the mean probability while pixels vanish; empty without maps.
-        insertion: the same while they come back.
+        pointing: how often maps point at the object, likewise; empty without masks.
+        curves: the mean probability while pixels vanish, and while they come back; empty without maps.
     """
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(percent=_percent, number=_number)
+    environment.filters.update(percent=_percent, number=_number, interval=_interval)
     template = environment.from_string(
         Path(__file__).with_name("explanation.html").read_text(encoding="utf-8")
     )
     changed = sum(shown.row["prediction"] != shown.row["prediction under attack"] for shown in images)
     return template.render(
-        images=images, classes=classes, changed=changed, deletion=points_of(deletion), insertion=points_of(insertion),
-        width=WIDTH, height=HEIGHT, margin=MARGIN,
+        images=images, classes=classes, pointing=pointing, changed=changed, deletion=points_of(curves[0]),
+        insertion=points_of(curves[1]), width=WIDTH, height=HEIGHT, margin=MARGIN,
     )  # fmt: skip
 
 
@@ -64,6 +66,10 @@ def points_of(curve: Sequence[float]) -> str:
 
 def _percent(value: float) -> str:
     return f"{value:.1%}"
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:.1%} to {ends[1]:.1%}"
 
 
 def _number(value: float | None) -> str:
