@@ -83,7 +83,7 @@ def test_runs_of_other_classes_have_no_mean(group, photographs, monkeypatch):
         return model, {**about, "classes": [f"{run.path.name} {name}" for name in about["classes"]]}
 
     monkeypatch.setattr(named_models, "load_run", renamed)
-    with pytest.raises(UserError, match="runs of other classes or sizes .*: name one of them"):
+    with pytest.raises(UserError, match=r"runs of other classes or sizes .*: name one of them"):
         jobs.predict(str(group), [photographs])
 
 

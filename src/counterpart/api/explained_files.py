@@ -15,6 +15,7 @@ from ..data.transforms import as_floats
 from ..jobs.named_models import NamedModel, open_each, open_named
 from ..jobs.notes import say
 from ..jobs.prediction import Prediction, files_of, predict_files, read_file
+from ..report.class_names import called
 from .explanation import PORTION, Explanation, explain, map_drawer
 from .explanation_folder import overlay, row_of_table
 from .explanation_summary import names_of_classes, pointing_table, summarise
@@ -84,8 +85,8 @@ def lines_of_explanation(
         if row["rank correlation of maps"] is not None:
             moved += f", rank correlation of maps {row['rank correlation of maps']:.2f}"
         lines.append(
-            f"{name}: {row['prediction']} ({row['confidence']:.1%}), under attack {row['prediction under attack']} "
-            f"({row['confidence under attack']:.1%}); {moved}"
+            f"{name}: {called(row['prediction'])} ({row['confidence']:.1%}), under attack "
+            f"{called(row['prediction under attack'])} ({row['confidence under attack']:.1%}); {moved}"
         )
     return lines
 

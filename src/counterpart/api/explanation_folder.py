@@ -103,32 +103,51 @@ def row_of_table(
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def _write_pictures(explanation: ExplanationTensors, number: int, folder: Path) -> dict[str, str]:
-    """Write the pictures of one image, and give for each what it shows and its path within the folder."""
+def _write_pictures(explanation: ExplanationTensors, number: int, folder: Path) -> list[dict[str, str]]:
+    """Write the pictures of one image, in pairs: for each what it shows, and its path within the folder."""
+    pairs = []
+    for pair in _pictures(explanation, number):
+        paths = {}
+        for title, picture in pair.items():
+            paths[title] = f"pictures/{number + 1:04d}-{title.replace(' ', '-')}.png"
+            Image.fromarray(picture).save(folder / paths[title])
+        pairs.append(paths)
+    return pairs
+
+
+def _pictures(explanation: ExplanationTensors, number: int) -> list[dict[str, UInt8[np.ndarray, "h w 3"]]]:
+    """The pictures of one image, clean and attacked side by side."""
     image, attacked = explanation.images[number], explanation.attacked[number]
     largest = float(explanation.radius[number].max()) or 1.0
-    moved = 0.5 + (attacked - image) / (2 * largest)
-    radius = explanation.radius[number].amax(dim=0)
-    low = float(radius.min())
-    radius = (radius - low) / (largest - low) if low < largest else torch.ones_like(radius)
-    pictures = {"image": _photograph(image)}
-    if explanation.maps is not None:
-        pictures["map"] = overlay(image, explanation.maps[number])
-    pictures["radius"] = coloured(radius.cpu().numpy())
-    pictures["attacked"] = _photograph(attacked)
-    if explanation.attacked_maps is not None:
-        pictures["map under attack"] = overlay(attacked, explanation.attacked_maps[number])
-    pictures["perturbation"] = _photograph(moved)
+    pairs = [{"image": _photograph(image), "attacked": _photograph(attacked)}]
+    if explanation.maps is not None and explanation.attacked_maps is not None:
+        drawn = (
+            overlay(image, explanation.maps[number]),
+            overlay(attacked, explanation.attacked_maps[number]),
+        )
+        pairs.append(dict(zip(("map", "map under attack"), drawn, strict=True)))
+    radii = (
+        _coloured_radius(explanation.radius[number]),
+        _coloured_radius(explanation.attacked_radius[number]),
+    )
+    pairs.append(dict(zip(("radius", "radius under attack"), radii, strict=True)))
+    if explanation.parts is not None and explanation.attacked_parts is not None:
+        parts = (explanation.parts[number], explanation.attacked_parts[number])
+        seen = (coloured_parts(each.cpu().numpy()) for each in parts)
+        pairs.append(dict(zip(("parts", "parts under attack"), seen, strict=True)))
+    pairs.append({"perturbation": _photograph(0.5 + (attacked - image) / (2 * largest))})
     if explanation.objects is not None:
-        pictures["object"] = _photograph(image * (1 + 3 * explanation.objects[number]) / 4)
-    for title, parts in (("parts", explanation.parts), ("parts under attack", explanation.attacked_parts)):
-        if parts is not None:
-            pictures[title] = coloured_parts(parts[number].cpu().numpy())
-    paths = {}
-    for title, picture in pictures.items():
-        paths[title] = f"pictures/{number + 1:04d}-{title.replace(' ', '-')}.png"
-        Image.fromarray(picture).save(folder / paths[title])
-    return paths
+        pairs[-1]["object"] = _photograph(image * (1 + 3 * explanation.objects[number]) / 4)
+    return pairs
+
+
+def _coloured_radius(radius: Tensor) -> UInt8[np.ndarray, "h w 3"]:
+    """A radius (1 or C, H, W) from dark, its least, to bright, its largest; of one alone all bright."""
+    plane = radius.amax(dim=0)
+    low, high = plane.aminmax()
+    shares = (plane - low) / (high - low) if low < high else torch.ones_like(plane)
+    picture: np.ndarray = coloured(shares.cpu().numpy())
+    return picture
 
 
 def _photograph(image: Tensor) -> UInt8[np.ndarray, "h w 3"]:

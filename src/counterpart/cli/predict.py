@@ -40,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     """Predict."""
     from ..api.explained_files import predict_and_draw
+    from ..report.class_names import called
 
     images = [path.expanduser() for path in arguments.images]
     folder = None if arguments.maps is None else arguments.maps.expanduser()
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     )
     for prediction in predictions:
         who = "" if prediction.run is None else f"  ({prediction.run})"
-        show(f"{prediction.probability:7.2%}  {prediction.label}  {prediction.file}{who}")
+        show(f"{prediction.probability:7.2%}  {called(prediction.label)}  {prediction.file}{who}")
     if arguments.csv:
         write_atomically(arguments.csv.expanduser(), partial(_write_csv, predictions=predictions))
     if folder is not None:
