@@ -239,50 +239,6 @@ def test_what_is_refused(original, here):
         cp.share("usernets:robust", here / "model", changes={"data.name": "digits"})
 
 
-class Recorder:
-    """The hub's client, which keeps what it is asked and sends nothing."""
-
-    calls: list
-    real = huggingface_hub.HfApi
-
-    def create_repo(self, name, **options):
-        inspect.signature(self.real.create_repo).bind(self, name, **options)
-        self.calls.append(("create", name, options))
-
-    def upload_folder(self, **given):
-        inspect.signature(self.real.upload_folder).bind(self, **given)
-        folder_path, repo_id, revision = given["folder_path"], given["repo_id"], given["revision"]
-        files = sorted(path.relative_to(folder_path).as_posix() for path in Path(folder_path).rglob("*"))
-        self.calls.append(("upload", repo_id, files, revision))
-        return "https://hub.invalid/commit/1"
-
-
-def test_a_model_is_sent_to_the_hub(original, monkeypatch, capsys):
-    monkeypatch.setattr(Recorder, "calls", [], raising=False)
-    monkeypatch.setattr(huggingface_hub, "HfApi", Recorder)
-    assert main(["share", str(original), "--to", "hf://somebody/digits@trial"]) == 0
-    create, upload = Recorder.calls
-    assert create == ("create", "somebody/digits", {"private": True, "exist_ok": True})
-    assert upload[1] == "somebody/digits"
-    assert upload[3] == "trial"
-    assert {"README.md", "shared.json", "config.yaml", "checkpoints/best.safetensors"} <= set(upload[2])
-    assert "https://hub.invalid/commit/1: the model and 2 evaluations, verified" in capsys.readouterr().out
-
-
-def test_a_hub_that_refuses_is_told_in_one_line(original, monkeypatch):
-    class Refusing(Recorder):
-        def upload_folder(self, **given):
-            raise RuntimeError("401 Unauthorized.\nmany lines")
-
-    monkeypatch.setattr(Recorder, "calls", [], raising=False)
-    monkeypatch.setattr(huggingface_hub, "HfApi", Refusing)
-    with pytest.raises(
-        UserError, match=r"Cannot send .* to hf://somebody/digits: 401 Unauthorized\. The account"
-    ) as told:
-        cp.share(original, "hf://somebody/digits")
-    assert "\n" not in str(told.value)
-
-
 def test_a_model_of_the_hub_is_loaded_and_judged(folder, here, monkeypatch, capsys):
     asked, real = [], huggingface_hub.snapshot_download
 

@@ -44,7 +44,7 @@ def downloaded(text: str) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
     except Exception as error:  # the client raises errors of many libraries
-        raise UserError(f"Cannot fetch {text}: {_first_line(error)}.") from error
+        raise UserError(f"Cannot fetch {text}: {_reason(error, revision)}.") from error
 
 
 def uploaded(folder: Path, text: str) -> str:
@@ -70,11 +70,27 @@ def uploaded(folder: Path, text: str) -> str:
         )
     except Exception as error:  # the client raises errors of many libraries
         raise UserError(
-            f"Cannot send {folder} to {text}: {_first_line(error)}. The account is that of: hf auth login."
+            f"Cannot send the model to {text}: {_reason(error, revision)}. The account is that of: hf auth login."
         ) from error
     return str(getattr(commit, "commit_url", commit))
 
 
-def _first_line(error: Exception) -> str:
-    """The first line of an error, without its full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].removesuffix(".")
+def _reason(error: Exception, revision: str | None) -> str:
+    """Why the hub's client failed, in one line without its full stop."""
+    from huggingface_hub import errors
+
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"the model has no revision {revision}"
+    if status == 401:
+        return "the hub does not let this account in, or has no such model"
+    if status == 403:
+        return "the hub does not allow that to this account"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "the hub has no such model, or this account may not see it"
+    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
+        return "the hub cannot be reached, and the cache does not hold the whole model"
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].removesuffix(".")
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):  # it only says which file
+        return f"{reason}. {_reason(error.__cause__, revision)}"
+    return reason
