@@ -3,8 +3,8 @@
 import argparse
 import os
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NoReturn, Protocol
+from collections.abc import Sequence
+from typing import NoReturn
 
 from .. import __version__
 from ..errors import UserError, nearest
@@ -12,6 +12,7 @@ from ..sentences import answer, finish_output
 from ..terminal import show_warnings
 from . import (
     audit,
+    completion,
     corruptions,
     data,
     demo,
@@ -31,24 +32,10 @@ from . import (
     where,
 )
 from . import list as list_
+from .command import Command
 from .settings import describe, from_arguments, unknown
 
 DEBUG = "--debug"
-
-
-class Command(Protocol):
-    """A module of this package. The first sentence of its docstring is its help."""
-
-    __doc__: str | None
-    SETTINGS: Collection[str]
-    """Dotted names of the settings that have an effect on it."""
-
-    def configure(self, parser: argparse.ArgumentParser) -> None:
-        """Declare its arguments."""
-
-    def run(self, arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
-        """Do what the command says, and return the exit code."""
-        ...
 
 
 COMMANDS: dict[str, Command] = {
@@ -70,6 +57,7 @@ COMMANDS: dict[str, Command] = {
     "models": models,
     "list": list_,
     "doctor": doctor,
+    "completion": completion,
     "demo": demo,
 }
 
@@ -139,6 +127,7 @@ def _parser(named: str = "") -> _Parser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"counterpart {__version__}")
+    parser.set_defaults(commands=COMMANDS)  # completion tells a shell of all of them
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         about = (command.__doc__ or "").splitlines()[0]

@@ -101,7 +101,7 @@ def describe(accepted: Collection[str]) -> str:
         if isinstance(default, tuple):
             default_text = _IN_WORDS[key] if key in _IN_WORDS else ",".join(map(readable, default))
         kinds = [mark.kind for mark in info.metadata if isinstance(mark, OfKind)]
-        choices = (*KINDS[kinds[0]].entries,) if kinds else _choices(info.annotation)
+        choices = (*KINDS[kinds[0]].entries,) if kinds else choices_of(info.annotation)
         names = f" [{', '.join(map(str, choices))}]" if choices else ""
         ending = "" if default is None or default == () else f" Default: {default_text}."
         rows.append(
@@ -113,12 +113,12 @@ def describe(accepted: Collection[str]) -> str:
     return "\n".join(rows)
 
 
-def _choices(annotation: object) -> tuple[object, ...]:
+def choices_of(annotation: object) -> tuple[object, ...]:
     """The names that a setting takes; empty where it takes numbers or text as well."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     members = [member for member in get_args(annotation) if member is not type(None)]
-    return _choices(members[0]) if len(members) == 1 else ()
+    return choices_of(members[0]) if len(members) == 1 else ()
 
 
 def count(text: str) -> int:
