@@ -34,12 +34,13 @@ def calls(monkeypatch):
         made.evaluate.append((target, changes))
         return [Judged(RunDir(Path(target)), [])]
 
-    def predict(target, images, device, *, size=None):
-        made.predict.append((target, images, device, size))
+    def predict_and_draw(target, images, *, device, size, folder, layer):
+        made.predict.append((target, images, device, size, folder, layer))
         return [Prediction(images[0], "cat, tabby", 0.75)]
 
-    for function in (train, train_seeds, evaluate, predict):
+    for function in (train, train_seeds, evaluate):
         monkeypatch.setattr(jobs, function.__name__, function)
+    monkeypatch.setattr("counterpart.api.explained_files.predict_and_draw", predict_and_draw)
     return made
 
 
@@ -218,7 +219,7 @@ def test_evaluate_of_timm_takes_its_data(calls):
 def test_predict_prints_and_writes_a_table(calls, capsys, tmp_path):
     table = tmp_path / "out" / "p.csv"
     assert main(["predict", "runs/a", "i.png", "j.png", "--csv", str(table), "--device", "cpu"]) == 0
-    assert calls.predict == [("runs/a", [Path("i.png"), Path("j.png")], "cpu", None)]
+    assert calls.predict == [("runs/a", [Path("i.png"), Path("j.png")], "cpu", None, None, None)]
     assert capsys.readouterr().out == " 75.00%  cat, tabby  i.png\n"
     assert table.read_text() == 'file,label,probability\ni.png,"cat, tabby",0.75\n'
 
