@@ -14,6 +14,7 @@ import counterpart as cp
 from counterpart import jobs, models
 from counterpart.cli import main
 from counterpart.errors import UserError
+from counterpart.evaluation.verify import MARGINAL
 from counterpart.jobs import exporting
 from counterpart.jobs.targets import open_single_target
 
@@ -148,6 +149,31 @@ def test_a_run_is_exported_and_loaded_again(run, tmp_path, capsys):
     with torch.no_grad():  # what other weights were fooled by is passed over
         next(target.model.parameters()).add_(0.1)
     assert len(exporting.first_saved_images(target, 100)[0]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["net.pt2", "net.onnx"])
+def test_what_the_command_prints_loads_a_file_that_saved_images_fool(file, run, tmp_path, capsys):
+    """The printed lines alone, in a process that cannot import this package."""
+    if file.endswith(".onnx"):
+        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime")
+    assert main(["evaluate", str(run.path), "--attacks", "pgd", "--n", "60"]) == 0
+    attacked, labels = exporting.first_saved_images(open_single_target(str(run.path), {}), 512)
+    model = cp.load(run.path)
+    with torch.no_grad():
+        expected = model(attacked)
+    others = expected.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
+    margin = others - expected.gather(1, labels[:, None])[:, 0]
+    clear = margin > MARGINAL * (expected.amax(dim=1) - expected.amin(dim=1))
+    assert clear.any()
+    capsys.readouterr()
+    assert main(["export", str(run.path), "--to", str(tmp_path / file)]) == 0
+    told, _, code = capsys.readouterr().out.partition("This loads it:\n")
+    assert f"{int(clear.sum())} saved adversarial images fool it as well" in told
+    seen = answers_elsewhere(code, attacked, tmp_path, "onnx" if file.endswith(".onnx") else "torch")
+    assert torch.allclose(seen, expected, atol=1e-4, rtol=0)
+    assert (seen.argmax(dim=1) != labels)[clear].all()
 
 
 def test_a_file_that_a_saved_image_does_not_fool_is_not_written(net, pictures, tmp_path, monkeypatch):

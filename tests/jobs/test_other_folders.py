@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import counterpart as cp
 from counterpart import jobs
 from counterpart.cli import main
 from counterpart.config import resolve
@@ -19,6 +20,7 @@ from counterpart.jobs.stored_models import load_run
 from counterpart.jobs.targets import open_targets
 from counterpart.models.backbones import imagenet_names
 from counterpart.rundir import RunDir
+from counterpart.training import checkpoint
 
 NINE = (
     "00_dog", "01_bird", "02_wheeled vehicle", "03_reptile", "04_carnivore", "05_insect", "06_musical instrument",
@@ -226,3 +228,62 @@ def test_networks_of_timm_answer_with_the_synsets_of_imagenet():
     names = imagenet_names("timm/test_resnet")
     assert (len(names), names[0], names[207]) == (1000, "n01440764", "n02099601")
     assert imagenet_names("timm/vit_base_patch16_clip_224.openai") is None
+
+
+def test_a_shared_model_keeps_the_map_that_merges_its_outputs(run, challenge, tmp_path):
+    """Its folder loads as the merged model, and verifies alone and on the data, without the file of the map."""
+    file = tmp_path / "map.json"
+    file.write_text(json.dumps({"00_dog": "Quadruped", "02_wheeled vehicle": ["Car", "Bicycle"], "*": None}))
+    words = ["--data.class-map", str(file)]
+    assert judge(run, challenge / "original", *words, "--attacks", "fgsm") == 0
+    data = {"name": "folder", "root": str(challenge / "original"), "class_map": str(file)}
+    [target] = list(open_targets(str(run.path), {"data": data}))
+    shared = cp.share(run.path, tmp_path / "shared", changes={f"data.{name}": data[name] for name in data})
+    assert len(shared.evaluations) == 1
+    file.unlink()
+    images = torch.rand(4, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    model = cp.load(tmp_path / "shared")
+    with torch.no_grad():
+        assert torch.equal(model(images), target.model(images))
+        assert model(images).shape == (4, 10)  # eleven outputs, of which two are one answer
+    assert "They are answered by 11 outputs of the network" in (tmp_path / "shared" / "README.md").read_text()
+    assert main(["verify", str(tmp_path / "shared")]) == 0
+    assert main(["verify", str(tmp_path / "shared"), "--data.root", str(challenge / "original")]) == 0
+    assert judge(RunDir(tmp_path / "shared"), challenge / "original", "--attacks", "none") == 0
+    again = [
+        record.value for record in RunDir(tmp_path / "shared").records() if record.name == "accuracy/clean"
+    ]
+    assert again[0] == again[-1]
+    (predicted, *_) = cp.predict(tmp_path / "shared", images)
+    assert predicted.label == target.images.classes[int(target.model(images).argmax(1)[0])]
+
+
+def test_a_shared_model_keeps_evaluations_under_maps_of_single_outputs(run, challenge, tmp_path):
+    file = tmp_path / "map.json"
+    file.write_text(json.dumps({"00_dog": "Quadruped", "*": None}))
+    assert judge(run, challenge / "original", "--data.class-map", str(file), "--attacks", "fgsm") == 0
+    shared = cp.share(run.path, tmp_path / "shared")
+    assert len(shared.evaluations) == 1
+    file.unlink()
+    assert main(["verify", str(tmp_path / "shared")]) == 0
+    words = ["--data.root", str(challenge / "original")]
+    assert main(["verify", str(tmp_path / "shared"), *words]) == 0
+    assert torch.equal(
+        *(cp.load(place)(torch.zeros(1, 3, 24, 24)) for place in (tmp_path / "shared", run.path))
+    )
+
+
+def test_a_header_that_merges_what_is_not_there_is_damage(run, tmp_path):
+    _, about = checkpoint.read(run.checkpoint("best"))
+    for groups in (
+        [[99]] * 11,
+        [[0]],
+        [[]] * 11,
+        "all",
+        [[0], [0], *([k] for k in range(2, 11))],
+        [["a"]] * 11,
+    ):
+        model, _ = load_run(run, "best")
+        checkpoint.save_weights(tmp_path / "odd.safetensors", model, {**about, "groups": groups})
+        with pytest.raises(UserError, match="merges outputs that the network does not have"):
+            cp.load(tmp_path / "odd.safetensors")

@@ -18,7 +18,10 @@ FORM = '{"cat": "Cat", "dog": [207, 208], "insect": null}'
 
 
 def mapped(
-    images: ImageSet, class_map: Path | Mapping[str, Any] | None, outputs: Sequence[str]
+    images: ImageSet,
+    class_map: Path | Mapping[str, Any] | None,
+    outputs: Sequence[str],
+    merged: Sequence[Sequence[int]] | None = None,
 ) -> tuple[ImageSet, list[list[int]] | None]:
     """Choose the images that a model can be judged on, and give them labels that index its answers.
 
@@ -31,6 +34,8 @@ def mapped(
         class_map: the map, or the JSON file that holds it: {class of the images: index or name of an output, a list of
             these, or null to leave the class out}. Classes may share an output. "*" stands for all other classes.
         outputs: name of each output of the model.
+        merged: of a model whose outputs are answers that were merged before, the original outputs of each: the images
+            are then the same as those that the original map made.
 
     Returns:
         The images, whose classes are now the model's answers, called by the images' own names where these are mapped;
@@ -41,17 +46,8 @@ def mapped(
     """
     if class_map is None and list(images.classes) == list(outputs):
         return images, None
-    source = str(class_map) if isinstance(class_map, Path) else "data.class_map"
-    chosen = _read(class_map) if isinstance(class_map, Path) else dict(class_map or {})
-    groups = _groups(images.classes, chosen, outputs, source)
-    answered = [group for group in groups.values() if group]
-    if not answered:
-        raise UserError(f"{source} leaves out every class of the data: {', '.join(images.classes[:3])}, ...")
-    answers: list[list[int]] = [[k] for k in range(len(outputs))]
-    if longer := any(len(group) > 1 for group in answered):
-        placed = {k for group in answered for k in group}
-        unplaced = [answer for answer in answers if answer[0] not in placed]
-        answers = [list(group) for group in dict.fromkeys(answered)] + unplaced
+    groups, answers = _placed(images.classes, class_map, outputs)
+    longer = any(len(answer) > 1 for answer in answers)
     names = [outputs[answer[0]] for answer in answers]
     table = torch.full((len(images.classes),), -1)
     for k, answer in enumerate(answers):
@@ -59,9 +55,42 @@ def mapped(
         if here:
             names[k], table[here] = " + ".join(images.classes[i] for i in here), k
     labels = table.to(images.labels.device)[images.labels]
-    placed_as = content_fingerprint([images.fingerprint.encode(), json.dumps([groups, answers]).encode()])
+    said: Any = [groups, answers]
+    if merged is not None:
+        original = {name: [k for answer in group for k in merged[answer]] for name, group in groups.items()}
+        said = [original, [[k for output in answer for k in merged[output]] for answer in answers]]
+    placed_as = content_fingerprint([images.fingerprint.encode(), json.dumps(said).encode()])
     judged = replace(images, labels=labels, classes=tuple(names), fingerprint=placed_as)
     return judged.subset((labels >= 0).nonzero()[:, 0]), answers if longer else None
+
+
+def restated(
+    classes: Sequence[str], class_map: Path | Mapping[str, Any], outputs: Sequence[str]
+) -> dict[str, int | None]:
+    """A map in terms of the answers that ``mapped`` makes: {class of the images: the number of its answer, or null}.
+
+    It stands without its file, and for a model whose outputs are merged already.
+    """
+    groups, answers = _placed(classes, class_map, outputs)
+    return {name: answers.index(list(group)) if group else None for name, group in groups.items()}
+
+
+def _placed(
+    classes: Sequence[str], class_map: Path | Mapping[str, Any] | None, outputs: Sequence[str]
+) -> tuple[dict[str, tuple[int, ...]], list[list[int]]]:
+    """The outputs that answer each class of the images; and the outputs that make up each answer."""
+    source = str(class_map) if isinstance(class_map, Path) else "data.class_map"
+    chosen = _read(class_map) if isinstance(class_map, Path) else dict(class_map or {})
+    groups = _groups(classes, chosen, outputs, source)
+    answered = [group for group in groups.values() if group]
+    if not answered:
+        raise UserError(f"{source} leaves out every class of the data: {', '.join(classes[:3])}, ...")
+    answers = [[k] for k in range(len(outputs))]
+    if any(len(group) > 1 for group in answered):
+        placed = {k for group in answered for k in group}
+        unplaced = [answer for answer in answers if answer[0] not in placed]
+        answers = [list(group) for group in dict.fromkeys(answered)] + unplaced
+    return groups, answers
 
 
 def _groups(

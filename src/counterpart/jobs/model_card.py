@@ -153,7 +153,18 @@ def _data(target: Target) -> str:
     return (
         f"## Data\n\nData set: {target.data}. Images of {channels} x {height} x {width} with values in [0, 1]; the "
         "normalisation is inside the model. preprocessing.json says how images come to this size.\n\n"
-        f"Classes: {listed}."
+        f"Classes: {listed}.{_merging(target)}"
+    )
+
+
+def _merging(target: Target) -> str:
+    """That outputs of the network are merged into its classes, if so."""
+    if target.class_map is None or target.class_map.groups is None:
+        return ""
+    count = sum(map(len, target.class_map.groups))
+    return (
+        f" They are answered by {count:,} outputs of the network: the answer is the class of the largest of them. What "
+        "counterpart.load gives merges them in this way."
     )
 
 

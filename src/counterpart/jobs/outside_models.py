@@ -31,7 +31,7 @@ from ..renamed_settings import in_first_words
 from ..rundir import RunDir
 from .published_models import check_architecture, row_of
 from .stored_models import weights_of
-from .target import Target, images_to_judge, refuse_other_classes
+from .target import Target, class_map_of, images_to_judge, refuse_other_classes
 
 ASKED = 16  # the number of images that show what a model from outside answers with
 
@@ -146,14 +146,16 @@ def outside_target(
     names = classes or [f"output {i}" for i in range(answers)]
     if classes is None and answers == len(images.classes) and not isinstance(defaults.get("data"), Mapping):
         names = list(images.classes)  # as many as the data has: in its order
+    theirs = images.classes
     images, groups = mapped(images, config.data.class_map, names)
+    class_map = class_map_of(config, theirs, names, groups, model)
     if groups is not None:
         model, answers = merged(model, groups), len(groups)
     run = RunDir(config.runs / (config.name or name))
     weights = "pretrained" if config.model.init is None and text.startswith("timm/") else text
     described = fingerprint(in_first_words(plain(config))["model"])
     who = {"config": described, "weights": weights, "method": config.model.name}
-    return Target(text, run, config, model, answers, images, device, who, notes, doubts)
+    return Target(text, run, config, model, answers, images, device, who, notes, doubts, class_map=class_map)
 
 
 def _resized_first(prepare: Prepare, size: int | None) -> Prepare:

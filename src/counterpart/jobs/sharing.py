@@ -139,6 +139,11 @@ def _header(target: Target, with_code: bool) -> dict[str, Any]:
     Raises:
         UserError: nobody could rebuild the network by it.
     """
+    class_map = target.class_map
+    if class_map is not None and class_map.groups is not None:
+        header = header_of(target, class_map.unmerged)
+        if header:
+            return {**header, "classes": list(target.images.classes), "groups": class_map.groups}
     header = header_of(target, target.model)
     if header:
         return header
@@ -239,10 +244,12 @@ def _fill(
     copy = RunDir(draft)
     draft.mkdir()
     model: nn.Module = target.model
+    if "groups" in header and target.class_map is not None:
+        model = target.class_map.unmerged
     save_weights(copy.checkpoint("best"), model, {**header, "data": str(header["data"])})
     if is_users_code(str(header["model"]["name"])):
         pack_code(header["model"]["name"], draft / CODE)
-    settings = without_places(plain(target.config))
+    settings = _by_itself(without_places(plain(target.config)), target)
     _write(copy.config_file, to_commented(yaml.safe_dump(settings, sort_keys=False)))
     _write(draft / "environment.json", to_json({**records.environment(), "command": None}, indent=1))
     _write(draft / "preprocessing.json", to_json(how_images_are_read(target), indent=1))
@@ -273,7 +280,9 @@ def _copy_evaluation(evaluation: StoredEvaluation, folder: Path) -> None:
         elif source.exists():
             shutil.copyfile(source, folder / name)
     asked = {"target": evaluation.settings["target"], "config": dict(evaluation.settings["config"])}
-    _write(folder / SETTINGS, to_json(without_places(asked), indent=1))
+    asked = without_places(asked)
+    asked["config"] = _by_itself(asked["config"], evaluation.target)
+    _write(folder / SETTINGS, to_json(asked, indent=1))
     pack_images(evaluation, folder)
 
 
@@ -286,6 +295,24 @@ def without_places(value: Any) -> Any:
     if isinstance(value, str) and value.startswith(("/", "~", "..")):
         return PurePosixPath(value).name
     return value
+
+
+def _by_itself(settings: dict[str, Any], target: Target) -> dict[str, Any]:
+    """Settings that say of the data what the run they come from said: a folder of its own has no other to ask.
+
+    The class map stands without its file, in terms of the answers of the shared model; and data that the model did not
+    learn from are of the size and the channels that it takes.
+    """
+    data = dict(settings["data"])
+    if target.class_map is not None:
+        data["class_map"] = dict(target.class_map.answers)
+    if target.header is not None and target.header["data"] != data["name"]:
+        channels, height, width = target.images.shape
+        if data.get("size") is None and height == width:
+            data["size"] = height
+        if data.get("channels") is None and data["name"] == "folder":
+            data["channels"] = channels
+    return {**settings, "data": data}
 
 
 def _anonymous(record: Record) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from .. import build
 from ..catalogue import OBJECT, is_users_code, refuse_object
 from ..errors import UserError
 from ..models.hub import load_weights, read_weights
+from ..models.merged import merged
 from ..rundir import RunDir
 from ..training import checkpoint
 
@@ -78,7 +79,33 @@ def load_checkpoint(
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} is damaged: its header describes no network ({reason}).") from error
     load_weights(model, tensors, str(path))
-    return model, about
+    return _merged_as_stored(path, model, about), about
+
+
+def _merged_as_stored(path: Path, model: nn.Module, about: Mapping[str, Any]) -> nn.Module:
+    """The model with its outputs merged into the answers that its header names, if any (``data.class_map``).
+
+    Raises:
+        UserError: the header names outputs that the model lacks, or another number of answers than of classes.
+    """
+    groups = about.get("groups")
+    if groups is None:
+        return model
+    count = about["model"]["num_classes"]
+    try:
+        outputs = [output for group in groups for output in group]
+        sound = all(isinstance(output, int) and 0 <= output < count for output in outputs)
+        sound = (
+            sound
+            and all(groups)
+            and len(set(outputs)) == len(outputs)
+            and len(groups) == len(about["classes"])
+        )
+    except TypeError:
+        sound = False
+    if not sound:
+        raise UserError(f"{path} is damaged: its header merges outputs that the network does not have.")
+    return merged(model, groups)
 
 
 def _refuse_code(path: Path, described: Any) -> None:

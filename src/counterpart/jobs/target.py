@@ -1,6 +1,6 @@
 """What commands judge: a model, the images that it is judged on, and where results go."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,27 @@ from torch import Tensor, nn
 from .. import build
 from ..catalogue.published import CLASSES
 from ..config import Config
+from ..data.class_map import restated
 from ..data.image_sets import ImageSet, Splits
 from ..errors import UserError
 from ..evaluation.model_checks import Doubt, data_doubts
 from ..rundir import RunDir
 from ..training import checkpoint
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """How a model answers for data of other classes (``data.class_map``).
+
+    Attributes:
+        answers: the number of the answer of each class of the data; None where a class is left out.
+        groups: the outputs that make up each answer; None where no outputs are merged.
+        unmerged: the model whose outputs these are.
+    """
+
+    answers: Mapping[str, int | None]
+    groups: Sequence[Sequence[int]] | None
+    unmerged: nn.Module
 
 
 @dataclass(frozen=True)
@@ -37,6 +53,7 @@ class Target:
         about: what identifies a model that is an object of a program, beside its weights.
         first_logits: (F, K) the logits of the first images, by which such a model is recognised.
         header: what the header of the model's checkpoint says of it; None where it comes from elsewhere.
+        class_map: how it answers for data of other classes, where the settings say so.
     """
 
     text: str
@@ -53,6 +70,7 @@ class Target:
     about: Mapping[str, Any] | None = None
     first_logits: Tensor | None = None
     header: Mapping[str, Any] | None = None
+    class_map: ClassMap | None = None
 
     @property
     def data(self) -> str:
@@ -84,6 +102,26 @@ def images_to_judge(
             "evaluate.split validation: with data.validation 0 no image was set aside. Judge the test split."
         )
     return images, tuple(data_doubts(images, data.train)), data.notes
+
+
+def class_map_of(
+    config: Config,
+    classes: Sequence[str],
+    outputs: Sequence[str],
+    groups: Sequence[Sequence[int]] | None,
+    model: nn.Module,
+) -> ClassMap | None:
+    """The class map that the settings ask for; None where they ask for none.
+
+    Args:
+        config: the settings.
+        classes: those of the data, before they are mapped.
+        outputs: the name of each output of the model.
+        groups: the outputs that make up each answer, where some are merged.
+        model: the model as it is.
+    """
+    asked = config.data.class_map
+    return None if asked is None else ClassMap(restated(classes, asked, outputs), groups, model)
 
 
 def _check_same_files(path: Path, data: Splits) -> None:

@@ -20,7 +20,7 @@ from . import outside_models
 from .hub_folders import HUB, downloaded, repository
 from .run_doubts import doubts_of_fold, doubts_of_training
 from .stored_models import load_checkpoint, load_run
-from .target import Target, images_to_judge, refuse_other_classes
+from .target import Target, class_map_of, images_to_judge, refuse_other_classes
 
 # What may change when a trained run is evaluated.
 JUDGING = (
@@ -177,9 +177,10 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
     if not others and not elsewhere:
         doubts += doubts_of_fold(data_of_run.get("fold"), config.data.fold)
     _check_channels(data, about["model"]["in_channels"])
-    classes = int(about["model"]["num_classes"])
+    classes = len(about["classes"])  # fewer than the network's outputs where some were merged
     refuse_other_classes(config, text, classes)
-    images, groups = mapped(data, config.data.class_map, about["classes"])
+    images, groups = mapped(data, config.data.class_map, about["classes"], about.get("groups"))
+    class_map = class_map_of(config, data.classes, about["classes"], groups, model)
     judged: nn.Module = model
     if groups is not None:
         judged, classes = merged(model, groups), len(groups)
@@ -190,8 +191,9 @@ def _run(run: RunDir, text: str, file: Path | None, changes: Mapping[str, Any]) 
     if "eps_low" in about:  # the radius that mask.eps_low auto had reached
         who["trained_eps_low"] = about["eps_low"]
     return Target(
-        text, run, config, judged.to(device).eval(), classes, images, device, who, notes, doubts, header=about
-    )
+        text, run, config, judged.to(device).eval(), classes, images, device, who, notes, doubts, header=about,
+        class_map=class_map,
+    )  # fmt: skip
 
 
 def _shape_of(model: Mapping[str, Any], config: Config) -> dict[str, int]:
