@@ -201,7 +201,7 @@ def test_a_folder_of_images_becomes_a_folder_of_explanations(photographs, export
     assert "&lt;0&gt;.png" in page
     assert "<0>.png" not in page
     shown = re.findall(r'<img src="([^"]+)"', page)
-    assert len(shown) == 3 * 6
+    assert len(shown) == 3 * 7
     assert all((out / path).is_file() for path in shown)
     with (
         Image.open(out / "pictures" / "0001-image.png") as picture,

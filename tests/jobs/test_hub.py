@@ -42,6 +42,8 @@ def hub(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
+    for module in ("file_download", "utils._http"):  # what fails is tried again, without a pause here
+        monkeypatch.setattr(f"huggingface_hub.{module}.time.sleep", lambda seconds: None)
     yield hub
     hub.stop()
     huggingface_hub.close_session()
@@ -135,16 +137,14 @@ def test_an_upload_that_failed_says_why(hub, shared, monkeypatch):
     assert hub.repositories == {NAME: {}}  # made, and nothing in it
 
 
-def test_a_download_that_was_cut_is_tried_again(published, shared, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
+def test_a_download_that_was_cut_is_tried_again(published, shared):
     published.cut = 1
     assert torch.equal(answers(f"hf://{NAME}"), answers(shared / "run"))
     commit = published.commit(NAME)
     assert published.asked.count(("GET", f"/{NAME}/resolve/{commit}/{WEIGHTS}")) == 2
 
 
-def test_a_download_that_is_always_cut_is_told_and_goes_on_later(published, shared, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
+def test_a_download_that_is_always_cut_is_told_and_goes_on_later(published, shared):
     published.cut = 1000
     with pytest.raises(UserError, match=f"Cannot fetch hf://{NAME}: ") as told:
         cp.load(f"hf://{NAME}")
