@@ -23,7 +23,7 @@ from ..jobs.claims import claims_of
 from ..jobs.holding import hold_results
 from ..jobs.keeping import keep
 from ..numerals import readable
-from ..records import Record
+from ..records import WORST, Record
 from ..report import write_report
 from ..report.export import escape_latex
 from ..report.setting import OF_THESE_IMAGES, interval_title, random_in_words, sample_in_words
@@ -130,7 +130,7 @@ class Judgement:
         """The radii of the budgets, rising."""
         return self._case.radii
 
-    def curve(self, line: str = "worst case") -> list[Accuracy]:
+    def curve(self, line: str = WORST) -> list[Accuracy]:
         """The accuracy at each radius, the smallest first.
 
         Args:

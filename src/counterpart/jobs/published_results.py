@@ -8,10 +8,10 @@ from typing import Any
 from ..errors import UserError
 from ..numerals import as_fraction
 from ..parsing import read_json
-from ..records import Record
+from ..records import WORST, Record
 from ..rundir import members
 from ..terminal import show
-from .model_card import PREFIX, WORST
+from .model_card import PREFIX
 from .stored_evaluations import StoredEvaluation, accuracies_of, open_evaluation
 
 FIELDS = (
@@ -115,7 +115,7 @@ def compared(
     by_name = {record.name: record for record in accuracies}
     pairs = (
         ("clean", f"{PREFIX}clean", published.clean),
-        (f"worst case of {names}", WORST, published.robust),
+        (f"{WORST} of {names}", f"{PREFIX}{WORST}", published.robust),
     )
     sentences = []
     for title, key, value in pairs:

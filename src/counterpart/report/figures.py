@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..records import Record
-from .runs import CLEAN, WORST
+from ..records import CLEAN, WORST, Record
 from .setting import NORMS, radius_text
 from .tables import TableRow, listed
 

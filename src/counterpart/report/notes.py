@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from .runs import WORST, Run
+from ..records import WORST
+from .runs import Run
 from .tables import TableRow, listed
 
 MANY_METHODS = 4  # named one by one below the title

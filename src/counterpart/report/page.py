@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import UserError
-from ..records import Record
+from ..records import CLEAN, WORST, Record
 from ..rundir import lies_within, write_atomically
 from . import comparisons, figures, glance, tables
 from .artifacts import Artifact
@@ -18,7 +18,7 @@ from .grouping import differences, group
 from .notes import headline, notes_on, on_estimates, summary
 from .panel import Panel, png_uri, radius_range, ramp, read_panel
 from .provenance import provenance, text_of
-from .runs import CLEAN, UNFIT, WORST, Corrupted, Run, read_runs, unfit
+from .runs import UNFIT, Corrupted, Run, read_runs, unfit
 from .setting import Setting, radius_text, union_in_words
 from .tables import TableAccuracy, TableRow
 from .usable import read_png, read_standing
