@@ -135,12 +135,12 @@ def claim_over_seeds(records: Sequence[Record]) -> str:
     mean, _, interval, over = over_seeds(values, intervals)
     if over != BOTH or interval is None:
         return (
-            f"Claim of {words}, of each training by itself: {each}. Their mean is {100 * mean:.1f} %; a ruling on it takes "
-            f"{FEWEST_TRAININGS} trainings."
+            f"Claim of {words}, of each training by itself: {each}. Their mean is {100 * mean:.1f} %; a ruling on it "
+            f"takes {FEWEST_TRAININGS} trainings."
         )
     low, high = (f"{100 * end:.1f} %" for end in interval)
     verdict = rule_on(claim, mean, interval, counted=False).verdict
     return (
-        f"Claim of {words}, on average over {len(records)} trainings: {verdict}. Their mean is {100 * mean:.1f} % (95 % "
-        f"interval over {BOTH} {low} to {high}). Of each by itself: {each}."
+        f"Claim of {words}, on average over {len(records)} trainings: {verdict}. Their mean is {100 * mean:.1f} % "
+        f"(95 % interval over {BOTH} {low} to {high}). Of each by itself: {each}."
     )

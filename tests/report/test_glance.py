@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from counterpart.jobs.accuracy_table import print_accuracies
 from counterpart.records import Record
-from counterpart.report import figures, glance, write_report
+from counterpart.report import drawing, glance, write_report
 from counterpart.report.grouping import group
 from counterpart.report.notes import headline, summary
 from counterpart.report.runs import read_runs, without_untried
@@ -39,7 +39,8 @@ def test_the_verdict_says_what_survives_how_sure_that_is_and_what_was_tried(row_
     assert verdict.word == "Robust in part: 57 % of its right answers survive these attacks"
     assert " ".join(verdict.sentences).replace("\xa0", " ") == (
         "Of 1,000 images 47.0 % survive every attack within ℓ∞ ≤ 8/255 (95 % interval 43.9 to 50.1 %). "
-        "Chance is 10.0 %. The model was right on 83.0 % before. Tried: PGD-20. A stronger attack can only lower this."
+        "Chance is 10.0 %. The model was right on 83.0 % before. Tried: PGD-20. A stronger attack can only lower this. "
+        "No audit checked whether these attacks can be trusted."
     )
 
 
@@ -181,7 +182,7 @@ def test_an_axis_shows_chance_where_all_accuracies_lie_far_below_it(row_of):
     """Or else its word stood outside, and matplotlib had no place left for the axis."""
     axes = Figure().subplots()
     axes.plot([1, 2], [0, 0.01])
-    figures._draw_chance(axes, [row_of({"clean": 0.0, "PGD-20": 0.0, "worst case": 0.0}, counts=TEN)])
+    drawing.draw_chance(axes, [row_of({"clean": 0.0, "PGD-20": 0.0, "worst case": 0.0}, counts=TEN).chance])
     low, high = axes.get_ylim()
     assert low == 0
     assert high > 10
@@ -238,10 +239,10 @@ def add_claim(run, value, seed, claim="60 %", verdict="undecided", **more):
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ((0.62, 0.58), "of each training by itself: seed 0 undecided; seed 1 undecided. Their mean is 60.0 %; a ruling"),
+        ((0.62, 0.58), "of each training by itself: seed 0 undecided; seed 1 undecided. Their mean is 60.0 %;"),
         # Student's t of two degrees of freedom: 4.303 x 1 point / sqrt(3) = 2.48, and 5 points of images in squares
-        ((0.50, 0.51, 0.52), "on average over 3 trainings: refuted. Their mean is 51.0 % (95 % interval over images and "
-         "trainings 45.4 % to 56.6 %). Of each by itself: seed 0"),
+        ((0.50, 0.51, 0.52), "on average over 3 trainings: refuted. Their mean is 51.0 % (95 % interval over "
+         "images and trainings 45.4 % to 56.6 %). Of each by itself: seed 0"),
         ((0.70, 0.71, 0.72), "on average over 3 trainings: consistent."),
         ((0.50, 0.60, 0.70), "on average over 3 trainings: undecided."),
     ],
@@ -279,5 +280,6 @@ def test_a_claim_on_a_union_stands_beside_the_verdict(make_run, records):
     add_claim(run, 0.45, 0, verdict="refuted", **both)
     page = write_report([run.path]).read_text(encoding="utf-8").replace("\xa0", " ")
     assert (
-        "Within ℓ∞ ≤ 8/255 and ℓ2 ≤ 0.5, in the worst case over all: Claim of 60 %: refuted. At most 50.0 %" in page
+        "Within ℓ∞ ≤ 8/255 and ℓ2 ≤ 0.5, in the worst case over all: Claim of 60 %: refuted. At most 50.0 %"
+        in page
     )

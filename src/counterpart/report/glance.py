@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..claims import claim_in_words, claim_over_seeds
 from ..records import CLEAN, WORST, Record
+from .audits import alarms_of, audit_in_words
 from .panel import Panel, Tile
 from .setting import budgets_in_words, radius_text
 from .tables import TableAccuracy, TableRow, listed, metric_names
@@ -76,7 +77,7 @@ def verdict_on(row: TableRow) -> RowVerdict:
     attacks = [name for name in metric_names([row]) if name not in (CLEAN, WORST)]
     tried = [f"Tried: {listed(attacks)}. A stronger attack can only lower this."] if attacks else []
     word, holds = _word(row, clean, worst, chance)
-    return RowVerdict(word, holds, [survivors, *guessing, *before, *tried])
+    return RowVerdict(word, holds, [survivors, *guessing, *before, *tried, audit_in_words(row)])
 
 
 def claims_in_words(row: TableRow) -> list[str]:
@@ -109,7 +110,7 @@ def _word(
         return "Not robust: what survives is no more than chance", False
     if chance is not None and _least(worst) <= chance:
         return "Not shown to be robust: what survives may be no more than chance", False
-    if row.shown[0].details.get("doubts"):
+    if row.shown[0].details.get("doubts") or alarms_of(row):
         return "In doubt: the number may say more than there is", False
     share = worst.value / clean.value if clean and clean.value else worst.value
     if share < FALLS:

@@ -241,7 +241,7 @@ class Run:
 
     @property
     def claims(self) -> list[Record]:
-        """The claims that the shown evaluation and unions were asked about; of each, the record that was written last."""
+        """The claims that the shown evaluation and unions were asked about; of each the last record."""
         keys = {record.details.get("evaluation") for union in self.unions for record in union.values()}
         keys.add(self.shown.key if self.shown else None)
         claims = [r for r in self.records if r.name.startswith(CLAIM) and r.details.get("evaluation") in keys]

@@ -78,7 +78,9 @@ def budgets_in_words(details: Mapping[str, Any]) -> str:
     """The budgets of a union in words, such as "ℓ∞ ≤ 8/255 and ℓ2 ≤ 0.5"; "" where there is one budget."""
     if not isinstance(details.get("eps"), list):
         return ""
-    return " and ".join(Setting(None, None, norm, radius).budget for norm, radius in _radii_of(details).items())
+    return " and ".join(
+        Setting(None, None, norm, radius).budget for norm, radius in _radii_of(details).items()
+    )
 
 
 def _radii_of(details: Mapping[str, Any]) -> dict[str, float]:
@@ -145,4 +147,5 @@ def radius_text(eps: float, norm: str | None = "linf") -> str:
     """A radius as people write it: "8/255" or "0.1" for ℓ∞, and a plain number for other norms."""
     if norm != "linf":
         return f"{eps:.4g}"
-    return readable(eps) if len(readable(eps)) < 8 else f"{eps * 255:.3g}/255"
+    words = readable(float(f"{eps:.6g}"))  # pictures hold it as float32
+    return words if len(words) < 8 else f"{eps * 255:.3g}/255"

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from ..records import Record
 from ..statistics import wilson
-from .figures import STYLE, Plot, mark, plot
+from .drawing import STYLE, Plot, mark, plot
 from .panel import as_bytes
 from .runs import WHERE
 
