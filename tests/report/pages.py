@@ -90,11 +90,12 @@ def ten_models(make_run, records):
     for i in range(10):
         run = make_run(f"{'a-long-run-name-with-settings=0.5+' * (i % 3 + 1)}{i}", "part", eps_low=i)
         run.add(records.epochs(4, wobble=0.01 * i))
-        accuracies = {"clean": 0.9 - 0.02 * i, "PGD-20": 0.5 + 0.01 * i, "APGD-50 dlr target 1": 0.45}
+        attacks = ("PGD-20", "apgd-ce", "apgd-t", "fab-t", "square", "APGD-50 dlr target 1")
+        accuracies = {"clean": 0.9 - 0.02 * i, **dict.fromkeys(attacks, 0.5 + 0.01 * i)}
         accuracies |= {"worst case": 0.4 + 0.01 * i} if i < 8 else {}
-        run.add(records.metrics("PART, uniform control", accuracies))
+        run.add(records.metrics("PART, uniform control", accuracies, split=("test", "validation")[i == 7]))
         run.add(corrupted(["fog", "snow"], [1, 2, 3], key=f"c{i}", value=0.5 + 0.03 * i))
-        records.panel(run, count=2)
+        records.panel(run, count=1)
         paths.append(run.path)
     for seed in range(3):
         for method in ("at", "trades"):

@@ -5,7 +5,7 @@ import pytest
 from counterpart.report import write_report
 
 from .browser import axe, look, print_page
-from .pages import KINDS
+from .pages import KINDS, everything, ten_models
 
 WIDTHS = [390, 768, 1920]
 
@@ -69,6 +69,31 @@ def test_every_kind_of_page_can_be_read_at_three_widths(make_run, records, tmp_p
         assert found.pop("dark") == (scheme == "dark")
         nothing = dict.fromkeys(("broken", "tiny", "without_alt", "overflow", "outside", "hidden"), 0)
         assert found == {"errors": [], "width": width, **nothing}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "most"), [(everything, 14), (ten_models, 14)], ids=["everything", "ten models"]
+)
+def test_a_printed_page_has_all_tables_whole_and_no_controls(make_run, records, tmp_path, kind, most):
+    """Nothing stands beyond the edge of the paper, and nothing is there that paper cannot do."""
+    pypdf = pytest.importorskip("pypdf")
+    pages = pypdf.PdfReader(print_page(write_report(kind(make_run, records)), tmp_path)).pages
+    right_ends, words = [], []
+
+    def note(text, turned, matrix, *_):
+        if text.strip():
+            right_ends.append(turned[0] * matrix[4] + turned[2] * matrix[5] + turned[4])
+
+    for page in pages:
+        words.append(page.extract_text(visitor_text=note))
+        assert max(right_ends) < page.mediabox.width
+    said = " ".join(" ".join(words).split())
+    assert len(pages) <= most
+    for control in ("Copy as", "Look closely", "Take it along", "Search rows", "↕"):
+        assert control not in said
+    for table in ("worst case", "evaluation", "Common corruptions"):
+        assert table in said
 
 
 ACT = """
