@@ -16,9 +16,11 @@ from torch import Tensor, nn
 import counterpart as cp
 from counterpart.report import write_report
 
-SMALL = {"data.size": 8, "data.padding": 0, "model.width": 8, "train.epochs": 6}
-TRIED: Mapping[str, Any] = {"attacks": "quick", "eps": 0.1}
-AUDITED: Mapping[str, Any] = {"eps": 0.1, "n": 100, "steps": 40, "queries": 200, "traced": 40, "points": 199}
+EPS = 0.2
+SMALL = {"data.size": 8, "data.padding": 0, "model.width": 8, "train.epochs": 6, "attack.eps": EPS}
+COLLAPSING = {"train.epochs": 2, "attack.eps": 1.0, "optimizer.lr": 1.0}
+TRIED: Mapping[str, Any] = {"attacks": "quick", "eps": EPS, "n": 200}
+AUDITED: Mapping[str, Any] = {"eps": EPS, "n": 100, "steps": 40, "queries": 200, "traced": 40, "points": 199}
 
 
 class Rounded(nn.Module):
@@ -49,17 +51,17 @@ def make_reports(folder: Path) -> list[Path]:
         cp.evaluate(run.path, **TRIED)
         return run.path
 
-    robust = train("digits/at", "hardened")
-    cp.audit(robust, **AUDITED)
-    undefended = train("digits/clean", "plain")
-    collapsed = train("digits/at", "collapsed", **{"attack.eps": 1.0, "train.epochs": 2})
-    other = train("digits/part", "masked", **{"mask.eps_low": 0.09})
-    rounded = runs / "rounded"
-    behind = Rounded(cp.load(undefended))
+    hardened = train("digits/at", "model-a")
+    cp.audit(hardened, **AUDITED)
+    undefended = train("digits/clean", "model-b")
+    collapsed = train("digits/at", "model-c", **COLLAPSING)
+    masked = train("digits/part", "model-d", **{"mask.eps_low": 0.9 * EPS})
+    rounded = runs / "model-e"
+    model = Rounded(cp.load(undefended))
     data = {"data": "digits", "changes": {"data.size": 8}, "folder": rounded}
-    cp.evaluate(behind, attacks="pgd", eps=0.1, name="rounded input", **data)
-    cp.audit(behind, **AUDITED, **data)
-    pages = [[robust], [undefended], [collapsed], [robust, other], [rounded]]
+    cp.evaluate(model, **{**TRIED, "attacks": "pgd"}, name="model-e", **data)
+    cp.audit(model, **AUDITED, **data)
+    pages = [[hardened], [undefended], [collapsed], [hardened, masked], [rounded]]
     return [write_report(shown, folder / str(number) / "index.html") for number, shown in enumerate(pages, 1)]
 
 

@@ -44,11 +44,11 @@ def add_where(run, key="w1"):
     run.add([Record(**{**vars(record), "details": {**record.details, "where": key}})])
 
 
-def add_audit(run, honest):
+def add_audit(run, honest, norm="linf"):
     """Add an audit of thirteen behaviours, with how each looks: 1 as it should, 0 suspicious, None too few images."""
     for number, value in enumerate(honest):
         details = {
-            "audit": "a1", "norm": "linf", "eps": EIGHT, "numbers": {"FGSM": 0.25, "PGD": 0.5},
+            "audit": "a1", "norm": norm, "eps": EIGHT, "numbers": {"FGSM": 0.25, "PGD": 0.5},
             "verdict": "PGD finds at least what one step finds, and this sentence is as long as some are",
         }  # fmt: skip
         run.add([Record("metric", f"audit/behaviour number {number}", value, 100, details=details)])

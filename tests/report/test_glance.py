@@ -1,5 +1,6 @@
 """The first glance: the verdict follows from the numbers, bars show them, and the radius is said in words."""
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -283,3 +284,48 @@ def test_a_claim_on_a_union_stands_beside_the_verdict(make_run, records):
         "Within ℓ∞ ≤ 8/255 and ℓ2 ≤ 0.5, in the worst case over all: Claim of 60 %: refuted. At most 50.0 %"
         in page
     )
+
+
+def test_an_object_of_python_is_called_so_and_nothing_is_said_of_its_training(make_run, records):
+    run = make_run("folder")
+    run.add(
+        records.metrics(
+            "my net", {"clean": 0.8, "PGD-20": 0.4, "worst case": 0.4}, model="object __main__.Net"
+        )
+    )
+    (row,) = group(read_runs([run.path]))
+    assert headline(row.runs, [row]) == "How robust is my net on digits?"
+    assert summary([row], [row]).startswith("A Net in Python, judged on 1,000 test images")
+
+
+def test_many_models_on_clean_images_alone_are_one_note(make_run, records):
+    paths = []
+    for i in range(5):
+        run = make_run(f"m{i}", f"m{i}")
+        run.add(records.metrics(f"method {i}", {"clean": 0.9}))
+        paths.append(run.path)
+    page = write_report(paths).read_text(encoding="utf-8")
+    assert page.count("were judged on clean images only.") == 1
+    assert "5 of the 5 models were judged on clean images only." in page
+    page = write_report(paths[:2]).read_text(encoding="utf-8")
+    assert "“method 0” and “method 1” were judged on clean images only." in page
+
+
+@pytest.mark.parametrize("attacked", [True, False])
+def test_where_no_attack_was_tried_images_are_right_and_not_held(make_run, records, attacked):
+    run = make_run("mine")
+    values = {"clean": 0.8, "PGD-20": 0.4, "worst case": 0.4} if attacked else {"clean": 0.8}
+    run.add(records.metrics("AT", values))
+    records.panel(run)
+    page = write_report([run.path]).read_text(encoding="utf-8")
+    assert (page.count('data-outcome="held"'), page.count('data-outcome="right"')) == (
+        (3, 0) if attacked else (0, 4)
+    )
+    assert ("no attack was tried." in page) != attacked
+    assert ("attacked: <span" in page) == attacked
+    assert ("Change magnified" in page) == attacked
+
+
+def test_a_radius_of_pictures_in_float32_is_written_as_people_write_it():
+    assert radius_text(float(np.float32(0.1))) == "0.1"
+    assert radius_text(float(np.float32(8 / 255))) == "8/255"

@@ -3,16 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..errors import UserError
 from ..numerals import as_fraction
 from ..parsing import read_json
 from ..records import WORST, Record
-from ..rundir import members
 from ..terminal import show
 from .model_card import PREFIX
-from .stored_evaluations import StoredEvaluation, accuracies_of, open_evaluation
+from .stored_evaluations import StoredEvaluation, accuracies_of
 
 FIELDS = (
     "dataset",
@@ -74,21 +72,22 @@ def read_published_result(file: Path) -> PublishedResult:
     return PublishedResult(name, str(content["dataset"]), eps, clean, robust, bool(content.get("unreliable")))
 
 
-def compare_with_published(
-    path: Path, changes: Mapping[str, Any], file: Path, *, trust: bool = False
-) -> None:
+def compare_with_published(evaluations: Sequence[StoredEvaluation], file: Path, path: Path) -> None:
     """Say how what a run's evaluations measured lies to a published result.
+
+    Args:
+        evaluations: the evaluations of the run.
+        file: the file of the result.
+        path: the run folder, for messages.
 
     Raises:
         UserError: no evaluation of the run is on this data set within this radius.
     """
     published = read_published_result(file)
     sentences: list[str] = []
-    for run in members(path):
-        for folder in run.evaluation_folders:
-            evaluation = open_evaluation(run, folder, changes, trust=trust)
-            if fits(evaluation, published):
-                sentences += compared(accuracies_of(evaluation), published, evaluation)
+    for evaluation in evaluations:
+        if fits(evaluation, published):
+            sentences += compared(accuracies_of(evaluation), published, evaluation)
     if not sentences:
         raise UserError(
             f"{path} holds no evaluation on {published.dataset} within {published.eps:.4g}, which {file} is about."

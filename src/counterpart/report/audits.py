@@ -59,4 +59,6 @@ def audit_in_words(row: TableRow) -> str:
         return f"An audit checked {ASKED}: of {len(names)} behaviours {len(alarms)} {verb} suspicious."
     unknown = {record.name for record in behaviours if record.value is None}
     rest = f", {len(unknown)} for want of images" if unknown else ""
-    return f"An audit checked {ASKED}: of {len(names)} behaviours none raised an alarm{rest}."
+    return (
+        f"An audit checked {ASKED}: of {len(names)} behaviours none raised an alarm{rest}, which is no proof."
+    )

@@ -97,9 +97,10 @@ def _on_clean_images(evaluated: Sequence[TableRow]) -> list[str]:
 
 def _alarm(label: str, alarms: Sequence[str]) -> str:
     """A sentence on the behaviours that an audit calls suspicious."""
+    held = listed([f"“{alarm}”" for alarm in alarms])
     return (
-        f"“{label}”, audit: suspicious are {listed(alarms)}. Attacks may fail although adversarial images exist "
-        "(see Audit)."
+        f"“{label}”, audit: what should hold does not: {held}. Attacks may fail although adversarial images exist: see "
+        "Audit."
     )
 
 

@@ -209,6 +209,7 @@ def _images(evaluated: Sequence[TableRow]) -> dict[str, Any]:
         "panels": [(row, *_panel(row, files.get(row.label), low, high)) for row in evaluated],
         "radii": (radius_text(low, norm), radius_text(high, norm)),
         "ramp": ramp(),
+        "tried": any(row.accuracy(WORST) is not None for row in evaluated),
     }
 
 
@@ -283,7 +284,7 @@ def _panel(row: TableRow, file: tuple[Path, str] | None, low: float, high: float
     if file is None:
         problems = [str(panel.problem) for run in row.runs if (panel := run.panel())]
         return None, "; ".join(problems) or "this evaluation recorded none"
-    return read_panel(file[0], row.setting.norm, low, high), file[1]
+    return read_panel(file[0], row.setting.norm, low, high, row.accuracy(WORST) is not None), file[1]
 
 
 def _per_part(
