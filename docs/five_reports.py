@@ -55,7 +55,7 @@ def make_reports(folder: Path) -> list[Path]:
     cp.audit(hardened, **AUDITED)
     undefended = train("digits/clean", "model-b")
     collapsed = train("digits/at", "model-c", **COLLAPSING)
-    masked = train("digits/part", "model-d", **{"mask.eps_low": 0.9 * EPS})
+    masked = train("digits/part", "model-d", **{"mask.eps_low": 0.95 * EPS})
     rounded = runs / "model-e"
     model = Rounded(cp.load(undefended))
     data = {"data": "digits", "changes": {"data.size": 8}, "folder": rounded}

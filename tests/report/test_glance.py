@@ -295,7 +295,7 @@ def test_an_object_of_python_is_called_so_and_nothing_is_said_of_its_training(ma
     )
     (row,) = group(read_runs([run.path]))
     assert headline(row.runs, [row]) == "How robust is my net on digits?"
-    assert summary([row], [row]).startswith("A Net in Python, judged on 1,000 test images")
+    assert summary([row], [row]).startswith("Net, a model in Python, judged on 1,000 test images")
 
 
 def test_many_models_on_clean_images_alone_are_one_note(make_run, records):

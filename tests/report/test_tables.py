@@ -379,7 +379,7 @@ def test_the_first_glance_says_whether_two_models_are_told_apart():
     )
     assert told_apart([[], [], [pair(0.001, -0.03)]]).startswith("“b” holds 3.0 points more than “a”")
     assert told_apart([[], [], [pair(0.5)]]).startswith(
-        "McNemar's test does not tell the two apart: a difference of up to"
+        "These images do not tell the two apart (McNemar's test): a difference of up to"
     )
 
 

@@ -177,7 +177,8 @@ def told_apart(groups: Sequence[Sequence[PairTest]]) -> str:
     if not decided:
         open_to = f"{100 * test.difference.decided_margin:.1f} points"
         return (
-            f"{test.name}'s test does not tell the two apart: a difference of up to {open_to} is left open."
+            f"These images do not tell the two apart ({test.name}'s test): a difference of up to {open_to} either way "
+            "is left open."
         )
     better, worse = (test.first, test.second) if test.difference.mean > 0 else (test.second, test.first)
     points = f"{100 * abs(test.difference.mean):.1f} points"

@@ -49,7 +49,7 @@ def _is_object(row: TableRow) -> bool:
 def _model_of(row: TableRow) -> str:
     """The network of a row in words."""
     model = str(row.shown[0].details.get("model", "unknown model"))
-    return f"A {model.rpartition('.')[2]} in Python" if _is_object(row) else model
+    return f"{model.rpartition('.')[2]}, a model in Python" if _is_object(row) else model
 
 
 def _judged_on(row: TableRow) -> str:
