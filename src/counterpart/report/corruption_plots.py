@@ -11,11 +11,11 @@ from .runs import Corrupted, Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Judged = Sequence[tuple[Run, Corrupted]]
+JudgedRuns = Sequence[tuple[Run, Corrupted]]
 MEAN = "mean of"
 
 
-def corruption_plots(judged: Judged, chances: Sequence[float | None]) -> list[Plot]:
+def corruption_plots(judged: JudgedRuns, chances: Sequence[float | None]) -> list[Plot]:
     """The plots of runs that were judged in one setting.
 
     Args:
