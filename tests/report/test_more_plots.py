@@ -2,11 +2,13 @@
 
 import pytest
 
+from counterpart.records import Record
 from counterpart.report.corruption_plots import corruption_plots
 from counterpart.report.cost import training_cost
 from counterpart.report.drawing import _spread
 from counterpart.report.grouping import group
 from counterpart.report.runs import read_runs
+from counterpart.report.where import _chance
 
 from .test_page import corrupted
 
@@ -72,3 +74,12 @@ def test_a_single_severity_has_no_curve_and_a_single_corruption_no_points(make_r
 )
 def test_names_at_the_ends_of_lines_stand_apart(heights, expected):
     assert _spread(heights, 0, 100) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("per_class", "chance"), [({"a": [3, 6], "b": [1, 2]}, 0.75), ({"a": [3, 6]}, None), (None, None)]
+)
+def test_a_where_profile_knows_chance_by_its_classes(per_class, chance):
+    record = Record("metric", "where/everything", 0.5, 8, (0.2, 0.8), details={"per_class": per_class})
+    assert _chance([record]) == chance
+    assert _chance([]) is None
