@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 JudgedRuns = Sequence[tuple[Run, Corrupted]]
 MEAN = "mean of"
+MOST_CORRUPTIONS = 40  # more of them, which somebody else may have recorded, have the table alone
 
 
 def corruption_plots(judged: JudgedRuns, chances: Sequence[float | None]) -> list[Plot]:
@@ -74,7 +75,7 @@ def _by_corruption(
 ) -> Plot | None:
     """Accuracy under each corruption: of one run a point for each severity, of several runs a point for each run."""
     names = list(dict.fromkeys(name for lines in lines_of.values() for name in _corruptions(lines)))
-    if len(names) < 2:
+    if not 2 <= len(names) <= MOST_CORRUPTIONS:
         return None
     series = _series(lines_of, severities, names)
 
