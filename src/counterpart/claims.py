@@ -2,11 +2,12 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .numerals import readable
 from .records import Record
-from .statistics import NORMAL_QUANTILE
+from .statistics import BOTH, FEWEST_TRAININGS, NORMAL_QUANTILE, over_seeds
 
 FORM = "a share and the radius that it is claimed at, such as '60 % at 8/255'"
 REFUTED, CONSISTENT, UNDECIDED = "refuted", "consistent", "undecided"
@@ -112,3 +113,34 @@ def claim_in_words(record: Record) -> str:
         else ""
     )
     return f"{head} at n = {n:,}: the 95 % interval reaches from {low} to {high}.{more}"
+
+
+def claim_over_seeds(records: Sequence[Record]) -> str:
+    """A sentence on a claim that several trainings of one method were asked about.
+
+    A claim is about a model, and each training made another: so each has its ruling. From ``FEWEST_TRAININGS`` on their
+    mean has one as well, by its interval over images and trainings. Fewer say too little of further trainings.
+
+    Args:
+        records: the record of the claim, one for each training, with its seed.
+
+    Raises:
+        ValueError: the records do not say what was claimed.
+    """
+    words = str(records[0].details["claim"])
+    claim = read_claim(words)
+    each = "; ".join(f"seed {record.seed} {record.details['verdict']}" for record in records)
+    values = [record.value for record in records if record.value is not None]
+    intervals = [record.interval for record in records if record.interval is not None]
+    mean, _, interval, over = over_seeds(values, intervals)
+    if over != BOTH or interval is None:
+        return (
+            f"Claim of {words}, of each training by itself: {each}. Their mean is {100 * mean:.1f} %; a ruling on it "
+            f"takes {FEWEST_TRAININGS} trainings."
+        )
+    low, high = (f"{100 * end:.1f} %" for end in interval)
+    verdict = rule_on(claim, mean, interval, counted=False).verdict
+    return (
+        f"Claim of {words}, on average over {len(records)} trainings: {verdict}. Their mean is {100 * mean:.1f} % "
+        f"(95 % interval over {BOTH} {low} to {high}). Of each by itself: {each}."
+    )

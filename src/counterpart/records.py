@@ -55,6 +55,7 @@ class Record:
 
 FIELDS = {field.name for field in fields(Record)}
 MEND_LINE = "Put back a copy of the file, or remove that line."
+CLEAN, WORST = "clean", "worst case"  # of an evaluation: the name of its first line and of its last
 LARGEST = 2**63  # whole numbers from here on are damage; JSON may hold some that no float can
 
 

@@ -9,6 +9,7 @@ from counterpart.config import EvaluateSettings
 from counterpart.errors import UserError
 from counterpart.jobs.accuracy_table import print_accuracies
 from counterpart.jobs.claims import with_claim
+from counterpart.jobs.seeds import print_claim
 from counterpart.records import Record
 from counterpart.report.glance import claims_in_words
 from counterpart.report.grouping import group
@@ -93,3 +94,16 @@ def test_only_counted_images_say_how_many_would_decide(details):
     *_, claim = with_claim(EvaluateSettings(claim="50 %"), [worst])
     assert claim.details["verdict"] == "undecided"
     assert ("needed" in claim.details) == (details == {})
+
+
+def test_the_terminal_says_what_seeds_say_together(capsys):
+    print_claim([])
+    assert capsys.readouterr().out == ""
+    details = {"claim": "60 %", "verdict": "refuted"}
+    print_claim(
+        [
+            Record("metric", "claim/60 %", 0.4, 100, (0.35, 0.45), seed=seed, details=details)
+            for seed in range(3)
+        ]
+    )
+    assert "Claim of 60 %, on average over 3 trainings: refuted." in capsys.readouterr().out

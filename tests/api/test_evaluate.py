@@ -346,3 +346,13 @@ def test_what_is_wrong_is_said_in_one_line(net, images, labels, case):
         cp.evaluate(net if model is None else model, *data, **options)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 300
+
+
+def test_where_no_attack_was_tried_there_is_no_worst_case(net, images, labels):
+    judged = cp.evaluate(net, (images, labels), attacks="none")
+    assert judged.keys() == ["clean"]
+    assert "worst case" not in str(judged)
+    assert "worst case" not in judged.to_markdown() + judged.to_csv()
+    with pytest.raises(KeyError, match="'worst case' was not measured"):
+        judged["worst case"]
+    assert "worst case" in cp.evaluate(net, (images, labels), attacks="fgsm")

@@ -8,7 +8,7 @@ from PIL import Image
 import counterpart as cp
 from counterpart.report.explanation_page import APART, ExplainedImage, height_of, points_of, render_page
 
-from ..browser import axe_source, look
+from ..browser import axe, look
 
 # Pictures below the fold are loaded first, so that those that are broken show.
 PROBE = """
@@ -53,7 +53,7 @@ def page(net, images, labels, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (768, "light"), (1920, "dark")])
 def test_the_page_is_whole_and_accessible(page, width, scheme):
-    found = look(page, width, page.parent, f"<script>{axe_source()}</script>{PROBE}", scheme, "file:")
+    [found] = look(page, [width], page.parent, f"<script>{axe()}</script>{PROBE}", scheme, "file:")
     assert found["violations"] == []
     assert found["rules"] > 10  # it did look
     assert (found["width"], found["dark"], found["images"]) == (width, scheme == "dark", 8 * 10)

@@ -6,7 +6,9 @@ import pytest
 
 from counterpart.cli import main
 from counterpart.errors import UserError
+from counterpart.jobs import sharing, verification
 from counterpart.jobs.published_results import read_published_result
+from counterpart.jobs.stored_evaluations import open_evaluation
 
 # The fields of a file of RobustBench's model_info, with values of nobody's model.
 THEIRS = {
@@ -97,3 +99,20 @@ def test_a_radius_of_another_norm_is_not_compared(run, tmp_path, capsys):
     assert json.loads(ours.read_text())["counterpart"]["norm"] == "linf"
     assert main(["verify", str(run.path), "--published", str(written(tmp_path, **numbers))]) == 0
     assert "does not say in which norm" in capsys.readouterr().out
+
+
+def test_verify_opens_an_evaluation_once_whatever_else_it_is_asked(run, tmp_path, monkeypatch):
+    assert main(["evaluate", str(run.path), "--attacks", "fgsm", "--n", "20"]) == 0
+    opened = []
+
+    def count(*arguments, **options):
+        opened.append(arguments[1].name)
+        return open_evaluation(*arguments, **options)
+
+    for module in (verification, sharing):
+        monkeypatch.setattr(module, "open_evaluation", count)
+    file = written(tmp_path, eps="0.05")
+    command = ["verify", str(run.path), "--published", str(file), "--bundle", str(tmp_path / "bundle")]
+    assert main(command) == 0
+    assert len(opened) == 1
+    assert (tmp_path / "bundle" / "evaluations" / opened[0]).is_dir()

@@ -79,7 +79,7 @@ def test_the_command_writes_the_table_into_a_file(study, tmp_path, capsys):
 def test_figures_are_taken_along_as_svg_and_pdf(study):
     page = write_report(study).read_text(encoding="utf-8")
     links = dict(re.findall(r'<a download="([\w.-]+)" href="data:[\w/+]+;base64,([^"]+)">', page))
-    names = ("trade-off", "validation-accuracy", "training-loss")
+    names = ("trade-off", "cost", "validation-accuracy", "training-loss")
     assert list(links) == [f"{name}.{form}" for name in names for form in ("svg", "pdf")]
     for name in names:
         assert b"<svg" in base64.b64decode(links[f"{name}.svg"])

@@ -1,11 +1,12 @@
 """The first glance: the verdict follows from the numbers, bars show them, and the radius is said in words."""
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from counterpart.jobs.accuracy_table import print_accuracies
 from counterpart.records import Record
-from counterpart.report import figures, glance, write_report
+from counterpart.report import drawing, glance, write_report
 from counterpart.report.grouping import group
 from counterpart.report.notes import headline, summary
 from counterpart.report.runs import read_runs, without_untried
@@ -39,7 +40,8 @@ def test_the_verdict_says_what_survives_how_sure_that_is_and_what_was_tried(row_
     assert verdict.word == "Robust in part: 57 % of its right answers survive these attacks"
     assert " ".join(verdict.sentences).replace("\xa0", " ") == (
         "Of 1,000 images 47.0 % survive every attack within ℓ∞ ≤ 8/255 (95 % interval 43.9 to 50.1 %). "
-        "Chance is 10.0 %. The model was right on 83.0 % before. Tried: PGD-20. A stronger attack can only lower this."
+        "Chance is 10.0 %. The model was right on 83.0 % before. Tried: PGD-20. A stronger attack can only lower this. "
+        "No audit checked whether these attacks can be trusted."
     )
 
 
@@ -145,20 +147,23 @@ def test_titles_are_such_as_a_person_would_write(make_run, records, study):
     )
 
 
-def test_the_verdict_rules_on_claims_whatever_they_are_called(make_run, records):
+def test_the_verdict_rules_on_the_claims_of_this_evaluation(make_run, records):
     run = make_run("mine")
     metrics = records.metrics("AT", {"clean": 0.83, "worst case": 0.47})
     run.add(metrics)
-    details = {**metrics[0].details, "claim": "<i>60 %</i>", "verdict": "undecided", "needed": 9000}
+    details = {**metrics[0].details, "claim": "60 %", "verdict": "undecided", "needed": 9000}
     claim = Record("metric", "claim/60 %", 0.47, 1000, (0.439, 0.501), details=details)
     other = Record(
         "metric", "claim/9 %", 0.47, 1000, (0.4, 0.5), details={**details, "evaluation": "another"}
     )
+    script = Record(
+        "metric", "claim/7 %", 0.47, 1000, (0.4, 0.5), details={**details, "claim": "<i>60 %</i>"}
+    )
     broken = Record("metric", "claim/8 %", 0.47, 1000, (0.4, 0.5), details={**details, "needed": "many"})
-    run.add([claim, other, broken])
+    run.add([claim, other, script, broken])
     page = write_report([run.path]).read_text(encoding="utf-8")
     assert page.count('class="claim"') == 1
-    assert "Claim of &lt;i&gt;60 %&lt;/i&gt;: undecided at n = 1,000" in page
+    assert "Claim of 60 %: undecided at n = 1,000" in page
     assert "About 9,000 images would decide it" in page
 
 
@@ -178,7 +183,7 @@ def test_an_axis_shows_chance_where_all_accuracies_lie_far_below_it(row_of):
     """Or else its word stood outside, and matplotlib had no place left for the axis."""
     axes = Figure().subplots()
     axes.plot([1, 2], [0, 0.01])
-    figures._draw_chance(axes, [row_of({"clean": 0.0, "PGD-20": 0.0, "worst case": 0.0}, counts=TEN)])
+    drawing.draw_chance(axes, [row_of({"clean": 0.0, "PGD-20": 0.0, "worst case": 0.0}, counts=TEN).chance])
     low, high = axes.get_ylim()
     assert low == 0
     assert high > 10
@@ -223,3 +228,104 @@ def test_the_table_in_the_terminal_has_no_worst_case_of_no_attack(records, tmp_p
     printed = capsys.readouterr().out
     assert "mIoU clean" in printed
     assert "worst case" not in printed
+
+
+def add_claim(run, value, seed, claim="60 %", verdict="undecided", **more):
+    """Add the record of a claim, whose interval is five points to each side."""
+    details = {"evaluation": "k1", "claim": claim, "verdict": verdict, "eps": 8 / 255, "norm": "linf", **more}
+    interval = (value - 0.05, value + 0.05)
+    run.add([Record("metric", f"claim/{claim}", value, 400, interval, seed=seed, details=details)])
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ((0.62, 0.58), "of each training by itself: seed 0 undecided; seed 1 undecided. Their mean is 60.0 %;"),
+        # Student's t of two degrees of freedom: 4.303 x 1 point / sqrt(3) = 2.48, and 5 points of images in squares
+        ((0.50, 0.51, 0.52), "on average over 3 trainings: refuted. Their mean is 51.0 % (95 % interval over "
+         "images and trainings 45.4 % to 56.6 %). Of each by itself: seed 0"),
+        ((0.70, 0.71, 0.72), "on average over 3 trainings: consistent."),
+        ((0.50, 0.60, 0.70), "on average over 3 trainings: undecided."),
+    ],
+)  # fmt: skip
+def test_a_claim_over_seeds_is_ruled_on_for_each_and_for_the_mean_of_three(make_run, records, values, told):
+    for seed, value in enumerate(values):
+        run = make_run(f"at/seed-{seed}", seed=seed)
+        run.add(records.metrics("AT", {"clean": 0.83, "PGD-20": value, "worst case": value}))
+        add_claim(run, value, seed)
+    (row,) = group(read_runs([run.path.parent]))
+    (sentence,) = glance.claims_in_words(row)
+    assert sentence.startswith(f"Claim of 60 %, {told}")
+    assert f"seed {len(values) - 1} undecided" in sentence
+
+
+def test_a_claim_that_not_every_seed_was_asked_about_is_of_those_alone(make_run, records):
+    for seed in range(3):
+        run = make_run(f"at/seed-{seed}", seed=seed)
+        run.add(records.metrics("AT", {"clean": 0.83, "PGD-20": 0.5, "worst case": 0.5}))
+    add_claim(run, 0.5, 2, verdict="refuted")
+    (row,) = group(read_runs([run.path.parent]))
+    (sentence,) = glance.claims_in_words(row)
+    assert sentence.startswith("at/seed-2: Claim of 60 %: refuted.")
+
+
+def test_a_claim_on_a_union_stands_beside_the_verdict(make_run, records):
+    run = make_run("mine")
+    run.add(records.metrics("AT", {"clean": 0.83, "PGD-20": 0.5, "worst case": 0.5}))
+    both = {"norm": "linf,l2", "eps": [8 / 255, 0.5], "evaluation": "united"}
+    details = {**both, "data": "digits", "split": "test"}
+    run.add(
+        Record("metric", f"union/{name}", value, 400, (value, value), details=details)
+        for name, value in (("clean", 0.8), ("linf", 0.5), ("l2", 0.6), ("worst case", 0.45))
+    )
+    add_claim(run, 0.45, 0, verdict="refuted", **both)
+    page = write_report([run.path]).read_text(encoding="utf-8").replace("\xa0", " ")
+    assert (
+        "Within ℓ∞ ≤ 8/255 and ℓ2 ≤ 0.5, in the worst case over all: Claim of 60 %: refuted. At most 50.0 %"
+        in page
+    )
+
+
+def test_an_object_of_python_is_called_so_and_nothing_is_said_of_its_training(make_run, records):
+    run = make_run("folder")
+    run.add(
+        records.metrics(
+            "my net", {"clean": 0.8, "PGD-20": 0.4, "worst case": 0.4}, model="object __main__.Net"
+        )
+    )
+    (row,) = group(read_runs([run.path]))
+    assert headline(row.runs, [row]) == "How robust is my net on digits?"
+    assert summary([row], [row]).startswith("Net, a model in Python, judged on 1,000 test images")
+
+
+def test_many_models_on_clean_images_alone_are_one_note(make_run, records):
+    paths = []
+    for i in range(5):
+        run = make_run(f"m{i}", f"m{i}")
+        run.add(records.metrics(f"method {i}", {"clean": 0.9}))
+        paths.append(run.path)
+    page = write_report(paths).read_text(encoding="utf-8")
+    assert page.count("were judged on clean images only.") == 1
+    assert "5 of the 5 models were judged on clean images only." in page
+    page = write_report(paths[:2]).read_text(encoding="utf-8")
+    assert "“method 0” and “method 1” were judged on clean images only." in page
+
+
+@pytest.mark.parametrize("attacked", [True, False])
+def test_where_no_attack_was_tried_images_are_right_and_not_held(make_run, records, attacked):
+    run = make_run("mine")
+    values = {"clean": 0.8, "PGD-20": 0.4, "worst case": 0.4} if attacked else {"clean": 0.8}
+    run.add(records.metrics("AT", values))
+    records.panel(run)
+    page = write_report([run.path]).read_text(encoding="utf-8")
+    assert (page.count('data-outcome="held"'), page.count('data-outcome="right"')) == (
+        (3, 0) if attacked else (0, 4)
+    )
+    assert ("no attack was tried." in page) != attacked
+    assert ("attacked: <span" in page) == attacked
+    assert ("Change magnified" in page) == attacked
+
+
+def test_a_radius_of_pictures_in_float32_is_written_as_people_write_it():
+    assert radius_text(float(np.float32(0.1))) == "0.1"
+    assert radius_text(float(np.float32(8 / 255))) == "8/255"

@@ -7,8 +7,16 @@ import pytest
 
 from counterpart.config import NOT_IDENTITY
 from counterpart.report import write_report
-from counterpart.report.comparisons import PairTest, paired, ranked_in_words, seed_tests, verdicts
+from counterpart.report.comparisons import (
+    PairTest,
+    paired,
+    ranked_in_words,
+    seed_tests,
+    told_apart,
+    verdicts,
+)
 from counterpart.report.grouping import NOT_METHOD, differences, group
+from counterpart.report.page import _standing
 from counterpart.report.runs import read_runs
 from counterpart.report.setting import radius_text
 from counterpart.report.tables import metric_names
@@ -357,3 +365,39 @@ def test_shares_of_draws_are_compared_image_by_image(make_run, records):
     assert "on the same 3 images: +25.00 points" in test.words
     error = ((0.5**2 + 0.25**2 + 1) / 5 - (0.75 / 5) ** 2) / 5
     assert test.difference.images_error == pytest.approx(error**0.5)
+
+
+def pair(p, mean=0.02, first="a", second="b"):
+    return PairTest("a against b", "McNemar", p, Difference(mean, 0.01), first, second)
+
+
+def test_the_first_glance_says_whether_two_models_are_told_apart():
+    assert told_apart([[], [], []]) == ""
+    assert (
+        told_apart([[], [], [pair(0.001)]])
+        == "“a” holds 2.0 points more than “b”: a difference, by McNemar's test."
+    )
+    assert told_apart([[], [], [pair(0.001, -0.03)]]).startswith("“b” holds 3.0 points more than “a”")
+    assert told_apart([[], [], [pair(0.5)]]).startswith(
+        "These images do not tell the two apart (McNemar's test): a difference of up to"
+    )
+
+
+def test_the_first_glance_counts_pairs_after_the_correction_of_the_whole_page():
+    worst = [pair(0.001), pair(0.02), pair(0.9)]
+    assert told_apart([[], [], worst]) == "Tests of the worst case tell 2 of 3 pairs apart."
+    clean = [pair(0.5), pair(0.5), pair(0.5)]  # tests of clean accuracy count for the correction and not here
+    assert told_apart([clean, worst, []]) == "Tests of the worst case tell 1 of 3 pairs apart."
+
+
+def test_what_was_not_attacked_is_not_compared_with_what_was(make_run, records):
+    """The images that a model gets right are no worst case."""
+    attacked = evaluated(make_run, records, "x", 0.5)
+    clean = make_run("y", "at", epochs=9)
+    clean.add(records.metrics("AT", {"clean": 0.5}))
+    for run in (attacked, clean):
+        table = run.path / "evaluations" / "k1" / "images.csv"
+        table.parent.mkdir(parents=True)
+        table.write_text("index,first_fooled_by\n0,\n1,clean\n")
+        run.add([run.artifact(table, "images", "Per-image results.")])
+    assert [_standing(row) for row in rows_of(attacked, clean)] == [{"0": 1.0, "1": 0.0}, None]

@@ -23,9 +23,10 @@ from ..jobs.claims import claims_of
 from ..jobs.holding import hold_results
 from ..jobs.keeping import keep
 from ..numerals import readable
-from ..records import Record
+from ..records import WORST, Record
 from ..report import write_report
 from ..report.export import escape_latex
+from ..report.runs import without_untried
 from ..report.setting import OF_THESE_IMAGES, interval_title, random_in_words, sample_in_words
 from ..rundir import RunDir
 from ..spreadsheets import CsvWriter
@@ -38,7 +39,7 @@ class Judgement:
     """The result of ``counterpart.evaluate``: a mapping from the name of each line to its ``Accuracy``.
 
     The first line is "clean" and the last is "worst case", so that ``judgement["worst case"].value`` is an
-    accuracy. Printed, and in a notebook, it is a table.
+    accuracy; where no attack was tried there is no worst case. Printed, and in a notebook, it is a table.
 
     Against the union of the budgets of several norms, the lines between are the worst case in each norm, under its
     name, and "worst case" counts the images that stand in all. What belongs to one norm is in ``members``.
@@ -101,7 +102,8 @@ class Judgement:
     def keys(self) -> list[str]:
         """The names of the lines, in the order of the table."""
         prefix = UNION if self._judged.members else PREFIX
-        return [record.name.removeprefix(prefix) for record in self.records if record.name.startswith(prefix)]
+        names = [record.name for record in without_untried(self.records)]
+        return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
@@ -113,7 +115,7 @@ class Judgement:
         return name in self.keys()
 
     def __getitem__(self, name: str) -> Accuracy:
-        for record in self.records:
+        for record in without_untried(self.records):
             if record.name == (UNION if self._judged.members else PREFIX) + name:
                 assert record.value is not None
                 assert record.n is not None
@@ -130,7 +132,7 @@ class Judgement:
         """The radii of the budgets, rising."""
         return self._case.radii
 
-    def curve(self, line: str = "worst case") -> list[Accuracy]:
+    def curve(self, line: str = WORST) -> list[Accuracy]:
         """The accuracy at each radius, the smallest first.
 
         Args:

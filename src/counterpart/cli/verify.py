@@ -42,14 +42,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     """Verify."""
-    from ..jobs import bundle_run, compare_with_published, verify_run
+    from ..jobs import bundle_run, check_run, compare_with_published
 
     path = arguments.target.expanduser()
-    verify_run(path, settings, eight_bits=arguments.eight_bits, trust=arguments.trust)
+    checked = check_run(path, settings, eight_bits=arguments.eight_bits, trust=arguments.trust)
+    evaluations = [evaluation for evaluation, _ in checked]
     if arguments.published is not None:
-        compare_with_published(path, settings, arguments.published.expanduser(), trust=arguments.trust)
+        compare_with_published(evaluations, arguments.published.expanduser(), path)
     if arguments.bundle is not None:
-        show(
-            f"{bundle_run(path, settings, arguments.bundle).place}: it verifies alone. Its card is README.md."
-        )
+        bundle = bundle_run(path, evaluations, settings, arguments.bundle)
+        show(f"{bundle.place}: it verifies alone. Its card is README.md.")
     return 0

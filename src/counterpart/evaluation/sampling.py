@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..contracts import NamedAttack
 from ..estimates import Estimate, estimate_accuracy, look_sizes
+from ..records import WORST
 from ..seeding import Keys
 from .ledger import LedgerRow
 
@@ -138,7 +139,7 @@ def read_sample(rows: Sequence[LedgerRow], attacks: Sequence[NamedAttack], plan:
     for line in dict.fromkeys(attack.line for attack in attacks if attack.name in plan.dear):
         so_far |= {attack.name for attack in attacks if attack.line == line}
         fell[line] = sum(not so_far.isdisjoint(row.fooled) for row in tried)
-    fell["worst case"] = sum(bool(row.fooled) for row in tried)
+    fell[WORST] = sum(bool(row.fooled) for row in tried)
     estimates = {
         name: estimate_accuracy(len(rows), len(before), len(tried), count, plan.looks)
         for name, count in fell.items()

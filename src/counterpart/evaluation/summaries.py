@@ -9,7 +9,7 @@ from typing import Any
 
 from ..contracts import NamedAttack
 from ..numerals import readable
-from ..records import Record
+from ..records import WORST, Record
 from ..rundir import write_atomically
 from ..spreadsheets import CsvWriter
 from ..statistics import mean_share, wilson
@@ -130,7 +130,7 @@ def _standing(
         here = {attack.name for attack in attacks if attack.line == line}
         so_far = here if individual else so_far | here
         survivors[line] = [row.right and so_far.isdisjoint(row.fooled) for row in rows]
-    survivors["worst case"] = [row.right and not row.fooled for row in rows]
+    survivors[WORST] = [row.right and not row.fooled for row in rows]
     return survivors
 
 
@@ -160,7 +160,7 @@ def line_shares(
             counted = {line} if individual else set(lines[: number + 1])
             units = [turn.unit for turn in turns if turn.attack is not None and turn.attack.line in counted]
             add(f"{line}{at}", radius, [CLEAN, *units])
-        add(f"worst case{at}", radius, [CLEAN, *(turn.unit for turn in turns)])
+        add(f"{WORST}{at}", radius, [CLEAN, *(turn.unit for turn in turns)])
     return shares
 
 
@@ -227,13 +227,13 @@ def union_metrics(
     stands: dict[str, Sequence[float]] = {
         CLEAN: [row.right for row in united],
         **{norm: [row.right and not row.fooled for row in rows] for norm, rows in rows_of.items()},
-        "worst case": [row.right and not row.fooled for row in united],
+        WORST: [row.right and not row.fooled for row in united],
     }
     if draws is not None:
         stands = {
             CLEAN: [row.fresh[CLEAN] / draws for row in united],
             **{norm: worst_shares(rows, draws) for norm, rows in rows_of.items()},
-            "worst case": worst_shares(united, draws),
+            WORST: worst_shares(united, draws),
         }
     records = [
         _accuracy(name, right, united, classes, details, seconds, draws) for name, right in stands.items()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .training import Trained as Trained
     from .training import train as train
     from .training import train_seeds as train_seeds
+    from .verification import check_run as check_run
     from .verification import verify_run as verify_run
 else:
     _HOMES = {
@@ -38,6 +39,7 @@ else:
         "WhereOptions": "profiling",
         "audit_named": "auditing",
         "bundle_run": "sharing",
+        "check_run": "verification",
         "compare_with_published": "published_results",
         "evaluate": "judging",
         "evaluate_corruptions": "corruptions",

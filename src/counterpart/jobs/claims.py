@@ -9,9 +9,8 @@ from ..claims import PREFIX, read_claim, rule_on
 from ..config import EvaluateSettings, readable
 from ..errors import UserError
 from ..evaluation.summaries import UNION
-from ..records import Record
+from ..records import WORST, Record
 
-WORST = "worst case"
 NOT_COUNTED = {"sampled", "draws", "votes"}
 """Details of evaluations whose intervals are none of counted images."""
 

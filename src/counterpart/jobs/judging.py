@@ -24,13 +24,13 @@ from ..rundir import RunDir, write_json
 from ..seeding import derive
 from .accuracy_table import print_accuracies, shares_of
 from .case import RADII, Case, budgets_of, case_of, details_of, of_random_answers
-from .claims import refuse_claim, with_claim
+from .claims import claims_of, refuse_claim, with_claim
 from .holding import hold_results
 from .keeping import keep
 from .notes import say
 from .recognition import recognise_model
 from .samples import call_estimates, details_of_sample, lines_of, sample_doubts, sample_in_words
-from .seeds import aggregate
+from .seeds import aggregate, print_claim
 from .target import Target
 from .targets import open_targets
 from .views import keep_form
@@ -76,6 +76,7 @@ def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
     if len(judged) > 1 and distributed.is_main():
         seeds = [int(outcome.run.config()["seed"]) for outcome in judged]
         aggregate(RunDir(Path(text).expanduser()), [shares_of(outcome.records) for outcome in judged], seeds)
+        print_claim([record for outcome in judged for record in claims_of(outcome.records)])
     return judged
 
 

@@ -70,8 +70,12 @@ def _drawn(case: Case, rows: Sequence[LedgerRow]) -> str:
         "held": "that held",
         "wrong": "that were wrong from the start",
     }
+    if not case.attacks:
+        words["held"] = "that were right"
     counts = [
-        f"{len(drawn[name])} of {len(all_of):,} {words[name]}" for name, all_of in groups_of(rows).items()
+        f"{len(drawn[name])} of {len(all_of):,} {words[name]}"
+        for name, all_of in groups_of(rows).items()
+        if case.attacks or name != "fooled"
     ]
     return f"{', '.join(counts)}; drawn at random with seed {case.target.config.seed}"
 

@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 
 from .. import build, records
 from ..numerals import readable
-from ..records import Record
+from ..records import WORST, Record
 from .stored_evaluations import StoredEvaluation, accuracies_of
 from .target import Target
 
 NUMBERS = "## Numbers"
 PREFIX = "accuracy/"
-WORST = f"{PREFIX}worst case"
 KNOWS = {
     "linf": "each value of a pixel may change by at most the radius",
     "l2": "the Euclidean length of the change is at most the radius",
@@ -127,7 +126,7 @@ def _verdict(target: Target, evaluations: Sequence[StoredEvaluation]) -> str:
     sentences = []
     for evaluation in evaluations:
         by_name = {record.name: record for record in accuracies_of(evaluation)}
-        clean, worst = by_name.get(f"{PREFIX}clean"), by_name.get(WORST)
+        clean, worst = by_name.get(f"{PREFIX}clean"), by_name.get(f"{PREFIX}{WORST}")
         if clean is None or clean.value is None:
             continue
         images = evaluation.target.images

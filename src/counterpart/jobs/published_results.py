@@ -9,11 +9,10 @@ from ..budget import NORMS
 from ..errors import UserError
 from ..numerals import as_fraction
 from ..parsing import read_json
-from ..records import Record
-from ..rundir import members
+from ..records import WORST, Record
 from ..terminal import show
-from .model_card import PREFIX, WORST
-from .stored_evaluations import StoredEvaluation, accuracies_of, open_evaluation
+from .model_card import PREFIX
+from .stored_evaluations import StoredEvaluation, accuracies_of
 
 FIELDS = (
     "dataset",
@@ -98,21 +97,22 @@ def _norm(content: Mapping[str, Any], file: Path) -> str | None:
     return None
 
 
-def compare_with_published(
-    path: Path, changes: Mapping[str, Any], file: Path, *, trust: bool = False
-) -> None:
+def compare_with_published(evaluations: Sequence[StoredEvaluation], file: Path, path: Path) -> None:
     """Say how what a run's evaluations measured lies to a published result.
+
+    Args:
+        evaluations: the evaluations of the run.
+        file: the file of the result.
+        path: the run folder, for messages.
 
     Raises:
         UserError: no evaluation of the run is on this data set within this radius.
     """
     published = read_published_result(file)
     sentences: list[str] = []
-    for run in members(path):
-        for folder in run.evaluation_folders:
-            evaluation = open_evaluation(run, folder, changes, trust=trust)
-            if fits(evaluation, published):
-                sentences += compared(accuracies_of(evaluation), published, evaluation)
+    for evaluation in evaluations:
+        if fits(evaluation, published):
+            sentences += compared(accuracies_of(evaluation), published, evaluation)
     if not sentences:
         raise UserError(
             f"{path} holds no evaluation on {published.dataset} within {published.budget}, which {file} is about."
@@ -147,7 +147,7 @@ def compared(
     by_name = {record.name: record for record in accuracies}
     pairs = (
         ("clean", f"{PREFIX}clean", published.clean),
-        (f"worst case of {names}", WORST, published.robust),
+        (f"{WORST} of {names}", f"{PREFIX}{WORST}", published.robust),
     )
     sentences = []
     for title, key, value in pairs:

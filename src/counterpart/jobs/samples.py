@@ -10,7 +10,7 @@ from ..contracts import NamedAttack
 from ..errors import UserError
 from ..evaluation.model_checks import Doubt
 from ..evaluation.sampling import SampleOutcome, SamplePlan
-from ..records import Record
+from ..records import WORST, Record
 
 FEW = 0.01
 """The share of those tried that may fall before a sample is too little: then it spares much and leaves little open."""
@@ -99,10 +99,10 @@ def sample_in_words(sample: SampleOutcome, lines: Sequence[str]) -> list[str]:
 
 def sample_doubts(sample: SampleOutcome, lines: Sequence[str]) -> list[Doubt]:
     """The doubt that so many of a sample fell that all survivors should be tried."""
-    fell = sample.fell["worst case"]
+    fell = sample.fell[WORST]
     if sample.complete or fell <= FEW * sample.tried:
         return []
-    low, high = sample.estimates["worst case"].of_these_images
+    low, high = sample.estimates[WORST].of_these_images
     return [
         Doubt(
             "sample too small",

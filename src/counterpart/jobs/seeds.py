@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from ..claims import claim_over_seeds
 from ..records import Record
 from ..rundir import RunDir
 from ..statistics import BOTH, FEWEST_TRAININGS, IMAGES, over_seeds
@@ -42,3 +43,9 @@ def aggregate(group: RunDir, tables: Sequence[Sequence[Record]], seeds: Sequence
         table.add_row(called, f"{centre:.2%}", points, interval_in_words)
     group.add_once(records)
     open_console().print(table)
+
+
+def print_claim(claims: Sequence[Record]) -> None:
+    """Print what several seeds say together of the claim that they were asked about; nothing where there is none."""
+    if claims:
+        open_console().print(claim_over_seeds(claims), highlight=False, soft_wrap=True)

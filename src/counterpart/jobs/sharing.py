@@ -40,6 +40,7 @@ from .target import Target
 from .targets import open_single_target
 
 CARD = "README.md"
+OF_OTHER_WEIGHTS = "the evaluation {} is of other weights, and is left out."
 BESIDE = ("result.json", "images.csv", "panel.safetensors")  # what a report shows of it
 
 
@@ -65,25 +66,27 @@ def share_named(
     return share_target(open_single_target(text, changes), to, changes, licence, with_code=with_code)
 
 
-def bundle_run(path: Path, changes: Mapping[str, Any], to: str) -> Shared:
+def bundle_run(
+    path: Path, evaluations: Sequence[StoredEvaluation], changes: Mapping[str, Any], to: str
+) -> Shared:
     """Write the model and the evaluations of a run folder into a folder that verifies alone, outside code included.
 
     Args:
         path: a run folder, of a training or of evaluations of a model from elsewhere.
+        evaluations: its evaluations, each verified.
         changes: nested settings that say where data lie.
         to: a folder that does not exist yet.
 
     Raises:
         UserError: as of ``share_target``; or the folder holds no evaluation of a model from elsewhere.
     """
-    run = RunDir(path)
-    if run.checkpoint("best").exists():
-        return share_named(str(path), changes, to, with_code=True)
-    folders = run.evaluation_folders
-    if not folders:
+    if RunDir(path).checkpoint("best").exists():
+        target = open_single_target(str(path), changes)
+    elif evaluations:
+        target = evaluations[0].target
+    else:
         raise UserError(f"{path} holds no evaluation to bundle. Make one: counterpart evaluate {path}")
-    target = open_evaluation(run, folders[0], changes).target
-    return share_target(target, to, changes, with_code=True)
+    return share_target(target, to, changes, with_code=True, verified=evaluations)
 
 
 def share_target(
@@ -93,6 +96,7 @@ def share_target(
     licence: str | None = None,
     *,
     with_code: bool = False,
+    verified: Sequence[StoredEvaluation] | None = None,
 ) -> Shared:
     """Write a model with its evaluations into a folder of its own, or send it to the hub.
 
@@ -104,6 +108,7 @@ def share_target(
         changes: nested settings that say where data lie.
         licence: the licence of the weights.
         with_code: whether a network of the user's own code goes in together with that code.
+        verified: the evaluations of the target's run, where they are verified already.
 
     Raises:
         UserError: the model cannot be rebuilt from a description, the folder exists, or a claim does not hold.
@@ -114,7 +119,10 @@ def share_target(
     elif folder.exists():
         raise UserError(f"{folder} exists: name a folder that does not, or remove it.")
     header = _header(target, with_code)
-    evaluations, left_out = _verified(target, changes)
+    if verified is None:
+        evaluations, left_out = _verified(target, changes)
+    else:
+        evaluations, left_out = _of_these_weights(target, verified)
     say(left_out)
     parent = None if folder is None else folder.parent
     try:
@@ -200,6 +208,16 @@ def check_card(run: RunDir, evaluations: Sequence[StoredEvaluation]) -> list[str
     return faults
 
 
+def _of_these_weights(
+    target: Target, verified: Sequence[StoredEvaluation]
+) -> tuple[list[StoredEvaluation], list[str]]:
+    """Those evaluations that are of a target's weights, and why others are left out."""
+    now = weights_hash(target.model)
+    evaluations = [evaluation for evaluation in verified if evaluation.identity["model"] == now]
+    others = [evaluation for evaluation in verified if evaluation.identity["model"] != now]
+    return evaluations, [OF_OTHER_WEIGHTS.format(evaluation.folder.name) for evaluation in others]
+
+
 def _verified(target: Target, changes: Mapping[str, Any]) -> tuple[list[StoredEvaluation], list[str]]:
     """The evaluations of a target's weights, each verified, and why others are left out."""
     evaluations, left_out = [], []
@@ -209,7 +227,7 @@ def _verified(target: Target, changes: Mapping[str, Any]) -> tuple[list[StoredEv
     for folder in target.run.evaluation_folders:
         name = folder.name
         if Ledger(folder, 0).identity().get("model") != now:
-            left_out.append(f"the evaluation {name} is of other weights, and is left out.")
+            left_out.append(OF_OTHER_WEIGHTS.format(name))
             continue
         elsewhere = {section: changes[section] for section in ("data", "device") if section in changes}
         try:

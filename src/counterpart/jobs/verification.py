@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import distributed
 from ..errors import UserError
@@ -18,10 +18,24 @@ from .whole_files import check_files
 SHOWN = 5  # the number of mismatches of an evaluation that are named
 
 
+class CheckedEvaluation(NamedTuple):
+    """An evaluation that was opened and verified: what is stored of it, and the outcome."""
+
+    stored: StoredEvaluation
+    result: Verified
+
+
 def verify_run(
     path: Path, changes: Mapping[str, Any], *, eight_bits: bool = False, trust: bool = False
 ) -> list[Verified]:
-    """The outcome of verifying every evaluation of a run folder, or of the runs of a group folder.
+    """The outcome of verifying every evaluation of a run folder, or of the runs of a group folder, as ``check_run``."""
+    return [checked.result for checked in check_run(path, changes, eight_bits=eight_bits, trust=trust)]
+
+
+def check_run(
+    path: Path, changes: Mapping[str, Any], *, eight_bits: bool = False, trust: bool = False
+) -> list[CheckedEvaluation]:
+    """Every evaluation of a run folder, or of the runs of a group folder, opened and verified.
 
     Before that, the files of each run are looked at: whether they are what was written.
 
@@ -36,7 +50,7 @@ def verify_run(
         UserError: a file is damaged, a claim does not hold, or the weights or the data are not those of the ledger.
             All files and evaluations are looked at first.
     """
-    results, faults = [], []
+    checked, faults = list[CheckedEvaluation](), list[str]()
     for run in members(path):
         faults += _check_files(run)
         folders = run.evaluation_folders
@@ -46,13 +60,13 @@ def verify_run(
         for folder in folders:
             try:
                 opened.append(open_evaluation(run, folder, changes, trust=trust))
-                results.append(_verify(run, opened[-1], eight_bits))
+                checked.append(CheckedEvaluation(opened[-1], _verify(run, opened[-1], eight_bits)))
             except UserError as fault:
                 faults.append(str(fault))
         faults += check_card(run, opened)
     if faults:
         raise UserError(" ".join(dict.fromkeys(faults)))
-    return results
+    return checked
 
 
 def _check_files(run: RunDir) -> list[str]:

@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 from statistics import fmean
 
-from ..report.figures import STYLE, mark
+from ..report.drawing import STYLE, mark
 from ..rundir import write_atomically
 from .experiments import Drawing
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from ..report.figures import STYLE, bars, mark
+from ..report.drawing import STYLE, bars, mark
 from ..rundir import write_atomically
 from ..statistics import over_seeds
 from .experiments import NATURAL, Drawing, shown_name, stated_on

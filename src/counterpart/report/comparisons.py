@@ -159,6 +159,32 @@ def verdicts(
     return shown, f"Holm's correction is over {many} on this page ({kinds}){beside}" if family else ""
 
 
+def told_apart(groups: Sequence[Sequence[PairTest]]) -> str:
+    """A sentence that says whether tests tell rows apart in the worst case; "" where none was made.
+
+    Args:
+        groups: the tests of a page: of clean accuracy over trainings first, then those of the worst case. The
+            correction is over all of them.
+    """
+    corrected = holm([test.p for group in groups for test in group])[len(groups[0]) :]
+    tests = [test for group in groups[1:] for test in group]
+    decided = [test for test, p in zip(tests, corrected, strict=True) if p < 0.05]
+    if len(tests) > 1:
+        return f"Tests of the worst case tell {len(decided)} of {len(tests)} pairs apart."
+    if not tests:
+        return ""
+    test = tests[0]
+    if not decided:
+        open_to = f"{100 * test.difference.decided_margin:.1f} points"
+        return (
+            f"These images do not tell the two apart ({test.name}'s test): a difference of up to {open_to} either way "
+            "is left open."
+        )
+    better, worse = (test.first, test.second) if test.difference.mean > 0 else (test.second, test.first)
+    points = f"{100 * abs(test.difference.mean):.1f} points"
+    return f"“{better}” holds {points} more than “{worse}”: a difference, by {test.name}'s test."
+
+
 def _matrix(judged: Sequence[tuple[PairTest, float]], sentences: Sequence[str]) -> Matrix:
     """The matrix of some tests with their corrected p-values and their sentences."""
     labels = dict.fromkeys(label for test, _ in judged for label in (test.first, test.second))

@@ -1,65 +1,17 @@
-"""The plots of the page as SVG in data URIs: legible at phone width, in colours that colour-blind eyes tell apart."""
+"""The plots of trade-off, radii and training."""
 
-import base64
-import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ..records import Record
-from .runs import CLEAN, WORST
+from ..records import CLEAN, WORST, Record
+from .drawing import Plot, bars, draw_chance, mark, name_lines, name_points, plot, short
 from .setting import NORMS, radius_text
 from .tables import TableRow, listed
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
-# Okabe and Ito 2008, without the yellow that is too pale on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#333333")
-FORMATS = (("svg", "image/svg+xml", "Date"), ("pdf", "application/pdf", "CreationDate"))
-"""The formats of a picture: its name, its kind as a data URI, and the metadata that hold its date."""
 MANY_NAMES = 4
-MOST_AT_ENDS, LONGEST_AT_END = 6, 18
-"""So many names of so many characters find room at the ends of lines; more of them stand below."""
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-STYLE: dict[Any, Any] = {
-    "font.size": 11,
-    "font.family": "sans-serif",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#8c959f",
-    "axes.labelcolor": "#1f2328",
-    "axes.grid": True,
-    "grid.color": "#e6e9ed",
-    "xtick.color": "#424a53",
-    "ytick.color": "#424a53",
-    "legend.frameon": False,
-    "legend.fontsize": 10,
-    "svg.hashsalt": "counterpart",  # so that the same records give the same bytes
-    "text.parse_math": False,  # so that a "$" in a name stays a dollar
-}
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A picture for the page and for papers.
-
-    Attributes:
-        name: the name of its files when they are taken along, without an ending.
-        uri, pdf: the picture as data URIs of an SVG and of a PDF file.
-        caption: the words below it.
-        alt: the words for those who cannot see it.
-    """
-
-    name: str
-    uri: str
-    pdf: str
-    caption: str
-    alt: str
 
 
 def tradeoff(rows: Sequence[TableRow]) -> Plot | None:
@@ -77,7 +29,7 @@ def tradeoff(rows: Sequence[TableRow]) -> Plot | None:
                 100 * worst.value,
                 xerr=bars(clean.value, clean.low, clean.high),
                 yerr=bars(worst.value, worst.low, worst.high),
-                label=_short(row.label),
+                label=short(row.label),
                 capsize=3,
                 markersize=8,
                 linestyle="none",
@@ -85,10 +37,10 @@ def tradeoff(rows: Sequence[TableRow]) -> Plot | None:
             )
         axes.margins(0.12)
         axes.set_xlim(left=0)
-        _draw_chance(axes, [row for _, row, _, _ in both], "left")
+        draw_chance(axes, [row.chance for _, row, _, _ in both], "left")
         axes.set_xlabel("clean accuracy, %")
         axes.set_ylabel("worst-case accuracy, %")
-        _legend(figure, axes)
+        name_points(figure, axes)
 
     words = [f"{row.label}: clean {c.value:.1%}, worst case {w.value:.1%}" for _, row, c, w in both]
     caption = (
@@ -126,7 +78,7 @@ def _radius_curve(norm: str | None, rows: Sequence[TableRow]) -> Plot:
             radii = [scale * radius for radius in curve]
             values = [100 * point.value for point in curve.values()]
             style = mark(i)
-            axes.plot(radii, values, label=_short(name), linewidth=1.6, markersize=6, clip_on=False, **style)
+            axes.plot(radii, values, label=short(name), linewidth=1.6, markersize=6, clip_on=False, **style)
             known = [
                 (x, p.low, p.high) for x, p in zip(radii, curve.values(), strict=True) if p.low is not None
             ]
@@ -135,10 +87,10 @@ def _radius_curve(norm: str | None, rows: Sequence[TableRow]) -> Plot:
                 low, high = ([100 * (end or 0) for end in ends] for ends in (lows, highs))
                 axes.fill_between(xs, low, high, color=style["color"], alpha=0.15, linewidth=0)
         axes.set_xlim(left=0)
-        _draw_chance(axes, rows)
+        draw_chance(axes, [row.chance for row in rows])
         axes.set_xlabel(f"radius ({NORMS.get(str(norm), norm)}{unit})")
         axes.set_ylabel("accuracy, %")
-        _name_lines(figure, axes)
+        name_lines(figure, axes)
 
     what = "Accuracy" if len(rows) == 1 else "Worst-case accuracy"
     caption = (
@@ -200,7 +152,7 @@ def _curves(
                         linewidth=1.6,
                         markersize=5,
                         markevery=max(1, len(epochs) // 8),
-                        label=_short(row.label) if first else None,
+                        label=short(row.label) if first else None,
                         **mark(i),
                     )
         for length in sorted(set(burnt.values())):
@@ -220,8 +172,8 @@ def _curves(
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         if scale == 100:
-            _draw_chance(axes, [row for _, row in logged])
-        _name_lines(figure, axes)
+            draw_chance(axes, [row.chance for _, row in logged])
+        name_lines(figure, axes)
 
     if burnt:
         caption += f" Shaded: burn-in ({'; '.join(_lengths(burnt))})."
@@ -254,94 +206,3 @@ def _lengths(burnt: Mapping[str, int]) -> list[str]:
 def _ends(row: TableRow, names: Iterable[str]) -> list[str]:
     series = {name: _series(row.runs[0].epochs, name)[1] for name in names}
     return [f"{name.replace('_', ' ')} {values[-1]:.3g}" for name, values in series.items() if values]
-
-
-def mark(i: int) -> dict[str, Any]:
-    """The colour and the marker of the i-th row or series."""
-    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]}
-
-
-def bars(value: float, low: float | None, high: float | None) -> list[list[float]] | None:
-    """The lengths of matplotlib's error bars for an interval, in per cent."""
-    if low is None or high is None:
-        return None
-    return [[100 * max(value - low, 0)], [100 * max(high - value, 0)]]
-
-
-def _draw_chance(axes: "Axes", rows: Sequence[TableRow], side: str = "right") -> None:
-    """Let an axis of accuracies begin at 0, and draw what chance reaches."""
-    for chance in {row.chance for row in rows if row.chance is not None}:
-        axes.axhline(100 * chance, color="#a8320a", linestyle=(0, (2, 2)), linewidth=1.2, zorder=1)
-        place = (0.99 if side == "right" else 0.01, 100 * chance)
-        axes.annotate(
-            "chance",
-            place,
-            xycoords=("axes fraction", "data"),
-            ha=side,
-            va="bottom",
-            fontsize=9,
-            color="#a8320a",
-        )
-    axes.set_ylim(bottom=0)  # at last: from here on the axis no longer grows with what is drawn
-
-
-def _name_lines(figure: "Figure", axes: "Axes") -> None:
-    """Write the name of each line at its end; below the axes where names are many or long."""
-    named = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
-    names = [str(line.get_label()) for line in named]
-    if len(names) > MOST_AT_ENDS or max(map(len, names)) > LONGEST_AT_END:
-        _legend(figure, axes)
-        return
-    low, high = axes.get_ylim()
-    least = 0.075 * (high - low)
-    ends = sorted(((_last_of(line), line) for line in named), key=lambda end: end[0])
-    height = low - least
-    for value, line in ends:
-        height = max(height + least, value)
-        axes.annotate(
-            str(line.get_label()),
-            (1.02, height),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=10,
-            color=line.get_color(),
-            annotation_clip=False,
-        )
-
-
-def _last_of(line: "Line2D") -> float:
-    """The height at which a line ends."""
-    return float(np.asarray(line.get_ydata(), dtype=float)[-1])
-
-
-def _short(label: str) -> str:
-    return label if len(label) <= 42 else f"{label[:20]}…{label[-21:]}"
-
-
-def _legend(figure: "Figure", axes: "Axes") -> None:
-    from matplotlib.container import Container
-
-    handles, labels = axes.get_legend_handles_labels()
-    handles = [h[0] if isinstance(h, Container) else h for h in handles]  # the marker, without its error bars
-    columns = 1 if max(map(len, labels)) > 22 else 2
-    figure.set_figheight(3.5 + 0.2 * -(-len(labels) // columns))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
-
-
-def plot(name: str, draw: "Callable[[Figure], None]", caption: str, alt: str) -> Plot:
-    """What a function draws into a figure, as a picture with its words."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context(STYLE):
-        figure = Figure(figsize=(4.3, 3.7), layout="constrained")
-        draw(figure)
-        svg, pdf = [_data_uri(figure, *form) for form in FORMATS]
-    return Plot(name, svg, pdf, caption, alt)
-
-
-def _data_uri(figure: "Figure", form: str, kind: str, undated: str) -> str:
-    """The data URI of a figure in a format, without the date that would make each page another."""
-    file = io.BytesIO()
-    figure.savefig(file, format=form, metadata={undated: None})
-    return f"data:{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..claims import claim_in_words
+from ..claims import claim_in_words, claim_over_seeds
+from ..records import CLEAN, WORST, Record
+from .audits import alarms_of, audit_in_words
 from .panel import Panel, Tile
-from .runs import CLEAN, WORST
-from .setting import radius_text
+from .setting import budgets_in_words, radius_text
 from .tables import TableAccuracy, TableRow, listed, metric_names
 
 FALLS, STANDS = 0.1, 0.9
@@ -76,16 +77,26 @@ def verdict_on(row: TableRow) -> RowVerdict:
     attacks = [name for name in metric_names([row]) if name not in (CLEAN, WORST)]
     tried = [f"Tried: {listed(attacks)}. A stronger attack can only lower this."] if attacks else []
     word, holds = _word(row, clean, worst, chance)
-    return RowVerdict(word, holds, [survivors, *guessing, *before, *tried])
+    return RowVerdict(word, holds, [survivors, *guessing, *before, *tried, audit_in_words(row)])
 
 
 def claims_in_words(row: TableRow) -> list[str]:
     """A sentence on each claim that an evaluation of the row was asked about."""
-    several = len(row.runs) > 1
-    sentences = []
+    asked: dict[tuple[str, str], list[tuple[str, Record]]] = {}
     for run in row.runs:
-        whose = f"{run.name}: " if several else ""
-        sentences += [whose + claim_in_words(record) for record in run.claims]
+        for record in run.claims:
+            over = budgets_in_words(record.details)
+            within = f"Within {over}, in the worst case over all: " if over else ""
+            asked.setdefault((within, record.name), []).append((run.name, record))
+    sentences = []
+    for (within, _), of_runs in asked.items():
+        records = [record for _, record in of_runs]
+        if len(row.runs) == 1:
+            sentences.append(within + claim_in_words(records[0]))
+        elif len(records) == len(row.runs) and not row.folds:
+            sentences.append(within + claim_over_seeds(records))
+        else:
+            sentences += [f"{name}: {within}{claim_in_words(record)}" for name, record in of_runs]
     return sentences
 
 
@@ -99,7 +110,7 @@ def _word(
         return "Not robust: what survives is no more than chance", False
     if chance is not None and _least(worst) <= chance:
         return "Not shown to be robust: what survives may be no more than chance", False
-    if row.shown[0].details.get("doubts"):
+    if row.shown[0].details.get("doubts") or alarms_of(row):
         return "In doubt: the number may say more than there is", False
     share = worst.value / clean.value if clean and clean.value else worst.value
     if share < FALLS:

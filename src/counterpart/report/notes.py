@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 
-from .runs import WORST, Run
+from ..catalogue import OBJECT
+from ..records import WORST
+from .audits import alarms_of
+from .runs import Run
 from .tables import TableRow, listed
 
 MANY_METHODS = 4  # named one by one below the title
+TRAINED = {"clean": "clean images"}  # methods whose names do not follow the words "trained with"
 MANY_LINES = 20  # of records that are left out, each with a note of its own
 
 
@@ -18,7 +22,8 @@ def headline(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> str:
     if not evaluated:
         return f"Training on {on}"
     if len(evaluated) == 1:
-        return f"How robust is {evaluated[0].name} on {on}?"
+        (row,) = evaluated
+        return f"How robust is {row.method if _is_object(row) else row.name} on {on}?"
     return f"How robust are these {len(evaluated)} models on {on}?"
 
 
@@ -26,12 +31,25 @@ def summary(rows: Sequence[TableRow], evaluated: Sequence[TableRow]) -> str:
     """The sentence below the title: which models, trained how, were judged on what."""
     if not evaluated:
         return f"{_count(len(rows), 'run')} trained, none evaluated yet."
-    models = listed(sorted({str(row.shown[0].details.get("model", "unknown model")) for row in evaluated}))
-    names = list(dict.fromkeys(row.method for row in evaluated))
+    models = listed(sorted({_model_of(row) for row in evaluated}))
+    names = list(
+        dict.fromkeys(TRAINED.get(row.method, row.method) for row in evaluated if not _is_object(row))
+    )
     methods = listed(names) if len(names) <= MANY_METHODS else f"{len(names)} methods"
-    trained = "" if methods in (models, evaluated[0].name) else f", trained with {methods}"
+    trained = "" if methods in ("", models, evaluated[0].name) else f", trained with {methods}"
     settings = listed(list(dict.fromkeys(map(_judged_on, evaluated))))
     return f"{models}{trained}, judged on {settings}."
+
+
+def _is_object(row: TableRow) -> bool:
+    """Whether the model of a row was an object of a Python program, whose training nothing is known of."""
+    return str(row.shown[0].details.get("model")).startswith(OBJECT)
+
+
+def _model_of(row: TableRow) -> str:
+    """The network of a row in words."""
+    model = str(row.shown[0].details.get("model", "unknown model"))
+    return f"{model.rpartition('.')[2]}, a model in Python" if _is_object(row) else model
 
 
 def _judged_on(row: TableRow) -> str:
@@ -51,6 +69,7 @@ def notes_on(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> list[tuple[s
         for r in evaluated
         for name, text in (r.shown[0].details.get("doubts") or {}).items()
     ]
+    notes += [(_alarm(row.label, alarms), "") for row in evaluated if (alarms := alarms_of(row))]
     notes += [(text, "") for run in runs for text in _left_out(run)]
     notes += [(f"{run.name} is not evaluated yet:", run.evaluate_command) for run in runs if not run.shown]
     if len({row.setting for row in evaluated}) > 1:
@@ -60,13 +79,29 @@ def notes_on(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> list[tuple[s
         notes.append(("The methods were judged on different numbers of images.", ""))
     if len({str(row.shown[0].details.get("weights")) for row in evaluated}) > 1:
         notes.append(("Some rows show the best weights of a run, others the last ones (see Provenance).", ""))
-    notes += [
-        (f"“{r.label}” was judged on clean images only.", "") for r in evaluated if not r.accuracy(WORST)
-    ]
+    notes += [(text, "") for text in _on_clean_images(evaluated)]
     notes += [
         (f"{run.name}: {a.problem}; it is left out.", "") for run in runs for a in run.artifacts if a.problem
     ]
     return notes
+
+
+def _on_clean_images(evaluated: Sequence[TableRow]) -> list[str]:
+    """A sentence on the rows that no attack was tried on; none where there are none."""
+    names = [f"“{row.label}”" for row in evaluated if row.accuracy(WORST) is None]
+    if len(names) > MANY_METHODS:
+        return [f"{len(names)} of the {len(evaluated)} models were judged on clean images only."]
+    verb = "was" if len(names) == 1 else "were"
+    return [f"{listed(names)} {verb} judged on clean images only."] if names else []
+
+
+def _alarm(label: str, alarms: Sequence[str]) -> str:
+    """A sentence on the behaviours that an audit calls suspicious."""
+    held = listed([f"“{alarm}”" for alarm in alarms])
+    return (
+        f"“{label}”, audit: what should hold does not: {held}. Attacks may fail although adversarial images exist: see "
+        "Audit."
+    )
 
 
 def _left_out(run: Run) -> list[str]:

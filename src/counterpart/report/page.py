@@ -9,16 +9,20 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import UserError
-from ..records import Record
+from ..records import CLEAN, WORST
 from ..rundir import lies_within, write_atomically
 from . import comparisons, figures, glance, tables
 from .artifacts import Artifact
+from .audits import shown_behaviour
 from .class_names import called
+from .corruption_plots import corruption_plots
+from .cost import training_cost
+from .drawing import Plot, short
 from .grouping import differences, group
 from .notes import headline, notes_on, on_estimates, summary
 from .panel import Panel, png_uri, radius_range, ramp, read_panel
 from .provenance import provenance, text_of
-from .runs import CLEAN, UNFIT, WORST, Corrupted, Run, read_runs, unfit
+from .runs import UNFIT, Corrupted, Run, read_runs, unfit
 from .setting import Setting, radius_text, union_in_words
 from .tables import TableAccuracy, TableRow
 from .usable import read_png, read_standing
@@ -95,29 +99,37 @@ def _render(runs: Sequence[Run], output: Path, margin: float | None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=_percent, seconds=_seconds, text=text_of, called=called)
-    images = _images(evaluated)
+    environment.filters.update(percent=_percent, seconds=_seconds, text=text_of, called=called, short=short)
+    images, tests = _images(evaluated), _tests(evaluated)
     return environment.get_template("page.html").render(
         title=headline(runs, evaluated),
         summary=summary(rows, evaluated),
         notes=notes_on(runs, evaluated),
-        glance=_glance(evaluated, images["panels"]),
-        accuracy=_accuracy(evaluated, margin),
+        glance=_glance(evaluated, images["panels"], tests),
+        accuracy=_accuracy(evaluated, tests, margin),
         unions=_unions(runs),
         parts=_parts([row for row in evaluated if row.of_parts]),
-        plots=[p for p in (figures.tradeoff(rows), figures.validation(rows), figures.losses(rows)) if p],
+        plots=_plots(rows),
         curves=_curves(evaluated),
         images=images,
         classes=_classes(evaluated),
-        corruptions=_corruptions(runs),
-        audits=[(run, [_behaviour(record) for record in run.audit]) for run in runs if run.audit],
+        corruptions=_corruptions(runs, rows),
+        audits=[(run, list(map(shown_behaviour, run.audit))) for run in runs if run.audit],
         profiles=_profiles(runs),
         behind=_behind(runs, rows, output),
     )
 
 
+def _tests(evaluated: Sequence[TableRow]) -> list[list[comparisons.PairTest]]:
+    """The tests of pairs of rows: of clean accuracy and of the worst case over trainings, and image by image."""
+    over_seeds = [comparisons.seed_tests(evaluated, name) for name in (CLEAN, WORST)]
+    return [*over_seeds, comparisons.paired(evaluated, _standing)]
+
+
 def _glance(
-    evaluated: Sequence[TableRow], panels: Sequence[tuple[TableRow, Panel | None, str]]
+    evaluated: Sequence[TableRow],
+    panels: Sequence[tuple[TableRow, Panel | None, str]],
+    tests: Sequence[Sequence[comparisons.PairTest]],
 ) -> dict[str, Any]:
     """What stands above everything: verdicts, a bar for each row, and what the radius means."""
     attacked = [row for row in evaluated if row.accuracy(WORST)]
@@ -129,19 +141,34 @@ def _glance(
     return {
         "verdicts": [(row, glance.verdict_on(row), glance.claims_in_words(row)) for row in evaluated],
         "many": len(evaluated) > MANY_VERDICTS,
-        "over_all": glance.over_all(evaluated),
+        "over_all": " ".join(filter(None, [glance.over_all(evaluated), comparisons.told_apart(tests)])),
         "bars": glance.bars_of(evaluated),
         "radius": radius,
         "pair": pair,
     }
 
 
-def _accuracy(evaluated: Sequence[TableRow], margin: float | None) -> dict[str, Any]:
+def _plots(rows: Sequence[TableRow]) -> dict[str, Any]:
+    """The plots of trade-off, cost and training, as far as there are data, and the title over them."""
+    drawn = [
+        ("trade-off", figures.tradeoff(rows)),
+        ("cost", training_cost(rows)),
+        ("training", figures.validation(rows)),
+        ("training", figures.losses(rows)),
+    ]
+    shown = {topic: None for topic, plot in drawn if plot}
+    return {
+        "title": tables.listed(list(shown)).capitalize(),
+        "shown": [plot for _, plot in drawn if plot],
+    }
+
+
+def _accuracy(
+    evaluated: Sequence[TableRow], tests: Sequence[Sequence[comparisons.PairTest]], margin: float | None
+) -> dict[str, Any]:
     """The table at the head of the page, and the sentences that compare its rows."""
-    over_seeds = [(name, comparisons.seed_tests(evaluated, name)) for name in (CLEAN, WORST)]
-    tests = [*(tested for _, tested in over_seeds), comparisons.paired(evaluated, _standing)]
     shown, family = comparisons.verdicts(tests, margin)
-    places = [*(f"{name}, other trainings" for name, _ in over_seeds), "image by image"]
+    places = [*(f"{name}, other trainings" for name in (CLEAN, WORST)), "image by image"]
     told = list(zip(places, shown, strict=True))
     return {
         "rows": evaluated,
@@ -182,6 +209,7 @@ def _images(evaluated: Sequence[TableRow]) -> dict[str, Any]:
         "panels": [(row, *_panel(row, files.get(row.label), low, high)) for row in evaluated],
         "radii": (radius_text(low, norm), radius_text(high, norm)),
         "ramp": ramp(),
+        "tried": any(row.accuracy(WORST) is not None for row in evaluated),
     }
 
 
@@ -215,8 +243,11 @@ def _behind(runs: Sequence[Run], rows: Sequence[TableRow], output: Path) -> dict
 def _standing(row: TableRow) -> dict[str, float] | None:
     """The share of each image's draws that stand, 0 or 1 of one draw.
 
-    None where the table is missing or changed, or where attacks were not tried on all images that stand.
+    None where the table is missing or changed, or where attacks were not tried on all images that stand: on some, or,
+    in an evaluation of clean accuracy alone, on none.
     """
+    if row.accuracy(WORST) is None:
+        return None
     standing: dict[str, float] = {}
     for run, evaluation in zip(row.runs, row.shown, strict=True):
         tables_of_images = [
@@ -253,7 +284,7 @@ def _panel(row: TableRow, file: tuple[Path, str] | None, low: float, high: float
     if file is None:
         problems = [str(panel.problem) for run in row.runs if (panel := run.panel())]
         return None, "; ".join(problems) or "this evaluation recorded none"
-    return read_panel(file[0], row.setting.norm, low, high), file[1]
+    return read_panel(file[0], row.setting.norm, low, high, row.accuracy(WORST) is not None), file[1]
 
 
 def _per_part(
@@ -270,9 +301,7 @@ def _per_part(
 
 def _curves(
     rows: Sequence[TableRow],
-) -> list[
-    tuple[figures.Plot, list[float], list[str], list[tuple[TableRow, dict[str, dict[float, TableAccuracy]]]]]
-]:
+) -> list[tuple[Plot, list[float], list[str], list[tuple[TableRow, dict[str, dict[float, TableAccuracy]]]]]]:
     """For each norm the plot, the radii and their texts, and each row with a mapping from line to curve."""
     curves_of_norms = []
     for judged, plot in figures.radius_curves(rows):
@@ -295,15 +324,23 @@ def _unions(runs: Sequence[Run]) -> list[tuple[str, list[str], list[tuple[Run, l
     return [(setting, [*columns], lines) for (setting, columns), lines in tables_of.items()]
 
 
-def _corruptions(runs: Sequence[Run]) -> list[tuple[str, list[tuple[Run, Corrupted]], list[str]]]:
-    """A table for each setting: the setting, the runs that were judged in it, and the names of the lines."""
+def _corruptions(
+    runs: Sequence[Run], rows: Sequence[TableRow]
+) -> list[tuple[str, list[tuple[Run, Corrupted]], list[str], list[Plot]]]:
+    """For each setting: its words, the runs that were judged in it, the names of the table's lines, and plots."""
+    chance_of = {run.folder.path: row.chance for row in rows for run in row.runs}
     tables: dict[str, list[tuple[Run, Corrupted]]] = {}
     for run in runs:
         latest = {evaluated.setting: evaluated for evaluated in run.corruptions}
         for setting, evaluated in latest.items():
             tables.setdefault(setting, []).append((run, evaluated))
     return [
-        (setting, columns, list(dict.fromkeys(name for _, evaluated in columns for name in evaluated.lines)))
+        (
+            setting,
+            columns,
+            list(dict.fromkeys(name for _, evaluated in columns for name in evaluated.lines)),
+            corruption_plots(columns, [chance_of.get(run.folder.path) for run, _ in columns]),
+        )
         for setting, columns in tables.items()
     ]
 
@@ -323,18 +360,6 @@ def _profiles(runs: Sequence[Run]) -> list[tuple[Run, WhereSection, str | None]]
         ]
         profiles.append((run, section, png_uri(read_png(pictures[-1])) if pictures else None))
     return profiles
-
-
-def _behaviour(record: Record) -> tuple[str, str, int | None, bool | None, str]:
-    """A behaviour as the page shows it.
-
-    Returns:
-        Its name, its numbers in words, the number of images, whether it looks honest, and the verdict.
-        Whether it looks honest is None where images are too few to tell.
-    """
-    numbers = "; ".join(f"{name} {value:.1%}" for name, value in record.details["numbers"].items())
-    honest = None if record.value is None else bool(record.value)
-    return record.name.removeprefix("audit/"), numbers, record.n, honest, str(record.details["verdict"])
 
 
 def _link(file: Path, output: Path) -> str:

@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +65,7 @@ class PanelSample:
         tiles: the pictures of the image.
         parts: the pictures of its parts; empty if the model finds none.
         attack: the name of the attack that fooled the model; "" where none did, or where an older file does not say.
+        tried: whether any attack was tried.
     """
 
     true: str
@@ -73,12 +74,15 @@ class PanelSample:
     tiles: list[Tile]
     parts: list[Tile]
     attack: str = ""
+    tried: bool = True
 
     @property
     def outcome(self) -> str:
-        """What became of the image: wrong from the start, fooled or held."""
+        """What became of the image: wrong from the start, fooled or held; right where no attack was tried."""
         if not self.clean.correct:
             return "wrong from the start"
+        if not self.tried:
+            return "right"
         return "held" if self.attacked.correct else "fooled"
 
 
@@ -105,13 +109,14 @@ def radius_range(files: Iterable[Path]) -> tuple[float, float]:
     return min(float(radius.min()) for radius in radii), max(float(radius.max()) for radius in radii)
 
 
-def read_panel(file: Path, norm: str | None, low: float, high: float) -> Panel:
+def read_panel(file: Path, norm: str | None, low: float, high: float, tried: bool = True) -> Panel:
     """The panel that shows a file of pictures.
 
     Args:
         file: a file that ``pictures.Pictures`` wrote.
         norm: the norm of the radius, which decides how it is written.
         low, high: the radius at the dark and at the bright end of the colours.
+        tried: whether any attack was tried.
     """
     pictures = Pictures.read(file)
     difference = pictures.adversarial - pictures.clean
@@ -119,7 +124,8 @@ def read_panel(file: Path, norm: str | None, low: float, high: float) -> Panel:
     factor = 0.5 / largest if largest else 1.0
     columns = _columns(pictures, 0.5 + factor * difference, low, high)
     maps = _part_maps(pictures)
-    samples = [_sample(i, pictures, columns, maps, norm) for i in range(len(pictures.labels))]
+    of_all = [_sample(i, pictures, columns, maps, norm) for i in range(len(pictures.labels))]
+    samples = [replace(sample, tried=tried) for sample in of_all]
     legend = {}
     if maps:
         legend = part_legend(np.concatenate(list(maps.values())), pictures.part_names or ())

@@ -10,7 +10,7 @@ from typing import Any
 from ..claims import PREFIX as CLAIM
 from ..errors import UserError
 from ..numerals import readable
-from ..records import Record, read_sound
+from ..records import CLEAN, WORST, Record, read_sound
 from ..rundir import RunDir, lies_within, members
 from .artifacts import Artifact
 from .usable import fault, sound_fold, sound_seed
@@ -19,7 +19,6 @@ ACCURACY, PARTS = "accuracy", "parts"
 CORRUPTION = "corruption/"
 UNION = "union/"
 WHERE = "where/"
-CLEAN, WORST = "clean", "worst case"
 UNFIT = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)  # what such records end in
 
 
@@ -242,10 +241,11 @@ class Run:
 
     @property
     def claims(self) -> list[Record]:
-        """The claims that the shown evaluation was asked about; of each, the record that was written last."""
-        key = self.shown.key if self.shown else None
-        claims = [r for r in self.records if r.name.startswith(CLAIM) and r.details.get("evaluation") == key]
-        return list({record.name: record for record in claims}.values())
+        """The claims that the shown evaluation and unions were asked about; of each the last record."""
+        keys = {record.details.get("evaluation") for union in self.unions for record in union.values()}
+        keys.add(self.shown.key if self.shown else None)
+        claims = [r for r in self.records if r.name.startswith(CLAIM) and r.details.get("evaluation") in keys]
+        return list({(record.name, record.details.get("evaluation")): record for record in claims}.values())
 
     @property
     def verified(self) -> Record | None:

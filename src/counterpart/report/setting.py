@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..numerals import readable
-from ..records import Record
-from .runs import WORST, Evaluation, size_text
+from ..records import WORST, Record
+from .runs import Evaluation, size_text
 
 OF_THESE_IMAGES = "95 % interval of these images"
 """The head of a column: what attacks that were tried on a sample would leave of the judged images, were all tried."""
@@ -64,7 +64,7 @@ def union_in_words(union: Mapping[str, Record]) -> tuple[str, list[str]]:
     """
     record = union[WORST]
     details = record.details
-    radii = dict(zip(str(details["norm"]).split(","), details["eps"], strict=True))
+    radii = _radii_of(details)
     columns = []
     for name in union:
         radius = radii.get(name)
@@ -72,6 +72,20 @@ def union_in_words(union: Mapping[str, Record]) -> tuple[str, list[str]]:
     weights = f", {details['weights']} weights" if details.get("weights") else ""
     images = f"{details.get('data')} {details.get('split')}{size_text(details)}"
     return f"{images}, n = {record.n or 0:,}{weights}{_search(details)}", columns
+
+
+def budgets_in_words(details: Mapping[str, Any]) -> str:
+    """The budgets of a union in words, such as "ℓ∞ ≤ 8/255 and ℓ2 ≤ 0.5"; "" where there is one budget."""
+    if not isinstance(details.get("eps"), list):
+        return ""
+    return " and ".join(
+        Setting(None, None, norm, radius).budget for norm, radius in _radii_of(details).items()
+    )
+
+
+def _radii_of(details: Mapping[str, Any]) -> dict[str, float]:
+    """The radius of each norm of a union."""
+    return dict(zip(str(details["norm"]).split(","), details["eps"], strict=True))
 
 
 def _search(details: Mapping[str, Any]) -> str:
@@ -133,4 +147,5 @@ def radius_text(eps: float, norm: str | None = "linf") -> str:
     """A radius as people write it: "8/255" or "0.1" for ℓ∞, and a plain number for other norms."""
     if norm != "linf":
         return f"{eps:.4g}"
-    return readable(eps) if len(readable(eps)) < 8 else f"{eps * 255:.3g}/255"
+    words = readable(float(f"{eps:.6g}"))  # pictures hold it as float32
+    return words if len(words) < 8 else f"{eps * 255:.3g}/255"

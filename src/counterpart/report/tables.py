@@ -7,14 +7,14 @@ from statistics import fmean
 from typing import Any
 
 from ..numerals import read_fold
-from ..records import Record
+from ..records import CLEAN, WORST, Record
 from ..statistics import (
     FEWEST_TRAININGS,
     over_folds,
     over_seeds,
     weighted_over_folds,
 )
-from .runs import CLEAN, WORST, Evaluation, Run
+from .runs import Evaluation, Run
 from .setting import Setting, radius_text
 
 MIOU = "mIoU"

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..claims import read_claim
 from ..numerals import read_fold
 from ..parsing.limits import read_bytes, read_text
-from ..records import Record
+from ..records import WORST, Record
 
 LARGEST = 1e15  # of counts and radii that are shown as whole numbers
 
@@ -41,7 +42,8 @@ def fault(record: Record) -> str | None:
             return f"has {name!r} of another form than a number, text or table that the page can show"
     if record.name.startswith("accuracy/") and isinstance(record.details.get("eps"), list):
         return "has several radii, which an evaluation of one budget has not"
-    if record.name == UNION_WORST and not _has_radii(record.details):
+    several = record.name == UNION_WORST or isinstance(record.details.get("eps"), list)
+    if several and not _has_radii(record.details):
         return "does not give a radius to each of its norms"
     return None
 
@@ -93,7 +95,7 @@ def read_png(path: Path) -> bytes:
 
 
 UNTRIED = "untried"  # what the table of images says of a survivor on whom the dear attacks were not tried
-UNION_WORST = "union/worst case"
+UNION_WORST = f"union/{WORST}"
 
 
 def _needed(record: Record) -> tuple[str, ...]:
@@ -191,8 +193,18 @@ def _is_estimate(value: object) -> bool:
     )
 
 
+def _is_claim(value: object) -> bool:
+    try:
+        read_claim(str(value))
+    except ValueError:
+        return False
+    return True
+
+
 def _has_radii(details: Mapping[str, Any]) -> bool:
-    return isinstance(details["eps"], list) and len(str(details["norm"]).split(",")) == len(details["eps"])
+    return isinstance(details["eps"], list) and len(str(details.get("norm")).split(",")) == len(
+        details["eps"]
+    )
 
 
 FORMS: dict[str, Callable[[object], bool]] = {
@@ -209,6 +221,7 @@ FORMS: dict[str, Callable[[object], bool]] = {
     "sampled": _is_sample,
     "estimate": _is_estimate,
     "needed": _is_count,
+    "claim": _is_claim,
     **dict.fromkeys(
         (
             "epoch", "loss", "accuracy", "validation_clean", "validation_robust", "mean_radius", "flat_maps", "eps_low",
@@ -220,7 +233,7 @@ FORMS: dict[str, Callable[[object], bool]] = {
         (
             "data", "split", "norm", "method", "model", "weights", "evaluation", "fold", "phase", "corruptions_key",
             "source", "protocol", "area", "region", "control", "kind", "title", "where", "audit", "verdict", "file",
-            "sha256", "caption", "engine", "precision", "labels", "fingerprint", "claim",
+            "sha256", "caption", "engine", "precision", "labels", "fingerprint",
         ),
         _is_text,
     ),

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from ..records import Record
 from ..statistics import wilson
-from .figures import STYLE, Plot, mark, plot
+from .drawing import STYLE, Plot, draw_chance, mark, plot
 from .panel import as_bytes
 from .runs import WHERE
 
@@ -84,7 +84,7 @@ def where_section(latest: Sequence[Record]) -> WhereSection | None:
         )
         drawn = plot(
             "where-profile",
-            lambda figure: _draw(figure, curves),
+            lambda figure: _draw(figure, curves, _chance(latest)),
             caption,
             f"Where-profile. {'; '.join(words)}.",
         )
@@ -139,14 +139,23 @@ def write_curves(records: Sequence[Record], path: Path, title: str = "") -> None
     with rc_context(STYLE):
         figure = Figure(figsize=(5.2, 4.6), layout="constrained")
         FigureCanvasAgg(figure)
-        _draw(figure, curves)
+        _draw(figure, curves, _chance(records))
         figure.axes[0].set_title(title, fontsize=9)
         written = io.BytesIO()
         figure.savefig(written, format="png", dpi=150, metadata={"Software": None})
     path.write_bytes(written.getvalue())
 
 
-def _draw(figure: "Figure", curves: Mapping[str, Curve]) -> None:
+def _chance(records: Sequence[Record]) -> float | None:
+    """What always answering the most frequent class reaches, in [0, 1]; None where classes are not known."""
+    plain = next((r for r in records if r.name == f"{PREFIX}everything"), None)
+    counts = [n for _, n in (plain.details.get("per_class") or {}).values()] if plain else []
+    if len(counts) < 2 or not sum(counts):
+        return None
+    return float(max(counts) / sum(counts))
+
+
+def _draw(figure: "Figure", curves: Mapping[str, Curve], chance: float | None) -> None:
     axes = figure.subplots()
     colours = {"top": 1, "bottom": 0, "other": 2, "shifted": 3}
     for (kind, control), (words, line) in CURVES.items():
@@ -161,6 +170,7 @@ def _draw(figure: "Figure", curves: Mapping[str, Curve]) -> None:
         )
         axes.fill_between(shares, lows, highs, color=style["color"], alpha=0.13, linewidth=0)
     axes.set_xlim(0, 100)
+    draw_chance(axes, [chance])
     axes.set_ylim(0, 100)
     axes.set_xlabel("pixels that the attacker may move, %")
     axes.set_ylabel("accuracy, %")

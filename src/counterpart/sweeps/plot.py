@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..report.figures import COLOURS, STYLE, bars
+from ..report.drawing import COLOURS, STYLE, bars
 from ..rundir import write_atomically
 from .trials import SweptTrial, front_of, shorten
 
