@@ -108,11 +108,11 @@ def sweep(folder: Path) -> None:
     is not seen by its number, and one of safetensors has none.
     """
     for file in folder.glob(".*"):
-        if file.is_file() and _is_left_behind(file):
+        if file.is_file() and is_left_behind(file):
             file.unlink(missing_ok=True)
 
 
-def _is_left_behind(file: Path) -> bool:
+def is_left_behind(file: Path) -> bool:
     """Whether a file was being written by a process that is no more."""
     if HALF_WRITTEN_TENSORS.fullmatch(file.name):
         return True
