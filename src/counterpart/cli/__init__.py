@@ -3,13 +3,15 @@
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NoReturn
 
-from .. import __version__
+from .. import __version__, silence
 from ..errors import UserError, nearest
 from ..sentences import answer, finish_output
-from ..terminal import show_warnings
+from ..terminal import show, show_warnings
 from . import (
     audit,
     completion,
@@ -105,7 +107,21 @@ def _run(words: Sequence[str]) -> int:
         raise unknown(rest[0], accepted, sections)
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}. See: counterpart {parsed.command} --help")
-    return COMMANDS[parsed.command].run(parsed, settings)
+    with _never_silent(parsed.command):
+        return COMMANDS[parsed.command].run(parsed, settings)
+
+
+def _never_silent(name: str) -> AbstractContextManager[None]:
+    """Let the main process of a command say that it is at work, where nothing else says it."""
+    if os.environ.get("RANK", "0") != "0":
+        return nullcontext()
+    began = time.monotonic()
+
+    def speak() -> None:
+        minutes = (time.monotonic() - began) / 60
+        show(f"counterpart {name}: at work for {minutes:.1f} minutes.", error=True)
+
+    return silence.broken_by(speak)
 
 
 def _refuse_homes_of_nobody(words: Sequence[str]) -> None:

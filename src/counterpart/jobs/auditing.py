@@ -19,6 +19,7 @@ from ..evaluation.further_checks import NECESSARY, Effort, Reachable, check, ret
 from ..evaluation.ledger import Ledger, LedgerRow
 from ..evaluation.masking_checks import Behaviour, audit, pgd_of, with_its_basis
 from ..evaluation.memory_ledger import MemoryLedger
+from ..progress import stage
 from ..records import Record, fingerprint
 from ..terminal import open_console
 from .case import Case, case_of, refuse_random_answers
@@ -99,7 +100,8 @@ def audit_target(
         searched = _Searched(case, {"steps": steps, "queries": queries, "draws": draws})
         behaviours = audit(searched, case.norm, case.eps, steps=steps, queries=queries, draws=draws)
         if behaviours:
-            behaviours += _check_further(searched, Effort(steps, draws, points), traced)
+            with stage("tracing attacks, and planting images"):
+                behaviours += _check_further(searched, Effort(steps, draws, points), traced)
         say([] if case.why is None else [case.why])
         if distributed.is_main() and target.has_folder:
             _keep(case, behaviours)

@@ -19,6 +19,7 @@ from ..evaluation.model_checks import Doubt, classifier_doubts, model_doubts, re
 from ..evaluation.radii import draw_radii, keep_radii
 from ..evaluation.sampling import read_sample, weigh_rows
 from ..models.random_passes import seeded_passes
+from ..progress import stage
 from ..records import Record, fingerprint
 from ..rundir import RunDir, write_json
 from ..seeding import derive
@@ -180,7 +181,8 @@ def _judge_held(case: Case, doubts: Sequence[Doubt]) -> Judged:
     records = [*_metrics(case, rows, details), *(_part_metrics(case, details) if wanted.parts else ())]
     records = with_claim(wanted, records)
     if distributed.is_main() and target.has_folder:
-        keep(case, rows, records)
+        with stage("drawing pictures of what stood and fell"):
+            keep(case, rows, records)
     distributed.barrier()
     return Judged(run, records, rows, case, [*first_of_all, *doubts, *later])
 
@@ -209,10 +211,11 @@ def _draw_radii(case: Case) -> None:
         return
     rule = build.build_mask_rule(config, config.evaluate.eps_low or 0.0)
     try:
-        planes, flat = draw_radii(
-            case.map_view, case.images, rule, case.budget,
-            batch_size=case.sizes.batch_size, device=target.device, seed=config.seed,
-        )  # fmt: skip
+        with stage("drawing the masks of the attack"):
+            planes, flat = draw_radii(
+                case.map_view, case.images, rule, case.budget,
+                batch_size=case.sizes.batch_size, device=target.device, seed=config.seed,
+            )  # fmt: skip
     except ValueError as error:  # the model shows no feature map to draw from
         raise UserError(f"evaluate.eps_low: {error}") from error
     if flat:
