@@ -39,6 +39,14 @@ from .command import Command
 from .settings import describe, from_arguments, unknown
 
 DEBUG = "--debug"
+TRACKED = (
+    "train",
+    "sweep",
+    "evaluate",
+    "corruptions",
+    "where",
+    "audit",
+)  # commands that write records of a run
 
 
 COMMANDS: dict[str, Command] = {
@@ -107,13 +115,27 @@ def _run(words: Sequence[str]) -> int:
         raise unknown(rest[0], accepted, sections)
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}. See: counterpart {parsed.command} --help")
-    with _never_silent(parsed.command):
+    with _never_silent(parsed.command), _tracked(getattr(parsed, "track", [])):
         return COMMANDS[parsed.command].run(parsed, settings)
+
+
+def _tracked(names: Sequence[str]) -> AbstractContextManager[None]:
+    """Let trackers hear the records of the main process."""
+    if not names or not _is_main():
+        return nullcontext()
+    from ..jobs.tracking import tracked_by
+
+    return tracked_by(names)
+
+
+def _is_main() -> bool:
+    """Whether this is the main process of those that torchrun started; asked before torch is imported."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _never_silent(name: str) -> AbstractContextManager[None]:
     """Let the main process of a command say that it is at work, where nothing else says it."""
-    if os.environ.get("RANK", "0") != "0":
+    if not _is_main():
         return nullcontext()
     began = time.monotonic()
 
@@ -159,6 +181,15 @@ def _parser(named: str = "") -> _Parser:
             allow_abbrev=False,
         )
         command.configure(subparser)
+        if name in TRACKED:
+            subparser.add_argument(
+                "--track",
+                metavar="TRACKER",
+                action="append",
+                default=[],
+                help="Give every record, as it is written, to tensorboard (an extra), or to module:function of your "
+                "own, which is called as function(record, run). It may be given several times.",
+            )
         # It is taken off the command line before the rest is read, wherever it stands.
         subparser.add_argument(
             DEBUG, action="store_true", help="Show where an error arose, and how to report it."

@@ -20,7 +20,7 @@ from ..evaluation.ledger import Ledger, LedgerRow
 from ..evaluation.masking_checks import Behaviour, audit, pgd_of, with_its_basis
 from ..evaluation.memory_ledger import MemoryLedger
 from ..progress import stage
-from ..records import Record, fingerprint
+from ..records import Record, fingerprint, hand_over
 from ..terminal import open_console
 from .case import Case, case_of, refuse_random_answers
 from .holding import hold_results
@@ -103,7 +103,7 @@ def audit_target(
             with stage("tracing attacks, and planting images"):
                 behaviours += _check_further(searched, Effort(steps, draws, points), traced)
         say([] if case.why is None else [case.why])
-        if distributed.is_main() and target.has_folder:
+        if distributed.is_main():
             _keep(case, behaviours)
         distributed.barrier()
     return Audited(case, behaviours, searched.cost(time.monotonic() - began))
@@ -216,7 +216,10 @@ def _keep(case: Case, behaviours: Sequence[Behaviour]) -> None:
         )
         for behaviour in behaviours
     ]
-    case.target.run.add_once(records)
+    if case.target.has_folder:
+        case.target.run.add_once(records)
+    else:
+        hand_over(records, None)
 
 
 def _print(audited: Audited) -> None:

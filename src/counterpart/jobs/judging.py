@@ -20,7 +20,7 @@ from ..evaluation.radii import draw_radii, keep_radii
 from ..evaluation.sampling import read_sample, weigh_rows
 from ..models.random_passes import seeded_passes
 from ..progress import stage
-from ..records import Record, fingerprint
+from ..records import Record, fingerprint, hand_over
 from ..rundir import RunDir, write_json
 from ..seeding import derive
 from .accuracy_table import print_accuracies, shares_of
@@ -122,6 +122,8 @@ def _judge_union(target: Target) -> Judged:
     records = with_claim(config.evaluate, records)
     if distributed.is_main() and target.has_folder:
         target.run.add_once(records)
+    elif distributed.is_main():
+        hand_over(records, None)
     doubts = {doubt.name: doubt for member in members.values() for doubt in member.doubts}
     return Judged(target.run, records, summaries.unite(rows), doubts=list(doubts.values()), members=members)
 
@@ -183,6 +185,8 @@ def _judge_held(case: Case, doubts: Sequence[Doubt]) -> Judged:
     if distributed.is_main() and target.has_folder:
         with stage("drawing pictures of what stood and fell"):
             keep(case, rows, records)
+    elif distributed.is_main():
+        hand_over(records, None)
     distributed.barrier()
     return Judged(run, records, rows, case, [*first_of_all, *doubts, *later])
 
