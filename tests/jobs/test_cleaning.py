@@ -80,6 +80,14 @@ def test_a_run_that_stopped_long_ago_goes_as_a_whole(stopped):
     assert not stopped.path.exists()
 
 
+def test_files_of_tensorboard_are_ours(stopped):
+    (stopped.path / "tensorboard").mkdir()
+    (stopped.path / "tensorboard" / "events.out.tfevents.1764.host.17.0").write_bytes(b"")
+    make_old(stopped.path, 40)
+    assert names(cleaning.clean(stopped.path.parent)) == ["digits"]
+    assert not stopped.path.exists()
+
+
 def test_a_run_that_stopped_lately_stays(stopped):
     assert cleaning.removables(stopped.path.parent, 41 * DAY) == []
     make_old(stopped.path, 29)
@@ -114,6 +122,13 @@ def test_a_stopped_run_with_files_of_other_names_stays(stopped, name):
     make_old(stopped.path, 40)
     assert cleaning.clean(stopped.path.parent) == []
     assert (stopped.path / name).read_text() == "mine"
+
+
+def test_a_pipe_of_one_of_our_names_stays(stopped):
+    (stopped.path / "progress.log").unlink()
+    os.mkfifo(stopped.path / "progress.log")
+    make_old(stopped.path, 40)
+    assert cleaning.clean(stopped.path.parent) == []
 
 
 @pytest.mark.parametrize("name", ["records-link", "evaluations", "checkpoints/last.safetensors"])

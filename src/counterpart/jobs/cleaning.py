@@ -25,7 +25,7 @@ MONTH = 30 * 24 * 3600.0  # seconds after which what is unfinished counts as giv
 STUDY = "journal.jsonl"  # of a sweep, which knows its trials by their folders
 OF_A_RUN = re.compile(
     r"config\.yaml|environment\.json|records\.jsonl|progress\.log|checkpoints/(last|best)\.safetensors"
-    r"|report/index\.html"
+    r"|report/index\.html|tensorboard/events\.out\.tfevents\.[^/]+"
 )
 OF_AN_EVALUATION = re.compile(
     r"(identity|settings|view|result)\.json|images\.csv|(radii|panel|first-logits)\.safetensors"
