@@ -1,7 +1,9 @@
 """Trackers hear every record once: functions of a program, module:function of a command, and TensorBoard."""
 
 import logging
+import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -179,6 +181,27 @@ def test_other_processes_than_the_main_one_track_nothing(here, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     assert main(words) == 2
     assert "my_tracker" not in sys.modules
+
+
+@pytest.mark.slow
+def test_of_two_processes_the_main_one_tracks(tmp_path):
+    (tmp_path / "told.py").write_text(
+        "import os\n\n\ndef log(record, run):\n    with open('told.txt', 'a') as file:\n"
+        "        print(os.environ['RANK'], record.kind, run, file=file)\n"
+    )
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "counterpart"]
+    words = ["train", "digits/at", "--name", "mine", *WORDS, "--track", "told:log"]
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *torchrun, *words],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "told.txt").read_text().splitlines() == ["0 epoch runs/mine"] * 3
 
 
 @pytest.mark.parametrize(
