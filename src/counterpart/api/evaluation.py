@@ -103,14 +103,21 @@ def evaluate(
         "device": device, "evaluate.protocol": protocol, "evaluate.draws": draws, "evaluate.votes": votes,
         "evaluate.eot": eot, "evaluate.fixed_noise": fixed_noise, "evaluate.sampled": sampled, "evaluate.claim": claim,
     }  # fmt: skip
-    settings = merge(nest({key: value for key, value in asked.items() if value is not None}), nest(changes))
-    if attacks is None and protocol is None:
-        settings = merge({"evaluate": {"attacks": "autoattack"}}, settings)
-    if not isinstance(attacks, str | Sequence | None):
-        raise UserError(f"attacks are names, or a list of them with options; got {type(attacks).__name__}.")
+    settings = _settings_of(asked, changes)
     with left_as_found(model), tracked(on_record):
         of_objects = {"folder": folder, "mean": mean, "std": std, "classes": classes, "name": name}
         return Judgement(judging.judge(target_of(model, data, settings, root, of_objects)))
+
+
+def _settings_of(asked: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The settings that were asked for, nested; AutoAttack where neither attacks nor a protocol were."""
+    attacks = asked["evaluate.attacks"]
+    if not isinstance(attacks, str | Sequence | None):
+        raise UserError(f"attacks are names, or a list of them with options; got {type(attacks).__name__}.")
+    settings = merge(nest({key: value for key, value in asked.items() if value is not None}), nest(changes))
+    if attacks is None and asked["evaluate.protocol"] is None:
+        settings = merge({"evaluate": {"attacks": "autoattack"}}, settings)
+    return settings
 
 
 def audit(

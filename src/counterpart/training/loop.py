@@ -119,19 +119,14 @@ def fit(
             bar.describe(f"{run.name}: validation after epoch {epoch + 1} of {epochs}")
             accuracies = training.validate_epoch(phase)
             record = training.record_epoch(phase, accuracies)
-            details = record.details
-            bar.say("\n".join([epoch_line(details, epochs), *training.warnings()]))
+            bar.say("\n".join([epoch_line(record.details, epochs), *training.warnings()]))
             training.keep_best(phase, accuracies)
-            training.finish_epoch(phase, accuracies)
-            if (
-                distributed.is_main()
-            ):  # now, because an epoch without a checkpoint would be made and heard twice
-                hand_over([record], run.path)
+            training.finish_epoch(phase, accuracies, record)
             requests = training.hear_requests(stop_asked)
             if requests.stop or (requests.late and state.epoch < epochs):
                 return _ended(bar, requests, f"the end of epoch {state.epoch}")
             if options.after_epoch is not None:
-                options.after_epoch(details)
+                options.after_epoch(record.details)
     return True
 
 
@@ -344,12 +339,17 @@ class _Training:
             about = {**self.about, **phase.chosen, "epoch": state.epoch}
             checkpoint.save_weights(self.run.checkpoint("best"), self.judged, about)
 
-    def finish_epoch(self, phase: Phase, accuracies: Sequence[float]) -> None:
-        """Move the state to the beginning of the next epoch, and save it."""
+    def finish_epoch(self, phase: Phase, accuracies: Sequence[float], record: Record) -> None:
+        """Move the state to the beginning of the next epoch, save it, and let the record be heard.
+
+        An epoch that was heard before its checkpoint is written might be made, and heard, once more.
+        """
         state = self.state
         state.validated.append([*accuracies])
         state.epoch, state.step, state.totals, state.seconds = state.epoch + 1, 0, {}, 0.0
         self.save(phase)
+        if distributed.is_main():
+            hand_over([record], self.run.path)
 
     def save(self, phase: Phase) -> None:
         """Write the checkpoint that a later start goes on from."""
