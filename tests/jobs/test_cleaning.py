@@ -148,6 +148,21 @@ def test_links_stay_and_what_they_lead_to(stopped, tmp_path, name):
     assert everything(tmp_path) == before
 
 
+def test_what_a_linked_folder_of_a_run_holds_stays(run, tmp_path):
+    """Somebody moved these folders to another disk."""
+    evaluation = run.path / "evaluations" / "0123456789ab"
+    evaluation.mkdir(parents=True)
+    (evaluation / "identity.json").write_text("{}")
+    for name in ("evaluations", "checkpoints"):
+        shutil.move(run.path / name, tmp_path / name)
+        (run.path / name).symlink_to(tmp_path / name)
+    make_old(run.path, 40)
+    make_old(tmp_path / "evaluations", 40)
+    before = everything(tmp_path)
+    assert cleaning.clean(run.path.parent) == []
+    assert everything(tmp_path) == before
+
+
 def test_a_stopped_trial_of_a_sweep_stays(stopped):
     (stopped.path.parent / "journal.jsonl").write_text("")
     assert cleaning.removables(stopped.path.parent) == []

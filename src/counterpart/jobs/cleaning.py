@@ -115,6 +115,11 @@ def _is_ours(folder: Path, known: re.Pattern[str]) -> bool:
     return not any(path.is_symlink() for path in folder.rglob("*"))
 
 
+def _is_linked(run: RunDir, path: Path) -> bool:
+    """Whether a path in a run folder is a link, or is reached by one."""
+    return run.path.resolve() / path.relative_to(run.path) != path.resolve()
+
+
 def _leftovers(run: RunDir) -> Iterator[Removable]:
     """Files that killed processes left half-written, and their locks."""
     for path, about in files_of(run.path):
@@ -132,7 +137,7 @@ def _unfinished_evaluations(run: RunDir, older_than: float) -> Iterator[Removabl
     for folder in run.evaluation_folders:
         size, changed = measure(folder)
         young = time.time() - changed < older_than
-        if young or folder.name in keys or (folder / "result.json").exists() or folder.is_symlink():
+        if young or folder.name in keys or (folder / "result.json").exists() or _is_linked(run, folder):
             continue
         if _is_ours(folder, OF_AN_EVALUATION):
             yield Removable(run, folder, size, "an evaluation that was never finished")
@@ -141,7 +146,7 @@ def _unfinished_evaluations(run: RunDir, older_than: float) -> Iterator[Removabl
 def _optimiser_of(run: RunDir, state: RunState) -> Iterator[Removable]:
     """The state of the optimiser in the last checkpoint of a finished run, which only training goes on with."""
     last = run.checkpoint("last")
-    if state.state != "finished" or last.is_symlink():
+    if state.state != "finished" or _is_linked(run, last):
         return
     size = _bytes_beside_weights(last)
     if size:

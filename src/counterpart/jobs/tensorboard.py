@@ -73,6 +73,7 @@ class TensorBoard:
     def _writer(self, run: Path) -> Any:
         """The writer of a run's folder, which begins with the configuration."""
         if run not in self._writers:
+            RunDir(run).refuse_links_out(run / FOLDER)
             self._writers[run] = self._make(str(run / FOLDER))
             if RunDir(run).config_file.exists():  # a group of seeds has none
                 text = json.dumps(RunDir(run).config(), indent=2)
