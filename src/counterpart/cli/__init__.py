@@ -39,14 +39,8 @@ from .command import Command
 from .settings import describe, from_arguments, unknown
 
 DEBUG = "--debug"
-TRACKED = (
-    "train",
-    "sweep",
-    "evaluate",
-    "corruptions",
-    "where",
-    "audit",
-)  # commands that write records of a run
+# Commands that write records of a run.
+TRACKED = ("train", "sweep", "evaluate", "corruptions", "where", "audit")
 
 
 COMMANDS: dict[str, Command] = {
