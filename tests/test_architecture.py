@@ -23,6 +23,7 @@ ROWS = [
         "command_line",
         "interrupts",
         "terminal",
+        "silence",
     },
     {
         "catalogue",

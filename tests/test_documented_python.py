@@ -1,4 +1,4 @@
-"""The Python of the README's first screen and of python.md, evaluation.md and extending.md runs as it stands."""
+"""The Python of the README's first screen and of these pages of docs/ runs as it stands."""
 
 import re
 import sys
@@ -48,6 +48,15 @@ def test_the_page_about_python(names, tmp_path):
     assert names["hardened"] is names["run"].model
     assert {trial.settings["train.beta"] for trial in names["swept"].trials} == {"1", "6"}
     assert names["swept"].plot == Path("runs/betas/tradeoff.png")
+
+
+def test_the_page_about_watching(names, capsys):
+    for block in blocks("docs/watching.md"):
+        exec(block, names)
+    said = capsys.readouterr().out
+    assert "runs/cifar10-at 0 " in said
+    assert "None accuracy/worst case " in said
+    assert "cifar10-at finished 1 1 " in said
 
 
 @pytest.mark.slow

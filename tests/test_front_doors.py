@@ -60,6 +60,8 @@ DOORS = {
         "models/hub.py": "weights, whose checksum it looks at, and what a header says",
         "pictures.py": "pictures, whose checksum it looks at",
         "jobs/whole_files.py": "asks whether a file is whole, after its checksum",
+        "jobs/run_states.py": "the header of a checkpoint, which says the epoch, without torch",
+        "jobs/cleaning.py": "the shapes in the header of a checkpoint",
     },
     r"scipy\.io|loadmat": {},
     r"np\.load\(": {"data/corruptions/files.py": "maps a file, and refuses objects"},

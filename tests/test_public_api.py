@@ -11,7 +11,7 @@ import pytest
 import counterpart
 
 NAMES = {
-    "audit", "evaluate", "explain", "export", "load", "predict", "share", "sweep", "train", "where",
+    "audit", "evaluate", "explain", "export", "load", "predict", "runs", "share", "sweep", "train", "where",
     "Attacked", "Batch", "Config", "ImageClassifier", "InferenceView", "Keys", "L0", "L1", "L2", "Linf", "Objective",
     "Patch", "Probe", "__version__", "apgd", "as_classifier", "auto_attack", "carlini_wagner", "ddn", "deepfool", "fab",
     "fgsm", "fmn", "layer_map", "mart_loss", "masked_budget", "minimum_margin", "patch", "pgd", "published_models",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .api.explanation import explain
     from .api.exporting import export
     from .api.prediction import predict
+    from .api.runs import runs
     from .api.sharing import share
     from .api.sweeping import sweep
     from .api.training import load, train
@@ -70,6 +71,7 @@ else:
         "export": "api.exporting",
         "load": "api.training",
         "predict": "api.prediction",
+        "runs": "api.runs",
         "share": "api.sharing",
         "sweep": "api.sweeping",
         "published_models": "catalogue.published",
@@ -145,6 +147,7 @@ __all__ = [
     "published_models",
     "random_search",
     "rays",
+    "runs",
     "share",
     "sparse_pgd",
     "square",

@@ -107,6 +107,28 @@ def while_written(file: Path) -> Iterator[None]:
         yield
 
 
+def who_holds(file: Path) -> str | None:
+    """Who holds a lock now, in words; None where nobody does. Nothing is written.
+
+    Where the file system has no locks, or the file is a link or may not be read, somebody may hold it.
+    """
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"somebody, perhaps: {file} cannot be opened ({error.strerror})"
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in HELD:
+            return str(_holder(file) or "another process")
+        return f"somebody, perhaps: the file system has no locks ({error.strerror})"
+    finally:
+        os.close(descriptor)
+    return None
+
+
 def is_lock_file(path: Path) -> bool:
     """Whether a file is one of these locks, by its name."""
     return re.fullmatch(r"\..+\.lock", path.name) is not None

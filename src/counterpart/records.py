@@ -6,11 +6,14 @@ log; an ``artifact`` record names a file, its hash and a caption.
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -52,6 +55,12 @@ class Record:
     seconds: float | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
+
+Listener = Callable[[Record, Path | None], object]
+"""A function that is given a record and the folder of its run, which is None where nothing is written."""
+
+_listeners: ContextVar[tuple[Listener, ...]] = ContextVar("listeners", default=())
+_log = logging.getLogger(__name__)
 
 FIELDS = {field.name for field in fields(Record)}
 MEND_LINE = "Put back a copy of the file, or remove that line."
@@ -117,6 +126,49 @@ def write(path: Path, records: Iterable[Record]) -> None:
         row = {k: v for k, v in asdict(record).items() if v is not None and v != {}}
         lines.append(checksums.to_json({**row, "provenance": {**provenance, **record.provenance}}))
     append(path, lines)
+
+
+@contextmanager
+def heard_by(listen: Listener, name: str) -> Iterator[None]:
+    """Give every record to a function as it is written, while the body runs.
+
+    What the function raises is said once, and ends nothing: a training is worth more than its curve. Only what is no
+    ``Exception``, such as KeyboardInterrupt, goes on to the caller.
+
+    Args:
+        listen: the function.
+        name: what it is called in the sentence on its failure.
+    """
+    failed: list[str] = []
+
+    def hear(record: Record, folder: Path | None) -> None:
+        try:
+            listen(record, folder)
+        except Exception as error:  # somebody else's code may raise anything
+            if not failed:
+                failed.append(name)
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                _log.warning(
+                    "%s failed on the record %r (%s). What is under way goes on.", name, record.name, reason
+                )
+
+    token = _listeners.set((*_listeners.get(), hear))
+    try:
+        yield
+    finally:
+        _listeners.reset(token)
+
+
+def hand_over(rows: Iterable[Record], folder: Path | None) -> None:
+    """Give records to whoever listens.
+
+    Args:
+        rows: the records, which are written now, or which nothing will write.
+        folder: the folder of their run; None where nothing is written.
+    """
+    for record in rows:
+        for listen in _listeners.get():
+            listen(record, folder)
 
 
 def append(path: Path, lines: Iterable[str], flush: bool = True) -> None:

@@ -108,11 +108,11 @@ def sweep(folder: Path) -> None:
     is not seen by its number, and one of safetensors has none.
     """
     for file in folder.glob(".*"):
-        if file.is_file() and _is_left_behind(file):
+        if file.is_file() and is_left_behind(file):
             file.unlink(missing_ok=True)
 
 
-def _is_left_behind(file: Path) -> bool:
+def is_left_behind(file: Path) -> bool:
     """Whether a file was being written by a process that is no more."""
     if HALF_WRITTEN_TENSORS.fullmatch(file.name):
         return True
@@ -280,7 +280,13 @@ class RunDir:
                 )
 
     def add(self, rows: Iterable[Record]) -> None:
-        """Append records."""
+        """Append records, and hand them over to whoever listens."""
+        rows = list(rows)
+        self.add_unheard(rows)
+        records.hand_over(rows, self.path)
+
+    def add_unheard(self, rows: Iterable[Record]) -> None:
+        """Append records that may have to be taken back, and are handed over later."""
         self.refuse_links_out(self.records_file)
         with while_written(self.records_file):
             records.write(self.records_file, rows)
@@ -290,7 +296,9 @@ class RunDir:
         self.refuse_links_out(self.records_file)
         with while_written(self.records_file):
             known = [replace(record, provenance={}) for record in self.records()]
-            records.write(self.records_file, [row for row in rows if row not in known])
+            new = [row for row in rows if row not in known]
+            records.write(self.records_file, new)
+        records.hand_over(new, self.path)
 
     def sweep(self) -> None:
         """Remove what a killed training left half-written, but not of evaluations, which may be under way elsewhere."""

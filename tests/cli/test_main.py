@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 import counterpart
-from counterpart import cli, jobs
+from counterpart import cli, jobs, silence
 from counterpart.cli import COMMANDS, main
 from counterpart.errors import UserError
 from counterpart.jobs import Judged, Prediction, Trained
@@ -233,3 +234,20 @@ def test_report_prints_the_address_of_its_page(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("counterpart.report.write_report", write_report)
     assert main(["report", "a", "b", "--output", str(tmp_path / "my page.html")]) == 0
     assert capsys.readouterr().out == f"file://{tmp_path}/my%20page.html\n"
+
+
+def test_no_command_is_silent_for_long(monkeypatch, capsys):
+    monkeypatch.setattr(silence, "EVERY", 0.05)
+
+    def slow(arguments, settings):
+        time.sleep(0.5)
+        return 0
+
+    monkeypatch.setattr(COMMANDS["doctor"], "run", slow)
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "counterpart doctor: at work for 0.0 minutes.\n" in printed.err
+    monkeypatch.setenv("RANK", "1")
+    assert main(["doctor"]) == 0
+    assert capsys.readouterr().err == ""

@@ -140,6 +140,7 @@ def home(tmp_path_factory):
         "        return self.layer((images + 0.1 * torch.randn_like(images)).flatten(1))\n\n\n"
         "def noisy():\n    return Noisy()\n"
     )
+    (home / "my_tracker.py").write_text("def log(record, run):\n    print(record.name, record.value, run)\n")
     (home / "shared").mkdir()
     (home / "radius.yaml").write_text("mask.eps_low: [0, 0.05]\n")
     encoder = timm.create_model("tf_efficientnet_lite0").state_dict()

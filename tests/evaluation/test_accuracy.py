@@ -19,6 +19,9 @@ from counterpart.evaluation.ledger import Ledger
 from counterpart.evaluation.summaries import metrics
 from counterpart.evaluation.validation import quick
 from counterpart.evaluation.weights import weights_hash
+from counterpart.progress import Bar
+from counterpart.progress.pace import Pace
+from counterpart.progress.surfaces import Surface
 from counterpart.statistics import wilson
 
 CPU = torch.device("cpu")
@@ -46,10 +49,13 @@ def images():
 
 def run(images, folder, attacks, model=None, view=None, eps=16 / 255, **options):
     model = model or Brightness()
+    shown = {name: options.pop(name) for name in ("title", "bar") if name in options}
     procedure = Procedure(**{"chunk_size": 12, "batch_size": 5, "device": CPU, "seed": 0, **options})
     ledger = Ledger(folder, chunks_of(images, procedure.chunk_size))
     budgets = {"budget_of": lambda _: Linf(eps)}
-    return evaluate(model, view or model, images, attacks, ledger=ledger, procedure=procedure, **budgets)
+    return evaluate(
+        model, view or model, images, attacks, ledger=ledger, procedure=procedure, **budgets, **shown
+    )
 
 
 def named(name, attack):
@@ -193,6 +199,25 @@ def test_an_evaluation_that_was_killed_goes_on(images, tmp_path):
     assert rows == run(images, tmp_path / "fresh", [named("counted", pgd)], **whole)
     assert rows == run(images, tmp_path, [attack], **whole)
     assert len(calls) == 5
+
+
+def test_the_bar_knows_the_attack_and_counts_what_is_made_apart_from_what_is_there(images, tmp_path):
+    def watched(folder, attacks):
+        told = []
+        bar = Bar("", Pace(3 * len(images)), Surface())
+        bar.enter = lambda text: told.append((text, bar.pace.completed))
+        run(images, folder, attacks, title="mine", bar=bar)
+        assert bar.pace.completed == (len(attacks) + 1) * len(images)
+        return told, bar.pace._worked
+
+    told, worked = watched(tmp_path, [PGD])
+    assert told == [("mine: clean (1 of 2)", 0), ("mine: PGD-10 (2 of 2)", 40)]
+    assert worked == 40 + 38  # two are wrong before any attack
+    second = named("second", pgd)
+    told, worked = watched(tmp_path, [PGD, second])
+    assert [text for text, _ in told][-1] == "mine: second (3 of 3)"
+    robust = sum(row.fooled_by in ("", "second") for row in run(images, tmp_path, [PGD, second]))
+    assert worked == robust
 
 
 def test_out_of_memory_names_the_chunk_that_fits(images, tmp_path):

@@ -19,6 +19,8 @@ from ..jobs.named_models import open_model
 from ..jobs.objects import target_of_objects
 from ..jobs.target import Target
 from ..jobs.targets import open_single_target
+from ..jobs.tracking import tracked
+from ..records import Listener
 from .audit_result import Audit
 from .results import Judgement
 from .state import left_as_found
@@ -50,6 +52,7 @@ def evaluate(
     seed: int | None = None,
     device: str | None = None,
     changes: Mapping[str, Any] | None = None,
+    on_record: Listener | None = None,
 ) -> Judgement:
     """The clean and the robust accuracy of a model.
 
@@ -86,6 +89,8 @@ def evaluate(
         seed: the number that everything random is drawn from. The default is 0.
         device: the device to compute on, such as "cuda". The default is where the model lies.
         changes: other settings by their dotted names, such as {"evaluate.batch_size": 64}.
+        on_record: a function that is given every record as it is written, and the folder of its run (None where nothing
+            is written). What it raises is said once, and ends nothing.
 
     Returns:
         The accuracies with their intervals, what happened to each image, and the images that fool the model.
@@ -98,14 +103,21 @@ def evaluate(
         "device": device, "evaluate.protocol": protocol, "evaluate.draws": draws, "evaluate.votes": votes,
         "evaluate.eot": eot, "evaluate.fixed_noise": fixed_noise, "evaluate.sampled": sampled, "evaluate.claim": claim,
     }  # fmt: skip
-    settings = merge(nest({key: value for key, value in asked.items() if value is not None}), nest(changes))
-    if attacks is None and protocol is None:
-        settings = merge({"evaluate": {"attacks": "autoattack"}}, settings)
-    if not isinstance(attacks, str | Sequence | None):
-        raise UserError(f"attacks are names, or a list of them with options; got {type(attacks).__name__}.")
-    with left_as_found(model):
+    settings = _settings_of(asked, changes)
+    with left_as_found(model), tracked(on_record):
         of_objects = {"folder": folder, "mean": mean, "std": std, "classes": classes, "name": name}
         return Judgement(judging.judge(target_of(model, data, settings, root, of_objects)))
+
+
+def _settings_of(asked: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The settings that were asked for, nested; AutoAttack where neither attacks nor a protocol were."""
+    attacks = asked["evaluate.attacks"]
+    if not isinstance(attacks, str | Sequence | None):
+        raise UserError(f"attacks are names, or a list of them with options; got {type(attacks).__name__}.")
+    settings = merge(nest({key: value for key, value in asked.items() if value is not None}), nest(changes))
+    if attacks is None and asked["evaluate.protocol"] is None:
+        settings = merge({"evaluate": {"attacks": "autoattack"}}, settings)
+    return settings
 
 
 def audit(
@@ -125,6 +137,7 @@ def audit(
     traced: int = auditing.TRACED,
     points: int = auditing.POINTS,
     changes: Mapping[str, Any] | None = None,
+    on_record: Listener | None = None,
 ) -> Audit:
     """A verdict on each of the behaviours that tell whether attacks on a model can be trusted.
 
@@ -151,6 +164,8 @@ def audit(
         traced: the number of images whose attacks are traced, and that adversarial images are planted for.
         points: the number of points inside the budget that a planted image is told from.
         changes: other settings by their dotted names, such as {"evaluate.batch_size": 64}.
+        on_record: a function that is given every record as it is written, and the folder of its run (None where nothing
+            is written). What it raises is said once, and ends nothing.
 
     Returns:
         The behaviours, each with its numbers and its verdict.
@@ -161,7 +176,7 @@ def audit(
     asked = {"evaluate.eps": eps, "evaluate.norm": norm, "evaluate.n": n}
     settings = merge(nest({key: value for key, value in asked.items() if value is not None}), nest(changes))
     settings = merge(settings, auditing.SEARCH)
-    with left_as_found(model):
+    with left_as_found(model), tracked(on_record):
         of_objects = {"folder": folder, "mean": mean, "std": std}
         target = target_of(model, data, settings, root, of_objects)
         effort = {"steps": steps, "queries": queries, "draws": draws, "traced": traced, "points": points}

@@ -26,6 +26,7 @@ from ..jobs.named_models import open_model
 from ..jobs.objects import understand_images
 from ..models.inference import InferenceView, decide_form
 from ..part_maps import predicted_parts
+from ..progress import track
 from ..saliency.agreement import deletion_and_insertion
 from ..seeding import Keys
 from .explanation_folder import write_explanation
@@ -189,7 +190,11 @@ def _explain(work: "_Explaining", images: Tensor, labels: Tensor, clean: Tensor)
     """The explanation of all images, a portion at a time: each is explained as it would be alone."""
     index = torch.arange(len(images), device=images.device)
     portions = zip(*(torch.split(each, PORTION) for each in (images, labels, clean, index)), strict=True)
-    explained = [_explain_portion(work, *portion) for portion in portions]
+    explained = []
+    with track("explaining", len(images)) as bar:
+        for portion in portions:
+            explained.append(_explain_portion(work, *portion))
+            bar.advance(len(portion[0]))
     joined: dict[str, Any] = {}
     for field in fields(Explanation):
         values = [getattr(portion, field.name) for portion in explained]

@@ -8,6 +8,8 @@ from torch import nn
 
 from .. import recipes, sweeps
 from ..dotted_names import nest
+from ..jobs.tracking import tracked
+from ..records import Listener
 from .state import left_as_found
 from .training import configure, read_images
 
@@ -25,6 +27,7 @@ def sweep(
     changes: Mapping[str, Any] | None = None,
     storage: str | None = None,
     prune: bool = True,
+    on_record: Listener | None = None,
 ) -> sweeps.Sweep:
     """The trials of a recipe under settings that vary, compared by validation accuracy; the test images are not read.
 
@@ -40,6 +43,8 @@ def sweep(
         storage: the address of a database that machines share, such as "postgresql://user@host/name". The default
             is a journal in the folder of the sweep, for one machine.
         prune: whether trials end early that are below the median in natural and in robust accuracy.
+        on_record: a function that is given every record as it is written, and the folder of its run (None where nothing
+            is written). What it raises is said once, and ends nothing.
 
     Returns:
         The sweep, with its trials, the front, a picture of the trade-off, and recipes that ``train`` takes.
@@ -51,7 +56,7 @@ def sweep(
     config = configure(recipe, data, model, root, folder, seed, changes, name=name)
     chosen = sweeps.read_space(space, config)
     sweeps.refuse_given(chosen, nest(changes))
-    with left_as_found(model):
+    with left_as_found(model), tracked(on_record):
         images = read_images(data, config)
         template = model if isinstance(model, nn.Module) else None
         return sweeps.sweep(config, chosen, trials, storage=storage, prune=prune, data=images, model=template)

@@ -16,7 +16,8 @@ from ..errors import UserError
 from ..jobs import training
 from ..jobs.named_models import open_model
 from ..jobs.objects import name_object, weights_into
-from ..records import Record
+from ..jobs.tracking import tracked
+from ..records import Listener, Record
 from ..report import write_report
 from ..rundir import RunDir
 from .evaluation import evaluate as evaluate_model
@@ -76,6 +77,7 @@ def train(
     folder: str | Path | None = None,
     seed: int | None = None,
     changes: Mapping[str, Any] | None = None,
+    on_record: Listener | None = None,
 ) -> TrainedRun:
     """A trained run of a recipe, which is continued where an earlier call stopped.
 
@@ -90,6 +92,8 @@ def train(
         folder: the run folder. The default is runs/<recipe>.
         seed: the number that everything random is drawn from.
         changes: other settings by their dotted names, such as {"train.epochs": 5}.
+        on_record: a function that is given every record as it is written, and the folder of its run (None where nothing
+            is written). What it raises is said once, and ends nothing.
 
     Returns:
         The run, with its model, records, evaluations and page.
@@ -98,7 +102,7 @@ def train(
         UserError: an argument is not understood; the message is one line and says what was expected.
     """
     config = configure(recipe, data, model, root, folder, seed, changes)
-    with left_as_found(model):
+    with left_as_found(model), tracked(on_record):
         splits = read_images(data, config)
         template = model if isinstance(model, nn.Module) else None
         trained = training.train(config, data=splits, model=template)

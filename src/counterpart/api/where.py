@@ -13,7 +13,8 @@ from ..errors import UserError
 from ..evaluation.where_profile import AreaBetween, WhereRow
 from ..jobs.profile_records import COLUMNS, area_text, cells_of
 from ..jobs.profiling import DRAWS, SHARES, Profiled, WhereOptions, profile
-from ..records import Record
+from ..jobs.tracking import tracked
+from ..records import Listener, Record
 from ..report.where import write_curves
 from .evaluation import Model, target_of
 from .state import left_as_found
@@ -116,6 +117,7 @@ def where(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     changes: Mapping[str, Any] | None = None,
+    on_record: Listener | None = None,
 ) -> WhereProfile:
     """Where a model is robust: its accuracy if the attacker may move one region of each image alone.
 
@@ -142,6 +144,8 @@ def where(
         mean: the value of each channel to subtract from the images, for a model that wants normalised ones.
         std: the value of each channel to divide by after that, for a model that wants normalised images.
         changes: other settings by their dotted names, such as {"evaluate.batch_size": 64}.
+        on_record: a function that is given every record as it is written, and the folder of its run (None where nothing
+            is written). What it raises is said once, and ends nothing.
 
     Returns:
         A line for each region, the areas between the curves, and the plot of them.
@@ -153,7 +157,7 @@ def where(
     settings = merge(nest({key: value for key, value in asked.items() if value is not None}), nest(changes))
     kinds = regions.split(",") if isinstance(regions, str) else regions
     options = WhereOptions(kinds, shares, draws, map, layer, map_class, _masks(masks))
-    with left_as_found(model):
+    with left_as_found(model), tracked(on_record):
         of_objects = {"folder": folder, "mean": mean, "std": std}
         return WhereProfile(profile(target_of(model, data, settings, root, of_objects), options))
 

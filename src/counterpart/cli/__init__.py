@@ -3,13 +3,15 @@
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NoReturn
 
-from .. import __version__
+from .. import __version__, silence
 from ..errors import UserError, nearest
 from ..sentences import answer, finish_output
-from ..terminal import show_warnings
+from ..terminal import show, show_warnings
 from . import (
     audit,
     completion,
@@ -25,6 +27,7 @@ from . import (
     predict,
     recipes,
     report,
+    runs,
     share,
     sweep,
     train,
@@ -36,6 +39,8 @@ from .command import Command
 from .settings import describe, from_arguments, unknown
 
 DEBUG = "--debug"
+# Commands that write records of a run.
+TRACKED = ("train", "sweep", "evaluate", "corruptions", "where", "audit")
 
 
 COMMANDS: dict[str, Command] = {
@@ -51,6 +56,7 @@ COMMANDS: dict[str, Command] = {
     "export": export,
     "share": share,
     "report": report,
+    "runs": runs,
     "papers": papers,
     "recipes": recipes,
     "data": data,
@@ -103,7 +109,35 @@ def _run(words: Sequence[str]) -> int:
         raise unknown(rest[0], accepted, sections)
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}. See: counterpart {parsed.command} --help")
-    return COMMANDS[parsed.command].run(parsed, settings)
+    with _never_silent(parsed.command), _tracked(getattr(parsed, "track", [])):
+        return COMMANDS[parsed.command].run(parsed, settings)
+
+
+def _tracked(names: Sequence[str]) -> AbstractContextManager[None]:
+    """Let trackers hear the records of the main process."""
+    if not names or not _is_main():
+        return nullcontext()
+    from ..jobs.tracking import tracked_by
+
+    return tracked_by(names)
+
+
+def _is_main() -> bool:
+    """Whether this is the main process of those that torchrun started; asked before torch is imported."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _never_silent(name: str) -> AbstractContextManager[None]:
+    """Let the main process of a command say that it is at work, where nothing else says it."""
+    if not _is_main():
+        return nullcontext()
+    began = time.monotonic()
+
+    def speak() -> None:
+        minutes = (time.monotonic() - began) / 60
+        show(f"counterpart {name}: at work for {minutes:.1f} minutes.", error=True)
+
+    return silence.broken_by(speak)
 
 
 def _refuse_homes_of_nobody(words: Sequence[str]) -> None:
@@ -141,6 +175,15 @@ def _parser(named: str = "") -> _Parser:
             allow_abbrev=False,
         )
         command.configure(subparser)
+        if name in TRACKED:
+            subparser.add_argument(
+                "--track",
+                metavar="TRACKER",
+                action="append",
+                default=[],
+                help="Give every record, as it is written, to tensorboard (an extra), or to module:function of your "
+                "own, which is called as function(record, run). It may be given several times.",
+            )
         # It is taken off the command line before the rest is read, wherever it stands.
         subparser.add_argument(
             DEBUG, action="store_true", help="Show where an error arose, and how to report it."

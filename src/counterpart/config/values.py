@@ -60,10 +60,10 @@ def _norms(value: object) -> object:
     return names[0] if len(names) == 1 else tuple(names)
 
 
-def _seconds(value: object) -> object:
-    """9m -> 540.0; 90s, 2h and plain seconds as well."""
-    match = re.fullmatch(r"\s*([\d.]+)\s*([smh]?)\s*", value) if isinstance(value, str) else None
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else value
+def in_seconds(value: object) -> object:
+    """9m -> 540.0; 90s, 2h, 3d and plain seconds as well."""
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([smhd]?)\s*", value) if isinstance(value, str) else None
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]] if match else value
 
 
 def _number_or_auto(value: object) -> object:
@@ -104,7 +104,7 @@ CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)]
 RadiusOrAuto = Annotated[float | Literal["auto"], BeforeValidator(_number_or_auto)]
 Radii = Annotated[float | tuple[float, ...], BeforeValidator(_radii)]
 Norms = Annotated[str | tuple[str, ...], BeforeValidator(_norms)]
-Duration = Annotated[float, BeforeValidator(_seconds)]
+Duration = Annotated[float, BeforeValidator(in_seconds)]
 Location = Annotated[Path, AfterValidator(_expand_home)]
 
 

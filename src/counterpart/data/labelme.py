@@ -43,7 +43,7 @@ def plan(source: Path, options: Options) -> Plan:
     files = json_files(source)
     pictures: dict[str, Picture] = {}
     refused: list[str] = []
-    with progress.track("reading", len(files)) as bar:
+    with progress.track("reading", len(files), unit="files") as bar:
         for file in files:
             picture = _read(file, images, refused)
             key = picture.place.as_posix() if picture.image is not None else str(file)

@@ -209,7 +209,10 @@ def _values(masks: Sequence[Path], table: NameTable) -> list[frozenset[PixelValu
         return frozenset(different)
 
     values_of_masks = []
-    with ThreadPoolExecutor(WORKERS) as pool, progress.track("reading masks", len(masks)) as bar:
+    with (
+        ThreadPoolExecutor(WORKERS) as pool,
+        progress.track("reading masks", len(masks), unit="masks") as bar,
+    ):
         for values in pool.map(look, masks):
             values_of_masks.append(values)
             bar.advance(1)

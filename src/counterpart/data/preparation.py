@@ -106,7 +106,7 @@ def _prepare(
         todo = {name: unit for name, unit in plan.units.items() if name not in done}
         work = partial(_write_unit, extract=plan.extract, stage=stage, names=plan.names)
         workers = min(workers or os.cpu_count() or 1, max(1, len(todo)))
-        with progress.track(f"preparing {plan.name}", len(plan.units), len(done)) as bar:
+        with progress.track(f"preparing {plan.name}", len(plan.units), len(done), unit="pieces") as bar:
             try:
                 for line in _results(work, todo, workers):
                     file.write(to_json(line) + "\n")

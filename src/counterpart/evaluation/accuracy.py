@@ -144,21 +144,21 @@ def evaluate(
     if len(images) == 0:
         raise UserError(f"the {images.split} split of {images.name} holds no images: nothing to evaluate.")
     budgets = by_radius(budget_of)
-    work = _Work(model, view, images, budgets, procedure, remember(model))
-    _meet(work, ledger)
+    is_unchanged = remember(model)
+    _meet(model, images, ledger)
     mine = range(distributed.rank(), ledger.chunks, distributed.world_size())
     plan, standing = procedure.sample, Standing(len(images), procedure.individual)
     turns = take_turns(attacks, tuple(budgets), plan)
     whose = track(title, len(turns) * len(images)) if bar is None else nullcontext(bar)
     with whose as bar, devices.exact_float32(), devices.repeatable_convolutions():
+        work = _Work(model, view, images, budgets, procedure, is_unchanged, bar)
         for number, turns_of_round in enumerate(rounds_of(turns)):
             if plan is not None and number > 0:
                 standing.draw(plan, images.index, number)
             for turn in turns_of_round:
-                bar.describe(f"{title}: {turn.unit}")
+                bar.enter(f"{title}: {turn.unit} ({turns.index(turn) + 1} of {len(turns)})")
                 for chunk in mine:
                     _see_through(work, turn, chunk, standing, ledger)
-                    bar.advance(min(procedure.chunk_size, len(images) - chunk * procedure.chunk_size))
             ledger.gather()
             if plan is not None:
                 standing.catch_up(turns_of_round, ledger, mine)
@@ -167,12 +167,12 @@ def evaluate(
     return rows if plan is None else tell_untried(rows, standing.untried, units)
 
 
-def _meet(work: "_Work", ledger: Ledger) -> None:
+def _meet(model: nn.Module, images: ImageSet, ledger: Ledger) -> None:
     """Make sure that all processes judge the same, and have what earlier starts left on any host."""
     if distributed.world_size() == 1:
         return
-    whose_images = content_fingerprint([work.images.fingerprint.encode(), work.images.index.cpu()])
-    hosts.same_everywhere({"the weights": weights_hash(work.model), "the images": whose_images})
+    whose_images = content_fingerprint([images.fingerprint.encode(), images.index.cpu()])
+    hosts.same_everywhere({"the weights": weights_hash(model), "the images": whose_images})
     ledger.gather()
 
 
@@ -181,9 +181,12 @@ def _see_through(work: "_Work", turn: Turn, chunk: int, standing: Standing, ledg
     first = chunk * work.procedure.chunk_size
     members = torch.arange(first, min(first + work.procedure.chunk_size, len(work.images)))
     tried, unit = standing.among(members, turn), ledger.read(turn.unit, chunk)
+    passed_over = len(members)
     if turn.runs and len(tried) and not _is_made(ledger, turn, chunk, unit, work.procedure):
         unit, fooling = _make_unit(work, turn, tried)
         ledger.commit(turn.unit, chunk, unit, fooling)
+        passed_over -= len(tried)
+    work.bar.skip(passed_over * distributed.world_size())
     if unit is not None:
         standing.take(turn, unit)
 
@@ -228,6 +231,7 @@ class _Work:
     budgets: Mapping[float | None, BudgetOf]
     procedure: Procedure
     is_unchanged: Callable[[], Tensor]
+    bar: Bar
 
 
 def _make_unit(work: _Work, turn: Turn, positions: Tensor) -> tuple[Unit, Tensor | None]:
@@ -254,6 +258,7 @@ def _run(work: _Work, turn: Turn, positions: Tensor) -> list[BatchResult]:
     for part in torch.split(positions, work.procedure.batch_size):
         try:
             judged.append(_attempt(work, turn, part))
+            work.bar.advance(len(part) * distributed.world_size())  # the others are about as far
         except ValueError as error:  # labels, pixels and answers come from outside
             raise UserError(f"{name}: {error}") from error
         except (RuntimeError, MemoryError) as error:

@@ -95,15 +95,16 @@ def count(
     is_unchanged = remember(model)
     with track(title, len(variants) * len(images)) as bar:
         for name, severity in variants:
-            bar.describe(f"{title}: {name} {severity or ''}".rstrip())
+            bar.enter(f"{title}: {name} {severity or ''}".rstrip())
             known = stored.get((name, severity))
             if distributed.any_(known is None or known.stamp != stamp(name), device):
                 started = time.monotonic()
                 # ``batches`` shares every batch between the processes.
                 loader = batches(images, batch_size=batch_size, device=device)
                 right = torch.zeros((), dtype=torch.int64, device=device)
-                for batch in loader:
+                for number, batch in enumerate(loader):
                     right += _right(model, batch, name, severity, corrupted)
+                    bar.advance(min(batch_size, len(images) - batch_size * number))
                 distributed.sum_([right])
                 if not bool(is_unchanged()):
                     raise UserError(
@@ -114,9 +115,10 @@ def count(
                     # Flushing counts one by one would take most of the time where images are few.
                     row = {"corruption": name, "severity": severity, **asdict(known)}
                     append(file, [to_json(row)], flush=False)
+            else:
+                bar.skip(len(images))
             assert known is not None
             counts[name, severity] = known
-            bar.advance(len(images))
     distributed.barrier()
     return counts
 

@@ -93,7 +93,7 @@ def verify(
     work = _Verification(result, model, images, ledger, budgets, batch_size, device, draws)
     turns, standing = take_turns(attacks, tuple(budgets), sample), Standing(len(images), individual)
     passes = seeded_passes(model, derive(0, "verification"), device)
-    with track("verifying", len(turns) * ledger.chunks) as bar, devices.exact_float32(), passes:
+    with track("verifying", len(turns) * ledger.chunks, unit="units") as bar, devices.exact_float32(), passes:
         for number, turns_of_round in enumerate(rounds_of(turns)):
             if sample is not None and number > 0:
                 standing.draw(sample, images.index, number)

@@ -19,7 +19,8 @@ from ..evaluation.further_checks import NECESSARY, Effort, Reachable, check, ret
 from ..evaluation.ledger import Ledger, LedgerRow
 from ..evaluation.masking_checks import Behaviour, audit, pgd_of, with_its_basis
 from ..evaluation.memory_ledger import MemoryLedger
-from ..records import Record, fingerprint
+from ..progress import stage
+from ..records import Record, fingerprint, hand_over
 from ..terminal import open_console
 from .case import Case, case_of, refuse_random_answers
 from .holding import hold_results
@@ -99,9 +100,10 @@ def audit_target(
         searched = _Searched(case, {"steps": steps, "queries": queries, "draws": draws})
         behaviours = audit(searched, case.norm, case.eps, steps=steps, queries=queries, draws=draws)
         if behaviours:
-            behaviours += _check_further(searched, Effort(steps, draws, points), traced)
+            with stage("tracing attacks, and planting images"):
+                behaviours += _check_further(searched, Effort(steps, draws, points), traced)
         say([] if case.why is None else [case.why])
-        if distributed.is_main() and target.has_folder:
+        if distributed.is_main():
             _keep(case, behaviours)
         distributed.barrier()
     return Audited(case, behaviours, searched.cost(time.monotonic() - began))
@@ -214,7 +216,10 @@ def _keep(case: Case, behaviours: Sequence[Behaviour]) -> None:
         )
         for behaviour in behaviours
     ]
-    case.target.run.add_once(records)
+    if case.target.has_folder:
+        case.target.run.add_once(records)
+    else:
+        hand_over(records, None)
 
 
 def _print(audited: Audited) -> None:

@@ -19,7 +19,8 @@ from ..evaluation.model_checks import Doubt, classifier_doubts, model_doubts, re
 from ..evaluation.radii import draw_radii, keep_radii
 from ..evaluation.sampling import read_sample, weigh_rows
 from ..models.random_passes import seeded_passes
-from ..records import Record, fingerprint
+from ..progress import stage
+from ..records import Record, fingerprint, hand_over
 from ..rundir import RunDir, write_json
 from ..seeding import derive
 from .accuracy_table import print_accuracies, shares_of
@@ -122,6 +123,8 @@ def _judge_union(target: Target) -> Judged:
     records = with_claim(config.evaluate, records)
     if distributed.is_main() and target.has_folder:
         target.run.add_once(records)
+    elif distributed.is_main():
+        hand_over(records, None)
     doubts = {doubt.name: doubt for member in members.values() for doubt in member.doubts}
     return Judged(target.run, records, summaries.unite(rows), doubts=list(doubts.values()), members=members)
 
@@ -181,7 +184,10 @@ def _judge_held(case: Case, doubts: Sequence[Doubt]) -> Judged:
     records = [*_metrics(case, rows, details), *(_part_metrics(case, details) if wanted.parts else ())]
     records = with_claim(wanted, records)
     if distributed.is_main() and target.has_folder:
-        keep(case, rows, records)
+        with stage("drawing pictures of what stood and fell"):
+            keep(case, rows, records)
+    elif distributed.is_main():
+        hand_over(records, None)
     distributed.barrier()
     return Judged(run, records, rows, case, [*first_of_all, *doubts, *later])
 
@@ -210,10 +216,11 @@ def _draw_radii(case: Case) -> None:
         return
     rule = build.build_mask_rule(config, config.evaluate.eps_low or 0.0)
     try:
-        planes, flat = draw_radii(
-            case.map_view, case.images, rule, case.budget,
-            batch_size=case.sizes.batch_size, device=target.device, seed=config.seed,
-        )  # fmt: skip
+        with stage("drawing the masks of the attack"):
+            planes, flat = draw_radii(
+                case.map_view, case.images, rule, case.budget,
+                batch_size=case.sizes.batch_size, device=target.device, seed=config.seed,
+            )  # fmt: skip
     except ValueError as error:  # the model shows no feature map to draw from
         raise UserError(f"evaluate.eps_low: {error}") from error
     if flat:

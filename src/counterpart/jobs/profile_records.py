@@ -14,7 +14,7 @@ from ..data.image_sets import balanced_subset
 from ..evaluation.batches import read_batch
 from ..evaluation.regions import EVERYTHING, RegionSource, draw_regions
 from ..evaluation.where_profile import AreaBetween, RandomRegions, WhereRow
-from ..records import Record, fingerprint
+from ..records import Record, fingerprint, hand_over
 from ..report.where import AREA, PREFIX, WhereImage, write_curves, write_images
 from ..rundir import write_atomically
 from ..terminal import open_console
@@ -36,7 +36,10 @@ def keep_profile(
     """The records of a profile, which are written with its pictures where the target has a folder."""
     records = _records(case, key, rows, areas, seconds)
     run = case.target.run
-    if not case.target.has_folder or not distributed.is_main():
+    if not distributed.is_main():
+        return records
+    if not case.target.has_folder:
+        hand_over(records, None)
         return records
     folder = run.path / "where" / case.key
     whole_stamp = fingerprint([key, [[record.name, record.value] for record in records]])

@@ -46,7 +46,7 @@ from ..evaluation.where_profile import AreaBetween, RegionOutcome, WhereRow, are
 from ..importance.rules import explain
 from ..models.inference import InferenceView
 from ..parsing.limits import refuse_large
-from ..progress import Bar, track
+from ..progress import Bar, stage, track
 from ..records import Record
 from ..rundir import sweep, write_atomically
 from ..seeding import Keys
@@ -157,7 +157,8 @@ def _profile_held(case: Case, kinds: Sequence[str], options: WhereOptions) -> Pr
     target, family = case.target, _open_family(case)
     maps_name, maps = "", None
     if set(kinds) & set(OF_MAPS):
-        maps_name, maps = _maps_of(case, family, options)
+        with stage("drawing maps"):
+            maps_name, maps = _maps_of(case, family, options)
     source, notes = _source_of(case, kinds, maps)
     say([*target.notes, *([] if case.why is None else [case.why]), *notes])
     shares = options.inner_shares

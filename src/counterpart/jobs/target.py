@@ -15,6 +15,7 @@ from ..data.class_map import restated
 from ..data.image_sets import ImageSet, Splits
 from ..errors import UserError
 from ..evaluation.model_checks import Doubt, data_doubts
+from ..progress import stage
 from ..rundir import RunDir
 from ..training import checkpoint
 
@@ -93,7 +94,8 @@ def images_to_judge(
     if config.data.name == "folder":
         options["trained_on"] = trained_on if config.data.split_of is None else None
     masks_for = None if config.evaluate.eps_low is None else config.evaluate.split
-    data = build.load_splits(config, device, masks_for, **options)
+    with stage(f"reading {config.data.name}"):
+        data = build.load_splits(config, device, masks_for, **options)
     if config.data.split_of is not None:
         _check_same_files(config.data.split_of, data)
     images = data.test if config.evaluate.split == "test" else data.validation

@@ -31,6 +31,7 @@ from ..models.forms import Form
 from ..models.hub import start_from
 from ..models.inference import InferenceView
 from ..models.normalize import ImageClassifier
+from ..progress import stage
 from ..records import Record
 from ..rundir import RunDir
 from ..seeding import Keys
@@ -102,7 +103,8 @@ def _train(
         _refuse_masks_that_nothing_draws(config)
     say(build.name_users_code(config))
     masks_for = "train" if config.train.masked else None
-    data = build.load_splits(config, device, masks_for=masks_for, loaded=data)
+    with stage(f"reading {config.data.name}"):
+        data = build.load_splits(config, device, masks_for=masks_for, loaded=data)
     say(data.notes)
     _say_what_is_shared(data)
     validation = _validation_images(config, data)

@@ -22,6 +22,8 @@ from ..models.hub import read_metadata, read_weights
 from ..parsing import parse_json
 from ..rundir import write_atomically
 
+WEIGHTS = ("model.", "ema.")  # how the names of tensors begin that are needed once a run is finished
+
 
 @dataclass
 class State:
@@ -66,6 +68,17 @@ def save(
     if maps is not None:
         tensors["maps"] = maps
     _write(path, tensors, {"state": asdict(state), "made_by": made_by(), **about})
+
+
+def drop_optimizer(path: Path) -> None:
+    """Leave the weights alone in the last checkpoint of a finished run, which then is finished as before.
+
+    Raises:
+        UserError: the file is damaged, or cannot be written. It is as it was then.
+    """
+    tensors, about = read(path)
+    weights = {name: value for name, value in tensors.items() if name.startswith(WEIGHTS)}
+    _write(path, weights, about)
 
 
 def made_by() -> dict[str, Any]:

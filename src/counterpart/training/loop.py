@@ -23,7 +23,7 @@ from ..errors import NotFinite
 from ..models.forms import Form
 from ..models.inference import InferenceView
 from ..progress import Bar, track
-from ..records import Record
+from ..records import Record, hand_over
 from ..rundir import RunDir
 from . import checkpoint
 from .checkpoint import State
@@ -118,15 +118,15 @@ def fit(
                 return _ended(bar, requests, f"epoch {epoch + 1}, step {state.step} of {training.steps}")
             bar.describe(f"{run.name}: validation after epoch {epoch + 1} of {epochs}")
             accuracies = training.validate_epoch(phase)
-            details = training.record_epoch(phase, accuracies)
-            bar.say("\n".join([epoch_line(details, epochs), *training.warnings()]))
+            record = training.record_epoch(phase, accuracies)
+            bar.say("\n".join([epoch_line(record.details, epochs), *training.warnings()]))
             training.keep_best(phase, accuracies)
-            training.finish_epoch(phase, accuracies)
+            training.finish_epoch(phase, accuracies, record)
             requests = training.hear_requests(stop_asked)
             if requests.stop or (requests.late and state.epoch < epochs):
                 return _ended(bar, requests, f"the end of epoch {state.epoch}")
             if options.after_epoch is not None:
-                options.after_epoch(details)
+                options.after_epoch(record.details)
     return True
 
 
@@ -288,8 +288,8 @@ class _Training:
         except NotFinite as error:
             raise diverged(self.run, "The validation logits are not finite", self.state) from error
 
-    def record_epoch(self, phase: Phase, accuracies: Sequence[float]) -> Mapping[str, Any]:
-        """Add the epoch's record to the run, and return its details."""
+    def record_epoch(self, phase: Phase, accuracies: Sequence[float]) -> Record:
+        """Add the epoch's record to the run, and return it. Nobody has heard it yet."""
         seconds = time.monotonic() - self.epoch_started
         details = epoch_details(
             self.state,
@@ -310,8 +310,8 @@ class _Training:
             seconds=seconds,
         )
         if distributed.is_main():
-            self.run.add([record])
-        return details
+            self.run.add_unheard([record])
+        return record
 
     def warnings(self) -> list[str]:
         """What is to be said where the model has overfitted to the attack of its training."""
@@ -339,12 +339,17 @@ class _Training:
             about = {**self.about, **phase.chosen, "epoch": state.epoch}
             checkpoint.save_weights(self.run.checkpoint("best"), self.judged, about)
 
-    def finish_epoch(self, phase: Phase, accuracies: Sequence[float]) -> None:
-        """Move the state to the beginning of the next epoch, and save it."""
+    def finish_epoch(self, phase: Phase, accuracies: Sequence[float], record: Record) -> None:
+        """Move the state to the beginning of the next epoch, save it, and let the record be heard.
+
+        An epoch that was heard before its checkpoint is written might be made, and heard, once more.
+        """
         state = self.state
         state.validated.append([*accuracies])
         state.epoch, state.step, state.totals, state.seconds = state.epoch + 1, 0, {}, 0.0
         self.save(phase)
+        if distributed.is_main():
+            hand_over([record], self.run.path)
 
     def save(self, phase: Phase) -> None:
         """Write the checkpoint that a later start goes on from."""
