@@ -63,5 +63,5 @@ def masked_budget(
         batch = Batch(images, labels, index, importance=maps)
     if not isinstance(probe, Probe):
         probe = Probe(images, images.new_empty(len(images), 0))  # which nobody looks at
-    low = float(as_number(eps_low))
-    return draw_budget(probe, batch, drawn, Linf(eps), eps_low=low, mask=mask, control=control)
+    full, low = Linf(as_number(eps)), float(as_number(eps_low))
+    return draw_budget(probe, batch, drawn, full, eps_low=low, mask=mask, control=control)
