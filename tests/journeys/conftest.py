@@ -24,7 +24,17 @@ def environment(dist, tmp_path_factory):
     venv.create(place, symlinks=True)
     (wheel,) = dist.glob("*.whl")
     python = str(place / "bin" / "python")
-    install = [sys.executable, "-m", "pip", "--python", python, "install", "--no-index", "--no-deps", str(wheel)]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "--no-index",
+        "--no-deps",
+        str(wheel),
+    ]
     subprocess.run(install, capture_output=True, check=True)
     (packages,) = place.glob("lib/python*/site-packages")
     others = [path for path in sys.path if Path(path).name in PACKAGES]
@@ -50,7 +60,9 @@ def walk(environment, tmp_path):
             "HOME": str(tmp_path), "LANG": "C.UTF-8", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
         }  # fmt: skip
         command = ["bash", "-euo", "pipefail", "journey.sh"]
-        done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
-
 from tests.journeys import material
 
 HERE = Path(__file__).parent
@@ -82,7 +81,9 @@ def test_a_researcher_makes_a_table_with_an_attack_and_a_mask_rule_of_hers(walk,
     assert "methods:momentum steps 20" in rows[0]
     assert [row.partition(" & ")[0] for row in rows[1:]] == ["Clean training", "AT", "AT on strokes"]
     assert (tmp_path / "page.html").stat().st_size > 10_000
-    plain, uniform, strokes = (survivors(tmp_path / "runs" / name) for name in ("plain", "uniform", "strokes"))
+    plain, uniform, strokes = (
+        survivors(tmp_path / "runs" / name) for name in ("plain", "uniform", "strokes")
+    )
     assert chance_of_luck(plain, uniform) < 0.001
     assert chance_of_luck(plain, strokes) < 0.001
 
@@ -99,7 +100,9 @@ def test_an_engineer_hardens_a_classifier_of_photographs_and_passes_it_on(walk, 
     assert "claims hold" in said.splitlines()[-1]
     assert len(list((tmp_path / "explained" / "pictures").iterdir())) >= 60
     assert len((tmp_path / "predictions.csv").read_text(encoding="utf-8").splitlines()) == 61
-    expected = answers(tmp_path, "import counterpart\nmodel = counterpart.load('runs/hardened')\n", alone=False)
+    expected = answers(
+        tmp_path, "import counterpart\nmodel = counterpart.load('runs/hardened')\n", alone=False
+    )
     for file in ("hardened.onnx", "hardened.pt"):
         code = json.loads((tmp_path / f"{file}.json").read_text(encoding="utf-8"))["code"]
         assert np.abs(answers(tmp_path, code) - expected).max() < 1e-4
@@ -119,9 +122,7 @@ numpy.save("answers.npy", numpy.asarray(logits))
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     program = [sys.executable, "-c", without + code + ask]
-    done = subprocess.run(
-        program, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return np.load(folder / "answers.npy")
 
@@ -149,7 +150,10 @@ def test_an_auditor_judges_models_of_strangers_against_claims(walk, real, tmp_pa
     subprocess.run(write, env=environment, capture_output=True, check=True)
     said = walk("auditor")
     runs = tmp_path / "runs"
-    verdicts = {run.name: result(run)["counterpart"]["claims"][0]["verdict"] for run in runs.iterdir() if run.name != "report"}  # fmt: skip
+    verdicts = {}
+    for name in ("program", "state-dict", "safetensors", "onnx"):
+        (claim,) = result(runs / name)["counterpart"]["claims"]
+        verdicts[name] = claim["verdict"]
     assert verdicts == {
         "program": "refuted", "state-dict": "consistent", "safetensors": "refuted", "onnx": "refuted",
     }  # fmt: skip

@@ -33,9 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target",
         metavar="TARGET",
-        help="A run folder, a folder of seed-* runs, a checkpoint (.safetensors), timm/NAME, "
-        "ARCHITECTURE@WEIGHTS.pt, FILE.onnx, a TorchScript FILE.pt (--trust), or module:function. The last one runs your code, and evaluates the model that it "
-        "returns.",
+        help="A run folder, a folder of seed-* runs, a checkpoint (.safetensors), timm/NAME, ARCHITECTURE@WEIGHTS.pt, "
+        "FILE.onnx, a TorchScript FILE.pt (with --trust), or module:function. The last one runs your code, and "
+        "evaluates the model that it returns.",
     )
     parser.add_argument(
         "--trust", action="store_true", help="Run the program of a TorchScript file, which is code."

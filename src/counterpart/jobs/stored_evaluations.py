@@ -243,7 +243,11 @@ def _packed_target(
 
 
 def _target_on_its_data(
-    run: RunDir, identity: Mapping[str, Any], asked: Mapping[str, Any], changes: Mapping[str, Any], trust: bool
+    run: RunDir,
+    identity: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    changes: Mapping[str, Any],
+    trust: bool,
 ) -> Target:
     """The model that was judged, on those images of its data set that were judged."""
     trained = run.checkpoint("best").exists()

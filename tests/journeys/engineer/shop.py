@@ -1,4 +1,4 @@
-"""Our classifier: a small residual network of timm, which we trained on our photographs. ``python shop.py`` trains it."""
+"""Our classifier: a small network of timm, trained on our photographs. ``python shop.py`` trains it."""
 
 from pathlib import Path
 

@@ -8,6 +8,6 @@ counterpart data check parts
 # docs/parts.md: a part model of them, from scratch, with a small encoder.
 counterpart train ade-parts/downsampled --data.root parts --data.size 48 --train.batch-size 8 --optimizer.lr 0.05 --train.background-weight 0.2 --train.clean-epochs 8 --train.epochs 3 --attack.steps 3 --name mine
 
-# docs/evaluation.md: how robust it is, and how well it finds parts.
+# docs/evaluation.md, docs/commands.md: how robust it is, and how well it finds parts.
 counterpart evaluate runs/mine --attacks pgd --parts
 counterpart report runs/mine
