@@ -158,9 +158,7 @@ def test_an_auditor_judges_models_of_strangers_against_claims(walk, real, tmp_pa
         "program": "refuted", "state-dict": "consistent", "safetensors": "refuted", "onnx": "refuted",
     }  # fmt: skip
     # One network in four forms: where attacks see its gradients, the same images stand.
-    stood = survivors(runs / "state-dict")
-    assert stood == survivors(runs / "safetensors")
-    program = survivors(runs / "program")
+    stood, program = survivors(runs / "safetensors"), survivors(runs / "program")
     assert sum(stood[index] != program[index] for index in stood) <= 2
     elsewhere = said[said.rindex("it verifies alone") :]
     assert len(re.findall(r"(\d+) of \1 claims hold", elsewhere.replace(",", ""))) == 4
