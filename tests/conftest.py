@@ -1,6 +1,8 @@
 """Problems solvable by hand, shared by many tests."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,9 @@ from counterpart.seeding import Keys
 torch.set_num_threads(1)  # tiny tensors: one thread is far faster than many
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # in the processes that tests start as well
 
-SHARED = Path(__file__).parents[1] / ".." / "shared"
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT / ".." / "shared"
+BUILD = "from setuptools import build_meta as b; b.build_sdist({0!r}); b.build_wheel({0!r})"
 
 
 class LinearModel(nn.Module):
@@ -66,6 +70,21 @@ def shared():
     if not SHARED.exists():
         pytest.skip("needs the real images in ../shared, which are not part of the project")
     return SHARED.resolve()
+
+
+@pytest.fixture(scope="session")
+def dist(tmp_path_factory):
+    """A folder of both archives of this package, made from a copy of what git knows."""
+    source, dist = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in names.splitlines():
+        if (ROOT / name).is_file() and name.startswith(("src/", "pyproject", "README", "LICENSE")):
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run(
+        [sys.executable, "-c", BUILD.format(str(dist))], cwd=source, capture_output=True, check=True
+    )
+    return dist
 
 
 def pytest_collection_modifyitems(items):

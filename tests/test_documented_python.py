@@ -100,13 +100,19 @@ def test_the_first_screen_of_the_readme(names, monkeypatch):
 
 
 def test_additions_are_used_from_python_and_from_the_command_line(names, tmp_path, capsys):
-    module, use, row = blocks("docs/extending.md")
+    module, use, loop, table, row = blocks("docs/extending.md")
     assert module.startswith("# additions.py\n")
     (tmp_path / "additions.py").write_text(module)
     exec(use, names)
     assert names["judged"].keys() == ["clean", "FGSM", "additions:corner size 0.5", "worst case"]
     assert main(["evaluate", "runs/stripes", "--attacks", "fgsm,additions:corner"]) == 0
     assert "additions:corner runs your own code" in capsys.readouterr().err
+    exec(loop, names)
+    assert names["attacked"].images.shape == names["corners"].shape == names["images"].shape
+    assert names["budget"].contains(names["attacked"].images, names["images"]).all()
+    exec(table, names)
+    assert main(["report", "runs/mine", "--table", "latex"]) == 0
+    assert "additions:corner" in capsys.readouterr().out
     exec(row, names)
     assert names["row"].options[0].default == 1.0
 

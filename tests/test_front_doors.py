@@ -51,7 +51,10 @@ DOORS = {
         "models/exported.py": "reads what it wrote itself",
         "jobs/named_models.py": "a sentence for the user",
     },
-    r"torch\.jit\.load\(": {"models/hub.py": "a sentence for the user"},
+    r"torch\.jit\.load\(": {
+        "models/hub.py": "a sentence for the user",
+        "models/torchscript.py": "runs a program that the user trusts, and else is a sentence",
+    },
     r"\bload_file\b": {
         "checksums.py": "the door of tensors, which looks at their checksum",
         "models/loading_code.py": "a line for the user",

@@ -12,7 +12,6 @@ import pytest
 import counterpart
 
 ROOT = Path(__file__).parents[1]
-BUILD = "from setuptools import build_meta as b; b.build_sdist({0!r}); b.build_wheel({0!r})"
 SHORT = [
     "--train.epochs",
     "1",
@@ -31,21 +30,6 @@ SHORT = [
     "--threads",
     "1",
 ]
-
-
-@pytest.fixture(scope="module")
-def dist(tmp_path_factory):
-    """Both archives, made from a copy of what git knows."""
-    source, dist = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
-    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in names.splitlines():
-        if (ROOT / name).is_file() and name.startswith(("src/", "pyproject", "README", "LICENSE")):
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
-    subprocess.run(
-        [sys.executable, "-c", BUILD.format(str(dist))], cwd=source, capture_output=True, check=True
-    )
-    return dist
 
 
 @pytest.mark.slow

@@ -37,6 +37,12 @@ def test_a_rule_of_ones_choice_and_the_papers_smaller_radius(net, images):
     assert torch.equal(seen.mask, seen.radius == seen.radius.max())
 
 
+def test_a_radius_below_the_usual_ones_has_a_smaller_radius_of_its_own(net, images):
+    seen = cp.explain(net, images[:4], eps="4/255", changes=CHANGES)
+    assert seen.radius.min().item() == pytest.approx(3.5 / 255)
+    assert seen.radius.max().item() == pytest.approx(4 / 255)
+
+
 def test_8_bit_arrays_are_images_too(net, images, labels):
     eight = (images[:3] * 255).round().byte()
     one = cp.explain(net, eight.permute(0, 2, 3, 1).numpy(), labels[:3].numpy(), changes=CHANGES)

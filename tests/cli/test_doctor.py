@@ -1,6 +1,8 @@
 """The doctor: what is there, what is missing, and how to mend it."""
 
 import importlib.metadata
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +66,13 @@ def test_a_package_that_cannot_be_imported_is_missing(monkeypatch, capsys):
     monkeypatch.setattr(doctor.importlib, "import_module", broken)
     assert main(["doctor"]) == 1
     assert "torch cannot be imported (OSError: libtorch.so: undefined symbol)" in capsys.readouterr().out
+
+
+def test_every_package_that_this_one_needs_is_asked_under_the_name_of_its_module():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    needed = project["project"]["dependencies"]
+    assert len(needed) > 10
+    assert [answer for answer in map(doctor.check, needed) if not answer[2]] == []
 
 
 def test_versions_compare_as_numbers(monkeypatch):

@@ -47,6 +47,11 @@ def test_text_becomes_what_the_schema_says():
     assert config.attack.eps == 4 / 255
 
 
+def test_a_number_among_few_choices_is_text_as_well():
+    words = ["--data.name", "folder", "--data.channels", "1"]
+    assert resolve(from_arguments(words, ALL)[0]).data.channels == 1
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

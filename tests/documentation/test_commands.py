@@ -28,6 +28,7 @@ NOT_RUN = (
     (r"postgresql:", "a database server; tests/sweeps starts one"),
     (r"part-imagenet|cityscapes --source|bg_challenge|STYLISED|ade-parts/", "data sets of other people"),
     (r"parts/clean-sweep", "34 trainings"),
+    (r"program\.pt", "a program of somebody else; tests/journeys has one"),
     (r"--seeds 0,1,2", "three times another command"),
 )
 # What stands in place of a reader's own words.

@@ -157,8 +157,8 @@ def _config_of(
     full: dict[str, Any] = {"train": {"method": "part"}, "attack": {"eps": eps}}
     if isinstance(network, PartModel):  # so that masks may be drawn from the parts that it sees
         full["model"] = {"name": "parts/downsampled"}
-    config = resolve(full, source="counterpart.explain")
-    low = config.attack.eps * 7 / 8 if eps_low is None else eps_low
+    radius = resolve({"attack": {"eps": eps}}, source="counterpart.explain").attack.eps  # a number
+    low = radius * 7 / 8 if eps_low is None else eps_low
     config = resolve(merge(full, {"mask": {"eps_low": low}}, nest(changes)), source="counterpart.explain")
     if config.mask.eps_low == "auto":
         raise UserError("mask.eps_low auto is found in training: give a number.")

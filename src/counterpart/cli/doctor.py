@@ -13,10 +13,8 @@ from ..terminal import show
 
 SETTINGS: Collection[str] = ()
 
-MODULES = {  # packages that are imported under another name
-    "scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml",
-    "segmentation-models-pytorch": "segmentation_models_pytorch",
-}  # fmt: skip
+# Packages whose module has another name than theirs with "_" for "-".
+MODULES = {"scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +68,7 @@ def check(requirement: str) -> tuple[str, str, bool]:
     name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
     try:
         version = importlib.metadata.version(name)
-        importlib.import_module(MODULES.get(name, name))
+        importlib.import_module(MODULES.get(name, name.replace("-", "_")))
     except importlib.metadata.PackageNotFoundError:
         return name, "is not installed", False
     except Exception as error:  # a broken installation raises nearly anything, and doctor is there to say so

@@ -33,9 +33,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target",
         metavar="TARGET",
-        help="A run folder, a folder of seed-* runs, a checkpoint (.safetensors), timm/NAME, "
-        "ARCHITECTURE@WEIGHTS.pt, or module:function. The last one runs your code, and evaluates the model that it "
-        "returns.",
+        help="A run folder, a folder of seed-* runs, a checkpoint (.safetensors), timm/NAME, ARCHITECTURE@WEIGHTS.pt, "
+        "FILE.onnx, a TorchScript FILE.pt (with --trust), or module:function. The last one runs your code, and "
+        "evaluates the model that it returns.",
+    )
+    parser.add_argument(
+        "--trust", action="store_true", help="Run the program of a TorchScript file, which is code."
     )
 
 
@@ -44,7 +47,7 @@ def run(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:
     refuse_outside_settings(arguments.target, settings)
     from .. import distributed, jobs
 
-    judged = jobs.evaluate(arguments.target, settings)
+    judged = jobs.evaluate(arguments.target, settings, trust=arguments.trust)
     if distributed.is_main():
         show(f"Next: counterpart report {' '.join(str(outcome.run.path) for outcome in judged)}")
     distributed.stop()

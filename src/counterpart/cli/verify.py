@@ -36,7 +36,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "and the outside code of a network of your own.",
     )
     parser.add_argument(
-        "--trust", action="store_true", help="Run the code of a network that such a folder holds."
+        "--trust",
+        action="store_true",
+        help="Run the code of a network that such a folder holds, or a TorchScript program that was judged.",
     )
 
 

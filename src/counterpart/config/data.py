@@ -115,6 +115,12 @@ class DataSettings(Section):
         default="none",
     )
 
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _as_a_number(cls, value: object) -> object:
+        """On the command line every value is text."""
+        return int(value) if value in ("1", "3") else value
+
     @field_validator("fold")
     @classmethod
     def _one_of_n(cls, fold: str | None) -> str | None:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..budget import Linf
+from ..budget.arithmetic import as_number
 from ..contracts import Probe
 from ..data.transforms import resize_maps
 from ..seeding import Keys
@@ -16,10 +17,10 @@ from .rules import Control, Masked, MaskRule, draw_budget
 def masked_budget(
     images: Float[Tensor, "b c h w"],
     labels: Int[Tensor, " b"],
-    seen: Probe | Float[Tensor, "b u v"],
+    seen: Probe | Float[Tensor, "b u v"] | None = None,
     *,
-    eps: float,
-    eps_low: float,
+    eps: float | str,
+    eps_low: float | str,
     mask: MaskRule | None = None,
     control: Control = controls.none,
     keys: Keys | None = None,
@@ -33,9 +34,10 @@ def masked_budget(
         images: the images that the budget is for.
         labels: their true classes, which maps of a probe explain.
         seen: what the radii are drawn from. Either a forward pass, ``view.probe(images)``; or maps of any resolution
-            and scale, such as those of ``layer_map``.
-        eps: the radius of important pixels, in units of the images.
-        eps_low: the radius of the others.
+            and scale, such as those of ``layer_map``. Left out with a rule that looks at neither, which says so by its
+            attribute ``needs_map = False``.
+        eps: the radius of important pixels, in units of the images, such as 0.03 or "8/255".
+        eps_low: the radius of the others, likewise.
         mask: a rule of ``importance.rules``, such as ``Quantile(share=0.25)``; by default the paper's.
         control: one of ``importance.controls``.
         keys: for masks and controls that draw at random; by default made of each image's position in the batch and of
@@ -44,12 +46,22 @@ def masked_budget(
 
     Returns:
         A budget in the norm linf, with a radius plane (B, 1, H, W). An image whose map is flat has ``eps`` everywhere.
+
+    Raises:
+        ValueError: ``seen`` is left out, and the rule draws from it.
     """
+    if seen is None and getattr(mask, "needs_map", True):
+        raise ValueError(
+            "masked_budget has no maps: give them, such as those of layer_map, or a mask rule that needs none and says "
+            "so by its attribute needs_map = False."
+        )
     index = torch.arange(len(images), device=images.device)
     drawn = Keys(seed, "masked budget", index) if keys is None else keys.to(images.device)
     batch, probe = Batch(images, labels, index), seen
-    if not isinstance(probe, Probe):
-        maps = resize_maps(probe.detach(), (images.shape[2], images.shape[3]))
+    if isinstance(seen, Tensor):
+        maps = resize_maps(seen.detach(), (images.shape[2], images.shape[3]))
         batch = Batch(images, labels, index, importance=maps)
+    if not isinstance(probe, Probe):
         probe = Probe(images, images.new_empty(len(images), 0))  # which nobody looks at
-    return draw_budget(probe, batch, drawn, Linf(eps), eps_low=eps_low, mask=mask, control=control)
+    full, low = Linf(as_number(eps)), float(as_number(eps_low))
+    return draw_budget(probe, batch, drawn, full, eps_low=low, mask=mask, control=control)

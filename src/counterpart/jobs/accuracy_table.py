@@ -62,9 +62,11 @@ def _table_of_lines(title: str, records: Sequence[Record]) -> Table:
     """A table with a row for each line of attacks; those on a sample are called estimates, and have two intervals."""
     estimated = any("estimate" in record.details for record in records)
     table = Table(title=title, title_justify="left")
-    columns = ["", "accuracy", interval_title(records[0].details)]
-    for column in [*columns, OF_THESE_IMAGES] if estimated else columns:
-        table.add_column(column, no_wrap=column == "")  # a narrow terminal breaks the heads
+    intervals = [interval_title(records[0].details), *([OF_THESE_IMAGES] if estimated else ())]
+    table.add_column("")  # a narrow terminal breaks names and heads, and never a number
+    table.add_column("accuracy", no_wrap=True)
+    for title_of_interval in intervals:
+        table.add_column(title_of_interval, min_width=len("100.00% to 100.00%"))
     for record in records:
         if record.interval is None:
             continue

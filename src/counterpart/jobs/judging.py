@@ -57,7 +57,7 @@ class Judged:
     members: Mapping[str, "Judged"] = field(default_factory=dict)
 
 
-def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
+def evaluate(text: str, changes: Mapping[str, Any], *, trust: bool = False) -> list[Judged]:
     """The accuracies of what a text names, which are printed as well.
 
     For a group of seeds, their mean is printed too.
@@ -65,10 +65,11 @@ def evaluate(text: str, changes: Mapping[str, Any]) -> list[Judged]:
     Args:
         text: a run folder, a group of ``seed-*`` runs, or another of ``targets.FORMS``.
         changes: nested settings that differ from the run's own, such as {"evaluate": {"n": 100}}.
+        trust: whether a TorchScript program may run.
     """
     distributed.start()
     judged = []
-    for target in open_targets(text, under_protocol(changes, "evaluate")):
+    for target in open_targets(text, under_protocol(changes, "evaluate"), trust=trust):
         judged.append(judge(target))
         if distributed.is_main():
             for member in judged[-1].members.values():

@@ -1,4 +1,4 @@
-"""Targets that no run here trained: networks of timm, published weights, ONNX files, and a user's own code."""
+"""Targets that no run here trained: networks of timm, published weights, ONNX and TorchScript files, a user's code."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -25,6 +25,7 @@ from ..models.merged import merged
 from ..models.normalize import ImageClassifier
 from ..models.onnx_file import NOTE, OnnxModel
 from ..models.published import load_published
+from ..models.torchscript import TorchScriptModel, refuse_program
 from ..models.user_code import load_user
 from ..records import fingerprint
 from ..renamed_settings import in_first_words
@@ -105,6 +106,16 @@ def onnx_target(file: Path, text: str, changes: Mapping[str, Any]) -> Target:
     """The target of an ONNX file, whose network gives answers and no gradients."""
     return outside_target(
         text, file.stem, {"model": {"name": text}}, changes, lambda _: (OnnxModel(file), (NOTE,))
+    )
+
+
+def program_target(file: Path, text: str, changes: Mapping[str, Any], trust: bool) -> Target:
+    """The target of a TorchScript file, whose program runs where the user said ``trust``."""
+    if not trust:
+        refuse_program(file)
+    note = f"{file} is a program, which runs."
+    return outside_target(
+        text, file.stem, {"model": {"name": text}}, changes, lambda _: (TorchScriptModel(file), (note,))
     )
 
 

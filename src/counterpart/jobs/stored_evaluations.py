@@ -94,7 +94,7 @@ def open_evaluation(
     """A stored evaluation of a run folder, with the model and the images that it is of.
 
     Where its folder holds the images that were judged, they are taken, unless ``changes`` say where the data lie. Code
-    that was packed into the folder runs where the user said ``trust``.
+    that was packed into the folder, or a TorchScript program, runs where the user said ``trust``.
 
     Raises:
         UserError: its images were not saved, or the weights or data are not those of the ledger.
@@ -111,7 +111,7 @@ def open_evaluation(
             run, folder, identity, resolve(asked["config"], changes, source=str(folder)), trust
         )
     else:
-        target = _target_on_its_data(run, identity, asked, changes)
+        target = _target_on_its_data(run, identity, asked, changes, trust)
     images = target.images
     now = {
         "model": weights_hash(target.model),
@@ -243,7 +243,11 @@ def _packed_target(
 
 
 def _target_on_its_data(
-    run: RunDir, identity: Mapping[str, Any], asked: Mapping[str, Any], changes: Mapping[str, Any]
+    run: RunDir,
+    identity: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    changes: Mapping[str, Any],
+    trust: bool,
 ) -> Target:
     """The model that was judged, on those images of its data set that were judged."""
     trained = run.checkpoint("best").exists()
@@ -251,7 +255,7 @@ def _target_on_its_data(
     if trained:  # because the folder may have been moved
         text = str(run.path if which in ("best", "last", UNAVERAGED) else run.path / which)
     settings = _changes(asked["config"], run if not trained else None, changes)
-    target = on_corrupted(next(open_targets(text, settings)))
+    target = on_corrupted(next(open_targets(text, settings, trust=trust)))
     if identity["n"] < len(target.images):
         target = replace(target, images=balanced_subset(target.images, identity["n"], seed=0))
     return target

@@ -14,6 +14,7 @@ from ..config import Config, plain, resolve
 from ..data.class_map import mapped
 from ..data.image_sets import ImageSet
 from ..errors import UserError
+from ..models.hub import is_program
 from ..models.merged import merged
 from ..rundir import RunDir, members
 from . import outside_models
@@ -43,8 +44,8 @@ OF_IMAGES = (
     "crop_to_parts",
 )
 FORMS = (
-    "a run folder, a checkpoint (.safetensors), timm/NAME, ARCHITECTURE@WEIGHTS.pt, FILE.onnx, hf://OWNER/NAME, or "
-    "module:function of your own"
+    "a run folder, a checkpoint (.safetensors), timm/NAME, ARCHITECTURE@WEIGHTS.pt, FILE.onnx, a TorchScript "
+    "FILE.pt, hf://OWNER/NAME, or module:function of your own"
 )
 
 
@@ -60,12 +61,13 @@ def open_single_target(text: str, changes: Mapping[str, Any]) -> Target:
     return targets[0]
 
 
-def open_targets(text: str, changes: Mapping[str, Any]) -> Iterator[Target]:
+def open_targets(text: str, changes: Mapping[str, Any], *, trust: bool = False) -> Iterator[Target]:
     """The target of every model that a text names; a group folder holds one model for each seed.
 
     Args:
         text: one of ``FORMS``. ``module:function`` runs the user's own code.
         changes: nested settings that differ from the run's own, such as {"evaluate": {"n": 100}}.
+        trust: whether a TorchScript program may run.
 
     Raises:
         UserError: the text names nothing, or model and images do not belong together.
@@ -80,6 +82,8 @@ def open_targets(text: str, changes: Mapping[str, Any]) -> Iterator[Target]:
             yield _run(run, text, None, changes)
     elif path.is_file() and path.suffix == ".onnx":
         yield outside_models.onnx_target(path, text, changes)
+    elif path.is_file() and is_program(path):
+        yield outside_models.program_target(path, text, changes, trust)
     elif path.is_file():
         yield _checkpoint(path, text, changes)
     elif "@" in text:

@@ -238,6 +238,11 @@ def _why_unreadable(path: Path, reason: str) -> str:
     return f"{path} cannot be read as plain tensors: it is damaged, or no PyTorch file."
 
 
+def is_program(path: Path) -> bool:
+    """Whether a file is a TorchScript program."""
+    return path.suffix in PICKLES and _is_program(_members(path))
+
+
 def _is_program(members: Sequence[zipfile.ZipInfo]) -> bool:
     """Whether an archive is a TorchScript program."""
     return any(member.filename.endswith("/constants.pkl") for member in members)
