@@ -17,13 +17,12 @@ from ..catalogue import METHODS
 from ..errors import UserError
 from ..locks import is_lock_file, who_holds
 from ..parsing import parse_json
-from ..records import Record
-from ..report.runs import ACCURACY, CLEAN, UNION, WORST, without_untried
+from ..records import CLEAN, WORST, Record
+from ..report.runs import ACCURACY, UNION, without_untried
 from ..rundir import RunDir
 
-DEEPEST = (
-    4  # levels below the folder: the tables of papers and the trials of sweeps lie in folders of their own
-)
+# Levels below the folder: the tables of papers and the trials of sweeps lie in folders of their own.
+DEEPEST = 4
 JUDGEMENTS = ("evaluations", "where", "audits", "corruptions")
 
 
