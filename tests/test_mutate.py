@@ -77,8 +77,13 @@ def test_a_record_counts_and_names_survivors(mutate, monkeypatch, tmp_path):
     ]
     outcomes = tmp_path / "outcomes.jsonl"
     outcomes.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    named = {"file": "a.py", "change": "3 -> 9", "reason": "nobody can tell"}
-    mutate.EQUIVALENT.write_text(json.dumps(named) + "\n")
+    monkeypatch.setattr(mutate, "ROOT", tmp_path)
+    (tmp_path / "a.py").write_text("one = 1\n\n    three = 3  # a number\n")
+    named = [
+        {"file": "a.py", "line": "three = 3", "change": "3 -> 9", "reason": "nobody can tell"},
+        {"file": "a.py", "line": "another = 1", "change": "1 -> 9", "reason": "the same change elsewhere"},
+    ]
+    mutate.EQUIVALENT.write_text("".join(json.dumps(row) + "\n" for row in named))
     for _ in range(2):  # the second replaces the first
         mutate.write_record("room", rows, outcomes, seed=5)
     (line,) = mutate.RESULTS.read_text().splitlines()

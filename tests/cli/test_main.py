@@ -31,8 +31,9 @@ def calls(monkeypatch):
         made.train_seeds.append((config, seeds))
         return [Trained(RunDir(config.runs / config.name / f"seed-{seed}"), made.finished) for seed in seeds]
 
-    def evaluate(target, changes):
+    def evaluate(target, changes, trust):
         made.evaluate.append((target, changes))
+        made.trust = trust
         return [Judged(RunDir(Path(target)), [])]
 
     def predict_and_draw(target, images, *, device, size, folder, layer):
@@ -210,6 +211,9 @@ def test_evaluate_hands_on_what_differs(calls, capsys):
     assert main(["evaluate", "runs/a", "--evaluate.n", "100", "--evaluate.eps", "4/255"]) == 0
     assert calls.evaluate == [("runs/a", {"evaluate": {"n": "100", "eps": "4/255"}})]
     assert "Next: counterpart report runs/a" in capsys.readouterr().out
+    assert not calls.trust
+    assert main(["evaluate", "program.pt", "--trust"]) == 0
+    assert calls.trust
 
 
 def test_evaluate_of_timm_takes_its_data(calls):

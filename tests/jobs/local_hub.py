@@ -23,7 +23,7 @@ class Hub:
         private: the names of repositories that only ``TOKEN`` may see.
         asked: the method and path of each request.
         unknown: those that this hub does not understand.
-        cut: how often more a download ends in its middle.
+        cut: how often more a download of weights ends in its middle.
         full: whether uploads are refused.
     """
 
@@ -155,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
         if asked:
             headers["Content-Range"] = f"bytes {begin}-{len(content) - 1}/{len(content)}"
         rest = content[begin:]
-        if self.command == "GET" and path.endswith(".safetensors") and self.hub.cut:
+        if self.command == "GET" and path.endswith("/best.safetensors") and self.hub.cut:
             self.hub.cut -= 1
             self.send_response(206 if asked else 200)
             for title, value in {"Content-Length": str(len(rest)), **headers}.items():

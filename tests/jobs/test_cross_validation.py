@@ -52,8 +52,8 @@ def runs(root, tmp_path_factory):
     return made
 
 
-def judged(run, **data):
-    (outcome,) = jobs.evaluate(str(run.path), {"data": data, "evaluate": {"attacks": []}})
+def judged(run, attacks=(), **data):
+    (outcome,) = jobs.evaluate(str(run.path), {"data": data, "evaluate": {"attacks": list(attacks)}})
     return outcome
 
 
@@ -123,13 +123,16 @@ def test_a_run_goes_on_in_its_fold_alone(runs, root):
 
 def test_the_report_adds_up_what_the_folds_counted(runs):
     for run in runs:
-        judged(run)
+        judged(run, ["fgsm"])
     (row,) = group(read_runs([run.path for run in runs]))
-    right = sum(round(evaluation.metrics["clean"].value * evaluation.n) for evaluation in row.shown)
+    right, stand = (
+        sum(round(evaluation.metrics[name].value * evaluation.n) for evaluation in row.shown)
+        for name in ("clean", "worst case")
+    )
     assert (row.n, row.folds, row.seed_count) == (22, "all 3 folds", 1)
     assert row.accuracy("clean").value == right / 22
     standing = _standing(row)  # the rows of all folds, each image once
     assert len(standing) == 22
-    assert sum(standing.values()) == right
+    assert sum(standing.values()) == stand
     page = write_report([run.path for run in runs]).read_text(encoding="utf-8")
     assert "judged on 22 test images of folder" in " ".join(page.split())

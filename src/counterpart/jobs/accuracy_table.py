@@ -63,7 +63,9 @@ def _table_of_lines(title: str, records: Sequence[Record]) -> Table:
     estimated = any("estimate" in record.details for record in records)
     table = Table(title=title, title_justify="left")
     intervals = [interval_title(records[0].details), *([OF_THESE_IMAGES] if estimated else ())]
-    table.add_column("")  # a narrow terminal breaks names and heads, and never a number
+    table.add_column(
+        "", min_width=len("worst case (estimate)")
+    )  # a narrow terminal breaks longer names, no number
     table.add_column("accuracy", no_wrap=True)
     for title_of_interval in intervals:
         table.add_column(title_of_interval, min_width=len("100.00% to 100.00%"))
