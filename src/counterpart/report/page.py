@@ -29,11 +29,6 @@ from .usable import read_png, read_standing
 from .verdict import constant_answer, note_on, verdict_on
 from .where import WhereSection, where_section
 
-LEGEND = {
-    "map": "Map: how much the answer rests on each pixel, from dark (little) to bright (much).",
-    "radius": "Radius: how far training let each pixel move, from dark (less) to bright (more).",
-}
-"""The words of tiles that do not explain themselves."""
 MANY_CLASSES, MANY_PARTS, MANY_VERDICTS = 20, 10, 4
 LONGEST_NAME = 100  # characters of the names in the name of a page's file; file systems allow 255 bytes
 
@@ -227,7 +222,7 @@ def _images(evaluated: Sequence[TableRow]) -> dict[str, Any]:
     names = {tile.name for sample in samples for tile in sample.tiles}
     return {
         "panels": panels,
-        "legend": [words for name, words in LEGEND.items() if name in names],
+        "mapped": "map" in names,
         "radii": (radius_text(low, norm), radius_text(high, norm)),
         "ramp": ramp(),
         "tried": any(row.accuracy(WORST) is not None for row in evaluated),
