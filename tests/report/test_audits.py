@@ -126,6 +126,12 @@ def test_what_an_audit_finds_elsewhere_or_by_luck_beats_nothing(rounded, numbers
 
 def test_a_behaviour_that_was_not_measured_says_so(attacked):
     name = "straight-through gradients find nothing new"
-    details = {"audit": "a1", "norm": "linf", "eps": EIGHT, "numbers": {}, "verdict": "no piece loses information"}
+    details = {
+        "audit": "a1",
+        "norm": "linf",
+        "eps": EIGHT,
+        "numbers": {},
+        "verdict": "no piece loses information",
+    }
     attacked.add([Record("metric", f"audit/{name}", 1, 96, details=details)])
     assert '<td class="text" data-name="measured">not run</td>' in write_report([attacked.path]).read_text()

@@ -81,7 +81,9 @@ def test_where_every_image_was_fooled_nothing_is_left_to_lower(row_of):
     assert "audit" not in words
 
 
-@pytest.mark.parametrize(("verdicts", "colour"), [(["consistent"], "green"), (["consistent", "refuted"], "amber")])
+@pytest.mark.parametrize(
+    ("verdicts", "colour"), [(["consistent"], "green"), (["consistent", "refuted"], "amber")]
+)
 def test_a_part_is_green_where_every_claim_is_consistent(make_run, records, verdicts, colour):
     run = make_run("mine")
     metrics = records.metrics("AT", {"clean": 0.83, "worst case": 0.47})
@@ -148,7 +150,11 @@ def test_what_a_developer_may_do_stands_folded_below(make_run, records):
     page = write_report([run.path]).read_text(encoding="utf-8")
     seen, fold, advice = (
         page.index(text)
-        for text in ("no gradient.</li>", "<details><summary>For the developer", "Where a part runs under no_grad")
+        for text in (
+            "no gradient.</li>",
+            "<details><summary>For the developer",
+            "Where a part runs under no_grad",
+        )
     )
     assert seen < fold < advice < page.index('id="accuracy"')
 
@@ -193,7 +199,9 @@ def test_a_model_that_was_not_attacked_is_called_so(row_of, accuracies):
 
 def test_several_models_are_told_by_their_span(study):
     text = glance.over_all(group(read_runs(study))).replace("\xa0", " ")
-    assert text.startswith("3 models were attacked within ℓ∞ ≤ 8/255: 39.0 % to 50.0 % of the images survived")
+    assert text.startswith(
+        "3 models were attacked within ℓ∞ ≤ 8/255: 39.0 % to 50.0 % of the images survived"
+    )
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ class Broken(NamedTuple):
     before: float
 
     @property
-    def count(self) -> int:
+    def fooled(self) -> int:
         """How many of the right answers it fools."""
         return round(self.share * self.n)
 
@@ -102,7 +102,7 @@ def broken_by(row: TableRow) -> Broken | None:
             if attack in WITHIN_THE_BUDGET and 0 <= share <= 1:
                 beating.append(Broken(WITHIN_THE_BUDGET[attack], share, int(record.n), before))
     strongest = max(beating, key=lambda broken: broken.share, default=None)
-    if strongest is None or wilson(strongest.count, strongest.n)[0] <= at_most:
+    if strongest is None or wilson(strongest.fooled, strongest.n)[0] <= at_most:
         return None
     return strongest
 

@@ -182,8 +182,8 @@ def told_apart(groups: Sequence[Sequence[PairTest]]) -> str:
     if not decided:
         open_to = f"{100 * test.difference.decided_margin:.1f}"
         return (
-            f"No difference found between “{test.first}” and “{test.second}” ({_in_points(test)}; up to {open_to} either "
-            "way are left open)."
+            f"No difference found between “{test.first}” and “{test.second}” ({_in_points(test)}; up to {open_to} "
+            "either way are left open)."
         )
     better, worse = (test.first, test.second) if test.difference.mean > 0 else (test.second, test.first)
     return f"“{better}” does better than “{worse}”, by {_in_points(test)}: more than luck explains."

@@ -11,6 +11,7 @@ from .setting import budgets_in_words, radius_text
 from .tables import TableAccuracy, TableRow, listed
 from .verdict import how_many_tried, in_percent, note_on, share_in_percent
 
+
 @dataclass(frozen=True)
 class AccuracyBar:
     """The bar of a row, from its clean accuracy to its worst case.

@@ -154,9 +154,7 @@ def _survived(row: TableRow, worst: TableAccuracy) -> str:
     """The share of all images that survived, with its interval."""
     about = "about " if worst.estimated else ""
     seeds = f", on average over {row.seed_count} trainings," if row.seed_count > 1 else ""
-    return (
-        f"{about}{in_percent(worst)} of {row.n:,} images{seeds} survived {how_many_tried(row)}{_interval(worst)}"
-    )
+    return f"{about}{in_percent(worst)} of {row.n:,} images{seeds} survived {how_many_tried(row)}{_interval(worst)}"
 
 
 def _names_of_attacks(row: TableRow) -> str:
@@ -191,16 +189,15 @@ def _weakest_class(row: TableRow) -> list[str]:
     rest = sum(stands for stands, _ in others) / sum(images for _, images in others)
     if wilson(round(stand), n)[1] >= rest / 2:
         return []
-    return [
-        f"Far below the rest is class {called(name)}: {stand:.0f} of {n} survived, of all others {share_in_percent(rest)}."
-    ]
+    survivors = f"{stand:.0f} of {n} survived, of all others {share_in_percent(rest)}"
+    return [f"Far below the rest is class {called(name)}: {survivors}."]
 
 
 def _beaten(broken: Broken) -> str:
     """What an attack of the audit fools, in words."""
     return (
         f"the audit's {broken.attack} fools {100 * broken.share:.0f} % of the right answers "
-        f"({broken.count} of {broken.n}), the evaluation's attacks {100 * broken.before:.0f} %"
+        f"({broken.fooled} of {broken.n}), the evaluation's attacks {100 * broken.before:.0f} %"
     )
 
 
