@@ -145,8 +145,8 @@ def _colour(row: TableRow, word: str) -> str:
     if word == ROBUST:
         return GREEN
     if word == IN_PART:
-        kept = bool(claims) and all(record.details["verdict"] == CONSISTENT for record in claims)
-        return GREEN if kept else AMBER
+        consistent = bool(claims) and all(record.details["verdict"] == CONSISTENT for record in claims)
+        return GREEN if consistent else AMBER
     return RED
 
 
