@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from counterpart.jobs.accuracy_table import print_accuracies
 from counterpart.records import Record
 from counterpart.report import drawing, glance, write_report
+from counterpart.report.drawing import begin_at_zero
 from counterpart.report.export import export_table
 from counterpart.report.grouping import group
 from counterpart.report.notes import headline, summary
@@ -235,6 +236,28 @@ def test_the_first_box_says_once_what_the_radius_means(make_run, records):
     assert first < page.index("Within 8/255 every value of every pixel") < second
 
 
+def test_methods_are_spelled_out_once_and_clean_is_a_column_alone(make_run, records):
+    paths = []
+    for name, method in (("a", "clean"), ("b", "AT"), ("c", "PART, uniform control")):
+        run = make_run(name, name)
+        run.add(records.metrics(method, {"clean": 0.8, "PGD-20": 0.5, "worst case": 0.5}))
+        records.panel(run, importance=name != "a")
+        paths.append(run.path)
+    page = write_report(paths).read_text(encoding="utf-8")
+    assert "trained with AT and PART, uniform control and without defence, judged" in page
+    assert '<span class="who" title="without defence">' in page
+    assert page.count("AT: adversarial training, on images that an attack perturbed.") == 1
+    assert page.count("PART: adversarial training in which each pixel has a radius of its own.") == 1
+    assert page.count("Map: how much the answer rests on each pixel") == 1
+
+
+def test_only_a_page_with_maps_explains_them(make_run, records):
+    run = make_run("mine")
+    run.add(records.metrics("AT", {"clean": 0.8, "PGD-20": 0.5, "worst case": 0.5}))
+    records.panel(run, importance=False)
+    assert "Map: how much" not in write_report([run.path]).read_text(encoding="utf-8")
+
+
 def test_a_bar_of_nothing_has_no_interval_that_looks_like_a_letter(make_run, records):
     run = make_run("mine")
     run.add(records.metrics("AT", {"clean": 0.8, "PGD-20": 0.0, "worst case": 0.0}))
@@ -308,6 +331,15 @@ def test_of_many_models_each_bar_has_its_word_and_no_box(make_run, records):
     assert page.count("Robust in part; right on") == 5
     assert "Within 8/255 every value" in page
     assert "resnet18, trained with 5 methods, judged on" in page
+
+
+def test_an_axis_from_zero_leaves_room_behind_the_last_point():
+    axes = Figure().subplots()
+    axes.plot([94, 96], [50, 51])
+    begin_at_zero(axes)
+    low, high = axes.get_xlim()
+    assert low == 0
+    assert high > 1.05 * 96
 
 
 def test_an_axis_shows_chance_where_all_accuracies_lie_far_below_it(row_of):

@@ -380,6 +380,7 @@ def test_methods_of_several_seeds_are_compared_over_trainings(make_run, records)
     assert "Worst case, other trainings: “AT” against “PART” over 3 and 3 trainings: -20.00 points" in text
     assert "Holm's correction is over the 2 tests on this page (Welch's)" in text
     assert "Welch's test asks whether other trainings" in text
+    assert text.index("How this was tested") < text.index("Worst case, other trainings")
     assert "McNemar" not in text  # what is not on the page is not explained
 
 

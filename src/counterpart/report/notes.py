@@ -36,9 +36,12 @@ def summary(rows: Sequence[TableRow], evaluated: Sequence[TableRow]) -> str:
         return f"{_count(len(rows), 'run')} trained, none evaluated yet."
     models = listed(sorted({_model_of(row) for row in evaluated}))
     names = list(dict.fromkeys(row.method for row in evaluated if not _is_object(row)))
-    methods = listed(names) if len(names) <= MANY_METHODS else f"{len(names)} methods"
-    trained = "" if methods in ("", models, evaluated[0].name) else f", trained with {methods}"
-    trained = trained.replace(f"with {UNDEFENDED}", UNDEFENDED)
+    defended = [name for name in names if name != UNDEFENDED]
+    methods = listed(defended) if len(names) <= MANY_METHODS else f"{len(names)} methods"
+    ways = [] if methods in ("", models, evaluated[0].name) else [f"with {methods}"]
+    if UNDEFENDED in names and len(names) <= MANY_METHODS:
+        ways.append(UNDEFENDED)
+    trained = f", trained {listed(ways)}" if ways else ""
     settings = listed(list(dict.fromkeys(map(_judged_on, evaluated))))
     return f"{models}{trained}, judged on {settings}."
 
