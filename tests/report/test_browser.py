@@ -33,6 +33,11 @@ window.later = new Promise(resolve => window.addEventListener("load", async () =
     overflow: page.scrollWidth - page.clientWidth,
     outside: all("main *, header *").filter(
       e => !e.closest(".scroll *") && e.getBoundingClientRect().right > page.clientWidth + 1).length,
+    cut: window.innerWidth < 640 ? all(".cards tbody :is(td, th)").filter(cell => {
+      const box = cell.getBoundingClientRect(), around = cell.closest(".scroll").getBoundingClientRect();
+      return box.right > around.right + 1;
+    }).length : 0,
+    split: all(".tiles div").filter(tile => tile.scrollWidth > tile.clientWidth + 1).length,
     worst_cases: all("#headline tbody td.worst").length,
     hidden: hidden.length, verdict_at_first_sight: first.bottom < 900,
   };
@@ -67,7 +72,9 @@ def test_every_kind_of_page_can_be_read_at_three_widths(make_run, records, tmp_p
         assert found.pop("worst_cases") > 0
         assert found.pop("verdict_at_first_sight")
         assert found.pop("dark") == (scheme == "dark")
-        nothing = dict.fromkeys(("broken", "tiny", "without_alt", "overflow", "outside", "hidden"), 0)
+        nothing = dict.fromkeys(
+            ("broken", "tiny", "without_alt", "overflow", "outside", "hidden", "cut", "split"), 0
+        )
         assert found == {"errors": [], "width": width, **nothing}
 
 

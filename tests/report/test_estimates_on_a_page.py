@@ -35,7 +35,7 @@ def test_the_page_says_estimate_and_both_intervals(make_run, records):
     assert text.count("<small>estimate") == 1  # clean is exact
     assert "not estimated" in text  # of each class
     assert "fab-t and square on at most 50 survivors" in text
-    assert "about 48.0\N{NO-BREAK SPACE}% survive every attack" in text.replace(
+    assert "about 48.0\N{NO-BREAK SPACE}% of 1,000 images survived every attack tried" in text.replace(
         "&nbsp;", "\N{NO-BREAK SPACE}"
     )
 

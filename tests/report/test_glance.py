@@ -7,10 +7,13 @@ from matplotlib.figure import Figure
 from counterpart.jobs.accuracy_table import print_accuracies
 from counterpart.records import Record
 from counterpart.report import drawing, glance, write_report
+from counterpart.report.drawing import begin_at_zero
+from counterpart.report.export import export_table
 from counterpart.report.grouping import group
 from counterpart.report.notes import headline, summary
 from counterpart.report.runs import read_runs, without_untried
 from counterpart.report.setting import radius_text
+from counterpart.report.verdict import verdict_on
 from counterpart.rundir import RunDir
 
 
@@ -34,40 +37,145 @@ def row_of(make_run, records):
 TEN = {f"class {i}": 100 for i in range(10)}
 
 
-def test_the_verdict_says_what_survives_how_sure_that_is_and_what_was_tried(row_of):
-    verdict = glance.verdict_on(row_of({"clean": 0.83, "PGD-20": 0.5, "worst case": 0.47}, counts=TEN))
-    assert verdict.holds
-    assert verdict.word == "Robust in part: 57 % of its right answers survive these attacks"
+def title_of(verdict):
+    return f"{verdict.word}: {verdict.number}".replace("\xa0", " ")
+
+
+def test_the_verdict_leads_with_one_number_of_all_images(row_of):
+    row = row_of({"clean": 0.83, "PGD-20": 0.5, "CW": 0.48, "worst case": 0.47}, counts=TEN)
+    verdict = verdict_on(row, "That is little.")
+    assert title_of(verdict) == (
+        "Robust in part: 47.0 % of 1,000 images survived both attacks tried (95 % interval 43.9 to 50.1 %)"
+    )
     assert " ".join(verdict.sentences).replace("\xa0", " ") == (
-        "Of 1,000 images 47.0 % survive every attack within ℓ∞ ≤ 8/255 (95 % interval 43.9 to 50.1 %). "
-        "Chance is 10.0 %. The model was right on 83.0 % before. Tried: PGD-20. A stronger attack can only lower this. "
-        "No audit checked whether these attacks can be trusted."
+        "Tried within ℓ∞ ≤ 8/255: PGD-20 and CW. That is little. It was right on 83.0 % before, so 43 of 100 right "
+        "answers were lost. Chance is 10.0 %. A stronger attack can only lower this. No audit checked whether these "
+        "attacks can be trusted."
     )
 
 
 @pytest.mark.parametrize(
-    ("clean", "worst", "details", "word"),
+    ("clean", "worst", "details", "word", "after", "colour"),
     [
-        (0.1, 0.1, {}, "No robustness is shown"),  # a collapsed model
-        (0.12, 0.0, {}, "No robustness is shown"),  # the interval reaches chance
-        (0.9, 0.05, {}, "Not robust: what survives is no more than chance"),
-        (0.9, 0.11, {}, "Not shown to be robust"),
-        (0.95, 0.8, {"doubts": {"probabilities": "It returns probabilities."}}, "In doubt"),
-        (0.95, 0.93, {}, "Robust against these attacks: 98 %"),
-        (0.95, 0.6, {}, "Robust in part: 63 %"),
+        (0.1, 0.1, {}, "No robustness is shown", "no better than chance", "red"),  # a collapsed model
+        (0.9, 0.05, {}, "Not robust", ", no more than chance", "red"),
+        (0.9, 0.11, {}, "Not shown to be robust", ", perhaps no more than chance", "red"),
+        (0.95, 0.8, {"doubts": {"probabilities": "It returns probabilities."}}, "In doubt", "than there is", "red"),
+        (0.95, 0.93, {}, "Robust against these attacks", " %)", "green"),
+        (0.95, 0.6, {}, "Robust in part", " %)", "amber"),
     ],
-)
-def test_each_kind_of_result_has_its_word(row_of, clean, worst, details, word):
+)  # fmt: skip
+def test_each_kind_of_result_has_its_word_and_colour(row_of, clean, worst, details, word, after, colour):
     row = row_of({"clean": clean, "PGD-20": worst, "worst case": worst}, counts=TEN, **details)
-    verdict = glance.verdict_on(row)
-    assert verdict.word.startswith(word)
-    assert verdict.holds == word.startswith("Robust")
+    verdict = verdict_on(row)
+    assert (verdict.word, verdict.colour) == (word, colour)
+    assert f"{100 * worst:.1f} % of 1,000 images survived the one attack tried" in title_of(verdict)
+    assert title_of(verdict).endswith(after)
+
+
+def test_where_every_image_was_fooled_nothing_is_left_to_lower(row_of):
+    verdict = verdict_on(row_of({"clean": 0.9, "PGD-20": 0.0, "worst case": 0.0}, counts=TEN))
+    assert title_of(verdict) == "Not robust: every image was fooled"
+    words = " ".join(verdict.sentences)
+    assert "It was right on 90.0" in words
+    assert "stronger attack" not in words
+    assert "audit" not in words
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "colour"), [(["consistent"], "green"), (["consistent", "refuted"], "amber")]
+)
+def test_a_part_is_green_where_every_claim_is_consistent(make_run, records, verdicts, colour):
+    run = make_run("mine")
+    metrics = records.metrics("AT", {"clean": 0.83, "worst case": 0.47})
+    run.add(metrics)
+    for number, verdict in enumerate(verdicts, 1):
+        details = {**metrics[0].details, "claim": f"{number} %", "verdict": verdict}
+        run.add([Record("metric", f"claim/{number}", 0.47, 1000, (0.439, 0.501), details=details)])
+    (row,) = group(read_runs([run.path]))
+    assert verdict_on(row).colour == colour
+
+
+@pytest.mark.parametrize(
+    ("attacks", "words"),
+    [(["a"], "the one attack tried"), (["a", "b"], "both attacks tried"), (["a", "b", "c"], "all 3 attacks tried")],
+)  # fmt: skip
+def test_a_number_says_how_many_attacks_it_survived(row_of, attacks, words):
+    row = row_of({"clean": 0.9, **dict.fromkeys(attacks, 0.5), "worst case": 0.5}, counts=TEN)
+    assert words in verdict_on(row).number
+    (bar,) = glance.bars_of([row])
+    assert bar.words.endswith(f"survived {words}")
 
 
 def test_what_falls_by_more_than_nine_tenths_is_not_robust(row_of):
     counts = {f"class {i}": 10 for i in range(100)}
-    word = glance.verdict_on(row_of({"clean": 0.8, "worst case": 0.05}, counts=counts)).word
-    assert word == "Not robust: 94 % of its right answers fall"
+    verdict = verdict_on(row_of({"clean": 0.8, "worst case": 0.05}, counts=counts))
+    assert (verdict.word, verdict.colour) == ("Not robust", "red")
+    assert "so 94 of 100 right answers were lost" in " ".join(verdict.sentences)
+
+
+ALWAYS = {
+    "answers hardly vary": "the model answers 200 of 200 clean images with '9', which 20 of them are: no robustness.",
+    "zero gradients": "7 of 7 images have no gradient. Where a part runs under no_grad, wrap it in straight_through.",
+}
+
+
+def test_a_constant_model_is_called_no_classifier_and_gets_neither_ticks_nor_advice(make_run, records):
+    run = make_run("mine")
+    accuracies = {"clean": 0.1, "PGD-20": 0.1, "worst case": 0.1}
+    metrics = records.metrics("AT", accuracies, n=200, doubts=ALWAYS)
+    run.add([Record(**{**vars(r), "details": {**r.details, "per_class": CONSTANT}}) for r in metrics])
+    records.panel(run)
+    page = write_report([run.path]).read_text(encoding="utf-8")
+    body = page[page.index("<main>") : page.index("<script>")]
+    assert "Not a working classifier: it answers &#39;9&#39; to all 200 images." in body
+    assert "✓" not in body
+    assert "held" not in body
+    assert "no_grad" not in body
+    assert "zero gradients" not in body
+    assert "no working classifier: it answers '9' to all 200 images" in export_table([run.path], "markdown")
+
+
+CONSTANT = {f"{i}": [20 * (i == 9), 20] for i in range(10)}
+
+
+def test_answers_that_hardly_vary_and_are_right_are_a_classifier(row_of):
+    row = row_of({"clean": 0.9, "worst case": 0.5}, counts=TEN, doubts=ALWAYS)
+    assert verdict_on(row).word == "In doubt"
+
+
+def test_what_a_developer_may_do_stands_folded_below(make_run, records):
+    run = make_run("mine")
+    doubts = {"zero gradients": ALWAYS["zero gradients"]}
+    run.add(records.metrics("AT", {"clean": 0.9, "worst case": 0.8}, doubts=doubts))
+    page = write_report([run.path]).read_text(encoding="utf-8")
+    seen, fold, advice = (
+        page.index(text)
+        for text in (
+            "no gradient.</li>",
+            "<details><summary>For the developer",
+            "Where a part runs under no_grad",
+        )
+    )
+    assert seen < fold < advice < page.index('id="accuracy"')
+
+
+@pytest.mark.parametrize(
+    ("worst", "told"),
+    [
+        ({"6": [15, 20], "7": [13, 20], "8": [0, 19]}, "is class 8: 0 of 19 survived, of all others 70.0 %."),
+        ({"6": [15, 20], "7": [13, 20], "8": [6, 19]}, ""),  # luck explains it
+        ({"6": [0, 0], "8": [0, 19]}, ""),  # nothing to compare with
+    ],
+)
+def test_the_weakest_class_is_named_where_it_is_far_below_the_rest(make_run, records, worst, told):
+    run = make_run("mine")
+    metrics = records.metrics("AT", {"clean": 0.9, "PGD-20": 0.5, "worst case": 0.5}, n=59)
+    run.add([Record(**{**vars(r), "details": {**r.details, "per_class": worst}}) for r in metrics])
+    (row,) = group(read_runs([run.path]))
+    words = " ".join(verdict_on(row).sentences).replace("\xa0", " ")
+    assert ("Far below the rest" in words) == bool(told)
+    assert told in words
 
 
 def test_chance_is_the_share_of_the_most_frequent_class(row_of):
@@ -77,22 +185,24 @@ def test_chance_is_the_share_of_the_most_frequent_class(row_of):
 def test_where_classes_are_not_known_nothing_is_said_of_chance(row_of):
     row = row_of({"clean": 0.8, "worst case": 0.4}, counts={"a": 600})
     assert row.chance is None
-    assert "Chance" not in " ".join(glance.verdict_on(row).sentences)
+    assert "Chance" not in " ".join(verdict_on(row).sentences)
 
 
 @pytest.mark.parametrize("accuracies", [{"clean": 0.8}, {"clean": 0.8, "worst case": 0.8}])
 def test_a_model_that_was_not_attacked_is_called_so(row_of, accuracies):
     """An evaluation without attacks records a worst case as well, which is no robustness."""
     row = row_of(accuracies, counts=TEN, backwards=0)
-    verdict = glance.verdict_on(row)
-    assert (verdict.word, verdict.holds) == ("Not attacked yet", False)
+    verdict = verdict_on(row)
+    assert (verdict.word, verdict.colour) == ("Not attacked yet", "grey")
     (bar,) = glance.bars_of([row])
     assert bar.words.replace("\xa0", " ") == "right on 80.0 %, no attack tried"
 
 
 def test_several_models_are_told_by_their_span(study):
     text = glance.over_all(group(read_runs(study))).replace("\xa0", " ")
-    assert text.startswith("3 models were attacked within ℓ∞ ≤ 8/255: 39.0 % to 50.0 % of the images survive")
+    assert text.startswith(
+        "3 models were attacked within ℓ∞ ≤ 8/255: 39.0 % to 50.0 % of the images survived"
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,6 +224,48 @@ def test_an_unknown_budget_is_not_explained():
     assert glance.radius_in_words("another", 1.0, None) == ""
 
 
+def test_the_first_box_says_once_what_the_radius_means(make_run, records):
+    paths = []
+    for name in ("a", "b"):
+        run = make_run(name)
+        run.add(records.metrics(name, {"clean": 0.8, "PGD-20": 0.5, "worst case": 0.5}))
+        paths.append(run.path)
+    page = write_report(paths).read_text(encoding="utf-8")
+    assert page.count("Within 8/255 every value of every pixel") == 1
+    first, second = (page.index(f'class="word">{name}: ') for name in ("a", "b"))
+    assert first < page.index("Within 8/255 every value of every pixel") < second
+
+
+def test_methods_are_spelled_out_once_and_clean_is_a_column_alone(make_run, records):
+    paths = []
+    for name, method in (("a", "clean"), ("b", "AT"), ("c", "PART, uniform control")):
+        run = make_run(name, name)
+        run.add(records.metrics(method, {"clean": 0.8, "PGD-20": 0.5, "worst case": 0.5}))
+        records.panel(run, importance=name != "a")
+        paths.append(run.path)
+    page = write_report(paths).read_text(encoding="utf-8")
+    assert "trained with AT and PART, uniform control and without defence, judged" in page
+    assert '<span class="who" title="without defence">' in page
+    assert page.count("AT: adversarial training, on images that an attack perturbed.") == 1
+    assert page.count("PART: adversarial training in which each pixel has a radius of its own.") == 1
+    assert page.count("Map: how much the answer rests on each pixel") == 1
+
+
+def test_only_a_page_with_maps_explains_them(make_run, records):
+    run = make_run("mine")
+    run.add(records.metrics("AT", {"clean": 0.8, "PGD-20": 0.5, "worst case": 0.5}))
+    records.panel(run, importance=False)
+    assert "Map: how much" not in write_report([run.path]).read_text(encoding="utf-8")
+
+
+def test_a_bar_of_nothing_has_no_interval_that_looks_like_a_letter(make_run, records):
+    run = make_run("mine")
+    run.add(records.metrics("AT", {"clean": 0.8, "PGD-20": 0.0, "worst case": 0.0}))
+    page = write_report([run.path]).read_text(encoding="utf-8")
+    assert '<i class="span high"' in page
+    assert '<i class="span low"' not in page
+
+
 def test_the_page_begins_with_verdict_doubts_bars_and_a_pair(make_run, records):
     run = make_run("mine")
     run.add(
@@ -128,7 +280,8 @@ def test_the_page_begins_with_verdict_doubts_bars_and_a_pair(make_run, records):
         for text in ("In doubt", "Look &amp; see.", 'class="bars"', 'class="meaning"', 'id="accuracy"')
     ]
     assert places == sorted(places)
-    assert 'class="after" style="width:47.00%"' in page
+    assert 'class="after doubtful" style="width:47.00%"' in page  # it must not look like a success
+    assert "<s>47.00</s>" in page
     assert 'class="before" style="width:83.00%"' in page
     assert 'class="span low" style="left:43.91%;width:6.19%"' in page
     assert "attacked: answered &lt;b&gt;one&lt;/b&gt; (wrong)" in page  # the image that fooled is chosen
@@ -175,8 +328,18 @@ def test_of_many_models_each_bar_has_its_word_and_no_box(make_run, records):
         paths.append(run.path)
     page = write_report(paths).read_text(encoding="utf-8")
     assert 'class="verdict-box' not in page
-    assert page.count("Robust in part: 67 % of its right answers survive these attacks; right on") == 5
+    assert page.count("Robust in part; right on") == 5
+    assert "Within 8/255 every value" in page
     assert "resnet18, trained with 5 methods, judged on" in page
+
+
+def test_an_axis_from_zero_leaves_room_behind_the_last_point():
+    axes = Figure().subplots()
+    axes.plot([94, 96], [50, 51])
+    begin_at_zero(axes)
+    low, high = axes.get_xlim()
+    assert low == 0
+    assert high > 1.05 * 96
 
 
 def test_an_axis_shows_chance_where_all_accuracies_lie_far_below_it(row_of):

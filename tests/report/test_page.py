@@ -379,7 +379,9 @@ def test_methods_of_several_seeds_are_compared_over_trainings(make_run, records)
     text = Page(write_report([run.path for run in runs])).text
     assert "Worst case, other trainings: “AT” against “PART” over 3 and 3 trainings: -20.00 points" in text
     assert "Holm's correction is over the 2 tests on this page (Welch's)" in text
-    assert "Welch's whether other" in text
+    assert "Welch's test asks whether other trainings" in text
+    assert text.index("How this was tested") < text.index("Worst case, other trainings")
+    assert "McNemar" not in text  # what is not on the page is not explained
 
 
 def test_doubts_and_the_way_of_searching_are_told(make_run, records):

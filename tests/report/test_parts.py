@@ -40,7 +40,7 @@ def page_of(*paths):
 
 def table(page, name):
     """The rows of a table, each as the words of its cells."""
-    [body] = re.findall(rf'<table id="{name}">(.*?)</table>', page, re.DOTALL)
+    [body] = re.findall(rf'<table id="{name}"[^>]*>(.*?)</table>', page, re.DOTALL)
     rows = [
         re.findall(r"<t[hd]\b.*?>(.*?)</t[hd]>", row, re.DOTALL)
         for row in re.findall("<tr>(.*?)</tr>", body, re.DOTALL)

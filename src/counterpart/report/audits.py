@@ -2,10 +2,45 @@
 
 from typing import NamedTuple
 
-from ..records import Record
+from ..records import CLEAN, WORST, Record
+from ..statistics import wilson
 from .tables import TableRow
 
 ASKED = "whether these attacks can be trusted"
+
+
+WITHIN_THE_BUDGET = {
+    "FGSM": "FGSM",
+    "PGD": "PGD",
+    "Square": "Square",
+    "PGD and APGD": "PGD with APGD",
+    "random search": "random search",
+    "PGD, straight-through": "straight-through PGD",
+}
+"""Numbers that are shares of right answers which an attack within the judged radius fools -> the attack in words."""
+WITHOUT_NUMBERS = {"the model raises no doubts": "clean images"}
+"""Behaviours that are measured without numbers, and on what."""
+
+
+class Broken(NamedTuple):
+    """An attack of an audit that fools more than the attacks of the evaluation.
+
+    Attributes:
+        attack: its name.
+        share: the share of the right answers that it fools, in [0, 1].
+        n: the number of right answers that it was tried on.
+        before: the share of its right answers that the evaluation's attacks fool.
+    """
+
+    attack: str
+    share: float
+    n: int
+    before: float
+
+    @property
+    def fooled(self) -> int:
+        """How many of the right answers it fools."""
+        return round(self.share * self.n)
 
 
 class ShownBehaviour(NamedTuple):
@@ -28,11 +63,11 @@ class ShownBehaviour(NamedTuple):
 
 def shown_behaviour(record: Record) -> ShownBehaviour:
     """The behaviour that a record holds."""
-    numbers = "; ".join(f"{name} {value:.1%}" for name, value in record.details["numbers"].items())
+    name = record.name.removeprefix("audit/")
+    numbers = "; ".join(f"{of} {value:.1%}" for of, value in record.details["numbers"].items())
     honest = None if record.value is None else bool(record.value)
-    return ShownBehaviour(
-        record.name.removeprefix("audit/"), numbers, record.n, honest, str(record.details["verdict"])
-    )
+    measured = numbers or WITHOUT_NUMBERS.get(name, "not run")
+    return ShownBehaviour(name, measured, record.n, honest, str(record.details["verdict"]))
 
 
 def behaviours_of(row: TableRow) -> list[Record]:
@@ -45,6 +80,31 @@ def alarms_of(row: TableRow) -> list[str]:
     """The names of the behaviours of a row that are suspicious, each once."""
     suspicious = [record for record in behaviours_of(row) if record.value == 0]
     return list(dict.fromkeys(record.name.removeprefix("audit/") for record in suspicious))
+
+
+def broken_by(row: TableRow) -> Broken | None:
+    """The attack of an audit within the row's radius that fools most, if it beats the evaluation's attacks.
+
+    It beats them where the lower end of its 95 % interval lies above what the evaluation's attacks fool at the upper
+    end of theirs: luck explains no such gap.
+    """
+    clean, worst = row.accuracy(CLEAN), row.accuracy(WORST)
+    if clean is None or worst is None or not clean.value:
+        return None
+    before = 1 - worst.value / clean.value
+    least = worst.value if worst.low is None else worst.low
+    at_most = 1 - least / clean.value
+    beating = []
+    for record in behaviours_of(row):
+        if record.value != 0 or not record.n or record.details.get("eps") != row.setting.eps:
+            continue
+        for attack, share in record.details["numbers"].items():
+            if attack in WITHIN_THE_BUDGET and 0 <= share <= 1:
+                beating.append(Broken(WITHIN_THE_BUDGET[attack], share, int(record.n), before))
+    strongest = max(beating, key=lambda broken: broken.share, default=None)
+    if strongest is None or wilson(strongest.fooled, strongest.n)[0] <= at_most:
+        return None
+    return strongest
 
 
 def audit_in_words(row: TableRow) -> str:

@@ -14,6 +14,11 @@ from ..statistics import (
 )
 from .tables import TableAccuracy, TableRow, listed
 
+ASKS = {
+    "McNemar": "McNemar's test asks whether other images would tell these very models apart.",
+    "Wald": "Wald's test asks the same where answers are random.",
+    "Welch": "Welch's test asks whether other trainings would tell the methods apart on these images.",
+}
 MANY_PAIRS = 6
 FEW_PAIRS = 2
 """So many pairs have a sentence each; more of them are a matrix."""
@@ -175,14 +180,24 @@ def told_apart(groups: Sequence[Sequence[PairTest]]) -> str:
         return ""
     test = tests[0]
     if not decided:
-        open_to = f"{100 * test.difference.decided_margin:.1f} points"
+        open_to = f"{100 * test.difference.decided_margin:.1f}"
         return (
-            f"These images do not tell the two apart ({test.name}'s test): a difference of up to {open_to} either way "
-            "is left open."
+            f"No difference found between “{test.first}” and “{test.second}” ({_in_points(test)}; up to {open_to} "
+            "either way are left open)."
         )
     better, worse = (test.first, test.second) if test.difference.mean > 0 else (test.second, test.first)
-    points = f"{100 * abs(test.difference.mean):.1f} points"
-    return f"“{better}” holds {points} more than “{worse}”: a difference, by {test.name}'s test."
+    return f"“{better}” does better than “{worse}”, by {_in_points(test)}: more than luck explains."
+
+
+def explained(groups: Sequence[Sequence[PairTest]]) -> str:
+    """What the tests of a page ask, each kind that was made once."""
+    names = dict.fromkeys(test.name for group in groups for test in group)
+    return " ".join(ASKS[name] for name in names)
+
+
+def _in_points(test: PairTest) -> str:
+    points = f"{100 * abs(test.difference.mean):.1f}"
+    return f"{points} point{'' if points == '1.0' else 's'}"
 
 
 def _matrix(judged: Sequence[tuple[PairTest, float]], sentences: Sequence[str]) -> Matrix:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..records import WORST
-from .drawing import Plot, bars, draw_chance, mark, name_points, plot, short
+from .drawing import Plot, bars, begin_at_zero, draw_chance, mark, name_points, plot, short
 from .tables import TableRow
 
 if TYPE_CHECKING:
@@ -35,13 +35,14 @@ def training_cost(rows: Sequence[TableRow]) -> Plot | None:
                 capsize=3,
                 markersize=8,
                 linestyle="none",
+                clip_on=False,
                 **mark(i),
             )
         axes.margins(0.12)
         if max(costs) > FAR_APART * min(costs):
             axes.set_xscale("log")
         else:
-            axes.set_xlim(left=0)
+            begin_at_zero(axes)
         draw_chance(axes, [row.chance for _, row, _, _ in points])
         axes.set_xlabel("training, seconds")
         axes.set_ylabel("worst-case accuracy, %")

@@ -85,6 +85,11 @@ def draw_chance(axes: "Axes", chances: Iterable[float | None], side: str = "righ
     axes.set_ylim(bottom=0)  # at last: from here on the axis no longer grows with what is drawn
 
 
+def begin_at_zero(axes: "Axes") -> None:
+    """Let the horizontal axis begin at 0 and leave room behind the last point, whose mark else is cut."""
+    axes.set_xlim(0, 1.06 * axes.get_xlim()[1])
+
+
 def name_lines(figure: "Figure", axes: "Axes") -> None:
     """Write the name of each line at its end; below the axes where names are many or long."""
     named = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]

@@ -10,6 +10,7 @@ from ..terminal import visible
 from .grouping import group
 from .runs import UNFIT, read_runs, unfit
 from .tables import TableAccuracy, TableRow, metric_names
+from .verdict import note_on
 
 IN_LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "—": "---",
@@ -27,7 +28,7 @@ def export_table(runs: Sequence[Path], form: str) -> str:
 
     Returns:
         The table. Shares are in per cent with two digits and their 95 % interval in brackets, but in CSV, where they
-        are numbers in [0, 1] with columns for the ends of the interval.
+        are numbers in [0, 1] with columns for the ends of the interval. A number in doubt has a note that says so.
 
     Raises:
         UserError: a path is no run folder, none of the runs is evaluated, or its records do not fit together.
@@ -78,7 +79,7 @@ def _csv(rows: Sequence[TableRow]) -> str:
     table = CsvWriter(text, lineterminator="\n")
     names = metric_names(rows)
     columns = [f"{name}{end}" for name in names for end in ("", " low", " high", " sd")]
-    table.writerow(["method", "run", "judged on", "n", "seeds", *columns])
+    table.writerow(["method", "run", "judged on", "n", "seeds", *columns, "note"])
     for row in rows:
         shares: list[object] = []
         for name in names:
@@ -86,20 +87,26 @@ def _csv(rows: Sequence[TableRow]) -> str:
             shares += (
                 [""] * 4 if accuracy is None else [accuracy.value, accuracy.low, accuracy.high, accuracy.sd]
             )
-        table.writerow([row.method, row.name, str(row.setting), row.n, row.seed_count, *shares])
+        table.writerow([row.method, row.name, str(row.setting), row.n, row.seed_count, *shares, note_on(row)])
     return text.getvalue()
 
 
 def _cells(rows: Sequence[TableRow]) -> list[list[str]]:
     """The head and the rows of the table as texts."""
     names = metric_names(rows)
-    several = len({row.setting for row in rows}) > 1
-    table = [["method", *(f"{name}, %" for name in names), "n", "seeds", "judged on"]]
-    for row in rows:
-        shares = [_in_words(row.accuracy(name)) for name in names]
-        table.append([row.label, *shares, f"{row.n:,}", str(row.seed_count), str(row.setting)])
-    texts = [[visible(cell, keep="") for cell in cells] for cells in table]
-    return texts if several else [cells[:-1] for cells in texts]
+    columns = {
+        "method": [row.label for row in rows],
+        **{f"{name}, %": [_in_words(row.accuracy(name)) for row in rows] for name in names},
+        "n": [f"{row.n:,}" for row in rows],
+        "seeds": [str(row.seed_count) for row in rows],
+    }
+    if len({row.setting for row in rows}) > 1:
+        columns["judged on"] = [str(row.setting) for row in rows]
+    notes = [note_on(row) for row in rows]
+    if any(notes):
+        columns["note"] = notes
+    table = [list(columns), *zip(*columns.values(), strict=True)]
+    return [[visible(cell, keep="") for cell in cells] for cells in table]
 
 
 def _in_words(accuracy: TableAccuracy | None) -> str:

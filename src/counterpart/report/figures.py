@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..records import CLEAN, WORST, Record
-from .drawing import Plot, bars, draw_chance, mark, name_lines, name_points, plot, short
+from .drawing import Plot, bars, begin_at_zero, draw_chance, mark, name_lines, name_points, plot, short
 from .setting import NORMS, radius_text
 from .tables import TableRow, listed
 
@@ -33,10 +33,11 @@ def tradeoff(rows: Sequence[TableRow]) -> Plot | None:
                 capsize=3,
                 markersize=8,
                 linestyle="none",
+                clip_on=False,
                 **mark(i),
             )
         axes.margins(0.12)
-        axes.set_xlim(left=0)
+        begin_at_zero(axes)
         draw_chance(axes, [row.chance for _, row, _, _ in both], "left")
         axes.set_xlabel("clean accuracy, %")
         axes.set_ylabel("worst-case accuracy, %")

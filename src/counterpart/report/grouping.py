@@ -14,6 +14,9 @@ from .tables import TableRow
 
 # Runs that differ only in these settings count as the same method.
 NOT_METHOD = ("seed", *NOT_IDENTITY)
+UNDEFENDED = "without defence"
+SHOWN_AS = {"clean": UNDEFENDED}
+"""Methods that a page calls otherwise than their records, since "clean" is the name of a column."""
 
 
 def group(runs: Iterable[Run]) -> list[TableRow]:
@@ -37,7 +40,8 @@ def _row(runs: Sequence[Run]) -> TableRow:
     """The row of some runs, labelled by their method."""
     evaluation = runs[0].shown
     method = str(evaluation.details.get("method", runs[0].name)) if evaluation else runs[0].name
-    return TableRow(method, runs, method)
+    shown = SHOWN_AS.get(method, method)
+    return TableRow(shown, runs, shown)
 
 
 def _method(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,18 @@
 """The sentences of the page: its title, what was judged on what, and notes on what must not be taken for granted."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
-from ..catalogue import OBJECT
+from ..catalogue import METHODS, OBJECT
 from ..records import WORST
 from .audits import alarms_of
+from .grouping import UNDEFENDED
 from .runs import Run
 from .tables import TableRow, listed
+from .verdict import SAME_ANSWER, constant_answer
 
 MANY_METHODS = 4  # named one by one below the title
-TRAINED = {"clean": "clean images"}  # methods whose names do not follow the words "trained with"
+SENTENCE_ENDS = re.compile(r"(?<=[.!?]) (?=[A-Z])")
 MANY_LINES = 20  # of records that are left out, each with a note of its own
 
 
@@ -32,11 +35,13 @@ def summary(rows: Sequence[TableRow], evaluated: Sequence[TableRow]) -> str:
     if not evaluated:
         return f"{_count(len(rows), 'run')} trained, none evaluated yet."
     models = listed(sorted({_model_of(row) for row in evaluated}))
-    names = list(
-        dict.fromkeys(TRAINED.get(row.method, row.method) for row in evaluated if not _is_object(row))
-    )
-    methods = listed(names) if len(names) <= MANY_METHODS else f"{len(names)} methods"
-    trained = "" if methods in ("", models, evaluated[0].name) else f", trained with {methods}"
+    names = list(dict.fromkeys(row.method for row in evaluated if not _is_object(row)))
+    defended = [name for name in names if name != UNDEFENDED]
+    methods = listed(defended) if len(names) <= MANY_METHODS else f"{len(names)} methods"
+    ways = [] if methods in ("", models, evaluated[0].name) else [f"with {methods}"]
+    if UNDEFENDED in names and len(names) <= MANY_METHODS:
+        ways.append(UNDEFENDED)
+    trained = f", trained {listed(ways)}" if ways else ""
     settings = listed(list(dict.fromkeys(map(_judged_on, evaluated))))
     return f"{models}{trained}, judged on {settings}."
 
@@ -64,11 +69,8 @@ def _judged_on(row: TableRow) -> str:
 
 def notes_on(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> list[tuple[str, str]]:
     """Notes on whatever is missing or must not be compared: each a sentence, and a command or ""."""
-    notes = [  # doubts first: they say whether the numbers below mean anything
-        (f"“{r.label}”, {name}: {text}", "")
-        for r in evaluated
-        for name, text in (r.shown[0].details.get("doubts") or {}).items()
-    ]
+    # doubts first: they say whether the numbers below mean anything
+    notes = [(f"“{row.label}”, {name}: {seen}", "") for row, name, seen, _ in _doubts(evaluated)]
     notes += [(_alarm(row.label, alarms), "") for row in evaluated if (alarms := alarms_of(row))]
     notes += [(text, "") for run in runs for text in _left_out(run)]
     notes += [(f"{run.name} is not evaluated yet:", run.evaluate_command) for run in runs if not run.shown]
@@ -84,6 +86,37 @@ def notes_on(runs: Sequence[Run], evaluated: Sequence[TableRow]) -> list[tuple[s
         (f"{run.name}: {a.problem}; it is left out.", "") for run in runs for a in run.artifacts if a.problem
     ]
     return notes
+
+
+def advice_on(evaluated: Sequence[TableRow]) -> list[str]:
+    """What who made a model may do about the doubts, each as a sentence with the doubt that it belongs to."""
+    return [f"“{row.label}”, {name}: {advice}" for row, name, _, advice in _doubts(evaluated) if advice]
+
+
+def methods_in_words(evaluated: Sequence[TableRow]) -> list[tuple[str, str]]:
+    """The methods of the rows and what each does, of those that the catalogue knows."""
+    entries = sorted(METHODS.values(), key=lambda entry: -len(entry.title))
+    told = {}
+    for row in evaluated:
+        name = row.method.partition(",")[0].partition(" ")[0]
+        known = [entry for entry in entries if entry.title == name]
+        if known:
+            told[name] = known[0].sentence
+    return list(told.items())
+
+
+def _doubts(evaluated: Sequence[TableRow]) -> Iterator[tuple[TableRow, str, str, str]]:
+    """Each doubt about a row: its name, what was seen, and what to do, which is all but its first sentence.
+
+    Of a model that gives one answer only that is said: all other doubts follow from it.
+    """
+    for row in evaluated:
+        doubts = row.shown[0].details.get("doubts") or {}
+        if constant_answer(row):
+            doubts = {SAME_ANSWER: doubts[SAME_ANSWER]}
+        for name, text in doubts.items():
+            seen, *advice = SENTENCE_ENDS.split(text, maxsplit=1)
+            yield row, name, seen, "".join(advice)
 
 
 def _on_clean_images(evaluated: Sequence[TableRow]) -> list[str]:

@@ -19,13 +19,14 @@ from .corruption_plots import corruption_plots
 from .cost import training_cost
 from .drawing import Plot, short
 from .grouping import differences, group
-from .notes import headline, notes_on, on_estimates, summary
+from .notes import advice_on, headline, methods_in_words, notes_on, on_estimates, summary
 from .panel import Panel, png_uri, radius_range, ramp, read_panel
 from .provenance import provenance, text_of
 from .runs import UNFIT, Corrupted, Run, read_runs, unfit
 from .setting import Setting, radius_text, union_in_words
 from .tables import TableAccuracy, TableRow
 from .usable import read_png, read_standing
+from .verdict import constant_answer, note_on, verdict_on
 from .where import WhereSection, where_section
 
 MANY_CLASSES, MANY_PARTS, MANY_VERDICTS = 20, 10, 4
@@ -105,6 +106,7 @@ def _render(runs: Sequence[Run], output: Path, margin: float | None) -> str:
         title=headline(runs, evaluated),
         summary=summary(rows, evaluated),
         notes=notes_on(runs, evaluated),
+        advice=advice_on(evaluated),
         glance=_glance(evaluated, images["panels"], tests),
         accuracy=_accuracy(evaluated, tests, margin),
         unions=_unions(runs),
@@ -137,13 +139,20 @@ def _glance(
     if len({row.setting.budget for row in attacked}) == 1:
         details = attacked[0].shown[0].details
         radius = glance.radius_in_words(details.get("norm"), details.get("eps"), details.get("shape"))
-        pair = glance.pair_of([panel for _, panel, _ in panels if panel is not None])
+        shown = [panel for row, panel, _ in panels if panel is not None and not constant_answer(row)]
+        pair = glance.pair_of(shown)
+    many = len(evaluated) > MANY_VERDICTS
+    verdicts = []
+    for row in evaluated:
+        first_box = not many and row is next(iter(attacked), None)
+        verdict = verdict_on(row, radius if first_box else "")
+        verdicts.append((row, verdict, glance.claims_in_words(row)))
     return {
-        "verdicts": [(row, glance.verdict_on(row), glance.claims_in_words(row)) for row in evaluated],
-        "many": len(evaluated) > MANY_VERDICTS,
+        "verdicts": verdicts,
+        "many": many,
         "over_all": " ".join(filter(None, [glance.over_all(evaluated), comparisons.told_apart(tests)])),
         "bars": glance.bars_of(evaluated),
-        "radius": radius,
+        "radius": radius if many else "",
         "pair": pair,
     }
 
@@ -172,6 +181,8 @@ def _accuracy(
     told = list(zip(places, shown, strict=True))
     return {
         "rows": evaluated,
+        "notes": {row.label: note_on(row) for row in evaluated},
+        "methods": methods_in_words(evaluated),
         "names": tables.metric_names(evaluated),
         "one_setting": len({row.setting for row in evaluated}) == 1,
         "estimates": any(on_estimates(row) for row in evaluated),
@@ -182,6 +193,7 @@ def _accuracy(
         "tests": [(place, text) for place, group in told if isinstance(group, list) for text in group],
         "matrices": [(place, group) for place, group in told if isinstance(group, comparisons.Matrix)],
         "family": family,
+        "explained": comparisons.explained(tests),
     }
 
 
@@ -205,11 +217,16 @@ def _images(evaluated: Sequence[TableRow]) -> dict[str, Any]:
     files = {row.label: file for row in evaluated if (file := _panel_file(row))}
     low, high = radius_range(file for file, _ in files.values()) if files else (0.0, 0.0)
     norm = evaluated[0].setting.norm if evaluated else None
+    panels = [(row, *_panel(row, files.get(row.label), low, high)) for row in evaluated]
+    samples = [sample for _, panel, _ in panels if panel for sample in panel.samples]
+    names = {tile.name for sample in samples for tile in sample.tiles}
     return {
-        "panels": [(row, *_panel(row, files.get(row.label), low, high)) for row in evaluated],
+        "panels": panels,
+        "mapped": "map" in names,
         "radii": (radius_text(low, norm), radius_text(high, norm)),
         "ramp": ramp(),
         "tried": any(row.accuracy(WORST) is not None for row in evaluated),
+        "constant": {row.label: constant_answer(row) for row in evaluated},
     }
 
 
