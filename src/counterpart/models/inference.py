@@ -6,10 +6,8 @@ gradients keep their resolution. A model that such a copy would not be faithful 
 """
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +20,14 @@ from ..contracts import Attended, Attention, PartModel, Probe
 from ..errors import UserError
 from ..seeding import derive
 from .auxiliary import AuxiliaryClassifier
+from .bare_copies import bare_copy, set_layout, unwrapped
 from .borrowed import borrowed
 from .dilation import fill_holes
 from .folding import Fold, copy_into, fold, refold, state_of, trace
-from .forms import FORMS, Form, faithful_form, first_line, has_hooks, holds_hooks, is_own, sentence
+from .forms import FORMS, Form, faithful_form, first_line, has_hooks, is_own, sentence
 from .normalize import ImageClassifier
 from .part_heads import PartFeatures
 from .places import Places, places_of
-from .random_passes import generators_of
 from .shown import Attending, Seen, Shown, attending_modules, expose, watched
 
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16, "tf32": torch.float32}
@@ -99,8 +97,8 @@ class InferenceView:
         model, layer, attention = self._given, self._layer, self._attention
         copied = form != "original"
         self.form: Form = form
-        self._model = _unwrapped(model) if copied else model
-        self._copy = _bare_copy(self._model).eval().requires_grad_(False) if copied else model
+        self._model = unwrapped(model) if copied else model
+        self._copy = bare_copy(self._model).eval().requires_grad_(False) if copied else model
         self._classifier = self._copy if isinstance(self._copy, ImageClassifier) else None
         if not copied and not _is_two_halves(model):
             self._classifier = None
@@ -141,12 +139,12 @@ class InferenceView:
             trunk = graph
             self._folds = fold(graph, self._copy)
             fill_holes(self._copy)
-            _set_layout(self._copy, graph, self._dtype, self._layout)
+            set_layout(self._copy, graph, self._dtype, self._layout)
         else:
             forward = self._classifier.backbone.forward_features if self._classifier else self._copy
             trunk = watched(body, forward, request)
             if copied:
-                _set_layout(self._copy, self._copy, torch.float32, self._layout)
+                set_layout(self._copy, self._copy, torch.float32, self._layout)
         self.folded = self.reason is None
         # An untraced trunk keeps its float32 weights: what to cast where is for autocast to find out.
         self._autocast = not self.folded and self._dtype != torch.float32
@@ -346,59 +344,7 @@ def _in_float32(output: Any) -> Any:
     return output
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside ``torch.compile``, ``DataParallel`` and their kind, which compute what it does."""
-    while True:
-        inside = getattr(model, "_orig_mod", None)
-        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            inside = model.module
-        if not isinstance(inside, nn.Module):
-            return model
-        model = inside
-
-
 def _is_two_halves(model: nn.Module) -> bool:
     """Whether calling a model is calling its trunk and then its head, and nothing of its owner's beside."""
     ours = isinstance(model, ImageClassifier) and type(model).__module__.startswith(__package__ + ".")
     return ours and not has_hooks(model) and "forward" not in vars(model)
-
-
-def _bare_copy(model: nn.Module) -> nn.Module:
-    """A copy without hooks: they belong to the model's owner, who wants to see the model's passes only."""
-    memo: dict[int, Any] = {}
-    if generators_of(model):
-        raise ValueError(
-            "the model holds random generators, from which a copy would draw apart (form='original' makes no copy)."
-        )
-    for name, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            raise ValueError("TorchScript cannot be copied into a view (form='original' makes no copy).")
-        plain_tensors = [key for key, value in vars(module).items() if isinstance(value, Tensor)]
-        if plain_tensors and has_hooks(module):  # a copy without the hooks would keep them for ever
-            raise ValueError(
-                f"hooks of {name or type(module).__name__} make its {plain_tensors[0]} anew in every pass, as pruning, "
-                "weight norm and spectral norm do, and no copy follows them (form='original' makes no copy)."
-            )
-        for key, value in vars(module).items():
-            if holds_hooks(key, value):
-                memo[id(value)] = OrderedDict()
-    return deepcopy(model, memo)
-
-
-def _set_layout(copy: nn.Module, trunk: nn.Module, dtype: torch.dtype, layout: torch.memory_format) -> None:
-    """This layout, and ``dtype`` in the trunk except in its batch norms, which take mixed input.
-
-    Changes each tensor's data and not the tensor, because the trunk's graph and the copy hold the same ones.
-    """
-    exact = {
-        id(tensor)
-        for module in trunk.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm)
-        for tensor in state_of(module).values()
-    }
-    for tensor in state_of(trunk).values():
-        if tensor.is_floating_point() and id(tensor) not in exact:
-            tensor.data = tensor.data.to(dtype)
-    for tensor in state_of(copy).values():
-        if tensor.ndim == 4:
-            tensor.data = tensor.data.contiguous(memory_format=layout)

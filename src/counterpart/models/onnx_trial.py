@@ -91,10 +91,11 @@ def _try(content: bytes, more_bytes: int, seconds: int) -> str:
     except ValueError as error:
         _end_without_memory(error)
         return str(error)
-    sides = session.get_inputs()[0].shape
-    shape = [
-        side if isinstance(side, int) else open_side for side, open_side in zip(sides, UNKNOWN, strict=False)
-    ]
+    sides = session.get_inputs()[0].shape[: len(UNKNOWN)]
+    shape = list(UNKNOWN[: len(sides)])
+    for axis, side in enumerate(sides):
+        if isinstance(side, int):
+            shape[axis] = side
     try:
         ask(session, np.full(shape, 0.5, number_type(session)))
     except ValueError as error:
