@@ -48,9 +48,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         make_folder(path.parent)
-        temporary.unlink(
-            missing_ok=True
-        )  # a link there, in a folder of somebody else, would lead the content away
+        # A link there, in a folder of somebody else, would lead the content away.
+        temporary.unlink(missing_ok=True)
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())

@@ -10,6 +10,7 @@ from counterpart.data.transforms import as_floats
 from counterpart.evaluation import accuracy
 from counterpart.evaluation.ledger import Ledger, LedgerRow
 from counterpart.evaluation.masking_checks import audit, beyond_luck
+from counterpart.report.audits import WITHIN_THE_BUDGET
 
 ITERATIVE, WHITE, UNBOUNDED, RANDOM, GROWS = (
     "iterative attacks beat one step",
@@ -64,6 +65,8 @@ def test_honest_rows():
     assert found[WHITE].numbers == {"Square": 0.4, "PGD and APGD": 0.55, "Square alone": 0.0}
     assert found[UNBOUNDED].numbers == {"PGD, unbounded": 1.0}
     assert found[RANDOM].numbers == {"random search": 0.05, "random search alone": 0.0}
+    named = {name for behaviour in found.values() for name in behaviour.numbers}
+    assert set(WITHIN_THE_BUDGET) - named == {"PGD, straight-through"}  # which audits measure beside these
     assert found[GROWS].numbers == {
         "0.25 eps": 0.1, "0.5 eps": 0.3, "1 eps": 0.5, "2 eps": 0.9, "4 eps": 1.0
     }  # fmt: skip

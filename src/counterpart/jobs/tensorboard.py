@@ -15,12 +15,8 @@ from ..rundir import RunDir
 
 FOLDER = "tensorboard"  # within the folder of a run
 SHOWN = 16  # the most images of a panel that are logged
-OF_A_MEASUREMENT = (
-    "evaluation",
-    "audit",
-    "where",
-    "corruptions_key",
-)  # the details that tell two of them apart
+# The details that tell two measurements apart.
+OF_A_MEASUREMENT = ("evaluation", "audit", "where", "corruptions_key")
 TAGS = {
     "loss": "training/loss",
     "accuracy": "training/accuracy",
@@ -61,8 +57,7 @@ class TensorBoard:
         elif record.kind == "artifact":
             _log_pictures(writer, record, run)
         elif record.value is not None:
-            keys = [str(record.details[name]) for name in OF_A_MEASUREMENT if name in record.details]
-            writer.add_scalar("/".join([record.name, *keys[:1]]), record.value, 0)
+            writer.add_scalar(_tag(record), record.value, 0)
         writer.flush()
 
     def close(self) -> None:
@@ -81,6 +76,14 @@ class TensorBoard:
         return self._writers[run]
 
 
+def _tag(record: Record) -> str:
+    """The name of a record and the key of the measurement that it belongs to."""
+    for name in OF_A_MEASUREMENT:
+        if name in record.details:
+            return f"{record.name}/{record.details[name]}"
+    return record.name
+
+
 def _numbers(details: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """The tags and the numbers of an epoch's details; parts have one each."""
     for name, value in details.items():
@@ -94,8 +97,7 @@ def _numbers(details: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 def _log_pictures(writer: Any, record: Record, run: Path) -> None:
     """Log the picture that a record names, or the images of a panel, clean and attacked."""
     file = run / str(record.details["file"])
-    keys = [str(record.details[name]) for name in OF_A_MEASUREMENT if name in record.details]
-    tag = "/".join([record.name, *keys[:1]])
+    tag = _tag(record)
     if file.suffix == ".png":
         with open_image(file) as image:
             writer.add_image(tag, np.asarray(image.convert("RGB")), 0, dataformats="HWC")

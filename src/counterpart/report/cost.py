@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..records import WORST
-from .drawing import Plot, bars, begin_at_zero, draw_chance, mark, name_points, plot, short
+from .drawing import Plot, bars, begin_at_zero, draw_chance, draw_point, name_points, plot
 from .tables import TableRow
 
 if TYPE_CHECKING:
@@ -27,17 +27,8 @@ def training_cost(rows: Sequence[TableRow]) -> Plot | None:
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
         for i, row, seconds, worst in points:
-            axes.errorbar(
-                seconds,
-                100 * worst.value,
-                yerr=bars(worst.value, worst.low, worst.high),
-                label=short(row.label),
-                capsize=3,
-                markersize=8,
-                linestyle="none",
-                clip_on=False,
-                **mark(i),
-            )
+            height = bars(worst.value, worst.low, worst.high)
+            draw_point(axes, i, row.label, seconds, 100 * worst.value, yerr=height)
         axes.margins(0.12)
         if max(costs) > FAR_APART * min(costs):
             axes.set_xscale("log")

@@ -68,6 +68,12 @@ def bars(value: float, low: float | None, high: float | None) -> list[list[float
     return [[100 * max(value - low, 0)], [100 * max(high - value, 0)]]
 
 
+def draw_point(axes: "Axes", i: int, label: str, x: float, y: float, **error_bars: Any) -> None:
+    """Draw the i-th row as a point with its error bars, ``xerr`` and ``yerr``; axes do not cut it."""
+    look = {"capsize": 3, "markersize": 8, "linestyle": "none", "clip_on": False, **mark(i)}
+    axes.errorbar(x, y, label=short(label), **look, **error_bars)
+
+
 def draw_chance(axes: "Axes", chances: Iterable[float | None], side: str = "right") -> None:
     """Let an axis of accuracies begin at 0, and draw what chance reaches."""
     for chance in {chance for chance in chances if chance is not None}:

@@ -4,7 +4,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..records import CLEAN, WORST, Record
-from .drawing import Plot, bars, begin_at_zero, draw_chance, mark, name_lines, name_points, plot, short
+from .drawing import (
+    Plot,
+    bars,
+    begin_at_zero,
+    draw_chance,
+    draw_point,
+    mark,
+    name_lines,
+    name_points,
+    plot,
+    short,
+)
 from .setting import NORMS, radius_text
 from .tables import TableRow, listed
 
@@ -24,18 +35,8 @@ def tradeoff(rows: Sequence[TableRow]) -> Plot | None:
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
         for i, row, clean, worst in both:
-            axes.errorbar(
-                100 * clean.value,
-                100 * worst.value,
-                xerr=bars(clean.value, clean.low, clean.high),
-                yerr=bars(worst.value, worst.low, worst.high),
-                label=short(row.label),
-                capsize=3,
-                markersize=8,
-                linestyle="none",
-                clip_on=False,
-                **mark(i),
-            )
+            width, height = bars(clean.value, clean.low, clean.high), bars(worst.value, worst.low, worst.high)
+            draw_point(axes, i, row.label, 100 * clean.value, 100 * worst.value, xerr=width, yerr=height)
         axes.margins(0.12)
         begin_at_zero(axes)
         draw_chance(axes, [row.chance for _, row, _, _ in both], "left")
